@@ -1,0 +1,314 @@
+"""Topic names and topic filters: validation, matching, covering, and the two trees that make both fast.
+
+Invariant: every function here that relates a filter to topics agrees with `matches`, which follows MQTT 5 §4.7 to the
+letter, `$`-topics included. Who may use a filter (`access`) and what is stored under a topic (`history`) is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = [
+    "FilterTrie",
+    "TopicError",
+    "TopicTree",
+    "covers",
+    "has_wildcard",
+    "matches",
+    "minimal_cover",
+    "validate_filter",
+    "validate_topic",
+]
+
+V = TypeVar("V")
+
+# MQTT 5 §1.5.4: a UTF-8 string has a two byte length.
+MAX_BYTES = 65_535
+
+# MQTT sets no bound on levels; ours keeps a hostile name from costing more than its length should.
+MAX_LEVELS = 128
+
+
+class TopicError(ValueError):
+    """A topic name or filter breaks a rule of MQTT 5 §4.7; the text names the name, the rule and the place."""
+
+    code = "bad_topic"
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _check_string(kind: str, text: str) -> None:
+    if not text:
+        raise TopicError(f"{kind} '': must have at least one character")  # MQTT-4.7.3-1
+    if "\0" in text:
+        raise TopicError(f"{kind} {_shortened(text)}: must not contain U+0000")  # MQTT-4.7.3-2
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise TopicError(f"{kind} {_shortened(text)}: must not contain a lone surrogate") from None  # MQTT-1.5.4-1
+    if size > MAX_BYTES:
+        raise TopicError(f"{kind} {_shortened(text)}: has {size} bytes, at most {MAX_BYTES} are allowed")  # MQTT-4.7.3-3
+    if text.count("/") >= MAX_LEVELS:
+        raise TopicError(f"{kind} {_shortened(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed")
+
+
+def validate_topic(topic: str) -> str:
+    """Returns the topic name unchanged if a message can be published to it.
+
+    Raises:
+        TopicError: it is empty, too long or too deep, contains U+0000 or a wildcard (MQTT 5 §4.7.1, §4.7.3).
+    """
+    _check_string("topic", topic)
+    for wildcard in "+#":
+        if wildcard in topic:  # MQTT-3.3.2-2
+            raise TopicError(f"topic {_shortened(topic)}: '{wildcard}' is allowed only in a topic filter")
+    return topic
+
+
+def validate_filter(topic_filter: str) -> str:
+    """Returns the topic filter unchanged if it can be subscribed to.
+
+    Raises:
+        TopicError: it is empty, too long or too deep, has a misplaced wildcard (MQTT 5 §4.7.1), or is a shared
+            subscription (`$share/…`), which has no meaning for a browser.
+    """
+    _check_string("topic filter", topic_filter)
+    if topic_filter == "$share" or topic_filter.startswith("$share/"):
+        raise TopicError(f"topic filter {_shortened(topic_filter)}: shared subscriptions ('$share') are not supported")
+    levels = topic_filter.split("/")
+    for position, level in enumerate(levels):
+        if "#" in level:
+            if level != "#":  # MQTT-4.7.1-1
+                raise TopicError(f"topic filter {_shortened(topic_filter)}: '#' must fill a whole level")
+            if position != len(levels) - 1:
+                raise TopicError(f"topic filter {_shortened(topic_filter)}: '#' must be the last level")
+        elif "+" in level and level != "+":  # MQTT-4.7.1-2
+            raise TopicError(f"topic filter {_shortened(topic_filter)}: '+' must fill a whole level")
+    return topic_filter
+
+
+def has_wildcard(topic_filter: str) -> bool:
+    """Whether a valid filter can match more than one topic."""
+    return "+" in topic_filter or "#" in topic_filter
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a message to this topic goes to a subscription with this filter (MQTT 5 §4.7); both must be valid."""
+    if topic_filter == topic:
+        return True
+    if topic[0] == "$" and topic_filter[0] in "+#":  # MQTT-4.7.2-1
+        return False
+    wanted = topic_filter.split("/")
+    levels = topic.split("/")
+    if wanted[-1] == "#":
+        wanted.pop()
+        # 'sport/#' matches 'sport' too (§4.7.1.2), but never less than that
+        if len(levels) < len(wanted):
+            return False
+    elif len(levels) != len(wanted):
+        return False
+    return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
+
+
+def covers(allowed: str, requested: str) -> bool:
+    """Whether every topic that `requested` matches is matched by `allowed`; both must be valid filters.
+
+    This is the one test for a grant: `sensors/a/#` covers neither `sensors/+/x` nor `#`, and a leading wildcard
+    covers no `$`-topic.
+    """
+    if allowed[0] in "+#" and requested[0] == "$":
+        return False
+    if allowed == "+/#":  # the same set as '#': every topic has a first level, and '/#' matches its parent
+        allowed = "#"
+    have = allowed.split("/")
+    want = requested.split("/")
+    for position, level in enumerate(have):
+        if level == "#":
+            return True
+        if position == len(want) or want[position] == "#":
+            # `requested` also matches the topic that ends here, `allowed` asks for one level more
+            return False
+        if level not in ("+", want[position]):
+            return False
+    return len(have) == len(want)
+
+
+def minimal_cover(filters: Iterable[str]) -> list[str]:
+    """The fewest of these filters that together match the same topics, in their first order.
+
+    One subscription a message: a broker may send a message once for each overlapping subscription (MQTT 5 §3.3.4).
+    Filters that overlap without one covering the other (`a/+` and `+/b`) both stay.
+    """
+    kept: list[str] = []
+    for candidate in dict.fromkeys(filters):
+        if not any(covers(other, candidate) for other in kept):
+            kept = [other for other in kept if not covers(candidate, other)]
+            kept.append(candidate)
+    return kept
+
+
+class _Node(Generic[V]):
+    __slots__ = ("children", "values")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[V]] = {}
+        self.values: dict[V, None] = {}
+
+
+class FilterTrie(Generic[V]):
+    """Which values are subscribed to a topic: filters in a tree of levels, with a bounded cache of whole topics.
+
+    Matching costs one step for each level and branch, whatever the number of filters; a cached topic costs one look-up.
+    A value may be added under several filters and is still found once.
+    """
+
+    __slots__ = ("_cache", "_cache_size", "_root")
+
+    def __init__(self, cache_size: int = 65_536) -> None:
+        """`cache_size`: how many topics are remembered; when full, the cache starts over."""
+        self._root: _Node[V] = _Node()
+        self._cache: dict[str, tuple[V, ...]] = {}
+        self._cache_size = cache_size
+
+    def add(self, topic_filter: str, value: V) -> None:
+        """Adds a value under a valid filter; adding it twice is adding it once."""
+        node = self._root
+        for level in topic_filter.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        node.values[value] = None
+        self._cache.clear()
+
+    def remove(self, topic_filter: str, value: V) -> None:
+        """Takes the value away from this filter; what isn't there is no error. Empty branches go with it."""
+        node = self._root
+        path: list[tuple[_Node[V], str]] = []
+        for level in topic_filter.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                return
+            path.append((node, level))
+            node = child
+        node.values.pop(value, None)
+        for parent, level in reversed(path):
+            child = parent.children[level]
+            if child.values or child.children:
+                break
+            del parent.children[level]
+        self._cache.clear()
+
+    def match(self, topic: str) -> tuple[V, ...]:
+        """The values whose filters match this valid topic, each once."""
+        found = self._cache.get(topic)
+        if found is None:
+            if len(self._cache) >= self._cache_size:
+                self._cache.clear()
+            found = self._cache[topic] = self._match(topic)
+        return found
+
+    def _match(self, topic: str) -> tuple[V, ...]:
+        found: dict[V, None] = {}
+        nodes = [self._root]
+        wildcards = topic[0] != "$"  # MQTT-4.7.2-1, for the first level only
+        for level in topic.split("/"):
+            following: list[_Node[V]] = []
+            for node in nodes:
+                children = node.children
+                if (child := children.get(level)) is not None:
+                    following.append(child)
+                if wildcards:
+                    if (child := children.get("+")) is not None:
+                        following.append(child)
+                    if (child := children.get("#")) is not None:
+                        found.update(child.values)
+            if not following:
+                return tuple(found)
+            nodes = following
+            wildcards = True
+        for node in nodes:
+            found.update(node.values)
+            if (child := node.children.get("#")) is not None:  # 'sport/#' matches 'sport'
+                found.update(child.values)
+        return tuple(found)
+
+
+class _Leaf(Generic[V]):
+    __slots__ = ("children", "value")
+
+    def __init__(self) -> None:
+        # most nodes are leaves: an empty dictionary in each would cost more than the node
+        self.children: dict[str, _Leaf[V]] | None = None
+        self.value: V | None = None
+
+
+class TopicTree(Generic[V]):
+    """One value for each topic name, found by filter: the reverse of `FilterTrie`."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root: _Leaf[V] = _Leaf()
+
+    def add(self, topic: str, value: V) -> None:
+        """Stores the value of a valid topic name, in the place of an earlier one."""
+        node = self._root
+        for level in topic.split("/"):
+            if node.children is None:
+                node.children = {}
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Leaf()
+            node = child
+        node.value = value
+
+    def remove(self, topic: str) -> None:
+        """Takes the topic's value away; empty branches go with it."""
+        node = self._root
+        path: list[tuple[dict[str, _Leaf[V]], str]] = []
+        for level in topic.split("/"):
+            child = None if node.children is None else node.children.get(level)
+            if node.children is None or child is None:
+                return
+            path.append((node.children, level))
+            node = child
+        node.value = None
+        for children, level in reversed(path):
+            if children[level].value is not None or children[level].children:
+                break
+            del children[level]
+
+    def find(self, topic_filter: str) -> Iterator[V]:
+        """The values of every topic that a valid filter matches, each once, in no order."""
+        return self._find(self._root, topic_filter.split("/"), 0)
+
+    def _find(self, node: _Leaf[V], levels: list[str], position: int) -> Iterator[V]:
+        for position in range(position, len(levels)):  # noqa: B020, PLR1704 - goes on from where it was called
+            level = levels[position]
+            children = node.children or {}
+            if level == "#":
+                if node.value is not None:  # 'sport/#' matches 'sport'
+                    yield node.value
+                stack = [child for name, child in children.items() if position or name[:1] != "$"]  # MQTT-4.7.2-1
+                while stack:
+                    below = stack.pop()
+                    if below.value is not None:
+                        yield below.value
+                    if below.children:
+                        stack.extend(below.children.values())
+                return
+            if level == "+":
+                for name, child in children.items():
+                    if position or name[:1] != "$":
+                        yield from self._find(child, levels, position + 1)
+                return
+            following = children.get(level)
+            if following is None:
+                return
+            node = following
+        if node.value is not None:
+            yield node.value
