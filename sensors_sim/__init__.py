@@ -1,0 +1,1 @@
+"""Simulated sensors: a pure, seeded fleet model and its MQTT publishers."""
