@@ -229,7 +229,7 @@ def discovery_payload(
         }
     return json_text(
         {
-            "dev": {"ids": ["sensors_" + id], "name": name, "mf": manufacturer, "mdl": model, "sw": firmware},
+            "dev": {"ids": ["sensors_" + sensor_id], "name": name, "mf": manufacturer, "mdl": model, "sw": firmware},
             "o": {"name": "sensors", "sw": firmware},
             "cmps": components,
             "state_topic": state_topic(sensor_id),
@@ -277,7 +277,7 @@ def parse_command(payload: bytes, also: tuple[str, ...] = ()) -> dict[str, objec
 
 
 def number_text(value: float, decimals: int) -> str:
-    """``value`` in decimal notation, rounded, with one trailing zero at most: ``21.5``, ``21.0``; ``21`` for 0 decimals.
+    """``value`` in decimal notation, rounded, with one trailing zero at most: ``21.5``, ``21.0`` and ``21``.
 
     Built from an integer, because a 32-bit float would print as 21.53000068 or lose its last digit to ``round``.
     """
