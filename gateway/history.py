@@ -1,0 +1,586 @@
+"""The log: every message with its sequence number, bounded in messages, topics, bytes and age; replay and last values.
+
+Invariant: `bytes` never exceeds `max_bytes` after `append` returns, and what was evicted is remembered well enough to
+tell a reader that it missed something. Who reads, and how fast, is the hub's business; time is given by the caller.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+
+from gateway.messages import Message, Properties, encode_topic
+from gateway.topics import TopicTree, has_wildcard, matches
+
+__all__ = ["Chunk", "FilterSet", "History", "Topic"]
+
+MESSAGE_COST = 256
+"""Bytes that a kept message takes besides its frame: the object, its numbers, its places in the log."""
+
+TOPIC_COST = 1_400
+"""Bytes that a known topic takes besides its name, three times: state, tree, orders, caches."""
+
+EVICTED_COST = 9
+"""Bytes that the number of an evicted message takes."""
+
+NARROW_TOPICS = 32
+"""Up to so many topics a replay merges their own lists, beyond it walks the log."""
+
+SCAN_LIMIT = 4_096
+"""How many entries of the log one chunk may walk past: about a millisecond."""
+
+EPOCH_LETTERS = string.ascii_lowercase + string.digits
+
+_seq_of = attrgetter("seq")
+
+
+class FilterSet:
+    """A subscriber's topic filters as one test; equal sets are equal, whatever the order."""
+
+    __slots__ = ("_exact", "_key", "_wild", "filters", "is_exact")
+
+    def __init__(self, filters: Iterable[str]) -> None:
+        self.filters = tuple(dict.fromkeys(filters))
+        self._key = frozenset(self.filters)
+        self._exact = frozenset(f for f in self.filters if not has_wildcard(f))
+        # one that matches everything makes the others needless, and most dashboards have it
+        self._wild = tuple(sorted((f for f in self.filters if has_wildcard(f)), key=lambda f: f != "#"))
+        self.is_exact = not self._wild
+
+    def matches(self, topic: str) -> bool:
+        """Whether at least one of the filters matches."""
+        return topic in self._exact or any(matches(f, topic) for f in self._wild)
+
+    def __contains__(self, topic_filter: object) -> bool:
+        return topic_filter in self._key
+
+    def __or__(self, filters: Iterable[str]) -> FilterSet:
+        return FilterSet((*self.filters, *filters))
+
+    def __sub__(self, filters: Iterable[str]) -> FilterSet:
+        gone = set(filters)
+        return FilterSet(f for f in self.filters if f not in gone)
+
+    def __len__(self) -> int:
+        return len(self.filters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FilterSet) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"FilterSet({list(self.filters)!r})"
+
+
+class Topic:
+    """What is known of one topic.
+
+    Attributes:
+        name: its name.
+        last: its newest message, kept even when the log has evicted it.
+        count: messages since the gateway first saw it, evicted ones included.
+        evicted: numbers of its newest evicted messages, oldest first.
+        forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
+        evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
+    """
+
+    __slots__ = (
+        "_messages",
+        "_start",
+        "count",
+        "evicted",
+        "evicted_time",
+        "forgotten_seq",
+        "head",
+        "last",
+        "name",
+        "repeat",
+        "retained_hash",
+    )
+
+    def __init__(self, name: str, head: bytes) -> None:
+        self.name = name
+        self.head = head
+        self.last: Message | None = None
+        self.count = 0
+        # a list with a moving start: a deque's first block alone would take 600 bytes a topic
+        self._messages: list[Message] = []
+        self._start = 0
+        self.evicted: array[int] = array("Q")
+        self.forgotten_seq = 0
+        self.evicted_time = 0
+        self.retained_hash: int | None = None
+        self.repeat = 0
+
+    def __len__(self) -> int:
+        return len(self._messages) - self._start
+
+    def after(self, seq: int) -> Iterator[Message]:
+        """Its messages in the log with higher numbers, oldest first."""
+        start = bisect_right(self._messages, seq, self._start, key=_seq_of)
+        return map(self._messages.__getitem__, range(start, len(self._messages)))
+
+    def count_between(self, after: int, until: int) -> int:
+        """How many of its messages in the log have `after` < seq <= `until`."""
+        start = bisect_right(self._messages, after, self._start, key=_seq_of)
+        return bisect_right(self._messages, until, start, key=_seq_of) - start
+
+    def last_as_of(self, until: int) -> Message | None:
+        """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
+        if self.last is not None and self.last.seq <= until:
+            return self.last
+        index = bisect_right(self._messages, until, self._start, key=_seq_of)
+        return self._messages[index - 1] if index > self._start else None
+
+    def rate(self) -> float:
+        """Messages a second over what the log keeps of it; 0.0 when that is a single message."""
+        if len(self) < 2:
+            return 0.0
+        newest, oldest = self._messages[-1], self._messages[self._start]
+        return (len(self) - 1) * 1000 / max(newest.time - oldest.time, 1)
+
+    def _push(self, message: Message) -> None:
+        self._messages.append(message)
+
+    def _pop(self) -> Message:
+        message = self._messages[self._start]
+        self._start += 1
+        if self._start >= 32 and self._start * 2 >= len(self._messages):
+            del self._messages[: self._start]
+            self._start = 0
+        return message
+
+    def _oldest(self) -> Message:
+        return self._messages[self._start]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part of a replay: messages in seq order, and the number up to which nothing more is to come."""
+
+    messages: list[Message]
+    cursor: int
+
+
+class History:
+    """The bounded log of all topics.
+
+    Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
+    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: first those seen only once
+    and not retained, the longest silent first, then the others in the same order. So a flood of new topics pushes out
+    itself before anything that somebody uses.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_messages: int = 1_000,
+        max_topics: int = 100_000,
+        max_bytes: int = 256 * 2**20,
+        max_age_ms: int = 24 * 3600 * 1000,
+        epoch: str | None = None,
+    ) -> None:
+        """Creates an empty log.
+
+        Args:
+            max_messages: messages kept for each topic, at least 1.
+            max_topics: topics known at a time, at least 1.
+            max_bytes: memory for all of it in bytes, counted with `MESSAGE_COST` and `TOPIC_COST`.
+            max_age_ms: messages older than this are evicted (last values are not); milliseconds.
+            epoch: names this life of the log; random by default.
+        """
+        self.max_messages = max_messages
+        self.max_topics = max_topics
+        self.max_bytes = max_bytes
+        self.max_age_ms = max_age_ms
+        self.epoch = epoch or "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+        self.seq = 0
+        """Number of the newest message, 0 before the first."""
+        self.bytes = 0
+        """Memory in use by the counting of `max_bytes`."""
+        self.evicted = 0
+        """Messages evicted so far."""
+        self.evicted_seq = 0
+        """Highest number among evicted messages: a reader beyond it has missed nothing."""
+        self.dropped_topics = 0
+        """Topics forgotten so far."""
+        self.dropped_seq = 0
+        """Highest number among the messages of forgotten topics, whose names are gone."""
+        self.dropped_time = 0
+        self.repeated = 0
+        """Retained messages that a broker sent again and that were no new arrivals."""
+        self.retained_as_published = False
+        """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
+        # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
+        # `_next` only last values are left of what has been evicted.
+        self._log: list[Message | None] = []
+        self._seqs: array[int] = array("Q")
+        self._next = 0
+        self._holes = 0
+        self._messages = 0
+        self._topics: dict[str, Topic] = {}
+        self._tree: TopicTree[Topic] = TopicTree()
+        # both in the order of the last message
+        self._seen_once: OrderedDict[str, Topic] = OrderedDict()
+        self._settled: OrderedDict[str, Topic] = OrderedDict()
+
+    # writing
+
+    def append(
+        self,
+        topic: str,
+        payload: bytes,
+        time: int,
+        qos: int = 0,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+    ) -> Message | None:
+        """Gives an arrival the next number and keeps it; returns None if it is a retained message that is no news.
+
+        Args:
+            topic: a valid topic name.
+            payload: the bytes as they came.
+            time: arrival, milliseconds since 1970.
+            qos: 0, 1 or 2.
+            retained: the retain flag as the broker sent it.
+            properties: MQTT 5 properties or None.
+            repeat: 0 for what is surely new; else the number of the broker subscription that may be repeating its
+                retained messages now. Such a message with the payload that is already known is swallowed, once for each
+                topic and subscription.
+        """
+        state = self._topics.get(topic)
+        if retained and repeat and state is not None and state.repeat != repeat:
+            if state.retained_hash == hash(payload):
+                state.repeat = repeat
+                self.repeated += 1
+                return None
+            if not self.retained_as_published:
+                state.repeat = repeat
+        if state is None:
+            state = self._add_topic(topic)
+            (self._settled if retained else self._seen_once)[topic] = state
+        elif topic in self._settled:
+            self._settled.move_to_end(topic)
+        else:
+            del self._seen_once[topic]
+            self._settled[topic] = state
+        if retained or not self.retained_as_published:
+            state.retained_hash = hash(payload)
+        self.seq = seq = self.seq + 1
+        message = Message(seq, topic, payload, time, qos, retained, properties, state.head)
+        previous = state.last
+        state.last = message
+        state.count += 1
+        state._push(message)
+        self._log.append(message)
+        self._seqs.append(seq)
+        self._messages += 1
+        self.bytes += len(message.frame) + MESSAGE_COST
+        if properties is not None:
+            self.bytes += _properties_cost(properties)
+        if len(state) > self.max_messages:
+            self._evict(state._pop(), state)
+        elif previous is not None and self._next and previous.seq < self._seqs[self._next]:
+            # it was kept beyond its time only as the last value
+            self._evict(state._pop(), state)
+        if self.bytes > self.max_bytes:
+            self._shrink()
+        self._expire(time)
+        return message
+
+    def _add_topic(self, name: str) -> Topic:
+        if len(self._topics) >= self.max_topics:
+            self._drop_topic()
+        state = Topic(name, encode_topic(name))
+        self._topics[name] = state
+        self._tree.add(name, state)
+        self.bytes += TOPIC_COST + 3 * len(state.head)
+        return state
+
+    def _evict(self, message: Message, state: Topic) -> None:
+        """Takes a message, already off its topic's list, out of the log and notes its number."""
+        index = bisect_left(self._seqs, message.seq)
+        self._log[index] = None
+        self._holes += 1
+        self._messages -= 1
+        self.bytes -= len(message.frame) + MESSAGE_COST
+        if message.properties is not None:
+            self.bytes -= _properties_cost(message.properties)
+        self.evicted += 1
+        if message.seq > self.evicted_seq:
+            self.evicted_seq = message.seq
+        state.evicted.append(message.seq)
+        state.evicted_time = max(state.evicted_time, message.time)
+        self.bytes += EVICTED_COST
+        if len(state.evicted) > 2 * min(self.max_messages, 1_000):
+            half = len(state.evicted) // 2
+            state.forgotten_seq = state.evicted[half - 1]
+            del state.evicted[:half]
+            self.bytes -= half * EVICTED_COST
+        if self._holes > 256 and self._holes * 2 > len(self._log):
+            self._compact()
+
+    def _compact(self) -> None:
+        boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
+        self._log = [message for message in self._log if message is not None]
+        self._seqs = array("Q", map(_seq_of, self._log))
+        self._next = bisect_left(self._seqs, boundary)
+        self._holes = 0
+
+    def _evict_oldest(self, before_time: int | None = None) -> bool:
+        """Evicts the oldest message that is no last value (and older than `before_time`); False if there is none."""
+        log = self._log
+        index = self._next
+        while index < len(log):
+            message = log[index]
+            if message is not None:
+                if before_time is not None and message.time >= before_time:
+                    break
+                state = self._topics[message.topic]
+                if state.last is not message:
+                    self._next = index + 1
+                    self._evict(state._pop(), state)
+                    return True
+            index += 1
+        self._next = index
+        return False
+
+    def _expire(self, now: int) -> None:
+        oldest = now - self.max_age_ms
+        while self._next < len(self._log):
+            message = self._log[self._next]
+            if message is not None and message.time >= oldest:
+                return
+            if not self._evict_oldest(oldest):
+                return
+
+    def _shrink(self) -> None:
+        while self.bytes > self.max_bytes and (self._evict_oldest() or self._drop_topic()):
+            pass
+
+    def _drop_topic(self) -> bool:
+        """Forgets a whole topic; False if there is none."""
+        order = self._seen_once or self._settled
+        if not order:
+            return False
+        name, state = order.popitem(last=False)
+        while len(state):
+            self._evict(state._pop(), state)
+        self.bytes -= TOPIC_COST + 3 * len(state.head) + len(state.evicted) * EVICTED_COST
+        self.dropped_topics += 1
+        last = state.last
+        if last is not None:
+            self.dropped_seq = max(self.dropped_seq, last.seq)
+            self.dropped_time = max(self.dropped_time, last.time)
+        state.last = None
+        del self._topics[name]
+        self._tree.remove(name)
+        return True
+
+    # positions
+
+    @property
+    def position(self) -> str:
+        """The position of the newest message, `epoch:seq`."""
+        return f"{self.epoch}:{self.seq}"
+
+    def before_time(self, time: int) -> int:
+        """The number after which every kept message is at or after `time` (milliseconds since 1970)."""
+        low, high = 0, len(self._log)
+        while low < high:
+            middle = (low + high) // 2
+            index = middle
+            while index < high and self._log[index] is None:
+                index += 1
+            message = self._log[index] if index < high else None
+            if message is None or message.time >= time:
+                high = middle
+            else:
+                low = index + 1
+        return self._seqs[low] - 1 if low < len(self._seqs) else self.seq
+
+    def newest(self, count: int) -> int:
+        """The number after which the log has at most `count` messages, of all topics."""
+        if count >= len(self._seqs):
+            return 0
+        return self._seqs[-count - 1] if count else self.seq
+
+    # reading
+
+    def topics(self, filters: FilterSet | None = None) -> Iterator[Topic]:
+        """The known topics that the filters match, each once, in no order; all without filters."""
+        if filters is None:
+            yield from self._topics.values()
+        elif filters.is_exact:
+            for name in filters.filters:
+                if (state := self._topics.get(name)) is not None:
+                    yield state
+        elif len(filters) == 1:
+            yield from self._tree.find(filters.filters[0])
+        else:
+            seen: set[str] = set()
+            for topic_filter in filters.filters:
+                for state in self._tree.find(topic_filter):
+                    if state.name not in seen:
+                        seen.add(state.name)
+                        yield state
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic of that name, None while no message of it is known."""
+        return self._topics.get(name)
+
+    def _few_topics(self, filters: FilterSet, exclude: FilterSet | None) -> list[Topic] | None:
+        """The matching topics if they are few, else None."""
+        found = list(islice(self.topics(filters), NARROW_TOPICS + 1))
+        if len(found) > NARROW_TOPICS:
+            return None
+        return [state for state in found if exclude is None or not exclude.matches(state.name)]
+
+    def read(
+        self,
+        filters: FilterSet,
+        after: int,
+        until: int,
+        *,
+        exclude: FilterSet | None = None,
+        last_only: bool = False,
+        max_bytes: int = 65_536,
+    ) -> Chunk:
+        """The next part of a replay: messages that match, `after` < seq <= `until`, oldest first.
+
+        Args:
+            filters: what is wanted.
+            after: the number that was read last.
+            until: the number to stop at.
+            exclude: topics that also match one of these are left out.
+            last_only: only what was each topic's newest message as of `until`.
+            max_bytes: about how much to read; at least one message comes if any is left.
+
+        Returns:
+            The messages and a cursor for the next call; the replay is over when the cursor is `until`. A chunk may be
+            empty although more is to come: a chunk walks only a bounded part of the log.
+        """
+        if after >= until:
+            return Chunk([], until)
+        few = self._few_topics(filters, exclude)
+        source: Iterator[Message]
+        scan_end = until
+        if few is not None:
+            if last_only:
+                lasts = (state.last_as_of(until) for state in few)
+                source = iter(sorted((m for m in lasts if m is not None and m.seq > after), key=_seq_of))
+            elif len(few) == 1:
+                source = few[0].after(after)
+            else:
+                source = merge(*(state.after(after) for state in few), key=_seq_of)
+        else:
+            start = bisect_right(self._seqs, after)
+            end = min(start + SCAN_LIMIT, len(self._log))
+            if end < len(self._log):
+                scan_end = min(until, self._seqs[end] - 1)
+            source = self._scan(start, end, until, filters, exclude, last_only)
+        messages: list[Message] = []
+        size = 0
+        for message in source:
+            if message.seq > until:
+                break
+            messages.append(message)
+            size += len(message.frame)
+            if size >= max_bytes:
+                return Chunk(messages, message.seq)
+        return Chunk(messages, scan_end)
+
+    def _scan(
+        self, start: int, end: int, until: int, filters: FilterSet, exclude: FilterSet | None, last_only: bool
+    ) -> Iterator[Message]:
+        wanted: dict[str, bool] = {}
+        for message in islice(self._log, start, end):
+            if message is None:
+                continue
+            topic = message.topic
+            want = wanted.get(topic)
+            if want is None:
+                want = filters.matches(topic) and (exclude is None or not exclude.matches(topic))
+                wanted[topic] = want
+            if want and not (last_only and self._topics[topic].last_as_of(until) is not message):
+                yield message
+
+    def count(
+        self,
+        filters: FilterSet,
+        after: int,
+        until: int,
+        *,
+        exclude: FilterSet | None = None,
+        last_only: bool = False,
+    ) -> int:
+        """How many messages `read` would give in all, were it to read everything now."""
+        if after >= until:
+            return 0
+        if not filters.is_exact:
+            start = bisect_right(self._seqs, after)
+            end = bisect_right(self._seqs, until, start)
+            if end - start < len(self._topics):  # a short stretch of the log is sooner walked than all topics
+                return sum(1 for _ in self._scan(start, end, until, filters, exclude, last_only))
+        states = (s for s in self.topics(filters) if exclude is None or not exclude.matches(s.name))
+        if last_only:
+            lasts = (state.last_as_of(until) for state in states)
+            return sum(1 for m in lasts if m is not None and m.seq > after)
+        return sum(state.count_between(after, until) for state in states if state.last and state.last.seq > after)
+
+    def lost(self, filters: FilterSet, after: int, *, exclude: FilterSet | None = None) -> int | None:
+        """How many matching messages with numbers above `after` have been evicted; None: some, nobody knows how many."""
+        if after >= self.evicted_seq:
+            return 0
+        if after < self.dropped_seq:
+            return None
+        lost = 0
+        for state in self.topics(filters):
+            evicted = state.evicted
+            if evicted and evicted[-1] > after and (exclude is None or not exclude.matches(state.name)):
+                if after < state.forgotten_seq:
+                    return None
+                lost += len(evicted) - bisect_right(evicted, after)
+        return lost
+
+    def reaches(self, filters: FilterSet, time: int) -> bool:
+        """Whether no matching message that arrived at or after `time` (milliseconds since 1970) has been evicted."""
+        if self.dropped_time >= time:
+            return False
+        return all(state.evicted_time < time for state in self.topics(filters))
+
+    # for those who watch
+
+    @property
+    def message_count(self) -> int:
+        """Messages kept now."""
+        return self._messages
+
+    @property
+    def topic_count(self) -> int:
+        """Topics known now."""
+        return len(self._topics)
+
+
+def _properties_cost(properties: Properties) -> int:
+    cost = 232
+    for value in properties.values():
+        match value:
+            case str() | bytes():
+                cost += 60 + len(value)
+            case list():
+                cost += sum(200 + len(name) + len(text) for name, text in value)
+            case _:
+                cost += 32
+    return cost

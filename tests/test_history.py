@@ -1,0 +1,230 @@
+"""history: the log against a plain list, and its bounds against everything that tries to pass them."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.history import FilterSet, History
+from gateway.messages import Message
+from gateway.topics import matches
+
+TOPICS = ["a", "a/b", "a/c", "b", "b/c", "$s/x"]
+FILTERS = ["#", "+", "a/#", "+/c", "b", "$s/#", "a/b"]
+filter_sets = st.lists(st.sampled_from(FILTERS), min_size=1, max_size=3).map(FilterSet)
+
+
+def read_all(history: History, filters: FilterSet, after: int, until: int, **options: object) -> list[Message]:
+    found: list[Message] = []
+    cursor = after
+    for _ in range(10_000):
+        chunk = history.read(filters, cursor, until, max_bytes=100, **options)  # type: ignore[arg-type]
+        assert chunk.cursor > cursor or chunk.cursor == until
+        found += chunk.messages
+        cursor = chunk.cursor
+        if cursor == until:
+            return found
+    raise AssertionError("the replay does not end")
+
+
+def seqs(messages: list[Message]) -> list[int]:
+    return [message.seq for message in messages]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    arrivals=st.lists(st.sampled_from(TOPICS), min_size=1, max_size=80),
+    max_messages=st.integers(1, 6),
+    max_topics=st.integers(1, 6),
+    max_bytes=st.sampled_from([2_000, 5_000, 20_000, 10**9]),
+    max_age_ms=st.sampled_from([5, 30, 10**9]),
+    after=st.integers(0, 80),
+    until_back=st.integers(0, 20),
+    filters=filter_sets,
+    exclude=st.none() | filter_sets,
+    narrow=st.sampled_from([0, 32]),
+)
+def test_the_log_reads_as_a_list_of_what_was_not_evicted(
+    arrivals: list[str],
+    max_messages: int,
+    max_topics: int,
+    max_bytes: int,
+    max_age_ms: int,
+    after: int,
+    until_back: int,
+    filters: FilterSet,
+    exclude: FilterSet | None,
+    narrow: int,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.history.NARROW_TOPICS", narrow)
+        patch.setattr("gateway.history.SCAN_LIMIT", 7)
+        history = History(
+            max_messages=max_messages, max_topics=max_topics, max_bytes=max_bytes, max_age_ms=max_age_ms, epoch="e"
+        )
+        everything: list[Message] = []
+        for time, topic in enumerate(arrivals, start=1):
+            message = history.append(topic, b"x" * (time % 50), time)
+            assert message is not None
+            assert message.seq == time
+            everything.append(message)
+            assert history.bytes <= max_bytes
+            assert history.topic_count <= max_topics
+        kept = {m.seq for m in history._log if m is not None}
+        assert len(kept) == history.message_count == history.seq - history.evicted
+        until = max(history.seq - until_back, 0)
+
+        def wanted(message: Message) -> bool:
+            return any(matches(f, message.topic) for f in filters.filters) and not (
+                exclude is not None and any(matches(f, message.topic) for f in exclude.filters)
+            )
+
+        span = [m for m in everything if wanted(m) and after < m.seq <= until]
+        expected = [m.seq for m in span if m.seq in kept]
+        assert seqs(read_all(history, filters, after, until, exclude=exclude)) == expected
+        assert history.count(filters, after, until, exclude=exclude) == len(expected)
+
+        newest = {m.topic: m.seq for m in everything if wanted(m) and m.seq <= until}
+        lasts = sorted(seq for seq in newest.values() if seq in kept and seq > after)
+        assert seqs(read_all(history, filters, after, until, exclude=exclude, last_only=True)) == lasts
+        assert history.count(filters, after, until, exclude=exclude, last_only=True) == len(lasts)
+
+        lost = history.lost(filters, after, exclude=exclude)
+        gone = sum(1 for m in everything if wanted(m) and m.seq > after and m.seq not in kept)
+        assert lost is None or lost == gone
+        if history.dropped_topics == 0 and max_messages > 2:
+            assert lost == gone
+
+        # the bounds, by their own definition
+        for name in {m.topic for m in everything}:
+            state = history.topic(name)
+            if state is not None:
+                assert len(state) <= max_messages
+                assert state.last is not None
+                assert state.last.seq == max(m.seq for m in everything if m.topic == name)
+        oldest_time = history.seq - max_age_ms
+        for seq in kept:
+            message = everything[seq - 1]
+            state = history.topic(message.topic)
+            assert state is not None
+            assert message.time >= oldest_time or state.last is message
+
+
+def test_eviction_by_bytes_is_oldest_first_but_keeps_last_values() -> None:
+    history = History(max_bytes=40_000)
+    history.append("quiet", b"still here", 0)
+    for number in range(1_000):
+        history.append("busy", b"%d" % number, number)
+    quiet = history.topic("quiet")
+    assert quiet is not None and quiet.last is not None
+    assert quiet.last.payload == b"still here"
+    busy = FilterSet(["busy"])
+    kept = read_all(history, busy, 0, history.seq)
+    assert seqs(kept) == list(range(history.seq - len(kept) + 1, history.seq + 1))
+    assert history.lost(busy, kept[0].seq - 1) == 0
+    assert history.lost(busy, kept[0].seq - 51) == 50
+    # the survivor goes as soon as it is no longer the last value
+    history.append("quiet", b"news", 2_000)
+    assert [m.payload for m in read_all(history, FilterSet(["quiet"]), 0, history.seq)] == [b"news"]
+
+
+def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
+    history = History(max_topics=100)
+    history.append("sensors/a/meta", b"retained", 0, retained=True)
+    history.append("sensors/a/state", b"1", 0)
+    history.append("sensors/a/state", b"2", 0)
+    for number in range(100_000):
+        history.append(f"flood/{number}", b"x", 1)
+    assert history.topic_count <= 100
+    for name, payload in (("sensors/a/meta", b"retained"), ("sensors/a/state", b"2")):
+        state = history.topic(name)
+        assert state is not None and state.last is not None
+        assert state.last.payload == payload
+    assert history.topic("flood/99999") is not None
+    assert history.lost(FilterSet(["sensors/#"]), 0) is None
+
+
+def test_a_message_above_the_whole_bound_is_numbered_but_not_kept() -> None:
+    history = History(max_bytes=10_000)
+    message = history.append("big", b"x" * 20_000, 0)
+    assert message is not None and len(message.payload) == 20_000
+    assert history.message_count == 0
+    assert history.bytes <= 10_000
+    assert history.lost(FilterSet(["#"]), 0) is None
+
+
+def test_a_repeated_retained_message_is_no_new_arrival() -> None:
+    history = History()
+    history.retained_as_published = True
+    assert history.append("d/status", b"online", 1, retained=True, repeat=1) is not None
+    # the broker repeats it after the second and third subscription
+    assert history.append("d/status", b"online", 2, retained=True, repeat=2) is None
+    assert history.append("d/status", b"online", 3, retained=True, repeat=3) is None
+    # once for each subscription: the device said it again
+    assert history.append("d/status", b"online", 4, retained=True, repeat=3) is not None
+    # it changed while the gateway was away, and changed back
+    assert history.append("d/status", b"offline", 5, retained=True) is not None
+    assert history.append("d/status", b"online", 6, retained=True, repeat=4) is not None
+    # a message that is not retained leaves what is retained alone
+    assert history.append("d/status", b"passing", 7) is not None
+    assert history.append("d/status", b"online", 8, retained=True, repeat=5) is None
+    assert (history.repeated, history.seq) == (3, 5)
+
+
+def test_without_retain_as_published_a_repetition_is_what_equals_the_last_value() -> None:
+    history = History()
+    assert history.append("d/status", b"online", 1) is not None
+    assert history.append("d/status", b"online", 2, retained=True, repeat=1) is None
+    assert history.append("d/status", b"offline", 3) is not None
+    assert history.append("d/status", b"online", 4, retained=True, repeat=2) is not None
+    assert history.append("d/status", b"online", 5, retained=True, repeat=3) is None
+
+
+def test_times_find_their_place_in_the_log() -> None:
+    history = History(max_messages=2)
+    for time in range(10, 110, 10):
+        history.append("x" if time % 20 else "y", b"", time)
+    assert history.before_time(0) == 0
+    assert history.before_time(80) == 7
+    assert history.before_time(85) == 8
+    assert history.before_time(1_000) == 10
+    assert history.newest(2) == 8
+    assert history.newest(100) == 0
+    assert not history.reaches(FilterSet(["x"]), 50)
+    assert history.reaches(FilterSet(["x"]), 51)
+
+
+def test_filter_sets_are_equal_whatever_the_order() -> None:
+    a, b = FilterSet(["x", "y/#"]), FilterSet(["y/#", "x", "x"])
+    assert a == b and hash(a) == hash(b) and len(b) == 2
+    assert (a | ["z"]) - ["x"] == FilterSet(["y/#", "z"])
+    assert a.matches("y/1") and a.matches("x") and not a.matches("z")
+    assert "x" in a and "z" not in a
+
+
+def test_epochs_differ() -> None:
+    assert History().epoch != History().epoch
+    assert History(epoch="k3f9").position == "k3f9:0"
+
+
+@pytest.mark.parametrize(("topics", "payload_size"), [(1, 100), (2_000, 20), (20_000, 100)])
+def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int) -> None:
+    generator = random.Random(1)
+    names = [f"sensors/device-{number}/state" for number in range(topics)]
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    history = History(max_bytes=12 * 2**20)
+    for number in range(30_000):
+        history.append(generator.choice(names), bytes(generator.randbytes(payload_size // 2).hex(), "ascii"), number * 1_000)
+    gc.collect()
+    real = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    print(f"{topics} topics ({history.topic_count} known, {history.message_count} messages): counted {history.bytes}, real {real}, {real / history.message_count:.0f} a message")
+    assert real <= history.bytes * 1.05
+    assert real >= history.bytes * 0.5
