@@ -1,0 +1,198 @@
+"""Fixtures on real parts, for every test.
+
+    mosquitto         a Mosquitto for the whole run; tests keep apart by `prefix` and by client id
+    make_mosquitto    a Mosquitto of the test's own, to be stopped, killed, frozen or secured
+    amqtt             a broker that speaks MQTT 3.1.1 only
+    publisher         a connected publisher on `mosquitto`
+    gateway           `gateway serve` on `mosquitto`, for the whole module; readonly, as it were: don't stop it
+    make_gateway      a gateway of the test's own
+    prefix            topics that no other test uses, such as `t17`
+    authority         a certificate authority
+
+Which Mosquitto it is (a container, else the program, else amqtt where that can show it) stands in pytest's header;
+GATEWAY_TEST_BROKER=process chooses another one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+# containers are removed by the fixtures; the helper container that would do it after a crash needs one more image
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+from tests.support.brokers import (
+    AmqttBroker,
+    Broker,
+    BrokerOptions,
+    describe,
+    docker_problem,
+    has_amqtt,
+    make_broker,
+    mosquitto_kind,
+    mosquitto_program,
+)
+from tests.support.certificates import Authority
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.waiting import missing
+
+_numbers = itertools.count(1)
+
+
+class MakeMosquitto(Protocol):
+    """Starts a Mosquitto with these options; `kind` insists on `container` or `process`."""
+
+    def __call__(self, options: BrokerOptions | None = None, *, kind: str | None = None) -> Broker: ...
+
+
+class MakeGateway(Protocol):
+    """Starts a gateway on this broker; `start=False` leaves that to the test, `ready=False` doesn't await the link."""
+
+    def __call__(
+        self, broker: Broker | str, *, start: bool = True, ready: bool = True, **settings: object
+    ) -> GatewayProcess: ...
+
+
+def pytest_report_header() -> str:
+    return f"mosquitto: {describe()}"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A first topic level of the test's own."""
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+def _kind(wanted: str | None) -> str:
+    kind = wanted or mosquitto_kind()
+    if kind == "container" and (problem := docker_problem()):
+        missing(problem)
+    if kind == "process" and mosquitto_program() is None:
+        missing("the program mosquitto")
+    if kind in ("amqtt", "none"):
+        missing("a Mosquitto (neither Docker nor the program is here; amqtt can't show this)")
+    return kind
+
+
+@pytest.fixture(scope="session")
+def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running Mosquitto that all tests share: nobody stops it."""
+    broker = make_broker(_kind(None), tmp_path_factory.mktemp("mosquitto"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture(scope="session")
+def any_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Like `mosquitto`, but amqtt where there is none: for claims that every broker can show."""
+    kind = mosquitto_kind()
+    if kind == "none":
+        missing("a broker: Docker, the program mosquitto, or the package amqtt")
+    broker = make_broker(kind, tmp_path_factory.mktemp("broker"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def make_mosquitto(tmp_path: Path) -> Iterator[MakeMosquitto]:
+    """Makes brokers of the test's own; they end with the test."""
+    brokers: list[Broker] = []
+
+    def make(options: BrokerOptions | None = None, *, kind: str | None = None) -> Broker:
+        broker = make_broker(_kind(kind), tmp_path / f"broker{len(brokers)}", options)
+        brokers.append(broker)
+        broker.start()
+        return broker
+
+    yield make
+    for broker in brokers:
+        broker.close()
+
+
+@pytest.fixture
+def amqtt(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that speaks MQTT 3.1.1 only."""
+    if not has_amqtt():
+        missing("the package amqtt (extra `demo`)")
+    broker = AmqttBroker(tmp_path / "amqtt")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def publisher(mosquitto: Broker) -> Iterator[Publisher]:
+    """A connected publisher on `mosquitto`."""
+    with Publisher(mosquitto.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def make_gateway(tmp_path: Path) -> Iterator[MakeGateway]:
+    """Makes gateways of the test's own; they end with the test."""
+    gateways: list[GatewayProcess] = []
+
+    def make(broker: Broker | str, *, start: bool = True, ready: bool = True, **settings: object) -> GatewayProcess:
+        number = next(_numbers)
+        # one Mosquitto serves many tests, and a client id is one session
+        settings.setdefault("mqtt_client_id", f"gateway-{os.getpid()}-{number}")
+        settings.setdefault("mqtt_status_topic", f"gateway-{os.getpid()}-{number}/status")
+        url = broker if isinstance(broker, str) else broker.url
+        gateway = GatewayProcess(tmp_path / f"gateway{number}", url, **settings)
+        gateways.append(gateway)
+        if start:
+            gateway.start(ready=ready)
+        return gateway
+
+    yield make
+    for gateway in gateways:
+        gateway.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway on `mosquitto` that the tests of a module share: nobody stops it."""
+    number = next(_numbers)
+    process = GatewayProcess(
+        tmp_path_factory.mktemp("gateway"),
+        mosquitto.url,
+        mqtt_client_id=f"gateway-{os.getpid()}-{number}",
+        mqtt_status_topic=f"gateway-{os.getpid()}-{number}/status",
+    )
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this run."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def called() -> tuple[list[tuple[Any, ...]], Callable[..., None]]:
+    """A list, and a function that appends its arguments to it: stands where a callback is asked for."""
+    calls: list[tuple[Any, ...]] = []
+    return calls, lambda *arguments: calls.append(arguments)

@@ -1,0 +1,1 @@
+"""What several tests need: brokers, gateways, publishers, subscribers, certificates, and waiting without sleeping."""
