@@ -1,0 +1,51 @@
+"""The command `gateway`: one module for each command, and the rules that they share.
+
+Invariant: whatever goes wrong, a command ends with one clear message and an exit code, never a traceback: 0 done, 1 it
+couldn't be done, 2 wrong settings or arguments, 27 out of time, 130 interrupted. A command imports what it
+needs when it runs, so that `gateway sub` doesn't load a server.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import check, demo, pub, serve, sub
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gateway",
+    help="Relays messages from an MQTT broker to browsers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (serve, demo, sub, pub, check):
+    module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

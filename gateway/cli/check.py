@@ -1,0 +1,42 @@
+"""`gateway check`: the settings in force, and every problem with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import typer
+
+from gateway.cli.flags import ConfigFile, fail, with_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("check")(with_settings(check))
+
+
+def check(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
+    """Print the settings in force, where each comes from, and every problem with them.
+
+    Takes the flags of `gateway serve`. Secrets are not shown. The exit code is 2 where `gateway serve` would not start.
+    """
+    from gateway.settings import SETTINGS, SettingsError, read_settings
+
+    loaded = read_settings(overrides, config)
+    if loaded.config_file is not None:
+        typer.echo(f"Settings file: {loaded.config_file}\n")
+    if loaded.settings is not None:
+        unusable = {name for problem in loaded.problems for name in problem.names}
+        shown = [
+            (
+                name,
+                row.show(getattr(loaded.settings, name)) or "-",
+                "see below" if name in unusable else loaded.origins.get(name, "default"),
+            )
+            for name, row in SETTINGS.items()
+        ]
+        width = min(48, max(len(value) for _, value, _ in shown))
+        for name, value, origin in shown:
+            typer.echo(f"{name:<30} {value:<{width}} {origin}")
+    if loaded.problems:
+        typer.echo()
+        fail(SettingsError(loaded.problems), 2)

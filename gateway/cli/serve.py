@@ -1,0 +1,34 @@
+"""`gateway serve`: the gateway, until it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import typer
+
+from gateway.cli.flags import ConfigFile, fail, with_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("serve")(with_settings(serve))
+
+
+def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
+    """Relay messages from the broker to browsers, until interrupted.
+
+    Every setting can also be a GATEWAY_… variable or stand in gateway.toml; flags win, then variables, then the file.
+    Passwords and secrets have no flag. `gateway check` shows the settings in force.
+    """
+    from gateway import server
+    from gateway.logs import set_up_logging
+    from gateway.settings import SettingsError, load_settings
+    from gateway.sockets import ListenError, listen
+
+    try:
+        settings = load_settings(overrides, config)
+        sockets = [listen(settings.host, settings.port)]
+    except (SettingsError, ListenError) as error:
+        fail(error, 2)
+    set_up_logging(settings.log_format, settings.log_level)
+    server.serve(settings, sockets=sockets)

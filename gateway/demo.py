@@ -1,0 +1,285 @@
+"""A broker, simulated sensors and the gateway, started together and stopped together.
+
+Invariant: whatever ends the demo (Ctrl-C, SIGTERM, a closed terminal, a part that dies), no process of it is left and
+nothing of it stays on disk. What each part does is its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from urllib.parse import quote, urlsplit
+
+from gateway.settings import Settings
+from gateway.sockets import ListenError, is_free, listen
+
+__all__ = ["DemoError", "run", "start_broker"]
+
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+
+
+class DemoError(Exception):
+    """The demo can't start or go on; the text says why and what to do.
+
+    Attributes:
+        exit_code: 2 where what was asked for can't be, 1 where something failed.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _Stopped(BaseException):
+    """A signal asks the demo to end."""
+
+
+@contextlib.contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process that is gone at the end; its output goes to a file."""
+    with log.open("wb") as output:
+        # a session of its own: Ctrl-C reaches only us, and we stop the parts in order
+        child = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return "".join(f"\n    {line}" for line in lines[-5:])
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def start_broker(
+    folder: Path, *, lan: bool = False, prefer_embedded: bool = False
+) -> Iterator[tuple[str, int, subprocess.Popen[bytes]]]:
+    """A broker on a free port, 1883 if that is free; gives its name, port and process.
+
+    Args:
+        folder: for its configuration and log.
+        lan: listen on every address, not on loopback only.
+        prefer_embedded: not Mosquitto even if it is installed.
+
+    Raises:
+        DemoError: there is none, or it does not start.
+    """
+    mosquitto = None if prefer_embedded else _find_mosquitto()
+    if mosquitto is None and find_spec("amqtt") is None:
+        raise DemoError(
+            "there is no broker to start: install Mosquitto, or the embedded one with "
+            "pip install 'mqtt-browser-gateway[demo]', or name one that runs with --broker mqtt://…"
+        )
+    host = "0.0.0.0" if lan else "127.0.0.1"
+    name = "Mosquitto" if mosquitto else "embedded broker (amqtt)"
+    log = folder / "broker.log"
+    # between choosing a port and listening on it another process may take it
+    for attempt in range(3):
+        port = 1883 if attempt == 0 and is_free(1883) else _free_port()
+        if mosquitto:
+            configuration = folder / "mosquitto.conf"
+            configuration.write_text(
+                f"listener {port} {host}\nallow_anonymous true\npersistence false\n"
+                "log_dest stderr\nlog_type error\nlog_type warning\n",
+                encoding="ascii",
+            )
+            command = [mosquitto, "-c", str(configuration)]
+        else:
+            command = [sys.executable, "-m", "gateway.embedded_broker", host, str(port)]
+        with _process(command, log) as child:
+            deadline = time.monotonic() + START_SECONDS
+            while child.poll() is None and time.monotonic() < deadline:
+                if _answers(port):
+                    yield name, port, child
+                    return
+                time.sleep(0.05)
+    raise DemoError(f"the {name} does not start:{_last_lines(log)}")
+
+
+def _find_mosquitto() -> str | None:
+    # Debian keeps it in a folder that is on root's PATH only, Homebrew in one that may be on nobody's
+    folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
+    return shutil.which("mosquitto", path=folders)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _lan_address() -> str:
+    """This machine's address in its network, as others see it; nothing is sent to find it."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("192.0.2.1", 9))  # RFC 5737: an address that is nobody's
+        address: str = sock.getsockname()[0]
+        return address
+    return "127.0.0.1"
+
+
+def _listen(port: int | None) -> socket.socket:
+    if port is None:
+        with contextlib.suppress(ListenError):
+            return listen("127.0.0.1", 8000)
+        port = 0
+    try:
+        return listen("127.0.0.1", port)
+    except ListenError as error:
+        raise DemoError(str(error), 2) from None
+
+
+class _Watch:
+    """Ends the demo when one of its parts ends by itself."""
+
+    def __init__(self) -> None:
+        self.failure: str | None = None
+        self._ending = threading.Event()
+
+    def over(self, name: str, child: subprocess.Popen[bytes], log: Path) -> None:
+        """Watches one more part."""
+
+        def wait() -> None:
+            code = child.wait()
+            if not self._ending.is_set():
+                self.failure = f"the {name} ended (exit code {code}):{_last_lines(log)}"
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, name=f"watch {name}", daemon=True).start()
+
+    def end(self) -> None:
+        """From here on, parts are expected to end."""
+        self._ending.set()
+
+
+def run(
+    *,
+    broker_url: str | None = None,
+    devices: int = 10,
+    rate: float = 1,
+    seed: int = 7,
+    port: int | None = None,
+    lan: bool = False,
+    prefer_embedded: bool = False,
+    write: Callable[[str], None] = print,
+) -> None:
+    """Runs the demo until a signal asks it to end.
+
+    Args:
+        broker_url: the broker to use; None starts one.
+        devices: simulated sensors.
+        rate: readings a second of each.
+        seed: of the simulation.
+        port: of the page; None is 8000, or a free one where that is taken.
+        lan: whether the started broker listens on every address.
+        prefer_embedded: start the embedded broker, not Mosquitto.
+        write: takes what there is to say, line by line.
+
+    Raises:
+        DemoError: it can't start, or a part of it has ended.
+    """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _Stopped
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    watch = _Watch()
+    try:
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-demo-")))
+            page = stack.enter_context(_listen(port))
+            if broker_url is None:
+                name, broker_port, child = stack.enter_context(
+                    start_broker(folder, lan=lan, prefer_embedded=prefer_embedded)
+                )
+                broker_url = f"mqtt://127.0.0.1:{broker_port}"
+                shown_url = f"mqtt://{_lan_address()}:{broker_port}" if lan else broker_url
+                watch.over(name, child, folder / "broker.log")
+            else:
+                name = shown_url = f"mqtt broker at {urlsplit(broker_url).hostname}"
+            # after the broker on the stack: on the way out, parts end before the broker does
+            stack.callback(watch.end)
+            settings = _settings(broker_url, page)
+            if devices:
+                log = folder / "sensors.log"
+                command = [sys.executable, "-m", "sensors_sim", "--broker", broker_url]
+                command += ["--devices", str(devices), "--rate", f"{rate:g}", "--seed", str(seed)]
+                sensors = stack.enter_context(_process(command, log))
+                watch.over("simulator", sensors, log)
+                stack.callback(watch.end)
+            _serve(settings, page, lambda: _announce(write, page, name, shown_url, devices))
+    except _Stopped:
+        write("\nStopped.")
+    except KeyboardInterrupt:
+        write("\nStopped.")
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if watch.failure:
+        raise DemoError(watch.failure)
+
+
+def _settings(broker_url: str, page: socket.socket) -> Settings:
+    from pydantic import ValidationError
+
+    try:
+        return Settings(
+            mqtt_url=broker_url,
+            # nobody else's session, and none left behind
+            mqtt_client_id=f"gateway-demo-{os.getpid()}",
+            mqtt_session_expiry=0,
+            port=page.getsockname()[1],
+            log_format="human",
+            log_level="warning",
+        )
+    except ValidationError as error:
+        raise DemoError(f"--broker: {error.errors(include_input=False)[0]['msg']}", 2) from None
+
+
+def _serve(settings: Settings, page: socket.socket, on_started: Callable[[], None]) -> None:
+    from gateway import server
+    from gateway.logs import set_up_logging
+
+    set_up_logging(settings.log_format, settings.log_level)
+    server.serve(settings, sockets=[page], on_started=on_started)
+
+
+def _announce(write: Callable[[str], None], page: socket.socket, broker: str, broker_url: str, devices: int) -> None:
+    host, port = page.getsockname()[:2]
+    sensors = f"{devices} simulated sensors" if devices != 1 else "1 simulated sensor"
+    write(f"\n  {sensors} → {broker} → gateway → your browser\n")
+    for what, where in (
+        ("the page", f"http://{host}:{port}/"),
+        ("every reading", f"ws://{host}:{port}/ws?topic={quote('sensors/#', safe='/')}"),
+        ("temperatures only", f"ws://{host}:{port}/ws/temperature/"),
+        ("for your own sensors", broker_url),
+    ):
+        write(f"  {what:<22} {where}")
+    write("\n  Ctrl-C stops everything.")

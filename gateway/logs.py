@@ -1,0 +1,91 @@
+"""Logging of the whole process: one handler, for people or as JSON lines.
+
+Invariant: one entry is one line, whatever a topic or a client's text in it contains. What may be said at all (no token,
+no password, no query string) is the business of those who log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import TextIO
+
+__all__ = ["set_up_logging"]
+
+# Attributes that every record has; what else is on one was given with `extra=`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+
+
+def _one_line(text: str) -> str:
+    """Text in which control characters are written out, so that none can forge a line or drive a terminal."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+
+
+class HumanFormatter(logging.Formatter):
+    """`12:30:05 INFO  broker: connected`; a traceback follows on its own lines.
+
+    Args:
+        coloured: whether warnings and errors get a colour (ANSI).
+    """
+
+    def __init__(self, coloured: bool) -> None:
+        super().__init__()
+        self.coloured = coloured
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line for the record."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        name = record.name.removeprefix("gateway.")
+        level = f"{record.levelname:<7}"
+        if self.coloured and record.levelno in _COLOURS:
+            level = f"{_COLOURS[record.levelno]}{level}\x1b[0m"
+        line = f"{clock} {level} {name}: {_one_line(record.getMessage())}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, then what `extra=` gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line for the record."""
+        whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry: dict[str, object] = {
+            "time": f"{whole}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def set_up_logging(form: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Sends every log entry of the process to one stream.
+
+    Args:
+        form: `human`, `json`, or `auto`: `human` where the stream is a terminal, else `json`.
+        level: the least severe entries to keep: `debug`, `info`, `warning` or `error`.
+        stream: None is standard error.
+    """
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    terminal = stream.isatty()
+    is_json = form == "json" or (form == "auto" and not terminal)
+    handler.setFormatter(JsonFormatter() if is_json else HumanFormatter(coloured=terminal))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # its lines hold query strings, which may hold tokens
+    logging.getLogger("uvicorn.access").disabled = True
+    # connection by connection, these are debugging
+    for name in ("uvicorn.error", "websockets", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING if level != "debug" else logging.DEBUG, root.level))
