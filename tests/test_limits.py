@@ -101,7 +101,7 @@ def test_one_customer_is_one_address(address: str | None, network: str) -> None:
 def test_one_address_cannot_take_all_connections() -> None:
     connections = Connections(10, 3)
     keys = [connections.open("10.0.0.1") for _ in range(3)]
-    with pytest.raises(LimitError, match="3 connections are open from .*, at most 3 are allowed") as caught:
+    with pytest.raises(LimitError, match=r"3 connections are open from .*, at most 3 are allowed") as caught:
         connections.open("::ffff:10.0.0.1")
     assert (caught.value.code, caught.value.limit) == ("too_many_connections", "limit_connections_per_address")
     connections.open("10.0.0.2")
