@@ -8,7 +8,7 @@ CODE = gateway sensors_sim tests benchmarks firmware
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 
-.PHONY: demo test check fmt bench pins clean
+.PHONY: demo test check fmt bench docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo            ## a broker, ten simulated sensors and the gateway, in one command
@@ -28,6 +28,11 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev            ## the figures in docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
+	$(BIN)/python -c 'from pathlib import Path; from gateway.settings import markdown; \
+	  page = Path("docs/settings.md"); mark = "by `make docs` -->\n"; \
+	  page.write_text(page.read_text("utf-8").partition(mark)[0] + mark + "\n" + markdown(), "utf-8")'
 
 pins: $(VENV)/.dev             ## renew requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -888,3 +888,27 @@ def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str
     if row.kind == "table" and inner:
         where += f": [{name}.{inner[0]}] {' '.join(part for part in inner[1:] if not part.isdecimal())}".rstrip()
     return Problem((name,), where, rule, _masked(way_out), shown)
+
+
+def markdown() -> str:
+    """The table for docs/settings.md."""
+    titles = {
+        "mqtt": "Broker",
+        "history": "History",
+        "access": "Access",
+        "limit": "Limits",
+        "table": "Tables",
+        "": "Server",
+    }
+    lines: list[str] = []
+    last = None
+    for row in SETTINGS.values():
+        section = row.name.partition("_")[0]
+        title = titles["table"] if row.kind == "table" else titles.get(section, titles[""])
+        if title != last:
+            lines += ["", f"### {title}", "", "| variable, flag | in the file | default | |", "|---|---|---|---|"]
+            last = title
+        names = f"`{row.variable}`" + (f"<br>`{row.flag}`" if row.flag else "")
+        bounds = f" ({row.bounds})" if row.bounds else ""
+        lines.append(f"| {names} | `{row.key}` | {f'`{row.default}`' if row.default else ''} | {row.help}{bounds} |")
+    return "\n".join(lines[1:]) + "\n"

@@ -1,0 +1,89 @@
+"""What the documentation says is what the code does: tables and commands in it are held to their source."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.settings import SETTINGS, load_settings, markdown
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Each `gateway …` line of a shell block, with its page."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "(?:sh|shell|bash|console)"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(re.sub(r"^\$ ", "", line), comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words[:1] == ["gateway"]:
+                    end = next((n for n, word in enumerate(words) if word in ("|", ">", "&&", "&")), len(words))
+                    found.append((page.name, words[1:end]))
+    return found
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    assert text.partition("by `make docs` -->\n")[2].strip() == markdown().strip(), "run `make docs`"
+
+
+def test_every_variable_that_is_named_is_one() -> None:
+    known = {row.variable for row in SETTINGS.values()}
+    known |= {f"{row.variable}_FILE" for row in SETTINGS.values() if row.kind == "secret"}
+    known |= {"GATEWAY_CONFIG", "GATEWAY_URL", "GATEWAY_TOKEN"}
+    for page in PAGES:
+        for name in re.findall(r"GATEWAY_[A-Z_]*[A-Z](?!…|_…)\b", page.read_text(encoding="utf-8")):
+            assert name in known or name.startswith("GATEWAY_TEST_"), f"{page.name} names {name}"
+
+
+def test_every_settings_file_that_is_shown_is_valid(tmp_path: Path) -> None:
+    shown = 0
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "toml"):
+            data = tomllib.loads(block)
+            if not set(data) & {"mqtt", "history", "access", "streams", "roles", "limit", "port", "host", "tls"}:
+                continue
+            if any(key in block for key in ("_file", "cert =")):
+                continue  # names files that aren't here
+            path = tmp_path / "gateway.toml"
+            path.write_text(block, encoding="utf-8")
+            load_settings(config_file=path, environ={})
+            shown += 1
+    assert shown
+
+
+@pytest.mark.parametrize(("page", "arguments"), commands(), ids=lambda value: str(value)[:60])
+def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[str]) -> None:
+    # --help is looked at before anything is run, but after the command's name
+    name, *rest = arguments
+    text = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400", "NO_COLOR": "1"})
+    assert text.exit_code == 0, f"{page}: {name} is no command"
+    for word in rest:
+        if re.match(r"--?[a-zA-Z]", word):
+            assert re.search(rf"(?<!\S){re.escape(word.partition('=')[0])}(?!\S)", text.output), f"{page}: {word}"
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_page_names_a_path_of_somebodys_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"/(home|root|Users|tmp)/\w", page.read_text(encoding="utf-8")), page.name

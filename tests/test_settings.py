@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gateway.settings import (
+    SETTINGS,
+    Loaded,
+    Settings,
+    SettingsError,
+    StreamSettings,
+    format_duration,
+    format_size,
+    load_settings,
+    parse_duration,
+    parse_size,
+    read_settings,
+)
+from tests.support.certificates import Authority
+
+SECRET = "correct horse battery staple, and more"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return path
+
+
+def problems_of(
+    overrides: dict[str, object] | None = None, file: Path | None = None, environ: dict[str, str] | None = None
+) -> list[str]:
+    return [str(problem) for problem in read_settings(overrides, file, environ or {}).problems]
+
+
+class TestDefaults:
+    def test_are_valid(self) -> None:
+        assert load_settings(environ={}) == Settings()
+
+    def test_listen_on_loopback_and_take_everything(self) -> None:
+        settings = Settings()
+        assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+        assert settings.mqtt_url == "mqtt://localhost:1883"
+        assert settings.mqtt_topics == ("#",)
+        assert settings.history_bytes == 256 * 1024 * 1024
+        assert settings.history_age == 24 * 3600
+        assert settings.flush_interval is None
+        assert settings.streams["temperature"] == StreamSettings(topics=("sensors/+/state",), field="temperature")
+
+    def test_settings_made_directly_read_no_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GATEWAY_PORT", "1234")
+        assert Settings().port == 8000
+
+    def test_settings_cannot_be_changed(self) -> None:
+        with pytest.raises(ValidationError):
+            Settings().port = 1  # type: ignore[misc]
+
+
+class TestSources:
+    def test_flags_win_over_environment_over_file_over_default(self, tmp_path: Path) -> None:
+        file = write(tmp_path, 'port = 1\nhost = "localhost"\n[history]\nmessages = 1\ntopics = 1\n')
+        environ = {"GATEWAY_PORT": "2", "GATEWAY_HISTORY_MESSAGES": "2"}
+        loaded = read_settings({"port": "3"}, file, environ)
+        assert loaded.settings is not None
+        assert not loaded.problems
+        found = loaded.settings
+        assert (found.port, found.history_messages, found.history_topics, found.history_age) == (3, 2, 1, 86400)
+        assert loaded.origins == {
+            "port": "--port",
+            "history_messages": "GATEWAY_HISTORY_MESSAGES",
+            "history_topics": f"{file}: [history] topics",
+            "host": f"{file}: host",
+        }
+
+    def test_every_setting_can_come_from_its_variable(self) -> None:
+        # one value for each kind; what is in the table and nowhere read would be found here
+        for row in SETTINGS.values():
+            environ = {row.variable: "nonsense\0"}
+            loaded = read_settings(None, None, environ)
+            assert loaded.origins.get(row.name) == row.variable
+
+    def test_a_file_may_name_a_setting_with_or_without_its_table(self, tmp_path: Path) -> None:
+        nested = load_settings(config_file=write(tmp_path, '[mqtt]\nurl = "mqtt://one"'), environ={})
+        flat = load_settings(config_file=write(tmp_path, 'mqtt_url = "mqtt://one"'), environ={})
+        assert nested == flat
+        assert nested.mqtt_url == "mqtt://one"
+
+    def test_a_setting_twice_in_a_file_is_a_problem(self, tmp_path: Path) -> None:
+        [problem] = problems_of(file=write(tmp_path, 'mqtt_url = "mqtt://one"\n[mqtt]\nurl = "mqtt://two"'))
+        assert "is there twice" in problem
+
+    def test_streams_and_roles_are_tables(self, tmp_path: Path) -> None:
+        text = """
+            [streams.humidity]
+            topics = ["sensors/+/state", "rooms/#"]
+            field = "humidity"
+            [roles.viewer]
+            subscribe = ["sensors/#", "inbox/{sub}"]
+        """
+        settings = load_settings(config_file=write(tmp_path, text), environ={})
+        assert settings.streams == {"humidity": StreamSettings(topics=("sensors/+/state", "rooms/#"), field="humidity")}
+        assert settings.roles["viewer"].subscribe == ("sensors/#", "inbox/{sub}")
+        assert settings.roles["viewer"].publish == ()
+
+    def test_streams_can_be_json_in_the_environment(self) -> None:
+        settings = load_settings(environ={"GATEWAY_STREAMS": '{"co2": {"topics": ["a/#"], "field": "co2"}}'})
+        assert settings.streams == {"co2": StreamSettings(topics=("a/#",), field="co2")}
+
+    @pytest.mark.parametrize("text", ["a/#,b/+", " a/# , b/+ ,", '["a/#", "b/+"]'])
+    def test_a_list_in_the_environment_is_separated_by_commas_or_json(self, text: str) -> None:
+        assert load_settings(environ={"GATEWAY_MQTT_TOPICS": text}).mqtt_topics == ("a/#", "b/+")
+
+    def test_a_json_list_may_hold_a_filter_with_a_comma(self) -> None:
+        assert load_settings(environ={"GATEWAY_MQTT_TOPICS": '["a,b"]'}).mqtt_topics == ("a,b",)
+
+    def test_an_empty_variable_is_as_good_as_none(self) -> None:
+        assert load_settings(environ={"GATEWAY_PORT": "", "GATEWAY_MQTT_PASSWORD": ""}) == Settings()
+
+    def test_the_file_is_found_in_the_current_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(tmp_path, "port = 1234")
+        monkeypatch.chdir(tmp_path)
+        assert load_settings(environ={}).port == 1234
+
+    def test_the_file_is_found_by_variable(self, tmp_path: Path) -> None:
+        assert load_settings(environ={"GATEWAY_CONFIG": str(write(tmp_path, "port = 1234"))}).port == 1234
+
+    def test_a_secret_can_come_from_a_file_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "password").write_text("hunter2\n")
+        environ = {"GATEWAY_MQTT_USERNAME": "me", "GATEWAY_MQTT_PASSWORD_FILE": str(tmp_path / "password")}
+        password = load_settings(environ=environ).mqtt_password
+        assert password is not None
+        assert password.get_secret_value() == "hunter2"
+
+    def test_a_secret_and_its_file_together_are_a_problem(self, tmp_path: Path) -> None:
+        environ = {"GATEWAY_MQTT_PASSWORD": "a", "GATEWAY_MQTT_PASSWORD_FILE": "b", "GATEWAY_MQTT_USERNAME": "c"}
+        [problem] = problems_of(environ=environ)
+        assert problem.startswith("GATEWAY_MQTT_PASSWORD_FILE: GATEWAY_MQTT_PASSWORD is set, too")
+
+    def test_a_secret_file_that_is_missing_is_a_problem(self, tmp_path: Path) -> None:
+        [problem] = problems_of(environ={"GATEWAY_ACCESS_SECRET_FILE": str(tmp_path / "none")})
+        assert "can't be read: No such file" in problem
+
+
+class TestBrokerUrl:
+    def test_credentials_move_out_of_the_url(self) -> None:
+        settings = Settings(mqtt_url="mqtt://me:p%40ss@host:1")
+        assert settings.mqtt_url == "mqtt://host:1"
+        assert settings.mqtt_username == "me"
+        assert settings.mqtt_password is not None
+        assert settings.mqtt_password.get_secret_value() == "p@ss"
+
+    def test_credentials_of_a_flag_win_over_those_of_the_environment(self) -> None:
+        environ = {"GATEWAY_MQTT_USERNAME": "other", "GATEWAY_MQTT_PASSWORD": "other"}
+        settings = load_settings({"mqtt_url": "mqtt://me:mine@host"}, environ=environ)
+        assert settings.mqtt_username == "me"
+        assert settings.mqtt_password is not None
+        assert settings.mqtt_password.get_secret_value() == "mine"
+
+    def test_credentials_beside_the_url_win_over_those_in_it(self) -> None:
+        environ = {"GATEWAY_MQTT_URL": "mqtt://a:b@host", "GATEWAY_MQTT_USERNAME": "c", "GATEWAY_MQTT_PASSWORD": "d"}
+        settings = load_settings(environ=environ)
+        assert settings.mqtt_username == "c"
+
+    @pytest.mark.parametrize(
+        ("url", "way_out"),
+        [
+            ("localhost", "write mqtt://localhost\n"),
+            ("localhost:1883", "write mqtt://localhost:1883\n"),
+            ("tcp://h:1", "write mqtt://h:1\n"),
+            ("ssl://h", "write mqtts://h\n"),
+            ("mqt://h", "write mqtt://h\n"),
+            ("MQTT://h", "write mqtt://h\n"),
+            ("mqtt://h/path", "write mqtt://h\n"),
+            ("mqtt://", "write it as mqtt://localhost:1883"),
+            ("mqtt://h:99999", "write it as mqtt://localhost:1883"),
+            ("mqtt://h:port", "write it as mqtt://localhost:1883"),
+            ("mqtt://h h", "write it as mqtt://localhost:1883"),
+        ],
+    )
+    def test_a_bad_one_is_told_with_a_way_out(self, url: str, way_out: str) -> None:
+        [problem] = problems_of({"mqtt_url": url})
+        assert f"--mqtt-url = '{url}'" in problem
+        assert f"→ {way_out}" in problem + "\n"
+
+    @pytest.mark.parametrize(
+        "url", ["mqt://me:hunter2@h", "mqtt://me:hun@ter2@h:99999", "mqtt://me:hunt/er2@h:x", "mqtt://me:hunter2@"]
+    )
+    def test_a_bad_one_never_shows_its_password(self, url: str) -> None:
+        text = str(problems_of({"mqtt_url": url}))
+        assert text
+        assert not any(part in text for part in ("hun", "er2", "ter2"))
+
+
+class TestProblems:
+    def test_all_are_listed_at_once_with_value_rule_and_way_out(self, tmp_path: Path) -> None:
+        file = write(
+            tmp_path,
+            """
+            [mqtt]
+            url = "localhost"
+            topics = ["a/#/b", "fine"]
+            [history]
+            byte = 1
+            age = "10 parsecs"
+            [log]
+            format = "jsno"
+            """,
+        )
+        environ = {"GATEWAY_PORT": "80000", "GATEWAY_MQT_URL": "x", "GATEWAY_HISTORY_BYTES": "12M"}
+        with pytest.raises(SettingsError) as raised:
+            load_settings({"limit_filters": "none"}, file, environ)
+        text = str(raised.value)
+        assert text.startswith("9 problems with the settings:\n")
+        assert len(raised.value.problems) == 9
+        for expected in (
+            f"{file}: [mqtt] url = 'localhost': has no scheme\n    → write mqtt://localhost",
+            "topic filter 'a/#/b': '#' must be the last level",
+            f"{file}: [history] byte: is not a setting\n    → did you mean [history] bytes?",
+            f"{file}: [history] age = '10 parsecs': must be a duration\n    → write it as 250ms, 30s, 10m, 24h or 7d",
+            "= 'jsno': must be one of auto, human, json\n    → did you mean json?",
+            "GATEWAY_PORT = '80000': must be in the range 0 – 65535\n    → the default is 8000",
+            "GATEWAY_MQT_URL: is not a setting\n    → did you mean GATEWAY_MQTT_URL?",
+            "GATEWAY_HISTORY_BYTES = '12M': has the unknown unit 'M'\n    → write 12MiB",
+            "--limit-filters = 'none': must be a whole number\n    → the default is 100",
+        ):
+            assert expected in text
+
+    def test_an_unknown_variable_is_told_without_its_value(self) -> None:
+        [problem] = problems_of(environ={"GATEWAY_MQTT_PASWORD": "hunter2"})
+        assert "did you mean GATEWAY_MQTT_PASSWORD?" in problem
+        assert "hunter2" not in problem
+
+    @pytest.mark.parametrize(
+        "variable",
+        ["GATEWAY_CONFIG", "GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_TEST_REQUIRE_ALL", "GATEWAY_SERVICE_HOST",
+         "GATEWAY_PORT_8000_TCP_ADDR", "GATEWAYS", "OTHER"],
+    )  # fmt: skip
+    def test_variables_that_are_no_settings_are_left_alone(self, variable: str) -> None:
+        environ = {variable: ""}
+        assert not problems_of(environ=environ)
+
+    def test_what_kubernetes_sets_as_port_has_its_own_way_out(self) -> None:
+        [problem] = problems_of(environ={"GATEWAY_PORT": "tcp://10.0.0.1:8000"})
+        assert "enableServiceLinks" in problem
+
+    @pytest.mark.parametrize("value", [[], "", "a/#b", ["a", 1], {"a": 1}, 3, "$share/x/y", "a\0b"])
+    def test_bad_topics(self, value: object, tmp_path: Path) -> None:
+        assert problems_of({"mqtt_topics": value})
+
+    @pytest.mark.parametrize(
+        "text",
+        ["port = ", "port = 1\nport = 2", "\xff", "[mqtt", "port = 2026-01-01", "[port]\nx = 1", "[mqtt.url]\nx = 1",
+         "streams = 3", "[streams]\nx = 3", "[streams.x]\n", "[streams.x]\ntopics = []",
+         '[streams."a/b"]\ntopics = ["a"]',
+         "[roles.x]\nread = []", "history_bytes = inf", "history_age = nan", "host = []", "mqtt = 1",
+         'root_path = "a b"', 'access_origins = ["example.com"]', 'mqtt_status_topic = "a/+"', 'host = ""'],
+    )  # fmt: skip
+    def test_whatever_a_file_holds_is_a_problem_and_no_exception(self, text: str, tmp_path: Path) -> None:
+        path = tmp_path / "gateway.toml"
+        path.write_text(text, encoding="latin-1")
+        assert problems_of(file=path)
+
+    @given(st.dictionaries(st.sampled_from(sorted(SETTINGS)), st.text() | st.integers() | st.floats() | st.none()))
+    def test_whatever_a_value_is_it_is_used_or_a_problem(self, overrides: dict[str, object]) -> None:
+        loaded = read_settings(overrides, None, {})
+        assert isinstance(loaded, Loaded)
+        assert loaded.settings is not None
+
+    def test_a_file_that_is_missing_is_a_problem_only_when_it_was_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert not problems_of()
+        [problem] = problems_of(file=tmp_path / "none.toml")
+        assert "can't be read: No such file or directory" in problem
+
+    @pytest.mark.parametrize("row", [row for row in SETTINGS.values() if row.kind == "file"], ids=lambda row: row.name)
+    def test_a_file_that_a_setting_names_must_be_readable(self, row: object, tmp_path: Path) -> None:
+        name = row.name  # type: ignore[attr-defined]
+        assert any("can't be read" in problem for problem in problems_of({name: str(tmp_path / "none.pem")}))
+
+
+class TestSecrets:
+    ENVIRON: ClassVar = {
+        "GATEWAY_ACCESS_SECRET": SECRET,
+        "GATEWAY_MQTT_PASSWORD": SECRET,
+        "GATEWAY_MQTT_USERNAME": "me",
+    }
+
+    def test_are_not_shown_by_the_settings_themselves(self) -> None:
+        settings = load_settings(environ=self.ENVIRON)
+        assert SECRET not in repr(settings)
+        assert SECRET not in str(settings)
+
+    def test_are_not_shown_by_the_table(self) -> None:
+        settings = load_settings(environ=self.ENVIRON)
+        for name in ("access_secret", "mqtt_password"):
+            assert SETTINGS[name].show(getattr(settings, name)) == "(set, not shown)"
+
+    def test_are_not_shown_when_they_are_wrong(self) -> None:
+        text = str(problems_of({"access_secret": "too short"}, None, {"GATEWAY_MQTT_PASSWORD": SECRET}))
+        assert "must have at least 32 bytes" in text
+        assert "too short" not in text
+        assert SECRET not in text
+
+    def test_have_no_flag(self) -> None:
+        assert {row.name for row in SETTINGS.values() if row.kind == "secret"} == {"access_secret", "mqtt_password"}
+        assert all(row.flag is None for row in SETTINGS.values() if row.kind == "secret")
+
+
+class TestTogether:
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
+    def test_without_a_policy_only_loopback_is_listened_on(self, host: str) -> None:
+        [problem] = problems_of({"host": host})
+        assert "without an access policy the gateway listens on loopback addresses only" in problem
+        assert "--allow-anonymous" in problem
+        with pytest.raises(ValidationError, match="loopback"):
+            Settings(host=host)
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "[::1]", "localhost"])
+    def test_loopback_needs_no_policy(self, host: str) -> None:
+        assert not problems_of({"host": host})
+
+    @pytest.mark.parametrize(
+        "policy", [{"access_allow_anonymous": True}, {"access_secret": SECRET}, {"access_jwks_url": "https://a/b"}]
+    )
+    def test_with_a_policy_or_on_request_any_address_will_do(self, policy: dict[str, object]) -> None:
+        assert not problems_of({"host": "0.0.0.0", **policy})
+
+    def test_a_broken_policy_is_not_told_as_a_missing_one(self) -> None:
+        [problem] = problems_of({"host": "0.0.0.0", "access_secret": "short"})
+        assert "32 bytes" in problem
+
+    def test_roles_alone_are_no_policy(self) -> None:
+        assert problems_of({"host": "0.0.0.0", "roles": {"a": {"subscribe": ["#"]}}})
+
+    def test_the_anonymous_role_must_exist(self) -> None:
+        [problem] = problems_of({"access_anonymous_role": "viewer", "roles": {"view": {}}})
+        assert "the role 'viewer' is not defined; defined are: view" in problem
+
+    def test_only_one_key_verifies_tokens(self) -> None:
+        [problem] = problems_of({"access_secret": SECRET, "access_jwks_url": "https://a/b"})
+        assert "only one of them can verify tokens" in problem
+
+    def test_a_password_needs_a_user_name(self) -> None:
+        [problem] = problems_of(environ={"GATEWAY_MQTT_PASSWORD": "x"})
+        assert problem.startswith("GATEWAY_MQTT_PASSWORD: a password needs a user name")
+
+    def test_a_certificate_needs_its_own_key(self, authority: Authority, tmp_path: Path) -> None:
+        one, other = authority.issue("one"), authority.issue("other")
+        right: dict[str, object] = {"tls_cert": str(one.cert), "tls_key": str(one.key)}
+        assert not problems_of(right)
+        assert "go together" in problems_of({"tls_cert": right["tls_cert"]})[0]
+        [problem] = problems_of(right | {"tls_key": str(other.key)})
+        assert "the key does not belong to the certificate" in problem
+        assert "can't be used" in problems_of(right | {"tls_key": right["tls_cert"]})[0]
+
+    def test_a_ca_is_for_tls_only(self, authority: Authority) -> None:
+        [problem] = problems_of({"mqtt_ca_file": str(authority.issue("one").cert)})
+        assert "is used only for mqtts://" in problem
+
+
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [("0", 0), ("1024", 1024), ("256MiB", 2**28), ("256 mib", 2**28), ("1.5KiB", 1536), ("64kB", 64000), (7, 7)],
+    )
+    def test_sizes(self, text: object, size: int) -> None:
+        assert parse_size(text) == size
+
+    @pytest.mark.parametrize(
+        "text", ["", "MiB", "-1", "1.3", "1e3", "1 2", "1M", "1PiB", True, None, 1.5, float("nan"), float("inf"), []]
+    )
+    def test_what_is_no_size(self, text: object) -> None:
+        with pytest.raises(ValueError, match=r"must be|has the unknown unit"):
+            parse_size(text)
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [("0", 0), ("10", 10), ("1.5", 1.5), ("250ms", 0.25), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400),
+         ("24h", 86400), ("7d", 604800), ("2w", 1209600), (3, 3), (0.5, 0.5)],
+    )  # fmt: skip
+    def test_durations(self, text: object, seconds: float) -> None:
+        assert parse_duration(text) == pytest.approx(seconds)
+
+    @pytest.mark.parametrize(
+        "text", ["", "m", "-1s", "1y", "1h30", "h1", "1e3s", True, None, float("inf"), float("nan")]
+    )
+    def test_what_is_no_duration(self, text: object) -> None:
+        with pytest.raises(ValueError, match="must be a duration"):
+            parse_duration(text)
+
+    @given(st.integers(0, 2**50))
+    def test_a_formatted_size_is_read_back(self, size: int) -> None:
+        assert parse_size(format_size(size)) == size
+
+    @given(st.integers(0, 10**12))
+    def test_a_formatted_duration_is_read_back(self, milliseconds: int) -> None:
+        assert parse_duration(format_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000, rel=1e-8)
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0, "0s"), (0.25, "250ms"), (30, "30s"), (90, "90s"), (600, "10m"), (86400, "24h"), (172800, "2d")],
+    )
+    def test_durations_are_shown_as_people_write_them(self, seconds: float, text: str) -> None:
+        assert format_duration(seconds) == text
+
+
+class TestTable:
+    def test_every_setting_says_what_it_does(self) -> None:
+        assert set(SETTINGS) == set(Settings.model_fields)
+        assert all(len(row.help) > 10 and not row.help.endswith(".") for row in SETTINGS.values())
+
+    def test_every_number_has_bounds(self) -> None:
+        unbounded = [
+            row.name for row in SETTINGS.values() if row.kind in ("number", "size", "duration") and not row.bounds
+        ]
+        assert unbounded == []
+
+    def test_every_default_is_read_back_from_its_text(self) -> None:
+        for row in SETTINGS.values():
+            if row.kind not in ("table", "secret", "file") and row.default:
+                loaded = read_settings({row.name: row.default}, None, {})
+                assert not loaded.problems
+                assert getattr(loaded.settings, row.name) == getattr(Settings(), row.name)
+
+    @pytest.mark.parametrize("bound", [0, 1])
+    def test_bounds_are_as_the_table_says(self, bound: int) -> None:
+        for row in SETTINGS.values():
+            if row.kind in ("number", "size", "duration"):
+                assert not problems_of({row.name: row.bounds.split(" – ")[bound]})
+
+    def test_rows_cannot_be_changed(self) -> None:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            SETTINGS["port"].name = "x"  # type: ignore[misc]
