@@ -46,6 +46,6 @@ def _common(
 def main() -> None:
     """Runs the command line of this process."""
     try:
-        app()
+        app(prog_name="gateway")
     except KeyboardInterrupt:
         sys.exit(130)

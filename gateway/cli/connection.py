@@ -15,13 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from gateway.access import is_loopback
+from gateway.protocol import CloseCode
 
 __all__ = ["LostError", "Received", "RefusedError", "decode", "explain_close", "open_connection", "socket_url"]
-
-# Close codes after which the same attempt can't succeed: RFC 6455 §7.4.1 protocol and policy errors. 4000 to 4499 are
-# the gateway's own of that kind (docs/protocol.md).
-_FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1010})
-
 
 class LostError(Exception):
     """The gateway can't be reached now, or the connection was cut."""
@@ -140,5 +136,9 @@ def explain_close(error: ConnectionClosed) -> LostError | RefusedError:
     if received is None:
         return LostError("the connection was cut")
     text = f"the gateway closed the connection: {received.reason or 'no reason given'} ({received.code})"
-    is_final = received.code in _FINAL_CODES or 4000 <= received.code < 4500
-    return RefusedError(text) if is_final else LostError(text)
+    try:
+        come_back = CloseCode(received.code).is_reconnectable
+    except ValueError:
+        # not the gateway's: a proxy's, or the protocol's own (RFC 6455 §7.4.1), where only going away is temporary
+        come_back = received.code in (1001, 1006, 1014)
+    return LostError(text) if come_back else RefusedError(text)

@@ -14,6 +14,8 @@ from gateway.cli.flags import Token, Url, fail
 if TYPE_CHECKING:
     from websockets.sync.connection import Connection
 
+RETRY_SECONDS = 0.2
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -120,13 +122,18 @@ def _confirmed(connection: Connection, command: dict[str, object], timeout: floa
     from gateway.cli.connection import LostError, RefusedError, decode
 
     deadline = time.monotonic() + timeout
-    connection.send(msgspec.json.encode(command).decode())
+    text = msgspec.json.encode(command).decode()
+    connection.send(text)
     while True:
         received = decode(connection.recv(timeout=max(0.0, deadline - time.monotonic()), decode=False))
         if received.id != command["id"]:
             continue
         if received.event == "published":
             return
-        if received.event == "error":
+        if received.code == "limit" and time.monotonic() + RETRY_SECONDS < deadline:
+            # too many at once: slower is what the gateway asks for
+            time.sleep(RETRY_SECONDS)
+            connection.send(text)
+        elif received.event == "error":
             error = LostError if received.code == "upstream_unavailable" else RefusedError
             raise error(received.message or received.code)

@@ -20,7 +20,6 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     Every setting can also be a GATEWAY_… variable or stand in gateway.toml; flags win, then variables, then the file.
     Passwords and secrets have no flag. `gateway check` shows the settings in force.
     """
-    from gateway import server
     from gateway.logs import set_up_logging
     from gateway.settings import SettingsError, load_settings
     from gateway.sockets import ListenError, listen
@@ -30,5 +29,7 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
         sockets = [listen(settings.host, settings.port)]
     except (SettingsError, ListenError) as error:
         fail(error, 2)
+    from gateway import server
+
     set_up_logging(settings.log_format, settings.log_level)
     server.serve(settings, sockets=sockets)

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sub(
-    filters: Annotated[list[str], typer.Argument(metavar="FILTER…", help="Topic filters.", show_default=False)],
+    filters: Annotated[list[str], typer.Argument(metavar="FILTER", help="Topic filters.", show_default=False)],
     url: Url = "ws://127.0.0.1:8000",
     token: Token = None,
     json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON object it came in.")] = False,

@@ -1,0 +1,503 @@
+"""The command line, as processes: what is printed where, and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.cli.connection import socket_url
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.brokers import Broker, BrokerOptions, has_amqtt, mosquitto_program
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually, free_port, missing
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"} | more
+
+
+def run(
+    *arguments: str, environ: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=environment(**(environ or {})),
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        cwd=cwd,
+        check=False,
+    )
+
+
+class Running:
+    """A command that goes on until it is told to stop; its output is collected as it comes."""
+
+    def __init__(self, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "gateway", *arguments],
+            env=environment(**(environ or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._threads = []
+        for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err)):
+            assert stream is not None
+            thread = threading.Thread(target=self._collect, args=(stream, lines), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    @staticmethod
+    def _collect(stream: Iterator[bytes], lines: list[str]) -> None:
+        for line in stream:
+            lines += [line.decode(errors="replace").rstrip("\n")]  # seen by the test at once
+
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_seconds: float = 15) -> int:
+        self.process.send_signal(number)
+        return self.wait(timeout_seconds)
+
+    def wait(self, timeout_seconds: float = 15) -> int:
+        code = self.process.wait(timeout_seconds)
+        for thread in self._threads:
+            thread.join(5)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def running(*arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[Running]:
+    command = Running(*arguments, environ=environ, cwd=cwd)
+    try:
+        yield command
+    finally:
+        command.close()
+
+
+def is_clean(result: subprocess.CompletedProcess[bytes] | Running) -> bool:
+    error = result.stderr.decode() if isinstance(result, subprocess.CompletedProcess) else "\n".join(result.err)
+    return "Traceback" not in error
+
+
+class TestServe:
+    @pytest.mark.parametrize(
+        ("arguments", "environ", "text"),
+        [
+            (["--prot", "1"], {}, "No such option"),
+            (["--mqtt-url", "localhost"], {}, "--mqtt-url = 'localhost': has no scheme\n    → write mqtt://localhost"),
+            (["--mqtt-topics", "a/#/b"], {}, "topic filter 'a/#/b': '#' must be the last level"),
+            ([], {"GATEWAY_PROT": "1"}, "GATEWAY_PROT: is not a setting\n    → did you mean GATEWAY_PORT?"),
+            (["--host", "0.0.0.0"], {}, "listens on loopback addresses only"),
+            (["--host", "192.0.2.1", "--allow-anonymous"], {}, "this machine has no such address"),
+            (["--host", "name.invalid", "--allow-anonymous"], {}, "this name has no address"),
+            (["--config", "none.toml"], {}, "none.toml: can't be read"),
+        ],
+    )
+    def test_wrong_settings_give_one_clear_message_and_code_2(
+        self, arguments: list[str], environ: dict[str, str], text: str, tmp_path: Path
+    ) -> None:
+        result = run("serve", *arguments, environ=environ, cwd=tmp_path)
+        assert result.returncode == 2
+        assert text in result.stderr.decode()
+        assert is_clean(result)
+        assert result.stdout == b""
+
+    def test_an_unknown_key_in_the_file_is_told_with_what_was_meant(self, tmp_path: Path) -> None:
+        (tmp_path / "gateway.toml").write_text("[mqtt]\nurll = 'x'\n")
+        result = run("serve", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "did you mean [mqtt] url?" in result.stderr.decode()
+
+    def test_a_port_that_is_taken_is_told_before_anything_starts(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            result = run("serve", "--port", str(taken.getsockname()[1]))
+        assert result.returncode == 2
+        assert "something else listens there; stop it, or choose another port with --port" in result.stderr.decode()
+        assert is_clean(result)
+
+    def test_a_broker_that_refuses_the_password_is_a_visible_state(
+        self, make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
+    ) -> None:
+        broker = make_mosquitto(BrokerOptions(users={"gateway": "right"}))
+        gateway = make_gateway(broker, ready=False, mqtt_username="gateway", mqtt_password="wrong-password")
+        status, body = gateway.get("/health/ready")
+        assert status == 503
+        eventually(lambda: "Not authorized" in gateway.get("/health/ready")[1].decode(), 10, "readiness says why")
+        assert "Not authorized" in gateway.log()
+        assert "wrong-password" not in gateway.log() + body.decode()
+        assert "Traceback" not in gateway.log()
+        assert gateway.is_alive
+
+    def test_it_starts_and_serves_while_the_broker_is_down(self, make_gateway: MakeGateway) -> None:
+        gateway = make_gateway(f"mqtt://127.0.0.1:{free_port()}", ready=False)
+        assert gateway.get("/health/live")[0] == 200
+        assert gateway.get("/health/ready")[0] == 503
+        assert gateway.get("/")[0] == 200
+        assert gateway.stop() == 0
+        assert "Traceback" not in gateway.log()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_it_in_order(
+        self, number: signal.Signals, make_gateway: MakeGateway, mosquitto: Broker
+    ) -> None:
+        gateway = make_gateway(mosquitto)
+        os.kill(gateway.pid, number)
+        assert gateway.stop() in (0, -number, 128 + number)
+        assert "Traceback" not in gateway.log()
+
+    def test_it_logs_json_where_nobody_looks(self, make_gateway: MakeGateway, mosquitto: Broker) -> None:
+        gateway = make_gateway(mosquitto)
+        entries = [json.loads(line) for line in gateway.log().splitlines()]
+        assert entries
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+
+
+class TestCheck:
+    def test_shows_each_setting_with_its_origin(self, tmp_path: Path) -> None:
+        (tmp_path / "gateway.toml").write_text("[history]\nbytes = '512MiB'\n")
+        result = run("check", "--port", "8001", environ={"GATEWAY_LOG_LEVEL": "debug"}, cwd=tmp_path)
+        assert result.returncode == 0
+        lines = dict(re.split(r"\s+", line, maxsplit=1) for line in result.stdout.decode().splitlines() if line)
+        assert re.fullmatch(r"8001\s+--port", lines["port"])
+        assert re.fullmatch(r"512MiB\s+gateway.toml: \[history\] bytes", lines["history_bytes"])
+        assert re.fullmatch(r"debug\s+GATEWAY_LOG_LEVEL", lines["log_level"])
+        assert re.fullmatch(r"mqtt://localhost:1883\s+default", lines["mqtt_url"])
+
+    def test_never_shows_a_secret(self) -> None:
+        environ = {"GATEWAY_MQTT_URL": "mqtt://me:hunter2@host", "GATEWAY_ACCESS_SECRET": "s3cret" * 8}
+        result = run("check", environ=environ)
+        assert result.returncode == 0
+        assert b"hunter2" not in result.stdout + result.stderr
+        assert b"s3cret" not in result.stdout + result.stderr
+        assert result.stdout.count(b"(set, not shown)") == 2
+
+    def test_ends_with_code_2_where_serve_would(self) -> None:
+        result = run("check", "--port", "x", "--history-age", "y")
+        assert result.returncode == 2
+        assert result.stderr.startswith(b"gateway: 2 problems with the settings:\n")
+        assert is_clean(result)
+
+
+class TestSub:
+    def test_prints_topic_and_payload_line_by_line(
+        self, gateway: GatewayProcess, publisher: Publisher, prefix: str
+    ) -> None:
+        payloads = [b"21.50", b'{"a": 1,\n "b": 2}', b"plain text", b"\xff\x00\xfe", b"", b'"quoted"', b"NaN"]
+        with running("sub", f"{prefix}/#", "--url", gateway.ws, "--count", str(len(payloads) + 1)) as sub:
+            self._wait_until_subscribed(sub, publisher, prefix)
+            for payload in payloads:
+                publisher.publish(f"{prefix}/x", payload)
+            assert sub.wait() == 0
+        assert sub.out[-len(payloads) :] == [
+            f"{prefix}/x 21.50",
+            f'{prefix}/x {{"a": 1,  "b": 2}}',
+            f"{prefix}/x plain text",
+            prefix + "/x " + b"\xff\x00\xfe".decode(errors="replace"),
+            f"{prefix}/x ",
+            f"{prefix}/x quoted",
+            f"{prefix}/x NaN",
+        ]
+        assert sub.err == []
+
+    @staticmethod
+    def _wait_until_subscribed(sub: Running, publisher: Publisher, prefix: str) -> None:
+        # the last value is replayed, so it arrives whether it is published before or after the subscription
+        publisher.publish(f"{prefix}/first", b"1")
+        eventually(lambda: sub.out, 15, "the subscription works")
+
+    def test_json_is_the_message_as_it_came(self, gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+        publisher.publish(f"{prefix}/x", b'{"a":\n1}')
+        result = run("sub", f"{prefix}/#", "--url", gateway.ws, "--count", "1", "--json", "--timeout", "10")
+        assert result.returncode == 0
+        [line] = result.stdout.splitlines()
+        message = json.loads(line)
+        assert message["topic"] == f"{prefix}/x"
+        assert message["payload"] == {"a": 1}
+        assert {"time", "seq"} <= set(message)
+
+    def test_payload_only(self, gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+        publisher.publish(f"{prefix}/x", b"21.5")
+        result = run("sub", f"{prefix}/#", "-u", gateway.ws, "-C", "1", "-p", "-W", "10")
+        assert (result.returncode, result.stdout) == (0, b"21.5\n")
+
+    def test_out_of_time_is_code_27_as_with_mosquitto_sub(self, gateway: GatewayProcess, prefix: str) -> None:
+        result = run("sub", f"{prefix}/none", "--url", gateway.ws, "--timeout", "0.5")
+        assert (result.returncode, result.stdout, result.stderr) == (27, b"", b"")
+
+    def test_nobody_there_is_code_1(self) -> None:
+        result = run("sub", "a", "--url", f"ws://127.0.0.1:{free_port()}")
+        assert result.returncode == 1
+        assert b"Connection refused" in result.stderr
+        assert is_clean(result)
+
+    def test_something_else_there_is_code_1(self, mosquitto: Broker) -> None:
+        result = run("sub", "a", "--url", mosquitto.url.replace("mqtt://", "ws://"))
+        assert result.returncode == 1
+        assert is_clean(result)
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["a/#/b"], "'#' must be the last level"),
+            (["a", "--url", "ftp://x"], "is not the address of a gateway"),
+            (["a", "--count", "0"], "--count"),
+            ([], "FILTER"),
+        ],
+    )
+    def test_wrong_arguments_are_code_2(self, arguments: list[str], text: str) -> None:
+        result = run("sub", *arguments)
+        assert result.returncode == 2
+        assert text in result.stderr.decode()
+
+    def test_what_the_gateway_refuses_is_code_1_with_its_words(self, gateway: GatewayProcess) -> None:
+        result = run("sub", "a", "--url", gateway.ws, "--since", "yesterday", "--timeout", "10")
+        assert result.returncode == 1
+        assert "since 'yesterday': must be last, now, a time back" in result.stderr.decode()
+
+    def test_a_reader_that_leaves_ends_it_quietly(
+        self, gateway: GatewayProcess, publisher: Publisher, prefix: str
+    ) -> None:
+        publisher.publish(f"{prefix}/x", b"1")
+        with subprocess.Popen(
+            [sys.executable, "-m", "gateway", "sub", f"{prefix}/#", "--url", gateway.ws],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as sub:
+            assert sub.stdout is not None
+            assert sub.stderr is not None
+            assert sub.stdout.readline() == f"{prefix}/x 1\n".encode()
+            sub.stdout.close()
+            publisher.publish(f"{prefix}/x", b"2")
+            assert sub.wait(15) == 0
+            assert sub.stderr.read() == b""
+
+    def test_ctrl_c_ends_it_quietly(self, gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+        with running("sub", f"{prefix}/#", "--url", gateway.ws) as sub:
+            self._wait_until_subscribed(sub, publisher, prefix)
+            assert sub.stop(signal.SIGINT) == 130
+        assert sub.err == []
+
+    def test_it_comes_back_after_a_restart_of_the_gateway(
+        self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
+    ) -> None:
+        gateway = make_gateway(mosquitto)
+        with running("sub", f"{prefix}/#", "--url", gateway.ws) as sub:
+            self._wait_until_subscribed(sub, publisher, prefix)
+            gateway.stop()
+            eventually(lambda: any("trying again" in line for line in sub.err), 10, "the cut is told")
+            gateway.start()
+            publisher.publish(f"{prefix}/x", b"after")
+            eventually(lambda: f"{prefix}/x after" in sub.out, 20, "messages come again")
+        assert is_clean(sub)
+
+    def test_without_reconnect_a_cut_is_code_1(
+        self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
+    ) -> None:
+        gateway = make_gateway(mosquitto)
+        with running("sub", f"{prefix}/#", "--url", gateway.ws, "--no-reconnect") as sub:
+            self._wait_until_subscribed(sub, publisher, prefix)
+            gateway.stop()
+            assert sub.wait() == 1
+
+
+class TestPub:
+    @pytest.mark.parametrize("qos", ["0", "1", "2"])
+    def test_publishes_the_text_as_it_is(
+        self, qos: str, gateway: GatewayProcess, publisher: Publisher, prefix: str
+    ) -> None:
+        publisher.subscribe(f"{prefix}/#")
+        result = run("pub", f"{prefix}/x", '{"a": 1}', "--url", gateway.ws, "--qos", qos)
+        assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+        eventually(lambda: (f"{prefix}/x", b'{"a": 1}') in publisher.received)
+
+    def test_each_line_of_standard_input(self, gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+        lines = [f"line {n}" for n in range(30)] + ["", '"quoted"', "ünïcode"]
+        publisher.subscribe(f"{prefix}/#")
+        result = run(
+            "pub", f"{prefix}/x", "-l", "--url", gateway.ws, "-q", "1", stdin="\r\n".join(lines).encode() + b"\n"
+        )
+        assert result.returncode == 0, result.stderr
+        eventually(lambda: [payload.decode() for _, payload in publisher.received] == lines, 10, "all lines, in order")
+
+    def test_more_than_the_limit_per_second_takes_its_time_and_loses_nothing(
+        self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
+    ) -> None:
+        gateway = make_gateway(mosquitto, limit_commands_per_second=20, limit_publishes_per_second=20)
+        lines = [str(n) for n in range(60)]
+        publisher.subscribe(f"{prefix}/#")
+        result = run("pub", f"{prefix}/x", "-l", "--url", gateway.ws, "-q", "1", stdin="\n".join(lines).encode())
+        assert result.returncode == 0, result.stderr
+        eventually(lambda: [payload.decode() for _, payload in publisher.received] == lines, 10, "all lines, in order")
+
+    def test_bytes_from_a_file(
+        self, gateway: GatewayProcess, publisher: Publisher, prefix: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "payload").write_bytes(b"\xff\x00\n\xfe")
+        publisher.subscribe(f"{prefix}/#")
+        assert run("pub", f"{prefix}/x", "-f", str(tmp_path / "payload"), "--url", gateway.ws).returncode == 0
+        assert run("pub", f"{prefix}/x", "-s", "--url", gateway.ws, stdin=b"a\nb").returncode == 0
+        assert run("pub", f"{prefix}/x", "-n", "--url", gateway.ws).returncode == 0
+        eventually(lambda: [payload for _, payload in publisher.received] == [b"\xff\x00\n\xfe", b"a\nb", b""])
+
+    def test_a_retained_message_is_kept_by_the_broker(
+        self, gateway: GatewayProcess, publisher: Publisher, prefix: str
+    ) -> None:
+        assert run("pub", f"{prefix}/x", "kept", "--retain", "--qos", "1", "--url", gateway.ws).returncode == 0
+        publisher.subscribe(f"{prefix}/#")
+        eventually(lambda: (f"{prefix}/x", b"kept") in publisher.received)
+
+    def test_without_a_broker_is_code_1(self, make_gateway: MakeGateway) -> None:
+        gateway = make_gateway(f"mqtt://127.0.0.1:{free_port()}", ready=False)
+        result = run("pub", "a/b", "x", "--url", gateway.ws)
+        assert result.returncode == 1
+        assert "broker" in result.stderr.decode()
+        assert is_clean(result)
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["a/#", "x"], "'#' is allowed only in a topic filter"),
+            (["a"], "give one payload"),
+            (["a", "x", "-l"], "give one payload"),
+            (["a", "-f", "none.bin"], "none.bin can't be read"),
+            (["a", "x", "--qos", "3"], "--qos"),
+        ],
+    )
+    def test_wrong_arguments_are_code_2(self, arguments: list[str], text: str, tmp_path: Path) -> None:
+        result = run("pub", *arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert text in result.stderr.decode()
+        assert is_clean(result)
+
+
+def address_in(demo: Running) -> str:
+    """The page's address, once the demo has printed everything."""
+    eventually(
+        lambda: any("Ctrl-C" in line for line in demo.out) or demo.process.poll() is not None, 60, "the addresses"
+    )
+    found = re.search(r"http://127\.0\.0\.1:\d+/", "\n".join(demo.out))
+    assert found, "\n".join(demo.out + demo.err)
+    return found[0]
+
+
+@pytest.mark.parametrize("embedded", [False, True], ids=["mosquitto", "amqtt"])
+class TestDemo:
+    @pytest.fixture
+    def arguments(self, embedded: bool) -> list[str]:
+        if embedded and not has_amqtt():
+            missing("the package amqtt (extra `demo`)")
+        if not embedded and mosquitto_program() is None:
+            missing("the program mosquitto")
+        return ["demo", "--port", "0", "--rate", "5", *(["--embedded"] if embedded else [])]
+
+    def test_shows_readings_where_it_says(self, arguments: list[str], tmp_path: Path) -> None:
+        with running(*arguments, cwd=tmp_path) as demo:
+            page = address_in(demo)
+            url = page.replace("http", "ws", 1)
+            result = run("sub", "sensors/+/state", "--url", url, "--count", "30", "--timeout", "30", "--json")
+            assert result.returncode == 0, result.stderr
+            messages = [json.loads(line) for line in result.stdout.splitlines()]
+            assert len({message["topic"] for message in messages}) == 10
+            assert all(-40 < message["payload"]["temperature"] < 85 for message in messages)
+            printed = "\n".join(demo.out)
+            assert f"{url}ws?topic=sensors/%23" in printed
+            assert f"{url}ws/temperature/" in printed
+            broker = re.search(r"mqtt://127\.0\.0\.1:\d+", printed)
+            assert broker
+            with Publisher(broker[0], protocol=4) as own_sensor:
+                own_sensor.publish("sensors/mine/state", b'{"temperature": 1}', qos=0)
+                result = run("sub", "sensors/mine/state", "-u", url, "-C", "1", "-W", "10", "-p")
+            assert result.stdout == b'{"temperature": 1}\n'
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_leaves_nothing_behind(self, number: signal.Signals, arguments: list[str], tmp_path: Path) -> None:
+        with running(*arguments, environ={"TMPDIR": str(tmp_path)}, cwd=tmp_path) as demo:
+            address_in(demo)
+            children = psutil.Process(demo.process.pid).children(recursive=True)
+            assert len(children) >= 2
+            assert demo.stop(number) == 0
+            assert not [child for child in children if child.is_running()]
+        assert list(tmp_path.iterdir()) == []
+        assert is_clean(demo)
+        assert demo.out[-1] == "Stopped."
+
+    def test_a_part_that_dies_ends_it_with_a_message(self, arguments: list[str], tmp_path: Path) -> None:
+        with running(*arguments, cwd=tmp_path) as demo:
+            address_in(demo)
+            children = psutil.Process(demo.process.pid).children(recursive=True)
+            next(child for child in children if "sensors_sim" in " ".join(child.cmdline())).kill()
+            assert demo.wait(20) == 1
+            assert any("the simulator ended" in line for line in demo.err)
+            assert not [child for child in children if child.is_running()]
+
+
+def test_demo_takes_a_broker_that_is_there(mosquitto: Broker) -> None:
+    with running("demo", "--broker", mosquitto.url, "--port", "0", "--devices", "2", "--rate", "5") as demo:
+        url = address_in(demo).replace("http", "ws", 1)
+        assert run("sub", "sensors/+/state", "-u", url, "-C", "3", "-W", "20").returncode == 0
+        assert demo.stop() == 0
+
+
+def test_demo_says_when_its_port_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = run("demo", "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 2
+    assert b"something else listens there" in result.stderr
+    assert is_clean(result)
+
+
+def test_demo_refuses_a_bad_broker() -> None:
+    result = run("demo", "--broker", "localhost", "--port", "0")
+    assert result.returncode == 2
+    assert b"mqtt://localhost" in result.stderr
+    assert is_clean(result)
+
+
+def test_version_and_help() -> None:
+    assert re.fullmatch(rb"gateway \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+    text = run("--help").stdout.decode()
+    assert all(name in text for name in ("serve", "demo", "sub", "pub", "check"))
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://h:1", "ws://h:1/ws"),
+        ("http://h:1/", "ws://h:1/ws"),
+        ("https://h/gateway/", "wss://h/gateway/ws"),
+        ("wss://h/ws", "wss://h/ws"),
+        ("h:1", "ws://h:1/ws"),
+    ],
+)
+def test_any_way_to_write_a_gateway_leads_to_its_socket(url: str, address: str) -> None:
+    assert socket_url(url) == address
+    assert socket_url(url, [("topic", "a/+")]) == f"{address}?topic=a%2F%2B"
