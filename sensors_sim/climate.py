@@ -37,7 +37,7 @@ AIR_HEAT_CAPACITY = 1_210.0
 MASS_HEAT_CAPACITY = 60_000.0
 """J/K of walls and floor for each m³ of room."""
 
-MASS_COUPLING = 5.0
+MASS_COUPLING = 10.0
 """W/K between air and walls for each m³ of room."""
 
 
@@ -173,16 +173,16 @@ class Weather:
             self._memo.clear()
         cloud = min(1.0, max(0.0, 0.55 + 0.35 * self._clouds.at(t)))
         day = (t / DAY) % 365.2425
-        mean = self._mean + self._yearly * math.cos(2 * math.pi * (day - 200) / 365.2425) + 3.2 * self._fronts.at(t)
+        mean = self._mean + self._yearly * math.cos(2 * math.pi * (day - 200) / 365.2425) + 2.5 * self._fronts.at(t)
         hour = (t % DAY) / HOUR
-        swing = self._daily * (1 - 0.65 * cloud) * (0.65 + 0.35 * math.cos(2 * math.pi * (day - 185) / 365.2425))
+        swing = self._daily * (1 - 0.6 * cloud) * (0.65 + 0.35 * math.cos(2 * math.pi * (day - 185) / 365.2425))
         # A second harmonic makes the morning rise steeper than the evening fall.
         daily = math.cos(2 * math.pi * (hour - 15) / 24) + 0.18 * math.cos(4 * math.pi * (hour - 14.2) / 24)
-        temperature = mean + swing * daily + 0.25 * self._gusts.at(t)
+        temperature = mean + swing * daily + 0.15 * self._gusts.at(t)
         dew = mean - 3.6 + 1.4 * self._moisture.at(t) + 2.0 * (cloud - 0.5)
         vapour_pressure = min(saturation_vapour_pressure(dew), 0.985 * saturation_vapour_pressure(temperature))
         irradiance = clear_sky_irradiance(sine_of_sun_height(t, self.latitude)) * (1 - 0.75 * cloud**3.4)
-        pressure = 1015.0 - 0.115 * self._altitude + 7.0 * self._pressure.at(t)
+        pressure = 1015.0 - 0.115 * self._altitude + 5.5 * self._pressure.at(t)
         pressure += 0.6 * math.cos(4 * math.pi * (hour - 10) / 24)
         outside = Outside(temperature, vapour_pressure, pressure, cloud, irradiance)
         self._memo[t] = outside
@@ -221,15 +221,26 @@ class Schedule:
         """How many at ``t``."""
         if not self._windows:
             return 0
-        day = int(t // DAY)
-        if day != self._day:
-            self._day = day
-            self._spans = self._spans_of(day - 1) + self._spans_of(day)
+        self._turn_to(t)
         count = 0
         for start, end in self._spans:
             if start <= t < end:
                 count += 1
         return count
+
+    def started(self, t: float) -> float | None:
+        """When what is going on at ``t`` began; None when nothing is."""
+        self._turn_to(t)
+        for start, end in self._spans:
+            if start <= t < end:
+                return start
+        return None
+
+    def _turn_to(self, t: float) -> None:
+        day = int(t // DAY)
+        if day != self._day:
+            self._day = day
+            self._spans = self._spans_of(day - 1) + self._spans_of(day)
 
     def _spans_of(self, day: int) -> list[tuple[float, float]]:
         weekend = (day + 3) % 7 >= 5  # 1 January 1970, day 0, was a Thursday
@@ -268,8 +279,8 @@ class RoomProfile:
     """°C."""
     window_area: float = 2.0
     """m² that let in the sun."""
-    infiltration: float = 0.35
-    """Air changes an hour with everything shut."""
+    infiltration: float = 0.55
+    """Air changes an hour with windows shut, half of it through the door to the rest of the building."""
     ventilation: float = 0.0
     """Air changes an hour that fans add while people are in."""
     airing: tuple[Window, ...] = ()
@@ -283,6 +294,8 @@ class RoomProfile:
     equipment_follows_people: bool = True
     transpiration: float = 0.0
     """Grams of water an hour that plants give off for each W/m² of sun."""
+    indoors: bool = False
+    """Whether 20 °C and 45 % surround it, as a cold store in a building, and not the weather."""
     vents_above: float = 99.0
     """°C over which roof vents open in proportion."""
 
@@ -291,15 +304,15 @@ _AIRING = (Window("daily", 7.1, 7.3, probability=0.8), Window("daily", 21.6, 21.
 
 PROFILES: dict[str, RoomProfile] = {
     "living": RoomProfile(
-        62, 45, 1900, airing=_AIRING, window_area=4.0, equipment=80,
+        62, 24, 1300, airing=_AIRING, window_area=4.0, equipment=80,
         people=(Window("daily", 17.6, 22.7, 2), Window("weekend", 9.5, 17.0, 2, 0.6, 60), Window("weekday", 6.9, 7.5)),
     ),
     "bedroom": RoomProfile(
-        38, 26, 1100, day_setpoint=18.5, night_setpoint=17.0, window_area=1.6, airing=_AIRING,
+        38, 15, 800, day_setpoint=18.5, night_setpoint=17.0, window_area=1.6, airing=_AIRING,
         people=(Window("daily", 22.6, 30.6, 2),),
     ),
     "kitchen": RoomProfile(
-        34, 24, 1000, window_area=1.6, equipment=150, wetting_grams_per_hour=900,
+        34, 14, 750, window_area=1.6, equipment=150, wetting_grams_per_hour=900,
         people=(
             Window("daily", 6.6, 7.4, 2), Window("daily", 18.0, 19.3, 2), Window("weekend", 11.8, 13.2, 2),
         ),
@@ -307,22 +320,23 @@ PROFILES: dict[str, RoomProfile] = {
         airing=(Window("daily", 18.6, 18.9, probability=0.7),),
     ),
     "bathroom": RoomProfile(
-        16, 14, 900, day_setpoint=22.0, night_setpoint=19.0, window_area=0.5, wetting_grams_per_hour=2200,
+        16, 8, 700, day_setpoint=22.0, night_setpoint=19.0, window_area=0.5, wetting_grams_per_hour=1700,
+        infiltration=1.2,
         people=(Window("daily", 6.4, 6.8, 1), Window("daily", 7.0, 7.25, 1), Window("daily", 21.9, 22.2, 2)),
         wetting=(Window("daily", 6.45, 6.65, jitter=10), Window("daily", 21.95, 22.1, probability=0.6)),
-        airing=(Window("daily", 7.3, 7.7),),
+        airing=(Window("daily", 7.3, 7.7), Window("daily", 22.2, 22.4, probability=0.8)),
     ),
     "study": RoomProfile(
-        30, 22, 1000, window_area=2.0, equipment=120, airing=_AIRING,
+        30, 12, 700, window_area=2.0, equipment=120, airing=_AIRING,
         people=(Window("weekday", 8.7, 12.1), Window("weekday", 12.9, 17.3), Window("weekend", 14.0, 16.0, 1, 0.3)),
     ),
     "child": RoomProfile(
-        32, 22, 1000, window_area=1.8, airing=_AIRING,
+        32, 12, 700, window_area=1.8, airing=_AIRING,
         people=(Window("daily", 20.4, 30.4), Window("weekday", 14.8, 18.0), Window("weekend", 9.0, 18.0, 1, 0.7, 60)),
     ),
     "cellar": RoomProfile(80, 60, 0, window_area=0.2, infiltration=0.2),
     "office": RoomProfile(
-        420, 210, 9000, cooling=9000, window_area=16, ventilation=1.5, equipment=160,
+        420, 210, 9000, cooling=9000, window_area=16, ventilation=1.0, equipment=160,
         people=(Window("weekday", 8.3, 12.2, 12, 0.85, 45), Window("weekday", 13.0, 17.4, 12, 0.85, 50)),
     ),
     "meeting": RoomProfile(
@@ -334,7 +348,7 @@ PROFILES: dict[str, RoomProfile] = {
     ),
     "server": RoomProfile(
         60, 30, 0, cooling=9000, cooling_setpoint=22.0, window_area=0, infiltration=0.1, equipment=4200,
-        equipment_follows_people=False,
+        equipment_follows_people=False, indoors=True,
     ),
     "hall": RoomProfile(
         6000, 2600, 160_000, day_setpoint=18.0, night_setpoint=14.0, window_area=70, infiltration=0.5, ventilation=0.8,
@@ -343,13 +357,13 @@ PROFILES: dict[str, RoomProfile] = {
     ),
     "greenhouse": RoomProfile(
         520, 1500, 90_000, day_setpoint=18.0, night_setpoint=15.0, window_area=95, infiltration=0.8,
-        wetting_grams_per_hour=14_000, transpiration=28.0, vents_above=25.0,
+        wetting_grams_per_hour=14_000, transpiration=14.0, vents_above=25.0,
         people=(Window("daily", 7.5, 9.5, 2, 0.8), Window("daily", 15.0, 16.5, 1, 0.6)),
         wetting=(Window("daily", 6.5, 6.8), Window("daily", 13.0, 13.25)),
     ),
     "cold": RoomProfile(
         45, 12, 0, cooling=2600, cooling_setpoint=4.0, window_area=0, infiltration=0.05, equipment=60,
-        equipment_follows_people=False, airing=(Window("weekday", 8.0, 8.05, 3, 0.9, 90),),
+        equipment_follows_people=False, indoors=True, airing=(Window("weekday", 8.0, 8.05, 3, 0.9, 90),),
     ),
 }  # fmt: skip
 
@@ -373,6 +387,10 @@ class Inside(NamedTuple):
         return relative_humidity(self.temperature, self.vapour_pressure)
 
 
+INDOORS = Outside(20.0, 0.45 * saturation_vapour_pressure(20.0), 1013.0, 1.0, 0.0)
+"""What surrounds a room inside a building."""
+
+
 @dataclass(slots=True)
 class _State:
     temperature: float
@@ -390,15 +408,15 @@ class Room:
 
     Three balances are integrated, each exactly for inputs that are constant over a step (30 s):
 
-        C·dT/dt   = (UA + ρc·V·λ)·(T_out − T) + H·(T_mass − T) + P_heating + 75 W·n + P_equipment + sun
-        dT_mass/dt = H·(T − T_mass) / C_mass
+        C·dT/dt   = (UA + ρc·V·λ)·(T_out − T) + H·(T_mass − T) + P_heating/2 + 75 W·n + P_equipment + sun
+        dT_mass/dt = (H·(T − T_mass) + P_heating/2) / C_mass
         β·dA/dt   = λ·(A_out − A) + (55 g/h·n + wetting) / V                                A in g/m³, β = 2.5
         dCO₂/dt   = λ·(CO₂_out − CO₂) + 10⁶·G·n / V                                         G = 0.0052 L/s
 
     with λ the air changes an hour. C = 5·ρc·V is air and furniture, T_mass the walls with C_mass = 60 kJ/(m³·K)
-    (165 kJ/(m²·K) of floor: the class "medium" of ISO 13790), H = 5 W/(m³·K) the way between the two; β stands for
-    plaster, which holds moisture. Over 24.5 °C people open windows if that cools, and let blinds down to 30 % of the
-    sun. The mass balance of CO₂ is that of ASTM D6245.
+    (165 kJ/(m²·K) of floor: the class "medium" of ISO 13790), H = 10 W/(m³·K) the way between the two; radiators
+    heat both by halves. β stands for plaster, which holds moisture. Over 24.5 °C people open windows if that cools,
+    and let blinds down to 30 % of the sun. The mass balance of CO₂ is that of ASTM D6245.
     """
 
     name: str
@@ -481,7 +499,7 @@ class Room:
 
     def _advance(self, t: float, step: float) -> None:
         profile, state = self.profile, self._state
-        outside = self.weather.at(t)
+        outside = INDOORS if profile.indoors else self.weather.at(t)
         volume = profile.volume * self._scale
         people = self._people.count(t)
 
@@ -499,7 +517,7 @@ class Room:
 
         gain = HEAT_WATTS_PER_PERSON * people + sun
         gain += profile.equipment * (people if profile.equipment_follows_people else 1)
-        gain += self._heating(t, step, outside.temperature)
+        gain += 0.5 * self._heating(t, step, outside.temperature)
         conductance = profile.loss + AIR_HEAT_CAPACITY * volume * exchange
         coupling = MASS_COUPLING * volume
         total = conductance + coupling
@@ -507,7 +525,8 @@ class Room:
         weight = math.exp(-step * total / (5 * AIR_HEAT_CAPACITY * volume))
         state.temperature = settled + (state.temperature - settled) * weight
         weight = math.exp(-step * MASS_COUPLING / MASS_HEAT_CAPACITY)
-        state.mass = state.temperature + (state.mass - state.temperature) * weight
+        warmth = state.temperature + 0.5 * state.heating / coupling
+        state.mass = warmth + (state.mass - warmth) * weight
 
         source = VAPOUR_GRAMS_PER_HOUR_PER_PERSON * people
         source += profile.wetting_grams_per_hour * self._wetting.count(t)

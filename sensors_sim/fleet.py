@@ -181,7 +181,7 @@ class Fleet:
     def __init__(
         self, specs: list[DeviceSpec], seed: int, start: float, *, ts_offset: float = 0.0, interval: float | None = None
     ) -> None:
-        self.world = World(seed)
+        self.world = World(seed, start)
         self.start = start
         self.devices: dict[str, Device] = {}
         for spec in specs:

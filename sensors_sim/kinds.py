@@ -6,27 +6,59 @@ a fixed offset within the data sheet's tolerance, and noise with memory.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sensors_sim.climate import PROFILES, Room, Weather
+from sensors_sim.battery import CELLS, Battery
+from sensors_sim.climate import HOUR, PROFILES, Room, Weather
+from sensors_sim.electricity import APPLIANCES, Grid, Load, Meter
+from sensors_sim.machine import Machine
 from sensors_sim.noise import Drifting, generator
+from sensors_sim.track import Vehicle
 
 Readings = dict[str, object]
 Reader = Callable[[float], Readings]
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a fleet is."""
+
+    latitude: float = 50.0
+    longitude: float = 8.6
+    altitude: float = 110.0
+    """m."""
+    mean: float = 10.5
+    """Yearly mean temperature, °C."""
+    yearly: float = 9.0
+    """Half the yearly swing, K."""
+    daily: float = 5.5
+    """Half the daily swing under a clear sky, K."""
+
+
 class World:
-    """What devices share: the weather and the rooms of one fleet.
+    """What devices share: the weather, the rooms, the loads and the grid of one fleet.
 
     Args:
         seed: Of the fleet.
-        weather: The site's weather; None takes that of a town in the middle of Europe.
+        start: Model time of the start.
+        site: Where it is; None takes a town in the middle of Europe.
     """
 
-    def __init__(self, seed: int, weather: Weather | None = None) -> None:
+    def __init__(self, seed: int, start: float = 0.0, site: Site | None = None) -> None:
         self.seed = seed
-        self.weather = weather or Weather(seed)
+        self.start = start
+        self.site = site or Site()
+        self.weather = Weather(
+            seed,
+            latitude=self.site.latitude,
+            mean=self.site.mean,
+            yearly=self.site.yearly,
+            daily=self.site.daily,
+            altitude=self.site.altitude,
+        )
+        self.grid = Grid(seed)
         self._rooms: dict[str, Room] = {}
+        self._loads: dict[tuple[str, str], Load] = {}
 
     def room(self, place: str, profile: str) -> Room:
         """The room at ``place``, made on first use.
@@ -40,6 +72,20 @@ class World:
                 raise ValueError(f"unknown room {profile!r}: known are {', '.join(PROFILES)}")
             room = self._rooms[place] = Room(place, PROFILES[profile], self.weather, self.seed)
         return room
+
+    def load(self, place: str, appliance: str) -> Load:
+        """The appliance of that name at ``place``: one, whoever measures it.
+
+        Raises:
+            ValueError: No such appliance.
+        """
+        load = self._loads.get((place, appliance))
+        if load is None:
+            if appliance not in APPLIANCES:
+                raise ValueError(f"unknown appliance {appliance!r}: known are {', '.join(APPLIANCES)}")
+            load = Load(self.seed, f"{place}/{appliance}", APPLIANCES[appliance], self.weather)
+            self._loads[place, appliance] = load
+        return load
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +112,43 @@ class Setting:
             raise ValueError(f"option {name} is a number, not {value!r}")
         return float(value)
 
+    def text(self, name: str, default: str) -> str:
+        """An option that is a text.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        value = self.options.get(name, default)
+        if not isinstance(value, str):
+            raise ValueError(f"option {name} is a text, not {value!r}")
+        return value
+
+    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """An option that is a list of texts.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        value = self.options.get(name, default)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"option {name} is a list of texts, not {value!r}")
+        return tuple(value)
+
+    def battery(self, cell: str, *, sleep_current: float, wake_charge: float, wake_current: float) -> Battery:
+        """The device's battery, somewhere in its life unless option ``charge`` says where."""
+        charge = self.number("charge", round(self.rng.uniform(0.35, 1.0), 4))
+        if not 0 < charge <= 1:
+            raise ValueError(f"option charge is over 0 and at most 1, not {charge:g}")
+        return Battery(
+            CELLS[cell],
+            charge,
+            self.world.start,
+            sleep_current=sleep_current,
+            wake_charge=wake_charge,
+            wake_current=wake_current,
+            interval=self.interval,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -80,9 +163,10 @@ class Kind:
     """The profile of its room when none is named."""
     interval: float = 10.0
     """Seconds between readings when none are named."""
-    options: frozenset[str] = field(default_factory=frozenset)
+    options: frozenset[str] = frozenset()
+    """Names of its options."""
     sleeps: bool = False
-    """Whether it runs on a battery and sleeps between readings."""
+    """Whether it runs on a battery and leaves the broker between readings."""
 
 
 class Instrument:
@@ -94,41 +178,374 @@ class Instrument:
         rng: The device's generator.
         tolerance: Standard deviation of the fixed offset, as a data sheet's accuracy over two.
         noise: Standard deviation of noise from one reading to the next.
-        wander: Standard deviation of the slow part, which forgets within ``memory`` seconds.
+        wander: Standard deviation of the slow part.
+        memory: Seconds in which the slow part forgets.
+        low: Lowest value that it can show.
+        high: Highest value that it can show.
     """
 
-    __slots__ = ("_noise", "_offset", "_rng", "_wander")
+    __slots__ = ("_high", "_low", "_noise", "_offset", "_rng", "_wander")
 
-    def __init__(self, rng: random.Random, tolerance: float, noise: float, wander: float, memory: float = 300) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        tolerance: float,
+        noise: float,
+        wander: float = 0.0,
+        memory: float = 300,
+        low: float = -1e9,
+        high: float = 1e9,
+    ) -> None:
         self._offset = rng.gauss(0, tolerance)
         self._noise = noise
         self._rng = rng
-        self._wander = Drifting(rng, wander, memory)
+        self._wander = Drifting(rng, wander, memory) if wander else None
+        self._low = low
+        self._high = high
 
     def measure(self, true: float, t: float) -> float:
         """The reading at ``t`` of ``true``."""
-        return true + self._offset + self._wander.at(t) + self._noise * self._rng.gauss(0, 1)
+        value = true + self._offset + self._noise * self._rng.gauss(0, 1)
+        if self._wander is not None:
+            value += self._wander.at(t)
+        return min(self._high, max(self._low, value))
+
+
+def _thermometer(rng: random.Random, tolerance: float = 0.1) -> Instrument:
+    return Instrument(rng, tolerance, 0.012, 0.045)
+
+
+def _hygrometer(rng: random.Random, tolerance: float = 0.9) -> Instrument:
+    return Instrument(rng, tolerance, 0.07, 0.2, low=0.0, high=100.0)
+
+
+def _radio(rng: random.Random) -> Instrument:
+    return Instrument(rng, 8, 0.8, 1.5, 60, low=-92.0, high=-32.0)
 
 
 def _climate(setting: Setting) -> Reader:
     """A room sensor; tolerances are those of Sensirion's SCD41 data sheet, halved (±0.8 K, ±6 %, ±(50 ppm + 5 %))."""
+    rng = setting.rng
     room = setting.world.room(setting.place, setting.room)
-    temperature = Instrument(setting.rng, 0.2, 0.015, 0.05)
-    humidity = Instrument(setting.rng, 1.5, 0.08, 0.2)
-    co2 = Instrument(setting.rng, 15, 2.5, 6, 120)
-    rssi = Instrument(setting.rng, 8, 0.8, 1.5, 60)
+    temperature, humidity = _thermometer(rng, 0.3), _hygrometer(rng, 2.0)
+    co2 = Instrument(rng, 18, 2.5, 6, 120, low=250.0)
+    rssi = _radio(rng)
 
     def read(t: float) -> Readings:
         inside = room.at(t)
         return {
             "temperature": temperature.measure(inside.temperature, t),
-            "humidity": min(100.0, max(0.0, humidity.measure(inside.humidity, t))),
-            "co2": max(380.0, co2.measure(inside.co2, t)),
-            "rssi": min(-30.0, rssi.measure(-61, t)),
+            "humidity": humidity.measure(inside.humidity, t),
+            "co2": co2.measure(inside.co2, t),
+            "rssi": rssi.measure(-61, t),
         }
 
     return read
 
+
+def _air(setting: Setting) -> Reader:
+    """Air quality; PM2.5 and TVOC rise with people and cooking and decay with the room's air.
+
+    Fine dust is the outdoor level (waves around 9 µg/m³) times 0.6, plus what CO₂ over outdoors tells of people;
+    TVOC follows the same with a memory of its own.
+    """
+    rng = setting.rng
+    room = setting.world.room(setting.place, setting.room)
+    climate = _climate(setting)
+    dust_outside = Drifting(rng, 3.5, 6 * HOUR)
+    dust = Instrument(rng, 0.6, 0.25, 0.5, 200, low=0.3)
+    tvoc = Instrument(rng, 12, 4, 18, 900, low=5.0)
+
+    def read(t: float) -> Readings:
+        inside = room.at(t)
+        readings = climate(t)
+        rssi = readings.pop("rssi")
+        used = max(0.0, inside.co2 - 425)
+        readings["tvoc"] = tvoc.measure(70 + 0.32 * used, t)
+        readings["pm25"] = dust.measure(0.6 * max(2.0, 9 + dust_outside.at(t)) + 0.004 * used, t)
+        readings["rssi"] = rssi
+        return readings
+
+    return read
+
+
+def _thermo(setting: Setting) -> Reader:
+    """A battery thermometer; tolerances are those of Sensirion's SHT41 data sheet, halved (±0.2 K, ±1.8 %)."""
+    rng = setting.rng
+    room = setting.world.room(setting.place, setting.room)
+    temperature, humidity, rssi = _thermometer(rng), _hygrometer(rng), _radio(rng)
+    battery = setting.battery("2xAA", sleep_current=0.012, wake_charge=210, wake_current=120)
+
+    def read(t: float) -> Readings:
+        inside = room.at(t)
+        return {
+            "temperature": temperature.measure(inside.temperature, t),
+            "humidity": humidity.measure(inside.humidity, t),
+            "battery": 100 * battery.charge(t),
+            "voltage": battery.voltage(t, inside.temperature),
+            "rssi": rssi.measure(-68, t),
+        }
+
+    return read
+
+
+def _outdoor(setting: Setting) -> Reader:
+    """A weather station; tolerances are those of Bosch's BME280 data sheet, halved (±1 K, ±3 %, ±1 hPa)."""
+    rng = setting.rng
+    weather = setting.world.weather
+    temperature, humidity = _thermometer(rng, 0.35), _hygrometer(rng, 1.5)
+    pressure = Instrument(rng, 0.5, 0.02, 0.03)
+    light = Instrument(rng, 0, 0, 0.03, 30)
+    rssi = _radio(rng)
+
+    def read(t: float) -> Readings:
+        outside = weather.at(t)
+        return {
+            "temperature": temperature.measure(outside.temperature, t),
+            "humidity": humidity.measure(outside.humidity, t),
+            "pressure": pressure.measure(outside.pressure, t),
+            "illuminance": max(0.0, outside.illuminance * light.measure(1, t)),
+            "rssi": rssi.measure(-74, t),
+        }
+
+    return read
+
+
+class _Ground:
+    """Soil under the weather, on a grid of ten minutes.
+
+        dθ/dt = −k·(0.1 + G/400)·(θ − θ_wilt) while it dries;  θ rises to field capacity when watered
+        dT/dt = (T_air − T) / 5 h
+
+    θ in % of volume: θ_wilt = 8, field capacity 38 (loam; FAO Irrigation and Drainage Paper 56), k = 0.5 a day.
+    """
+
+    STEP = 600.0
+    WARM_UP = 3 * 86_400.0
+
+    def __init__(self, setting: Setting) -> None:
+        self._weather = setting.world.weather
+        self._threshold = setting.rng.uniform(17, 22)
+        self._moisture = setting.rng.uniform(20, 34)
+        self._temperature: float | None = None
+        self._grid: int | None = None
+        self._is_wetting = False
+
+    def at(self, t: float) -> tuple[float, float]:
+        """Moisture in % and temperature in °C."""
+        index = int(t // self.STEP)
+        if self._grid is None:
+            self._grid = index - int(self.WARM_UP / self.STEP)
+        while self._grid <= index:
+            self._advance(self._grid * self.STEP)
+            self._grid += 1
+        return self._moisture, self._temperature or 0.0
+
+    def _advance(self, t: float) -> None:
+        outside = self._weather.at(t)
+        if self._temperature is None:
+            self._temperature = outside.temperature + 2
+        self._temperature += (outside.temperature + 2 - self._temperature) * self.STEP / (5 * HOUR)
+        drying = 0.5 / 86_400 * (0.1 + outside.irradiance / 400)
+        self._moisture -= drying * self.STEP * (self._moisture - 8)
+        hour = t % 86_400 / HOUR
+        # Watered in the morning when dry; the water takes half an hour to come down.
+        if self._moisture < self._threshold and 6 <= hour < 8:
+            self._is_wetting = True
+        if self._is_wetting:
+            self._moisture += 5.5
+            self._is_wetting = self._moisture < 36
+
+
+def _soil(setting: Setting) -> Reader:
+    """A capacitive soil probe on a battery."""
+    rng = setting.rng
+    ground = _Ground(setting)
+    moisture = Instrument(rng, 1.2, 0.12, 0.15, 3600, low=0.0, high=100.0)
+    temperature, rssi = _thermometer(rng, 0.25), _radio(rng)
+    battery = setting.battery("18650", sleep_current=0.02, wake_charge=260, wake_current=130)
+
+    def read(t: float) -> Readings:
+        wet, warm = ground.at(t)
+        return {
+            "moisture": moisture.measure(wet, t),
+            "temperature": temperature.measure(warm, t),
+            "battery": 100 * battery.charge(t),
+            "rssi": rssi.measure(-76, t),
+        }
+
+    return read
+
+
+def _plug(setting: Setting) -> Reader:
+    """A metering plug with one appliance behind it; accuracy 1 %."""
+    rng = setting.rng
+    load = setting.world.load(setting.place, setting.text("appliance", "fridge"))
+    grid = setting.world.grid
+    factor = load.appliance.power_factor
+    gain = 1 + rng.gauss(0, 0.004)
+    meter = Meter(load.watts, rng.uniform(2, 600))
+    noise = Instrument(rng, 0, 0.003)
+    rssi = _radio(rng)
+
+    def read(t: float) -> Readings:
+        watts = max(0.0, meter.read(t) * gain * (1 + noise.measure(0, t)))
+        volts = grid.voltage(t, watts)
+        return {
+            "power": watts,
+            "voltage": volts,
+            "current": watts / volts / factor,
+            "energy": meter.energy,
+            "rssi": rssi.measure(-63, t),
+        }
+
+    return read
+
+
+HOUSEHOLD = ("fridge", "freezer", "router", "tv", "computer", "lamp", "kettle", "oven", "washer", "dishwasher", "pump")
+
+
+def _meter(setting: Setting) -> Reader:
+    """A meter at the supply: base load plus all appliances of its place, those behind plugs included."""
+    rng = setting.rng
+    loads = [setting.world.load(setting.place, name) for name in setting.texts("appliances", HOUSEHOLD)]
+    base = setting.number("base", 68.0)
+    grid = setting.world.grid
+    hum = Drifting(rng, 2.5, 120)
+    meter = Meter(lambda t: base + sum(load.watts(t) for load in loads), rng.uniform(2000, 40_000))
+    noise = Instrument(rng, 0, 0.0015)
+
+    def read(t: float) -> Readings:
+        watts = max(0.0, meter.read(t) * (1 + noise.measure(0, t)) + hum.at(t))
+        volts = grid.voltage(t, watts)
+        # Heat is ohmic, motors and power supplies are not: the more power, the nearer to 1.
+        factor = 0.86 + 0.13 * watts / (watts + 400)
+        return {
+            "power": watts,
+            "voltage": volts,
+            "current": watts / volts / factor,
+            "power_factor": factor,
+            "frequency": grid.frequency(t),
+            "energy": meter.energy,
+        }
+
+    return read
+
+
+def _machine(setting: Setting) -> Reader:
+    """A vibration sensor on a motor's bearing."""
+    rng = setting.rng
+    world = setting.world
+    room = world.room(setting.place, setting.room)
+    machine = Machine(
+        world.seed,
+        setting.id,
+        world.start,
+        onset_hours=setting.number("onset_hours", round(rng.uniform(-40, 160), 2)),
+        growth_hours=setting.number("growth_hours", 24.0),
+        rated_watts=setting.number("watts", 5500.0),
+    )
+    heat = Drifting(rng, 0.25, 600)
+    warmth = _Lag(1500.0)
+    ripple = Instrument(rng, 0, 0.012)
+    thermometer = _thermometer(rng, 0.3)
+
+    def read(t: float) -> Readings:
+        motion = machine.at(t)
+        inside = room.at(t)
+
+        def shown(value: float) -> float:
+            return value * (1 + ripple.measure(0, t))
+
+        return {
+            "rpm": motion.rpm + (rng.gauss(0, 0.6) if motion.rpm else 0.0),
+            "vibration": shown(motion.vibration),
+            "vibration_1x": round(shown(motion.harmonics[0]), 3),
+            "vibration_2x": round(shown(motion.harmonics[1]), 3),
+            "vibration_3x": round(shown(motion.harmonics[2]), 3),
+            "vibration_bearing": round(shown(motion.bearing), 3),
+            "acceleration": shown(motion.acceleration),
+            "temperature": thermometer.measure(inside.temperature + warmth.follow(motion.heat, t) + heat.at(t), t),
+            "power": max(0.0, shown(motion.watts)),
+        }
+
+    return read
+
+
+class _Lag:
+    """Follows a value with a time constant, such as metal that warms up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._t: float | None = None
+        self._value = 0.0
+
+    def follow(self, value: float, t: float) -> float:
+        """Where it is at ``t`` when ``value`` has pulled since the last call; the first call is settled."""
+        if self._t is None:
+            self._value = value
+        else:
+            self._value += (value - self._value) * min(1.0, (t - self._t) / self._seconds)
+        self._t = t
+        return self._value
+
+
+def _motion(setting: Setting) -> Reader:
+    """A motion detector with a light sensor: people who sit still are missed now and then."""
+    rng = setting.rng
+    room = setting.world.room(setting.place, setting.room)
+    weather = setting.world.weather
+    daylight = rng.uniform(0.008, 0.02)
+    lamps = rng.uniform(140, 320)
+    light = Instrument(rng, 0, 0.004, 0.015, 60)
+
+    def read(t: float) -> Readings:
+        people = room.people(t)
+        lux = daylight * weather.at(t // 30 * 30).illuminance
+        is_night = t % 86_400 > 23 * HOUR or t % 86_400 < 6 * HOUR
+        if people and lux < 120 and not is_night:
+            lux += lamps
+        moves = people > 0 and rng.random() < (0.04 if is_night else 1 - 0.35**people)
+        return {
+            "motion": int(moves),
+            "occupancy": people,
+            "illuminance": max(0.0, lux * light.measure(1, t)),
+        }
+
+    return read
+
+
+def _tracker(setting: Setting) -> Reader:
+    """A GPS tracker in a vehicle."""
+    rng = setting.rng
+    site = setting.world.site
+    vehicle = Vehicle(
+        rng,
+        setting.number("latitude", site.latitude + rng.uniform(-0.02, 0.02)),
+        setting.number("longitude", site.longitude + rng.uniform(-0.03, 0.03)),
+        radius=setting.number("radius", 2500.0),
+        cruise=setting.number("speed", 42.0),
+        altitude=site.altitude,
+    )
+    battery = setting.battery("18650", sleep_current=3, wake_charge=90, wake_current=180)
+    rssi = Instrument(rng, 6, 2, 6, 120, low=-113.0, high=-51.0)
+
+    def read(t: float) -> Readings:
+        fix = vehicle.at(t)
+        return {
+            "latitude": fix.latitude,
+            "longitude": fix.longitude,
+            "altitude": fix.altitude,
+            "speed": fix.speed,
+            "heading": fix.heading,
+            "battery": 100 * battery.charge(t),
+            "rssi": rssi.measure(-83, t),
+        }
+
+    return read
+
+
+_VELOCITY = {"unit": "mm/s", "min": 0, "max": 100}
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -138,6 +555,108 @@ KINDS: dict[str, Kind] = {
             "ESP32 + SCD41",
             {"temperature": {"min": -10, "max": 60}, "humidity": None, "co2": {"max": 5000}, "rssi": None},
             _climate,
+        ),
+        Kind(
+            "air",
+            "ESP32 + SCD41 + SPS30 + SGP41",
+            {
+                "temperature": {"min": -10, "max": 60},
+                "humidity": None,
+                "co2": {"max": 5000},
+                "tvoc": None,
+                "pm25": None,
+                "rssi": None,
+            },
+            _air,
+        ),
+        Kind(
+            "thermometer",
+            "ESP32-C3 + SHT41",
+            {"temperature": None, "humidity": None, "battery": None, "voltage": {"max": 3.6}, "rssi": None},
+            _thermo,
+            interval=300.0,
+            options=frozenset({"charge"}),
+            sleeps=True,
+        ),
+        Kind(
+            "outdoor",
+            "ESP32 + BME280 + BH1750",
+            {"temperature": None, "humidity": None, "pressure": None, "illuminance": None, "rssi": None},
+            _outdoor,
+            interval=60.0,
+        ),
+        Kind(
+            "soil",
+            "ESP32-C3 + capacitive probe",
+            {"moisture": None, "temperature": None, "battery": None, "rssi": None},
+            _soil,
+            room="greenhouse",
+            interval=600.0,
+            options=frozenset({"charge"}),
+            sleeps=True,
+        ),
+        Kind(
+            "plug",
+            "Metering plug 16 A",
+            {"power": {"max": 3680}, "voltage": {"max": 260}, "current": {"max": 16}, "energy": None, "rssi": None},
+            _plug,
+            options=frozenset({"appliance"}),
+        ),
+        Kind(
+            "meter",
+            "DIN-rail meter",
+            {
+                "power": {"max": 25_000},
+                "voltage": {"max": 260},
+                "current": {"max": 100},
+                "power_factor": None,
+                "frequency": {"min": 45, "max": 55},
+                "energy": None,
+            },
+            _meter,
+            options=frozenset({"appliances", "base"}),
+        ),
+        Kind(
+            "machine",
+            "ESP32 + ADXL355 + PT1000",
+            {
+                "rpm": {"max": 3000},
+                "vibration": {"max": 20},
+                "vibration_1x": _VELOCITY,
+                "vibration_2x": _VELOCITY,
+                "vibration_3x": _VELOCITY,
+                "vibration_bearing": _VELOCITY,
+                "acceleration": {"max": 16},
+                "temperature": {"min": -40, "max": 150},
+                "power": None,
+            },
+            _machine,
+            room="hall",
+            interval=5.0,
+            options=frozenset({"onset_hours", "growth_hours", "watts"}),
+        ),
+        Kind(
+            "motion",
+            "ESP32 + HC-SR501 + BH1750",
+            {"motion": None, "occupancy": {"unit": "persons"}, "illuminance": None},
+            _motion,
+            interval=15.0,
+        ),
+        Kind(
+            "tracker",
+            "ESP32 + NEO-M9N",
+            {
+                "latitude": None,
+                "longitude": None,
+                "altitude": None,
+                "speed": {"max": 200},
+                "heading": None,
+                "battery": None,
+                "rssi": None,
+            },
+            _tracker,
+            interval=5.0,
+            options=frozenset({"latitude", "longitude", "radius", "speed", "charge"}),
         ),
     )
 }
