@@ -539,8 +539,10 @@ class History:
             return sum(1 for m in lasts if m is not None and m.seq > after)
         return sum(state.count_between(after, until) for state in states if state.last and state.last.seq > after)
 
-    def lost(self, filters: FilterSet, after: int, *, exclude: FilterSet | None = None) -> int | None:
-        """How many matching messages with numbers above `after` have been evicted; None: some, nobody knows how many."""
+    def lost(
+        self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
+    ) -> int | None:
+        """How many matching messages with `after` < seq <= `until` have been evicted; None: some, nobody knows how many."""
         if after >= self.evicted_seq:
             return 0
         if after < self.dropped_seq:
@@ -551,7 +553,8 @@ class History:
             if evicted and evicted[-1] > after and (exclude is None or not exclude.matches(state.name)):
                 if after < state.forgotten_seq:
                     return None
-                lost += len(evicted) - bisect_right(evicted, after)
+                end = len(evicted) if until is None else bisect_right(evicted, until)
+                lost += end - bisect_right(evicted, after, 0, end)
         return lost
 
     def reaches(self, filters: FilterSet, time: int) -> bool:

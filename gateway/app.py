@@ -1,0 +1,223 @@
+"""The application: one gateway with its parts, and the routes over it.
+
+Invariant: everything that lives as long as the gateway hangs on one `Gateway` object, and its tasks end in order when
+the lifespan ends. Routes are thin; what they do is in the modules they come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from gateway.access import Origins, Policy, Principal
+from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
+from gateway.history import History
+from gateway.hub import Hub
+from gateway.limits import Connections, Refusals
+from gateway.messages import Properties
+from gateway.protocol import ProtocolError
+from gateway.settings import Settings
+from gateway.websocket import stream_endpoint, websocket_endpoint
+
+__all__ = ["Gateway", "create_app"]
+
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+PAGES = HERE / "pages"
+
+
+class Gateway:
+    """The parts of a running gateway.
+
+    Attributes:
+        settings: what it was told.
+        history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
+        connections: how many are open, in all and for each address.
+        refusals: how often each limit or check said no.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
+        self.refusals = Refusals()
+        self.policy = Policy.open()
+        self.origins = Origins.parse(settings.access_origins)
+        self.history = History(
+            max_messages=settings.history_messages,
+            max_topics=settings.history_topics,
+            max_bytes=settings.history_bytes,
+            max_age_ms=int(settings.history_age * 1000),
+        )
+        self.hub: Hub
+        self.upstream: Upstream
+        self.closing = False
+        self.started_at = time.time()
+        self._tasks: asyncio.TaskGroup
+        self._was_connected: bool | None = None
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Connects to the broker and serves until the context ends."""
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        self.clock = loop.time
+        self.hub = Hub(
+            self.history,
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            clock=loop.time,
+            wall_clock_ms=self.wall_clock_ms,
+            flush_interval_seconds=settings.flush_interval,
+            stall_seconds=settings.limit_stall_seconds,
+            max_replay_messages=settings.limit_replay_messages,
+        )
+        self.upstream = Upstream(_upstream_config(settings), on_message=self.hub.publish, on_change=self._upstream_changed)
+        async with asyncio.TaskGroup() as self._tasks:
+            link = self._tasks.create_task(self.upstream.run(), name="upstream")
+            try:
+                yield
+            finally:
+                self.closing = True
+                link.cancel()
+
+    def stop(self) -> None:
+        """Writes what is pending; connections are closed after this."""
+        self.closing = True
+        self.hub.flush()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs a task that the gateway owns."""
+        self._tasks.create_task(self._guarded(work, name), name=name)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("%s failed", name)
+
+    @staticmethod
+    def wall_clock_ms() -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    # upstream
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there now."""
+        return self.upstream.state.connected
+
+    @property
+    def upstream_reason(self) -> str | None:
+        """Why it isn't."""
+        return self.upstream.state.last_error
+
+    def _upstream_changed(self, state: UpstreamState) -> None:
+        if state.connected != self._was_connected:
+            self._was_connected = state.connected
+            self.hub.upstream_changed(state.connected, None if state.connected else state.last_error)
+
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, properties: Properties | None = None
+    ) -> None:
+        """Publishes to the broker.
+
+        Raises:
+            ProtocolError: the broker is not there or refused the message.
+        """
+        try:
+            await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        except (UpstreamUnavailable, PublishRefused) as error:
+            raise ProtocolError(error.code, str(error)) from None
+
+    # who asks
+
+    def label_of(self, connection: HTTPConnection) -> str:
+        """Who it is, for logs."""
+        return f"{connection.client.host}:{connection.client.port}" if connection.client else "local"
+
+    def principal_of(self, connection: HTTPConnection) -> Principal:
+        """What the connection may do."""
+        return self.policy.anonymous()
+
+    def refusal_of(self, connection: HTTPConnection) -> Response | None:
+        """The answer to a page that has no business here; None when it may go on."""
+        headers = connection.headers
+        scheme = connection.url.scheme
+        origin = headers.get("origin")
+        if not self.origins.permits(origin, scheme=scheme, host=headers.get("host")):
+            self.refusals.count("origin")
+            return PlainTextResponse(f"pages of the origin {origin!r} may not use this gateway; see GATEWAY_ACCESS_ORIGINS", 403)
+        return None
+
+
+def _upstream_config(settings: Settings) -> UpstreamConfig:
+    return UpstreamConfig(
+        url=settings.mqtt_url,
+        topics=settings.mqtt_topics,
+        client_id=settings.mqtt_client_id,
+        username=settings.mqtt_username,
+        password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
+        ca_file=settings.mqtt_ca_file,
+        cert_file=settings.mqtt_cert_file,
+        key_file=settings.mqtt_key_file,
+        keepalive_seconds=settings.mqtt_keepalive,
+        session_expiry_seconds=settings.mqtt_session_expiry,
+        status_topic=settings.mqtt_status_topic,
+    )
+
+
+async def live(request: Request) -> Response:
+    """`/health/live`: the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """`/health/ready`: 200 when the broker is connected, else 503 and why."""
+    state = request.app.state.gateway.upstream.state
+    body = {"status": "ok" if state.connected else "waiting", "upstream": {"connected": state.connected, "error": state.last_error}}
+    return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
+
+
+async def index(request: Request) -> Response:
+    """`/`: the dashboard where it was built, else the small page."""
+    built = STATIC / "index.html"
+    return FileResponse(built if built.exists() else PAGES / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The ASGI application of a gateway with these settings."""
+    gateway = Gateway(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with gateway.run():
+            yield
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/ws", websocket_endpoint),
+            WebSocketRoute("/ws/{stream}", stream_endpoint),
+            WebSocketRoute("/ws/{stream}/", stream_endpoint),
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/", index),
+            Mount("/", StaticFiles(directory=STATIC, check_dir=False)),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.gateway = gateway
+    return app

@@ -1,0 +1,919 @@
+"""Fan-out: groups, one flush for all of them, and subscribers that are replayed from their own position.
+
+Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. A
+subscriber has no queue: it is either live, and gets the bytes that its whole group gets, or behind, and is read from
+history at the pace of its socket. The loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.history import FilterSet, History
+from gateway.messages import Message, Properties
+from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
+from gateway.shapes import Shape, Shaper
+from gateway.topics import FilterTrie
+
+__all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
+
+FLUSH_FACTOR = 5.0
+"""After a flush that took d the next one waits this many times d (benchmarks S1, S2: less costs more, more delays)."""
+
+MAX_FLUSH_WAIT_SECONDS = 0.25
+
+MAX_BATCH_BYTES = 1 << 20
+"""So many bytes waiting for the next flush bring it at once."""
+
+CHUNK_BYTES = 64 * 1024
+"""What one step of a replay writes: about what a socket takes in one system call."""
+
+CATCH_UP_SECONDS = 0.002
+"""How long one turn of the loop may go on with replays before the live path gets its turn."""
+
+MAX_JOBS = 64
+"""Replays that one subscriber may have waiting, so that a loop of commands can't grow memory."""
+
+
+class Sink(Protocol):
+    """Where a subscriber's bytes go. It reports to the hub by `Hub.pause`, `Hub.resume` and `Hub.remove`."""
+
+    def write(self, data: bytes) -> None:
+        """Takes joined frames; never blocks. Above its limit it calls `Hub.pause`, before or after returning."""
+
+    def buffered(self) -> int:
+        """Bytes that were taken and not yet given to the system."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Closes the connection; `Hub.remove` follows."""
+
+
+class Timer(Protocol):
+    """What `call_later` returns."""
+
+    def cancel(self) -> None:
+        """Takes the call back."""
+
+
+class State(enum.Enum):
+    """Where a subscriber gets its messages from."""
+
+    IDLE = "idle"
+    """It has no filters."""
+    LIVE = "live"
+    """Every flush of its group."""
+    BEHIND = "behind"
+    """History, from its own position."""
+    CLOSED = "closed"
+
+
+class _Kind(enum.Enum):
+    LAST = enum.auto()
+    """Last values, when subscribing."""
+    RESUME = enum.auto()
+    """From a time or position, when subscribing."""
+    CATCH_UP = enum.auto()
+    """What a subscriber missed while it was behind."""
+
+
+class _Job:
+    """One stretch of history that a subscriber still has to be given."""
+
+    __slots__ = ("cursor", "exclude", "expected", "filters", "gap", "kind", "last_only", "seen", "shape", "shaper", "until", "window_end")
+
+    def __init__(
+        self,
+        kind: _Kind,
+        filters: FilterSet,
+        shape: Shape,
+        cursor: int,
+        until: int,
+        *,
+        expected: int | None = None,
+        exclude: FilterSet | None = None,
+        gap: dict[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.filters = filters
+        self.shape = shape
+        self.cursor = cursor
+        self.until = until
+        self.expected = expected  # messages that must come out or be told as lost; None: not promised
+        self.exclude = exclude
+        self.gap = gap  # told before anything else
+        self.last_only = kind is _Kind.LAST
+        self.seen = 0
+        self.shaper: Shaper | None = None
+        self.window_end = 0
+
+
+class Subscriber:
+    """One browser, event stream or script.
+
+    Attributes:
+        sink: where its bytes go.
+        shape: what it wants of its messages.
+        filters: its topic filters.
+        state: where its messages come from now.
+        position: everything up to this number is delivered, skipped, lost, or in a replay that is under way.
+        is_paused: its socket takes no more for now.
+        delivered, skipped, lost: settled counts; `Hub.counts` adds what its group did since.
+        label: who it is, for `explain` and logs.
+    """
+
+    __slots__ = (
+        "_base_delivered",
+        "_base_skipped",
+        "_jobs",
+        "_mark",
+        "_queued",
+        "_tell",
+        "delivered",
+        "filters",
+        "group",
+        "is_paused",
+        "label",
+        "lost",
+        "position",
+        "progress",
+        "shape",
+        "sink",
+        "skipped",
+        "slow_count",
+        "state",
+    )
+
+    def __init__(self, sink: Sink, shape: Shape, tell: Callable[[dict[str, Any]], None] | None, label: str) -> None:
+        self.sink = sink
+        self.shape = shape
+        self.filters = FilterSet(())
+        self.state = State.IDLE
+        self.group: Group | None = None
+        self.position = 0
+        self.is_paused = False
+        self.progress: tuple[float, int] = (0.0, 0)  # when its buffer last shrank, and to what
+        self.delivered = 0
+        self.skipped = 0
+        self.lost = 0
+        self.slow_count = 0
+        self.label = label
+        self._tell = tell
+        self._jobs: deque[_Job] | None = None
+        self._queued = False
+        # the group's count of matched messages at `position`, and its other counts when this one became live
+        self._mark = 0
+        self._base_delivered = 0
+        self._base_skipped = 0
+
+    def tell(self, event: str, **members: Any) -> None:
+        """Sends an event in band, if this subscriber gets events."""
+        if self._tell is not None and self.state is not State.CLOSED:
+            self._tell({"event": event, **members})
+
+
+class Group:
+    """The subscribers with the same filters and shape: their messages are matched, shaped and encoded once.
+
+    Attributes:
+        filters, shape: what they have in common.
+        members: all of them; those behind do not get its flushes.
+        flushed_seq: everything that matched up to this number has been written to the live ones.
+    """
+
+    __slots__ = (
+        "_frames",
+        "_matched",
+        "_settled_delivered",
+        "_settled_skipped",
+        "filters",
+        "flushed_seq",
+        "is_queued",
+        "members",
+        "next_tick",
+        "settled_matched",
+        "shape",
+        "shaper",
+        "ticking",
+        "waiting",
+        "writers",
+    )
+
+    def __init__(self, filters: FilterSet, shape: Shape, epoch: str) -> None:
+        self.filters = filters
+        self.shape = shape
+        self.members: dict[Subscriber, None] = {}
+        self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
+        self.waiting: list[Subscriber] = []
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch)
+        self.flushed_seq = 0
+        self.is_queued = False
+        self.next_tick = 0.0
+        self.ticking: Timer | None = None
+        self._frames: list[bytes] = []
+        self._matched = 0
+        # the counts as of `flushed_seq`
+        self.settled_matched = 0
+        self._settled_delivered = 0
+        self._settled_skipped = 0
+
+    @property
+    def matched(self) -> int:
+        """Messages that matched so far."""
+        return self._matched + len(self._frames) if self.shaper is None else self.shaper.offered
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something that matched has not been written yet."""
+        return bool(self._frames) if self.shaper is None else self.shaper.is_waiting
+
+    def offer(self, message: Message) -> None:
+        """Takes a message that matches; it goes out with the next flush."""
+        if self.shaper is None:
+            self._frames.append(message.frame)
+        else:
+            self.shaper.offer(message)
+
+    def take(self) -> list[bytes]:
+        """What is to be written now."""
+        if self.shaper is not None:
+            return self.shaper.take()
+        frames = self._frames
+        self._frames = []
+        self._matched += len(frames)
+        return frames
+
+    def settle(self, seq: int) -> None:
+        """Notes that nothing is pending up to `seq`."""
+        self.flushed_seq = seq
+        if self.shaper is None:
+            self.settled_matched = self._settled_delivered = self._matched
+        else:
+            self.settled_matched = self.shaper.offered
+            self._settled_delivered = self.shaper.delivered
+            self._settled_skipped = self.shaper.skipped
+
+    @property
+    def settled_delivered(self) -> int:
+        """Frames written up to `flushed_seq`."""
+        return self._settled_delivered
+
+    @property
+    def settled_skipped(self) -> int:
+        """Messages left out up to `flushed_seq`."""
+        return self._settled_skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The answer to `Hub.subscribe`.
+
+    Attributes:
+        position: `epoch:seq` up to which the replay goes; what comes later comes live.
+        recovered: whether the replay is complete; if not, a `gap` event comes first.
+    """
+
+    position: str
+    recovered: bool
+
+
+class HubCounters:
+    """Plain numbers that `metrics` reads; they only grow."""
+
+    __slots__ = (
+        "batches",
+        "bytes_written",
+        "closed_slow",
+        "delivered",
+        "flush_seconds",
+        "flushes",
+        "lost",
+        "received",
+        "replayed",
+        "skipped",
+        "slow",
+    )
+
+    def __init__(self) -> None:
+        self.received = 0
+        """Messages published to the hub that were new arrivals."""
+        self.delivered = 0
+        """Messages written, summed over subscribers."""
+        self.skipped = 0
+        """Messages conflated or filtered away, summed over subscribers."""
+        self.lost: dict[str, int] = {"slow": 0, "evicted": 0, "epoch": 0, "limit": 0}
+        """Messages told as lost, by reason, where their number is known; summed over subscribers."""
+        self.replayed = 0
+        """Messages of `delivered` that came from history."""
+        self.slow = 0
+        """How often a subscriber left the live path because its socket was full."""
+        self.closed_slow = 0
+        """Subscribers closed because they made no progress."""
+        self.flushes = 0
+        self.batches = 0
+        """Writes to sinks by flushes."""
+        self.bytes_written = 0
+        self.flush_seconds = 0.0
+
+
+class Hub:
+    """Publishes every message to the groups that want it, and keeps subscribers that can't keep up on history."""
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        call_soon: Callable[[Callable[[], None]], Any],
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float],
+        wall_clock_ms: Callable[[], int],
+        flush_interval_seconds: float | None = None,
+        stall_seconds: float = 30.0,
+        max_replay_messages: int = 100_000,
+    ) -> None:
+        """Creates a hub on a log.
+
+        Args:
+            history: the log.
+            call_soon: runs a function in the loop's next turn.
+            call_later: runs a function after so many seconds.
+            clock: monotonic seconds.
+            wall_clock_ms: milliseconds since 1970.
+            flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
+            stall_seconds: a subscriber whose socket takes nothing for so long is closed.
+            max_replay_messages: how far back a subscription may reach, in messages of the whole log.
+        """
+        self.history = history
+        self.counters = HubCounters()
+        self.stall_seconds = stall_seconds
+        self.max_replay_messages = max_replay_messages
+        self._call_soon = call_soon
+        self._call_later = call_later
+        self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
+        self._flush_interval_seconds = flush_interval_seconds
+        self._trie: FilterTrie[Group] = FilterTrie()
+        self._groups: dict[tuple[FilterSet, Shape], Group] = {}
+        self._subscribers: dict[Subscriber, None] = {}
+        self._dirty: list[Group] = []
+        self._is_flush_due = False
+        self._flush_started = 0.0
+        self._next_flush = 0.0
+        self._unflushed_bytes = 0
+        self._behind: deque[Subscriber] = deque()
+        self._is_catch_up_due = False
+        self._paused: dict[Subscriber, None] = {}
+        self._sweeping: Timer | None = None
+
+    # the way of a message
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+    ) -> Message | None:
+        """Takes one arrival: numbered, kept, and on its way to everyone who wants it.
+
+        The arguments are those of `History.append`.
+
+        Returns:
+            The message, or None if it is a retained message that the broker only repeated.
+        """
+        message = self.history.append(topic, payload, self._wall_clock_ms(), qos, retained, properties, repeat)
+        if message is None:
+            return None
+        self.counters.received += 1
+        groups = self._trie.match(topic)
+        if groups:
+            for group in groups:
+                group.offer(message)
+                if not group.is_queued:
+                    self._queue(group)
+            self._unflushed_bytes += len(message.frame)
+            if self._unflushed_bytes > MAX_BATCH_BYTES:
+                self._flush_now()
+        return message
+
+    def _queue(self, group: Group) -> None:
+        group.is_queued = True
+        if group.shaper is not None and group.shape.is_windowed:
+            wait = group.next_tick - self._clock()
+            if wait > 0:
+
+                def tick() -> None:
+                    group.ticking = None
+                    self._dirty.append(group)
+                    self._schedule_flush()
+
+                group.ticking = self._call_later(wait, tick)
+                return
+        self._dirty.append(group)
+        if not self._is_flush_due:
+            self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if self._is_flush_due:
+            return
+        self._is_flush_due = True
+        wait = self._next_flush - self._clock()
+        if wait <= 0:
+            self._call_soon(self._flush)  # at the end of this turn, with whatever else it brings
+        else:
+            self._call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_started = self._clock()
+        self._flush_now()
+        # the loop hands the bytes to the system at the end of this turn, so the cost is known in the next one
+        self._call_soon(self._after_flush)
+
+    def _after_flush(self) -> None:
+        now = self._clock()
+        took = now - self._flush_started
+        self.counters.flushes += 1
+        self.counters.flush_seconds += took
+        if self._flush_interval_seconds is not None:
+            self._next_flush = self._flush_started + self._flush_interval_seconds
+        else:
+            self._next_flush = now + min(took * FLUSH_FACTOR, MAX_FLUSH_WAIT_SECONDS)
+        self._is_flush_due = False
+        if self._dirty:
+            self._schedule_flush()
+
+    def _flush_now(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        self._unflushed_bytes = 0
+        for group in dirty:
+            self._flush_group(group)
+
+    def _flush_group(self, group: Group) -> None:
+        group.is_queued = False
+        if group.shape.max_hz is not None:
+            group.next_tick = self._clock() + 1 / group.shape.max_hz
+        skipped = group.settled_skipped
+        frames = group.take()
+        group.settle(self.history.seq)
+        if group.writers:
+            counters = self.counters
+            counters.skipped += (group.settled_skipped - skipped) * len(group.writers)
+            if frames:
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                writers = tuple(group.writers.values())  # a write may pause its own subscriber
+                counters.delivered += len(frames) * len(writers)
+                counters.batches += len(writers)
+                counters.bytes_written += len(data) * len(writers)
+                for write in writers:
+                    write(data)
+        if group.waiting:
+            waiting, group.waiting = group.waiting, []
+            for subscriber in waiting:
+                self._wake(subscriber)
+
+    def flush(self) -> None:
+        """Writes everything that is pending now, intervals included; for shutdown."""
+        for group in self._groups.values():
+            if group.has_pending:
+                if group.ticking is not None:
+                    group.ticking.cancel()
+                    group.ticking = None
+                self._flush_group(group)
+        self._dirty = [group for group in self._dirty if group.is_queued]
+
+    # subscribers
+
+    def add(
+        self,
+        sink: Sink,
+        *,
+        shape: Shape | None = None,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+        label: str = "",
+    ) -> Subscriber:
+        """Makes a subscriber without filters.
+
+        Args:
+            sink: where its bytes go.
+            shape: what it wants; every message as JSON by default.
+            tell: sends an event in band; None for those who get data only.
+            label: who it is.
+        """
+        subscriber = Subscriber(sink, shape or Shape(), tell, label)
+        self._subscribers[subscriber] = None
+        return subscriber
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forgets a subscriber whose connection is gone; twice is once."""
+        if subscriber.state is State.CLOSED:
+            return
+        self._leave(subscriber)
+        self._leave_group(subscriber)
+        subscriber.state = State.CLOSED
+        subscriber._jobs = None
+        del self._subscribers[subscriber]
+        self._paused.pop(subscriber, None)
+
+    def subscribe(
+        self, subscriber: Subscriber, filters: Iterable[str], since: Since, *, shape: Shape | None = None
+    ) -> Subscription:
+        """Adds filters, and replays what they want from `since` on; one synchronous step, so nothing falls between.
+
+        Filters that are there already are not replayed: a subscriber gets a message once.
+
+        Args:
+            subscriber: whose filters they are.
+            filters: valid topic filters.
+            since: where the replay starts.
+            shape: from now on its shape for all its filters; None leaves it.
+
+        Raises:
+            ProtocolError: the position is ahead of the log, or too many replays wait.
+        """
+        history = self.history
+        now = history.seq
+        if since.kind is SinceKind.POSITION and since.epoch == history.epoch and since.seq > now:
+            raise ProtocolError("bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}")
+        if subscriber._jobs is not None and len(subscriber._jobs) >= MAX_JOBS:
+            raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
+        old = subscriber.filters
+        added = FilterSet(f for f in filters if f not in old)
+        self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
+        if not added:
+            return Subscription(history.position, True)
+        job = self._first_job(added, old if old else None, since, now, subscriber.shape)
+        if job is None:
+            self._wake(subscriber)
+            return Subscription(history.position, True)
+        self._add_job(subscriber, job)
+        self._wake(subscriber)
+        return Subscription(history.position, job.gap is None)
+
+    def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
+        """Takes filters away; nothing that only they matched is written after this.
+
+        Returns:
+            Those of `filters` that were there.
+        """
+        gone = [f for f in dict.fromkeys(filters) if f in subscriber.filters]
+        if gone:
+            rest = subscriber.filters - gone
+            jobs = subscriber._jobs
+            if jobs:
+                for job in jobs:
+                    if any(f in job.filters for f in gone):
+                        self._narrow(job, job.filters - gone)
+                subscriber._jobs = deque(job for job in jobs if job.filters)
+            self._move(subscriber, rest, subscriber.shape, keep=rest)
+            self._wake(subscriber)
+        return gone
+
+    def _first_job(self, added: FilterSet, old: FilterSet | None, since: Since, now: int, shape: Shape) -> _Job | None:
+        """The replay that a subscription starts with; None when there is none."""
+        history = self.history
+        if since.kind is SinceKind.NOW:
+            return None
+        lost: int | None = 0
+        reason = "evicted"
+        after = 0
+        if since.kind is SinceKind.TIME:
+            after = history.before_time(since.time)
+            if not history.reaches(added, since.time):
+                lost = None
+        elif since.kind is SinceKind.POSITION and since.epoch != history.epoch:
+            lost, reason = None, "epoch"
+        elif since.kind is SinceKind.POSITION:
+            after = since.seq
+            lost = history.lost(added, after, exclude=old)
+        if since.kind is SinceKind.LAST or reason == "epoch":
+            job = _Job(_Kind.LAST, added, shape, 0, now, exclude=old)
+        else:
+            start = history.newest(self.max_replay_messages)
+            if start > after:
+                reason = "limit"
+                lost = None if lost is None else lost + history.count(added, after, start, exclude=old)
+                after = start
+            expected = history.count(added, after, now, exclude=old)
+            job = _Job(_Kind.RESUME, added, shape, after, now, expected=expected, exclude=old)
+        if lost != 0:
+            job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": now}
+            if since.kind is SinceKind.TIME:
+                del job.gap["from"]
+        return job
+
+    def _move(self, subscriber: Subscriber, filters: FilterSet, shape: Shape, *, keep: FilterSet) -> None:
+        """Gives a subscriber other filters or another shape from now on; what `keep` still has coming stays owed."""
+        if filters == subscriber.filters and shape == subscriber.shape:
+            return
+        self._leave(subscriber)
+        history = self.history
+        group = subscriber.group
+        if group is not None and keep and subscriber.position < history.seq:
+            if keep == subscriber.filters:
+                job = _Job(
+                    _Kind.CATCH_UP, keep, subscriber.shape, subscriber.position, history.seq,
+                    expected=group.matched - subscriber._mark,
+                )  # fmt: skip
+            else:
+                job = _Job(_Kind.RESUME, keep, subscriber.shape, subscriber.position, history.seq)
+                self._narrow(job, keep)
+            self._add_job(subscriber, job)
+        self._leave_group(subscriber)
+        subscriber.filters = filters
+        subscriber.shape = shape
+        subscriber.position = history.seq
+        if not filters:
+            subscriber.state = State.IDLE
+            return
+        subscriber.state = State.BEHIND
+        key = (filters, shape)
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Group(filters, shape, history.epoch)
+            found.settle(history.seq)
+            for topic_filter in filters.filters:
+                self._trie.add(topic_filter, found)
+        found.members[subscriber] = None
+        subscriber.group = found
+        subscriber._mark = found.matched
+
+    def _narrow(self, job: _Job, filters: FilterSet) -> None:
+        """Takes filters away from a replay; from here on history alone knows what of the rest is lost."""
+        job.filters = filters
+        if job.kind is _Kind.LAST or not filters:
+            return
+        job.kind = _Kind.RESUME
+        job.last_only = False
+        job.expected = job.seen + self.history.count(filters, job.cursor, job.until, exclude=job.exclude)
+        lost = self.history.lost(filters, job.cursor, job.until, exclude=job.exclude)
+        if lost != 0 and job.gap is None:
+            job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
+
+    def _leave_group(self, subscriber: Subscriber) -> None:
+        group = subscriber.group
+        if group is None:
+            return
+        subscriber.group = None
+        del group.members[subscriber]
+        if not group.members:
+            if group.ticking is not None:
+                group.ticking.cancel()
+            del self._groups[(group.filters, group.shape)]
+            for topic_filter in group.filters.filters:
+                self._trie.remove(topic_filter, group)
+
+    def _settle(self, group: Group) -> None:
+        """Brings a group's settled counts up to date where nothing is pending."""
+        if not group.has_pending:
+            skipped = group.settled_skipped
+            group.settle(self.history.seq)
+            self.counters.skipped += (group.settled_skipped - skipped) * len(group.writers)
+        elif not group.writers:
+            group.take()  # nobody waits for it: whoever joins reads it from history
+            group.settle(self.history.seq)
+
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Takes a live subscriber off its group's flushes; from here on it reads history."""
+        group = subscriber.group
+        if subscriber.state is not State.LIVE or group is None:
+            return
+        self._settle(group)
+        del group.writers[subscriber]
+        subscriber.state = State.BEHIND
+        subscriber.position = group.flushed_seq
+        subscriber._mark = group.settled_matched
+        subscriber.delivered += group.settled_delivered - subscriber._base_delivered
+        subscriber.skipped += group.settled_skipped - subscriber._base_skipped
+
+    def _join(self, subscriber: Subscriber, group: Group) -> None:
+        group.writers[subscriber] = subscriber.sink.write
+        subscriber.state = State.LIVE
+        subscriber._base_delivered = group.settled_delivered
+        subscriber._base_skipped = group.settled_skipped
+        subscriber._jobs = None
+
+    # slow sockets
+
+    def pause(self, subscriber: Subscriber) -> None:
+        """The socket's buffer is over its limit: the subscriber leaves the live path."""
+        if subscriber.is_paused or subscriber.state is State.CLOSED:
+            return
+        subscriber.is_paused = True
+        if subscriber.state is State.LIVE:
+            self.counters.slow += 1
+            subscriber.slow_count += 1
+            self._leave(subscriber)
+        subscriber.progress = (self._clock(), subscriber.sink.buffered())
+        self._paused[subscriber] = None
+        if self._sweeping is None:
+            self._sweeping = self._call_later(min(self.stall_seconds / 4, 1.0), self._sweep)
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """The socket takes data again: replay goes on."""
+        if not subscriber.is_paused:
+            return
+        subscriber.is_paused = False
+        self._paused.pop(subscriber, None)
+        self._wake(subscriber)
+
+    def _sweep(self) -> None:
+        """Closes those who made no progress for too long."""
+        self._sweeping = None
+        now = self._clock()
+        for subscriber in list(self._paused):
+            since, before = subscriber.progress
+            buffered = subscriber.sink.buffered()
+            if buffered < before:
+                subscriber.progress = (now, buffered)
+            elif now - since >= self.stall_seconds:
+                self.counters.closed_slow += 1
+                self.remove(subscriber)
+                subscriber.sink.close(CloseCode.SLOW, f"took no data for {self.stall_seconds:g} s")
+        if self._paused:
+            self._sweeping = self._call_later(min(self.stall_seconds / 4, 1.0), self._sweep)
+
+    # catching up
+
+    def _add_job(self, subscriber: Subscriber, job: _Job) -> None:
+        if subscriber._jobs is None:
+            subscriber._jobs = deque()
+        subscriber._jobs.append(job)
+
+    def _wake(self, subscriber: Subscriber) -> None:
+        # a subscriber without filters may still be owed what it had before
+        if subscriber._queued or subscriber.is_paused or subscriber.state not in (State.BEHIND, State.IDLE):
+            return
+        if subscriber.state is State.IDLE and not subscriber._jobs:
+            return
+        subscriber._queued = True
+        self._behind.append(subscriber)
+        if not self._is_catch_up_due:
+            self._is_catch_up_due = True
+            self._call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """One turn of replays: a chunk for each subscriber that waits, for as long as a turn may take."""
+        self._is_catch_up_due = False
+        deadline = self._clock() + CATCH_UP_SECONDS
+        again: list[Subscriber] = []
+        while self._behind:
+            subscriber = self._behind.popleft()
+            subscriber._queued = False
+            if not subscriber.is_paused and subscriber.state in (State.BEHIND, State.IDLE) and self._advance(subscriber):
+                again.append(subscriber)
+            if self._clock() > deadline:
+                break
+        for subscriber in again:
+            self._wake(subscriber)
+        if self._behind and not self._is_catch_up_due:
+            self._is_catch_up_due = True
+            self._call_soon(self._catch_up)
+
+    def _advance(self, subscriber: Subscriber) -> bool:
+        """Writes the next chunk of a subscriber's replay, or makes it live; whether it wants another turn."""
+        while not subscriber._jobs:
+            group = subscriber.group
+            if group is None:
+                subscriber._jobs = None
+                return False
+            self._settle(group)
+            if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
+                if group.flushed_seq >= subscriber.position:
+                    subscriber.position = group.flushed_seq
+                    self._join(subscriber, group)
+                    return False
+            if subscriber.position > group.flushed_seq:
+                group.waiting.append(subscriber)  # what its group has pending it got in a replay
+                return False
+            job = _Job(
+                _Kind.CATCH_UP, subscriber.filters, subscriber.shape, subscriber.position, group.flushed_seq,
+                expected=group.settled_matched - subscriber._mark,
+            )  # fmt: skip
+            subscriber.position = group.flushed_seq
+            subscriber._mark = group.settled_matched
+            self._add_job(subscriber, job)
+        job = subscriber._jobs[0]
+        if job.gap is not None:
+            gap, job.gap = job.gap, None
+            self._tell_gap(subscriber, gap.pop("reason"), gap.pop("lost"), **gap)
+        self._check_catch_up(subscriber, job)
+        chunk = self.history.read(
+            job.filters, job.cursor, job.until,
+            exclude=job.exclude, last_only=job.last_only, max_bytes=CHUNK_BYTES,
+        )  # fmt: skip
+        job.cursor = chunk.cursor
+        job.seen += len(chunk.messages)
+        is_done = chunk.cursor >= job.until
+        frames = self._shape_chunk(subscriber, job, chunk.messages, is_done)
+        if is_done:
+            subscriber._jobs.popleft()
+            if job.expected is not None and job.seen < job.expected:
+                reason = "slow" if job.kind is _Kind.CATCH_UP else "evicted"
+                self._tell_gap(subscriber, reason, job.expected - job.seen, to=job.until)
+        if frames:
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            self.counters.bytes_written += len(data)
+            subscriber.sink.write(data)
+        return subscriber.state is not State.CLOSED
+
+    def _shape_chunk(self, subscriber: Subscriber, job: _Job, messages: list[Message], is_done: bool) -> list[bytes]:
+        """The frames of a chunk, counted."""
+        if job.shape.is_plain:
+            self._count_replayed(subscriber, len(messages), 0)
+            return [message.frame for message in messages]
+        if job.shaper is None:
+            job.shaper = Shaper(job.shape, self.history.epoch)
+        shaper = job.shaper
+        frames: list[bytes] = []
+        if job.shape.max_hz is None or job.last_only:
+            for message in messages:
+                shaper.offer(message)
+            return self._take_counted(subscriber, shaper)
+        interval_ms = max(int(1000 / job.shape.max_hz), 1)
+        for message in messages:
+            if message.time >= job.window_end or shaper.is_full:
+                frames += self._take_counted(subscriber, shaper)
+                job.window_end = message.time - message.time % interval_ms + interval_ms
+            shaper.offer(message)
+        if is_done:
+            frames += self._take_counted(subscriber, shaper)
+        return frames
+
+    def _take_counted(self, subscriber: Subscriber, shaper: Shaper) -> list[bytes]:
+        frames = shaper.take()
+        self._count_replayed(subscriber, *shaper.settle())
+        return frames
+
+    def _count_replayed(self, subscriber: Subscriber, delivered: int, skipped: int) -> None:
+        subscriber.delivered += delivered
+        subscriber.skipped += skipped
+        self.counters.delivered += delivered
+        self.counters.replayed += delivered
+        self.counters.skipped += skipped
+
+    def _check_catch_up(self, subscriber: Subscriber, job: _Job) -> None:
+        """If what a slow subscriber missed has been evicted: a gap, and then only the last values."""
+        if job.kind is not _Kind.CATCH_UP or job.last_only or job.expected is None:
+            return
+        if job.cursor >= self.history.evicted_seq:
+            return
+        left = job.expected - job.seen
+        if self.history.count(job.filters, job.cursor, job.until, exclude=job.exclude) >= left:
+            return
+        job.last_only = True
+        lasts = self.history.count(job.filters, job.cursor, job.until, exclude=job.exclude, last_only=True)
+        lost = left - lasts
+        job.expected -= lost
+        if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
+            subscriber.sink.write(b"".join(frames))
+        if lost > 0:
+            self._tell_gap(subscriber, "slow", lost, **{"from": job.cursor, "to": job.until})
+
+    def _tell_gap(self, subscriber: Subscriber, reason: str, lost: int | None, **members: Any) -> None:
+        if lost is not None:
+            subscriber.lost += lost
+            self.counters.lost[reason] += lost
+        subscriber.tell("gap", reason=reason, lost=lost, **members)
+
+    # for those who watch
+
+    def counts(self, subscriber: Subscriber) -> tuple[int, int, int]:
+        """Delivered, skipped and lost messages of a subscriber, up to its group's last flush."""
+        delivered, skipped = subscriber.delivered, subscriber.skipped
+        if subscriber.state is State.LIVE and subscriber.group is not None:
+            self._settle(subscriber.group)
+            delivered += subscriber.group.settled_delivered - subscriber._base_delivered
+            skipped += subscriber.group.settled_skipped - subscriber._base_skipped
+        return delivered, skipped, subscriber.lost
+
+    def subscribers(self) -> Iterator[Subscriber]:
+        """Everyone who is connected."""
+        return iter(self._subscribers)
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many are connected."""
+        return len(self._subscribers)
+
+    @property
+    def group_count(self) -> int:
+        """How many different sets of filters and shapes are in use."""
+        return len(self._groups)
+
+    @property
+    def paused_count(self) -> int:
+        """How many sockets take no more for now."""
+        return len(self._paused)
+
+    def upstream_changed(self, connected: bool, reason: str | None = None) -> None:
+        """Tells everyone that the link to the broker went down or came back."""
+        members: dict[str, Any] = {"connected": connected}
+        if reason is not None:
+            members["reason"] = reason
+        for subscriber in list(self._subscribers):
+            subscriber.tell("upstream", **members)

@@ -1,0 +1,364 @@
+"""What is said over a connection: commands in, events out, `since`, error codes and close codes.
+
+Invariant: any input gives either a command or a `ProtocolError` with a documented code, never another exception.
+Carrying the words is for `websocket`, `sse` and `topics_api`; acting on them for the hub.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from gateway.messages import Properties
+
+__all__ = [
+    "CLOSE_CODES",
+    "ERROR_CODES",
+    "EVENTS",
+    "Authenticate",
+    "CloseCode",
+    "Command",
+    "Ping",
+    "ProtocolError",
+    "Publish",
+    "Since",
+    "SinceKind",
+    "Subscribe",
+    "Unsubscribe",
+    "encode_event",
+    "error_event",
+    "parse_command",
+    "parse_position",
+    "parse_since",
+]
+
+ERROR_CODES = {
+    "bad_command": "The command is not valid JSON, has no known `command`, or a member has the wrong type.",
+    "bad_topic": "A topic or topic filter breaks a rule of MQTT.",
+    "bad_since": "`since` is neither last, now, a time back, an ISO time nor a position of this log.",
+    "bad_shape": "max_hz, mode, fields, deadband, where or format can't be had.",
+    "bad_payload": "The payload to publish can't be encoded, or is too large.",
+    "unknown_stream": "No stream of that name is configured.",
+    "unauthorized": "A token is needed, or this one is not valid.",
+    "forbidden": "No grant covers this topic or filter.",
+    "limit": "A limit was reached; the text names it.",
+    "upstream_unavailable": "The gateway is not connected to the broker now.",
+    "publish_refused": "The broker refused the message.",
+    "internal": "A fault of the gateway; its log says more.",
+}
+"""Code of every `error` event and problem document, and what it means."""
+
+EVENTS = {
+    "subscribed": "Answer to subscribe, and the first frame when the address names topics.",
+    "unsubscribed": "Answer to unsubscribe.",
+    "published": "Answer to publish: the broker has the message (QoS 1 and 2), or it was handed over (QoS 0).",
+    "authenticated": "Answer to authenticate.",
+    "pong": "Answer to ping.",
+    "gap": "Messages that this subscriber will not get, how many and why.",
+    "upstream": "The gateway's link to the broker went down or came back.",
+    "expiring": "The token ends soon: authenticate with a new one to stay.",
+    "error": "A command failed; the connection lives unless a close follows.",
+}
+
+
+class CloseCode(enum.IntEnum):
+    """Why the gateway closes a WebSocket; from 4000 up our own (RFC 6455 §7.4.2)."""
+
+    NORMAL = 1000
+    PROTOCOL = 1002
+    NOT_UTF8 = 1007
+    RESTART = 1012
+    TOO_LARGE = 1009
+    INTERNAL = 1011
+    BUSY = 1013
+    BAD_REQUEST = 4000
+    UNAUTHORIZED = 4001
+    FORBIDDEN = 4003
+    UNKNOWN_STREAM = 4004
+    TOKEN_EXPIRED = 4005
+    FLOOD = 4008
+    SLOW = 4100
+    IDLE = 4101
+
+    @property
+    def is_reconnectable(self) -> bool:
+        """Whether a client should come back, after a growing and jittered delay."""
+        return CLOSE_CODES[self][0]
+
+
+CLOSE_CODES: dict[CloseCode, tuple[bool, str]] = {
+    CloseCode.NORMAL: (False, "The client asked to close."),
+    CloseCode.PROTOCOL: (False, "The client broke the WebSocket protocol."),
+    CloseCode.NOT_UTF8: (False, "A text frame of the client was not UTF-8."),
+    CloseCode.RESTART: (True, "The gateway stops or restarts; come back with the last position."),
+    CloseCode.TOO_LARGE: (False, "A command was larger than the limit."),
+    CloseCode.INTERNAL: (True, "A fault of the gateway, or the client stopped answering pings."),
+    CloseCode.BUSY: (True, "The gateway has as many connections as it may have, in all or from this address."),
+    CloseCode.BAD_REQUEST: (False, "The address has a bad filter, since or shape, or too many filters; an `error` event said which."),
+    CloseCode.UNAUTHORIZED: (False, "A token is needed, or the one given is not valid."),
+    CloseCode.FORBIDDEN: (False, "No grant covers the topics, or a page of this origin may not connect."),
+    CloseCode.UNKNOWN_STREAM: (False, "No stream of that name is configured."),
+    CloseCode.TOKEN_EXPIRED: (False, "The token has ended; come back with a new one."),
+    CloseCode.FLOOD: (False, "Far more commands than allowed."),
+    CloseCode.SLOW: (True, "The connection took no data for too long."),
+    CloseCode.IDLE: (True, "Nothing was subscribed, published or asked in time."),
+}
+"""For each code whether to come back, and what it means."""
+
+
+class ProtocolError(ValueError):
+    """What a client sent can't be followed.
+
+    Attributes:
+        code: a key of `ERROR_CODES`.
+        id: the command's id, None when it had none or could not be read.
+    """
+
+    def __init__(self, code: str, message: str, id: int | str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.id = id
+
+
+# since
+
+
+class SinceKind(enum.Enum):
+    """Where a replay starts."""
+
+    LAST = enum.auto()
+    NOW = enum.auto()
+    TIME = enum.auto()
+    POSITION = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A parsed `since`.
+
+    Attributes:
+        kind: which of the forms it is.
+        time: for TIME, milliseconds since 1970.
+        epoch: for POSITION, the life of the log.
+        seq: for POSITION, the number of the last message that was seen.
+    """
+
+    kind: SinceKind
+    time: int = 0
+    epoch: str = ""
+    seq: int = 0
+
+
+SINCE_LAST = Since(SinceKind.LAST)
+SINCE_NOW = Since(SinceKind.NOW)
+
+_BACK = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h|d)", re.ASCII)
+_POSITION = re.compile(r"([a-z0-9]{1,16}):(\d{1,19})", re.ASCII)
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def parse_position(text: str) -> tuple[str, int]:
+    """Takes `epoch:seq` apart.
+
+    Raises:
+        ProtocolError: it is no position.
+    """
+    found = _POSITION.fullmatch(text)
+    if found is None:
+        raise ProtocolError("bad_since", f"position {text[:80]!r}: must be epoch:seq, such as k3f9:18273")
+    return found[1], int(found[2])
+
+
+def parse_since(text: str | None, *, now_ms: int | None = None) -> Since:
+    """Reads `last`, `now`, a time back (`90s`, `10m`, `2h`), an ISO 8601 time or a position; None is `last`.
+
+    A time without a zone is UTC.
+
+    Raises:
+        ProtocolError: it is none of these.
+    """
+    if text is None or text in ("", "last"):
+        return SINCE_LAST
+    if text == "now":
+        return SINCE_NOW
+    if (found := _POSITION.fullmatch(text)) is not None:
+        return Since(SinceKind.POSITION, epoch=found[1], seq=int(found[2]))
+    if (found := _BACK.fullmatch(text)) is not None:
+        now = int(time.time() * 1000) if now_ms is None else now_ms
+        return Since(SinceKind.TIME, time=max(now - int(float(found[1]) * _UNIT_MS[found[2]]), 0))
+    try:
+        # in a query '+' means a space: '2026-11-22T10:00:00 01:00'
+        moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return Since(SinceKind.TIME, time=max(int(moment.timestamp() * 1000), 0))
+    except (ValueError, OverflowError):
+        raise ProtocolError(
+            "bad_since",
+            f"since {text[:80]!r}: must be last, now, a time back such as 10m, an ISO time, or a position such as k3f9:18273",
+        ) from None
+
+
+# commands
+
+Id = int | str
+
+
+class Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What every command has: an `id` that its answer repeats."""
+
+    id: Id | None = None
+
+
+class Subscribe(Command, tag="subscribe", frozen=True, kw_only=True):
+    """Adds filters; with shape members, changes the shape of the whole subscriber."""
+
+    topics: list[str] = []
+    since: str | None = None
+    max_hz: float | None | msgspec.UnsetType = msgspec.UNSET
+    mode: str | None | msgspec.UnsetType = msgspec.UNSET
+    fields: list[str] | str | None | msgspec.UnsetType = msgspec.UNSET
+    deadband: float | None | msgspec.UnsetType = msgspec.UNSET
+    where: str | None | msgspec.UnsetType = msgspec.UNSET
+    properties: bool | msgspec.UnsetType = msgspec.UNSET
+
+    def shape_parameters(self) -> dict[str, Any]:
+        """The shape members that were given."""
+        names = ("max_hz", "mode", "fields", "deadband", "where", "properties")
+        return {name: value for name in names if (value := getattr(self, name)) is not msgspec.UNSET}
+
+
+class Unsubscribe(Command, tag="unsubscribe", frozen=True, kw_only=True):
+    """Takes filters away."""
+
+    topics: list[str]
+
+
+class PublishProperties(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """MQTT 5 properties of a message to publish; `correlation_data` is base64."""
+
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    user_properties: list[tuple[str, str]] | dict[str, str] | None = None
+    message_expiry_interval: int | None = None
+
+    def to_properties(self) -> Properties | None:
+        """As the rest of the gateway has them; None when none was set."""
+        properties: Properties = {}
+        if self.content_type is not None:
+            properties["content_type"] = self.content_type
+        if self.response_topic is not None:
+            properties["response_topic"] = self.response_topic
+        if self.correlation_data is not None:
+            properties["correlation_data"] = self.correlation_data
+        if self.user_properties is not None:
+            pairs = self.user_properties
+            properties["user_properties"] = list(pairs.items()) if isinstance(pairs, dict) else list(pairs)
+        if self.message_expiry_interval is not None:
+            properties["message_expiry_interval"] = self.message_expiry_interval
+        return properties or None
+
+
+class Publish(Command, tag="publish", frozen=True, kw_only=True):
+    """Publishes to the broker. A JSON string is sent as its text, any other payload as the JSON it is written in."""
+
+    topic: str
+    payload: msgspec.Raw = msgspec.Raw(b'""')
+    encoding: str | None = None
+    qos: int = 0
+    retain: bool = False
+    properties: PublishProperties | None = None
+
+    def payload_bytes(self) -> bytes:
+        """The bytes to publish.
+
+        Raises:
+            ProtocolError: `encoding` is unknown or the payload does not fit it.
+        """
+        token = bytes(self.payload)
+        try:
+            if self.encoding == "base64":
+                return msgspec.json.decode(token, type=bytes)
+            if self.encoding is not None:
+                raise ProtocolError("bad_payload", f"encoding {self.encoding[:40]!r}: must be base64 or absent", self.id)
+            if token[:1] == b'"':
+                return msgspec.json.decode(token, type=str).encode()
+            token.decode()
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise ProtocolError("bad_payload", f"payload: {error}", self.id) from None
+        return token
+
+
+class Authenticate(Command, tag="authenticate", frozen=True, kw_only=True):
+    """Gives or renews the access token."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "Authenticate(token=…)"
+
+
+class Ping(Command, tag="ping", frozen=True, kw_only=True):
+    """Asks for a `pong`: shows that both directions work."""
+
+
+class _Head(msgspec.Struct):
+    id: Id | None = None
+
+
+_decode_command = msgspec.json.Decoder(Subscribe | Unsubscribe | Publish | Authenticate | Ping).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_command(text: str | bytes) -> Subscribe | Unsubscribe | Publish | Authenticate | Ping:
+    """Reads one command.
+
+    Raises:
+        ProtocolError: it is not JSON, no known command, or a member is missing, unknown or of the wrong type; `id` is
+            the command's own where that could be read.
+    """
+    try:
+        command = _decode_command(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        try:
+            found = _decode_head(text).id
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            found = None
+        raise ProtocolError("bad_command", f"command: {_plain(error)}", found) from None
+    if isinstance(command, Publish):
+        if not 0 <= command.qos <= 2:
+            raise ProtocolError("bad_command", f"qos {command.qos}: must be 0, 1 or 2", command.id)
+        expiry = command.properties.message_expiry_interval if command.properties else None
+        if expiry is not None and not 0 <= expiry <= 0xFFFFFFFF:
+            raise ProtocolError("bad_command", f"message_expiry_interval {expiry}: must be from 0 to 4294967295 seconds", command.id)
+    return command
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    text = str(error)
+    if "`command`" in text or "field `command`" in text:
+        text += "; known are subscribe, unsubscribe, publish, authenticate, ping"
+    return text[:300]
+
+
+# events
+
+
+def encode_event(event: str, **members: Any) -> bytes:
+    """One event as JSON; members that are None are left out."""
+    return _encode({"event": event, **{name: value for name, value in members.items() if value is not None}})
+
+
+def error_event(error: ProtocolError) -> bytes:
+    """The `error` event for a failed command."""
+    return encode_event("error", id=error.id, code=error.code, message=str(error))

@@ -1,0 +1,89 @@
+"""Runs the application on uvicorn with our WebSocket protocol, and stops it in order.
+
+Invariant: on SIGTERM or SIGINT nothing new is accepted, what is pending is flushed, every subscriber gets a close that
+says to come back, and only then the broker is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from gateway.app import Gateway, create_app
+from gateway.settings import Settings
+from gateway.transport import WebSocketProtocol
+
+__all__ = ["GatewayServer", "serve"]
+
+SHUTDOWN_SECONDS = 5
+
+
+class GatewayServer(uvicorn.Server):
+    """A uvicorn server that flushes the hub before it closes connections."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_started: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self.gateway = gateway
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, then says so."""
+        await super().startup(sockets)
+        if self.started and self._on_started is not None:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Flush, close with a reconnectable code, leave the broker."""
+        self.gateway.stop()
+        await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
+        await super().shutdown(sockets)
+
+
+def make_config(settings: Settings, gateway_app: object) -> uvicorn.Config:
+    """uvicorn's configuration for these settings."""
+
+    class Protocol(WebSocketProtocol):
+        max_buffer_bytes = settings.limit_buffer_bytes
+
+    return uvicorn.Config(
+        gateway_app,  # type: ignore[arg-type]
+        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+        ws=Protocol,
+        ws_max_size=settings.limit_command_bytes,
+        ws_per_message_deflate=False,  # a frame is made once for everyone
+        ws_ping_interval=None,  # the gateway's own rounds
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=bool(settings.forwarded_allow_ips),
+        forwarded_allow_ips=settings.forwarded_allow_ips or None,
+        root_path=settings.root_path,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        h11_max_incomplete_event_size=settings.limit_url_bytes + 32 * 1024,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+def serve(
+    settings: Settings,
+    *,
+    sockets: list[socket.socket] | None = None,
+    on_started: Callable[[], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        settings: what the gateway is told.
+        sockets: listening sockets; None opens one on `host` and `port`.
+        on_started: called once it listens.
+    """
+    app = create_app(settings)
+    server = GatewayServer(make_config(settings, app), app.state.gateway, on_started)
+    server.run(sockets)

@@ -1,0 +1,510 @@
+"""What a subscriber wants of its messages: format, rate, mode, fields, deadband, condition; computed once per group.
+
+Invariant: every message that is offered is, in the end, counted once as delivered or as skipped. A shaper knows no
+clock: its owner says when an interval is over by calling `take`, and frames come out in the order of their numbers.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cel
+import msgspec
+
+from gateway.messages import Kind, Message, encode_properties, frame_text, json_line
+
+__all__ = ["BOOKKEEPING", "Condition", "Format", "Framing", "Mode", "Shape", "ShapeError", "Shaper", "look_up", "shape_from"]
+
+BOOKKEEPING = frozenset({"ts", "seq", "boot"})
+"""Members of a sensor's state that number or date it: they are no measurements, so deadband and aggregates pass them over."""
+
+MAX_CONDITION_LENGTH = 500
+"""Characters of a `where` expression."""
+
+MAX_FIELDS = 50
+
+MAX_WINDOW_TOPICS = 10_000
+"""Topics that one interval of one group may hold; beyond it the interval ends early, so that memory has a ceiling."""
+
+MIN_HZ, MAX_HZ = 0.001, 1_000.0
+
+
+class ShapeError(ValueError):
+    """A shape can't be had; the text names the parameter, the value and what is allowed."""
+
+    code = "bad_shape"
+
+
+class Format(enum.StrEnum):
+    """What a message looks like to the subscriber."""
+
+    JSON = "json"
+    """The envelope."""
+    RAW = "raw"
+    """The payload only."""
+    STREAM = "stream"
+    """One object with one field of the payload under its own name, for pages that know nothing of MQTT."""
+
+
+class Framing(enum.StrEnum):
+    """What carries a message: bytes that can be joined with the next ones."""
+
+    WEBSOCKET = "websocket"
+    SSE = "sse"
+
+
+class Mode(enum.StrEnum):
+    """What stands for the messages of an interval."""
+
+    LATEST = "latest"
+    MEAN = "mean"
+    MINMAX = "minmax"
+
+
+_encode_json = msgspec.json.Encoder().encode
+
+# Every function that an expression may call takes a time that grows with its arguments alone. Comprehensions (all, exists, map, …)
+# nest to any power and regular expressions compile to any size: they are left out, so an evaluation is bounded by its text and payload.
+_FUNCTIONS = frozenset({"size", "startsWith", "endsWith", "contains", "has", "int", "uint", "double", "string", "bool"})
+_BOOLEAN = frozenset(
+    {"_>_", "_<_", "_>=_", "_<=_", "_==_", "_!=_", "_&&_", "_||_", "!_", "@in", "_in_", "startsWith", "endsWith", "contains"}
+)
+_STRING = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
+_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
+
+
+class Condition:
+    """A `where` expression in the Common Expression Language, compiled once.
+
+    Names are the members of a JSON object payload; `payload` is the whole payload and `topic` the topic. A message for
+    which the expression can't be evaluated (a member is missing, the types don't fit) does not match.
+    """
+
+    __slots__ = ("_program", "_variables", "text")
+
+    def __init__(self, text: str) -> None:
+        """Compiles the expression.
+
+        Raises:
+            ShapeError: it is too long, malformed, no condition, or calls what is not allowed.
+        """
+        self.text = text
+        if len(text) > MAX_CONDITION_LENGTH:
+            raise ShapeError(f"where: has {len(text)} characters, at most {MAX_CONDITION_LENGTH} are allowed")
+        if "'''" in text or '"""' in text or re.search(r"\b[rRbB]{1,2}['\"]", text):
+            raise ShapeError(f"where {text!r}: only plain strings in single or double quotes are allowed")
+        bare = _STRING.sub("''", text)
+        if "//" in bare:
+            raise ShapeError(f"where {text!r}: comments are not allowed")
+        for name in _CALL.findall(bare):
+            if name not in _FUNCTIONS:
+                raise ShapeError(f"where {text!r}: '{name}' is not allowed, only {', '.join(sorted(_FUNCTIONS))}")
+        try:
+            self._program = cel.compile(text)
+        except ValueError as error:
+            detail = str(error).partition("ERROR: ")[2].partition("\n")[0] or str(error)
+            raise ShapeError(f"where {text!r}: {detail[:200]}") from None
+        if not (_BOOLEAN & set(self._program.functions()) or "has(" in bare.replace(" ", "")):
+            raise ShapeError(f"where {text!r}: must be a condition, such as temperature > 30")
+        self._variables = tuple(self._program.variables())
+
+    def holds(self, topic: str, value: Any) -> bool:
+        """Whether a message with this payload value matches."""
+        members = value if isinstance(value, dict) else {}
+        names: dict[str, Any] = {}
+        for name in self._variables:
+            if name in members:
+                names[name] = members[name]
+            elif name == "payload":
+                names[name] = value
+            elif name == "topic":
+                names[name] = topic
+        try:
+            return self._program.execute(names) is True
+        except (RuntimeError, TypeError, KeyError, ValueError, OverflowError, IndexError):
+            return False
+
+
+@lru_cache(maxsize=1_024)
+def _condition(text: str) -> Condition:
+    return Condition(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a subscriber wants; equal shapes with equal filters share one group.
+
+    Attributes:
+        format: the form of a message.
+        framing: what carries it.
+        properties: whether MQTT 5 properties are relayed.
+        field: for streams: the dotted path that is shown.
+        max_hz: at most so many updates a second for each topic; None is every message.
+        mode: what stands for an interval of `1 / max_hz` seconds.
+        fields: dotted paths of a JSON object payload that are kept; empty is all.
+        deadband: least change of a number that is news; None is every message.
+        where: condition in the Common Expression Language; None is every message.
+    """
+
+    format: Format = Format.JSON
+    framing: Framing = Framing.WEBSOCKET
+    properties: bool = False
+    field: str | None = None
+    max_hz: float | None = None
+    mode: Mode = Mode.LATEST
+    fields: tuple[str, ...] = ()
+    deadband: float | None = None
+    where: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_hz is not None and not MIN_HZ <= self.max_hz <= MAX_HZ:
+            raise ShapeError(f"max_hz {self.max_hz:g}: must be between {MIN_HZ:g} and {MAX_HZ:g}")
+        if self.mode is not Mode.LATEST and self.max_hz is None:
+            object.__setattr__(self, "max_hz", 1.0)
+        if self.mode is not Mode.LATEST and self.format is Format.RAW:
+            raise ShapeError(f"mode {self.mode}: needs format=json, an aggregate is no payload that was published")
+        if self.deadband is not None and not (math.isfinite(self.deadband) and self.deadband >= 0):
+            raise ShapeError(f"deadband {self.deadband:g}: must be a number from 0 up")
+        if len(self.fields) > MAX_FIELDS:
+            raise ShapeError(f"fields: {len(self.fields)} are named, at most {MAX_FIELDS} are allowed")
+        if any(not part for path in self.fields for part in path.split(".")):
+            raise ShapeError(f"fields {','.join(self.fields)!r}: each must be a name or a dotted path such as outdoor.temperature")
+        if self.where is not None:
+            _condition(self.where)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every message goes out as the frame that history made."""
+        return self == _PLAIN
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether messages wait for the end of an interval."""
+        return self.max_hz is not None
+
+
+_PLAIN = Shape()
+
+
+def shape_from(parameters: Mapping[str, Any], base: Shape = _PLAIN) -> Shape:
+    """Builds a shape from the parameters of a query or a command, over what `base` already says.
+
+    Args:
+        parameters: any of max_hz, mode, fields, deadband, where, format, properties; strings as in a query or JSON
+            values. An empty string or None means the default.
+        base: where parameters that are absent come from.
+
+    Raises:
+        ShapeError: a parameter is malformed or out of its range.
+    """
+    changes: dict[str, Any] = {}
+    for name in ("max_hz", "deadband"):
+        if name in parameters:
+            changes[name] = _number(name, parameters[name])
+    if "mode" in parameters:
+        changes["mode"] = _choice("mode", parameters["mode"], Mode, Mode.LATEST)
+    if "format" in parameters:
+        chosen = _choice("format", parameters["format"], Format, Format.JSON)
+        if chosen is Format.STREAM:
+            raise ShapeError("format 'stream': must be json or raw; a stream has an address of its own, /ws/<stream>/")
+        changes["format"] = chosen
+    if "fields" in parameters:
+        given = parameters["fields"] or ()
+        if isinstance(given, str):
+            given = given.split(",")
+        changes["fields"] = tuple(dict.fromkeys(part.strip() for part in given))
+    if "where" in parameters:
+        changes["where"] = parameters["where"] or None
+    if "properties" in parameters:
+        changes["properties"] = parameters["properties"] in (True, "1", "true", "yes")
+    if not changes:
+        return base
+    values = {name: getattr(base, name) for name in Shape.__slots__}
+    return Shape(**{**values, **changes})
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ShapeError(f"{name} {value!r}: must be a number") from None
+    if not math.isfinite(number):
+        raise ShapeError(f"{name} {value!r}: must be a finite number")
+    return number
+
+
+def _choice(name: str, value: Any, kind: type[Format] | type[Mode], default: Any) -> Any:
+    if value is None or value == "":
+        return default
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = [member.value for member in kind if member is not Format.STREAM]
+        raise ShapeError(f"{name} {value!r}: must be one of {', '.join(allowed)}") from None
+
+
+def look_up(value: Any, path: str) -> Any:
+    """The member of a JSON object at a dotted path (a member whose own name has the dots comes first); None if missing."""
+    if not isinstance(value, dict):
+        return None
+    if path in value:
+        return value[path]
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def _project(value: Any, fields: tuple[str, ...]) -> dict[str, Any] | None:
+    """Only these fields of an object, nested as they were; None when none of them is there."""
+    if not isinstance(value, dict):
+        return None
+    kept: dict[str, Any] = {}
+    for path in fields:
+        found = look_up(value, path)
+        if found is None:
+            continue
+        if path in value or "." not in path:
+            kept[path] = found
+            continue
+        *parents, name = path.split(".")
+        inner = kept
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                break
+        else:
+            inner[name] = found
+    return kept or None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a payload by dotted path; a bare number has the path ''."""
+    if _is_number(value):
+        yield prefix, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if not (prefix == "" and name in BOOKKEEPING):
+                yield from _numbers(inner, f"{prefix}.{name}" if prefix else name)
+
+
+def _nested(paths: Mapping[str, Any]) -> Any:
+    """The reverse of `_numbers`."""
+    if "" in paths:
+        return paths[""]
+    result: dict[str, Any] = {}
+    for path, value in paths.items():
+        *parents, name = path.split(".")
+        inner = result
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = value
+    return result
+
+
+class _Interval:
+    """The messages of one topic in one interval."""
+
+    __slots__ = ("count", "message", "sums", "token", "value")
+
+    def __init__(self) -> None:
+        self.message: Message | None = None
+        self.value: Any = None
+        self.token: bytes | None = None
+        self.count = 0
+        self.sums: dict[str, list[float]] = {}
+
+
+class Shaper:
+    """Turns the messages of one group, or of one replay, into frames.
+
+    Attributes:
+        offered: messages put in.
+        delivered: frames that came out.
+        skipped: messages that no frame was made for, or that another one stands for.
+    """
+
+    __slots__ = ("_baseline", "_condition", "_due", "_epoch", "_ready", "_suppressed", "delivered", "offered", "shape", "skipped")
+
+    def __init__(self, shape: Shape, epoch: str = "") -> None:
+        """`epoch` makes the positions of server-sent events."""
+        self.shape = shape
+        self._epoch = epoch
+        self._condition = None if shape.where is None else _condition(shape.where)
+        self._baseline: dict[str, dict[str, Any]] = {}
+        self._suppressed: dict[str, int] = {}
+        self._due: dict[str, _Interval] = {}
+        self._ready: list[bytes] = []
+        self.offered = 0
+        self.delivered = 0
+        self.skipped = 0
+
+    def offer(self, message: Message) -> None:
+        """Takes a message in; numbers must not fall."""
+        self.offered += 1
+        shape = self.shape
+        token: bytes | None = None
+        value: Any = None
+        if self._condition is not None or shape.fields or shape.deadband is not None or shape.mode is not Mode.LATEST:
+            value = message.value()
+            if self._condition is not None and not self._condition.holds(message.topic, value):
+                self.skipped += 1
+                return
+            if shape.fields:
+                value = _project(value, shape.fields)
+                if value is None:
+                    self.skipped += 1
+                    return
+                token = _encode_json(value)
+            if shape.deadband is not None and not self._is_news(message.topic, value, shape.deadband):
+                self.skipped += 1
+                self._suppressed[message.topic] = self._suppressed.get(message.topic, 0) + 1
+                return
+        if shape.max_hz is None:
+            self._emit(message, token, self._suppressed.pop(message.topic, 0) if self._suppressed else 0)
+            return
+        interval = self._due.get(message.topic)
+        if interval is None:
+            interval = self._due[message.topic] = _Interval()
+        interval.message = message
+        interval.token = token
+        interval.count += 1
+        if shape.mode is not Mode.LATEST:
+            for path, number in _numbers(value):
+                sums = interval.sums.get(path)
+                if sums is None:
+                    interval.sums[path] = [number, number, number, 1]
+                else:
+                    sums[0] += number
+                    sums[1] = min(sums[1], number)
+                    sums[2] = max(sums[2], number)
+                    sums[3] += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the interval holds so many topics that it should end now."""
+        return len(self._due) >= MAX_WINDOW_TOPICS
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `take` has anything to give."""
+        return bool(self._due or self._ready)
+
+    def take(self) -> list[bytes]:
+        """Ends the interval: the frames of everything that was offered and not skipped, in the order of their numbers."""
+        if self._due:
+            intervals = sorted(self._due.values(), key=_interval_seq)
+            self._due.clear()
+            for interval in intervals:
+                assert interval.message is not None  # noqa: S101 - set with the interval
+                topic = interval.message.topic
+                suppressed = self._suppressed.pop(topic, 0) if self._suppressed else 0
+                self.skipped += interval.count - 1
+                if interval.sums:
+                    self._emit_aggregate(interval.message, interval)
+                else:
+                    self._emit(interval.message, interval.token, suppressed + interval.count - 1)
+        ready, self._ready = self._ready, []
+        return ready
+
+    def settle(self) -> tuple[int, int]:
+        """The delivered and skipped messages since the last call of this; starts both counts over."""
+        counts = self.delivered, self.skipped
+        self.delivered = self.skipped = 0
+        return counts
+
+    def _is_news(self, topic: str, value: Any, deadband: float) -> bool:
+        numbers = dict(_numbers(value))
+        now = numbers or {"": value}
+        before = self._baseline.get(topic)
+        if before is not None and before.keys() == now.keys():
+            if numbers:
+                if all(_is_number(before[path]) and abs(number - before[path]) < deadband for path, number in numbers.items()):
+                    return False
+            elif before[""] == value:
+                return False
+        if before is None and len(self._baseline) >= MAX_WINDOW_TOPICS:
+            self._baseline.clear()
+        self._baseline[topic] = now
+        return True
+
+    def _emit_aggregate(self, message: Message, interval: _Interval) -> None:
+        shape = self.shape
+        if shape.mode is Mode.MEAN:
+            result = _nested({path: float(f"{sums[0] / sums[3]:.12g}") for path, sums in interval.sums.items()})
+        else:
+            result = _nested({path: {"min": sums[1], "max": sums[2]} for path, sums in interval.sums.items()})
+        assert shape.max_hz is not None  # noqa: S101 - aggregates have an interval
+        members = {"mode": shape.mode.value, "count": interval.count, "interval": float(f"{1 / shape.max_hz:.6g}")}
+        self._finish(message, message.with_members(members, token=_encode_json(result)))
+
+    def _emit(self, message: Message, token: bytes | None, skipped: int) -> None:
+        shape = self.shape
+        if shape.format is Format.JSON:
+            if token is None and not skipped and not (shape.properties and message.properties):
+                if shape.framing is Framing.WEBSOCKET:
+                    self._ready.append(message.frame)
+                    self.delivered += 1
+                else:
+                    self._finish(message, message.body)
+                return
+            members: dict[str, Any] = {}
+            if skipped:
+                members["skipped"] = skipped
+            if shape.properties and message.properties:
+                members["properties"] = encode_properties(message.properties)
+            self._finish(message, message.with_members(members, token=token))
+            return
+        if shape.format is Format.STREAM:
+            body = self._stream_body(message)
+            if body is None:
+                self.skipped += 1
+            else:
+                self._finish(message, body)
+            return
+        if shape.framing is Framing.SSE:
+            # server-sent events are text: what isn't UTF-8 comes as base64, as in the envelope
+            text = message.payload if message.kind is not Kind.BASE64 else message.token[1:-1]
+            self._finish(message, token if token is not None else text)
+        elif token is not None:
+            self._finish(message, token)
+        else:
+            self._ready.append(message.raw_frame())
+            self.delivered += 1
+
+    def _stream_body(self, message: Message) -> bytes | None:
+        path = self.shape.field or "payload"
+        value = message.value()
+        shown = look_up(value, path) if isinstance(value, dict) else value
+        if shown is None:
+            return None
+        return _encode_json({path.rpartition(".")[2]: shown, "topic": message.topic, "time": message.time})
+
+    def _finish(self, message: Message, body: bytes) -> None:
+        self.delivered += 1
+        if self.shape.framing is Framing.WEBSOCKET:
+            self._ready.append(frame_text(body))
+        elif self.shape.format is Format.RAW:
+            lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            data = b"".join(b"data: %b\n" % line for line in lines)
+            self._ready.append(b"id: %b:%d\n%b\n" % (self._epoch.encode(), message.seq, data))
+        else:
+            self._ready.append(b"id: %b:%d\ndata: %b\n\n" % (self._epoch.encode(), message.seq, json_line(body)))
+
+
+def _interval_seq(interval: _Interval) -> int:
+    assert interval.message is not None  # noqa: S101 - set with the interval
+    return interval.message.seq

@@ -1,0 +1,248 @@
+"""The only subclass of uvicorn's WebSocket protocol: it lends the connection to a sink after the handshake.
+
+Invariant: bytes of the hub go to the transport as they are, and uvicorn stays in charge of everything else: handshake,
+frames of the client, close handshake. The internals used are listed in `USED_INTERNALS` and held by a contract test.
+
+After the handshake the ASGI application may return and leave the connection to a `Receiver`: no task, no coroutine, no
+queue and no request stay behind for an idle browser (benchmark S4: memory per connection).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from gateway.protocol import CloseCode
+
+__all__ = ["EXTENSION", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
+
+logger = logging.getLogger(__name__)
+
+EXTENSION = "gateway.adopt"
+"""Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""
+
+USED_INTERNALS = (
+    "close_sent", "close_timer", "close_timeout", "conn", "connection_lost", "connection_made", "curr_msg_data_type",
+    "data_received", "disconnected", "frames", "handle_close", "handle_connect", "handle_parser_exception", "handshake_complete", "loop", "pause_writing", "queue",
+    "request", "response", "resume_writing", "run_asgi", "scope", "send_receive_event_to_app", "shutdown", "transport",
+)  # fmt: skip
+"""What of uvicorn's class, beyond ASGI, this module relies on (uvicorn 0.54)."""
+
+# A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
+TCP_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+class Receiver(Protocol):
+    """Who gets what the client sends, and hears of the socket's state."""
+
+    def receive(self, data: str | bytes) -> None:
+        """One whole message of the client."""
+
+    def socket_full(self) -> None:
+        """The write buffer is over its limit."""
+
+    def socket_drained(self) -> None:
+        """The write buffer is down to a quarter of its limit."""
+
+    def disconnected(self) -> None:
+        """The connection is gone or going; nothing may be written any more."""
+
+
+class _NoQueue:
+    """Takes the place of the ASGI queue of an adopted connection: nobody reads it."""
+
+    def put_nowait(self, event: object) -> None:
+        pass
+
+
+_NO_QUEUE = _NoQueue()
+
+
+class SocketSink:
+    """The write side of one WebSocket connection."""
+
+    __slots__ = ("_protocol", "write")
+
+    def __init__(self, protocol: WebSocketProtocol) -> None:
+        self._protocol: WebSocketProtocol = protocol
+        # the transport's own method: a flush calls it for every member of a group
+        self.write: Callable[[bytes], None] = protocol.transport.write
+
+    def buffered(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._protocol.transport.get_write_buffer_size()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Starts the closing handshake; a socket that takes nothing is cut."""
+        self._protocol.close(code, reason)
+
+    def pause_reading(self) -> None:
+        """Takes no more commands for now."""
+        self._protocol.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Takes commands again."""
+        if not self._protocol.transport.is_closing():
+            self._protocol.transport.resume_reading()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's sans-I/O WebSocket protocol whose connections can be adopted."""
+
+    max_buffer_bytes = 256 * 1024
+    """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._receiver: Receiver | None = None
+
+    def handle_connect(self, event: Any) -> None:
+        """The scope of an opening handshake gets our extension."""
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            cast("dict[str, Any]", self.scope["extensions"])[EXTENSION] = self.adopt
+
+    def adopt(self, receiver: Receiver) -> SocketSink:
+        """Hands the accepted connection over; the ASGI application returns after this."""
+        if not self.handshake_complete or self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        self._receiver = receiver
+        self.transport.set_write_buffer_limits(high=self.max_buffer_bytes, low=self.max_buffer_bytes // 4)
+        found = self.transport.get_extra_info("socket")
+        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in TCP_KEEPALIVE:
+                if hasattr(socket, name):
+                    found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return SocketSink(self)
+
+    async def run_asgi(self) -> None:
+        """Runs the application; an adopted connection outlives it."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            logger.exception("WebSocket endpoint failed")
+            if self.handshake_complete:
+                self.close(CloseCode.INTERNAL, "")
+            else:
+                self.send_500_response()
+        if self._receiver is None:
+            if self.close_timer is None:
+                self.transport.close()
+            return
+        # what only the handshake needed
+        while not self.queue.empty():
+            event = self.queue.get_nowait()
+            if event["type"] == "websocket.receive":
+                self._deliver(event.get("text") or event.get("bytes") or "")
+        self.queue = cast("Any", _NO_QUEUE)
+        del self.scope, self.request, self.response
+        if self.read_paused:
+            self.read_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def send_receive_event_to_app(self) -> None:
+        """A whole message of the client: straight to the receiver."""
+        if self._receiver is None or self.queue is not _NO_QUEUE:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "text":
+            try:
+                self._deliver(data.decode())
+            except UnicodeDecodeError:  # RFC 6455 §8.1
+                self.close(CloseCode.NOT_UTF8, "text that is not UTF-8")
+        else:
+            self._deliver(bytes(data))
+
+    def _deliver(self, data: str | bytes) -> None:
+        if self._receiver is not None and not self.close_sent:
+            self._receiver.receive(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends a close frame after what is buffered, and waits a while for its echo."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self._detach()
+        encoded = reason.encode()[:120].decode(errors="ignore")  # RFC 6455 §5.5: 125 bytes with the code
+        self.conn.send_close(code, encoded)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        # a full buffer means that the close frame will not leave either
+        is_stuck = self.transport.get_write_buffer_size() > self.max_buffer_bytes // 4
+        end = self.transport.abort if is_stuck else self.transport.close
+        self.close_timer = self.loop.call_later(1.0 if is_stuck else self.close_timeout, end)
+
+    def _detach(self) -> None:
+        receiver, self._receiver = self._receiver, _GONE if self._receiver is not None else None
+        if receiver is not None and receiver is not _GONE:
+            receiver.disconnected()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._detach()
+        super().connection_lost(exc)
+
+    def handle_close(self, event: Any) -> None:
+        """The client closes, or answers our close."""
+        self._detach()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        """The client broke the protocol; uvicorn sends the close code of the rule."""
+        self._detach()
+        super().handle_parser_exception()
+
+    def shutdown(self) -> None:
+        """The server stops: a reconnectable close."""
+        if self._receiver is not None and self.handshake_complete and not self.close_sent:
+            self.close(CloseCode.RESTART, "the gateway stops")
+            if self.transport.get_write_buffer_size() > self.max_buffer_bytes // 4:
+                self.transport.abort()  # it doesn't read: it won't read the close either
+            else:
+                self.transport.close()
+            return
+        self._detach()
+        super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is over the limit."""
+        super().pause_writing()
+        if self._receiver is not None:
+            self._receiver.socket_full()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has drained."""
+        super().resume_writing()
+        if self._receiver is not None:
+            self._receiver.socket_drained()
+
+
+class _Gone:
+    """Receiver of a connection that is closing."""
+
+    def receive(self, data: str | bytes) -> None:
+        pass
+
+    def socket_full(self) -> None:
+        pass
+
+    def socket_drained(self) -> None:
+        pass
+
+    def disconnected(self) -> None:
+        pass
+
+
+_GONE: Receiver = _Gone()

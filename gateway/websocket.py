@@ -1,0 +1,340 @@
+"""`/ws` and `/ws/<stream>/`: from a handshake to a subscriber, and from commands to answers.
+
+Invariant: a command gets exactly one answer, in the order of the commands (a publish answers when the broker has); a
+bad one gets an `error` event and the connection lives. What is said is `protocol`'s, who may is `access`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.access import AccessError, Principal, require_publish, require_subscribe
+from gateway.hub import Sink, Subscriber
+from gateway.limits import LimitError, TokenBucket
+from gateway.messages import frame_text, unframe
+from gateway.protocol import (
+    Authenticate,
+    CloseCode,
+    Ping,
+    ProtocolError,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    encode_event,
+    error_event,
+    parse_command,
+    parse_since,
+)
+from gateway.shapes import Format, Shape, ShapeError, shape_from
+from gateway.sinks import PulledSink
+from gateway.topics import TopicError, validate_filter, validate_topic
+from gateway.transport import EXTENSION, SocketSink
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+__all__ = ["Session", "stream_endpoint", "websocket_endpoint"]
+
+logger = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+MAX_PUBLISHES_UNDER_WAY = 64
+"""Beyond it a connection's commands wait in its socket."""
+
+SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
+
+
+class Session:
+    """One WebSocket connection: its subscriber, its commands, its events."""
+
+    __slots__ = (
+        "_bucket",
+        "_close_key",
+        "_gateway",
+        "_is_raw",
+        "_is_reading",
+        "_publish_bucket",
+        "_publishing",
+        "_sink",
+        "label",
+        "principal",
+        "subscriber",
+    )
+
+    def __init__(self, gateway: Gateway, shape: Shape, principal: Principal, label: str, close_key: str) -> None:
+        self._gateway = gateway
+        self._is_raw = shape.format is not Format.JSON
+        self._sink: Sink | None = None
+        self._bucket: TokenBucket | None = None
+        self._publish_bucket: TokenBucket | None = None
+        self._publishing = 0
+        self._is_reading = True
+        self._close_key = close_key
+        self.principal = principal
+        self.label = label
+        self.subscriber: Subscriber
+
+    def open(self, sink: Sink, shape: Shape) -> None:
+        """Becomes a subscriber on this sink."""
+        self._sink = sink
+        tell = None if self._is_raw else self._tell
+        self.subscriber = self._gateway.hub.add(sink, shape=shape, tell=tell, label=self.label)
+        if not self._is_raw and not self._gateway.is_connected:
+            self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
+
+    def start(self, filters: list[str], since: str | None) -> None:
+        """Subscribes to what the address names.
+
+        Raises:
+            ProtocolError, TopicError, AccessError: it can't be had.
+        """
+        answer = self._subscribe(filters, since, None)
+        if not self._is_raw:
+            self._write(answer)
+
+    # the transport's side
+
+    def receive(self, data: str | bytes) -> None:
+        """Follows one command and answers it."""
+        command_id: int | str | None = None
+        try:
+            self._check_rate()
+            if isinstance(data, bytes):
+                raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
+            command = parse_command(data)
+            command_id = command.id
+            match command:
+                case Subscribe():
+                    shape = command.shape_parameters()
+                    chosen = shape_from(shape, self.subscriber.shape) if shape else None
+                    self._write(self._subscribe(command.topics, command.since, chosen, command.id))
+                case Unsubscribe():
+                    gone = self._gateway.hub.unsubscribe(self.subscriber, command.topics)
+                    self._write(encode_event("unsubscribed", id=command.id, topics=gone))
+                case Publish():
+                    self._publish(command)
+                case Authenticate():
+                    self._authenticate(command)
+                case Ping():
+                    self._write(encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms()))
+        except ProtocolError as error:
+            error.id = error.id if error.id is not None else command_id
+            self._refuse(error)
+        except (TopicError, ShapeError, AccessError, LimitError) as error:
+            self._refuse(ProtocolError(_public_code(error), str(error), command_id))
+
+    def socket_full(self) -> None:
+        """The hub stops writing."""
+        self._gateway.hub.pause(self.subscriber)
+
+    def socket_drained(self) -> None:
+        """The hub goes on."""
+        self._gateway.hub.resume(self.subscriber)
+
+    def disconnected(self) -> None:
+        """The connection is gone or going."""
+        self._gateway.hub.remove(self.subscriber)
+        self._gateway.connections.close(self._close_key)
+        self._sink = None
+        logger.debug("%s: gone", self.label)
+
+    # commands
+
+    def _check_rate(self) -> None:
+        settings = self._gateway.settings
+        now = self._gateway.clock()
+        if self._bucket is None:
+            self._bucket = TokenBucket(settings.limit_commands_per_second, settings.limit_commands_per_second * 2)
+        if not self._bucket.take(now):
+            self._gateway.refusals.count("commands_per_second")
+            raise ProtocolError("limit", f"limit: at most {settings.limit_commands_per_second} commands a second")
+
+    def _subscribe(self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None) -> bytes:
+        filters = [validate_filter(topic) for topic in topics]
+        settings = self._gateway.settings
+        wanted = len(self.subscriber.filters | filters)
+        if wanted > settings.limit_filters:
+            self._gateway.refusals.count("filters")
+            raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {settings.limit_filters} are allowed")
+        require_subscribe(self.principal, filters)
+        found = self._gateway.hub.subscribe(self.subscriber, filters, parse_since(since), shape=shape)
+        return encode_event("subscribed", id=id_, topics=topics, position=found.position, recovered=found.recovered)
+
+    def _publish(self, command: Publish) -> None:
+        settings = self._gateway.settings
+        topic = validate_topic(command.topic)
+        require_publish(self.principal, topic)
+        payload = command.payload_bytes()
+        if len(payload) > settings.limit_payload_bytes:
+            self._gateway.refusals.count("payload_bytes")
+            raise ProtocolError("bad_payload", f"payload: has {len(payload)} bytes, at most {settings.limit_payload_bytes} are allowed")
+        if self._publish_bucket is None:
+            rate = settings.limit_publishes_per_second
+            self._publish_bucket = TokenBucket(rate, rate * 2)
+        if not self._publish_bucket.take(self._gateway.clock()):
+            self._gateway.refusals.count("publishes_per_second")
+            raise ProtocolError("limit", f"limit: at most {settings.limit_publishes_per_second} messages a second")
+        properties = command.properties.to_properties() if command.properties else None
+        if properties and "response_topic" in properties:
+            validate_topic(properties["response_topic"])
+        self._publishing += 1
+        if self._publishing >= MAX_PUBLISHES_UNDER_WAY:
+            self._set_reading(False)
+        self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
+
+    async def _finish_publish(self, command: Publish, payload: bytes, properties: Any) -> None:
+        try:
+            await self._gateway.publish(command.topic, payload, qos=command.qos, retain=command.retain, properties=properties)
+            self._write(encode_event("published", id=command.id, topic=command.topic))
+        except ProtocolError as error:
+            error.id = command.id
+            self._refuse(error)
+        finally:
+            self._publishing -= 1
+            if self._publishing < MAX_PUBLISHES_UNDER_WAY:
+                self._set_reading(True)
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted != self._is_reading and isinstance(self._sink, SocketSink):
+            self._is_reading = wanted
+            (self._sink.resume_reading if wanted else self._sink.pause_reading)()
+
+    def _authenticate(self, command: Authenticate) -> None:
+        raise ProtocolError("unauthorized", "this gateway takes no tokens: none of its settings say how to verify one", command.id)
+
+    # answers
+
+    def _write(self, event: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(frame_text(event))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self._write(_encode(event))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._write(error_event(error))
+
+
+def _public_code(error: Exception) -> str:
+    """The documented error code of an exception of another module."""
+    code = getattr(error, "code", "internal")
+    return {"too_many_connections": "limit", "too_fast": "limit"}.get(code, code)
+
+
+async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
+    """Accepts, subscribes, and leaves the connection to its session."""
+    gateway: Gateway = websocket.app.state.gateway
+    if (refusal := gateway.refusal_of(websocket)) is not None:
+        await websocket.send_denial_response(refusal)
+        return
+    try:
+        close_key = gateway.connections.open(websocket.client.host if websocket.client else None)
+    except LimitError as error:
+        gateway.refusals.count(error.limit)
+        await websocket.send_denial_response(Response(str(error), 503, {"Retry-After": "10"}, "text/plain"))
+        return
+    is_open = False
+    try:
+        await websocket.accept()
+        query = websocket.query_params
+        since = query.get("since")
+        failure: ProtocolError | None = None
+        try:
+            chosen = shape_from(_shape_parameters(query), shape or Shape())
+        except ShapeError as error:
+            failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
+        principal = gateway.principal_of(websocket)
+        session = Session(gateway, chosen, principal, gateway.label_of(websocket), close_key)
+        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
+        sink: Sink
+        pulled: PulledSink | None = None
+        if adopt is not None:
+            sink = adopt(session)
+        else:
+            sink = pulled = PulledSink(gateway.hub, gateway.settings.limit_buffer_bytes)
+        session.open(sink, chosen)
+        is_open = True
+        if pulled is not None:
+            pulled.subscriber = session.subscriber
+        if failure is None:
+            try:
+                topics = query.getlist("topic") if filters is None else filters
+                if topics:
+                    session.start(topics, since)
+            except ProtocolError as error:
+                failure = error
+            except (TopicError, ShapeError, AccessError) as error:
+                failure = ProtocolError(_public_code(error), str(error))
+        if failure is not None:
+            if filters is None:
+                sink.write(frame_text(error_event(failure)))
+            sink.close(_close_code(failure), str(failure))
+        if pulled is not None:
+            await _pull(websocket, session, pulled)
+    finally:
+        if not is_open:
+            gateway.connections.close(close_key)
+
+
+def _close_code(error: ProtocolError) -> CloseCode:
+    return {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}.get(error.code, CloseCode.BAD_REQUEST)
+
+
+def _shape_parameters(query: QueryParams) -> dict[str, str]:
+    return {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
+
+
+async def _pull(websocket: WebSocket, session: Session, sink: PulledSink) -> None:
+    """The same connection on any other ASGI server: frames are taken apart and sent one by one."""
+
+    async def write() -> None:
+        async for data in sink.parts():
+            for is_text, body in unframe(data):
+                if is_text:
+                    await websocket.send_text(body.decode())
+                else:
+                    await websocket.send_bytes(body)
+        assert sink.closed is not None  # noqa: S101 - parts() ends when the sink is closed
+        await websocket.close(sink.closed[0], sink.closed[1][:120])
+
+    writer = asyncio.create_task(write(), name=f"writes of {session.label}")
+    try:
+        while True:
+            event = await websocket.receive()
+            if event["type"] == "websocket.disconnect":
+                break
+            session.receive(event["text"] if event.get("text") is not None else event["bytes"])
+    except WebSocketDisconnect:
+        pass
+    finally:
+        session.disconnected()
+        writer.cancel()
+
+
+async def websocket_endpoint(websocket: WebSocket) -> None:
+    """`/ws`."""
+    await _run(websocket, None, None)
+
+
+async def stream_endpoint(websocket: WebSocket) -> None:
+    """`/ws/<stream>/`: data only, no events, for pages that know nothing of MQTT."""
+    gateway: Gateway = websocket.app.state.gateway
+    name = websocket.path_params["stream"]
+    stream = gateway.settings.streams.get(name)
+    if stream is None:
+        if (refusal := gateway.refusal_of(websocket)) is not None:
+            await websocket.send_denial_response(refusal)
+            return
+        await websocket.accept()
+        known = ", ".join(sorted(gateway.settings.streams)) or "none"
+        await websocket.close(CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120])
+        return
+    await _run(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))
