@@ -1,0 +1,258 @@
+"""Packets cut from a stream, held against paho's own packing and against any way of cutting the stream."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
+
+from gateway.packets import PacketError, PacketReader, encode_varint, parse_properties
+
+PINGRESP = b"\xd0\x00"
+
+
+def publish(
+    topic: bytes, payload: bytes, *, qos: int = 0, retain: bool = False, mid: int = 7, properties: bytes | None = None
+) -> bytes:
+    """A PUBLISH; `properties` is the section without its length, None for MQTT 3.1.1."""
+    body = struct.pack("!H", len(topic)) + topic
+    if qos:
+        body += struct.pack("!H", mid)
+    if properties is not None:
+        body += encode_varint(len(properties)) + properties
+    body += payload
+    return bytes([0x30 | qos << 1 | retain]) + encode_varint(len(body)) + body
+
+
+class Calls:
+    """A reader and everything that it calls, in order."""
+
+    def __init__(
+        self, version: int = 5, max_message_bytes: int = 1 << 20, accepts: Callable[[str], bool] | None = None
+    ) -> None:
+        self.made: list[tuple[Any, ...]] = []
+        note = self.made.append
+        self.reader = PacketReader(
+            version=version,
+            on_message=lambda *call: note(("message", *call)),
+            on_special=lambda *call: note(("special", *call)),
+            on_packet=lambda packet: note(("packet", packet)),
+            on_error=lambda topic, error: note(("error", topic, type(error).__name__)),
+            on_oversize=lambda size: note(("oversize", size)),
+            accepts=accepts or bool,
+            max_message_bytes=max_message_bytes,
+        )
+        self.reader.plain = frozenset({b""})
+
+    def feed(self, *pieces: bytes) -> list[tuple[Any, ...]]:
+        for piece in pieces:
+            self.reader.feed(piece)
+        return self.made
+
+
+def test_a_message_of_mqtt_3_1_1() -> None:
+    assert Calls(4).feed(publish(b"a/b", b"21.5")) == [("message", "a/b", b"21.5", 0)]
+
+
+def test_a_message_of_mqtt_5_whose_properties_nobody_has_to_see() -> None:
+    calls = Calls()
+    calls.reader.plain = frozenset({b"\x0b\x01"})
+    assert calls.feed(publish(b"a", b"x", properties=b"\x0b\x01")) == [("message", "a", b"x", 0)]
+
+
+def test_retained_messages_and_unknown_properties_are_special() -> None:
+    expiry = b"\x02\x00\x00\x00\x09"
+    made = Calls().feed(publish(b"a", b"x", retain=True, properties=b""), publish(b"b", b"y", qos=1, properties=expiry))
+    assert made == [("special", "a", b"x", 0, True, b""), ("special", "b", b"y", 1, False, expiry)]
+
+
+def test_qos_1_is_acknowledged_after_the_hand_over() -> None:
+    calls = Calls(4)
+    calls.feed(publish(b"a", b"x", qos=1, mid=0x1234), publish(b"a", b"y"))
+    assert calls.reader.acknowledgements == [b"\x40\x02\x12\x34"]
+
+
+def test_an_empty_payload_is_a_message() -> None:
+    assert Calls().feed(publish(b"a", b"", properties=b"")) == [("message", "a", b"", 0)]
+    assert Calls(4).feed(publish(b"a", b"", qos=1)) == [("message", "a", b"", 1)]
+
+
+def test_other_packets_and_qos_2_come_whole() -> None:
+    exactly_once = publish(b"a", b"x", qos=2, properties=b"")
+    assert Calls().feed(PINGRESP + exactly_once) == [("packet", PINGRESP), ("packet", exactly_once)]
+
+
+def test_a_message_that_a_callback_fails_on_is_acknowledged_and_the_next_one_arrives() -> None:
+    calls = Calls(4)
+
+    def fail(topic: str, payload: bytes, qos: int) -> None:
+        calls.made.append(("message", topic, payload, qos))
+        raise ValueError(payload)
+
+    calls.reader._on_message = fail
+    calls.feed(publish(b"a", b"1", qos=1) + publish(b"a", b"2", qos=1))
+    assert [call[0] for call in calls.made] == ["message", "error", "message", "error"]
+    assert len(calls.reader.acknowledgements) == 2
+
+
+def test_a_topic_that_is_not_utf8_is_dropped_and_the_next_one_arrives() -> None:
+    made = Calls().feed(publish(b"\xff/a", b"x", qos=1, properties=b"") + publish(b"b", b"y", properties=b""))
+    assert made == [("error", "\\xff/a", "UnicodeDecodeError"), ("message", "b", b"y", 0)]
+
+
+def test_a_topic_is_judged_once_and_its_messages_dropped() -> None:
+    asked: list[str] = []
+
+    def accepts(topic: str) -> bool:
+        asked.append(topic)
+        return topic != "no"
+
+    calls = Calls(4, accepts=accepts)
+    calls.feed(*[publish(b"no", b"x", qos=1), publish(b"yes", b"y")] * 3)
+    assert asked == ["no", "yes"]
+    assert calls.made == [("message", "yes", b"y", 0)] * 3
+    assert calls.reader.received == 6
+    assert len(calls.reader.acknowledgements) == 3
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 1000, 1 << 20])
+def test_a_message_over_the_limit_is_skipped_without_being_held(piece: int) -> None:
+    calls = Calls(4, max_message_bytes=100)
+    large = publish(b"big", b"x" * 5_000, qos=1, mid=9)
+    stream = publish(b"a", b"1") + large + publish(b"b", b"2")
+    held = 0
+    for start in range(0, len(stream), piece):
+        calls.reader.feed(stream[start : start + piece])
+        held = max(held, len(calls.reader._partial))
+    assert calls.made == [("message", "a", b"1", 0), ("oversize", 5_007), ("message", "b", b"2", 0)]
+    assert calls.reader.acknowledgements == [b"\x40\x02\x00\x09"]
+    assert held <= 110
+
+
+def test_a_million_bytes_arrive_whole() -> None:
+    payload = bytes(range(256)) * 4096
+    stream = publish(b"big", payload, properties=b"")
+    pieces = [stream[start : start + 65_536] for start in range(0, len(stream), 65_536)]
+    assert Calls(max_message_bytes=2 << 20).feed(*pieces) == [("message", "big", payload, 0)]
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0+#"), min_size=1, max_size=20)
+sections = st.sampled_from([b"", b"\x0b\x01", b"\x02\x00\x00\x00\x09", b"\x26\x00\x01a\x00\x01b" * 20])
+packets = st.one_of(
+    st.builds(
+        lambda topic, payload, qos, retain, section: publish(
+            topic.encode(), payload, qos=qos, retain=retain, properties=section
+        ),
+        names,
+        st.binary(max_size=300),
+        st.integers(0, 2),
+        st.booleans(),
+        sections,
+    ),
+    st.just(PINGRESP),
+    st.just(b"\x90\x05\x00\x01\x00\x01\x01"),
+)
+
+
+@given(st.lists(packets, max_size=8), st.lists(st.integers(1, 40), max_size=60))
+def test_the_same_calls_however_the_stream_is_cut(stream: list[bytes], sizes: list[int]) -> None:
+    data = b"".join(stream)
+    whole = Calls(max_message_bytes=250)
+    whole.feed(data)
+    pieces = []
+    for size in sizes:
+        pieces.append(data[:size])
+        data = data[size:]
+    cut = Calls(max_message_bytes=250)
+    cut.feed(*pieces, data)
+    assert cut.made == whole.made
+    assert cut.reader.acknowledgements == whole.reader.acknowledgements
+    assert cut.reader.received == whole.reader.received
+    assert cut.reader.missing == whole.reader.missing == 0
+
+
+@given(st.binary(max_size=200), st.sampled_from([4, 5]))
+def test_garbage_raises_one_error_only(data: bytes, version: int) -> None:
+    calls = Calls(version, max_message_bytes=1000)
+    with contextlib.suppress(PacketError):
+        calls.feed(data)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x36\x05\x00\x01a\x00\x01",  # QoS 3
+        b"\x30\x03\x00\x09a",  # the topic is longer than the packet
+        b"\x30\x01\x00",  # no room for a topic
+        b"\x32\x03\x00\x01a",  # no packet identifier
+        b"\x30\x03\x00\x01a",  # MQTT 5 without a property length
+        b"\x30\x05\x00\x01a\x09x",  # properties longer than the packet
+        b"\x30\x03\x00\x00\x00",  # no topic
+        b"\x20\xff\xff\xff\xff\x01",  # a length of five bytes
+        b"\x20\xff\xff\xff\x7f",  # a CONNACK of 256 MiB
+    ],
+)
+def test_malformed_packets_are_refused(garbage: bytes) -> None:
+    with pytest.raises(PacketError):
+        Calls().feed(garbage)
+
+
+utf8 = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "PayloadFormatIndicator": st.integers(0, 1),
+            "MessageExpiryInterval": st.integers(0, 2**32 - 1),
+            "ContentType": utf8,
+            "ResponseTopic": utf8,
+            "CorrelationData": st.binary(max_size=30),
+            "SubscriptionIdentifier": st.lists(st.integers(1, 268_435_455), min_size=1, max_size=3),
+            "UserProperty": st.lists(st.tuples(utf8, utf8), min_size=1, max_size=3),
+        },
+    )
+)
+def test_properties_are_what_paho_packed(given_values: dict[str, Any]) -> None:
+    properties = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    for name, value in given_values.items():
+        setattr(properties, name, value)
+    packed: bytes = properties.pack()  # type: ignore[no-untyped-call]
+    section = packed[2:] if packed[0] > 127 else packed[1:]
+    relayed, ids = parse_properties(section)
+    assert ids == given_values.get("SubscriptionIdentifier", [])
+    expected = {
+        name: given_values[theirs]
+        for name, theirs in [
+            ("message_expiry_interval", "MessageExpiryInterval"),
+            ("content_type", "ContentType"),
+            ("response_topic", "ResponseTopic"),
+            ("correlation_data", "CorrelationData"),
+            ("user_properties", "UserProperty"),
+        ]
+        if theirs in given_values
+    }
+    assert relayed == expected
+
+
+@pytest.mark.parametrize(
+    "section",
+    [b"\x02\x00", b"\x03\x00\x05a", b"\x26\x00\x01a", b"\x0b\xff", b"\x23\x00\x01", b"\x7f", b"\x03\x00\x01\xff"],
+)
+def test_malformed_properties_are_refused(section: bytes) -> None:
+    with pytest.raises(PacketError):
+        parse_properties(section)
+
+
+@given(st.integers(0, 268_435_455))
+def test_a_variable_byte_integer_is_read_as_it_was_written(value: int) -> None:
+    section = b"\x0b" + encode_varint(value)
+    assert parse_properties(section)[1] == [value]
