@@ -1,0 +1,504 @@
+import { matches } from "./topics.js";
+import type {
+  Live,
+  LiveError,
+  Message,
+  Options,
+  PublishOptions,
+  State,
+  StateChange,
+  SubscribeOptions,
+  Subscription,
+} from "./types.js";
+
+/** A frame of the gateway: a message, or an event with what belongs to it. */
+interface Frame extends Omit<Message<never>, "topic"> {
+  topic: string;
+  topics: string[];
+  event?: string;
+  id: number;
+  code: string;
+  message: string;
+  position?: string;
+  recovered?: boolean;
+  connected?: boolean;
+}
+
+/** A command and who waits for its answer. */
+interface Call {
+  text: string;
+  isSent?: boolean;
+  entry: Entry | undefined;
+  resolve(answer: Frame): void;
+  reject(error: LiveError): void;
+}
+
+/** Filters that were subscribed to together, and how far they have been read. */
+interface Entry {
+  topics: string[];
+  levels: string[][];
+  /** What to ask for when the gateway is asked next. */
+  since: string;
+  /** The last message that came for these filters since they were asked for; 0 before the first. */
+  seq: number;
+  /** Where the replay ends that they began with; Infinity until the gateway has said so. */
+  head: number;
+  onMessage: Handler | undefined;
+  resolve(answer: Subscription): void;
+  reject(error: LiveError): void;
+}
+
+/** Seen from outside, what a handler takes is in LiveEvents. */
+type Handler = (event: never) => void;
+
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
+const SECOND = 1000;
+/** A timer that comes later than this was held up: the tab was frozen, the machine slept. */
+const LATE = 2 * SECOND;
+/** A tab that is hidden for less goes on as if it were shown. */
+const HIDE_DELAY = 5 * SECOND;
+/** What woke up asks whether its connection is still there, and doesn't wait for long. */
+const WAKE_DEADLINE = 3 * SECOND;
+/** After a connection that lived for so long the delays start from the beginning. */
+const SETTLED = 10 * SECOND;
+
+const BUSY = 1013;
+const TOKEN_REFUSED = [4001, 4005];
+
+const failure = (code: string, message: string): LiveError => Object.assign(new Error(message), { code });
+
+const list = (topics: string | readonly string[] = []) => (typeof topics === "string" ? [topics] : [...topics]);
+
+/** Whether a connection that ended with this code may be opened again (docs/protocol.md). */
+const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
+
+/**
+ * Opens a connection to the gateway and keeps it.
+ *
+ * @param url where the gateway's `/ws` is, absolute or relative to the page; http and https do as well as ws and wss
+ */
+export function connect<Payload = unknown>(url: string | URL = "ws", options: Options = {}): Live<Payload> {
+  const { token, silence = 15, timeout = 10, maxDelay = 30, hiddenHz = 0.2, buffer = 10_000 } = options;
+  const { mode, fields, deadband, where, properties } = options;
+  const page = typeof document === "object" ? document : undefined;
+  const address = new URL(url, page?.baseURI ?? globalThis.location?.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  const ending = new AbortController();
+
+  const handlers: Record<string, Set<Handler>> = {};
+  const calls = new Map<number, Call>();
+  let entries: Entry[] = [];
+  let socket: WebSocket | undefined;
+  let state: State = "connecting";
+  let epoch = "";
+  let newest = 0;
+  let rate = options.maxHz;
+  let isHidden = false;
+  let turn = 0;
+  let lastId = 0;
+  let attempt = 0;
+  let openedAt = 0;
+  let isFirst = false;
+  let isBrokerAway = false;
+  let heardAt = 0;
+  let unanswered = 0;
+  let retryTimer: Timer;
+  let watchTimer: Timer;
+  let hideTimer: Timer;
+
+  // Events
+
+  const run = (handler: Handler | undefined, event: unknown) => {
+    try {
+      handler?.(event as never);
+    } catch (error) {
+      // a handler's fault is the page's to see, and nobody else's to suffer
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  };
+
+  const emit = (type: string, event: unknown) => {
+    for (const handler of handlers[type] ?? []) run(handler, event);
+    // biome-ignore lint/suspicious/noConsole: a mistyped filter must not look like silence
+    if (type === "error" && !handlers[type]?.size) console.warn(event);
+  };
+
+  const report = (error: LiveError) => {
+    if (error.code !== "closed") emit("error", error);
+  };
+
+  const on = (type: string, handler: Handler) => {
+    handlers[type] ??= new Set();
+    handlers[type].add(handler);
+    return () => {
+      handlers[type]?.delete(handler);
+    };
+  };
+
+  const become = (next: State, more?: Omit<StateChange, "state">) => {
+    state = next;
+    emit("state", { state, ...more });
+  };
+
+  // Commands
+
+  const transmit = (call: Call) => {
+    call.isSent = true;
+    socket?.send(call.text);
+  };
+
+  /** Sends a command as soon as the connection is open; `isEarly` ones are those that open it. */
+  const send = (command: object, isEarly?: boolean, entry?: Entry) =>
+    new Promise<Frame>((resolve, reject) => {
+      if (state === "closed") return reject(failure("closed", "the connection is closed"));
+      const id = ++lastId;
+      const call: Call = { text: JSON.stringify({ ...command, id }), entry, resolve, reject };
+      calls.set(id, call);
+      if (isEarly || state === "open") transmit(call);
+      // a subscription may take its time: a connection that is dead is noticed by `watch`
+      if (!entry) {
+        setTimeout(() => {
+          if (calls.delete(id)) reject(failure("timeout", `no answer within ${timeout} s`));
+        }, timeout * SECOND);
+      }
+    });
+
+  const authenticate = async (secret: string | undefined) => {
+    if (secret) await send({ command: "authenticate", token: secret }, true);
+  };
+
+  const fetchToken = async () => {
+    try {
+      return typeof token === "function" ? await token() : token;
+    } catch (error) {
+      throw failure("token", String(error));
+    }
+  };
+
+  // Subscriptions
+
+  /** null takes a limit away; what is left out stays as it is. */
+  const pace = () => ({ max_hz: (isHidden ? Math.min(hiddenHz, rate ?? Infinity) : rate) ?? null });
+
+  const request = (entry: Entry) => {
+    const { topics, since } = entry;
+    const command = { command: "subscribe", topics, since, mode, fields, deadband, where, properties, ...pace() };
+    send(command, true, entry).then(
+      ({ position = "", recovered = true }) => {
+        entry.resolve({ topics, position, recovered, unsubscribe: () => leave(entry.topics, entry) });
+        entry.reject = report;
+      },
+      (error) => {
+        // that a connection ended says nothing about the filters
+        if (error.code === "disconnected") return;
+        entries = entries.filter((other) => other !== entry);
+        entry.reject(error);
+      },
+    );
+  };
+
+  const subscribe = (topics: string | readonly string[], { since = "last", onMessage }: SubscribeOptions<never> = {}) =>
+    new Promise<Subscription>((resolve, reject) => {
+      if (state === "closed") return reject(failure("closed", "the connection is closed"));
+      const entry: Entry = { topics: [], levels: [], since, seq: 0, head: Infinity, onMessage, resolve, reject };
+      setTopics(entry, list(topics));
+      entries.push(entry);
+      if (state === "open") request(entry);
+    });
+
+  const setTopics = (entry: Entry, topics: string[]) => {
+    entry.topics = topics;
+    entry.levels = topics.map((topic) => topic.split("/"));
+  };
+
+  const leave = async (topics: string[], only?: Entry) => {
+    for (const entry of entries) {
+      if (!only || entry === only) {
+        setTopics(
+          entry,
+          entry.topics.filter((topic) => !topics.includes(topic)),
+        );
+      }
+    }
+    entries = entries.filter((entry) => entry.topics.length);
+    const gone = topics.filter((topic) => !entries.some((entry) => entry.topics.includes(topic)));
+    if (gone.length && state === "open") {
+      await send({ command: "unsubscribe", topics: gone }).catch((error) => {
+        // what ends the connection ends its filters
+        if (error.code !== "disconnected") throw error;
+      });
+    }
+  };
+
+  /**
+   * Where to go on with these filters. The gateway replays one subscription after the other, each in the order of the
+   * numbers, and only then goes on with all of them together. So a number beyond the end of a replay says that everything
+   * before it has come, whatever topic it is of.
+   */
+  const resumeAt = ({ head, seq, since }: Entry) => {
+    const last = newest > head ? newest : seq;
+    return last ? `${epoch}:${last}` : since;
+  };
+
+  // What arrives
+
+  const deliver = (message: Message<never>) => {
+    const levels = message.topic.split("/");
+    const wanted = entries.filter(
+      (entry) => entry.head < Infinity && entry.levels.some((filter) => matches(filter, levels)),
+    );
+    // none: it was on its way already when its filter was unsubscribed
+    if (!wanted[0]) return;
+    // a topic is replayed for the first subscription that it matches, and for no other
+    wanted[0].seq = message.seq;
+    newest = Math.max(newest, message.seq);
+    emit("message", message);
+    for (const { onMessage } of wanted) run(onMessage, message);
+  };
+
+  const hear = (frame: Frame, quiet: number) => {
+    const { event = "", position = "" } = frame;
+    const call = calls.get(frame.id);
+    calls.delete(frame.id);
+    if (event === "error") {
+      (call?.reject ?? report)(failure(frame.code, frame.message));
+      return;
+    }
+    const [name = "", seq] = position.split(":");
+    if (call?.entry) {
+      if (name !== epoch) newest = 0;
+      epoch = name;
+      call.entry.head = Number(seq);
+      // nothing is replayed, so that is how far it has been read
+      if (call.entry.since === "now") call.entry.seq = Number(seq);
+    }
+    // what nothing came after for so long has come whole
+    if (event === "pong" && quiet >= silence * SECOND) {
+      for (const entry of entries) if (entry.head < Infinity) entry.seq = Math.max(entry.seq, entry.head);
+    }
+    call?.resolve(frame);
+    if (event === "expiring" && typeof token === "function") fetchToken().then(authenticate).catch(report);
+    emit(event, frame);
+  };
+
+  const receive = (text: string) => {
+    const quiet = Date.now() - heardAt;
+    heardAt += quiet;
+    unanswered = 0;
+    const frame: Frame = JSON.parse(text);
+    // a gateway without its broker says so first of all, and otherwise says nothing
+    if (isFirst && isBrokerAway && frame.event !== "upstream") emit("upstream", { event: "upstream", connected: true });
+    if (isFirst || frame.event === "upstream") isBrokerAway = frame.event === "upstream" && !frame.connected;
+    isFirst = false;
+    if (frame.event) hear(frame, quiet);
+    else deliver(frame);
+  };
+
+  // The connection
+
+  const open = async () => {
+    const mine = ++turn;
+    clearTimeout(retryTimer);
+    become("connecting");
+    let secret: string | undefined;
+    try {
+      secret = await fetchToken();
+    } catch (error) {
+      report(error as LiveError);
+      if (mine === turn) lose(1006, "no token");
+    }
+    if (mine !== turn || state !== "connecting") return;
+    const opened = new WebSocket(address);
+    socket = opened;
+    opened.onmessage = ({ data }) => receive(data);
+    opened.onclose = ({ code, reason }) => lose(code, reason);
+    opened.onopen = async () => {
+      openedAt = Date.now();
+      isFirst = true;
+      try {
+        await authenticate(secret);
+      } catch (error) {
+        if (opened !== socket) return;
+        report(error as LiveError);
+        return lose(4001, (error as LiveError).message);
+      }
+      if (opened !== socket) return;
+      for (const entry of entries) request(entry);
+      become("open");
+      for (const call of calls.values()) if (!call.isSent) transmit(call);
+    };
+    watch(timeout * SECOND);
+  };
+
+  const detach = () => {
+    turn++;
+    clearTimeout(retryTimer);
+    clearTimeout(watchTimer);
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+      socket = undefined;
+    }
+    for (const entry of entries) {
+      entry.since = resumeAt(entry);
+      entry.seq = 0;
+      entry.head = Infinity;
+    }
+    for (const [id, call] of calls) {
+      if (call.isSent) {
+        calls.delete(id);
+        call.reject(failure("disconnected", "the connection ended before the answer"));
+      }
+    }
+  };
+
+  const lose = (code: number, reason: string) => {
+    detach();
+    if (!comesBack(code) && !(typeof token === "function" && TOKEN_REFUSED.includes(code))) return end(code, reason);
+    if (openedAt && Date.now() - openedAt > SETTLED) attempt = 0;
+    openedAt = 0;
+    if (code === BUSY) attempt = Math.max(attempt, 3);
+    const delay = Math.min(maxDelay * SECOND, SECOND * 2 ** attempt++) * (0.25 + 0.75 * Math.random());
+    retryTimer = setTimeout(open, delay);
+    become("waiting", { code, reason, delay });
+  };
+
+  const end = (code: number, reason: string) => {
+    if (state === "closed") return;
+    detach();
+    ending.abort();
+    clearTimeout(hideTimer);
+    become("closed", { code, reason });
+    const error = failure("closed", reason || "the connection is closed");
+    for (const { reject } of [...calls.values(), ...entries]) reject(error);
+    calls.clear();
+    entries = [];
+  };
+
+  // Signs of life
+
+  const watch = (delay: number) => {
+    clearTimeout(watchTimer);
+    const due = Date.now() + delay;
+    watchTimer = setTimeout(() => {
+      const now = Date.now();
+      const isLate = now - due > LATE;
+      const isConnecting = state === "connecting";
+      const rest = heardAt + silence * SECOND - now;
+      // what arrived while everything stood still has not been read yet: that gets one more chance
+      if (unanswered > 1 || (!isLate && (isConnecting || unanswered))) lose(1006, "no answer");
+      else if (isConnecting) watch(timeout * SECOND);
+      else if (isLate || rest <= 0) probe(isLate ? WAKE_DEADLINE : timeout * SECOND);
+      else watch(rest);
+    }, delay);
+  };
+
+  const probe = (deadline: number) => {
+    unanswered++;
+    socket?.send('{"command":"ping"}');
+    watch(deadline);
+  };
+
+  const wake = ({ type }: { type?: string } = {}) => {
+    if (state === "waiting" && type !== "offline") open();
+    if (state === "open" && !unanswered) probe(WAKE_DEADLINE);
+  };
+
+  const adapt = () => {
+    if (state === "closed") return;
+    if (isHidden && !hiddenHz) {
+      detach();
+      become("paused");
+    } else if (state === "paused") open();
+    else if (state === "open") send({ command: "subscribe", ...pace() }).catch(report);
+  };
+
+  const look = () => {
+    clearTimeout(hideTimer);
+    if (page?.hidden) {
+      hideTimer = setTimeout(() => {
+        isHidden = true;
+        adapt();
+      }, HIDE_DELAY);
+    } else {
+      if (isHidden) {
+        isHidden = false;
+        adapt();
+      }
+      wake();
+    }
+  };
+
+  async function* iterate(): AsyncGenerator<Message<Payload>, void, undefined> {
+    const queue: Message<Payload>[] = [];
+    let proceed = () => {};
+    const offs = [
+      on("message", (message: Message<Payload>) => {
+        queue.push(message);
+        if (queue.length > buffer) {
+          const gone = queue.splice(0, queue.length >> 1);
+          emit("gap", { reason: "reader", lost: gone.length, from: gone[0]?.seq, to: gone.at(-1)?.seq });
+        }
+        proceed();
+      }),
+      on("state", () => proceed()),
+    ];
+    try {
+      while (true) {
+        for (let next = queue.shift(); next; next = queue.shift()) yield next;
+        if (state === "closed") return;
+        await new Promise<void>((resolve) => {
+          proceed = resolve;
+        });
+      }
+    } finally {
+      for (const off of offs) off();
+    }
+  }
+
+  const { signal } = ending;
+  for (const type of ["online", "offline", "pageshow"]) globalThis.addEventListener?.(type, wake, { signal });
+  page?.addEventListener("resume", wake, { signal });
+  page?.addEventListener("visibilitychange", look, { signal });
+  open();
+  if (page?.hidden) look();
+  const topics = list(options.topics);
+  if (topics.length) subscribe(topics, { since: options.since }).catch(report);
+
+  return {
+    get state() {
+      return state;
+    },
+    get position() {
+      return newest ? `${epoch}:${newest}` : undefined;
+    },
+    get topics() {
+      return [...new Set(entries.flatMap((entry) => entry.topics))];
+    },
+    on,
+    subscribe,
+    unsubscribe: (topics: string | readonly string[]) => leave(list(topics)),
+    async publish(topic: string, payload: unknown, { qos, retain, ...properties }: PublishOptions = {}) {
+      let encoding: string | undefined;
+      if (payload instanceof Uint8Array) {
+        encoding = "base64";
+        payload = btoa(Array.from(payload, (byte) => String.fromCharCode(byte)).join(""));
+      }
+      await send({ command: "publish", topic, payload, encoding, qos, retain, properties });
+    },
+    async ping() {
+      const start = performance.now();
+      await send({ command: "ping" });
+      return performance.now() - start;
+    },
+    pace(maxHz?: number) {
+      rate = maxHz;
+      adapt();
+    },
+    close: () => end(1000, ""),
+    [Symbol.asyncIterator]: iterate,
+  } as Live<Payload>;
+}
