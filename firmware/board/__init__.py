@@ -1,0 +1,6 @@
+"""The program of a sensor board: this folder is copied to the board as it is, beside main.py and payloads.py.
+
+Runs on MicroPython 1.24 or later on an ESP32 of any kind with Wi-Fi; what is hardware stands in hardware.py alone.
+"""
+
+VERSION = "1.0.0"

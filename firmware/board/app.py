@@ -1,0 +1,548 @@
+"""The sensor: measures, publishes, listens to commands, sleeps.
+
+One invariant: the watchdog is fed only while every part has lately proved that it works: the sensors by a finished
+round of measurements, the link by an answer of the broker or by an attempt that failed within its time limits.
+
+It leaves to others: how a measurement is made (drivers), how messages reach the broker (mqtt.py), what they look like
+(payloads.py, which the simulator uses too), and everything that only a real board has (hardware.py).
+"""
+
+import asyncio
+import binascii
+import gc
+import sys
+import time
+
+import payloads
+
+from . import VERSION, drivers, mqtt
+from .clock import Clock, ClockError
+from .ticks import ticks_add, ticks_diff, ticks_ms
+from .wifi import Wifi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Coroutine
+
+FIRMWARE = "gateway-sensor " + VERSION
+RESYNC_SECONDS = 6 * 3600  # an ESP32's crystal drifts by less than a second in that time
+RESYNC_SLEEPING_MS = 3600_000  # its slow clock, which counts during deep sleep, drifts by up to a few percent
+LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
+SHORTEST_SLEEP_MS = 1000
+
+RESTART, SLEEP = "restart", "sleep"
+
+
+class Source:
+    """One sensor, the names that its fields are published under, and its last error.
+
+    Attributes:
+        name: The driver's name, or the label given in the settings; what `meta` lists its errors under.
+        names: Field of the driver to published field.
+        error: None when the last reading was good.
+    """
+
+    def __init__(self, sensor: drivers.Sensor, name: str) -> None:
+        self.sensor = sensor
+        self.name = name
+        self.names: "dict[str, str]" = {}
+        self.error: "str | None" = None
+        self._started = False
+        self._read_at: "int | None" = None
+
+    async def read(self) -> "dict[str, float]":
+        """Readings under their published names; empty when it failed, or when it is too early for a new one."""
+        now = ticks_ms()
+        if self._read_at is not None:
+            if ticks_diff(now, self._read_at) < self.sensor.minimum_interval_seconds * 1000:
+                return {}
+        self._read_at = now
+        try:
+            values: "dict[str, float]" = await asyncio.wait_for(self._measure(), self.sensor.limit_seconds)
+        except asyncio.TimeoutError:
+            self.error = "no reading within %g s" % self.sensor.limit_seconds
+        except Exception as error:  # one sensor's trouble must not be the others'
+            self.error = mqtt.describe(error)
+        else:
+            self.error = None
+            return {self.names[field]: values[field] for field in values}
+        self._started = False  # it may have been unplugged: set it up again next time
+        return {}
+
+    async def _measure(self) -> "dict[str, float]":
+        if not self._started:
+            await self.sensor.start()
+            self._started = True
+        return await self.sensor.read()
+
+
+def make_sources(specs: "list[dict[str, Any]]", board: "Any") -> "list[Source]":
+    """The sensors of the settings, with names that are different from each other's.
+
+    The first sensor that measures something publishes it under its plain name, a second one as temperature_2, one with
+    a label as outdoor_temperature.
+    """
+    sources: "list[Source]" = []
+    taken = ["rssi"]
+    for spec in specs:
+        sensor = drivers.create(spec, board)
+        label = spec.get("label")
+        source = Source(sensor, _free(label or sensor.kind, [other.name for other in sources]))
+        for field in sensor.fields:
+            published = _free(label + "_" + field if label else field, taken)
+            source.names[field] = published
+            taken.append(published)
+        sources.append(source)
+    return sources
+
+
+def _free(name: str, taken: "list[str]") -> str:
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate = "%s_%d" % (name, number)
+        number += 1
+    return candidate
+
+
+def _plain(field: str) -> str:
+    """Without the number that tells probes apart."""
+    name, _, number = field.rpartition("_")
+    return name if name and number.isdigit() else field
+
+
+class Progress:
+    """When each part last proved that it works.
+
+    Args:
+        limits: Part to the longest time in seconds that it may take for a proof.
+    """
+
+    def __init__(self, limits: "dict[str, float]") -> None:
+        self.limits = limits
+        self._marks = {part: ticks_ms() for part in limits}
+
+    def mark(self, part: str) -> None:
+        """The part has proved itself now."""
+        self._marks[part] = ticks_ms()
+
+    def late(self) -> "list[str]":
+        """The parts without proof for longer than their limit."""
+        now = ticks_ms()
+        return [part for part in self.limits if ticks_diff(now, self._marks[part]) > self.limits[part] * 1000]
+
+
+class App:
+    """One life of the sensor, from a start to a restart or a deep sleep.
+
+    Args:
+        settings: As `settings.load` gives them.
+        board: See hardware.py.
+        log: Takes one line of text.
+    """
+
+    def __init__(self, settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]" = print) -> None:
+        self.settings = settings
+        self.board = board
+        self.log = log
+        self.id = settings["id"] or board.id()
+        self.sources = make_sources(settings["sensors"], board)
+        self.interval = board.load_interval() or settings["interval"]
+        self.battery = settings["profile"] == "battery"
+        self.sleep_ms = 0
+        self.notes: "dict[str, str]" = {}  # errors that are no sensor's
+
+        memory = board.recall()
+        self.memory = memory
+        self.boot = memory.get("boot") or board.count_boot()
+        self.seq = memory.get("seq", 0)
+        self.dropped_before = memory.get("dropped", 0)
+
+        self.wifi = None
+        if settings["wifi"] is not None:
+            wifi = settings["wifi"]
+            self.wifi = Wifi(board.wlan(self.id), wifi["ssid"], wifi.get("password") or "", log=log)
+        self.clock = Clock(settings["ntp"], board.set_time)
+        self.client = self._make_client()
+
+        watchdog = settings["watchdog"] or 3600
+        # the longest attempt to connect that keeps all its limits: Wi-Fi, TCP, CONNACK, then a pause
+        attempt = (self.wifi.limit_seconds if self.wifi else 0) + 2 * settings["timeout"] + 60 + 10
+        self.progress = Progress({"sensors": watchdog * 2 / 3, "link": max(watchdog * 2 / 3, attempt)})
+
+        self._outcome: "str | None" = None
+        self._finished = asyncio.Event()
+        self._retime = asyncio.Event()
+        self._answered_at = ticks_ms()
+        self._errors: "dict[str, str]" = {}
+        self._fields = [source.sensor.fields for source in self.sources]
+
+    def _make_client(self) -> mqtt.Client:
+        broker = self.settings["mqtt"]
+        host, port, tls = mqtt.parse_url(broker["url"])
+        context = None
+        if tls:
+            try:
+                with open(broker["ca"], "rb") as file:
+                    context = mqtt.tls_context(file.read())
+            except (OSError, ValueError) as error:
+                raise ValueError("no certificate in %s (%s)" % (broker["ca"], mqtt.describe(error))) from None
+        client = mqtt.Client(
+            host,
+            port,
+            client_id="sensor-" + self.id,
+            username=broker.get("username") or None,
+            password=broker.get("password") or None,
+            tls=context,
+            will=mqtt.Message(payloads.status_topic(self.id), payloads.OFFLINE.encode(), 1, True),
+            keepalive_seconds=self.settings["keepalive"],
+            timeout_seconds=self.settings["timeout"],
+            ring=mqtt.Ring(self.settings["buffer_messages"], self.settings["buffer_bytes"]),
+            births=self.births,
+            on_message=self._on_message,
+            on_progress=self._on_progress,
+            ready=self._network,
+            log=self.log,
+        )
+        client.subscribe(payloads.cmd_topic(self.id))
+        return client
+
+    # -- what is published
+
+    def fields(self) -> "dict[str, dict[str, Any] | None]":
+        """Published field to what payloads.FIELDS can't know of it, as meta_payload takes them."""
+        fields: "dict[str, dict[str, Any] | None]" = {}
+        for source in self.sources:
+            for field in source.sensor.fields:
+                published = source.names[field]
+                # a name of ours is described like the one that it came from: temperature_2 like temperature
+                fields[published] = None if published in payloads.FIELDS else payloads.field_meta(_plain(field))
+        if self.wifi is not None:
+            fields["rssi"] = None
+        return fields
+
+    def errors(self) -> "dict[str, str]":
+        """Sensor, or part of the program, to its present error."""
+        errors = {source.name: source.error for source in self.sources if source.error is not None}
+        errors.update(self.notes)
+        return errors
+
+    def _describe(self) -> "tuple[str, str]":
+        model = self.board.model() + " + " + ", ".join(source.sensor.model for source in self.sources)
+        return self.settings["name"] or self.id, model
+
+    def meta(self) -> mqtt.Message:
+        """The retained description of the sensor."""
+        name, model = self._describe()
+        extra: "dict[str, object]" = {"profile": self.settings["profile"], "started_by": self.board.cause()}
+        dropped = self.dropped_before + self.client.ring.dropped
+        if dropped:
+            extra["dropped"] = dropped
+        if self.client.connects > 1:
+            extra["reconnects"] = self.client.connects - 1
+        payload = payloads.meta_payload(
+            name,
+            model,
+            FIRMWARE,
+            self.interval,
+            self.fields(),
+            simulated=any(source.sensor.simulated for source in self.sources),
+            errors=self.errors(),
+            extra=extra,
+        )
+        return mqtt.Message(payloads.meta_topic(self.id), payload, 1, True)
+
+    def births(self) -> "list[mqtt.Message]":
+        """What is said after every connect, ahead of all readings."""
+        messages = [self._status(payloads.ONLINE)]
+        if self.battery:
+            meta = self.meta()
+            checksum = binascii.crc32(meta.payload)
+            if self.memory.get("meta") == checksum:
+                return messages  # the broker has it from an earlier waking
+            self.memory["meta"] = checksum
+            messages.append(meta)
+        else:
+            messages.append(self.meta())
+        if self.settings["discovery"]:
+            gc.collect()  # it is the largest message by far
+            messages.append(self._discovery())
+        return messages
+
+    def _status(self, status: str) -> mqtt.Message:
+        return mqtt.Message(payloads.status_topic(self.id), status.encode(), 1, True)
+
+    def _discovery(self) -> mqtt.Message:
+        name, model = self._describe()
+        payload = payloads.discovery_payload(
+            self.id, name, model, FIRMWARE, self.interval, self.fields(), always_listens=not self.battery
+        )
+        return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
+
+    async def measure(self) -> "bytes | None":
+        """One round over all sensors: a state payload, None when there is nothing to say."""
+        ts_ms = self.clock.now_ms()
+        readings: "dict[str, object]" = {}
+        for source in self.sources:
+            values = await source.read()
+            for name in values:  # payloads.py does not know the decimals of names that are ours
+                readings[name] = values[name] if name in payloads.FIELDS else round(values[name], 2)
+        self._tell_changes()
+        if not readings:
+            return None
+        rssi = self.wifi.rssi() if self.wifi is not None else None
+        if rssi is not None:
+            readings["rssi"] = rssi
+        payload = payloads.state_payload(readings, self.seq, self.boot, ts_ms=ts_ms)
+        self.seq += 1
+        return payload
+
+    def _tell_changes(self) -> None:
+        """Publish `meta` again when an error came or went, or a sensor turned out to have other fields."""
+        errors, fields = self.errors(), [source.sensor.fields for source in self.sources]
+        if errors == self._errors and fields == self._fields:
+            return
+        for name in errors:
+            if self._errors.get(name) != errors[name]:
+                self.log("%s: %s" % (name, errors[name]))
+        self._errors, self._fields = errors, fields
+        self.client.announce(self.meta())
+
+    # -- what is heard
+
+    def _on_message(self, _topic: str, payload: bytes, retained: bool) -> None:
+        try:
+            command = payloads.parse_command(payload)
+        except ValueError as error:
+            self.log("command: %s" % error)
+            self.notes["cmd"] = str(error)
+            self.client.announce(self.meta())
+            return
+        self.notes.pop("cmd", None)
+        if "interval" in command:
+            self.interval = command["interval"]
+            self.board.save_interval(self.interval)
+            self.log("command: interval %g s" % self.interval)
+            self._retime.set()
+        self.client.announce(self.meta())
+        if command.get("reboot"):
+            if retained:  # it would come again after every restart
+                self.log("command: a retained reboot is ignored")
+            else:
+                self.log("command: reboot")
+                self.finish(RESTART)
+
+    def _on_progress(self, what: str) -> None:
+        self.progress.mark("link")
+        if what != "attempt":
+            self._answered_at = ticks_ms()
+
+    async def _network(self) -> bool:
+        if self.wifi is not None and not await self.wifi.ready():
+            return False
+        if self.client.tls is not None and self.clock.host and self.clock.now_ms() is None:
+            # certificates have dates: without the time they can't be checked
+            await self._ask_time()
+        return True
+
+    async def _ask_time(self) -> bool:
+        try:
+            await self.clock.sync()
+        except (OSError, ClockError) as error:
+            self.log("clock: " + mqtt.describe(error))
+            return False
+        self.memory["synced"] = self.clock.now_ms()
+        return True
+
+    # -- the life of a sensor on the mains
+
+    def finish(self, outcome: str) -> None:
+        """End this life soon: "restart" or "sleep"."""
+        if self._outcome is None:
+            self._outcome = outcome
+        self._finished.set()
+
+    async def run(self) -> str:
+        """Live until there is a reason not to.
+
+        Returns:
+            "restart", or "sleep" for `sleep_ms` milliseconds.
+        """
+        self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
+        if self.battery:
+            return await self._wake()
+        if self.settings["watchdog"]:
+            self.board.start_watchdog(self.settings["watchdog"] / 3)
+        parts = {
+            "link": self.client.run(),
+            "sensors": self._sample(),
+            "clock": self._keep_time(),
+            "watchdog": self._watch(),
+        }
+        tasks = [asyncio.create_task(self._supervised(name, parts[name])) for name in parts]
+        await self._finished.wait()
+        self.client.ring.push(self._status(payloads.OFFLINE))
+        await self.client.close(self.settings["timeout"])
+        for task in tasks:
+            task.cancel()
+        return self._outcome or RESTART
+
+    async def _supervised(self, name: str, part: "Coroutine[Any, Any, None]") -> None:
+        try:
+            await part
+        except Exception as error:  # a bug: say it, and start afresh rather than live on without this part
+            print_exception(error)
+            self.log("%s ended: %s" % (name, mqtt.describe(error)))
+            self.finish(RESTART)
+
+    async def _sample(self) -> None:
+        due = ticks_ms()
+        while True:
+            payload = await self.measure()
+            if payload is not None:
+                self.client.publish(payloads.state_topic(self.id), payload)
+            self.progress.mark("sensors")
+            gc.collect()
+            interval_ms = int(self.interval * 1000)
+            due = ticks_add(due, interval_ms)
+            if ticks_diff(due, ticks_ms()) < -interval_ms:
+                due = ticks_ms()  # a round took longer than the interval: what was missed stays missed
+            while True:
+                left = ticks_diff(due, ticks_ms())
+                try:
+                    await asyncio.wait_for(self._retime.wait(), max(0, min(left, 5000)) / 1000)
+                    self._retime.clear()
+                    due = ticks_ms()
+                    break
+                except asyncio.TimeoutError:
+                    self.progress.mark("sensors")
+                    self.board.uptime_seconds()
+                    if left <= 5000:
+                        break
+
+    async def _keep_time(self) -> None:
+        delay: float = 5
+        while self.clock.host:
+            network = self.wifi is None or await self.wifi.ready()
+            if network and await self._ask_time():
+                self.log("clock: set")
+                delay = RESYNC_SECONDS
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 3600)
+
+    async def _watch(self) -> None:
+        pause = min(5, (self.settings["watchdog"] or 60) / 12)
+        told = False
+        while True:
+            late = self.progress.late()
+            if not late:
+                self.board.feed()
+            elif not told:
+                self.log("watchdog: no progress of %s; the board will reset" % ", ".join(late))
+            told = bool(late)
+            limit = self.settings["reboot_after"]
+            if limit and ticks_diff(ticks_ms(), self._answered_at) > limit * 1000 and self._outcome is None:
+                self.log("link: no answer from the broker for %g s" % limit)
+                self.finish(RESTART)
+            await asyncio.sleep(pause)
+
+    # -- the life of a sensor on a battery: one waking
+
+    async def _wake(self) -> str:
+        started = ticks_ms()
+        awake = self.settings["awake"]
+        self.board.start_watchdog(awake + 60)  # never fed: the whole waking must be over by then
+        backlog = [text.encode() for text in self.memory.get("backlog", [])]
+        payload = await self.measure()
+        if payload is not None:
+            backlog.append(payload)
+        for waiting in backlog:
+            self.client.publish(payloads.state_topic(self.id), waiting)
+        link = asyncio.create_task(self._supervised("link", self.client.run()))
+        if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
+            if self._time_is_old():
+                await self._ask_time()
+            await asyncio.sleep(LINGER_SECONDS)
+        outcome = self._outcome or SLEEP
+        undelivered = [m.payload for m in self.client.ring.messages]
+        self.client.ring.push(self._status(payloads.SLEEPING if outcome == SLEEP else payloads.OFFLINE))
+        if self.client.connected:
+            await self.client.close(2)
+        link.cancel()
+        if not self.client.connects:
+            self.log("link: %s" % (self.client.last_error or "no broker in time"))
+        self._remember(undelivered)
+        interval_ms = int(self.interval * 1000)
+        self.sleep_ms = max(SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
+        return outcome
+
+    def _time_is_old(self) -> bool:
+        now, synced = self.clock.now_ms(), self.memory.get("synced")
+        return bool(self.clock.host) and (now is None or synced is None or now - synced > RESYNC_SLEEPING_MS)
+
+    def _remember(self, undelivered: "list[bytes]") -> None:
+        memory = self.memory
+        memory["boot"] = self.boot
+        memory["seq"] = self.seq
+        memory["dropped"] = self.dropped_before + self.client.ring.dropped
+        memory["backlog"] = [payload.decode() for payload in undelivered]
+        while not self.board.remember(memory) and memory["backlog"]:
+            memory["backlog"].pop(0)
+            memory["dropped"] += 1
+
+
+def print_exception(error: BaseException) -> None:
+    """The traceback, on the console."""
+    printer = getattr(sys, "print_exception", None)  # MicroPython
+    if printer is None:
+        printer = __import__("traceback").print_exception
+    printer(error)
+
+
+def load_settings() -> "dict[str, Any]":
+    """The settings; what checks them is needed once and then makes room, as a board's memory is small."""
+    from . import settings
+
+    loaded = settings.load()
+    del sys.modules[settings.__name__]
+    package = sys.modules[__name__.rsplit(".", 1)[0]]
+    if hasattr(package, "settings"):
+        delattr(package, "settings")
+    gc.collect()
+    return loaded
+
+
+def run() -> None:
+    """What main.py calls: live, then restart or sleep; return to the prompt after Ctrl-C."""
+    from .hardware import Board
+
+    board = Board()
+    started = ticks_ms()
+
+    def log(line: str) -> None:
+        print("%9.3f %s" % (ticks_diff(ticks_ms(), started) / 1000, line))
+
+    outcome, sleep_ms = RESTART, 0
+    try:
+        if not board.woke_up():
+            print("Ctrl-C within two seconds gives the prompt")
+            time.sleep(2)
+        app = App(load_settings(), board, log)
+        outcome = asyncio.run(app.run())
+        sleep_ms = app.sleep_ms
+    except KeyboardInterrupt:
+        board.relax_watchdog()
+        print("stopped; Ctrl-D starts again")
+        return
+    except ValueError as error:  # settings that can't be used do not get better by restarting
+        print("%s\nrun sensors-flash again, or correct settings.json" % error)
+        return
+    except Exception as error:
+        print_exception(error)
+        print("the board restarts in ten seconds")
+        time.sleep(10)
+    if outcome == SLEEP:
+        log("sleeping for %d ms" % sleep_ms)
+        board.sleep(sleep_ms)
+    else:
+        log("restarting")
+        board.restart()

@@ -1,0 +1,109 @@
+"""Sensirion SCD41 over I²C: CO₂, temperature, humidity.
+
+Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion, checksum (CRC-8, 0x31, 0xFF).
+"""
+
+import asyncio
+
+from . import Sensor, SensorError, crc8
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ADDRESS = 0x62
+START_PERIODIC = 0x21B1
+READ_MEASUREMENT = 0xEC05
+STOP_PERIODIC = 0x3F86
+DATA_READY = 0xE4B8
+SINGLE_SHOT = 0x219D
+SERIAL_NUMBER = 0x3682
+
+
+def create(spec: "dict[str, Any]", board: "Any") -> "Scd41":
+    """Make it from an entry such as {"driver": "scd41", "scl": 22, "sda": 21}."""
+    return Scd41(board.i2c(spec["scl"], spec["sda"]), spec.get("single_shot", False))
+
+
+class Scd41(Sensor):
+    """Measures every five seconds by itself, or once per reading.
+
+    Args:
+        i2c: Has `writeto` and `readfrom_into`.
+        single_shot: One measurement of five seconds when asked: for sensors on a battery. An SCD40 can't do it.
+    """
+
+    kind = "scd41"
+    model = "SCD41"
+    fields = ("co2", "temperature", "humidity")
+    minimum_interval_seconds = 5.0
+    limit_seconds = 12.0
+
+    def __init__(self, i2c: "Any", single_shot: bool = False) -> None:
+        self.i2c = i2c
+        self.single_shot = single_shot
+        self.measuring = False
+
+    async def start(self) -> None:
+        try:
+            self._command(STOP_PERIODIC)  # it may still measure since before our restart, and then takes no other
+        except OSError:
+            pass
+        self.measuring = False
+        await asyncio.sleep(0.5)
+        await self._words(SERIAL_NUMBER, 3)
+        if not self.single_shot:
+            self._command(START_PERIODIC)
+            self.measuring = True
+
+    async def read(self) -> "dict[str, float]":
+        if self.single_shot:
+            self._command(SINGLE_SHOT)
+            await asyncio.sleep(5)
+        for _ in range(60):  # a periodic measurement is ready every 5 s
+            if (await self._words(DATA_READY, 1))[0] & 0x07FF:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise SensorError("SCD41: no measurement within 6 s")
+        return convert(await self._words(READ_MEASUREMENT, 3))
+
+    def _command(self, command: int) -> None:
+        self.i2c.writeto(ADDRESS, bytes([command >> 8, command & 0xFF]))
+
+    async def _words(self, command: int, count: int) -> "list[int]":
+        self._command(command)
+        await asyncio.sleep(0.002)  # at least 1 ms between command and answer
+        data = bytearray(3 * count)
+        self.i2c.readfrom_into(ADDRESS, data)
+        return words(data)
+
+
+def words(data: "bytes | bytearray") -> "list[int]":
+    """The 16-bit words of an answer, in which a checksum follows each.
+
+    Raises:
+        SensorError: A checksum is wrong.
+    """
+    found = []
+    for at in range(0, len(data), 3):
+        if crc8(data[at : at + 2], 0x31, 0xFF) != data[at + 2]:
+            raise SensorError("SCD41: wrong checksum")
+        found.append(data[at] << 8 | data[at + 1])
+    return found
+
+
+def convert(measurement: "list[int]") -> "dict[str, float]":
+    """CO₂ in ppm, temperature in °C and relative humidity in % of the three words.
+
+    Raises:
+        SensorError: CO₂ is 0, which the sensor gives when it measured none.
+    """
+    co2, temperature, humidity = measurement
+    if co2 == 0:
+        raise SensorError("SCD41: no CO₂ measurement")
+    return {
+        "co2": co2,
+        "temperature": -45 + 175 * temperature / 65535,
+        "humidity": 100 * humidity / 65535,
+    }
