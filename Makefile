@@ -4,17 +4,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-CODE = gateway sensors_sim tests benchmarks firmware
+CODE = gateway sensors_sim tests benchmarks firmware scripts
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 
-.PHONY: demo test check fmt bench docs pins clean
+.PHONY: demo test check fmt bench web pages docs pins clean
 .DEFAULT_GOAL := demo
 
-demo: $(VENV)/.demo            ## a broker, ten simulated sensors and the gateway, in one command
+demo: $(VENV)/.demo pages      ## a broker, ten simulated sensors and the gateway, in one command
 	$(BIN)/gateway demo $(ARGS)
 
-test: $(VENV)/.dev             ## every test that this machine can run; the reason for each skip is printed
+test: $(VENV)/.dev pages       ## every test that this machine can run; the reason for each skip is printed
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev            ## lint, format and types
@@ -29,6 +29,13 @@ fmt: $(VENV)/.dev
 bench: $(VENV)/.dev            ## the figures in docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
+web: $(VENV)/bin/python        ## the dashboard and the client library, into gateway/static/
+	$(BIN)/python scripts/build_web.py
+
+# the same where it can be had: without Node.js and a network the gateway shows a smaller page
+pages: $(VENV)/bin/python
+	@$(BIN)/python scripts/build_web.py --optional
+
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
 	$(BIN)/python -c 'from pathlib import Path; from gateway.settings import markdown; \
 	  page = Path("docs/settings.md"); mark = "by `make docs` -->\n"; \
@@ -41,7 +48,7 @@ pins: $(VENV)/.dev             ## renew requirements-dev.txt from pyproject.toml
 	mv $(VENV)/pins.txt requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) build dist gateway/static web/node_modules web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

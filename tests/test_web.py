@@ -1,0 +1,211 @@
+"""The build of web/, and its own checks: lint, types and unit tests of the client library and the dashboard."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import gateway
+
+from .support.waiting import missing
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "build_web.py"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_web", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build_web = _load()
+
+
+def _program(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A small checkout: the script and a web/ that needs no packages."""
+    root = tmp_path / "checkout"
+    (root / "scripts").mkdir(parents=True)
+    shutil.copy(SCRIPT, root / "scripts")
+    (root / "web" / "src").mkdir(parents=True)
+    (root / "web" / "package.json").write_text(json.dumps({"name": "web", "version": "1.0.0"}))
+    (root / "web" / "package-lock.json").write_text(json.dumps({"packages": {"": {"name": "web"}}}))
+    (root / "web" / "src" / "a.ts").write_text("export {};")
+    return root
+
+
+def _run(root: Path, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "scripts" / "build_web.py"), *arguments]
+    # no package index: what isn't there stays away
+    environment = {**os.environ, "PATH": str(path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=110, check=False)
+
+
+# npm that notes what it was called for, installs nothing and builds one file
+NPM = """echo "$1 $2" >> "{log}"
+case "$1" in
+  ci) /bin/mkdir -p node_modules; echo '{{"packages": {{}}}}' > node_modules/.package-lock.json ;;
+  run) /bin/mkdir -p ../gateway/static; echo built > ../gateway/static/client.js ;;
+esac"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with a `node` and an `npm`, and where that npm notes its calls."""
+    folder, log = tmp_path / "bin", tmp_path / "calls"
+    log.touch()
+    _program(folder, "node", "echo v22.12.0")
+    _program(folder, "npm", NPM.format(log=log))
+    return folder, log
+
+
+@pytest.mark.parametrize(
+    ("version", "usable"),
+    [
+        ((20, 18, 3), False),
+        ((20, 19, 0), True),
+        ((21, 7, 0), False),
+        ((22, 11, 0), False),
+        ((22, 12, 0), True),
+        ((26, 0, 0), True),
+        ((), False),
+    ],
+)
+def test_usable_versions_are_those_of_package_json(version: tuple[int, ...], usable: bool) -> None:
+    assert json.loads((ROOT / "web" / "package.json").read_text())["engines"]["node"] == "^20.19.0 || >=22.12.0"
+    assert build_web.is_usable(version) is usable
+
+
+def test_builds_once_and_again_when_a_source_changed(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    for expected in (["ci --no-audit", "run build"], []):
+        log.write_text("")
+        assert _run(checkout, folder).returncode == 0
+        assert log.read_text().splitlines() == expected
+    (checkout / "web" / "src" / "a.ts").write_text("export const a = 1;")
+    (checkout / "web" / "node_modules" / "other.js").write_text("not a source")
+    assert _run(checkout, folder).returncode == 0
+    assert log.read_text().splitlines() == ["run build"]
+
+
+def test_builds_again_when_what_was_built_is_gone(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    assert _run(checkout, folder).returncode == 0
+    (checkout / "gateway" / "static" / "client.js").unlink()
+    log.write_text("")
+    assert _run(checkout, folder).returncode == 0
+    assert log.read_text().splitlines() == ["run build"]
+
+
+def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    _program(folder, "npm", 'if [ "$1" = run ]; then echo "src/a.ts: no such thing" >&2; exit 1; fi')
+    for _ in range(2):
+        failed = _run(checkout, folder)
+        assert failed.returncode == 1
+        assert "src/a.ts: no such thing" in failed.stderr
+    assert _run(checkout, folder, "--optional").returncode == 0
+    _program(folder, "npm", NPM.format(log=log))
+    assert _run(checkout, folder).returncode == 0
+
+
+def test_without_node_and_network_it_says_what_happens_instead(checkout: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = _run(checkout, empty, "--optional")
+    assert done.returncode == 0
+    assert "fetching Node.js from PyPI failed" in done.stderr
+    assert "serves its small page instead" in done.stderr
+    assert _run(checkout, empty).returncode == 1
+
+
+def test_an_old_node_is_not_used(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    _program(folder, "node", "echo v18.20.4")
+    assert _run(checkout, folder).returncode == 1
+    assert log.read_text() == ""
+
+
+def test_installed_packages_are_compared_with_the_lock_file(checkout: Path) -> None:
+    web = checkout / "web"
+    lock = {
+        "": {"name": "web"},
+        "client": {"version": "0.1.0"},
+        "node_modules/vite": {"version": "8.0.0"},
+        "node_modules/only-for-mac": {"version": "1.0.0", "optional": True},
+    }
+    (web / "package-lock.json").write_text(json.dumps({"packages": lock}))
+    assert not build_web.is_installed(web)
+    (web / "node_modules").mkdir()
+    hidden = web / "node_modules" / ".package-lock.json"
+    hidden.write_text(json.dumps({"packages": {"node_modules/vite": {"version": "8.0.0"}}}))
+    assert build_web.is_installed(web)
+    hidden.write_text(json.dumps({"packages": {"node_modules/vite": {"version": "7.0.0"}}}))
+    assert not build_web.is_installed(web)
+
+
+def test_the_lock_file_holds_no_addresses_of_packages() -> None:
+    packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
+    assert [name for name, entry in packages.items() if "://" in entry.get("resolved", "")] == []
+
+
+def test_versions_are_the_gateways() -> None:
+    assert json.loads((ROOT / "web" / "client" / "package.json").read_text())["version"] == gateway.__version__
+
+
+@pytest.fixture(scope="module")
+def npm() -> tuple[list[str], dict[str, str]]:
+    """npm with the packages of web/ installed."""
+    try:
+        found: tuple[list[str], dict[str, str]] = build_web.install(ROOT)
+    except build_web.BuildError as error:
+        missing(f"Node.js with the packages of web/ ({str(error).splitlines()[0]})")
+    return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("script", ["lint", "typecheck", "test"])
+def test_web(npm: tuple[list[str], dict[str, str]], script: str) -> None:
+    command, environment = npm
+    done = subprocess.run(
+        [*command, "run", script],
+        cwd=ROOT / "web",
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=580,
+        check=False,
+    )
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    assert done.returncode == 0, said[-8000:]
+
+
+@pytest.mark.timeout(600)
+def test_the_client_library_takes_at_most_4_kib(npm: tuple[list[str], dict[str, str]]) -> None:
+    build_web.build(ROOT)
+    code = (ROOT / "gateway" / "static" / "client.js").read_bytes()
+    assert b"import" not in code.replace(b"import.meta", b"")
+    assert len(gzip.compress(code, 9)) <= 4096
