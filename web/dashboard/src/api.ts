@@ -1,0 +1,201 @@
+/** The gateway's HTTP side, as far as the dashboard asks it. Every address is relative to the page's base. */
+import type { Message } from "gateway-live";
+import { filterToPath } from "./core/filter.ts";
+import { bytesFromBase64 } from "./core/hex.ts";
+import { base } from "./router.ts";
+import { epoch, socketAddress, token } from "./session.ts";
+
+export class ApiError extends Error {
+  override name = "ApiError";
+
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+async function ask(path: string, accept: string, signal?: AbortSignal): Promise<Response> {
+  const headers: Record<string, string> = { Accept: accept };
+  if (token.value !== null) headers.Authorization = `Bearer ${token.value}`;
+  const response = await fetch(new URL(path, base), { headers, ...(signal ? { signal } : {}) });
+  if (response.ok) return response;
+  let code = String(response.status);
+  let text = response.statusText;
+  try {
+    // RFC 9457 problem details, with the gateway's stable code beside them.
+    const problem = (await response.json()) as Record<string, unknown>;
+    if (typeof problem.code === "string") code = problem.code;
+    if (typeof problem.detail === "string") text = problem.detail;
+    else if (typeof problem.message === "string") text = problem.message;
+    else if (typeof problem.title === "string") text = problem.title;
+  } catch {
+    // A proxy's page rather than the gateway's answer: the status must do.
+  }
+  throw new ApiError(response.status, code, text || `HTTP ${response.status}`);
+}
+
+function query(parameters: Record<string, string | number | undefined>): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) if (value !== undefined) search.set(name, String(value));
+  const text = search.toString();
+  return text === "" ? "" : `?${text}`;
+}
+
+/** Messages of a filter from history, oldest first. */
+export async function history(filter: string, since: string, limit: number, signal?: AbortSignal): Promise<Message[]> {
+  const path = `topics/${filterToPath(filter)}${query({ since, limit })}`;
+  const response = await ask(path, "application/x-ndjson", signal);
+  const lines = (await response.text()).split("\n");
+  const messages: Message[] = [];
+  for (const line of lines) {
+    if (line === "") continue;
+    const entry = JSON.parse(line) as Message & { event?: string };
+    if (entry.event === undefined) messages.push(entry);
+  }
+  return messages;
+}
+
+/** History as a file; resolves when the browser has been handed it, with its size. */
+export async function download(filter: string, since: string, form: "csv" | "ndjson"): Promise<number> {
+  const accept = form === "csv" ? "text/csv" : "application/x-ndjson";
+  const response = await ask(`topics/${filterToPath(filter)}${query({ since })}`, accept);
+  const blob = await response.blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${filter.replace(/[^\w-]+/g, "_").replace(/^_+|_+$/g, "") || "messages"}.${form}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  return blob.size;
+}
+
+/** One step of the answer to "why do I see nothing?". */
+export interface ExplainStep {
+  name: string;
+  ok: boolean | null;
+  detail: string;
+}
+
+export interface Explanation {
+  steps: ExplainStep[];
+  /** The first step that fails, in words; null when nothing does. */
+  verdict: string | null;
+  suggestions: string[];
+}
+
+const words = (value: unknown): string => (typeof value === "string" ? value : "");
+
+export async function explain(filter: string, signal?: AbortSignal): Promise<Explanation> {
+  const response = await ask(`explain${query({ topic: filter })}`, "application/json", signal);
+  const body = (await response.json()) as Record<string, unknown>;
+  const steps = (Array.isArray(body.steps) ? body.steps : []).map((step: Record<string, unknown>): ExplainStep => {
+    const ok = step.ok ?? step.passed;
+    return {
+      name: words(step.name) || words(step.step) || words(step.title),
+      ok: typeof ok === "boolean" ? ok : null,
+      detail: words(step.detail) || words(step.message) || words(step.text),
+    };
+  });
+  const near = body.near_misses ?? body.suggestions ?? body.nearest;
+  return {
+    steps,
+    verdict: words(body.verdict) || words(body.summary) || words(body.answer) || words(body.message) || null,
+    suggestions: (Array.isArray(near) ? near : [])
+      .map((entry: unknown) =>
+        typeof entry === "string" ? entry : words((entry as { topic?: unknown } | null)?.topic),
+      )
+      .filter((entry) => entry !== ""),
+  };
+}
+
+export interface Identity {
+  name: string;
+  anonymous: boolean;
+  /** Milliseconds since 1970; null: for ever. */
+  expires: number | null;
+  /** Topic filters; null when the gateway doesn't say. */
+  subscribe: string[] | null;
+  publish: string[] | null;
+}
+
+const strings = (value: unknown): string[] | null =>
+  Array.isArray(value) ? value.filter((entry): entry is string => typeof entry === "string") : null;
+
+/** Who the gateway takes this visitor for; null when it doesn't say. */
+export async function whoAmI(): Promise<Identity | null> {
+  try {
+    const body = (await (await ask("whoami", "application/json")).json()) as Record<string, unknown>;
+    return {
+      name: words(body.name) || "anonymous",
+      anonymous: body.anonymous === true,
+      expires: typeof body.expires === "number" ? body.expires : null,
+      subscribe: strings(body.subscribe),
+      publish: strings(body.publish),
+    };
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+export interface Readiness {
+  ready: boolean;
+  detail: string;
+}
+
+export async function readiness(): Promise<Readiness> {
+  const response = await fetch(new URL("health/ready", base), { headers: { Accept: "application/json" } });
+  let detail = "";
+  try {
+    const body = (await response.json()) as Record<string, unknown>;
+    detail = words(body.detail) || words(body.reason) || words(body.last_error) || words(body.status);
+  } catch {
+    // Ready or not is in the status.
+  }
+  return { ready: response.ok, detail };
+}
+
+const RAW_DEADLINE_MS = 4000;
+
+/**
+ * The bytes of one message as they were published: read from history by position, as raw frames.
+ *
+ * @returns `exact` false when history no longer has it; the bytes are then the value written again.
+ */
+export async function exactBytes(message: {
+  topic: string;
+  seq: number;
+  payload: unknown;
+  encoding?: string | undefined;
+}): Promise<{ data: Uint8Array; exact: boolean }> {
+  const { payload, encoding } = message;
+  if (encoding === "base64" && typeof payload === "string") return { data: bytesFromBase64(payload), exact: true };
+  const data = epoch.value === null ? null : await rawFrame(message.topic, `${epoch.value}:${message.seq - 1}`);
+  if (data) return { data, exact: true };
+  // A plain text and a JSON string look the same once they were read; the text is the likelier one.
+  const text = typeof payload === "string" ? payload : JSON.stringify(payload);
+  return { data: new TextEncoder().encode(text), exact: false };
+}
+
+function rawFrame(topic: string, since: string): Promise<Uint8Array | null> {
+  return new Promise((resolve) => {
+    const address = new URL(socketAddress);
+    address.search = query({ topic, since, format: "raw", token: token.value ?? undefined });
+    const socket = new WebSocket(address);
+    socket.binaryType = "arraybuffer";
+    const finish = (bytes: Uint8Array | null) => {
+      clearTimeout(timer);
+      socket.onmessage = null;
+      socket.close();
+      resolve(bytes);
+    };
+    const timer = setTimeout(() => finish(null), RAW_DEADLINE_MS);
+    socket.onerror = () => finish(null);
+    socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
+      if (typeof event.data !== "string") finish(new Uint8Array(event.data));
+      else finish(event.data.startsWith('{"event":') ? null : new TextEncoder().encode(event.data));
+    };
+  });
+}

@@ -1,0 +1,135 @@
+/** The frame around every view: where you are, whether it is live, and the way to the rest. */
+import { useEffect } from "preact/hooks";
+import { formatRate, formatSpan } from "./core/format.ts";
+import { mayPublish } from "./identity.ts";
+import { Banner } from "./parts/bits.tsx";
+import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon } from "./parts/icons.tsx";
+import { useTicker } from "./parts/ticker.ts";
+import { route, to, type View } from "./router.ts";
+import { link, roundTrip, token, totals, upstream } from "./session.ts";
+import { chooseTheme, theme } from "./theme.ts";
+import { Connection } from "./views/connection.tsx";
+import { Devices } from "./views/devices.tsx";
+import { LiveView } from "./views/live.tsx";
+import { Publish } from "./views/publish.tsx";
+import { Topics } from "./views/topics.tsx";
+
+const TITLES: Record<View, string> = {
+  devices: "Devices",
+  topics: "Topics",
+  live: "",
+  publish: "Publish",
+  connection: "Connection",
+};
+
+export function App() {
+  const { view, filter, params } = route.value;
+  const embed = params.has("embed") && view === "live";
+  useEffect(() => {
+    document.title = `${view === "live" ? filter : TITLES[view]} · gateway`;
+  }, [view, filter]);
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement | null;
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (target?.closest("input, textarea, select")) return;
+      const search = document.querySelector<HTMLInputElement>("input[data-search], input.filter");
+      if (!search) return;
+      event.preventDefault();
+      search.focus();
+      search.select();
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  // Another token is another visitor: everything that was opened as the last one goes.
+  const visitor = token.value ?? "";
+  if (embed) return <LiveView key={visitor} filter={filter} embed />;
+  return (
+    <div class="frame">
+      <button
+        type="button"
+        class="skip"
+        onClick={() => {
+          document.querySelector<HTMLElement>("main")?.focus();
+        }}
+      >
+        Skip to content
+      </button>
+      <Header view={view} />
+      <main key={visitor} tabIndex={-1} class={`view-${view}`}>
+        <BannerTicker />
+        {view === "devices" && <Devices />}
+        {view === "topics" && <Topics />}
+        {view === "live" && <LiveView filter={filter} embed={false} />}
+        {view === "publish" && <Publish />}
+        {view === "connection" && <Connection />}
+      </main>
+    </div>
+  );
+}
+
+function BannerTicker() {
+  useTicker(1);
+  return <Banner />;
+}
+
+function Header({ view }: { view: View }) {
+  const item = (target: View, href: string, label: string, icon: preact.JSX.Element) => (
+    <a href={href} aria-current={view === target || (target === "topics" && view === "live") ? "page" : undefined}>
+      {icon}
+      <span>{label}</span>
+    </a>
+  );
+  return (
+    <header class="top">
+      <a class="mark" href={to.devices()} aria-label="gateway, to the devices">
+        <svg width="22" height="22" viewBox="0 0 32 32" aria-hidden="true">
+          <path d="M3 19h7l3.5-11 5 16 3.5-9h7" />
+        </svg>
+        <span>gateway</span>
+      </a>
+      <nav aria-label="Views">
+        {item("devices", to.devices(), "Devices", <DevicesIcon />)}
+        {item("topics", to.topics(), "Topics", <TopicsIcon />)}
+        {mayPublish() !== false && item("publish", to.publish(), "Publish", <PublishIcon />)}
+        {item("connection", to.connection(), "Connection", <ConnectionIcon />)}
+      </nav>
+      <Pulse />
+      <button
+        type="button"
+        class="quiet square theme"
+        aria-label={theme.value === "dark" ? "Use the light theme" : "Use the dark theme"}
+        onClick={() => chooseTheme(theme.value === "dark" ? "light" : "dark")}
+      >
+        <ThemeIcon />
+      </button>
+    </header>
+  );
+}
+
+/** One glance: is this live? Rate and round trip keep their widths. */
+function Pulse() {
+  useTicker(1);
+  const state = link.value.state;
+  const broker = upstream.value;
+  const live = state === "open" && broker?.connected !== false;
+  const word =
+    state === "open"
+      ? broker?.connected === false
+        ? "Broker away"
+        : "Live"
+      : state === "connecting"
+        ? "Connecting"
+        : state === "paused"
+          ? "Paused"
+          : "Cut off";
+  return (
+    <a class={`pulse ${live ? "on" : state === "connecting" ? "wait" : "off"}`} href={to.connection()}>
+      <span class="dot" aria-hidden="true" />
+      <span class="word">{word}</span>
+      <span class="num rate">{live ? formatRate(totals.rate.read(Date.now())) : ""}</span>
+      <span class="num trip">{live && roundTrip.value !== null ? formatSpan(roundTrip.value) : ""}</span>
+    </a>
+  );
+}

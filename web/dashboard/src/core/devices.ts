@@ -1,0 +1,329 @@
+/**
+ * What is known of each device, from sensors/<id>/meta, status and state: nothing is guessed that isn't said so.
+ */
+import { decimalsOf } from "./format.ts";
+import { Rhythm } from "./rhythm.ts";
+import { Series } from "./series.ts";
+import { compareNames } from "./tree.ts";
+import { eachNumber, type Field, fieldRank } from "./values.ts";
+
+/** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
+export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
+
+export const STATUSES: readonly Status[] = ["online", "sleeping", "stale", "offline", "unknown"];
+
+export interface FieldMeta {
+  unit?: string;
+  deviceClass?: string;
+  min?: number;
+  max?: number;
+}
+
+export interface Reading {
+  value: number;
+  decimals: number;
+}
+
+const TOPIC = /^sensors\/([^/]+)\/(state|status|meta)$/;
+const HIDDEN = new Set(["ts", "seq", "boot"]);
+const MAX_READINGS = 24;
+
+export class Device {
+  name: string | null = null;
+  model: string | null = null;
+  firmware: string | null = null;
+  simulated = false;
+  /** The retained status as it was sent; null when none came. */
+  said: string | null = null;
+  fields = new Map<Field, FieldMeta>();
+  readings = new Map<Field, Reading>();
+  readonly rhythm = new Rhythm();
+  lastTime: number | null = null;
+  boot: number | null = null;
+  /** Messages since the page opened that can't be read as readings. */
+  broken = 0;
+  lastProblem: string | null = null;
+  /** The trend that is shown; history is in it when `history` says "full". */
+  trend: Series | null = null;
+  history: "none" | "loading" | "full" | "failed" = "none";
+
+  constructor(readonly id: string) {}
+
+  get title(): string {
+    return this.name ?? this.id;
+  }
+
+  status(now: number): Status {
+    if (this.said === "offline") return "offline";
+    if (this.said === "sleeping") return this.rhythm.isStale(now) ? "stale" : "sleeping";
+    if (this.lastTime === null) return this.said === "online" ? "online" : "unknown";
+    if (this.rhythm.isStale(now)) return "stale";
+    // Reports without a status topic: something is there, and that is what "online" means to a reader.
+    return "online";
+  }
+
+  /** A percentage, or null when the device reports none. */
+  get battery(): number | null {
+    return this.byClass("battery", /^battery$/);
+  }
+
+  /** dBm, or null. */
+  get signal(): number | null {
+    return this.byClass("signal_strength", /^rssi$/);
+  }
+
+  private byClass(deviceClass: string, name: RegExp): number | null {
+    for (const [field, reading] of this.readings) {
+      if (this.fields.get(field)?.deviceClass === deviceClass || name.test(field)) return reading.value;
+    }
+    return null;
+  }
+
+  /** Readings to show, most wanted first; battery and signal have places of their own. */
+  shown(): [Field, Reading][] {
+    return [...this.readings]
+      .filter(([field]) => {
+        const deviceClass = this.fields.get(field)?.deviceClass;
+        if (deviceClass === "battery" || deviceClass === "signal_strength") return false;
+        return fieldRank(field) < 500;
+      })
+      .sort(([a], [b]) => fieldRank(a) - fieldRank(b));
+  }
+
+  unit(field: Field): string {
+    return this.fields.get(field)?.unit ?? "";
+  }
+}
+
+function record(value: unknown): Record<string, unknown> | null {
+  return value !== null && typeof value === "object" && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : null;
+}
+
+const text = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
+const number = (value: unknown): number | undefined =>
+  typeof value === "number" && Number.isFinite(value) ? value : undefined;
+
+/** The fields that a meta payload describes; anything malformed is left out. */
+export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
+  const fields = new Map<Field, FieldMeta>();
+  const described = record(record(payload)?.fields);
+  for (const [field, value] of Object.entries(described ?? {})) {
+    const entry = record(value);
+    if (!entry) continue;
+    const meta: FieldMeta = {};
+    const unit = text(entry.unit);
+    const deviceClass = text(entry.device_class);
+    const min = number(entry.min);
+    const max = number(entry.max);
+    if (unit) meta.unit = unit;
+    if (deviceClass) meta.deviceClass = deviceClass;
+    if (min !== undefined) meta.min = min;
+    if (max !== undefined) meta.max = max;
+    fields.set(field, meta);
+  }
+  return fields;
+}
+
+export interface FleetMessage {
+  topic: string;
+  payload: unknown;
+  time: number;
+}
+
+export class Fleet {
+  readonly devices = new Map<string, Device>();
+  /** Grows with each change that a list may show. */
+  version = 0;
+
+  /** @param trendField which field the sparklines show; null: each device's most wanted one. */
+  constructor(public trendField: Field | null = null) {}
+
+  /** Takes in one message; false when it isn't about a device. */
+  note(message: FleetMessage): boolean {
+    const match = TOPIC.exec(message.topic);
+    const id = match?.[1];
+    if (!id) return false;
+    let device = this.devices.get(id);
+    if (!device) {
+      // An empty retained message is how a topic is deleted: it isn't a device.
+      if (message.payload === "") return true;
+      device = new Device(id);
+      this.devices.set(id, device);
+    }
+    switch (match[2]) {
+      case "meta":
+        this.noteMeta(device, message.payload);
+        break;
+      case "status":
+        device.said = typeof message.payload === "string" && message.payload !== "" ? message.payload : null;
+        break;
+      default:
+        this.noteState(device, message);
+    }
+    this.version++;
+    return true;
+  }
+
+  private noteMeta(device: Device, payload: unknown): void {
+    const meta = record(payload);
+    if (!meta) return;
+    device.name = text(meta.name);
+    device.model = text(meta.model);
+    device.firmware = text(meta.firmware);
+    device.simulated = meta.simulated === true;
+    const interval = number(meta.interval);
+    device.rhythm.announced = interval !== undefined && interval > 0 ? interval * 1000 : null;
+    device.fields = fieldsOfMeta(payload);
+  }
+
+  private noteState(device: Device, message: FleetMessage): void {
+    const state = record(message.payload);
+    if (!state && typeof message.payload !== "number") {
+      device.broken++;
+      device.lastProblem = "the newest state isn't a JSON object";
+      return;
+    }
+    device.lastProblem = null;
+    device.lastTime = message.time;
+    device.rhythm.note(message.time);
+    device.boot = number(state?.boot) ?? null;
+    const readings = new Map<Field, Reading>();
+    eachNumber(message.payload, (field, value) => {
+      if (HIDDEN.has(field) || readings.size >= MAX_READINGS) return;
+      const before = device.readings.get(field)?.decimals ?? 0;
+      readings.set(field, { value, decimals: Math.max(before, Math.min(2, decimalsOf(value))) });
+    });
+    device.readings = readings;
+    const field = this.trendOf(device);
+    const value = field === null ? undefined : readings.get(field)?.value;
+    if (value === undefined) return;
+    if (!device.trend || device.trend.field !== field) device.trend = new Series(message.topic, field ?? "", 400);
+    if ((device.trend.lastTime ?? 0) < message.time) device.trend.push(message.time, value);
+  }
+
+  /** The field that a device's sparkline shows; null when it has none. */
+  trendOf(device: Device): Field | null {
+    if (this.trendField !== null && device.readings.has(this.trendField)) return this.trendField;
+    if (this.trendField !== null && device.fields.has(this.trendField)) return this.trendField;
+    return device.shown()[0]?.[0] ?? null;
+  }
+
+  /** Puts a device's past before what is live already. */
+  fillTrend(device: Device, field: Field, points: readonly { time: number; value: number }[]): void {
+    const series = new Series(`sensors/${device.id}/state`, field, 400);
+    const live = device.trend?.field === field ? device.trend : null;
+    const from = live && live.length > 0 ? live.time(0) : Number.POSITIVE_INFINITY;
+    const past = points.filter((point) => point.time < from);
+    // As many as a sparkline can show; evenly thinned, the newest kept.
+    const step = Math.max(1, Math.ceil(past.length / 240));
+    for (let index = (past.length - 1) % step; index < past.length; index += step) {
+      const point = past[index];
+      if (point) series.push(point.time, point.value);
+    }
+    for (let index = 0; index < (live?.length ?? 0); index++)
+      series.push(live?.time(index) ?? 0, live?.value(index) ?? 0);
+    device.trend = series;
+    device.history = "full";
+    this.version++;
+  }
+
+  setTrendField(field: Field | null): void {
+    if (this.trendField === field) return;
+    this.trendField = field;
+    for (const device of this.devices.values()) {
+      device.trend = null;
+      device.history = "none";
+    }
+    this.version++;
+  }
+
+  /** Fields that any device reports, most wanted first, with how many devices have them. */
+  fieldCounts(): Map<Field, number> {
+    const counts = new Map<Field, number>();
+    for (const device of this.devices.values()) {
+      for (const [field] of device.shown()) counts.set(field, (counts.get(field) ?? 0) + 1);
+    }
+    return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
+  }
+}
+
+const MINUTE = 60_000;
+/** Windows of a sparkline, in milliseconds. */
+export const TREND_WINDOWS = [1, 2, 5, 10, 15].map((minutes) => minutes * MINUTE);
+
+/** The smallest window that shows all there is of these trends: a demo that began a minute ago fills its lines too. */
+export function trendWindow(trends: Iterable<Series | null>, now: number): number {
+  let oldest = now;
+  for (const trend of trends) if (trend && trend.length > 0) oldest = Math.min(oldest, trend.time(0));
+  const last = TREND_WINDOWS[TREND_WINDOWS.length - 1] ?? MINUTE;
+  return TREND_WINDOWS.find((window) => now - oldest <= window) ?? last;
+}
+
+export type SortKey = "name" | "status" | "battery" | "signal" | "seen";
+
+export const SORT_KEYS: readonly SortKey[] = ["name", "status", "battery", "signal", "seen"];
+
+/** Trouble first, then what is well. */
+const STATUS_ORDER: Record<Status, number> = { offline: 0, stale: 1, unknown: 2, sleeping: 3, online: 4 };
+
+export interface Query {
+  text: string;
+  status: Status | null;
+  sort: SortKey;
+  descending: boolean;
+}
+
+export interface Listed {
+  device: Device;
+  status: Status;
+}
+
+/** The devices that a query shows, in its order, and how many there are of each status whatever the status filter. */
+export function listDevices(
+  fleet: Fleet,
+  query: Query,
+  now: number,
+): { rows: Listed[]; counts: Record<Status, number> } {
+  const counts: Record<Status, number> = { online: 0, sleeping: 0, stale: 0, offline: 0, unknown: 0 };
+  const words = query.text.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows: Listed[] = [];
+  for (const device of fleet.devices.values()) {
+    if (words.length > 0) {
+      const about = `${device.id} ${device.name ?? ""} ${device.model ?? ""}`.toLowerCase();
+      if (!words.every((word) => about.includes(word))) continue;
+    }
+    const status = device.status(now);
+    counts[status]++;
+    if (query.status !== null && status !== query.status) continue;
+    rows.push({ device, status });
+  }
+  const by = (a: Listed, b: Listed) =>
+    compareNames(a.device.title, b.device.title) || compareNames(a.device.id, b.device.id);
+  /** What isn't known goes to the end in either direction. */
+  const numeric = (pick: (listed: Listed) => number | null) => (a: Listed, b: Listed) => {
+    const x = pick(a);
+    const y = pick(b);
+    if (x === null || y === null) return x === y ? 0 : x === null ? 1 : -1;
+    return query.descending ? y - x : x - y;
+  };
+  const compare: Record<SortKey, (a: Listed, b: Listed) => number> = {
+    name: (a, b) => (query.descending ? by(b, a) : by(a, b)),
+    status: (a, b) => (query.descending ? -1 : 1) * (STATUS_ORDER[a.status] - STATUS_ORDER[b.status]),
+    battery: numeric((listed) => listed.device.battery),
+    signal: numeric((listed) => listed.device.signal),
+    seen: numeric((listed) => (listed.device.lastTime === null ? null : -listed.device.lastTime)),
+  };
+  const chosen = compare[query.sort];
+  rows.sort((a, b) => chosen(a, b) || by(a, b));
+  return { rows, counts };
+}
+
+/** Wi-Fi strength as bars from 0 to 4; the limits are the usual ones of access points (−55, −65, −75, −85 dBm). */
+export function signalBars(dbm: number): number {
+  if (dbm >= -55) return 4;
+  if (dbm >= -65) return 3;
+  if (dbm >= -75) return 2;
+  return dbm >= -85 ? 1 : 0;
+}

@@ -1,0 +1,91 @@
+/** Topic names and filters, as far as a page needs them; the gateway has the last word. */
+
+/** What is wrong with a topic filter in words, or null when it is fine. */
+export function filterProblem(filter: string): string | null {
+  if (filter === "") return "A topic filter needs at least one character.";
+  if (filter.includes("\0")) return "A topic filter can't hold a null character.";
+  const levels = filter.split("/");
+  for (const [index, level] of levels.entries()) {
+    if (level.includes("#") && (level !== "#" || index !== levels.length - 1)) {
+      return "“#” stands alone, as the last level: a/b/#";
+    }
+    if (level.includes("+") && level !== "+") return "“+” stands for a whole level: a/+/c";
+  }
+  return null;
+}
+
+/** What is wrong with a topic to publish to, or null. */
+export function topicProblem(topic: string): string | null {
+  if (topic === "") return "A topic needs at least one character.";
+  if (/[+#]/.test(topic)) return "A message goes to one topic: no “+” or “#”.";
+  if (topic.includes("\0")) return "A topic can't hold a null character.";
+  if (topic.startsWith("$")) return "Topics with “$” in front belong to the broker.";
+  return null;
+}
+
+export function isWildcard(filter: string): boolean {
+  return filter.split("/").some((level) => level === "+" || level === "#");
+}
+
+/** Whether a filter matches a topic, by the MQTT specification (a leading wildcard never matches `$…`). */
+export function matches(filter: string, topic: string): boolean {
+  const wanted = filter.split("/");
+  const levels = topic.split("/");
+  if (topic.startsWith("$") && (wanted[0] === "+" || wanted[0] === "#")) return false;
+  for (const [index, level] of wanted.entries()) {
+    if (level === "#") return true;
+    if (index >= levels.length) return false;
+    if (level !== "+" && level !== levels[index]) return false;
+  }
+  return wanted.length === levels.length;
+}
+
+/** Whether everything that `requested` can match is matched by `allowed`. */
+export function covers(allowed: string, requested: string): boolean {
+  const a = allowed.split("/");
+  const r = requested.split("/");
+  if (requested.startsWith("$") && (a[0] === "+" || a[0] === "#")) return false;
+  for (const [index, level] of a.entries()) {
+    if (level === "#") return true;
+    const other = r[index];
+    if (other === undefined || other === "#") return false;
+    if (level !== "+" && level !== other) return false;
+  }
+  return a.length === r.length;
+}
+
+/**
+ * A filter as the path of an address. Slashes stay (they are levels); `#` and what a path can't hold are escaped, and
+ * so are the slashes beside empty levels, which proxies like to merge, and beside `.` and `..`, which browsers resolve.
+ */
+export function filterToPath(filter: string): string {
+  const levels = filter.split("/");
+  const odd = (level: string | undefined) => level === "" || level === "." || level === "..";
+  let path = "";
+  for (const [index, level] of levels.entries()) {
+    if (index > 0) path += odd(level) || odd(levels[index - 1]) ? "%2F" : "/";
+    path += encodeURIComponent(level).replaceAll("%2B", "+").replaceAll("%24", "$").replaceAll("%3A", ":");
+  }
+  return path;
+}
+
+export function pathToFilter(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+/** What a list of topics has in common, to name the series by what differs: the levels that differ, joined. */
+export function distinctLevels(topics: readonly string[]): string[] {
+  if (topics.length < 2) return [...topics];
+  const split = topics.map((topic) => topic.split("/"));
+  const depth = Math.max(...split.map((levels) => levels.length));
+  const differing: number[] = [];
+  for (let level = 0; level < depth; level++) {
+    const first = split[0]?.[level];
+    if (split.some((levels) => levels[level] !== first)) differing.push(level);
+  }
+  return split.map((levels) => differing.map((level) => levels[level] ?? "").join("/") || levels.join("/"));
+}

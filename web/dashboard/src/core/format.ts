@@ -1,0 +1,106 @@
+/** Numbers, times and sizes as people read them. Every function is pure; `now` is always handed in. */
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** A number with as many decimals as it has, at most `digits` significant ones, never `-0`. */
+export function formatNumber(value: number, digits = 6): string {
+  if (!Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e15 || size < 1e-6) return value.toExponential(2);
+  if (Number.isInteger(value)) return String(value);
+  return String(Number(value.toPrecision(Math.max(digits, Math.ceil(Math.log10(size)) + 1))));
+}
+
+/** A reading with the fixed decimals that `decimals` says, so that a value which changes doesn't change its width. */
+export function formatReading(value: number, decimals: number): string {
+  if (!Number.isFinite(value)) return "–";
+  const text = value.toFixed(Math.min(decimals, 6));
+  return /^-0(\.0*)?$/.test(text) ? text.slice(1) : text;
+}
+
+/** How many decimals a number is written with, at most four. */
+export function decimalsOf(value: number): number {
+  if (!Number.isFinite(value) || Number.isInteger(value)) return 0;
+  const text = String(value);
+  if (text.includes("e")) return 4;
+  return Math.min(4, text.length - text.indexOf(".") - 1);
+}
+
+/** Messages a second as the largest unit that leaves at least one: "42/s", "6/min", "3/h". */
+export function formatRate(perSecond: number): string {
+  if (!(perSecond > 0)) return "0/s";
+  if (perSecond >= 1000) return `${(perSecond / 1000).toFixed(1)}k/s`;
+  if (perSecond >= 9.95) return `${Math.round(perSecond)}/s`;
+  if (perSecond >= 0.95) return `${trimZero(perSecond.toFixed(1))}/s`;
+  const perMinute = perSecond * 60;
+  if (perMinute >= 0.95) return `${Math.round(perMinute)}/min`;
+  const perHour = perSecond * 3600;
+  return perHour >= 0.95 ? `${Math.round(perHour)}/h` : "< 1/h";
+}
+
+function trimZero(text: string): string {
+  return text.endsWith(".0") ? text.slice(0, -2) : text;
+}
+
+/** 1234567 as "1,234,567" (thin enough for a table, independent of the locale so that pictures don't differ). */
+export function formatCount(count: number): string {
+  return Math.round(count)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** How long ago, in one unit: "now", "12 s", "5 min", "3 h", "2 d". Negative ages (clocks that differ) are "now". */
+export function formatAge(milliseconds: number): string {
+  if (milliseconds < 1500) return "now";
+  if (milliseconds < MINUTE) return `${Math.floor(milliseconds / 1000)} s`;
+  if (milliseconds < HOUR) return `${Math.floor(milliseconds / MINUTE)} min`;
+  if (milliseconds < 2 * DAY) return `${Math.floor(milliseconds / HOUR)} h`;
+  return `${Math.floor(milliseconds / DAY)} d`;
+}
+
+/** A span such as a delay or a rhythm: "0.4 ms", "12 ms", "1.5 s", "10 s", "5 min". */
+export function formatSpan(milliseconds: number): string {
+  const size = Math.abs(milliseconds);
+  if (!Number.isFinite(size)) return "–";
+  if (size < 9.95) return `${trimZero(milliseconds.toFixed(1))} ms`;
+  if (size < 1000) return `${Math.round(milliseconds)} ms`;
+  if (size < 10_000) return `${trimZero((milliseconds / 1000).toFixed(1))} s`;
+  if (size < 2 * MINUTE) return `${Math.round(milliseconds / 1000)} s`;
+  if (size < 2 * HOUR) return `${Math.round(milliseconds / MINUTE)} min`;
+  if (size < 2 * DAY) return `${Math.round(milliseconds / HOUR)} h`;
+  return `${Math.round(milliseconds / DAY)} d`;
+}
+
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  if (bytes < 1024 * 1024) return `${trimZero((bytes / 1024).toFixed(1))} KiB`;
+  return `${trimZero((bytes / 1024 / 1024).toFixed(1))} MiB`;
+}
+
+const two = (part: number) => String(part).padStart(2, "0");
+
+/** Local time of day, "14:03:07", with ".123" when `precise`. */
+export function formatClock(time: number, precise = false): string {
+  const at = new Date(time);
+  const text = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return precise ? `${text}.${String(at.getMilliseconds()).padStart(3, "0")}` : text;
+}
+
+/** Local date and time, "2026-05-04 14:03:07". */
+export function formatDateTime(time: number): string {
+  const at = new Date(time);
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${formatClock(time)}`;
+}
+
+const SPAN = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)$/;
+const UNIT: Record<string, number> = { ms: 1, s: 1000, m: MINUTE, min: MINUTE, h: HOUR, d: DAY };
+
+/** "90s", "10m", "2h", "1d" in milliseconds; null when it is something else. */
+export function parseSpan(text: string): number | null {
+  const match = SPAN.exec(text.trim());
+  if (!match) return null;
+  return Number(match[1]) * (UNIT[match[2] ?? ""] ?? Number.NaN);
+}

@@ -1,0 +1,99 @@
+/**
+ * Learning how often something speaks, so that silence means something.
+ *
+ * A sensor that reports each ten seconds is late after thirty; one that wakes once an hour is not. The interval is
+ * learnt as the median of the last intervals (a pause or a burst doesn't move it), with what the sensor announced as
+ * the prior until three intervals have been seen.
+ */
+
+const KEPT = 15;
+/** Late by this many intervals is stale: two reports may be lost, or merely late, without an alarm. */
+export const STALE_INTERVALS = 3;
+/** A sensor each 100 ms isn't stale after 300: networks pause for a second or two. */
+const MIN_STALE_MS = 5_000;
+
+export class Rhythm {
+  private readonly intervals: number[] = [];
+  private last: number | null = null;
+  private median: number | null = null;
+
+  /** @param announced what the device says its interval is, in milliseconds; null when it doesn't say. */
+  constructor(public announced: number | null = null) {}
+
+  /** Notes an arrival; arrivals out of order are ignored. */
+  note(time: number): void {
+    const last = this.last;
+    if (last === null) {
+      this.last = time;
+      return;
+    }
+    if (time <= last) return;
+    this.last = time;
+    this.intervals.push(time - last);
+    if (this.intervals.length > KEPT) this.intervals.shift();
+    this.median = null;
+  }
+
+  get lastTime(): number | null {
+    return this.last;
+  }
+
+  /** True when the interval was seen, false when it is only announced (or unknown). */
+  get learnt(): boolean {
+    return this.intervals.length >= 3;
+  }
+
+  /** The usual time between two arrivals in milliseconds, null while unknown. */
+  get interval(): number | null {
+    if (!this.learnt) {
+      if (this.announced !== null) return this.announced;
+      if (this.intervals.length === 0) return null;
+    }
+    if (this.median === null) {
+      const sorted = [...this.intervals].sort((a, b) => a - b);
+      const middle = sorted.length >> 1;
+      this.median = sorted.length % 2 ? (sorted[middle] ?? 0) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+    }
+    return this.median;
+  }
+
+  /** After how long a silence this is stale, in milliseconds; null while nothing is known. */
+  get patience(): number | null {
+    const interval = this.interval;
+    return interval === null ? null : Math.max(MIN_STALE_MS, interval * STALE_INTERVALS);
+  }
+
+  isStale(now: number): boolean {
+    const patience = this.patience;
+    return patience !== null && this.last !== null && now - this.last > patience;
+  }
+}
+
+/** Events per second, decaying with a time constant; counts from before `since` aren't in it. */
+export class Rate {
+  private level = 0;
+  private at = 0;
+  private started = 0;
+
+  constructor(private readonly seconds = 10) {}
+
+  note(time: number, count = 1): void {
+    if (this.at === 0) {
+      this.at = time;
+      this.started = time;
+    }
+    if (time > this.at) {
+      this.level *= Math.exp((this.at - time) / 1000 / this.seconds);
+      this.at = time;
+    }
+    this.level += count;
+  }
+
+  read(now: number): number {
+    if (this.at === 0) return 0;
+    const level = this.level * Math.exp(Math.min(0, this.at - now) / 1000 / this.seconds);
+    // Young estimates hold less than a full window: without this, a steady rate would seem to climb for half a minute.
+    const filled = 1 - Math.exp(-Math.max(1000, now - this.started) / 1000 / this.seconds);
+    return level / this.seconds / filled;
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * Numbers over time: bounded storage, honest gaps, and the columns that a chart draws.
+ *
+ * A line is broken where a loss is known (a `gap` from the gateway) and where a series that keeps a rhythm fell silent;
+ * never between the reports of something that only speaks when it changes. Drawing keeps the extremes: a decimated
+ * line has the same spikes as the full one.
+ */
+import type { Field } from "./values.ts";
+
+export interface GapMark {
+  /** Milliseconds since 1970. */
+  from: number;
+  /** null until something arrives after the loss. */
+  to: number | null;
+  reason: string;
+  /** null when nobody can know. */
+  lost: number | null;
+}
+
+const FIRST_CAPACITY = 64;
+
+/** One line: the values of one field of one topic, in time order. */
+export class Series {
+  private xs = new Float64Array(FIRST_CAPACITY);
+  private ys = new Float64Array(FIRST_CAPACITY);
+  private start = 0;
+  private end = 0;
+  /** Values that were let go because the series was full. */
+  dropped = 0;
+  /** Decimals to show, so that a value keeps its width: the most seen lately. */
+  decimals = 0;
+
+  constructor(
+    readonly topic: string,
+    readonly field: Field,
+    private readonly capacity = 20_000,
+  ) {}
+
+  get length(): number {
+    return this.end - this.start;
+  }
+
+  time(index: number): number {
+    return this.xs[this.start + index] ?? Number.NaN;
+  }
+
+  value(index: number): number {
+    return this.ys[this.start + index] ?? Number.NaN;
+  }
+
+  get lastTime(): number | null {
+    return this.length ? this.time(this.length - 1) : null;
+  }
+
+  get lastValue(): number | null {
+    return this.length ? this.value(this.length - 1) : null;
+  }
+
+  push(time: number, value: number): void {
+    if (this.length >= this.capacity) {
+      const shed = Math.ceil(this.capacity / 8);
+      this.start += shed;
+      this.dropped += shed;
+    }
+    if (this.end === this.xs.length) this.makeRoom();
+    let at = this.end;
+    // Clocks step back now and then: keep time order, which all searches rely on.
+    while (at > this.start && (this.xs[at - 1] ?? 0) > time) {
+      this.xs[at] = this.xs[at - 1] ?? 0;
+      this.ys[at] = this.ys[at - 1] ?? 0;
+      at--;
+    }
+    this.xs[at] = time;
+    this.ys[at] = value;
+    this.end++;
+  }
+
+  private makeRoom(): void {
+    const length = this.length;
+    const room = length > this.xs.length / 2 ? this.xs.length * 2 : this.xs.length;
+    const xs = new Float64Array(room);
+    const ys = new Float64Array(room);
+    xs.set(this.xs.subarray(this.start, this.end));
+    ys.set(this.ys.subarray(this.start, this.end));
+    this.xs = xs;
+    this.ys = ys;
+    this.start = 0;
+    this.end = length;
+  }
+
+  /** The index of the first value at or after `time` (may be `length`). */
+  indexAt(time: number): number {
+    let low = this.start;
+    let high = this.end;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.xs[middle] ?? 0) < time) low = middle + 1;
+      else high = middle;
+    }
+    return low - this.start;
+  }
+
+  /** The newest value at or before `time`, null when there is none. */
+  valueAt(time: number): number | null {
+    const index = this.indexAt(time + 1) - 1;
+    return index < 0 ? null : this.value(index);
+  }
+
+  /**
+   * The silence that breaks the line, in milliseconds; Infinity for a series without a rhythm.
+   * A rhythm is there when four intervals of five are at most twice the median (looked at over the last 40).
+   */
+  breakAfter(): number {
+    const count = Math.min(this.length - 1, 40);
+    if (count < 4) return Number.POSITIVE_INFINITY;
+    const intervals: number[] = [];
+    for (let index = this.length - count; index < this.length; index++) {
+      intervals.push(this.time(index) - this.time(index - 1));
+    }
+    intervals.sort((a, b) => a - b);
+    const median = intervals[count >> 1] ?? 0;
+    const high = intervals[Math.floor(count * 0.8)] ?? 0;
+    if (median <= 0 || high > 2 * median) return Number.POSITIVE_INFINITY;
+    return Math.max(3 * median, 2000);
+  }
+}
+
+/** One series as points to draw: `null` breaks the line. */
+export interface Points {
+  x: number[];
+  y: (number | null)[];
+}
+
+/**
+ * The part of a series that a window shows, one point beyond each side, at most about four for each pixel.
+ *
+ * @param gaps losses that are known; a line never crosses one.
+ */
+export function pointsIn(series: Series, from: number, to: number, pixels: number, gaps: readonly GapMark[]): Points {
+  const first = Math.max(0, series.indexAt(from) - 1);
+  const last = Math.min(series.length, series.indexAt(to) + 1);
+  const silence = series.breakAfter();
+  const points: Points = { x: [], y: [] };
+  const count = last - first;
+  if (count <= 0) return points;
+  const buckets = Math.max(1, Math.floor(pixels));
+  const decimate = count > buckets * 4;
+  const bucketSpan = Math.max(1, (to - from) / buckets);
+  let gap = 0;
+  while (gap < gaps.length && (gaps[gap]?.to ?? Number.POSITIVE_INFINITY) <= series.time(first)) gap++;
+
+  const add = (index: number) => {
+    points.x.push(series.time(index));
+    points.y.push(series.value(index));
+  };
+  let previous: number | null = null;
+  let index = first;
+  while (index < last) {
+    const time = series.time(index);
+    if (previous !== null) {
+      let broken = time - previous > silence;
+      while (gap < gaps.length && (gaps[gap]?.from ?? 0) < time) {
+        if ((gaps[gap]?.to ?? time) <= time) {
+          if ((gaps[gap]?.from ?? 0) >= previous - 1) broken = true;
+          gap++;
+        } else break;
+      }
+      if (broken) {
+        points.x.push((previous + time) / 2);
+        points.y.push(null);
+      }
+    }
+    if (!decimate) {
+      add(index);
+      previous = time;
+      index++;
+      continue;
+    }
+    // First, lowest, highest and last of each bucket: what a line through all of them would have touched.
+    const until = Math.min(from + (Math.floor((time - from) / bucketSpan) + 1) * bucketSpan, time + bucketSpan);
+    let low = index;
+    let high = index;
+    let end = index;
+    while (end + 1 < last) {
+      const next = series.time(end + 1);
+      if (next >= until || next - series.time(end) > silence) break;
+      end++;
+      if (series.value(end) < series.value(low)) low = end;
+      if (series.value(end) > series.value(high)) high = end;
+    }
+    const chosen = [...new Set([index, Math.min(low, high), Math.max(low, high), end])];
+    for (const choice of chosen) add(choice);
+    previous = series.time(end);
+    index = end + 1;
+  }
+  return points;
+}
+
+/**
+ * Several lines on one time axis, as uPlot wants them: `undefined` where a line has no point of its own (it is drawn
+ * through), `null` where it is broken. Times become seconds.
+ */
+export function align(lines: readonly Points[]): [number[], ...(number | null | undefined)[][]] {
+  let total = 0;
+  for (const line of lines) total += line.x.length;
+  const all = new Float64Array(total);
+  let at = 0;
+  for (const line of lines) {
+    all.set(line.x, at);
+    at += line.x.length;
+  }
+  all.sort();
+  const xs: number[] = [];
+  for (const time of all) if (time !== xs[xs.length - 1]) xs.push(time);
+  const columns = lines.map((line) => {
+    const column: (number | null | undefined)[] = new Array(xs.length).fill(undefined);
+    let row = 0;
+    for (const [index, time] of line.x.entries()) {
+      while (xs[row] !== time) row++;
+      // Two values at one time: the later one stands, but a break doesn't hide a value.
+      const value = line.y[index] ?? null;
+      if (value !== null || column[row] === undefined) column[row] = value;
+    }
+    return column;
+  });
+  return [xs.map((time) => time / 1000), ...columns];
+}
+
+/** The smallest and the largest value between two times, null when there is none. */
+export function extent(series: Series, from: number, to: number): [number, number] | null {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  const last = series.indexAt(to + 1);
+  for (let index = series.indexAt(from); index < last; index++) {
+    const value = series.value(index);
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/**
+ * The line of a sparkline as an SVG path in a box of `width` × `height`.
+ *
+ * A flat line is drawn in the middle. Fewer than two points draw a dot (a zero-length segment with round caps).
+ */
+export function sparkPath(series: Series, from: number, to: number, width: number, height: number): string {
+  const points = pointsIn(series, from, to, width, []);
+  const range = extent(series, from, to);
+  if (!range || to <= from) return "";
+  const [low, high] = range;
+  // Noise of a flat signal must not look like drama: less than half a percent of the value is drawn flat-ish.
+  const spread = Math.max(high - low, Math.abs(high) * 0.005, 1e-9);
+  const middle = (low + high) / 2;
+  let path = "";
+  let pen = false;
+  let alone = true;
+  for (const [index, time] of points.x.entries()) {
+    const value = points.y[index];
+    if (value === null || value === undefined) {
+      if (pen && alone) path += "h0.01";
+      pen = false;
+      continue;
+    }
+    if (time < from || time > to) continue;
+    const x = ((time - from) / (to - from)) * width;
+    const y = height / 2 - ((value - middle) / spread) * (height - 4);
+    path += `${pen ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    alone = !pen;
+    pen = true;
+  }
+  if (pen && alone) path += "h0.01";
+  return path;
+}

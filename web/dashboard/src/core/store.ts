@@ -1,0 +1,224 @@
+/**
+ * What a live view holds of its filter: messages to list, numbers to draw, losses to admit. Bounded in every direction.
+ */
+import { type GapMark, Series } from "./series.ts";
+import { eachNumber, type Field } from "./values.ts";
+
+export interface StoredMessage {
+  /** Counts arrivals in this view, from 1. */
+  n: number;
+  topic: string;
+  payload: unknown;
+  encoding?: string | undefined;
+  time: number;
+  seq: number;
+  qos: number;
+  retained: boolean;
+  skipped: number;
+  replayed: boolean;
+}
+
+/** A row of the message list: a message, or a loss between two of them. */
+export type Row = { kind: "message"; message: StoredMessage } | { kind: "gap"; gap: GapMark; n: number };
+
+export interface Arrival {
+  topic: string;
+  payload: unknown;
+  encoding?: string | undefined;
+  time: number;
+  seq: number;
+  qos?: number | undefined;
+  retained?: boolean | undefined;
+  skipped?: number | undefined;
+}
+
+export interface TopicState {
+  last: StoredMessage;
+  /** The one before, to mark what changed; null when this is the first. */
+  previous: StoredMessage | null;
+  count: number;
+}
+
+/** About how many characters a payload holds; exact enough to keep a ceiling. */
+export function roughSize(payload: unknown, left = 2000): number {
+  if (typeof payload === "string") return payload.length;
+  if (payload === null || typeof payload !== "object") return 8;
+  let size = 16;
+  for (const [key, value] of Object.entries(payload)) {
+    size += key.length + roughSize(value, left - 1);
+    if (--left <= 0) break;
+  }
+  return size;
+}
+
+export const LIMITS = { rows: 20_000, characters: 32_000_000, series: 3000, topics: 20_000 };
+
+export class LiveStore {
+  readonly series = new Map<string, Series>();
+  readonly topics = new Map<string, TopicState>();
+  /** How many topics have each numeric field. */
+  readonly fields = new Map<Field, number>();
+  readonly gaps: GapMark[] = [];
+  private rows: Row[] = [];
+  private sizes: number[] = [];
+  private start = 0;
+  private characters = 0;
+  private arrivals = 0;
+  private newest = 0;
+  skipped = 0;
+  /** Series that there was no room for. */
+  unplotted = 0;
+  version = 0;
+
+  /** @param limits lower ones for tests. */
+  constructor(private readonly limits = LIMITS) {}
+
+  static key(topic: string, field: Field): string {
+    return `${field}\0${topic}`;
+  }
+
+  get received(): number {
+    return this.arrivals;
+  }
+
+  /** Rows held, oldest first. */
+  get length(): number {
+    return this.rows.length - this.start;
+  }
+
+  row(index: number): Row | undefined {
+    return this.rows[this.start + index];
+  }
+
+  note(arrival: Arrival, replayed = false): StoredMessage {
+    this.arrivals++;
+    this.version++;
+    const message: StoredMessage = {
+      n: this.arrivals,
+      topic: arrival.topic,
+      payload: arrival.payload,
+      encoding: arrival.encoding,
+      time: arrival.time,
+      seq: arrival.seq,
+      qos: arrival.qos ?? 0,
+      retained: arrival.retained ?? false,
+      skipped: arrival.skipped ?? 0,
+      replayed,
+    };
+    this.skipped += message.skipped;
+    if (message.time > this.newest) this.newest = message.time;
+    for (let index = this.gaps.length - 1; index >= 0; index--) {
+      const gap = this.gaps[index];
+      if (!gap || gap.to !== null) break;
+      gap.to = message.time;
+      if (gap.from > gap.to) gap.from = gap.to;
+    }
+    this.push({ kind: "message", message }, 200 + roughSize(message.payload));
+
+    const state = this.topics.get(message.topic);
+    if (state) {
+      state.previous = state.last;
+      state.last = message;
+      state.count++;
+    } else if (this.topics.size < this.limits.topics) {
+      this.topics.set(message.topic, { last: message, previous: null, count: 1 });
+    }
+    if (arrival.encoding === undefined) this.plot(message);
+    return message;
+  }
+
+  private plot(message: StoredMessage): void {
+    eachNumber(message.payload, (field, value) => {
+      const key = LiveStore.key(message.topic, field);
+      let series = this.series.get(key);
+      if (!series) {
+        if (this.series.size >= this.limits.series) {
+          this.unplotted++;
+          return;
+        }
+        series = new Series(message.topic, field);
+        this.series.set(key, series);
+        this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
+      }
+      series.push(message.time, value);
+    });
+  }
+
+  /** A loss, between the newest message that is here and the next one to come. */
+  noteGap(reason: string, lost: number | null, now: number): void {
+    const gap: GapMark = { from: this.newest || now, to: null, reason, lost };
+    this.gaps.push(gap);
+    if (this.gaps.length > 500) this.gaps.shift();
+    this.push({ kind: "gap", gap, n: this.arrivals }, 100);
+    this.version++;
+  }
+
+  private push(row: Row, size: number): void {
+    this.rows.push(row);
+    this.sizes.push(size);
+    this.characters += size;
+    while (this.length > this.limits.rows || (this.characters > this.limits.characters && this.length > 1)) {
+      this.characters -= this.sizes[this.start] ?? 0;
+      this.start++;
+    }
+    if (this.start > 4096 && this.start > this.rows.length / 2) {
+      this.rows = this.rows.slice(this.start);
+      this.sizes = this.sizes.slice(this.start);
+      this.start = 0;
+    }
+  }
+
+  /** How many rows belong to the first `n` arrivals: a paused list ends there. */
+  lengthUntil(n: number): number {
+    let low = this.start;
+    let high = this.rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const row = this.rows[middle];
+      const at = row === undefined ? 0 : row.kind === "message" ? row.message.n : row.n;
+      if (at <= n) low = middle + 1;
+      else high = middle;
+    }
+    return low - this.start;
+  }
+
+  /** The newest message of the same topic before this one that is still held, to mark what changed. */
+  before(message: StoredMessage): StoredMessage | null {
+    for (let index = this.lengthUntil(message.n) - 1; index >= 0; index--) {
+      const row = this.row(index);
+      if (row?.kind === "message" && row.message.n < message.n && row.message.topic === message.topic)
+        return row.message;
+    }
+    return null;
+  }
+
+  /** The series of a field, in order of topic. */
+  seriesOf(field: Field): Series[] {
+    const found: Series[] = [];
+    for (const series of this.series.values()) if (series.field === field) found.push(series);
+    return found.sort((a, b) => (a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : 0));
+  }
+}
+
+export interface Threshold {
+  field: Field;
+  above: boolean;
+  value: number;
+}
+
+const THRESHOLD = /^(.*)([<>])(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)$/i;
+
+/** "temperature>30" as it stands in an address; null when it is something else. */
+export function parseThreshold(text: string): Threshold | null {
+  const match = THRESHOLD.exec(text);
+  if (!match) return null;
+  return { field: match[1] ?? "", above: match[2] === ">", value: Number(match[3]) };
+}
+
+export function thresholdText(threshold: Threshold): string {
+  return `${threshold.field}${threshold.above ? ">" : "<"}${threshold.value}`;
+}
+
+export function crosses(threshold: Threshold, value: number): boolean {
+  return threshold.above ? value > threshold.value : value < threshold.value;
+}

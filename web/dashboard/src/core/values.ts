@@ -1,0 +1,125 @@
+/**
+ * Finding the numbers in any payload.
+ *
+ * A payload may be a plain number, text that holds one, or JSON of any depth: each number becomes a *field*, named by
+ * its dotted path, and "" when the payload itself is the number. Nothing here knows what a sensor is.
+ */
+
+export type Field = string;
+
+/** Deeper or wider than this is data, not readings: it would bury the fields that people look for. */
+const MAX_DEPTH = 6;
+const MAX_ITEMS = 16;
+const MAX_FIELDS = 64;
+
+const NUMERIC_TEXT = /^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?:[^\d\s.,:;/-][^\d\s]{0,8})?\s*$/u;
+
+/** The number in a text such as "21.5" or "21.5 °C"; null when it isn't one number with at most a unit. */
+export function numberInText(text: string): number | null {
+  if (text.length > 40) return null;
+  const match = NUMERIC_TEXT.exec(text);
+  if (!match) return null;
+  const value = Number(match[1]);
+  return Number.isFinite(value) ? value : null;
+}
+
+/** On and off as 1 and 0, as plugs and motion sensors send them; null for other texts. */
+const SWITCH: Record<string, number> = { on: 1, off: 0, true: 1, false: 0, open: 1, closed: 0, online: 1, offline: 0 };
+
+/** Inside JSON a text counts only when all of it is a number: "4f" there is an identifier, not four of something. */
+const PLAIN_NUMBER = /^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/;
+
+function scalar(value: unknown, depth: number): number | null {
+  if (typeof value === "number") return Number.isFinite(value) ? value : null;
+  if (typeof value === "boolean") return value ? 1 : 0;
+  if (typeof value !== "string") return null;
+  if (depth === 0) return numberInText(value) ?? SWITCH[value.trim().toLowerCase()] ?? null;
+  return value.length < 32 && PLAIN_NUMBER.test(value) ? Number(value) : null;
+}
+
+/** Calls `found` for each numeric field of a payload, in the payload's order. */
+export function eachNumber(payload: unknown, found: (field: Field, value: number) => void): void {
+  let left = MAX_FIELDS;
+  const walk = (value: unknown, path: string, depth: number): void => {
+    if (left <= 0) return;
+    if (value !== null && typeof value === "object") {
+      if (depth >= MAX_DEPTH) return;
+      if (Array.isArray(value)) {
+        const count = Math.min(value.length, MAX_ITEMS);
+        for (let index = 0; index < count; index++)
+          walk(value[index], path ? `${path}.${index}` : `${index}`, depth + 1);
+        return;
+      }
+      for (const [key, inner] of Object.entries(value)) walk(inner, path ? `${path}.${key}` : key, depth + 1);
+      return;
+    }
+    const number = scalar(value, depth);
+    if (number === null) return;
+    left--;
+    found(path, number);
+  };
+  walk(payload, "", 0);
+}
+
+/** The value at a dotted path, undefined when there is none. */
+export function valueAt(payload: unknown, path: string): unknown {
+  if (path === "") return payload;
+  let value: unknown = payload;
+  for (const key of path.split(".")) {
+    if (value === null || typeof value !== "object") return undefined;
+    value = (value as Record<string, unknown>)[key];
+  }
+  return value;
+}
+
+/** Counters and clocks: they are numbers, but nobody opens a chart to see them. */
+const BOOKKEEPING = /(^|\.)(ts|time|timestamp|seq|boot|uptime|id|counter|millis|schema|interval|rssi|version)$/i;
+
+/** Names that people look for first, most wanted first. */
+const WANTED = "temperature temp value humidity co2 power pressure level moisture illuminance voltage vibration".split(
+  " ",
+);
+
+/** How much a field wants to be looked at: lower is sooner. */
+export function fieldRank(field: Field): number {
+  if (field === "") return 0;
+  if (BOOKKEEPING.test(field)) return 1000;
+  const last = field.slice(field.lastIndexOf(".") + 1).toLowerCase();
+  if (last.startsWith("battery")) return 500;
+  const place = WANTED.indexOf(last);
+  return place < 0 ? 100 : 10 + place;
+}
+
+/** Fields in the order in which they are offered. */
+export function sortFields(fields: Iterable<Field>): Field[] {
+  return [...fields].sort((a, b) => fieldRank(a) - fieldRank(b) || (a < b ? -1 : a > b ? 1 : 0));
+}
+
+/**
+ * A payload on one line, cut to `limit` characters, for lists: what a JSON object says first, its clocks and counters
+ * last. It is a summary to glance at; the payload itself is shown where there is room.
+ */
+export function oneLine(payload: unknown, limit = 160): string {
+  let text: string;
+  if (typeof payload === "string") text = payload.slice(0, limit * 2);
+  else if (payload !== null && typeof payload === "object" && !Array.isArray(payload)) {
+    const entries = Object.entries(payload);
+    const said = entries.filter(([key]) => !BOOKKEEPING.test(key));
+    const kept = entries.filter(([key]) => BOOKKEEPING.test(key));
+    text = [...said, ...kept]
+      .slice(0, 40)
+      .map(([key, value]) => `${key} ${typeof value === "string" ? value.slice(0, limit) : JSON.stringify(value)}`)
+      .join(", ");
+  } else text = JSON.stringify(payload) ?? "";
+  text = text.replace(/\s+/g, " ").trim();
+  return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
+}
+
+/** "signal_strength" as "Signal strength"; "" (the payload itself) as "value". */
+export function fieldLabel(field: Field): string {
+  if (field === "") return "value";
+  if (/^co2$/i.test(field)) return "CO₂";
+  if (/^rssi$/i.test(field)) return "Signal";
+  const text = field.replace(/_/g, " ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

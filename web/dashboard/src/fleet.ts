@@ -1,0 +1,112 @@
+/** The devices of this page: one feed, kept for a while when the view goes, so that coming back costs nothing. */
+import { signal } from "@preact/signals";
+import * as api from "./api.ts";
+import { type Device, Fleet } from "./core/devices.ts";
+import type { Field } from "./core/values.ts";
+import { valueAt } from "./core/values.ts";
+import { type Feed, gatewayNow, openFeed } from "./session.ts";
+
+export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
+/** What a sparkline shows. */
+export const TREND_MS = 15 * 60_000;
+const TREND_SINCE = "15m";
+/** Requests for history at a time: browsers open six connections to a host, and the feed needs one. */
+const PARALLEL = 4;
+const LINGER_MS = 60_000;
+
+export const fleet = new Fleet();
+/** The retained and last values are in: what isn't there now isn't there. */
+export const settled = signal(false);
+
+let feed: Feed | null = null;
+let users = 0;
+let closing = 0;
+let settling = 0;
+
+function settleSoon(): void {
+  clearTimeout(settling);
+  settling = window.setTimeout(() => {
+    settled.value = true;
+  }, 120);
+}
+
+/** Opens the feed for a view; what it returns lets it go again. */
+export function useFleetFeed(): () => void {
+  users++;
+  clearTimeout(closing);
+  if (!feed) {
+    for (const device of fleet.devices.values()) if (device.history === "full") device.history = "none";
+    let subscribed = false;
+    feed = openFeed({
+      topics: FILTERS,
+      since: "last",
+      maxHz: 1,
+      onMessage: (message) => {
+        fleet.note(message);
+        if (subscribed && !settled.value) settleSoon();
+      },
+      onSubscribed: () => {
+        subscribed = true;
+        settleSoon();
+      },
+    });
+  }
+  return () => {
+    users--;
+    if (users > 0) return;
+    closing = window.setTimeout(() => {
+      feed?.close();
+      feed = null;
+      settled.value = false;
+    }, LINGER_MS);
+  };
+}
+
+const waiting = new Map<string, { device: Device; field: Field }>();
+let running = 0;
+
+/** Asks for the past of the devices in view; the newest request goes first, what scrolled by is dropped. */
+export function wantHistory(devices: readonly Device[]): void {
+  waiting.clear();
+  for (const device of devices) {
+    if (device.history !== "none") continue;
+    const field = fleet.trendOf(device);
+    if (field !== null) waiting.set(device.id, { device, field });
+  }
+  work();
+}
+
+function work(): void {
+  while (running < PARALLEL && waiting.size > 0) {
+    const [id, next] = waiting.entries().next().value as [string, { device: Device; field: Field }];
+    waiting.delete(id);
+    running++;
+    load(next.device, next.field).finally(() => {
+      running--;
+      work();
+    });
+  }
+}
+
+async function load(device: Device, field: Field): Promise<void> {
+  device.history = "loading";
+  try {
+    const messages = await api.history(`sensors/${device.id}/state`, TREND_SINCE, 1000);
+    if (fleet.trendOf(device) !== field) {
+      device.history = "none";
+      return;
+    }
+    const points: { time: number; value: number }[] = [];
+    const oldest = gatewayNow() - TREND_MS;
+    for (const message of messages) {
+      // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
+      device.rhythm.note(message.time);
+      const value = valueAt(message.payload, field);
+      if (typeof value === "number" && message.time >= oldest) points.push({ time: message.time, value });
+    }
+    fleet.fillTrend(device, field, points);
+  } catch {
+    // The line then starts when the page opened; the next visit asks again.
+    device.history = "failed";
+  }
+}

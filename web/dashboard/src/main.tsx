@@ -1,0 +1,12 @@
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { render } from "preact";
+import { App } from "./app.tsx";
+import { watchIdentity } from "./identity.ts";
+import { followLinks } from "./router.ts";
+
+const root = document.getElementById("app");
+if (!root) throw new Error("index.html has no #app");
+followLinks(root);
+watchIdentity();
+render(<App />, root);

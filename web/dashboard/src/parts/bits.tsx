@@ -1,0 +1,223 @@
+/** Small parts that several views share. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import * as api from "../api.ts";
+import { formatAge, formatClock } from "../core/format.ts";
+import { type Series, sparkPath } from "../core/series.ts";
+import { to } from "../router.ts";
+import { denied, gatewayNow, link, signIn, token, upstream } from "../session.ts";
+import { CopyIcon } from "./icons.tsx";
+
+interface SparklineProps {
+  series: Series | null;
+  from: number;
+  to: number;
+  width: number;
+  height: number;
+  label: string;
+}
+
+/** A line with a dot at its newest value; the label says in words what a sighted reader sees. */
+export function Sparkline({ series, from, to: until, width, height, label }: SparklineProps) {
+  const path = series ? sparkPath(series, from, until, width - 4, height) : "";
+  const last = /([\d.]+) (-?[\d.]+)(?:h0\.01)?$/.exec(path);
+  return (
+    <svg class="spark" width={width} height={height} viewBox={`-2 0 ${width} ${height}`} role="img" aria-label={label}>
+      <path d={path} />
+      {last && <circle cx={last[1]} cy={last[2]} r="2" />}
+    </svg>
+  );
+}
+
+export function Age({ time, now }: { time: number | null; now: number }) {
+  if (time === null) return <span class="age none">never</span>;
+  return (
+    <time class="age" dateTime={new Date(time).toISOString()} title={new Date(time).toLocaleString()}>
+      {formatAge(now - time)}
+    </time>
+  );
+}
+
+/** A button that copies and says that it did. */
+export function CopyButton({ text, label }: { text: string; label: string }) {
+  const [said, setSaid] = useState("");
+  const timer = useRef(0);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setSaid("Copied");
+    } catch {
+      // Pages without TLS have no clipboard, except on localhost.
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      setSaid(document.execCommand("copy") ? "Copied" : "Copying is blocked here");
+      area.remove();
+    }
+    clearTimeout(timer.current);
+    timer.current = window.setTimeout(() => setSaid(""), 2000);
+  };
+  return (
+    <button type="button" class="quiet" onClick={copy} aria-label={`Copy ${label}`}>
+      <CopyIcon />
+      <span class="copy-said" aria-live="polite">
+        {said || "Copy"}
+      </span>
+    </button>
+  );
+}
+
+/** What a view says when it has nothing to show: what is missing, and what to do about it. */
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <section class="empty">
+      <h2>{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+/** Walks from the broker to this page and names the first step that fails. */
+export function Explain({ filter }: { filter: string }) {
+  const [answer, setAnswer] = useState<api.Explanation | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const up = upstream.value?.connected;
+  useEffect(() => {
+    const aborter = new AbortController();
+    const ask = () =>
+      api.explain(filter, aborter.signal).then(
+        (explanation) => {
+          setAnswer(explanation);
+          setProblem(null);
+        },
+        (error: unknown) => {
+          if (aborter.signal.aborted) return;
+          setProblem(error instanceof api.ApiError && error.status === 404 ? null : String((error as Error).message));
+        },
+      );
+    ask();
+    const timer = setInterval(ask, 5000);
+    return () => {
+      aborter.abort();
+      clearInterval(timer);
+    };
+    // the answer changes when the broker comes or goes
+  }, [filter, up]);
+  if (problem !== null) return <p class="soft">The gateway couldn’t explain it: {problem}</p>;
+  if (answer === null) return null;
+  return (
+    <div class="explain">
+      {answer.verdict && <p class="verdict">{answer.verdict}</p>}
+      <ol>
+        {answer.steps.map((step) => (
+          <li key={step.name} class={step.ok === null ? "open" : step.ok ? "good" : "bad"}>
+            <span class="mark" aria-hidden="true">
+              {step.ok === null ? "·" : step.ok ? "✓" : "✕"}
+            </span>
+            <span>
+              <b>{step.name}</b>
+              <span class="sr">{step.ok === null ? "" : step.ok ? " (fine)" : " (fails)"}</span>
+              {step.detail && <span class="soft"> {step.detail}</span>}
+            </span>
+          </li>
+        ))}
+      </ol>
+      {answer.suggestions.length > 0 && (
+        <p>
+          Did you mean{" "}
+          {answer.suggestions.slice(0, 5).map((topic, index) => (
+            <span key={topic}>
+              {index > 0 && ", "}
+              <a href={to.live(topic)}>
+                <code>{topic}</code>
+              </a>
+            </span>
+          ))}
+          ?
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** Asks for a token where the gateway wants one. */
+export function SignIn({ reason }: { reason: string | null }) {
+  const [text, setText] = useState("");
+  return (
+    <form
+      class="sign-in"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const trimmed = text.trim();
+        if (trimmed !== "") signIn(trimmed);
+      }}
+    >
+      {reason && <p role="alert">{reason}</p>}
+      <label for="token">Access token</label>
+      <div class="row">
+        <input
+          id="token"
+          type="password"
+          autoComplete="off"
+          spellcheck={false}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+        <button type="submit" class="primary" disabled={text.trim() === ""}>
+          Sign in
+        </button>
+      </div>
+      <p class="soft">
+        Whoever runs this gateway makes one with <code>gateway token</code>. It stays in this tab and goes when you
+        close it.
+      </p>
+    </form>
+  );
+}
+
+/** What stands between this page and the broker, if anything: one calm line above the view. */
+export function Banner() {
+  const state = link.value;
+  const broker = upstream.value;
+  if (denied.value) {
+    return (
+      <div class="banner bad">
+        <h2>{token.value === null ? "This needs a token" : "This token isn’t enough"}</h2>
+        <SignIn reason={denied.value.message} />
+      </div>
+    );
+  }
+  if (state.state === "waiting" || state.state === "closed") {
+    const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
+    return (
+      <div class="banner bad" role="status">
+        <strong>No connection to the gateway.</strong>{" "}
+        {state.state === "closed"
+          ? `It closed the connection${state.reason ? `: ${state.reason}` : ""}. Reload the page to try again.`
+          : `What you see is what was known last. Next try${wait ? ` in ${wait} s` : " now"}.`}
+      </div>
+    );
+  }
+  if (broker && !broker.connected) {
+    return (
+      <div class="banner warn" role="status">
+        <strong>The gateway has lost the broker.</strong> Nothing new can arrive until it is back
+        {broker.reason ? `: ${broker.reason}` : ""}. It keeps trying.
+      </div>
+    );
+  }
+  return null;
+}
+
+/** "until 14:03", as far away as it is. */
+export function Until({ time }: { time: number }) {
+  const left = time - gatewayNow();
+  const clock = left > 24 * 3_600_000 ? new Date(time).toLocaleString() : formatClock(time);
+  return (
+    <span>
+      {clock} ({left > 0 ? `${formatAge(left)} left` : "over"})
+    </span>
+  );
+}

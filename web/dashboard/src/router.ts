@@ -1,0 +1,87 @@
+/** Views live in the address: a link opens what its sender saw. */
+import { signal } from "@preact/signals";
+import { filterToPath, pathToFilter } from "./core/filter.ts";
+
+export type View = "devices" | "topics" | "live" | "publish" | "connection";
+
+export interface Route {
+  view: View;
+  /** The topic filter of the live view, "" elsewhere. */
+  filter: string;
+  params: URLSearchParams;
+}
+
+/** The gateway's root as the browser sees it, with a slash at the end, whatever prefix a proxy put in front. */
+export const base = new URL("./", document.baseURI);
+
+export function parseRoute(address: URL, root: URL): Route {
+  const params = address.searchParams;
+  const path = address.pathname.startsWith(root.pathname) ? address.pathname.slice(root.pathname.length) : "";
+  if (path.startsWith("topics/") && path.length > "topics/".length) {
+    return { view: "live", filter: pathToFilter(path.slice("topics/".length)), params };
+  }
+  if (path === "topics" || path === "topics/") return { view: "topics", filter: "", params };
+  const view = params.get("view");
+  if (view === "topics" || view === "publish" || view === "connection") return { view, filter: "", params };
+  return { view: "devices", filter: "", params };
+}
+
+export const route = signal<Route>(parseRoute(new URL(location.href), base));
+
+function settle(): void {
+  route.value = parseRoute(new URL(location.href), base);
+}
+
+addEventListener("popstate", settle);
+
+export function navigate(address: string | URL, replace = false): void {
+  const target = new URL(address, base);
+  if (replace) history.replaceState(null, "", target);
+  else {
+    history.pushState(null, "", target);
+    scrollTo(0, 0);
+  }
+  settle();
+}
+
+/** Changes parameters of the present view; null or "" takes one away, a list repeats it. */
+export function setParams(changes: Record<string, string | readonly string[] | null>, replace = true): void {
+  const address = new URL(location.href);
+  for (const [name, value] of Object.entries(changes)) {
+    address.searchParams.delete(name);
+    if (value === null || value === "") continue;
+    for (const item of typeof value === "string" ? [value] : value) address.searchParams.append(name, item);
+  }
+  // Readable addresses: commas, slashes and colons may stand as they are in a query.
+  address.search = address.search.replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",");
+  navigate(address, replace);
+}
+
+const links = {
+  devices: () => "./",
+  topics: () => "./?view=topics",
+  publish: (topic = "") => `./?view=publish${topic === "" ? "" : `&topic=${encodeURIComponent(topic)}`}`,
+  connection: () => "./?view=connection",
+  live: (filter: string, query = "") => `./topics/${filterToPath(filter)}${query}`,
+};
+
+/** Addresses of the views, absolute, for `href`. */
+export const to = {
+  devices: () => new URL(links.devices(), base).href,
+  topics: () => new URL(links.topics(), base).href,
+  publish: (topic?: string) => new URL(links.publish(topic), base).href,
+  connection: () => new URL(links.connection(), base).href,
+  live: (filter: string, query?: string) => new URL(links.live(filter, query), base).href,
+};
+
+/** Follows plain clicks on links of our own without loading the page again. */
+export function followLinks(root: HTMLElement): void {
+  root.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    const link = (event.target as Element | null)?.closest?.("a");
+    if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
+    if (!link.pathname.startsWith(base.pathname) || link.dataset.out !== undefined) return;
+    event.preventDefault();
+    navigate(link.href);
+  });
+}

@@ -1,0 +1,225 @@
+/**
+ * The page's links to the gateway: feeds, who the visitor is, and what the connection has been like.
+ *
+ * Each view opens the feed it needs and closes it when it goes; what all feeds saw is added up here.
+ */
+import { computed, signal } from "@preact/signals";
+import { connect, type Gap, type Live, type Message, type State } from "gateway-live";
+import { Rate } from "./core/rhythm.ts";
+import { base } from "./router.ts";
+
+const TOKEN_KEY = "gateway.token";
+
+function stored(): string | null {
+  try {
+    return sessionStorage.getItem(TOKEN_KEY);
+  } catch {
+    return null;
+  }
+}
+
+/** The token of this tab, kept until the tab is closed; null: as an anonymous visitor. */
+export const token = signal<string | null>(stored());
+
+export function signIn(text: string): void {
+  try {
+    sessionStorage.setItem(TOKEN_KEY, text);
+  } catch {
+    // Without storage the token lives as long as the page.
+  }
+  denied.value = null;
+  token.value = text;
+}
+
+export function signOut(): void {
+  try {
+    sessionStorage.removeItem(TOKEN_KEY);
+  } catch {
+    // Nothing was kept.
+  }
+  denied.value = null;
+  token.value = null;
+}
+
+export interface Link {
+  state: State;
+  code: number | null;
+  reason: string | null;
+  /** When the next attempt is made, by this machine's clock. */
+  retryAt: number | null;
+}
+
+export interface Denial {
+  code: string;
+  message: string;
+}
+
+export interface Losses {
+  reason: string;
+  /** null when at least one gap couldn't say how many. */
+  lost: number | null;
+  gaps: number;
+}
+
+/** The gateway's link to the broker; null until it was told. */
+export const upstream = signal<{ connected: boolean; reason: string | null } | null>(null);
+/** Why the gateway doesn't let this visitor see what was asked for; null while it does. */
+export const denied = signal<Denial | null>(null);
+export const losses = signal<readonly Losses[]>([]);
+/** The life of the gateway's history that positions belong to; null until a position was seen. */
+export const epoch = signal<string | null>(null);
+/** Milliseconds there and back, the latest. */
+export const roundTrip = signal<number | null>(null);
+
+const links = signal<ReadonlyMap<Feed, Link>>(new Map());
+const ORDER: readonly State[] = ["closed", "waiting", "connecting", "paused", "open"];
+
+/** The worst of the open feeds. */
+export const link = computed<Link>(() => {
+  let worst: Link | null = null;
+  for (const entry of links.value.values()) {
+    if (!worst || ORDER.indexOf(entry.state) < ORDER.indexOf(worst.state)) worst = entry;
+  }
+  return worst ?? { state: "connecting", code: null, reason: null, retryAt: null };
+});
+
+/** Counted since the page opened; read, never watched: they change thousands of times a second. */
+export const totals = { received: 0, skipped: 0, rate: new Rate(5), reconnects: 0 };
+
+/** Milliseconds this machine's clock is ahead of the gateway's; null until it could be estimated. */
+let skew: number | null = null;
+let leastAge = Number.POSITIVE_INFINITY;
+
+/**
+ * The gateway's clock, as well as it is known. A message's age here is the network's delay plus the difference of the
+ * clocks; the smallest age seen, less half a round trip, is that difference. Under a second it is taken for nothing:
+ * delays would do as well to explain it.
+ */
+export function gatewayNow(): number {
+  return Date.now() - (clockSkew() ?? 0);
+}
+
+export function clockSkew(): number | null {
+  return skew !== null && Math.abs(skew) > 1000 ? skew : skew === null ? null : 0;
+}
+
+export function noteAge(message: Message, live: boolean): void {
+  if (!live || message.skipped) return;
+  const age = Date.now() - message.time;
+  if (age < leastAge) {
+    leastAge = age;
+    skew = age - (roundTrip.value ?? 0) / 2;
+  }
+}
+
+export interface FeedOptions {
+  topics: string | readonly string[];
+  since?: string;
+  maxHz?: number;
+  hiddenHz?: number;
+  onMessage: (message: Message, replayed: boolean) => void;
+  onGap?: (gap: Gap) => void;
+  /** The gateway took the subscription: an empty view may now say that it is empty. */
+  onSubscribed?: (position: string, recovered: boolean | undefined) => void;
+}
+
+export interface Feed {
+  readonly live: Live;
+  close(): void;
+}
+
+export const socketAddress = (() => {
+  const address = new URL("./ws", base);
+  address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+  return address.href;
+})();
+
+/** Codes of errors that signing in may cure. */
+const DENIALS = new Set(["forbidden", "unauthorized", "token"]);
+
+/** Unauthorized, forbidden, token expired. */
+const DENIAL_CLOSES = new Set([4001, 4003, 4005]);
+
+function setLink(feed: Feed, entry: Link | null): void {
+  const next = new Map(links.value);
+  if (entry) next.set(feed, entry);
+  else next.delete(feed);
+  links.value = next;
+}
+
+export function openFeed(options: FeedOptions): Feed {
+  const opened = Date.now();
+  const held = token.value;
+  const live = connect(socketAddress, {
+    topics: options.topics,
+    ...(options.since === undefined ? {} : { since: options.since }),
+    ...(options.maxHz === undefined ? {} : { maxHz: options.maxHz }),
+    ...(options.hiddenHz === undefined ? {} : { hiddenHz: options.hiddenHz }),
+    ...(held === null ? {} : { token: held }),
+  });
+  const feed: Feed = {
+    live,
+    close() {
+      setLink(feed, null);
+      live.close();
+    },
+  };
+  setLink(feed, { state: live.state, code: null, reason: null, retryAt: null });
+
+  live.on("message", (message) => {
+    totals.received++;
+    if (message.skipped) totals.skipped += message.skipped;
+    totals.rate.note(Date.now());
+    // By the gateway's clock a replayed message is older than this feed. Good enough to tell past from present.
+    const replayed = message.time < opened - (clockSkew() ?? 0) - 2000;
+    noteAge(message, !replayed && Date.now() - opened > 3000);
+    options.onMessage(message, replayed);
+  });
+  live.on("gap", (gap) => {
+    const known = losses.value.find((entry) => entry.reason === gap.reason);
+    const lost = gap.lost === undefined || known?.lost === null ? null : (known?.lost ?? 0) + gap.lost;
+    const entry: Losses = { reason: gap.reason, lost, gaps: (known?.gaps ?? 0) + 1 };
+    losses.value = [...losses.value.filter((other) => other.reason !== gap.reason), entry];
+    options.onGap?.(gap);
+  });
+  live.on("subscribed", (event) => {
+    denied.value = null;
+    epoch.value = event.position.split(":")[0] ?? null;
+    options.onSubscribed?.(event.position, event.recovered);
+  });
+  // The gateway says at once when the broker is away, and nothing when it is there.
+  let told = false;
+  live.on("upstream", (event) => {
+    told = true;
+    upstream.value = { connected: event.connected, reason: event.reason ?? null };
+  });
+  live.on("error", (error) => {
+    if (DENIALS.has(error.code)) denied.value = { code: error.code, message: error.message };
+  });
+  live.on("state", (event) => {
+    if (!links.value.has(feed)) return;
+    if (event.state === "waiting" && links.value.get(feed)?.state === "open") totals.reconnects++;
+    setLink(feed, {
+      state: event.state,
+      code: event.code ?? null,
+      reason: event.reason ?? null,
+      retryAt: event.delay === undefined ? null : Date.now() + event.delay,
+    });
+    if (event.state === "closed" && event.code !== undefined && denied.value === null) {
+      if (DENIAL_CLOSES.has(event.code)) {
+        denied.value = { code: String(event.code), message: event.reason ?? "The gateway closed the connection." };
+      }
+    }
+    if (event.state === "connecting") told = false;
+    if (event.state === "open") {
+      if (!told) upstream.value = { connected: true, reason: null };
+      live.ping().then(
+        (milliseconds) => {
+          roundTrip.value = milliseconds;
+        },
+        () => undefined,
+      );
+    }
+  });
+  return feed;
+}

@@ -1,0 +1,413 @@
+/** Overview: is everything well, and if not, what isn't? */
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import {
+  type Device,
+  type Listed,
+  listDevices,
+  SORT_KEYS,
+  type SortKey,
+  STATUSES,
+  type Status,
+  signalBars,
+  trendWindow,
+} from "../core/devices.ts";
+import { formatCount, formatReading, formatSpan } from "../core/format.ts";
+import { type Field, fieldLabel } from "../core/values.ts";
+import { FILTERS, fleet, settled, useFleetFeed, wantHistory } from "../fleet.ts";
+import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
+import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
+import { useTicker } from "../parts/ticker.ts";
+import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
+import { route, setParams, to } from "../router.ts";
+import { gatewayNow, link } from "../session.ts";
+import { AnyTopics } from "./any.tsx";
+
+const LABEL: Record<Status, string> = {
+  online: "Online",
+  sleeping: "Sleeping",
+  stale: "Stale",
+  offline: "Offline",
+  unknown: "Unknown",
+};
+
+const MEANING: Record<Status, string> = {
+  online: "reports as often as it usually does",
+  sleeping: "said that it sleeps, and isn’t overdue",
+  stale: "silent for more than three of its usual intervals",
+  offline: "said goodbye, or the broker lost it",
+  unknown: "known by name, but nothing was heard of it yet",
+};
+
+const SORT_LABEL: Record<SortKey, string> = {
+  name: "Device",
+  status: "Status",
+  battery: "Battery",
+  signal: "Signal",
+  seen: "Last seen",
+};
+
+export function Devices() {
+  useTicker(2);
+  useLayoutEffect(useFleetFeed, []);
+  const params = route.value.params;
+  const text = params.get("q") ?? "";
+  const asked = params.get("status");
+  const status = STATUSES.find((entry) => entry === asked) ?? null;
+  const sort = SORT_KEYS.find((entry) => entry === params.get("sort")) ?? "name";
+  const descending = params.get("order") === "desc";
+  const trend = params.get("trend");
+  fleet.setTrendField(trend);
+
+  const now = gatewayNow();
+  const { rows, counts } = listDevices(fleet, { text, status, sort, descending }, now);
+  const total = fleet.devices.size;
+
+  if (total === 0) {
+    if (!settled.value) return <Waiting />;
+    return <NoDevices />;
+  }
+  return (
+    <>
+      <header class="view-head">
+        <h1>Devices</h1>
+        <div class="tools">
+          <label class="search">
+            <SearchIcon />
+            <span class="sr">Search devices</span>
+            <input
+              type="search"
+              placeholder="Search"
+              data-search
+              value={text}
+              onInput={(event) => setParams({ q: event.currentTarget.value })}
+            />
+          </label>
+          <TrendSelect value={trend} />
+        </div>
+      </header>
+      <StatusFilter counts={counts} chosen={status} />
+      {rows.length === 0 ? (
+        <Empty title="No device matches">
+          <p>
+            {formatCount(total)} {total === 1 ? "device is" : "devices are"} here; none of them fits this search.
+          </p>
+          <button type="button" onClick={() => setParams({ q: null, status: null })}>
+            Show all devices
+          </button>
+        </Empty>
+      ) : (
+        <DeviceTable rows={rows} now={now} sort={sort} descending={descending} />
+      )}
+    </>
+  );
+}
+
+function Waiting() {
+  // A list of nothing for a moment is calmer than a spinner that flashes by; after a second something is said.
+  return (
+    <>
+      <header class="view-head">
+        <h1>Devices</h1>
+      </header>
+      <p class="late soft" role="status">
+        {link.value.state === "open" ? "Waiting for the first values…" : "Connecting to the gateway…"}
+      </p>
+    </>
+  );
+}
+
+function NoDevices() {
+  return (
+    <>
+      <header class="view-head">
+        <h1>Devices</h1>
+      </header>
+      <div class="no-devices">
+        <Empty title="No sensors report here yet">
+          <p>
+            A sensor shows up by itself as soon as it publishes to <code>sensors/&lt;id&gt;/state</code>, with its name
+            and units in <code>sensors/&lt;id&gt;/meta</code>. Anything else on this broker is below, and under{" "}
+            <a href={to.topics()}>Topics</a>.
+          </p>
+          <Explain filter={FILTERS[2] ?? ""} />
+        </Empty>
+        <AnyTopics />
+      </div>
+    </>
+  );
+}
+
+function StatusFilter({ counts, chosen }: { counts: Record<Status, number>; chosen: Status | null }) {
+  const all = STATUSES.reduce((sum, status) => sum + counts[status], 0);
+  return (
+    <fieldset class="statuses">
+      <legend class="sr">Show devices by status</legend>
+      <button type="button" aria-pressed={chosen === null} onClick={() => setParams({ status: null })}>
+        All <b>{formatCount(all)}</b>
+      </button>
+      {STATUSES.map((status) => (
+        <button
+          key={status}
+          type="button"
+          class={counts[status] === 0 ? "zero" : ""}
+          aria-pressed={chosen === status}
+          title={`${LABEL[status]}: ${MEANING[status]}`}
+          onClick={() => setParams({ status: chosen === status ? null : status })}
+        >
+          <StatusIcon status={status} />
+          {LABEL[status]} <b>{formatCount(counts[status])}</b>
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+function TrendSelect({ value }: { value: Field | null }) {
+  const fields = [...fleet.fieldCounts().keys()].slice(0, 40);
+  return (
+    <label class="select">
+      <span>Trend</span>
+      <select value={value ?? ""} onChange={(event) => setParams({ trend: event.currentTarget.value || null })}>
+        <option value="">first reading</option>
+        {fields.map((field) => (
+          <option key={field} value={field}>
+            {fieldLabel(field)}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+interface TableProps {
+  rows: Listed[];
+  now: number;
+  sort: SortKey;
+  descending: boolean;
+}
+
+function DeviceTable({ rows, now, sort, descending }: TableProps) {
+  const wide = useWide(900);
+  const rowHeight = wide ? 60 : 124;
+  const list = useRef<HTMLDivElement>(null);
+  const range = useVisibleRows(list, rows.length, rowHeight);
+  const visible = rows.slice(range[0], range[1]);
+  const wanted = visible.filter(({ device }) => device.history === "none").map(({ device }) => device.id);
+  const key = wanted.join(" ");
+  // asked again only when other devices want their past
+  useEffect(() => wantHistory(visible.map(({ device }) => device)), [key]);
+  const span = trendWindow(
+    visible.map(({ device }) => drawnTrend(device)),
+    now,
+  );
+  const columns = useMemo(() => (wide ? 5 : 0), [wide]);
+
+  const order = (by: SortKey) =>
+    setParams({ sort: by === "name" ? null : by, order: sort === by && !descending ? "desc" : null });
+  const heading = (by: SortKey) => (
+    <span
+      role="columnheader"
+      aria-sort={sort === by ? (descending ? "descending" : "ascending") : "none"}
+      class={`h-${by}`}
+    >
+      <button type="button" onClick={() => order(by)}>
+        {SORT_LABEL[by]}
+        <span class="arrow" aria-hidden="true">
+          {sort === by ? (descending ? "↓" : "↑") : ""}
+        </span>
+      </button>
+    </span>
+  );
+  return (
+    <>
+      {!wide && (
+        <label class="select narrow-sort">
+          <span>Sort by</span>
+          <select value={sort} onChange={(event) => setParams({ sort: event.currentTarget.value, order: null })}>
+            {SORT_KEYS.map((entry) => (
+              <option key={entry} value={entry}>
+                {SORT_LABEL[entry]}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      <div
+        class={`devices ${wide ? "wide" : "narrow"}`}
+        role="table"
+        aria-label="Devices"
+        aria-rowcount={rows.length + 1}
+        aria-colcount={columns || undefined}
+      >
+        <div role="rowgroup" class={wide ? "" : "sr"}>
+          <div class="device head" role="row" aria-rowindex={1}>
+            {heading("status")}
+            {heading("name")}
+            <span role="columnheader">Readings</span>
+            <span role="columnheader" class="h-trend">
+              {span === 60_000 ? "Last minute" : `Last ${span / 60_000} minutes`}
+            </span>
+            {heading("battery")}
+            {heading("signal")}
+            {heading("seen")}
+          </div>
+        </div>
+        <Rows list={list} count={rows.length} rowHeight={rowHeight} range={range} role="rowgroup">
+          {(index) => {
+            const row = rows[index];
+            return (
+              row && (
+                <DeviceRow
+                  key={row.device.id}
+                  listed={row}
+                  index={index}
+                  rowHeight={rowHeight}
+                  now={now}
+                  span={span}
+                  wide={wide}
+                />
+              )
+            );
+          }}
+        </Rows>
+      </div>
+    </>
+  );
+}
+
+interface RowProps {
+  listed: Listed;
+  index: number;
+  rowHeight: number;
+  now: number;
+  /** What the sparkline shows, in milliseconds. */
+  span: number;
+  wide: boolean;
+}
+
+/** A trend is drawn when its past was asked for: a line that starts where the page opened would look like news. */
+function drawnTrend(device: Device): Device["trend"] {
+  return device.history === "full" || device.history === "failed" ? device.trend : null;
+}
+
+function DeviceRow({ listed, index, rowHeight, now, span, wide }: RowProps) {
+  const { device, status } = listed;
+  const field = fleet.trendOf(device);
+  const readings = device.shown();
+  const name = (
+    <span role="cell" class="name">
+      <a href={to.live(`sensors/${device.id}/state`)}>{device.title}</a>
+      <span class="id">{describe(device)}</span>
+    </span>
+  );
+  const battery = device.battery;
+  const signal = device.signal;
+  return (
+    <div class={`device ${status}`} role="row" aria-rowindex={index + 2} style={rowStyle(index, rowHeight)}>
+      <span role="cell" class="status" title={MEANING[status]}>
+        <StatusIcon status={status} />
+        <span class="word">{LABEL[status]}</span>
+      </span>
+      {name}
+      <span role="cell" class="readings">
+        {device.lastProblem && <span class="problem">unreadable: {device.lastProblem}</span>}
+        {!device.lastProblem && readings.length === 0 && <span class="none">no readings yet</span>}
+        {!device.lastProblem &&
+          readings
+            .slice(0, 4)
+            .map(([name_, reading]) => (
+              <ReadingCell
+                key={name_}
+                device={device}
+                field={name_}
+                value={reading.value}
+                decimals={reading.decimals}
+              />
+            ))}
+        {!device.lastProblem && readings.length > 4 && <span class="more">+{readings.length - 4}</span>}
+      </span>
+      <span role="cell" class="trend">
+        <Sparkline
+          series={drawnTrend(device)}
+          from={now - span}
+          to={now}
+          width={wide ? 168 : 112}
+          height={wide ? 36 : 32}
+          label={trendLabel(device, field)}
+        />
+      </span>
+      <span role="cell" class="battery">
+        {battery === null ? (
+          wide && (
+            <span class="none" title="reports no battery">
+              –
+            </span>
+          )
+        ) : (
+          <>
+            <BatteryIcon percent={battery} />
+            <span class="num">{Math.round(battery)} %</span>
+          </>
+        )}
+      </span>
+      <span role="cell" class="signal">
+        {signal === null ? (
+          wide && (
+            <span class="none" title="reports no signal strength">
+              –
+            </span>
+          )
+        ) : (
+          <>
+            <SignalIcon bars={signalBars(signal)} />
+            <span class="num">{Math.round(signal)} dBm</span>
+          </>
+        )}
+      </span>
+      <span role="cell" class="seen" title={rhythmText(device)}>
+        <Age time={device.lastTime} now={now} />
+      </span>
+    </div>
+  );
+}
+
+function describe(device: Device): string {
+  const parts = [device.name === null ? null : device.id, device.model, device.simulated ? "simulated" : null];
+  return parts.filter((part) => part !== null).join(" · ");
+}
+
+function rhythmText(device: Device): string {
+  const interval = device.rhythm.interval;
+  if (interval === null) return "How often it reports isn’t known yet";
+  return `Reports every ${formatSpan(interval)} ${device.rhythm.learnt ? "(seen)" : "(announced)"}`;
+}
+
+function trendLabel(device: Device, field: Field | null): string {
+  if (field === null) return "no trend";
+  const reading = device.readings.get(field);
+  return `Trend of ${fieldLabel(field)}${reading ? `, now ${formatReading(reading.value, reading.decimals)} ${device.unit(field)}` : ""}`;
+}
+
+interface ReadingProps {
+  device: Device;
+  field: Field;
+  value: number;
+  decimals: number;
+}
+
+function ReadingCell({ device, field, value, decimals }: ReadingProps) {
+  const meta = device.fields.get(field);
+  const outside = (meta?.min !== undefined && value < meta.min) || (meta?.max !== undefined && value > meta.max);
+  return (
+    <span
+      class={`reading${outside ? " outside" : ""}`}
+      title={outside ? "outside of what this sensor can measure" : undefined}
+    >
+      <span class="value">
+        {formatReading(value, decimals)}
+        <span class="unit">{device.unit(field)}</span>
+      </span>
+      <span class="label">{fieldLabel(field)}</span>
+    </span>
+  );
+}

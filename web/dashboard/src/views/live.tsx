@@ -1,0 +1,851 @@
+/** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import * as api from "../api.ts";
+import { copyForms } from "../core/copyas.ts";
+import { distinctLevels, filterProblem, isWildcard, matches } from "../core/filter.ts";
+import {
+  formatAge,
+  formatBytes,
+  formatClock,
+  formatCount,
+  formatNumber,
+  formatRate,
+  parseSpan,
+} from "../core/format.ts";
+import { Rate } from "../core/rhythm.ts";
+import {
+  LiveStore,
+  parseThreshold,
+  type Row,
+  type StoredMessage,
+  type Threshold,
+  thresholdText,
+} from "../core/store.ts";
+import { type Field, fieldLabel, fieldRank, oneLine, sortFields } from "../core/values.ts";
+import { CopyButton, Empty, Explain } from "../parts/bits.tsx";
+import { PALETTE } from "../parts/chart.ts";
+import { CloseIcon, DownloadIcon, PauseIcon, PlayIcon } from "../parts/icons.tsx";
+import { Panel, type PanelLine } from "../parts/panel.tsx";
+import { Hex, PayloadView, Raw } from "../parts/payload.tsx";
+import { useTicker } from "../parts/ticker.ts";
+import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
+import { base, navigate, route, setParams, to } from "../router.ts";
+import { gatewayNow, link, openFeed, token } from "../session.ts";
+import { theme } from "../theme.ts";
+import { metaFilter, Units } from "../units.ts";
+
+const RANGES = ["1m", "5m", "15m", "1h", "6h", "24h"];
+const DEFAULT_RANGE = "15m";
+/** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
+const LINES = PALETTE;
+const PANELS = 3;
+
+interface State {
+  store: LiveStore;
+  units: Units;
+  rate: Rate;
+  subscribed: boolean;
+  recovered: boolean | undefined;
+}
+
+export function LiveView({ filter, embed }: { filter: string; embed: boolean }) {
+  const problem = filterProblem(filter);
+  if (problem !== null) {
+    return (
+      <>
+        <FilterHead filter={filter} />
+        <Empty title="This isn’t a topic filter">
+          <p>{problem}</p>
+        </Empty>
+      </>
+    );
+  }
+  const since = route.value.params.get("since") ?? DEFAULT_RANGE;
+  // A filter or a time of its own is a view of its own: nothing of the last one may linger.
+  return <Watching key={`${filter}\n${since}`} filter={filter} since={since} embed={embed} />;
+}
+
+function Watching({ filter, since, embed }: { filter: string; since: string; embed: boolean }) {
+  const state = useMemo<State>(
+    () => ({ store: new LiveStore(), units: new Units(), rate: new Rate(10), subscribed: false, recovered: undefined }),
+    [],
+  );
+  const params = route.value.params;
+  const span = parseSpan(since) ?? 15 * 60_000;
+  useTicker(span <= 5 * 60_000 ? 4 : 2);
+  const [paused, setPaused] = useState<{ at: number; n: number } | null>(null);
+  const [hover, setHover] = useState<number | null>(null);
+  const [picked, setPicked] = useState<StoredMessage | null>(null);
+  const { store } = state;
+
+  useLayoutEffect(() => {
+    const feed = openFeed({
+      topics: filter,
+      since,
+      ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
+      onMessage: (message, replayed) => {
+        state.units.note(message.topic, message.payload);
+        if (!matches(filter, message.topic)) return;
+        store.note(message, replayed);
+        if (!replayed) state.rate.note(Date.now(), 1 + (message.skipped ?? 0));
+      },
+      onGap: (gap) => store.noteGap(gap.reason, gap.lost ?? null, gatewayNow()),
+      onSubscribed: (_position, recovered) => {
+        state.subscribed = true;
+        state.recovered = recovered;
+      },
+    });
+    const meta = metaFilter(filter);
+    if (meta !== null) {
+      feed.live
+        .subscribe(meta, { since: "last" })
+        // Units are a courtesy: who may not read meta sees numbers without them.
+        .catch(() => undefined);
+    }
+    return () => feed.close();
+  }, []);
+
+  const now = paused?.at ?? gatewayNow();
+  const zoomFrom = Number(params.get("from"));
+  const zoomTo = Number(params.get("to"));
+  const zoomed = zoomFrom > 0 && zoomTo > zoomFrom;
+  const from = zoomed ? zoomFrom : now - span;
+  const until = zoomed ? zoomTo : now;
+
+  const chosenFields = params.getAll("field");
+  const allFields = sortFields(store.fields.keys());
+  const fields = chosenFields.length > 0 ? chosenFields : defaultFields(allFields, store);
+  const thresholds = params.getAll("limit").flatMap((text) => parseThreshold(text) ?? []);
+  const hidden = new Set(params.getAll("hide"));
+  const shownTopics = params.getAll("show");
+
+  const topics = useSortedTopics(store, fields);
+  const labels = distinctLevels(topics);
+  const on = topics.filter((topic, index) =>
+    shownTopics.length > 0 ? shownTopics.includes(topic) : index < LINES && !hidden.has(topic),
+  );
+  const lines = (field: Field): PanelLine[] =>
+    on.flatMap((topic) => {
+      const series = store.series.get(LiveStore.key(topic, field));
+      const index = topics.indexOf(topic);
+      return series ? [{ series, label: labels[index] ?? topic, colour: index }] : [];
+    });
+
+  const zoom = (a: number, b: number) => setParams({ from: String(Math.round(a)), to: String(Math.round(b)) });
+  const reset = () => setParams({ from: null, to: null });
+  const scale = (factor: number, shift = 0) => {
+    const width = (until - from) * factor;
+    const middle = (from + until) / 2 + shift * (until - from);
+    zoom(middle - width / 2, middle + width / 2);
+  };
+  const togglePause = () => setPaused(paused ? null : { at: gatewayNow(), n: store.received });
+
+  const onChartKey = (event: KeyboardEvent) => {
+    if (event.target !== event.currentTarget || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "+" || event.key === "=") scale(0.5);
+    else if (event.key === "-") scale(2);
+    else if (event.key === "ArrowLeft") scale(1, -0.25);
+    else if (event.key === "ArrowRight") scale(1, 0.25);
+    else if (event.key === "0" || event.key === "Escape") reset();
+    else if (event.key === " ") togglePause();
+    else return;
+    event.preventDefault();
+  };
+
+  const beat = paused ? `paused ${zoomed}` : `${store.version} ${Math.floor(now / 250)}`;
+  const panelHeight = embed ? embedHeight(fields.length) : fields.length === 1 ? 320 : fields.length === 2 ? 220 : 168;
+  const charts = (
+    <div
+      class="charts"
+      role="group"
+      tabIndex={0}
+      aria-label="Charts. Plus and minus zoom, arrows move, 0 goes back to live, space pauses."
+      onKeyDown={onChartKey}
+    >
+      {fields.map((field, index) => (
+        <Panel
+          key={field}
+          field={field}
+          unit={state.units.of(field)}
+          lines={lines(field)}
+          from={from}
+          to={until}
+          gaps={store.gaps}
+          thresholds={thresholds.filter((threshold) => threshold.field === field)}
+          height={panelHeight + (index === fields.length - 1 ? 24 : 0)}
+          withTimes={index === fields.length - 1}
+          beat={beat}
+          theme={theme.value}
+          hover={hover}
+          titled={fields.length > 1 || field !== ""}
+          events={{ onZoom: zoom, onHover: setHover, onReset: reset }}
+        />
+      ))}
+    </div>
+  );
+  const legend = topics.length > 1 && (
+    <Legend
+      topics={topics}
+      labels={labels}
+      on={new Set(on)}
+      store={store}
+      field={fields[0] ?? ""}
+      at={hover ?? until}
+    />
+  );
+
+  if (embed) {
+    return (
+      <main class="embed">
+        <a class="embed-title" href={to.live(filter)} target="_blank" rel="noopener">
+          {filter}
+        </a>
+        {fields.length > 0 ? charts : <p class="late soft">{emptyWords(state)}</p>}
+        {legend}
+      </main>
+    );
+  }
+
+  const empty = store.received === 0;
+  return (
+    <>
+      <FilterHead filter={filter} />
+      <div class="live-tools">
+        <fieldset class="segments">
+          <legend class="sr">How far back</legend>
+          {(RANGES.includes(since) ? RANGES : [...RANGES, since]).map((range) => (
+            <button
+              key={range}
+              type="button"
+              aria-pressed={since === range}
+              onClick={() => setParams({ since: range === DEFAULT_RANGE ? null : range, from: null, to: null })}
+            >
+              {range}
+            </button>
+          ))}
+        </fieldset>
+        <button
+          type="button"
+          class={`pause${paused ? " on" : ""}`}
+          aria-pressed={paused !== null}
+          onClick={togglePause}
+        >
+          {paused ? <PlayIcon /> : <PauseIcon />}
+          <span class="pause-word">{paused ? "Resume" : "Pause"}</span>
+        </button>
+        <span class="figures num" aria-live="off">
+          {paused ? (
+            <b>{formatCount(store.received - paused.n)} came meanwhile</b>
+          ) : (
+            <>
+              <b>{formatRate(state.rate.read(Date.now()))}</b> {formatCount(store.received)} here
+              {topics.length > 1 && `, ${formatCount(store.topics.size)} topics`}
+            </>
+          )}
+        </span>
+        <span class="spread" />
+        <Downloads filter={filter} since={since} />
+      </div>
+      <Losses store={store} recovered={state.recovered} />
+      {empty ? (
+        <Nothing filter={filter} state={state} />
+      ) : (
+        <>
+          {allFields.length > 0 ? (
+            <section class="chart-area" aria-label="Chart">
+              <div class="chart-tools">
+                <FieldChips all={allFields} chosen={fields} />
+                <span class="spread" />
+                {zoomed && (
+                  <button type="button" class="quiet" onClick={reset}>
+                    Back to live
+                  </button>
+                )}
+                <span class="zoom">
+                  <button type="button" class="quiet square" aria-label="Zoom out" onClick={() => scale(2)}>
+                    −
+                  </button>
+                  <button type="button" class="quiet square" aria-label="Zoom in" onClick={() => scale(0.5)}>
+                    +
+                  </button>
+                </span>
+              </div>
+              {charts}
+              {legend}
+              <Thresholds thresholds={thresholds} fields={fields} />
+            </section>
+          ) : (
+            <p class="soft no-numbers">No numbers in these payloads, so there is nothing to draw.</p>
+          )}
+          <div class="below">
+            <Messages
+              store={store}
+              until={paused?.n ?? null}
+              wild={isWildcard(filter)}
+              picked={picked}
+              onPick={setPicked}
+            />
+            <Inspector store={store} picked={picked} paused={paused?.n ?? null} onFollow={() => setPicked(null)} />
+          </div>
+        </>
+      )}
+      <CopyAs filter={filter} since={since} />
+    </>
+  );
+}
+
+/** Heights that fill a frame: the page is as tall as whoever embeds it made it. */
+function embedHeight(panels: number): number {
+  return Math.max(80, Math.floor((innerHeight - 60 - 24) / Math.max(1, panels)) - 34);
+}
+
+/** What is drawn before anyone chose: the wanted readings, or whatever there is. */
+function defaultFields(all: readonly Field[], store: LiveStore): Field[] {
+  const wanted = all.filter((field) => fieldRank(field) < 500);
+  const pool = wanted.length > 0 ? wanted : all;
+  // With many topics each panel is full of lines: one is enough to begin with.
+  return pool.slice(0, store.topics.size > 3 ? 1 : PANELS);
+}
+
+/** Topics that have a series of these fields, in a stable order: a newcomer mustn't recolour the others. */
+function useSortedTopics(store: LiveStore, fields: readonly Field[]): string[] {
+  const known = useRef<string[]>([]);
+  const has = (topic: string) => fields.some((field) => store.series.has(LiveStore.key(topic, field)));
+  const fresh: string[] = [];
+  const seen = new Set(known.current);
+  for (const topic of store.topics.keys()) if (!seen.has(topic) && has(topic)) fresh.push(topic);
+  if (fresh.length > 0) {
+    fresh.sort();
+    known.current = [...known.current, ...fresh];
+    // In the first second all are newcomers: history arrives in the order of time, people read in that of names.
+    if (store.received < 5000 && seen.size <= LINES) known.current.sort();
+  }
+  return known.current.filter(has);
+}
+
+function emptyWords(state: State): string {
+  if (link.value.state !== "open") return "Connecting…";
+  return state.subscribed ? "No numbers yet." : "Waiting…";
+}
+
+function FilterHead({ filter }: { filter: string }) {
+  const [text, setText] = useState(filter);
+  useEffect(() => setText(filter), [filter]);
+  const problem = filterProblem(text);
+  return (
+    <header class="filter-head">
+      <h1 class="sr">{filter}</h1>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (problem === null && text !== filter) navigate(to.live(text));
+        }}
+      >
+        <label for="filter" class="sr">
+          Topic filter
+        </label>
+        <input
+          id="filter"
+          class="filter"
+          value={text}
+          spellcheck={false}
+          autocapitalize="off"
+          autoComplete="off"
+          aria-invalid={problem !== null}
+          aria-describedby="filter-problem"
+          onInput={(event) => setText(event.currentTarget.value)}
+          onKeyDown={(event) => event.key === "Escape" && setText(filter)}
+        />
+        <button type="submit" class={text === filter ? "hide" : ""} disabled={problem !== null || text === filter}>
+          Show
+        </button>
+      </form>
+      <p id="filter-problem" class="problem" role="status">
+        {problem ?? ""}
+      </p>
+    </header>
+  );
+}
+
+function Nothing({ filter, state }: { filter: string; state: State }) {
+  // Wait a moment before saying that there is nothing.
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), 600);
+    return () => clearTimeout(timer);
+  }, []);
+  if (!late || !state.subscribed)
+    return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
+  return (
+    <Empty title="Nothing here yet">
+      <p>
+        This page listens to <code>{filter}</code> and shows the first message as it comes.
+      </p>
+      <Explain filter={filter} />
+    </Empty>
+  );
+}
+
+function Losses({ store, recovered }: { store: LiveStore; recovered: boolean | undefined }) {
+  if (store.gaps.length === 0 && store.skipped === 0) return null;
+  const reasons = new Map<string, { gaps: number; lost: number | null }>();
+  for (const gap of store.gaps) {
+    const entry = reasons.get(gap.reason) ?? { gaps: 0, lost: 0 };
+    entry.gaps++;
+    entry.lost = entry.lost === null || gap.lost === null ? null : entry.lost + gap.lost;
+    reasons.set(gap.reason, entry);
+  }
+  return (
+    <p class="losses" role="status">
+      {[...reasons].map(([reason, entry]) => (
+        <span key={reason} title={GAP_WORDS[reason] ?? reason}>
+          <b>{entry.lost === null ? "Some" : formatCount(entry.lost)}</b> missing: {GAP_WORDS[reason] ?? reason}.{" "}
+        </span>
+      ))}
+      {store.skipped > 0 && (
+        <span>
+          <b>{formatCount(store.skipped)}</b> left out while this tab was hidden.
+        </span>
+      )}
+      {recovered === false && reasons.size === 0 && <span>History doesn’t reach back so far.</span>}
+    </p>
+  );
+}
+
+export const GAP_WORDS: Record<string, string> = {
+  evicted: "older than what the gateway keeps",
+  epoch: "the gateway was restarted and starts a new history",
+  slow: "this browser couldn’t keep up",
+  limit: "more than one replay may hold",
+  reader: "this page couldn’t keep up",
+};
+
+function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: readonly Field[] }) {
+  const [more, setMore] = useState(false);
+  if (all.length < 2) return null;
+  const LIMIT = 10;
+  const shown = more ? all : all.filter((field, index) => index < LIMIT || chosen.includes(field));
+  const toggle = (field: Field) => {
+    const next = chosen.includes(field) ? chosen.filter((entry) => entry !== field) : [...chosen, field];
+    if (next.length > 0) setParams({ field: all.filter((entry) => next.includes(entry)) });
+  };
+  return (
+    <fieldset class="chips">
+      <legend class="sr">Fields to draw</legend>
+      {shown.map((field) => (
+        <button key={field} type="button" aria-pressed={chosen.includes(field)} onClick={() => toggle(field)}>
+          {fieldLabel(field)}
+        </button>
+      ))}
+      {all.length > shown.length && (
+        <button type="button" class="more" onClick={() => setMore(true)}>
+          {all.length - shown.length} more
+        </button>
+      )}
+    </fieldset>
+  );
+}
+
+interface LegendProps {
+  topics: readonly string[];
+  labels: readonly string[];
+  on: ReadonlySet<string>;
+  store: LiveStore;
+  field: Field;
+  at: number;
+}
+
+function Legend({ topics, labels, on, store, field, at }: LegendProps) {
+  const [search, setSearch] = useState("");
+  const MANY = 24;
+  const toggle = (topic: string) => {
+    const next = new Set(on);
+    if (!next.delete(topic)) next.add(topic);
+    setParams({ show: next.size > 0 ? [...next] : null });
+  };
+  const entries = topics
+    .map((topic, index) => ({ topic, index, label: labels[index] ?? topic }))
+    .filter(({ topic, label }) => search === "" || `${label} ${topic}`.toLowerCase().includes(search.toLowerCase()));
+  const shown = entries.slice(0, search === "" ? MANY : 100);
+  return (
+    <div class="legend">
+      {topics.length > MANY && (
+        <label class="search small">
+          <span class="sr">Search series</span>
+          <input
+            type="search"
+            placeholder={`Search ${formatCount(topics.length)} topics`}
+            value={search}
+            onInput={(event) => setSearch(event.currentTarget.value)}
+          />
+        </label>
+      )}
+      {shown.map(({ topic, index, label }) => {
+        const value = store.series.get(LiveStore.key(topic, field))?.valueAt(at) ?? null;
+        return (
+          <button
+            key={topic}
+            type="button"
+            class={`series-${(index % PALETTE) + 1}`}
+            aria-pressed={on.has(topic)}
+            title={topic}
+            onClick={() => toggle(topic)}
+          >
+            <span class={`swatch${index >= PALETTE ? " dashed" : ""}`} aria-hidden="true" />
+            <span class="series-name">{label}</span>
+            <span class="num">{value === null ? "–" : formatNumber(value)}</span>
+          </button>
+        );
+      })}
+      {entries.length > shown.length && <span class="soft">and {formatCount(entries.length - shown.length)} more</span>}
+    </div>
+  );
+}
+
+function Thresholds({ thresholds, fields }: { thresholds: readonly Threshold[]; fields: readonly Field[] }) {
+  const [field, setField] = useState<Field | null>(null);
+  const [side, setSide] = useState(">");
+  const [value, setValue] = useState("");
+  const at = field !== null && fields.includes(field) ? field : (fields[0] ?? "");
+  const number = Number(value.replace(",", "."));
+  const usable = value.trim() !== "" && Number.isFinite(number);
+  const set = (next: readonly Threshold[]) => setParams({ limit: next.map(thresholdText) });
+  return (
+    <details class="thresholds" open={thresholds.length > 0}>
+      <summary>Thresholds</summary>
+      <div class="row">
+        {thresholds.map((threshold) => (
+          <span class="chip" key={thresholdText(threshold)}>
+            {fieldLabel(threshold.field)} {threshold.above ? "above" : "below"} {formatNumber(threshold.value)}
+            <button
+              type="button"
+              aria-label={`Remove: ${fieldLabel(threshold.field)} ${threshold.above ? "above" : "below"} ${threshold.value}`}
+              onClick={() => set(thresholds.filter((entry) => entry !== threshold))}
+            >
+              <CloseIcon />
+            </button>
+          </span>
+        ))}
+        <form
+          class="row"
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (!usable) return;
+            set([...thresholds, { field: at, above: side === ">", value: number }]);
+            setValue("");
+          }}
+        >
+          {fields.length > 1 && (
+            <select aria-label="Field" value={at} onChange={(event) => setField(event.currentTarget.value)}>
+              {fields.map((entry) => (
+                <option key={entry} value={entry}>
+                  {fieldLabel(entry)}
+                </option>
+              ))}
+            </select>
+          )}
+          <select aria-label="Side" value={side} onChange={(event) => setSide(event.currentTarget.value)}>
+            <option value=">">above</option>
+            <option value="<">below</option>
+          </select>
+          <input
+            aria-label="Value"
+            inputMode="decimal"
+            size={7}
+            value={value}
+            onInput={(event) => setValue(event.currentTarget.value)}
+          />
+          <button type="submit" disabled={!usable}>
+            Add
+          </button>
+        </form>
+      </div>
+    </details>
+  );
+}
+
+interface MessagesProps {
+  store: LiveStore;
+  until: number | null;
+  wild: boolean;
+  picked: StoredMessage | null;
+  onPick: (message: StoredMessage) => void;
+}
+
+function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
+  const [search, setSearch] = useState("");
+  const scroller = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const wide = useWide(620);
+  const rowHeight = wide || !wild ? 26 : 44;
+  const held = until === null ? store.length : store.lengthUntil(until);
+  const needle = search.trim().toLowerCase();
+  // Newest first: index 0 is the last row that is shown.
+  let found: Row[] | null = null;
+  if (needle !== "") {
+    found = [];
+    for (let index = held - 1; index >= 0 && found.length < 2000; index--) {
+      const row = store.row(index);
+      if (row?.kind !== "message") continue;
+      if (`${row.message.topic} ${oneLine(row.message.payload, 2000)}`.toLowerCase().includes(needle)) found.push(row);
+    }
+  }
+  const count = found ? found.length : held;
+  const rowAt = (index: number): Row | undefined => (found ? found[index] : store.row(held - 1 - index));
+  const range = useVisibleRows(list, count, rowHeight, scroller);
+
+  const pickBy = (step: number) => {
+    let index = -1;
+    for (let at = 0; picked && at < count; at++) {
+      const row = rowAt(at);
+      if (row?.kind === "message" && row.message.n === picked.n) {
+        index = at;
+        break;
+      }
+    }
+    for (let at = index + step; at >= 0 && at < count; at += step) {
+      const row = rowAt(at);
+      if (row?.kind !== "message") continue;
+      onPick(row.message);
+      const box = scroller.current;
+      if (box && (at * rowHeight < box.scrollTop || (at + 1) * rowHeight > box.scrollTop + box.clientHeight)) {
+        box.scrollTop = at * rowHeight - box.clientHeight / 2;
+      }
+      return;
+    }
+  };
+  return (
+    <section class="messages" aria-labelledby="messages-title">
+      <div class="section-head">
+        <h2 id="messages-title">Messages</h2>
+        <label class="search small">
+          <span class="sr">Search messages</span>
+          <input
+            type="search"
+            placeholder="Search"
+            value={search}
+            onInput={(event) => setSearch(event.currentTarget.value)}
+          />
+        </label>
+      </div>
+      <div
+        ref={scroller}
+        class={`message-box${wild ? " wild" : ""}${wide ? "" : " tall"}`}
+        role="listbox"
+        aria-label="Messages, newest first"
+        tabIndex={0}
+        aria-activedescendant={picked ? `message-${picked.n}` : undefined}
+        onKeyDown={(event) => {
+          if (event.key === "ArrowDown") pickBy(1);
+          else if (event.key === "ArrowUp") pickBy(-1);
+          else return;
+          event.preventDefault();
+        }}
+      >
+        <Rows list={list} count={count} rowHeight={rowHeight} range={range} role="presentation">
+          {(index) => {
+            const row = rowAt(index);
+            if (!row) return null;
+            if (row.kind === "gap") {
+              return (
+                <div
+                  key={`gap-${row.gap.from}-${index}`}
+                  class="m-row gap"
+                  role="option"
+                  aria-selected="false"
+                  style={rowStyle(index, rowHeight)}
+                >
+                  {row.gap.lost === null ? "Messages" : formatCount(row.gap.lost)} missing:{" "}
+                  {GAP_WORDS[row.gap.reason] ?? row.gap.reason}
+                </div>
+              );
+            }
+            const message = row.message;
+            return (
+              // The list has the focus and the keys (aria-activedescendant); the pointer works on the rows.
+              <div
+                key={message.n}
+                id={`message-${message.n}`}
+                class={`m-row${message.replayed ? " past" : ""}${picked?.n === message.n ? " selected" : ""}`}
+                role="option"
+                aria-selected={picked?.n === message.n}
+                style={rowStyle(index, rowHeight)}
+                onClick={() => onPick(message)}
+              >
+                <span class="m-time num">{formatClock(message.time, true)}</span>
+                {wild && <span class="m-topic">{message.topic}</span>}
+                <code class="m-payload">{message.encoding ? "(binary)" : oneLine(message.payload, 240)}</code>
+                {message.retained && <span class="m-flag">retained</span>}
+                {message.skipped > 0 && <span class="m-flag">+{message.skipped}</span>}
+              </div>
+            );
+          }}
+        </Rows>
+      </div>
+    </section>
+  );
+}
+
+type Form = "formatted" | "raw" | "hex";
+
+interface InspectorProps {
+  store: LiveStore;
+  picked: StoredMessage | null;
+  paused: number | null;
+  onFollow: () => void;
+}
+
+function Inspector({ store, picked, paused, onFollow }: InspectorProps) {
+  const asked = route.value.params.get("as");
+  const form: Form = asked === "raw" || asked === "hex" ? asked : "formatted";
+  let message = picked;
+  if (!message) {
+    const held = paused === null ? store.length : store.lengthUntil(paused);
+    for (let index = held - 1; index >= 0; index--) {
+      const row = store.row(index);
+      if (row?.kind === "message") {
+        message = row.message;
+        break;
+      }
+    }
+  }
+  if (!message) return null;
+  const previous = store.before(message);
+  return (
+    <section class="inspector" aria-labelledby="inspector-title">
+      <div class="section-head">
+        <h2 id="inspector-title">{picked ? "Message" : "Newest message"}</h2>
+        {picked && (
+          <button type="button" class="quiet" onClick={onFollow}>
+            Follow the newest
+          </button>
+        )}
+        <span class="spread" />
+        <fieldset class="segments">
+          <legend class="sr">Show the payload as</legend>
+          {(["formatted", "raw", "hex"] as const).map((entry) => (
+            <button
+              key={entry}
+              type="button"
+              aria-pressed={form === entry}
+              onClick={() => setParams({ as: entry === "formatted" ? null : entry })}
+            >
+              {entry === "formatted" ? "Formatted" : entry === "raw" ? "Raw" : "Hex"}
+            </button>
+          ))}
+        </fieldset>
+      </div>
+      <p class="about num">
+        <span class="topic">{message.topic}</span>
+        <span>{formatClock(message.time, true)}</span>
+        <span>{previous ? `${formatAge(message.time - previous.time)} after the one before` : "first one here"}</span>
+        {message.qos > 0 && <span>QoS {message.qos}</span>}
+        {message.retained && <span>retained</span>}
+        <span>seq {message.seq}</span>
+      </p>
+      {form === "formatted" ? (
+        <PayloadView
+          payload={message.payload}
+          encoding={message.encoding}
+          previous={previous && previous.encoding === message.encoding ? previous.payload : undefined}
+        />
+      ) : (
+        <Exact message={message} form={form} />
+      )}
+    </section>
+  );
+}
+
+/** The payload's own bytes: JSON that was parsed and written again would hide how it was sent. */
+function Exact({ message, form }: { message: StoredMessage; form: "raw" | "hex" }) {
+  const [bytes, setBytes] = useState<{ n: number; data: Uint8Array; exact: boolean } | null>(null);
+  useEffect(() => {
+    let gone = false;
+    api.exactBytes(message).then((data) => {
+      if (!gone) setBytes({ n: message.n, ...data });
+    });
+    return () => {
+      gone = true;
+    };
+  }, [message]);
+  if (!bytes) return <p class="late soft">Fetching the bytes…</p>;
+  const text = form === "raw" ? utf8(bytes.data) : null;
+  return (
+    <>
+      {text === null ? (
+        <Hex bytes={bytes.data} />
+      ) : text === "" ? (
+        <p class="soft">An empty payload.</p>
+      ) : (
+        <Raw text={text} />
+      )}
+      {!bytes.exact && <p class="soft">Written from the value: the gateway no longer has this message’s own bytes.</p>}
+    </>
+  );
+}
+
+/** The text of bytes that are UTF-8; null for others, which are then shown as bytes. */
+function utf8(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function Downloads({ filter, since }: { filter: string; since: string }) {
+  const [said, setSaid] = useState("");
+  const get = async (form: "csv" | "ndjson") => {
+    setSaid("…");
+    try {
+      setSaid(formatBytes(await api.download(filter, since, form)));
+    } catch (error) {
+      setSaid((error as Error).message);
+    }
+  };
+  return (
+    <span class="downloads">
+      <DownloadIcon />
+      <button type="button" class="quiet" onClick={() => get("csv")} title={`The last ${since} as CSV`}>
+        CSV
+      </button>
+      <button type="button" class="quiet" onClick={() => get("ndjson")} title={`The last ${since} as NDJSON`}>
+        NDJSON
+      </button>
+      <span class="soft num said" role="status">
+        {said}
+      </span>
+    </span>
+  );
+}
+
+function CopyAs({ filter, since }: { filter: string; since: string }) {
+  const forms = copyForms(base.href, filter, since, token.value !== null);
+  const [name, setName] = useState(forms[0]?.name ?? "");
+  const form = forms.find((entry) => entry.name === name) ?? forms[0];
+  if (!form) return null;
+  return (
+    <section class="copy-as" aria-labelledby="copy-title">
+      <div class="section-head">
+        <h2 id="copy-title">Use it elsewhere</h2>
+        <fieldset class="segments">
+          <legend class="sr">Copy as</legend>
+          {forms.map((entry) => (
+            <button
+              key={entry.name}
+              type="button"
+              aria-pressed={entry.name === form.name}
+              onClick={() => setName(entry.name)}
+            >
+              {entry.name}
+            </button>
+          ))}
+        </fieldset>
+        <span class="spread" />
+        <CopyButton text={form.text} label={`as ${form.name}`} />
+      </div>
+      <pre tabIndex={0}>{form.text}</pre>
+      {form.note && <p class="soft">{form.note}</p>}
+    </section>
+  );
+}

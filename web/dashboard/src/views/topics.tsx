@@ -1,0 +1,340 @@
+/** Topics: what is on this broker, how much of it, and what was said last. */
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { formatAge, formatCount, formatRate } from "../core/format.ts";
+import { type TopicNode, TopicTree } from "../core/tree.ts";
+import { oneLine } from "../core/values.ts";
+import { Empty, Explain } from "../parts/bits.tsx";
+import { Chevron, SearchIcon } from "../parts/icons.tsx";
+import { PayloadView } from "../parts/payload.tsx";
+import { useTicker } from "../parts/ticker.ts";
+import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
+import { navigate, route, setParams, to } from "../router.ts";
+import { clockSkew, type Feed, gatewayNow, link, openFeed } from "../session.ts";
+
+/** The tree stays for as long as the page: coming back shows what was known, and counts go on. */
+let tree = new TopicTree();
+let system = false;
+let opened = 0;
+
+function watch(withSystem: boolean): Feed {
+  if (withSystem !== system) {
+    tree = new TopicTree();
+    system = withSystem;
+  }
+  opened ||= Date.now();
+  return openFeed({
+    topics: withSystem ? ["#", "$SYS/#"] : ["#"],
+    since: "last",
+    // The newest value of a topic twice a second is all that eyes can use; `skipped` keeps the counts right.
+    maxHz: 2,
+    onMessage: (message, replayed) => tree.note(message, !replayed),
+  });
+}
+
+/** Short lists are opened by themselves: a tree of three devices has nothing to hide. */
+function openSmall(): void {
+  if (tree.root.children === null || tree.size > 60) return;
+  const visit = (node: TopicNode): void => {
+    for (const child of node.sorted()) {
+      if (child.children) {
+        tree.setOpen(child, true);
+        visit(child);
+      }
+    }
+  };
+  visit(tree.root);
+}
+
+export function Topics() {
+  const tick = useTicker(4);
+  const params = route.value.params;
+  const query = params.get("q") ?? "";
+  const withSystem = params.has("system");
+  const wide = useWide(760);
+  const roomy = useWide(1180);
+  const rowHeight = wide ? 28 : 46;
+  const scroller = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const [selected, setSelected] = useState<string | null>(params.get("at"));
+  const autoOpened = useRef(tree.size > 0);
+  const cache = useRef<{ key: string; at: number; rows: TopicNode[] }>({ key: "", at: 0, rows: [] });
+  const touched = useRef(false);
+
+  useLayoutEffect(() => {
+    const feed = watch(withSystem);
+    return () => feed.close();
+  }, [withSystem]);
+
+  useEffect(() => {
+    const at = params.get("at");
+    if (at && tree.reveal(at)) setSelected(at);
+  }, []);
+
+  if (!autoOpened.current && tree.size > 0 && Date.now() - opened > 300) {
+    autoOpened.current = true;
+    openSmall();
+  }
+
+  // Rows change when topics come or branches open. At thousands of new topics a second, twice a second is enough.
+  const version = `${tree.version} ${query} ${withSystem}`;
+  const moment = Date.now();
+  const urgent = !cache.current.key.endsWith(` ${query} ${withSystem}`) || touched.current || tree.size < 2000;
+  if (cache.current.key !== version && (urgent || moment - cache.current.at > 500)) {
+    cache.current = { key: version, at: moment, rows: query.trim() === "" ? tree.rows() : tree.search(query) };
+    touched.current = false;
+  }
+  const rows = cache.current.rows;
+  const flat = query.trim() !== "";
+  const range = useVisibleRows(list, rows.length, rowHeight, scroller);
+  const now = gatewayNow();
+  const selectedIndex = selected === null ? -1 : rows.findIndex((row) => row.path === selected);
+
+  const select = (index: number) => {
+    const row = rows[Math.max(0, Math.min(rows.length - 1, index))];
+    if (!row) return;
+    setSelected(row.path);
+    const box = scroller.current;
+    if (!box) return;
+    const at = rows.indexOf(row) * rowHeight;
+    const head = list.current ? list.current.offsetTop : 0;
+    if (at < box.scrollTop) box.scrollTop = at;
+    else if (at + rowHeight + head > box.scrollTop + box.clientHeight) {
+      box.scrollTop = at + rowHeight + head - box.clientHeight;
+    }
+  };
+  const toggle = (node: TopicNode, open = !node.open) => {
+    touched.current = true;
+    tree.setOpen(node, open);
+    setSelected(node.path);
+  };
+  const open = (node: TopicNode) => navigate(to.live(node.own > 0 ? node.path : `${node.path}/#`));
+
+  const onKey = (event: KeyboardEvent) => {
+    const current = rows[selectedIndex];
+    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 300) / rowHeight) - 2);
+    const move: Record<string, number> = {
+      ArrowDown: selectedIndex + 1,
+      ArrowUp: selectedIndex - 1,
+      PageDown: selectedIndex + page,
+      PageUp: selectedIndex - page,
+      Home: 0,
+      End: rows.length - 1,
+    };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const target = move[event.key];
+    if (target !== undefined) {
+      select(target);
+    } else if (event.key === "ArrowRight" && current && !flat) {
+      if (current.children && !current.open) toggle(current, true);
+      else if (current.children) select(selectedIndex + 1);
+    } else if (event.key === "ArrowLeft" && current && !flat) {
+      if (current.open) toggle(current, false);
+      else if (current.parent?.parent) select(rows.indexOf(current.parent));
+    } else if ((event.key === "Enter" || event.key === " ") && current) {
+      if (event.key === " " && current.children && !flat) toggle(current);
+      else open(current);
+    } else if (event.key.length === 1 && /\S/.test(event.key) && event.key !== "/" && current) {
+      const letter = event.key.toLowerCase();
+      const next = [...rows.slice(selectedIndex + 1), ...rows.slice(0, selectedIndex + 1)].find(
+        (row) => row.name.toLowerCase().startsWith(letter) && row.depth === current.depth,
+      );
+      if (!next) return;
+      select(rows.indexOf(next));
+    } else return;
+    event.preventDefault();
+  };
+
+  const chosen = rows[selectedIndex] ?? (selected === null ? undefined : tree.get(selected));
+  const activeVisible = selectedIndex >= range[0] && selectedIndex < range[1];
+  return (
+    <div class="topics-view">
+      <header class="view-head">
+        <h1>Topics</h1>
+        <p class="figures" aria-live="off">
+          <b>{formatCount(tree.size)}</b> topics <b>{formatRate(tree.root.rate.read(now))}</b>
+        </p>
+        <div class="tools">
+          <label class="search">
+            <SearchIcon />
+            <span class="sr">Search topics</span>
+            <input
+              type="search"
+              placeholder="Search"
+              data-search
+              value={query}
+              onInput={(event) => setParams({ q: event.currentTarget.value })}
+              onKeyDown={(event) => {
+                if (event.key !== "ArrowDown") return;
+                event.preventDefault();
+                scroller.current?.focus();
+                if (selectedIndex < 0) select(0);
+              }}
+            />
+          </label>
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={withSystem}
+              onChange={(event) => setParams({ system: event.currentTarget.checked ? "1" : null })}
+            />
+            Broker’s own ($SYS)
+          </label>
+        </div>
+      </header>
+      {tree.size === 0 ? (
+        <NoTopics tick={tick} />
+      ) : (
+        <div class={`split${roomy ? " roomy" : ""}`}>
+          <div class="tree-box">
+            <div class="tree-head" aria-hidden="true">
+              <span class="t-name">
+                {flat ? `${formatCount(rows.length)} ${rows.length === 1 ? "topic matches" : "topics match"}` : "Topic"}
+              </span>
+              <span class="t-value">Last value</span>
+              <span class="t-count">Messages</span>
+              <span class="t-rate">Rate</span>
+              <span class="t-age">Age</span>
+            </div>
+            {flat && rows.length === 0 && <p class="soft nothing">No topic holds “{query}”.</p>}
+            <div
+              ref={scroller}
+              class={`tree${wide ? "" : " tall"}`}
+              role="tree"
+              tabIndex={0}
+              aria-label="Topics"
+              aria-activedescendant={activeVisible ? `row-${selectedIndex}` : undefined}
+              onKeyDown={onKey}
+              onFocus={() => selectedIndex < 0 && rows.length > 0 && setSelected(rows[0]?.path ?? null)}
+            >
+              <Rows list={list} count={rows.length} rowHeight={rowHeight} range={range} role="presentation">
+                {(index) => {
+                  const node = rows[index];
+                  return (
+                    node && (
+                      <TreeRow
+                        key={node.path}
+                        node={node}
+                        index={index}
+                        rowHeight={rowHeight}
+                        flat={flat}
+                        now={now}
+                        selected={index === selectedIndex}
+                        onSelect={() => setSelected(node.path)}
+                        onToggle={() => toggle(node)}
+                        onOpen={() => open(node)}
+                      />
+                    )
+                  );
+                }}
+              </Rows>
+            </div>
+            <p class="hint soft">
+              Counted since this page opened. <kbd>↑</kbd> <kbd>↓</kbd> move, <kbd>→</kbd> <kbd>←</kbd> open and close,{" "}
+              <kbd>Enter</kbd> shows it live, <kbd>/</kbd> searches.
+            </p>
+          </div>
+          {roomy && <Details node={chosen} now={now} />}
+        </div>
+      )}
+    </div>
+  );
+}
+
+function NoTopics({ tick }: { tick: number }) {
+  const waiting = link.value.state !== "open" || (tick < 6 && clockSkew() === null);
+  if (waiting) return <p class="late soft">Waiting for the first values…</p>;
+  return (
+    <Empty title="Nothing was published yet">
+      <p>Topics show up here as soon as the broker passes something on.</p>
+      <Explain filter="#" />
+    </Empty>
+  );
+}
+
+interface TreeRowProps {
+  node: TopicNode;
+  index: number;
+  rowHeight: number;
+  flat: boolean;
+  now: number;
+  selected: boolean;
+  onSelect: () => void;
+  onToggle: () => void;
+  onOpen: () => void;
+}
+
+function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onToggle, onOpen }: TreeRowProps) {
+  const branch = !flat && node.children !== null;
+  const value = node.own > 0 ? (node.encoding ? "(binary)" : oneLine(node.payload, 120)) : "";
+  const silent = node.own > 0 && now - node.time > 30_000;
+  const rate = node.perSecond(now);
+  return (
+    // The tree has the focus and the keys (aria-activedescendant); the pointer works on the rows.
+    <div
+      id={`row-${index}`}
+      class={`t-row${selected ? " selected" : ""}${node.own > 0 ? "" : " level"}`}
+      role="treeitem"
+      aria-level={flat ? 1 : node.depth + 1}
+      aria-selected={selected}
+      aria-expanded={branch ? node.open : undefined}
+      style={{ ...rowStyle(index, rowHeight), "--depth": flat ? "0" : String(node.depth) }}
+      onClick={onSelect}
+      onDblClick={onOpen}
+    >
+      <span class="t-name">
+        {branch ? (
+          <span
+            class={`twist${node.open ? " open" : ""}`}
+            onClick={(event) => {
+              event.stopPropagation();
+              onToggle();
+            }}
+          >
+            <Chevron />
+          </span>
+        ) : (
+          <span class="twist none" />
+        )}
+        <a href={to.live(node.own > 0 && (flat || !node.children) ? node.path : `${node.path}/#`)} tabIndex={-1}>
+          {flat ? node.path : node.name === "" ? <i class="soft">(empty)</i> : node.name}
+        </a>
+        {branch && <span class="within">{formatCount(node.topics)}</span>}
+      </span>
+      <code class={`t-value${silent ? " old" : ""}`}>{value}</code>
+      <span class="t-count num">{formatCount(flat ? node.own : node.count)}</span>
+      <span class="t-rate num">{rate > 0.0001 ? formatRate(rate) : "–"}</span>
+      <span class="t-age num">{node.own > 0 ? formatAge(now - node.time) : ""}</span>
+    </div>
+  );
+}
+
+function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
+  if (!node) {
+    return (
+      <aside class="details" aria-label="Selected topic">
+        <p class="soft">Choose a topic to see what it said last.</p>
+      </aside>
+    );
+  }
+  const filter = node.children ? `${node.path}/#` : node.path;
+  return (
+    <aside class="details" aria-label="Selected topic">
+      <h2 class="topic">{node.path}</h2>
+      <p class="links">
+        {node.own > 0 && <a href={to.live(node.path)}>Show live</a>}
+        {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}
+      </p>
+      {node.own > 0 ? (
+        <>
+          <p class="soft num">
+            {formatAge(now - node.time) === "now" ? "just now" : `${formatAge(now - node.time)} ago`}
+            {node.retained ? ", retained" : ""}
+          </p>
+          <PayloadView payload={node.payload} encoding={node.encoding} previous={undefined} />
+        </>
+      ) : (
+        <p class="soft">A level on the way; nothing is published to it itself.</p>
+      )}
+    </aside>
+  );
+}

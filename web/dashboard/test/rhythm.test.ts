@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+import { Rate, Rhythm } from "../src/core/rhythm.ts";
+
+describe("rhythm", () => {
+  it("knows nothing before it has seen something", () => {
+    const rhythm = new Rhythm();
+    expect(rhythm.interval).toBeNull();
+    expect(rhythm.isStale(1e12)).toBe(false);
+  });
+
+  it("goes by what was announced until it has seen three intervals", () => {
+    const rhythm = new Rhythm(10_000);
+    rhythm.note(0);
+    rhythm.note(60_000);
+    expect(rhythm.interval).toBe(10_000);
+    for (const time of [120_000, 180_000]) rhythm.note(time);
+    expect(rhythm.interval).toBe(60_000);
+    expect(rhythm.learnt).toBe(true);
+  });
+
+  it("isn't moved by one pause or one burst", () => {
+    const rhythm = new Rhythm();
+    for (const time of [0, 10, 20, 30, 31, 32, 200, 210, 220, 230]) rhythm.note(time * 1000);
+    expect(rhythm.interval).toBe(10_000);
+  });
+
+  it("calls a device stale against its own rhythm", () => {
+    const quick = new Rhythm();
+    const hourly = new Rhythm();
+    for (let index = 0; index < 5; index++) {
+      quick.note(index * 10_000);
+      hourly.note(index * 3_600_000);
+    }
+    expect(quick.isStale(40_000 + 29_000)).toBe(false);
+    expect(quick.isStale(40_000 + 31_000)).toBe(true);
+    expect(hourly.isStale(4 * 3_600_000 + 7_200_000)).toBe(false);
+  });
+
+  it("grants even the quickest sensor five seconds", () => {
+    const rhythm = new Rhythm(100);
+    rhythm.note(1000);
+    expect(rhythm.isStale(5_900)).toBe(false);
+    expect(rhythm.isStale(6_100)).toBe(true);
+  });
+
+  it("ignores what arrives out of order", () => {
+    const rhythm = new Rhythm();
+    rhythm.note(2000);
+    rhythm.note(1000);
+    expect(rhythm.lastTime).toBe(2000);
+  });
+});
+
+describe("rate", () => {
+  it("is right from the first seconds on and decays when nothing comes", () => {
+    const rate = new Rate(10);
+    for (let time = 0; time < 5000; time += 100) rate.note(1_000_000 + time);
+    expect(rate.read(1_005_000)).toBeGreaterThan(9);
+    expect(rate.read(1_005_000)).toBeLessThan(11);
+    expect(rate.read(1_105_000)).toBeLessThan(0.01);
+  });
+});

@@ -1,0 +1,81 @@
+import { describe, expect, it } from "vitest";
+import { crosses, LiveStore, parseThreshold, thresholdText } from "../src/core/store.ts";
+
+let seq = 0;
+const arrival = (topic: string, payload: unknown, time: number) => ({ topic, payload, time, seq: ++seq });
+
+describe("a live view's store", () => {
+  it("keeps a series for each topic and field", () => {
+    const store = new LiveStore();
+    store.note(arrival("a", { t: 1, h: 2 }, 1000));
+    store.note(arrival("b", { t: 3 }, 1000));
+    store.note(arrival("a", "broken {", 2000));
+    expect([...store.fields]).toEqual([
+      ["t", 2],
+      ["h", 1],
+    ]);
+    expect(store.seriesOf("t").map((series) => series.topic)).toEqual(["a", "b"]);
+    expect(store.received).toBe(3);
+  });
+
+  it("doesn't take base64 for a number", () => {
+    const store = new LiveStore();
+    store.note({ ...arrival("a", "1234", 1000), encoding: "base64" });
+    expect(store.series.size).toBe(0);
+  });
+
+  it("puts a loss between the messages around it", () => {
+    const store = new LiveStore();
+    store.note(arrival("a", 1, 1000));
+    store.noteGap("slow", 7, 1500);
+    expect(store.gaps).toEqual([{ from: 1000, to: null, reason: "slow", lost: 7 }]);
+    store.note(arrival("a", 2, 3000));
+    expect(store.gaps[0]).toMatchObject({ from: 1000, to: 3000 });
+    expect([0, 1, 2].map((index) => store.row(index)?.kind)).toEqual(["message", "gap", "message"]);
+  });
+
+  it("is bounded in rows and in characters, the oldest go first", () => {
+    const store = new LiveStore({ rows: 10, characters: 5000, series: 5, topics: 3 });
+    for (let index = 0; index < 10_000; index++) store.note(arrival(`t${index % 20}`, index, index));
+    expect(store.length).toBe(10);
+    const first = store.row(0);
+    expect(first?.kind === "message" && first.message.n).toBe(9991);
+    expect(store.topics.size).toBe(3);
+    expect(store.series.size).toBe(5);
+    expect(store.unplotted).toBeGreaterThan(0);
+    store.note(arrival("t", "x".repeat(100_000), 1e6));
+    expect(store.length).toBe(1);
+  });
+
+  it("can end where it was paused while it goes on", () => {
+    const store = new LiveStore();
+    for (let index = 0; index < 5; index++) store.note(arrival("a", index, index));
+    store.noteGap("slow", null, 6);
+    expect(store.lengthUntil(3)).toBe(3);
+    expect(store.lengthUntil(5)).toBe(6);
+  });
+
+  it("finds the message before, of the same topic", () => {
+    const store = new LiveStore();
+    const one = store.note(arrival("a", 1, 1));
+    store.note(arrival("b", 2, 2));
+    const three = store.note(arrival("a", 3, 3));
+    expect(store.before(three)).toBe(one);
+    expect(store.before(one)).toBeNull();
+  });
+});
+
+describe("thresholds", () => {
+  it("are written into addresses and read back", () => {
+    for (const text of ["temperature>30", "a.b<-1.5", ">0", "a<b>3"]) {
+      const threshold = parseThreshold(text);
+      expect(threshold && thresholdText(threshold)).toBe(text);
+    }
+    expect(parseThreshold("temperature=30")).toBeNull();
+    expect(parseThreshold("temperature>")).toBeNull();
+  });
+  it("are crossed strictly", () => {
+    expect(crosses({ field: "", above: true, value: 30 }, 30)).toBe(false);
+    expect(crosses({ field: "", above: false, value: 30 }, 29)).toBe(true);
+  });
+});

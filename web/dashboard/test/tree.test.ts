@@ -1,0 +1,77 @@
+import { describe, expect, it } from "vitest";
+import { compareNames, TopicTree } from "../src/core/tree.ts";
+
+const note = (tree: TopicTree, topic: string, time = 1000, skipped = 0) =>
+  tree.note({ topic, payload: topic, time, skipped });
+
+describe("the tree", () => {
+  it("counts messages and topics at each level", () => {
+    const tree = new TopicTree();
+    note(tree, "a/b/c");
+    note(tree, "a/b", 1000, 4);
+    note(tree, "x");
+    expect(tree.size).toBe(3);
+    const a = tree.root.children?.get("a");
+    expect([a?.count, a?.topics, a?.own]).toEqual([6, 2, 0]);
+    expect(tree.get("a/b")?.own).toBe(5);
+    expect(tree.root.count).toBe(7);
+  });
+  it("keeps empty levels apart", () => {
+    const tree = new TopicTree();
+    for (const topic of ["/a", "a", "a/", "a//b", ""]) note(tree, topic);
+    expect(tree.size).toBe(5);
+    for (const topic of ["/a", "a", "a/", "a//b"]) expect(tree.get(topic)?.path).toBe(topic);
+  });
+  it("shows only what is open, sorted, numbers by value", () => {
+    const tree = new TopicTree();
+    for (const topic of ["n/10", "n/9", "m"]) note(tree, topic);
+    expect(tree.rows().map((row) => row.path)).toEqual(["m", "n"]);
+    const node = tree.root.children?.get("n");
+    if (node) tree.setOpen(node, true);
+    expect(tree.rows().map((row) => row.path)).toEqual(["m", "n", "n/9", "n/10"]);
+    note(tree, "n/9.5");
+    expect(tree.rows().map((row) => row.path)).toEqual(["m", "n", "n/9", "n/9.5", "n/10"]);
+  });
+  it("opens the way to a topic", () => {
+    const tree = new TopicTree();
+    note(tree, "a/b/c");
+    expect(tree.reveal("a/b/c")?.path).toBe("a/b/c");
+    expect(tree.rows()).toHaveLength(3);
+    expect(tree.reveal("a/x")).toBeUndefined();
+  });
+  it("finds topics by words in any order and case", () => {
+    const tree = new TopicTree();
+    for (const topic of ["Sensors/Kitchen/State", "sensors/hall/state", "plug/kitchen"]) note(tree, topic);
+    expect(tree.search("state KITCH").map((node) => node.path)).toEqual(["Sensors/Kitchen/State"]);
+    expect(tree.search("  ")).toEqual([]);
+  });
+  it("tells the rate of a topic by its rhythm and of a branch by counting", () => {
+    const tree = new TopicTree();
+    for (let index = 0; index < 60; index++) {
+      note(tree, "a/b", 1_000_000 + index * 1000);
+      note(tree, "a/c", 1_000_000 + index * 1000);
+    }
+    const now = 1_059_500;
+    expect(tree.get("a/b")?.perSecond(now)).toBeCloseTo(1);
+    expect(tree.root.children?.get("a")?.perSecond(now)).toBeCloseTo(2, 0);
+    expect(tree.get("a/b")?.perSecond(now + 3_600_000)).toBe(0);
+  });
+  it("takes 100,000 topics in and searches them at the speed of typing", () => {
+    const tree = new TopicTree();
+    const started = performance.now();
+    for (let index = 0; index < 100_000; index++) note(tree, `site/${index % 100}/device-${index}/state`);
+    const built = performance.now() - started;
+    expect(tree.search("device-99999")).toHaveLength(1);
+    const searched = performance.now();
+    tree.search("device-7");
+    expect(performance.now() - searched).toBeLessThan(500);
+    expect(built).toBeLessThan(5000);
+  });
+});
+
+describe("names", () => {
+  it("are ordered as people count", () => {
+    expect(["b10", "b2", "a", "b2c", "b"].sort(compareNames)).toEqual(["a", "b", "b2", "b2c", "b10"]);
+    expect(["01", "1"].sort(compareNames)).toEqual(["01", "1"]);
+  });
+});
