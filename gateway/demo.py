@@ -209,7 +209,12 @@ def run(
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise _Stopped
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        # while the gateway serves, SIGTERM is what it listens to
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     watch = _Watch()
     try:
         with contextlib.ExitStack() as stack:
@@ -236,9 +241,9 @@ def run(
                 stack.callback(watch.end)
             _serve(settings, page, lambda: _announce(write, page, name, shown_url, devices))
     except _Stopped:
-        write("\nStopped.")
-    except KeyboardInterrupt:
-        write("\nStopped.")
+        if not watch.failure:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                write("\nStopped.")
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

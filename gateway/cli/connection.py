@@ -19,6 +19,7 @@ from gateway.protocol import CloseCode
 
 __all__ = ["LostError", "Received", "RefusedError", "decode", "explain_close", "open_connection", "socket_url"]
 
+
 class LostError(Exception):
     """The gateway can't be reached now, or the connection was cut."""
 

@@ -126,7 +126,8 @@ def _confirmed(connection: Connection, command: dict[str, object], timeout: floa
     connection.send(text)
     while True:
         received = decode(connection.recv(timeout=max(0.0, deadline - time.monotonic()), decode=False))
-        if received.id != command["id"]:
+        # an answer to a command that was too many comes without its id
+        if received.id != command["id"] and not (received.event == "error" and received.id is None):
             continue
         if received.event == "published":
             return

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Mapping
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -32,4 +36,11 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     from gateway import server
 
     set_up_logging(settings.log_format, settings.log_level)
+    # the server stops in order at a signal and then raises it again: to end on request is no failure
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     server.serve(settings, sockets=sockets)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
