@@ -23,7 +23,7 @@ from gateway.topics import TopicTree, has_wildcard, matches
 __all__ = ["Chunk", "FilterSet", "History", "Topic"]
 
 MESSAGE_COST = 256
-"""Bytes that a kept message takes besides its frame: the object, its numbers, its places in the log."""
+"""Bytes that a kept message takes besides its frame: the object, its numbers and places (test_history measures)."""
 
 TOPIC_COST = 1_400
 """Bytes that a known topic takes besides its name, three times: state, tree, orders, caches."""
@@ -176,9 +176,9 @@ class History:
     """The bounded log of all topics.
 
     Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
-    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: first those seen only once
-    and not retained, the longest silent first, then the others in the same order. So a flood of new topics pushes out
-    itself before anything that somebody uses.
+    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: first those seen only
+    once and not retained, the longest silent first, then the others in the same order. So a flood of new topics pushes
+    out itself before anything that somebody uses.
     """
 
     def __init__(
@@ -542,7 +542,7 @@ class History:
     def lost(
         self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
     ) -> int | None:
-        """How many matching messages with `after` < seq <= `until` have been evicted; None: some, nobody knows how many."""
+        """How many matching messages with `after` < seq <= `until` are evicted; None: some, nobody knows how many."""
         if after >= self.evicted_seq:
             return 0
         if after < self.dropped_seq:

@@ -83,7 +83,20 @@ class _Kind(enum.Enum):
 class _Job:
     """One stretch of history that a subscriber still has to be given."""
 
-    __slots__ = ("cursor", "exclude", "expected", "filters", "gap", "kind", "last_only", "seen", "shape", "shaper", "until", "window_end")
+    __slots__ = (
+        "cursor",
+        "exclude",
+        "expected",
+        "filters",
+        "gap",
+        "kind",
+        "last_only",
+        "seen",
+        "shape",
+        "shaper",
+        "until",
+        "window_end",
+    )
 
     def __init__(
         self,
@@ -538,7 +551,9 @@ class Hub:
         history = self.history
         now = history.seq
         if since.kind is SinceKind.POSITION and since.epoch == history.epoch and since.seq > now:
-            raise ProtocolError("bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}")
+            raise ProtocolError(
+                "bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
+            )
         if subscriber._jobs is not None and len(subscriber._jobs) >= MAX_JOBS:
             raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
         old = subscriber.filters
@@ -546,7 +561,7 @@ class Hub:
         self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
         if not added:
             return Subscription(history.position, True)
-        job = self._first_job(added, old if old else None, since, now, subscriber.shape)
+        job = self._first_job(added, old or None, since, now, subscriber.shape)
         if job is None:
             self._wake(subscriber)
             return Subscription(history.position, True)
@@ -764,7 +779,11 @@ class Hub:
         while self._behind:
             subscriber = self._behind.popleft()
             subscriber._queued = False
-            if not subscriber.is_paused and subscriber.state in (State.BEHIND, State.IDLE) and self._advance(subscriber):
+            if (
+                not subscriber.is_paused
+                and subscriber.state in (State.BEHIND, State.IDLE)
+                and self._advance(subscriber)
+            ):
                 again.append(subscriber)
             if self._clock() > deadline:
                 break
@@ -782,13 +801,12 @@ class Hub:
                 subscriber._jobs = None
                 return False
             self._settle(group)
-            if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
-                if group.flushed_seq >= subscriber.position:
-                    subscriber.position = group.flushed_seq
-                    self._join(subscriber, group)
-                    return False
             if subscriber.position > group.flushed_seq:
                 group.waiting.append(subscriber)  # what its group has pending it got in a replay
+                return False
+            if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
+                subscriber.position = group.flushed_seq
+                self._join(subscriber, group)
                 return False
             job = _Job(
                 _Kind.CATCH_UP, subscriber.filters, subscriber.shape, subscriber.position, group.flushed_seq,

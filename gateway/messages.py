@@ -1,7 +1,7 @@
 """One arrival and its bytes: the JSON envelope, WebSocket and SSE frames.
 
-Invariant: a message is encoded once, when it arrives, into the WebSocket text frame that most subscribers get; the payload
-is kept inside that frame and every other form is cut from it. Nothing here knows subscribers or sockets.
+Invariant: a message is encoded once, when it arrives, into the WebSocket text frame that most subscribers get; the
+payload is kept inside that frame and every other form is cut from it. Nothing here knows subscribers or sockets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from typing import Any, TypedDict
 
 import msgspec
 
-__all__ = ["Kind", "Message", "Properties", "encode_topic", "frame_binary", "frame_text", "json_line", "sse_event", "unframe"]
+__all__ = [
+    "Kind",
+    "Message",
+    "Properties",
+    "encode_topic",
+    "frame_binary",
+    "frame_text",
+    "json_line",
+    "sse_event",
+    "unframe",
+]
 
 
 class Properties(TypedDict, total=False):
@@ -38,8 +48,8 @@ class Kind(enum.IntEnum):
     """Neither: a string of base64, with `"encoding":"base64"`."""
 
 
-# Decoding to Raw checks the grammar without building objects (0.1 µs for a reading, against 0.3 for a whole decode), but
-# not the UTF-8 inside strings: that is what `bytes.decode` is for.
+# Decoding to Raw checks the grammar without building objects (a third of the time of a whole decode), but not the UTF-8
+# inside strings: that is what `bytes.decode` is for.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_json = msgspec.json.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
@@ -87,7 +97,7 @@ def unframe(data: bytes) -> Iterator[tuple[bool, bytes]]:
 
 
 def json_line(body: bytes) -> bytes:
-    """The same JSON on one line: outside strings a line break is only white space (RFC 8259 §2), inside it is escaped."""
+    """The same JSON on one line: a line break can only be white space between tokens (RFC 8259 §2, §7)."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body

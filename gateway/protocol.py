@@ -100,7 +100,10 @@ CLOSE_CODES: dict[CloseCode, tuple[bool, str]] = {
     CloseCode.TOO_LARGE: (False, "A command was larger than the limit."),
     CloseCode.INTERNAL: (True, "A fault of the gateway, or the client stopped answering pings."),
     CloseCode.BUSY: (True, "The gateway has as many connections as it may have, in all or from this address."),
-    CloseCode.BAD_REQUEST: (False, "The address has a bad filter, since or shape, or too many filters; an `error` event said which."),
+    CloseCode.BAD_REQUEST: (
+        False,
+        "The address has a bad filter, since or shape, or too many filters; an `error` event said which.",
+    ),
     CloseCode.UNAUTHORIZED: (False, "A token is needed, or the one given is not valid."),
     CloseCode.FORBIDDEN: (False, "No grant covers the topics, or a page of this origin may not connect."),
     CloseCode.UNKNOWN_STREAM: (False, "No stream of that name is configured."),
@@ -120,7 +123,7 @@ class ProtocolError(ValueError):
         id: the command's id, None when it had none or could not be read.
     """
 
-    def __init__(self, code: str, message: str, id: int | str | None = None) -> None:
+    def __init__(self, code: str, message: str, id: int | str | None = None) -> None:  # noqa: A002 - the protocol's word
         super().__init__(message)
         self.code = code
         self.id = id
@@ -201,7 +204,7 @@ def parse_since(text: str | None, *, now_ms: int | None = None) -> Since:
     except (ValueError, OverflowError):
         raise ProtocolError(
             "bad_since",
-            f"since {text[:80]!r}: must be last, now, a time back such as 10m, an ISO time, or a position such as k3f9:18273",
+            f"since {text[:80]!r}: must be last, now, a time back (10m), an ISO time or a position (k3f9:18273)",
         ) from None
 
 
@@ -221,11 +224,11 @@ class Subscribe(Command, tag="subscribe", frozen=True, kw_only=True):
 
     topics: list[str] = []
     since: str | None = None
-    max_hz: float | None | msgspec.UnsetType = msgspec.UNSET
-    mode: str | None | msgspec.UnsetType = msgspec.UNSET
-    fields: list[str] | str | None | msgspec.UnsetType = msgspec.UNSET
-    deadband: float | None | msgspec.UnsetType = msgspec.UNSET
-    where: str | None | msgspec.UnsetType = msgspec.UNSET
+    max_hz: float | msgspec.UnsetType | None = msgspec.UNSET
+    mode: str | msgspec.UnsetType | None = msgspec.UNSET
+    fields: list[str] | str | msgspec.UnsetType | None = msgspec.UNSET
+    deadband: float | msgspec.UnsetType | None = msgspec.UNSET
+    where: str | msgspec.UnsetType | None = msgspec.UNSET
     properties: bool | msgspec.UnsetType = msgspec.UNSET
 
     def shape_parameters(self) -> dict[str, Any]:
@@ -287,7 +290,9 @@ class Publish(Command, tag="publish", frozen=True, kw_only=True):
             if self.encoding == "base64":
                 return msgspec.json.decode(token, type=bytes)
             if self.encoding is not None:
-                raise ProtocolError("bad_payload", f"encoding {self.encoding[:40]!r}: must be base64 or absent", self.id)
+                raise ProtocolError(
+                    "bad_payload", f"encoding {self.encoding[:40]!r}: must be base64 or absent", self.id
+                )
             if token[:1] == b'"':
                 return msgspec.json.decode(token, type=str).encode()
             token.decode()
@@ -313,12 +318,14 @@ class _Head(msgspec.Struct):
     id: Id | None = None
 
 
-_decode_command = msgspec.json.Decoder(Subscribe | Unsubscribe | Publish | Authenticate | Ping).decode
+AnyCommand = Subscribe | Unsubscribe | Publish | Authenticate | Ping
+
+_command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse_command(text: str | bytes) -> Subscribe | Unsubscribe | Publish | Authenticate | Ping:
+def parse_command(text: str | bytes) -> AnyCommand:
     """Reads one command.
 
     Raises:
@@ -326,7 +333,7 @@ def parse_command(text: str | bytes) -> Subscribe | Unsubscribe | Publish | Auth
             the command's own where that could be read.
     """
     try:
-        command = _decode_command(text)
+        command = _command_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         try:
             found = _decode_head(text).id
@@ -338,7 +345,9 @@ def parse_command(text: str | bytes) -> Subscribe | Unsubscribe | Publish | Auth
             raise ProtocolError("bad_command", f"qos {command.qos}: must be 0, 1 or 2", command.id)
         expiry = command.properties.message_expiry_interval if command.properties else None
         if expiry is not None and not 0 <= expiry <= 0xFFFFFFFF:
-            raise ProtocolError("bad_command", f"message_expiry_interval {expiry}: must be from 0 to 4294967295 seconds", command.id)
+            raise ProtocolError(
+                "bad_command", f"message_expiry_interval {expiry}: must be from 0 to 4294967295 seconds", command.id
+            )
     return command
 
 

@@ -12,8 +12,11 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from starlette.applications import Starlette
 
 from gateway.app import Gateway, create_app
+from gateway.intake import HttpProtocol
+from gateway.limits import Connections
 from gateway.settings import Settings
 from gateway.transport import WebSocketProtocol
 
@@ -43,15 +46,21 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_config(settings: Settings, gateway_app: object) -> uvicorn.Config:
-    """uvicorn's configuration for these settings."""
+def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
+    """Uvicorn's configuration for these settings."""
 
     class Protocol(WebSocketProtocol):
         max_buffer_bytes = settings.limit_buffer_bytes
 
+    class Http(HttpProtocol):
+        head_seconds = settings.limit_handshake_seconds
+        pending = Connections(settings.limit_connections, settings.limit_connections_per_address)
+        refusals = gateway_app.state.gateway.refusals
+
     return uvicorn.Config(
-        gateway_app,  # type: ignore[arg-type]
+        gateway_app,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+        http=Http,
         ws=Protocol,
         ws_max_size=settings.limit_command_bytes,
         ws_per_message_deflate=False,  # a frame is made once for everyone

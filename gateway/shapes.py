@@ -19,10 +19,21 @@ import msgspec
 
 from gateway.messages import Kind, Message, encode_properties, frame_text, json_line
 
-__all__ = ["BOOKKEEPING", "Condition", "Format", "Framing", "Mode", "Shape", "ShapeError", "Shaper", "look_up", "shape_from"]
+__all__ = [
+    "BOOKKEEPING",
+    "Condition",
+    "Format",
+    "Framing",
+    "Mode",
+    "Shape",
+    "ShapeError",
+    "Shaper",
+    "look_up",
+    "shape_from",
+]
 
 BOOKKEEPING = frozenset({"ts", "seq", "boot"})
-"""Members of a sensor's state that number or date it: they are no measurements, so deadband and aggregates pass them over."""
+"""Members of a sensor's state that number or date it: no measurements, so deadband and aggregates pass them over."""
 
 MAX_CONDITION_LENGTH = 500
 """Characters of a `where` expression."""
@@ -69,11 +80,27 @@ class Mode(enum.StrEnum):
 
 _encode_json = msgspec.json.Encoder().encode
 
-# Every function that an expression may call takes a time that grows with its arguments alone. Comprehensions (all, exists, map, …)
-# nest to any power and regular expressions compile to any size: they are left out, so an evaluation is bounded by its text and payload.
+# Every function that an expression may call takes a time that grows with its arguments alone. Comprehensions (all,
+# exists, map, …) nest to any power and regular expressions compile to any size: they are left out, so that an
+# evaluation is bounded by its text and payload.
 _FUNCTIONS = frozenset({"size", "startsWith", "endsWith", "contains", "has", "int", "uint", "double", "string", "bool"})
 _BOOLEAN = frozenset(
-    {"_>_", "_<_", "_>=_", "_<=_", "_==_", "_!=_", "_&&_", "_||_", "!_", "@in", "_in_", "startsWith", "endsWith", "contains"}
+    {
+        "_>_",
+        "_<_",
+        "_>=_",
+        "_<=_",
+        "_==_",
+        "_!=_",
+        "_&&_",
+        "_||_",
+        "!_",
+        "@in",
+        "_in_",
+        "startsWith",
+        "endsWith",
+        "contains",
+    }
 )
 _STRING = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
@@ -174,7 +201,9 @@ class Shape:
         if len(self.fields) > MAX_FIELDS:
             raise ShapeError(f"fields: {len(self.fields)} are named, at most {MAX_FIELDS} are allowed")
         if any(not part for path in self.fields for part in path.split(".")):
-            raise ShapeError(f"fields {','.join(self.fields)!r}: each must be a name or a dotted path such as outdoor.temperature")
+            raise ShapeError(
+                f"fields {','.join(self.fields)!r}: each must be a name or a dotted path such as outdoor.temperature"
+            )
         if self.where is not None:
             _condition(self.where)
 
@@ -241,7 +270,7 @@ def _number(name: str, value: Any) -> float | None:
     return number
 
 
-def _choice(name: str, value: Any, kind: type[Format] | type[Mode], default: Any) -> Any:
+def _choice(name: str, value: Any, kind: type[Format | Mode], default: Any) -> Any:
     if value is None or value == "":
         return default
     try:
@@ -252,7 +281,7 @@ def _choice(name: str, value: Any, kind: type[Format] | type[Mode], default: Any
 
 
 def look_up(value: Any, path: str) -> Any:
-    """The member of a JSON object at a dotted path (a member whose own name has the dots comes first); None if missing."""
+    """The member of a JSON object at a dotted path (a member that has the dots in its name comes first), or None."""
     if not isinstance(value, dict):
         return None
     if path in value:
@@ -337,7 +366,18 @@ class Shaper:
         skipped: messages that no frame was made for, or that another one stands for.
     """
 
-    __slots__ = ("_baseline", "_condition", "_due", "_epoch", "_ready", "_suppressed", "delivered", "offered", "shape", "skipped")
+    __slots__ = (
+        "_baseline",
+        "_condition",
+        "_due",
+        "_epoch",
+        "_ready",
+        "_suppressed",
+        "delivered",
+        "offered",
+        "shape",
+        "skipped",
+    )
 
     def __init__(self, shape: Shape, epoch: str = "") -> None:
         """`epoch` makes the positions of server-sent events."""
@@ -404,7 +444,7 @@ class Shaper:
         return bool(self._due or self._ready)
 
     def take(self) -> list[bytes]:
-        """Ends the interval: the frames of everything that was offered and not skipped, in the order of their numbers."""
+        """Ends the interval: the frames of what was offered and not skipped, in the order of their numbers."""
         if self._due:
             intervals = sorted(self._due.values(), key=_interval_seq)
             self._due.clear()
@@ -432,7 +472,10 @@ class Shaper:
         before = self._baseline.get(topic)
         if before is not None and before.keys() == now.keys():
             if numbers:
-                if all(_is_number(before[path]) and abs(number - before[path]) < deadband for path, number in numbers.items()):
+                if all(
+                    _is_number(before[path]) and abs(number - before[path]) < deadband
+                    for path, number in numbers.items()
+                ):
                     return False
             elif before[""] == value:
                 return False

@@ -1,4 +1,4 @@
-"""A sink that is read by a coroutine, for everything that isn't our own WebSocket transport: SSE, and other ASGI servers.
+"""A sink that is read by a coroutine: for everything but our own WebSocket transport (SSE, other ASGI servers).
 
 Invariant: what waits here never exceeds the limit by more than one write of the hub, since a full sink pauses its
 subscriber. The hub decides what is written; the coroutine that reads decides when.

@@ -50,9 +50,13 @@ def _check_string(kind: str, text: str) -> None:
     except UnicodeEncodeError:
         raise TopicError(f"{kind} {_shortened(text)}: must not contain a lone surrogate") from None  # MQTT-1.5.4-1
     if size > MAX_BYTES:
-        raise TopicError(f"{kind} {_shortened(text)}: has {size} bytes, at most {MAX_BYTES} are allowed")  # MQTT-4.7.3-3
+        raise TopicError(
+            f"{kind} {_shortened(text)}: has {size} bytes, at most {MAX_BYTES} are allowed"
+        )  # MQTT-4.7.3-3
     if text.count("/") >= MAX_LEVELS:
-        raise TopicError(f"{kind} {_shortened(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed")
+        raise TopicError(
+            f"{kind} {_shortened(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed"
+        )
 
 
 def validate_topic(topic: str) -> str:
@@ -287,7 +291,7 @@ class TopicTree(Generic[V]):
         return self._find(self._root, topic_filter.split("/"), 0)
 
     def _find(self, node: _Leaf[V], levels: list[str], position: int) -> Iterator[V]:
-        for position in range(position, len(levels)):  # noqa: B020, PLR1704 - goes on from where it was called
+        for position in range(position, len(levels)):  # noqa: B020 - goes on from where it was called
             level = levels[position]
             children = node.children or {}
             if level == "#":

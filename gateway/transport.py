@@ -27,10 +27,32 @@ EXTENSION = "gateway.adopt"
 """Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""
 
 USED_INTERNALS = (
-    "close_sent", "close_timer", "close_timeout", "conn", "connection_lost", "connection_made", "curr_msg_data_type",
-    "data_received", "disconnected", "frames", "handle_close", "handle_connect", "handle_parser_exception", "handshake_complete", "loop", "pause_writing", "queue",
-    "request", "response", "resume_writing", "run_asgi", "scope", "send_receive_event_to_app", "shutdown", "transport",
-)  # fmt: skip
+    "close_sent",
+    "close_timer",
+    "close_timeout",
+    "conn",
+    "connection_lost",
+    "connection_made",
+    "curr_msg_data_type",
+    "data_received",
+    "disconnected",
+    "frames",
+    "handle_close",
+    "handle_connect",
+    "handle_parser_exception",
+    "handshake_complete",
+    "loop",
+    "pause_writing",
+    "queue",
+    "request",
+    "response",
+    "resume_writing",
+    "run_asgi",
+    "scope",
+    "send_receive_event_to_app",
+    "shutdown",
+    "transport",
+)
 """What of uvicorn's class, beyond ASGI, this module relies on (uvicorn 0.54)."""
 
 # A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
@@ -100,6 +122,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receiver: Receiver | None = None
+        self._is_adopted = False  # the application is done with the connection
 
     def handle_connect(self, event: Any) -> None:
         """The scope of an opening handshake gets our extension."""
@@ -143,6 +166,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if event["type"] == "websocket.receive":
                 self._deliver(event.get("text") or event.get("bytes") or "")
         self.queue = cast("Any", _NO_QUEUE)
+        self._is_adopted = True
         del self.scope, self.request, self.response
         if self.read_paused:
             self.read_paused = False
@@ -151,7 +175,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         """A whole message of the client: straight to the receiver."""
-        if self._receiver is None or self.queue is not _NO_QUEUE:
+        if not self._is_adopted:
             super().send_receive_event_to_app()
             return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)

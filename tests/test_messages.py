@@ -31,7 +31,10 @@ def envelope(message: Message) -> dict[str, object]:
 
 def test_a_number_stands_in_the_envelope_as_it_came() -> None:
     message = Message(18273, "sensors/esp32-1/state", b'{"temperature": 21.50}', 1790000000123)
-    assert message.body == b'{"topic":"sensors/esp32-1/state","payload":{"temperature": 21.50},"time":1790000000123,"seq":18273}'
+    assert (
+        message.body
+        == b'{"topic":"sensors/esp32-1/state","payload":{"temperature": 21.50},"time":1790000000123,"seq":18273}'
+    )
 
 
 def test_flags_appear_only_when_they_say_something() -> None:

@@ -1,0 +1,623 @@
+"""hub: who gets which bytes and when, and that nothing is lost in silence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+import gateway.hub as hub_module
+from gateway.hub import Hub, State
+from gateway.protocol import SINCE_LAST, SINCE_NOW, CloseCode, ProtocolError, Since, SinceKind, parse_since
+from gateway.shapes import Format, Framing, Mode, Shape
+from gateway.topics import matches
+from tests.fakes import FakeLoop, FakeSocket, make_hub
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+def position(seq: int) -> Since:
+    return Since(SinceKind.POSITION, epoch="k3f9", seq=seq)
+
+
+def publish(hub: Hub, topic: str, value: object, count: int = 1) -> None:
+    for _ in range(count):
+        hub.publish(topic, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+# live
+
+
+def test_members_of_a_group_get_the_same_bytes_in_one_write(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    one, two = FakeSocket(hub), FakeSocket(hub)
+    for client in (one, two):
+        hub.subscribe(client.subscriber, ["a/+", "b"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a/1", 1)
+    publish(hub, "b", 2)
+    publish(hub, "c", 3)
+    loop.run()
+    assert hub.group_count == 1
+    [data] = one.writes
+    assert two.writes[0] is data
+    assert one.seqs == [1, 2]
+
+
+def test_overlapping_filters_deliver_a_message_once(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a/#", "a/+", "#"], SINCE_NOW)
+    hub.subscribe(client.subscriber, ["a/1"], SINCE_LAST)
+    loop.run()
+    publish(hub, "a/1", 1)
+    loop.run()
+    assert client.seqs == [1]
+
+
+def test_an_idle_gateway_flushes_at_once_and_a_busy_one_waits_by_the_cost_of_a_flush(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", 1)
+    loop.turn()
+    assert client.seqs == [1]
+    loop.now += 0.001  # the system took a millisecond for it
+    loop.turn()
+    publish(hub, "a", 2)
+    for _ in range(5):
+        loop.turn()
+    assert client.seqs == [1]
+    loop.run(0.00101 * hub_module.FLUSH_FACTOR)
+    assert client.seqs == [1, 2]
+    loop.run(1)
+    publish(hub, "a", 3)
+    loop.turn()
+    assert client.seqs == [1, 2, 3]
+
+
+def test_a_fixed_interval_is_kept(loop: FakeLoop) -> None:
+    hub = make_hub(loop, flush_interval_seconds=0.05)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run(1)
+    for _ in range(100):
+        publish(hub, "a", 1)
+        loop.run(0.01)
+    assert 20 <= len(client.writes) <= 22
+    assert len(client.seqs) >= 96
+
+
+def test_a_large_batch_does_not_wait(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", b"x" * 300_000, count=5)
+    assert len(client.seqs) == 4
+
+
+# since
+
+
+def test_last_gives_the_newest_value_of_every_topic_in_order_then_live(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    for value in range(3):
+        publish(hub, "a", value)
+        publish(hub, "b", value)
+    client = FakeSocket(hub)
+    answer = hub.subscribe(client.subscriber, ["#"], SINCE_LAST)
+    publish(hub, "a", 9)
+    loop.run()
+    assert (answer.position, answer.recovered) == ("k3f9:6", True)
+    assert [(m["topic"], m["payload"]) for m in client.messages] == [("a", 2), ("b", 2), ("a", 9)]
+    assert client.seqs == [5, 6, 7]
+
+
+def test_now_gives_only_what_comes(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a", 1)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    publish(hub, "a", 2)
+    loop.run()
+    assert client.seqs == [2]
+
+
+def test_a_position_gives_everything_after_it_once(loop: FakeLoop) -> None:
+    hub = make_hub(loop, flush_interval_seconds=0.05)
+    early = FakeSocket(hub)
+    hub.subscribe(early.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", 1)
+    loop.run()
+    publish(hub, "a", 1, count=4)
+    client = FakeSocket(hub)
+    # the group of `early` has frames waiting at this moment, and for some turns to come
+    answer = hub.subscribe(client.subscriber, ["#"], position(2))
+    assert answer.recovered
+    for _ in range(5):
+        loop.turn()
+    assert early.seqs == [1]
+    publish(hub, "a", 1, count=2)
+    loop.run(1)
+    assert client.seqs == [3, 4, 5, 6, 7]
+    assert early.seqs == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_time_gives_what_arrived_since(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    for value in range(10):
+        publish(hub, "a", value)
+        loop.run(60)
+    client = FakeSocket(hub)
+    since = parse_since("3m", now_ms=loop.wall_clock_ms())
+    assert hub.subscribe(client.subscriber, ["a"], since).recovered
+    loop.run()
+    assert [m["payload"] for m in client.messages] == [7, 8, 9]
+
+
+def test_what_was_evicted_is_told_before_anything_else(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_messages=3)
+    publish(hub, "a", 1, count=10)
+    publish(hub, "b", 1, count=2)
+    client = FakeSocket(hub)
+    answer = hub.subscribe(client.subscriber, ["a"], position(4))
+    assert not answer.recovered
+    loop.run()
+    assert client.objects[0] == {"event": "gap", "reason": "evicted", "lost": 3, "from": 4, "to": 12}
+    assert client.seqs == [8, 9, 10]
+
+
+def test_another_epoch_is_a_gap_and_then_the_last_values(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a", 1, count=3)
+    client = FakeSocket(hub)
+    answer = hub.subscribe(client.subscriber, ["a"], Since(SinceKind.POSITION, epoch="old", seq=70))
+    assert not answer.recovered
+    loop.run()
+    assert client.objects[0]["event"] == "gap"
+    assert (client.objects[0]["reason"], client.objects[0]["lost"]) == ("epoch", None)
+    assert client.seqs == [3]
+
+
+def test_a_replay_is_limited_in_messages(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_replay_messages=4)
+    publish(hub, "a", 1, count=10)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a"], position(1))
+    loop.run()
+    assert client.objects[0] == {"event": "gap", "reason": "limit", "lost": 5, "from": 1, "to": 10}
+    assert client.seqs == [7, 8, 9, 10]
+
+
+def test_a_position_ahead_of_the_log_is_refused(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    with pytest.raises(ProtocolError, match="ahead of the log, which is at k3f9:0"):
+        hub.subscribe(client.subscriber, ["a"], position(1))
+
+
+def test_a_large_replay_comes_in_chunks_between_which_live_goes_on(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a", b"x" * 1_000, count=1_000)
+    other = FakeSocket(hub)
+    hub.subscribe(other.subscriber, ["b"], SINCE_NOW)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], position(0))
+    loop.run()
+    assert max(map(len, client.writes)) < 2 * hub_module.CHUNK_BYTES
+    assert client.seqs == list(range(1, 1_001))
+    slow = FakeSocket(hub, capacity=100_000, stuck=True)
+    hub.subscribe(slow.subscriber, ["#"], position(0))
+    loop.run()
+    assert slow.size < 100_000 + 2 * hub_module.CHUNK_BYTES
+    publish(hub, "b", 1)
+    loop.run()
+    assert other.seqs == [1001]
+    while slow.subscriber.state is not State.LIVE:
+        slow.drain()
+        loop.run()
+    slow.drain()
+    assert slow.seqs == list(range(1, 1_002))
+
+
+# filters that change
+
+
+def test_added_filters_are_replayed_without_repeating_what_came_by_others(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a/1", 1)
+    publish(hub, "b/1", 1)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a/#"], SINCE_LAST)
+    publish(hub, "a/2", 1)
+    hub.subscribe(client.subscriber, ["#"], SINCE_LAST)
+    publish(hub, "a/3", 1)
+    loop.run()
+    assert sorted(client.seqs) == [1, 2, 3, 4]
+    hub.subscribe(client.subscriber, ["a/#"], SINCE_LAST)
+    loop.run()
+    assert sorted(client.seqs) == [1, 2, 3, 4]
+
+
+def test_after_unsubscribing_nothing_more_of_it_comes_and_the_rest_goes_on(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a", "b"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", 1)
+    publish(hub, "b", 1)
+    assert hub.unsubscribe(client.subscriber, ["a", "z"]) == ["a"]
+    publish(hub, "a", 1)
+    publish(hub, "b", 1)
+    loop.run()
+    assert client.seqs == [2, 4]
+    hub.unsubscribe(client.subscriber, ["b"])
+    publish(hub, "b", 1)
+    loop.run()
+    assert client.seqs == [2, 4]
+    assert hub.group_count == 0
+    assert client.subscriber.state is State.IDLE
+
+
+def test_a_loop_of_subscribing_and_unsubscribing_ends_in_a_limit_not_in_memory(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, capacity=10, stuck=True)
+    client.write(b"x" * 20)
+    with pytest.raises(ProtocolError, match="replays wait"):  # noqa: PT012
+        for number in range(1_000):
+            publish(hub, "a", number)
+            hub.subscribe(client.subscriber, [f"a{number}", "a"], SINCE_LAST)
+
+
+# slow
+
+
+def test_a_slow_subscriber_leaves_the_live_path_and_misses_nothing_that_is_kept(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    fast, slow = FakeSocket(hub), FakeSocket(hub, capacity=500, stuck=True)
+    for client in (fast, slow):
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    for number in range(200):
+        publish(hub, "a", number)
+        loop.run(0.001)
+    assert slow.subscriber.state is State.BEHIND
+    assert slow.size < 700
+    assert fast.seqs == list(range(1, 201))
+    slow.drain()
+    loop.run()
+    slow.drain()
+    loop.run(1)
+    assert slow.seqs == list(range(1, 201))
+    slow.drain()
+    loop.run(1)
+    assert hub.counts(slow.subscriber) == (200, 0, 0)
+
+
+def test_what_a_slow_subscriber_missed_and_history_lost_is_a_gap_and_then_last_values(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_messages=5)
+    slow = FakeSocket(hub, capacity=100, stuck=True)
+    hub.subscribe(slow.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", 0, count=3)
+    loop.run(1)
+    publish(hub, "a", 1, count=50)
+    publish(hub, "b", 1, count=2)
+    loop.run(1)
+    slow.drain()
+    loop.run(1)
+    slow.drain()
+    loop.run(1)
+    [gap] = slow.events("gap")
+    assert gap == {"event": "gap", "reason": "slow", "lost": 50, "from": 3, "to": 55}
+    assert slow.seqs == [1, 2, 3, 53, 55]
+    assert hub.counts(slow.subscriber) == (5, 0, 50)
+    assert hub.counters.lost["slow"] == 50
+
+
+def test_a_subscriber_without_progress_is_closed_with_a_code_to_come_back(loop: FakeLoop) -> None:
+    hub = make_hub(loop, stall_seconds=30)
+    stuck, slow = (FakeSocket(hub, capacity=100, stuck=True) for _ in range(2))
+    for client in (stuck, slow):
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    for _ in range(10):
+        publish(hub, "a", 1, count=10)
+        loop.run(5)
+        slow.drain(1)
+    assert stuck.closed is not None
+    assert stuck.closed[0] is CloseCode.SLOW
+    assert CloseCode.SLOW.is_reconnectable
+    assert slow.closed is None
+    assert hub.subscriber_count == 1
+
+
+# shapes
+
+
+def test_max_hz_lets_the_latest_win_and_says_how_many_it_stands_for(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, shape=Shape(max_hz=2))
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    for number in range(40):
+        publish(hub, "a" if number % 2 else "b", number)
+        loop.run(0.05)
+    loop.run(1)
+    by_topic = {topic: [m for m in client.messages if m["topic"] == topic] for topic in "ab"}
+    for topic, messages in by_topic.items():
+        assert 4 <= len(messages) <= 6, topic
+        assert sum(1 + m.get("skipped", 0) for m in messages) == 20
+    assert client.seqs == sorted(client.seqs)
+    assert client.messages[-1]["payload"] == 39
+    delivered, skipped, lost = hub.counts(client.subscriber)
+    assert (delivered + skipped, lost) == (40, 0)
+
+
+def test_mean_and_minmax_keep_what_a_sample_hides(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    mean = FakeSocket(hub, shape=Shape(mode=Mode.MEAN, max_hz=1))
+    minmax = FakeSocket(hub, shape=Shape(mode=Mode.MINMAX, max_hz=1))
+    for client in (mean, minmax):
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run(2)
+    publish(hub, "n", 5)
+    loop.run()
+    for value in (1, 99, 2):
+        publish(hub, "n", value)
+        publish(hub, "o", {"t": value, "seq": 1, "in": {"x": value * 2}, "name": "s"})
+        loop.run(0.1)
+    loop.run(2)
+    n = [m for m in mean.messages if m["topic"] == "n"][-1]
+    assert (n["payload"], n["count"], n["interval"], n["mode"]) == (34, 3, 1, "mean")
+    o = [m for m in minmax.messages if m["topic"] == "o"][-1]
+    assert o["payload"] == {"t": {"min": 1, "max": 99}, "in": {"x": {"min": 2, "max": 198}}}
+    for client in (mean, minmax):
+        delivered, skipped, _ = hub.counts(client.subscriber)
+        assert delivered + skipped == 7
+
+
+def test_fields_where_and_deadband(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    shape = Shape(fields=("t", "in.x"), where="t > 10 && h < 50", deadband=0.5)
+    client = FakeSocket(hub, shape=shape)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    for t, h in ((5, 1), (20, 60), (20, 1), (20.2, 1), (20.4, 1), (20.6, 1)):
+        publish(hub, "a", {"t": t, "h": h, "in": {"x": 1, "y": 2}})
+    publish(hub, "a", "text")
+    loop.run()
+    assert [m["payload"] for m in client.messages] == [{"t": 20, "in": {"x": 1}}, {"t": 20.6, "in": {"x": 1}}]
+    assert client.messages[1]["skipped"] == 2
+    assert hub.counts(client.subscriber) == (2, 5, 0)
+
+
+def test_raw_and_stream_formats_carry_data_only(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_messages=1)
+    raw = FakeSocket(hub, shape=Shape(format=Format.RAW))
+    stream = FakeSocket(hub, shape=Shape(format=Format.STREAM, field="temperature"))
+    for client in (raw, stream):
+        hub.subscribe(client.subscriber, ["#"], Since(SinceKind.POSITION, epoch="old", seq=1))
+    loop.run()
+    publish(hub, "s/1/state", {"temperature": 21.5, "humidity": 40})
+    publish(hub, "s/1/state", {"humidity": 40})
+    publish(hub, "plain", 7)
+    hub.upstream_changed(False)
+    loop.run()
+    assert raw.bodies == [b'{"temperature": 21.5, "humidity": 40}', b'{"humidity": 40}', b"7"]
+    assert [(o["temperature"], o["topic"]) for o in stream.objects] == [(21.5, "s/1/state"), (7, "plain")]
+
+
+def test_sse_frames_carry_the_position(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, shape=Shape(framing=Framing.SSE))
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", b'{"x":\n1}')
+    loop.run()
+    assert client.writes == [b'id: k3f9:1\ndata: {"topic":"a","payload":{"x": 1},"time":100000,"seq":1}\n\n']
+
+
+def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = make_hub(loop)
+    for _ in range(10_000):
+        hub.subscribe(FakeSocket(hub, shape=Shape(where="payload > 3")).subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    from gateway.shapes import Condition
+
+    calls: list[str] = []
+    holds = Condition.holds
+
+    def counted(self: Condition, topic: str, value: Any) -> bool:
+        calls.append(topic)
+        return holds(self, topic, value)
+
+    monkeypatch.setattr(Condition, "holds", counted)
+    publish(hub, "a", 5)
+    loop.run()
+    assert len(calls) == 1
+    assert hub.counters.delivered == 10_000
+
+
+# the invariant
+
+
+SHAPES = [
+    Shape(),
+    Shape(),
+    Shape(max_hz=10),
+    Shape(mode=Mode.MINMAX, max_hz=5),
+    Shape(where="payload > 3"),
+    Shape(deadband=2.0),
+    Shape(fields=("x",)),
+]
+TOPICS = ["a", "a/b", "a/c", "b/c", "d"]
+FILTERS = [("#",), ("#",), ("#",), ("a/#",), ("+/c",), ("a", "b/#"), ("a/b", "a/+"), ("d",)]
+
+
+class Client(FakeSocket):
+    """A socket with the model of what it must get."""
+
+    def __init__(self, hub: Hub, filters: tuple[str, ...], shape: Shape, **options: Any) -> None:
+        super().__init__(hub, shape=shape, **options)
+        self.filters = filters
+        self.start = 0
+        self.lasts: list[int] = []
+        self.is_exact = True
+
+
+class Invariant(RuleBasedStateMachine):
+    """*received = delivered + skipped + lost*, for every subscriber, whatever happens in whatever order."""
+
+    clients = Bundle("clients")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = FakeLoop()
+        self.loop.cost = 0.0001
+        self.hub = make_hub(self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9)
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(hub_module, "CHUNK_BYTES", 250)
+        self.log: list[tuple[int, str]] = []
+        self.open: list[Client] = []
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    def wanted(self, client: Client, topic: str) -> bool:
+        return any(matches(f, topic) for f in client.filters)
+
+    @rule(topic=st.sampled_from(TOPICS), value=st.integers(0, 6), size=st.sampled_from([0, 0, 0, 300]))
+    def publish(self, topic: str, value: int, size: int) -> None:
+        payload = json.dumps({"x": value, "pad": "p" * size} if size else value).encode()
+        message = self.hub.publish(topic, payload)
+        assert message is not None
+        self.log.append((message.seq, topic))
+
+    @rule(topic=st.sampled_from(TOPICS), count=st.integers(5, 12))
+    def burst(self, topic: str, count: int) -> None:
+        for value in range(count):
+            self.publish(topic, value % 7, 0)
+
+    def _subscribe(self, client: Client, since: Since) -> Client:
+        self.hub.subscribe(client.subscriber, client.filters, since)
+        self.open.append(client)
+        return client
+
+    @rule(
+        target=clients,
+        filters=st.sampled_from(FILTERS),
+        shape=st.sampled_from(SHAPES),
+        stuck=st.booleans(),
+        last=st.booleans(),
+    )
+    def connect(self, filters: tuple[str, ...], shape: Shape, stuck: bool, last: bool) -> Client:
+        client = Client(self.hub, filters, shape, stuck=stuck, capacity=300)
+        client.start = self.hub.history.seq
+        if last:
+            known = self.hub.history._topics.values()
+            client.lasts = sorted(t.last.seq for t in known if t.last is not None and self.wanted(client, t.name))
+        return self._subscribe(client, SINCE_LAST if last else SINCE_NOW)
+
+    @rule(
+        target=clients,
+        filters=st.sampled_from(FILTERS),
+        shape=st.sampled_from(SHAPES),
+        back=st.integers(0, 15),
+        stuck=st.booleans(),
+    )
+    def connect_from(self, filters: tuple[str, ...], shape: Shape, back: int, stuck: bool) -> Client:
+        client = Client(self.hub, filters, shape, stuck=stuck, capacity=300)
+        client.start = max(self.hub.history.seq - back, 0)
+        return self._subscribe(client, position(client.start))
+
+    @rule(target=clients, client=consumes(clients), stuck=st.booleans())
+    def reconnect(self, client: Client, stuck: bool) -> Client:
+        """The connection is cut; the browser comes back with what it saw last."""
+        self.disconnect(client)
+        seen = max([client.start, *client.seqs])
+        again = Client(self.hub, client.filters, client.subscriber.shape, stuck=stuck, capacity=300)
+        again.start = seen
+        return self._subscribe(again, position(seen))
+
+    @rule(client=consumes(clients))
+    def leave(self, client: Client) -> None:
+        self.disconnect(client)
+
+    def disconnect(self, client: Client) -> None:
+        client.drain()
+        self.hub.remove(client.subscriber)
+        self.hub.remove(client.subscriber)
+        self.open.remove(client)
+        assert client.seqs == sorted(set(client.seqs))
+
+    @rule(client=clients, stuck=st.booleans())
+    def stick(self, client: Client, stuck: bool) -> None:
+        client.is_stuck = stuck
+        if not stuck:
+            client.drain()
+
+    @rule(client=clients, writes=st.integers(1, 3))
+    def drain(self, client: Client, writes: int) -> None:
+        client.drain(writes)
+
+    @rule(turns=st.integers(1, 4))
+    def turn(self, turns: int) -> None:
+        for _ in range(turns):
+            self.loop.turn()
+
+    @rule(seconds=st.sampled_from([0.001, 0.05, 0.3]))
+    def wait(self, seconds: float) -> None:
+        self.loop.run(seconds)
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        assert self.hub.history.bytes <= 12_000
+        for client in self.open:
+            assert len(client.subscriber._jobs or ()) <= 3
+
+    @rule()
+    def settle_and_count(self) -> None:
+        for client in self.open:
+            client.is_stuck = False
+        for _ in range(3):
+            for client in self.open:
+                client.drain()
+            self.loop.run(2)
+        for client in self.open:
+            assert client.subscriber.state is State.LIVE
+            matched = [seq for seq, topic in self.log if seq > client.start and self.wanted(client, topic)]
+            received = len(matched) + len(client.lasts)
+            delivered, skipped, lost = self.hub.counts(client.subscriber)
+            seqs = client.seqs
+            assert seqs == sorted(set(seqs)), "in order and once"
+            assert set(seqs) <= {*matched, *client.lasts}
+            assert delivered == len(seqs)
+            assert lost == client.told_lost, "every loss is told"
+            has_unknown = any(gap["lost"] is None for gap in client.events("gap"))
+            # a last value that was superseded and evicted before it could be written was not promised
+            missing_lasts = (
+                len(set(client.lasts) - set(seqs)) if client.subscriber.shape.is_plain else len(client.lasts)
+            )
+            total = delivered + skipped + lost
+            assert total <= received
+            if not has_unknown:
+                assert received - missing_lasts <= total
+                if not client.lasts:
+                    assert total == received
+
+
+Invariant.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestInvariant = Invariant.TestCase
