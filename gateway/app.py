@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from gateway.access import Origins, Policy, Principal
+from gateway.access import Origins, Policy, Principal, Role
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
+from gateway.guard import Door, Guard, content_security_policy, principal_of
 from gateway.history import History
 from gateway.hub import Hub
 from gateway.limits import Connections, Refusals
 from gateway.messages import Properties
 from gateway.protocol import ProtocolError
 from gateway.settings import Settings
+from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
 from gateway.websocket import stream_endpoint, websocket_endpoint
 
 __all__ = ["Gateway", "create_app"]
@@ -46,6 +49,7 @@ class Gateway:
         settings: what it was told.
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
         connections: how many are open, in all and for each address.
+        guard: who may ask, and who is asking.
         refusals: how often each limit or check said no.
     """
 
@@ -53,8 +57,7 @@ class Gateway:
         self.settings = settings
         self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
         self.refusals = Refusals()
-        self.policy = Policy.open()
-        self.origins = Origins.parse(settings.access_origins)
+        self.guard = _guard(settings, self.refusals)
         self.history = History(
             max_messages=settings.history_messages,
             max_topics=settings.history_topics,
@@ -84,7 +87,9 @@ class Gateway:
             stall_seconds=settings.limit_stall_seconds,
             max_replay_messages=settings.limit_replay_messages,
         )
-        self.upstream = Upstream(_upstream_config(settings), on_message=self.hub.publish, on_change=self._upstream_changed)
+        self.upstream = Upstream(
+            _upstream_config(settings), on_message=self.hub.publish, on_change=self._upstream_changed
+        )
         async with asyncio.TaskGroup() as self._tasks:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             try:
@@ -146,22 +151,17 @@ class Gateway:
     # who asks
 
     def label_of(self, connection: HTTPConnection) -> str:
-        """Who it is, for logs."""
-        return f"{connection.client.host}:{connection.client.port}" if connection.client else "local"
+        """Who it is, for logs: its request id and its address."""
+        address = f"{connection.client.host}:{connection.client.port}" if connection.client else "local"
+        return f"{connection.scope['state']['request_id']} {address}"
 
     def principal_of(self, connection: HTTPConnection) -> Principal:
-        """What the connection may do."""
-        return self.policy.anonymous()
+        """Who asks.
 
-    def refusal_of(self, connection: HTTPConnection) -> Response | None:
-        """The answer to a page that has no business here; None when it may go on."""
-        headers = connection.headers
-        scheme = connection.url.scheme
-        origin = headers.get("origin")
-        if not self.origins.permits(origin, scheme=scheme, host=headers.get("host")):
-            self.refusals.count("origin")
-            return PlainTextResponse(f"pages of the origin {origin!r} may not use this gateway; see GATEWAY_ACCESS_ORIGINS", 403)
-        return None
+        Raises:
+            Refusal: it showed a token that is not accepted.
+        """
+        return principal_of(connection.scope)
 
 
 def _upstream_config(settings: Settings) -> UpstreamConfig:
@@ -180,7 +180,33 @@ def _upstream_config(settings: Settings) -> UpstreamConfig:
     )
 
 
-async def live(request: Request) -> Response:
+def _guard(settings: Settings, refusals: Refusals) -> Guard:
+    sources: list[KeySource] = []
+    if settings.access_secret is not None:
+        sources.append(Keys([secret_key(settings.access_secret.get_secret_value())]))
+    sources += [KeyFile(path) for path in (settings.access_key_file, settings.access_jwks_file) if path is not None]
+    if settings.access_jwks_url is not None:
+        sources.append(KeyUrl(settings.access_jwks_url))
+    verifier = Verifier(
+        sources,
+        algorithms=settings.access_algorithms or None,
+        audience=settings.access_audience,
+        issuer=settings.access_issuer,
+    )
+    roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
+    return Guard(
+        policy=Policy(roles, settings.access_anonymous_role) if settings.has_access_policy else Policy.open(),
+        verifier=verifier if sources else None,
+        origins=Origins.parse(settings.access_origins),
+        cookie=settings.access_cookie,
+        max_url_bytes=settings.limit_url_bytes,
+        max_body_bytes=settings.limit_payload_bytes,
+        body_seconds=settings.limit_handshake_seconds,
+        refusals=refusals,
+    )
+
+
+async def live(_request: Request) -> Response:
     """`/health/live`: the process answers."""
     return JSONResponse({"status": "ok"})
 
@@ -188,14 +214,19 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
     state = request.app.state.gateway.upstream.state
-    body = {"status": "ok" if state.connected else "waiting", "upstream": {"connected": state.connected, "error": state.last_error}}
+    body = {
+        "status": "ok" if state.connected else "waiting",
+        "upstream": {"connected": state.connected, "error": state.last_error},
+    }
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
 
 
-async def index(request: Request) -> Response:
+async def index(_request: Request) -> Response:
     """`/`: the dashboard where it was built, else the small page."""
     built = STATIC / "index.html"
-    return FileResponse(built if built.exists() else PAGES / "index.html", headers={"Cache-Control": "no-cache"})
+    page = (built if built.exists() else PAGES / "index.html").read_text(encoding="utf-8")
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": content_security_policy(page)}
+    return HTMLResponse(page, headers=headers)
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -203,7 +234,7 @@ def create_app(settings: Settings) -> Starlette:
     gateway = Gateway(settings)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with gateway.run():
             yield
 
@@ -217,6 +248,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/", index),
             Mount("/", StaticFiles(directory=STATIC, check_dir=False)),
         ],
+        middleware=[Middleware(Door, guard=gateway.guard)],
         lifespan=lifespan,
     )
     app.state.gateway = gateway

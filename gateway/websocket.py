@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.access import AccessError, Principal, require_publish, require_subscribe
+from gateway.guard import Refusal
 from gateway.hub import Sink, Subscriber
 from gateway.limits import LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
@@ -157,7 +158,9 @@ class Session:
             self._gateway.refusals.count("commands_per_second")
             raise ProtocolError("limit", f"limit: at most {settings.limit_commands_per_second} commands a second")
 
-    def _subscribe(self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None) -> bytes:
+    def _subscribe(
+        self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
+    ) -> bytes:
         filters = [validate_filter(topic) for topic in topics]
         settings = self._gateway.settings
         wanted = len(self.subscriber.filters | filters)
@@ -175,7 +178,9 @@ class Session:
         payload = command.payload_bytes()
         if len(payload) > settings.limit_payload_bytes:
             self._gateway.refusals.count("payload_bytes")
-            raise ProtocolError("bad_payload", f"payload: has {len(payload)} bytes, at most {settings.limit_payload_bytes} are allowed")
+            raise ProtocolError(
+                "bad_payload", f"payload: has {len(payload)} bytes, at most {settings.limit_payload_bytes} are allowed"
+            )
         if self._publish_bucket is None:
             rate = settings.limit_publishes_per_second
             self._publish_bucket = TokenBucket(rate, rate * 2)
@@ -192,7 +197,9 @@ class Session:
 
     async def _finish_publish(self, command: Publish, payload: bytes, properties: Any) -> None:
         try:
-            await self._gateway.publish(command.topic, payload, qos=command.qos, retain=command.retain, properties=properties)
+            await self._gateway.publish(
+                command.topic, payload, qos=command.qos, retain=command.retain, properties=properties
+            )
             self._write(encode_event("published", id=command.id, topic=command.topic))
         except ProtocolError as error:
             error.id = command.id
@@ -208,7 +215,9 @@ class Session:
             (self._sink.resume_reading if wanted else self._sink.pause_reading)()
 
     def _authenticate(self, command: Authenticate) -> None:
-        raise ProtocolError("unauthorized", "this gateway takes no tokens: none of its settings say how to verify one", command.id)
+        raise ProtocolError(
+            "unauthorized", "this gateway takes no tokens: none of its settings say how to verify one", command.id
+        )
 
     # answers
 
@@ -232,9 +241,6 @@ def _public_code(error: Exception) -> str:
 async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
     """Accepts, subscribes, and leaves the connection to its session."""
     gateway: Gateway = websocket.app.state.gateway
-    if (refusal := gateway.refusal_of(websocket)) is not None:
-        await websocket.send_denial_response(refusal)
-        return
     try:
         close_key = gateway.connections.open(websocket.client.host if websocket.client else None)
     except LimitError as error:
@@ -251,7 +257,11 @@ async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | N
             chosen = shape_from(_shape_parameters(query), shape or Shape())
         except ShapeError as error:
             failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
-        principal = gateway.principal_of(websocket)
+        try:
+            principal = gateway.principal_of(websocket)
+        except Refusal as error:
+            gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
+            failure, principal = ProtocolError(error.code, str(error)), Principal()
         session = Session(gateway, chosen, principal, gateway.label_of(websocket), close_key)
         adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
         sink: Sink
@@ -285,7 +295,9 @@ async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | N
 
 
 def _close_code(error: ProtocolError) -> CloseCode:
-    return {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}.get(error.code, CloseCode.BAD_REQUEST)
+    return {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}.get(
+        error.code, CloseCode.BAD_REQUEST
+    )
 
 
 def _shape_parameters(query: QueryParams) -> dict[str, str]:
@@ -330,11 +342,10 @@ async def stream_endpoint(websocket: WebSocket) -> None:
     name = websocket.path_params["stream"]
     stream = gateway.settings.streams.get(name)
     if stream is None:
-        if (refusal := gateway.refusal_of(websocket)) is not None:
-            await websocket.send_denial_response(refusal)
-            return
         await websocket.accept()
         known = ", ".join(sorted(gateway.settings.streams)) or "none"
-        await websocket.close(CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120])
+        await websocket.close(
+            CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
+        )
         return
     await _run(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))

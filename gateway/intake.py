@@ -1,0 +1,100 @@
+"""uvicorn's HTTP protocol with the one thing that it lacks: an end to waiting for a request.
+
+Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
+between two requests, however often it sends a byte; and of such connections there are only so many. What a request may
+be is for `guard`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from gateway.limits import Connections, LimitError, Refusals
+
+__all__ = ["USED_INTERNALS", "HttpProtocol"]
+
+USED_INTERNALS = (
+    "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_websocket_upgrade", "loop",
+    "transport",
+)  # fmt: skip
+"""What of uvicorn's class this module relies on (uvicorn 0.54)."""
+
+
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 whose clients have to get to the point.
+
+    Attributes:
+        head_seconds: how long a request head may take, from the connection or from its first byte.
+        pending: counts connections that have not sent one yet.
+        refusals: counts what was closed for it.
+    """
+
+    head_seconds = 10.0
+    pending = Connections(10_000, 1_000)
+    refusals = Refusals()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._pending_key: str | None = None
+        self._has_left = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody connected."""
+        super().connection_made(transport)
+        try:
+            self._pending_key = self.pending.open(self.client[0] if self.client else None)
+        except LimitError as error:
+            self.refusals.count(error.limit)
+            transport.abort()
+            return
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request."""
+        super().data_received(data)
+        if self._is_busy:
+            self._head_is_here()
+        elif self._deadline is None and not self._has_left and not self.transport.is_closing():
+            # the first bytes of a further request: uvicorn's own timer ended with them
+            self._expect_head()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Another protocol takes over."""
+        self._has_left = True
+        self._head_is_here()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its type says
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _head_is_here(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._pending_key is not None:
+            self.pending.close(self._pending_key)
+            self._pending_key = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing() or self._is_busy:
+            return
+        self.refusals.count("handshake_seconds")
+        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.transport.close()
