@@ -148,8 +148,9 @@ function setLink(feed: Feed, entry: Link | null): void {
 }
 
 export function openFeed(options: FeedOptions): Feed {
-  const opened = Date.now();
   const held = token.value;
+  // Up to the position that the gateway answered with, messages are from history; those after it are news.
+  let liveFrom: number | null = null;
   const live = connect(socketAddress, {
     topics: options.topics,
     ...(options.since === undefined ? {} : { since: options.since }),
@@ -167,12 +168,11 @@ export function openFeed(options: FeedOptions): Feed {
   setLink(feed, { state: live.state, code: null, reason: null, retryAt: null });
 
   live.on("message", (message) => {
+    const replayed = liveFrom === null || message.seq <= liveFrom;
     totals.received++;
     if (message.skipped) totals.skipped += message.skipped;
-    totals.rate.note(Date.now());
-    // By the gateway's clock a replayed message is older than this feed. Good enough to tell past from present.
-    const replayed = message.time < opened - (clockSkew() ?? 0) - 2000;
-    noteAge(message, !replayed && Date.now() - opened > 3000);
+    if (!replayed) totals.rate.note(Date.now());
+    noteAge(message, !replayed);
     options.onMessage(message, replayed);
   });
   live.on("gap", (gap) => {
@@ -184,7 +184,9 @@ export function openFeed(options: FeedOptions): Feed {
   });
   live.on("subscribed", (event) => {
     denied.value = null;
-    epoch.value = event.position.split(":")[0] ?? null;
+    const [life = null, seq] = event.position.split(":");
+    epoch.value = life;
+    liveFrom = Number(seq);
     options.onSubscribed?.(event.position, event.recovered);
   });
   // The gateway says at once when the broker is away, and nothing when it is there.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { crosses, LiveStore, parseThreshold, thresholdText } from "../src/core/store.ts";
+import { crosses, LiveStore, offeredFields, oldestTime, parseThreshold, thresholdText } from "../src/core/store.ts";
 
 let seq = 0;
 const arrival = (topic: string, payload: unknown, time: number) => ({ topic, payload, time, seq: ++seq });
@@ -16,6 +16,18 @@ describe("a live view's store", () => {
     ]);
     expect(store.seriesOf("t").map((series) => series.topic)).toEqual(["a", "b"]);
     expect(store.received).toBe(3);
+  });
+
+  it("offers fields that keep coming before those that came once", () => {
+    const store = new LiveStore();
+    store.note(arrival("s/status", "online", 500));
+    store.note(arrival("s/meta", { temperature: { max: 85 } }, 1000));
+    for (let index = 0; index < 20; index++)
+      store.note(arrival("s/state", { humidity: 1, temperature: 2, seq: 3 }, index));
+    expect(offeredFields(store)).toEqual(["temperature", "humidity", "seq", "", "temperature.max"]);
+    expect(oldestTime(store)).toBe(0);
+    expect(oldestTime(new LiveStore())).toBeNull();
+    expect(offeredFields(new LiveStore())).toEqual([]);
   });
 
   it("doesn't take base64 for a number", () => {

@@ -2,7 +2,7 @@
  * What a live view holds of its filter: messages to list, numbers to draw, losses to admit. Bounded in every direction.
  */
 import { type GapMark, Series } from "./series.ts";
-import { eachNumber, type Field } from "./values.ts";
+import { eachNumber, type Field, sortFields } from "./values.ts";
 
 export interface StoredMessage {
   /** Counts arrivals in this view, from 1. */
@@ -56,7 +56,7 @@ export const LIMITS = { rows: 20_000, characters: 32_000_000, series: 3000, topi
 export class LiveStore {
   readonly series = new Map<string, Series>();
   readonly topics = new Map<string, TopicState>();
-  /** How many topics have each numeric field. */
+  /** How many numbers came for each field. */
   readonly fields = new Map<Field, number>();
   readonly gaps: GapMark[] = [];
   private rows: Row[] = [];
@@ -138,8 +138,8 @@ export class LiveStore {
         }
         series = new Series(message.topic, field);
         this.series.set(key, series);
-        this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
       }
+      this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
       series.push(message.time, value);
     });
   }
@@ -198,6 +198,26 @@ export class LiveStore {
     for (const series of this.series.values()) if (series.field === field) found.push(series);
     return found.sort((a, b) => (a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : 0));
   }
+}
+
+/**
+ * Fields in the order in which a view offers them: what keeps coming before what came once or twice (limits in a meta
+ * message are numbers too), then by what people look for.
+ */
+export function offeredFields(store: LiveStore): Field[] {
+  const most = Math.max(0, ...store.fields.values());
+  const rare = (field: Field) => (store.fields.get(field) ?? 0) * 5 < most;
+  const sorted = sortFields(store.fields.keys());
+  return [...sorted.filter((field) => !rare(field)), ...sorted.filter(rare)];
+}
+
+/** The oldest moment that anything here is from, null while nothing is. */
+export function oldestTime(store: LiveStore): number | null {
+  let oldest: number | null = null;
+  for (const series of store.series.values()) {
+    if (series.length > 0 && (oldest === null || series.time(0) < oldest)) oldest = series.time(0);
+  }
+  return oldest;
 }
 
 export interface Threshold {

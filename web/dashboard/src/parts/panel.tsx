@@ -100,7 +100,7 @@ export function Panel(props: PanelProps) {
       <figcaption>
         {props.titled && (
           <span class="panel-title">
-            {fieldLabel(props.field)} {props.unit && <span class="unit">{props.unit}</span>}
+            {fieldLabel(props.field)} {props.unit && !single && <span class="unit">{props.unit}</span>}
           </span>
         )}
         {single && shown !== null && (

@@ -4,24 +4,26 @@ import * as api from "../api.ts";
 import { copyForms } from "../core/copyas.ts";
 import { distinctLevels, filterProblem, isWildcard, matches } from "../core/filter.ts";
 import {
-  formatAge,
   formatBytes,
   formatClock,
   formatCount,
   formatNumber,
   formatRate,
+  formatSpan,
   parseSpan,
 } from "../core/format.ts";
 import { Rate } from "../core/rhythm.ts";
 import {
   LiveStore,
+  offeredFields,
+  oldestTime,
   parseThreshold,
   type Row,
   type StoredMessage,
   type Threshold,
   thresholdText,
 } from "../core/store.ts";
-import { type Field, fieldLabel, fieldRank, oneLine, sortFields } from "../core/values.ts";
+import { type Field, fieldLabel, fieldRank, oneLine } from "../core/values.ts";
 import { CopyButton, Empty, Explain } from "../parts/bits.tsx";
 import { PALETTE } from "../parts/chart.ts";
 import { CloseIcon, DownloadIcon, PauseIcon, PlayIcon } from "../parts/icons.tsx";
@@ -39,6 +41,8 @@ const DEFAULT_RANGE = "15m";
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
 const LINES = PALETTE;
 const PANELS = 3;
+/** Milliseconds that a chart shows at least. */
+const MIN_SPAN = 30_000;
 
 interface State {
   store: LiveStore;
@@ -109,11 +113,14 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const zoomFrom = Number(params.get("from"));
   const zoomTo = Number(params.get("to"));
   const zoomed = zoomFrom > 0 && zoomTo > zoomFrom;
-  const from = zoomed ? zoomFrom : now - span;
+  // History that is younger than what was asked for fills the chart all the same: an empty half says nothing.
+  const oldest = oldestTime(store);
+  const shown = oldest === null ? span : Math.min(span, Math.max(MIN_SPAN, (now - oldest) * 1.02));
+  const from = zoomed ? zoomFrom : now - shown;
   const until = zoomed ? zoomTo : now;
 
   const chosenFields = params.getAll("field");
-  const allFields = sortFields(store.fields.keys());
+  const allFields = offeredFields(store);
   const fields = chosenFields.length > 0 ? chosenFields : defaultFields(allFields, store);
   const thresholds = params.getAll("limit").flatMap((text) => parseThreshold(text) ?? []);
   const hidden = new Set(params.getAll("hide"));
@@ -255,20 +262,6 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
             <section class="chart-area" aria-label="Chart">
               <div class="chart-tools">
                 <FieldChips all={allFields} chosen={fields} />
-                <span class="spread" />
-                {zoomed && (
-                  <button type="button" class="quiet" onClick={reset}>
-                    Back to live
-                  </button>
-                )}
-                <span class="zoom">
-                  <button type="button" class="quiet square" aria-label="Zoom out" onClick={() => scale(2)}>
-                    −
-                  </button>
-                  <button type="button" class="quiet square" aria-label="Zoom in" onClick={() => scale(0.5)}>
-                    +
-                  </button>
-                </span>
               </div>
               {charts}
               {legend}
@@ -738,7 +731,7 @@ function Inspector({ store, picked, paused, onFollow }: InspectorProps) {
       <p class="about num">
         <span class="topic">{message.topic}</span>
         <span>{formatClock(message.time, true)}</span>
-        <span>{previous ? `${formatAge(message.time - previous.time)} after the one before` : "first one here"}</span>
+        <span>{previous ? `${formatSpan(message.time - previous.time)} after the one before` : "first one here"}</span>
         {message.qos > 0 && <span>QoS {message.qos}</span>}
         {message.retained && <span>retained</span>}
         <span>seq {message.seq}</span>
