@@ -1,0 +1,150 @@
+"""docker-compose.yml as it is: built, brought up, looked at from outside, and hurt."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.brokers import docker_problem
+from tests.support.waiting import eventually, free_port, missing
+
+ROOT = Path(__file__).parents[1]
+
+# building the image the first time fetches every requirement
+pytestmark = pytest.mark.timeout(600)
+
+
+class Project:
+    """The Compose file under a name and on ports of the test's own."""
+
+    def __init__(self) -> None:
+        self.name = f"gateway-test-{uuid.uuid4().hex[:8]}"
+        self.http_port = free_port()
+        self.environment = {**os.environ, "HTTP_PORT": str(self.http_port), "MQTT_PORT": str(free_port())}
+
+    def compose(self, *arguments: str) -> str:
+        result = subprocess.run(
+            ["docker", "compose", "-p", self.name, "--profile", "demo", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=540,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        return result.stdout
+
+    def container(self, service: str) -> str:
+        return self.compose("ps", "-a", "-q", service).strip()
+
+    def inspect(self, service: str) -> dict[str, dict[str, object]]:
+        output = subprocess.run(
+            ["docker", "inspect", self.container(service)], capture_output=True, check=True, timeout=30
+        ).stdout
+        found: dict[str, dict[str, object]] = json.loads(output)[0]
+        return found
+
+    def is_healthy(self, service: str) -> bool:
+        health = self.inspect(service)["State"].get("Health")
+        return isinstance(health, dict) and health["Status"] == "healthy"
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError, HTTPException), urlopen(self.url + "health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+        return False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/"
+
+    def readings(self, count: int) -> list[tuple[str, object]]:
+        """The next readings, as a browser gets them."""
+        address = f"ws://127.0.0.1:{self.http_port}/ws?topic=sensors/%2B/state&since=now"
+        found: list[tuple[str, object]] = []
+        with connect(address, open_timeout=10) as socket:
+            while len(found) < count:
+                message = json.loads(socket.recv(timeout=20))
+                if "topic" in message:
+                    found.append((message["topic"], message["payload"]))
+        return found
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Project]:
+    if problem := docker_problem():
+        missing(problem)
+    project = Project()
+    try:
+        project.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "120")
+        yield project
+    finally:
+        project.compose("down", "--volumes", "--timeout", "5")
+
+
+def test_sensors_are_seen_from_outside(project: Project) -> None:
+    readings = project.readings(20)
+    assert all(re.fullmatch(r"sensors/sim-\d+/state", topic) for topic, _ in readings)
+    assert all(isinstance(payload, dict) and "temperature" in payload for _, payload in readings)
+    with urlopen(project.url, timeout=10) as answer:
+        assert b"<!doctype html>" in answer.read().lower()
+
+
+@pytest.mark.parametrize("service", ["mosquitto", "gateway", "sensors"])
+def test_every_part_says_that_it_is_healthy(project: Project, service: str) -> None:
+    eventually(lambda: project.is_healthy(service), 30, f"{service} is healthy")
+
+
+def test_ports_are_published_on_loopback_only(project: Project) -> None:
+    ports = [project.inspect(service)["NetworkSettings"]["Ports"] for service in ("mosquitto", "gateway")]
+    addresses = [binding["HostIp"] for found in ports for bindings in found.values() for binding in bindings or []]  # type: ignore[attr-defined]
+    assert addresses == ["127.0.0.1", "127.0.0.1"]
+
+
+def test_the_gateway_is_not_root_and_cannot_write(project: Project) -> None:
+    script = "import os; print(os.getuid()); open('/etc/gateway/x', 'w')"
+    result = subprocess.run(
+        ["docker", "exec", project.container("gateway"), "python", "-c", script],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert int(result.stdout) > 0
+    assert b"Read-only file system" in result.stderr
+
+
+def test_readings_come_again_after_the_broker_was_restarted(project: Project) -> None:
+    project.compose("restart", "--timeout", "5", "mosquitto")
+    eventually(project.is_ready, 60, "the gateway is connected again")
+    assert project.readings(5)
+
+
+@pytest.mark.parametrize("service", ["gateway", "sensors", "mosquitto"])
+def test_a_part_that_dies_is_started_again(project: Project, service: str) -> None:
+    before = project.inspect(service)["State"]["Pid"]
+    assert isinstance(before, int)
+    try:
+        os.kill(before, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        missing("the Docker engine on this machine, under our user: its processes can't be killed")
+    eventually(lambda: project.inspect(service)["State"]["Pid"] not in (0, before), 60, "another process runs")
+    eventually(project.is_ready, 60, "the gateway is connected")
+    assert project.readings(5)
+
+
+def test_it_stops_in_order(project: Project) -> None:
+    project.compose("stop", "--timeout", "8")
+    for service in ("gateway", "sensors", "mosquitto"):
+        assert project.inspect(service)["State"]["ExitCode"] == 0, service
