@@ -12,7 +12,10 @@ export interface Route {
 }
 
 /** The gateway's root as the browser sees it, with a slash at the end, whatever prefix a proxy put in front. */
-export const base = new URL("./", document.baseURI);
+export const base = new URL(
+  document.querySelector<HTMLMetaElement>('meta[name="gateway-root"]')?.content ?? "./",
+  location.href,
+);
 
 export function parseRoute(address: URL, root: URL): Route {
   const params = address.searchParams;

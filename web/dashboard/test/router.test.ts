@@ -1,8 +1,9 @@
 // @vitest-environment node
 import { describe, expect, it, vi } from "vitest";
 
-vi.stubGlobal("document", { baseURI: "http://host/gw/" });
-vi.stubGlobal("location", { href: "http://host/gw/", origin: "http://host" });
+// As the gateway serves the page below /topics/: two levels down, and it says so.
+vi.stubGlobal("document", { querySelector: () => ({ content: "../../" }) });
+vi.stubGlobal("location", { href: "http://host/gw/topics/a/b?since=1h", origin: "http://host" });
 vi.stubGlobal("addEventListener", () => undefined);
 const { parseRoute, to } = await import("../src/router.ts");
 

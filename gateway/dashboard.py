@@ -1,0 +1,40 @@
+"""The dashboard's page, as it is served at any depth of the address.
+
+Invariant: the built page names its files relative to itself (`"./assets/…"`), so that it works behind any path prefix
+without being told; below `/topics/…` the same page is served with the way back to the root instead. Only the page is
+made here; the files beside it are served as they are, and who may see what is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.guard import content_security_policy
+
+__all__ = ["embed_policy", "page_at"]
+
+_RELATIVE = '"./'
+"""How each address in the built page begins."""
+
+
+def page_at(page: str, raw_path: str, root_path: str = "") -> str:
+    """The page with addresses that are right where it is shown.
+
+    Args:
+        page: `index.html` as it was built.
+        raw_path: path of the request as it was sent, percent-encoding and all: a browser counts its slashes, not
+            those that are escaped.
+        root_path: what of it lies before the gateway's root.
+    """
+    depth = raw_path.removeprefix(root_path.rstrip("/")).lstrip("/").count("/")
+    return page if depth == 0 else page.replace(_RELATIVE, '"' + "../" * depth)
+
+
+def embed_policy(origins: Iterable[str]) -> str:
+    """The content security policy of a chart that other pages may show in a frame (`?embed=1`).
+
+    Args:
+        origins: who may, besides this origin; none of them may read what is in it.
+    """
+    allowed = " ".join(["'self'", *origins])
+    return content_security_policy().replace("frame-ancestors 'none'", f"frame-ancestors {allowed}")

@@ -1,0 +1,51 @@
+"""The dashboard's page finds its files and the gateway's root from any address."""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin
+
+import pytest
+
+from gateway.dashboard import embed_policy, page_at
+
+PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
+
+
+def root_of(page: str) -> str:
+    return page.partition('content="')[2].partition('"')[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "root_path", "root"),
+    [
+        ("/", "", "/"),
+        ("/topics", "", "/"),
+        ("/topics/a", "", "/"),
+        ("/topics/sensors/+/state", "", "/"),
+        # an escaped slash is no level for a browser
+        ("/topics/a%2F%2Fb", "", "/"),
+        ("/topics/%23", "", "/"),
+        ("/gw/", "/gw", "/gw/"),
+        ("/gw/topics/a/b", "/gw", "/gw/"),
+        ("/gw/topics/a/b", "/gw/", "/gw/"),
+    ],
+)
+def test_every_address_leads_back_to_the_root(address: str, root_path: str, root: str) -> None:
+    page = page_at(PAGE, address, root_path)
+    assert urljoin(f"http://host{address}", root_of(page)) == f"http://host{root}"
+    assert urljoin(f"http://host{address}", root_of(page) + "assets/a.js") in {
+        urljoin(f"http://host{address}", part) for part in page.split('"')
+    }
+
+
+def test_a_proxy_that_cuts_the_prefix_off_need_not_be_known() -> None:
+    # the browser is at /gw/topics/a/b, the gateway sees /topics/a/b
+    page = page_at(PAGE, "/topics/a/b")
+    assert urljoin("http://host/gw/topics/a/b", root_of(page)) == "http://host/gw/"
+
+
+def test_a_frame_is_allowed_to_this_origin_and_those_that_are_listed() -> None:
+    policy = embed_policy(["https://wiki.example.org"])
+    assert "frame-ancestors 'self' https://wiki.example.org" in policy
+    assert "script-src 'self';" in policy
+    assert "frame-ancestors 'self'" in embed_policy([])
