@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,14 +25,17 @@ from starlette.staticfiles import StaticFiles
 
 from gateway.access import Origins, Policy, Principal, Role
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
-from gateway.guard import Door, Guard, content_security_policy, principal_of
+from gateway.dashboard import embed_policy, page_at
+from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of
 from gateway.history import History
 from gateway.hub import Hub
-from gateway.limits import Connections, Refusals
+from gateway.limits import Attempts, Connections, Refusals
 from gateway.messages import Properties
-from gateway.protocol import ProtocolError
+from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
+from gateway.sinks import PulledSink
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
+from gateway.topics_api import list_topics, publish, read_topics, topics_socket
 from gateway.websocket import stream_endpoint, websocket_endpoint
 
 __all__ = ["Gateway", "create_app"]
@@ -67,6 +72,9 @@ class Gateway:
         self.hub: Hub
         self.upstream: Upstream
         self.closing = False
+        self.streams: set[PulledSink] = set()
+        """Event streams that are open."""
+        self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._tasks: asyncio.TaskGroup
         self._was_connected: bool | None = None
@@ -102,6 +110,8 @@ class Gateway:
         """Writes what is pending; connections are closed after this."""
         self.closing = True
         self.hub.flush()
+        for sink in list(self.streams):
+            sink.close(CloseCode.RESTART, "the gateway stops")
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Runs a task that the gateway owns."""
@@ -147,6 +157,20 @@ class Gateway:
             await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         except (UpstreamUnavailable, PublishRefused) as error:
             raise ProtocolError(error.code, str(error)) from None
+
+    def take_publish(self, request: Request) -> None:
+        """Counts a message that is published by a request against its address.
+
+        Raises:
+            Refusal: there were too many (429).
+        """
+        address = request.client.host if request.client else None
+        wait = self._post_buckets.wait(address, self.clock())
+        if wait > 0:
+            rate = self.settings.limit_publishes_per_second
+            text = f"limit: at most {rate} messages a second"
+            raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
+        self._post_buckets.failed(address, self.clock())
 
     # who asks
 
@@ -221,12 +245,17 @@ async def ready(request: Request) -> Response:
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
 
 
-async def index(_request: Request) -> Response:
-    """`/`: the dashboard where it was built, else the small page."""
+async def index(request: Request) -> Response:
+    """`/`, and `/topics/…` for a browser: the dashboard where it was built, else the small page."""
     built = STATIC / "index.html"
     page = (built if built.exists() else PAGES / "index.html").read_text(encoding="utf-8")
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": content_security_policy(page)}
-    return HTMLResponse(page, headers=headers)
+    # only what shows a chart and nothing else may be put into a frame
+    is_chart = "embed" in request.query_params
+    origins = request.app.state.gateway.settings.access_origins
+    policy = embed_policy(origins) if is_chart else content_security_policy(page)
+    raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    page = page_at(page, raw_path.decode("latin-1"), request.scope.get("root_path", ""))
+    return HTMLResponse(page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -245,6 +274,10 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws/{stream}/", stream_endpoint),
             Route("/health/live", live),
             Route("/health/ready", ready),
+            Route("/topics", list_topics),
+            WebSocketRoute("/topics/{filter:path}", topics_socket),
+            Route("/topics/{filter:path}", read_topics),
+            Route("/topics/{filter:path}", publish, methods=["POST"]),
             Route("/", index),
             Mount("/", StaticFiles(directory=STATIC, check_dir=False)),
         ],
@@ -252,4 +285,5 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.state.gateway = gateway
+    app.state.page = index
     return app

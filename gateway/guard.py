@@ -28,7 +28,7 @@ from gateway.access import AccessError, Origins, Policy, Principal, one_line, re
 from gateway.limits import Attempts, Refusals, TokenBucket
 from gateway.tokens import Verifier
 
-__all__ = ["Door", "Guard", "Refusal", "content_security_policy", "principal_of", "problem"]
+__all__ = ["EXPIRY_WARNING_SECONDS", "Door", "Guard", "Refusal", "content_security_policy", "principal_of", "problem"]
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Guard:
         max_url_bytes: int = 8_192,
         max_body_bytes: int = 1_048_576,
         body_seconds: float = 10.0,
-        public: Iterable[str] = ("/client.js",),
+        public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
         refusals: Refusals | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -347,9 +347,13 @@ class Guard:
             return None
         return max(0.0, principal.expires_at - self._wall_clock())
 
-    def unauthorized(self, principal: Principal, refused: AccessError) -> Refusal:
+    def could_authenticate(self, principal: Principal) -> bool:
+        """Whether a token might get it further."""
+        return principal.anonymous and self.verifier is not None
+
+    def refused(self, principal: Principal, refused: AccessError) -> Refusal:
         """What a refused subscription or publish is over HTTP: 401 for those who could show a token, else 403."""
-        if principal.anonymous and self.verifier is not None:
+        if self.could_authenticate(principal):
             headers = [("www-authenticate", 'Bearer realm="gateway"')]
             return Refusal(401, "unauthorized", "no_token", str(refused), headers)
         return Refusal(403, "forbidden", "grant", str(refused))
@@ -539,7 +543,10 @@ class _Answer:
             added = list(self._headers)
             is_page = own.get(b"content-type", b"").startswith(b"text/html")
             if is_page:
-                added += _PAGE
+                policy = own.get(b"content-security-policy", _PAGE_POLICY)
+                # a page whose policy names who may frame it: the older header would forbid it to all
+                may_be_framed = b"frame-ancestors 'none'" not in policy
+                added += [header for header in _PAGE if not (may_be_framed and header[0] == b"x-frame-options")]
             if b"content-security-policy" not in own:
                 added.append((b"content-security-policy", _PAGE_POLICY if is_page else _DATA_POLICY))
             if b"cross-origin-resource-policy" not in own and not any(
@@ -591,7 +598,7 @@ def content_security_policy(page: str = "") -> str:
         "default-src 'none'; "
         f"script-src 'self'{sources['script']}; style-src 'self'{sources['style']}; "
         "img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
     )
 
 

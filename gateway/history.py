@@ -130,6 +130,12 @@ class Topic:
         start = bisect_right(self._messages, seq, self._start, key=_seq_of)
         return map(self._messages.__getitem__, range(start, len(self._messages)))
 
+    def before(self, until: int, after: int) -> Iterator[Message]:
+        """Its messages in the log with `after` < seq <= `until`, newest first, as of now."""
+        start = bisect_right(self._messages, after, self._start, key=_seq_of)
+        end = bisect_right(self._messages, until, start, key=_seq_of)
+        return iter(self._messages[start:end][::-1])
+
     def count_between(self, after: int, until: int) -> int:
         """How many of its messages in the log have `after` < seq <= `until`."""
         start = bisect_right(self._messages, after, self._start, key=_seq_of)
@@ -515,6 +521,28 @@ class History:
                 wanted[topic] = want
             if want and not (last_only and self._topics[topic].last_as_of(until) is not message):
                 yield message
+
+    def backwards(self, filters: FilterSet, after: int, until: int) -> Iterator[Message | None]:
+        """Matching messages with `after` < seq <= `until`, newest first; None for a step that found none.
+
+        Reads as it goes: what is evicted meanwhile is left out.
+        """
+        few = self._few_topics(filters, None)
+        if few is not None:
+            found = merge(*(state.before(until, after) for state in few), key=_seq_of, reverse=True)
+            yield from found
+            return
+        wanted: dict[str, bool] = {}
+        seq = until
+        while True:
+            index = bisect_right(self._seqs, seq) - 1
+            if index < 0 or self._seqs[index] <= after:
+                return
+            seq = self._seqs[index] - 1
+            message = self._log[index]
+            if message is not None and message.topic not in wanted:
+                wanted[message.topic] = filters.matches(message.topic)
+            yield message if message is not None and wanted[message.topic] else None
 
     def count(
         self,

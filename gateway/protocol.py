@@ -121,12 +121,21 @@ class ProtocolError(ValueError):
     Attributes:
         code: a key of `ERROR_CODES`.
         id: the command's id, None when it had none or could not be read.
+        reason: what in particular is wrong, where a program may want to know: the code of a token's error.
     """
 
-    def __init__(self, code: str, message: str, id: int | str | None = None) -> None:  # noqa: A002 - the protocol's word
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        id: int | str | None = None,  # noqa: A002 - the protocol's word
+        *,
+        reason: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.id = id
+        self.reason = reason
 
 
 # since
@@ -370,4 +379,4 @@ def encode_event(event: str, **members: Any) -> bytes:
 
 def error_event(error: ProtocolError) -> bytes:
     """The `error` event for a failed command."""
-    return encode_event("error", id=error.id, code=error.code, message=str(error))
+    return encode_event("error", id=error.id, code=error.code, reason=error.reason, message=str(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,8 +16,8 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import AccessError, Principal, require_publish, require_subscribe
-from gateway.guard import Refusal
+from gateway.access import AccessError, Principal, may_subscribe, require_publish, require_subscribe
+from gateway.guard import EXPIRY_WARNING_SECONDS, Refusal
 from gateway.hub import Sink, Subscriber
 from gateway.limits import LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
@@ -41,7 +42,7 @@ from gateway.transport import EXTENSION, SocketSink
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
-__all__ = ["Session", "stream_endpoint", "websocket_endpoint"]
+__all__ = ["Session", "stream_endpoint", "run_session", "websocket_endpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ _encode = msgspec.json.Encoder().encode
 
 MAX_PUBLISHES_UNDER_WAY = 64
 """Beyond it a connection's commands wait in its socket."""
+
+FLOOD_FACTOR = 10
+"""After so many seconds' worth of refused commands in a row the connection is closed."""
+
+MAX_TIMER_SECONDS = 86_400.0
+"""A timer for longer than this is set in steps: a token may be good for centuries."""
 
 SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
 
@@ -59,12 +66,17 @@ class Session:
     __slots__ = (
         "_bucket",
         "_close_key",
+        "_expiry",
+        "_flood",
         "_gateway",
         "_is_raw",
         "_is_reading",
+        "_opened_at",
         "_publish_bucket",
         "_publishing",
         "_sink",
+        "_waiting",
+        "address",
         "label",
         "principal",
         "subscriber",
@@ -79,6 +91,11 @@ class Session:
         self._publishing = 0
         self._is_reading = True
         self._close_key = close_key
+        self._expiry: asyncio.TimerHandle | None = None
+        self._flood = 0
+        self._waiting: list[str | bytes] | None = None
+        self._opened_at = gateway.clock()
+        self.address: str | None = None
         self.principal = principal
         self.label = label
         self.subscriber: Subscriber
@@ -88,6 +105,7 @@ class Session:
         self._sink = sink
         tell = None if self._is_raw else self._tell
         self.subscriber = self._gateway.hub.add(sink, shape=shape, tell=tell, label=self.label)
+        self._watch_expiry()
         if not self._is_raw and not self._gateway.is_connected:
             self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
 
@@ -105,6 +123,9 @@ class Session:
 
     def receive(self, data: str | bytes) -> None:
         """Follows one command and answers it."""
+        if self._waiting is not None:
+            self._waiting.append(data)
+            return
         command_id: int | str | None = None
         try:
             self._check_rate()
@@ -133,19 +154,34 @@ class Session:
             self._refuse(ProtocolError(_public_code(error), str(error), command_id))
 
     def socket_full(self) -> None:
-        """The hub stops writing."""
+        """The hub stops writing, and commands are not taken: their answers would need room, too."""
         self._gateway.hub.pause(self.subscriber)
+        self._update_reading()
 
     def socket_drained(self) -> None:
         """The hub goes on."""
         self._gateway.hub.resume(self.subscriber)
+        self._update_reading()
 
     def disconnected(self) -> None:
         """The connection is gone or going."""
-        self._gateway.hub.remove(self.subscriber)
-        self._gateway.connections.close(self._close_key)
+        gateway = self._gateway
+        delivered, skipped, lost = gateway.hub.counts(self.subscriber)
+        gateway.hub.remove(self.subscriber)
+        gateway.connections.close(self._close_key)
         self._sink = None
-        logger.debug("%s: gone", self.label)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        logger.info(
+            "%s: closed after %.1f s, %d messages delivered, %d skipped, %d lost",
+            self.label,
+            gateway.clock() - self._opened_at,
+            delivered,
+            skipped,
+            lost,
+            extra={"connection": self.label.partition(" ")[0], "subject": self.principal.subject},
+        )
 
     # commands
 
@@ -154,8 +190,13 @@ class Session:
         now = self._gateway.clock()
         if self._bucket is None:
             self._bucket = TokenBucket(settings.limit_commands_per_second, settings.limit_commands_per_second * 2)
-        if not self._bucket.take(now):
+        if self._bucket.take(now):
+            self._flood = 0
+        else:
             self._gateway.refusals.count("commands_per_second")
+            self._flood += 1
+            if self._flood > FLOOD_FACTOR * settings.limit_commands_per_second:
+                self._close(CloseCode.FLOOD, f"more than {settings.limit_commands_per_second} commands a second")
             raise ProtocolError("limit", f"limit: at most {settings.limit_commands_per_second} commands a second")
 
     def _subscribe(
@@ -191,8 +232,7 @@ class Session:
         if properties and "response_topic" in properties:
             validate_topic(properties["response_topic"])
         self._publishing += 1
-        if self._publishing >= MAX_PUBLISHES_UNDER_WAY:
-            self._set_reading(False)
+        self._update_reading()
         self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
 
     async def _finish_publish(self, command: Publish, payload: bytes, properties: Any) -> None:
@@ -206,18 +246,94 @@ class Session:
             self._refuse(error)
         finally:
             self._publishing -= 1
-            if self._publishing < MAX_PUBLISHES_UNDER_WAY:
-                self._set_reading(True)
+            self._update_reading()
 
-    def _set_reading(self, wanted: bool) -> None:
+    def _update_reading(self) -> None:
+        """Takes commands unless a token is being judged, too much is being published, or answers find no room."""
+        wanted = self._waiting is None and self._publishing < MAX_PUBLISHES_UNDER_WAY and not self.subscriber.is_paused
         if wanted != self._is_reading and isinstance(self._sink, SocketSink):
             self._is_reading = wanted
             (self._sink.resume_reading if wanted else self._sink.pause_reading)()
 
+    # tokens
+
     def _authenticate(self, command: Authenticate) -> None:
-        raise ProtocolError(
-            "unauthorized", "this gateway takes no tokens: none of its settings say how to verify one", command.id
-        )
+        if self._gateway.guard.verifier is None:
+            # nobody has to be somebody here: a page with a token works on a laptop, too
+            self._write(encode_event("authenticated", id=command.id))
+            return
+        # what follows may need the new grants, so it waits
+        self._waiting = []
+        self._update_reading()
+        self._gateway.spawn(self._finish_authenticate(command), f"token of {self.label}")
+
+    async def _finish_authenticate(self, command: Authenticate) -> None:
+        guard = self._gateway.guard
+        try:
+            principal = guard.renewed(self.principal, await guard.authenticate(command.token, self.address))
+            self._become(principal)
+            expires = None if principal.expires_at is None else int(principal.expires_at * 1000)
+            self._write(encode_event("authenticated", id=command.id, subject=principal.subject, expires=expires))
+        except Refusal as error:
+            self._gateway.refusals.count(error.reason)
+            self._refuse(ProtocolError(error.code, str(error), command.id, reason=error.reason))
+        finally:
+            waiting, self._waiting = self._waiting or [], None
+            for data in waiting:
+                if self._sink is not None:
+                    self.receive(data)
+            self._update_reading()
+
+    def _become(self, principal: Principal) -> None:
+        """Goes on as this principal; filters that it may not have are taken away."""
+        self.principal = principal
+        if self._sink is None:
+            return
+        gone = [text for text in self.subscriber.filters.filters if not may_subscribe(principal, text)]
+        if gone:
+            self._gateway.hub.unsubscribe(self.subscriber, gone)
+            if not self._is_raw:
+                self._write(encode_event("unsubscribed", topics=gone, reason="forbidden"))
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        """Sets the timer for the end of the token, or for one that has to come."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        guard = self._gateway.guard
+        left = guard.seconds_left(self.principal)
+        if left is not None:
+            self._call_later(left - min(EXPIRY_WARNING_SECONDS, left / 4), self._warn)
+        elif guard.could_authenticate(self.principal) and not (self.principal.subscribe or self.principal.publish):
+            self._call_later(self._gateway.settings.limit_handshake_seconds, self._end_waiting)
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._expiry = asyncio.get_running_loop().call_later(min(max(seconds, 0.0), MAX_TIMER_SECONDS), call)
+
+    def _warn(self) -> None:
+        left = self._gateway.guard.seconds_left(self.principal) or 0.0
+        if left > EXPIRY_WARNING_SECONDS + 1:  # the timer was set in steps
+            self._watch_expiry()
+            return
+        if not self._is_raw:
+            self._write(encode_event("expiring", seconds=round(left)))
+        self._call_later(left, self._expire)
+
+    def _expire(self) -> None:
+        if self._gateway.guard.seconds_left(self.principal):
+            self._watch_expiry()  # the wall clock was set back meanwhile
+            return
+        self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+
+    def _end_waiting(self) -> None:
+        self._gateway.refusals.count("no_token")
+        seconds = self._gateway.settings.limit_handshake_seconds
+        self._close(CloseCode.UNAUTHORIZED, f"no token within {seconds:g} s")
+
+    def _close(self, code: CloseCode, reason: str) -> None:
+        if self._sink is not None:
+            self._sink.close(code, reason)
 
     # answers
 
@@ -238,7 +354,7 @@ def _public_code(error: Exception) -> str:
     return {"too_many_connections": "limit", "too_fast": "limit"}.get(code, code)
 
 
-async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
+async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
     """Accepts, subscribes, and leaves the connection to its session."""
     gateway: Gateway = websocket.app.state.gateway
     try:
@@ -261,8 +377,9 @@ async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | N
             principal = gateway.principal_of(websocket)
         except Refusal as error:
             gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
-            failure, principal = ProtocolError(error.code, str(error)), Principal()
+            failure, principal = ProtocolError(error.code, str(error), reason=error.reason), Principal()
         session = Session(gateway, chosen, principal, gateway.label_of(websocket), close_key)
+        session.address = websocket.client.host if websocket.client else None
         adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
         sink: Sink
         pulled: PulledSink | None = None
@@ -283,8 +400,12 @@ async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | N
                 failure = error
             except (TopicError, ShapeError, AccessError) as error:
                 failure = ProtocolError(_public_code(error), str(error))
+                if failure.code == "forbidden":
+                    gateway.refusals.count("grant")
+                    if gateway.guard.could_authenticate(principal):
+                        failure = ProtocolError("unauthorized", str(error), reason="no_token")
         if failure is not None:
-            if filters is None:
+            if chosen.format is Format.JSON:
                 sink.write(frame_text(error_event(failure)))
             sink.close(_close_code(failure), str(failure))
         if pulled is not None:
@@ -295,9 +416,12 @@ async def _run(websocket: WebSocket, filters: list[str] | None, shape: Shape | N
 
 
 def _close_code(error: ProtocolError) -> CloseCode:
-    return {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}.get(
-        error.code, CloseCode.BAD_REQUEST
-    )
+    if error.reason == "expired":
+        return CloseCode.TOKEN_EXPIRED
+    if error.reason in ("failed_tokens", "keys_unavailable"):
+        return CloseCode.BUSY
+    codes = {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}
+    return codes.get(error.code, CloseCode.BAD_REQUEST)
 
 
 def _shape_parameters(query: QueryParams) -> dict[str, str]:
@@ -333,7 +457,7 @@ async def _pull(websocket: WebSocket, session: Session, sink: PulledSink) -> Non
 
 async def websocket_endpoint(websocket: WebSocket) -> None:
     """`/ws`."""
-    await _run(websocket, None, None)
+    await run_session(websocket, None, None)
 
 
 async def stream_endpoint(websocket: WebSocket) -> None:
@@ -348,4 +472,4 @@ async def stream_endpoint(websocket: WebSocket) -> None:
             CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
         )
         return
-    await _run(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))
+    await run_session(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))
