@@ -31,6 +31,7 @@ from gateway.history import History
 from gateway.hub import Hub
 from gateway.limits import Attempts, Connections, Refusals
 from gateway.messages import Properties
+from gateway.mqtt_pipe import mqtt_socket
 from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
 from gateway.sinks import PulledSink
@@ -63,6 +64,7 @@ class Gateway:
         self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
         self.refusals = Refusals()
         self.guard = _guard(settings, self.refusals)
+        self.upstream_config = _upstream_config(settings)
         self.history = History(
             max_messages=settings.history_messages,
             max_topics=settings.history_topics,
@@ -95,9 +97,7 @@ class Gateway:
             stall_seconds=settings.limit_stall_seconds,
             max_replay_messages=settings.limit_replay_messages,
         )
-        self.upstream = Upstream(
-            _upstream_config(settings), on_message=self.hub.publish, on_change=self._upstream_changed
-        )
+        self.upstream = Upstream(self.upstream_config, on_message=self.hub.publish, on_change=self._upstream_changed)
         async with asyncio.TaskGroup() as self._tasks:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             try:
@@ -274,6 +274,7 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws/{stream}/", stream_endpoint),
             Route("/health/live", live),
             Route("/health/ready", ready),
+            WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),
             WebSocketRoute("/topics/{filter:path}", topics_socket),
             Route("/topics/{filter:path}", read_topics),

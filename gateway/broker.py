@@ -41,7 +41,15 @@ from gateway.arrivals import Arrivals, OnMessage
 from gateway.messages import Properties
 from gateway.packets import PacketError, PacketReader
 
-__all__ = ["PublishRefused", "Upstream", "UpstreamConfig", "UpstreamError", "UpstreamState", "UpstreamUnavailable"]
+__all__ = [
+    "PublishRefused",
+    "Upstream",
+    "UpstreamConfig",
+    "UpstreamError",
+    "UpstreamState",
+    "UpstreamUnavailable",
+    "open_broker_stream",
+]
 
 T = TypeVar("T")
 
@@ -1017,6 +1025,16 @@ def _tls_context(config: UpstreamConfig) -> ssl.SSLContext:
         # an empty password, so that an encrypted key is an error and not a question on the terminal
         context.load_cert_chain(config.cert_file, config.key_file, password="")
     return context
+
+
+async def open_broker_stream(config: UpstreamConfig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection to the broker, for clients that speak MQTT themselves.
+
+    Raises:
+        OSError: it can't be made (TLS failures included).
+    """
+    context = await asyncio.to_thread(_tls_context, config) if config.is_tls else None
+    return await asyncio.open_connection(config.host, config.port, ssl=context)
 
 
 def _explain(error: BaseException, config: UpstreamConfig) -> str:

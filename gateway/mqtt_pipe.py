@@ -1,0 +1,93 @@
+"""`/mqtt`: a WebSocket with the subprotocol `mqtt`, piped to the broker byte by byte (off unless a setting says so).
+
+Invariant: bytes pass unread and in order, and neither side is read faster than the other takes it. Who may do what on
+this road is the broker's own business: the client brings the broker's user name and password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.responses import PlainTextResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.broker import open_broker_stream
+from gateway.limits import LimitError
+from gateway.protocol import CloseCode
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+__all__ = ["mqtt_socket"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 * 1024
+CONNECT_SECONDS = 10.0
+
+
+async def mqtt_socket(websocket: WebSocket) -> None:
+    """Pipes one client to the broker (MQTT 5 §6)."""
+    gateway: Gateway = websocket.app.state.gateway
+    if not gateway.settings.mqtt_websocket:
+        text = "MQTT over WebSocket is off; GATEWAY_MQTT_WEBSOCKET=true turns it on"
+        await websocket.send_denial_response(PlainTextResponse(text, 404))
+        return
+    if "mqtt" not in websocket.scope["subprotocols"]:
+        await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
+        return
+    try:
+        key = gateway.connections.open(websocket.client.host if websocket.client else None)
+    except LimitError as error:
+        gateway.refusals.count(error.limit)
+        await websocket.send_denial_response(PlainTextResponse(str(error), 503, {"Retry-After": "10"}))
+        return
+    try:
+        await _pipe(websocket, gateway)
+    finally:
+        gateway.connections.close(key)
+
+
+async def _pipe(websocket: WebSocket, gateway: Gateway) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await open_broker_stream(gateway.upstream_config)
+    except (OSError, TimeoutError) as error:
+        logger.info("%s: no connection to the broker for /mqtt: %s", gateway.label_of(websocket), error)
+        await websocket.send_denial_response(PlainTextResponse("the broker can't be reached", 503))
+        return
+    await websocket.accept(subprotocol="mqtt")
+    tasks = [
+        asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
+        asyncio.create_task(_to_broker(websocket, writer), name="mqtt pipe to the broker"),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(CloseCode.NORMAL if not gateway.closing else CloseCode.RESTART)
+
+
+async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader) -> None:
+    # `send` waits while the client's socket is full, and while it waits the broker's is not read
+    while data := await reader.read(CHUNK_BYTES):
+        await websocket.send_bytes(data)
+
+
+async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter) -> None:
+    # packets and frames need not agree (MQTT-6.0.0-2); a text frame ends the connection (MQTT-6.0.0-1)
+    while True:
+        event = await websocket.receive()
+        if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
+            return
+        writer.write(event["bytes"])
+        await writer.drain()
