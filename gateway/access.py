@@ -172,9 +172,9 @@ def intersection(one: str, other: str) -> str | None:
         mine = left[position] if position < len(left) else None
         theirs = right[position] if position < len(right) else None
         if mine == "#":
-            return "/".join([*common, *right[position:]]) if theirs is not None else "/".join(common)
+            return "/".join([*common, *right[position:]]) or None
         if theirs == "#":
-            return "/".join([*common, *left[position:]]) if mine is not None else "/".join(common)
+            return "/".join([*common, *left[position:]]) or None  # the empty topic, parent of '/#', can't exist
         if mine is None or theirs is None:
             return None
         if mine == theirs or theirs == "+":
@@ -396,9 +396,12 @@ def _host_and_port(netloc: str, scheme: str) -> tuple[str, int] | None:
     """A `Host` header's name in lower case and its port; None if it isn't one."""
     try:
         parts = urlsplit(f"//{netloc}")
-        if not parts.hostname or parts.path or parts.query or parts.fragment or "@" in netloc:
+        name = parts.hostname or ""
+        if parts.path or parts.query or parts.fragment or not re.fullmatch(r"[\w.-]+|[0-9a-f:.%]+", name, re.ASCII):
             return None
-        return parts.hostname.rstrip("."), parts.port or _DEFAULT_PORTS[scheme]
+        if "@" in netloc:
+            return None
+        return name.rstrip("."), parts.port or _DEFAULT_PORTS[scheme]
     except ValueError:
         return None
 
