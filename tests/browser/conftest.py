@@ -1,0 +1,163 @@
+"""Fixtures for tests in a real Chromium, Debian's, driven by Playwright.
+
+chromium        the browser, for a module
+open_page       opens a page of the test's own at the gateway's origin, with the client library loaded
+network_to      a network to a gateway that can be cut
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from tests.support.waiting import missing
+
+from .network import Network
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, CDPSession, Page
+
+
+def chromium_program() -> str | None:
+    """Where Chromium is: GATEWAY_TEST_CHROMIUM, or the first on PATH."""
+    chosen = os.environ.get("GATEWAY_TEST_CHROMIUM")
+    return chosen or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+# For the module only: while Playwright's own loop is there, no other test could run one in this thread.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A running browser without a window."""
+    program = chromium_program()
+    if program is None:
+        missing("Chromium (on Debian: apt install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("the package playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class MakeNetwork(Protocol):
+    """Makes a network to this port."""
+
+    def __call__(self, port: int, *, tls: ssl.SSLContext | None = None, prefix: str = "") -> Network: ...
+
+
+@pytest.fixture
+def network_to() -> Iterator[MakeNetwork]:
+    """Makes networks that end with the test."""
+    networks: list[Network] = []
+
+    def make(port: int, *, tls: ssl.SSLContext | None = None, prefix: str = "") -> Network:
+        networks.append(Network(port, tls=tls, prefix=prefix))
+        return networks[-1]
+
+    yield make
+    for network in networks:
+        network.close()
+
+
+# What a page of these tests does with the client: it notes whatever comes.
+_SETUP = """
+async ([module, url, options]) => {
+  const { connect } = await import(module);
+  if (options.hiddenHz === "Infinity") options.hiddenHz = Infinity;
+  const live = connect(url, options);
+  Object.assign(globalThis, { connect, live, messages: [], events: [], states: [] });
+  live.on("message", (message) => messages.push(message));
+  live.on("state", (change) => states.push({ at: performance.now(), ...change }));
+  for (const type of ["gap", "upstream", "error", "subscribed"]) {
+    live.on(type, (event) => events.push({ type, ...event, code: event.code }));
+  }
+}
+"""
+
+
+class LivePage:
+    """A page with a client on it that notes its messages, events and states."""
+
+    def __init__(self, page: Page, network: Network) -> None:
+        self.page = page
+        self.network = network
+        self.faults: list[str] = []
+        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
+        page.goto(network.page)
+
+    def connect(self, url: str = "ws", module: str = "./client.js", **options: Any) -> None:
+        """Connects, with the client's own options."""
+        self.page.evaluate(_SETUP, [module, url, options])
+
+    def wait(self, expression: str, timeout_seconds: float = 20) -> None:
+        """Waits until a JavaScript expression is true."""
+        self.page.wait_for_function(expression, timeout=timeout_seconds * 1000, polling=50)
+
+    def wait_open(self, timeout_seconds: float = 40) -> None:
+        """Waits until it is connected and every subscription taken."""
+        self.wait("live.state === 'open' && events.some((event) => event.type === 'subscribed')", timeout_seconds)
+
+    def payloads(self, topic: str) -> list[Any]:
+        """What came for a topic."""
+        found: list[Any] = self.page.evaluate(
+            "(topic) => messages.filter((message) => message.topic === topic).map((message) => message.payload)", topic
+        )
+        return found
+
+    def wait_payload(self, topic: str, payload: Any, timeout_seconds: float = 20) -> None:
+        """Waits until this message has come."""
+        self.page.wait_for_function(
+            "([topic, payload]) => messages.some((m) => m.topic === topic && m.payload === payload)",
+            arg=[topic, payload],
+            timeout=timeout_seconds * 1000,
+            polling=50,
+        )
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Events of one kind so far."""
+        found: list[dict[str, Any]] = self.page.evaluate(
+            "(type) => events.filter((event) => event.type === type)", kind
+        )
+        return found
+
+    def states(self) -> list[str]:
+        """The states that it went through."""
+        found: list[str] = self.page.evaluate("states.map((change) => change.state)")
+        return found
+
+    def cdp(self) -> CDPSession:
+        """DevTools of this page."""
+        return self.page.context.new_cdp_session(self.page)
+
+
+class OpenPage(Protocol):
+    """Opens a page behind a network, in a browser profile of its own unless told."""
+
+    def __call__(self, network: Network, context: BrowserContext | None = None) -> LivePage: ...
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Opens pages that are closed with the test; a fault in one of them fails the test."""
+    contexts: list[BrowserContext] = []
+    pages: list[LivePage] = []
+
+    def make(network: Network, context: BrowserContext | None = None) -> LivePage:
+        if context is None:
+            context = chromium.new_context(ignore_https_errors=True)
+            contexts.append(context)
+        pages.append(LivePage(context.new_page(), network))
+        return pages[-1]
+
+    yield make
+    faults = [fault for page in pages for fault in page.faults]
+    for context in contexts:
+        context.close()
+    assert faults == []
