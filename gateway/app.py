@@ -226,6 +226,7 @@ def _guard(settings: Settings, refusals: Refusals) -> Guard:
         max_url_bytes=settings.limit_url_bytes,
         max_body_bytes=settings.limit_payload_bytes,
         body_seconds=settings.limit_handshake_seconds,
+        max_failed_tokens=settings.limit_failed_tokens,
         refusals=refusals,
     )
 

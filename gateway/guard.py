@@ -151,6 +151,7 @@ class Guard:
         max_url_bytes: int = 8_192,
         max_body_bytes: int = 1_048_576,
         body_seconds: float = 10.0,
+        max_failed_tokens: int = FAILED_TOKENS_AT_ONCE,
         public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
         refusals: Refusals | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -166,6 +167,7 @@ class Guard:
             max_url_bytes: the longest path and query.
             max_body_bytes: the largest body of a request.
             body_seconds: a body that makes no progress for so long is given up.
+            max_failed_tokens: bad tokens of one address at once, before it is told to wait.
             public: paths of files that pages of all origins may load.
             refusals: counts; its own by default.
             clock: monotonic seconds.
@@ -184,7 +186,7 @@ class Guard:
         self._clock = clock
         self._wall_clock = wall_clock
         self._anonymous = policy.anonymous()
-        self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, FAILED_TOKENS_AT_ONCE)
+        self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
         # Names a connection in the log; random at the start so that two runs don't share names.
@@ -306,22 +308,18 @@ class Guard:
         """
         if self.verifier is None:
             raise Refusal(401, "unauthorized", "no_keys", "this gateway has no key to verify tokens with")
-        wait = self._attempts.wait(address, self._clock())
-        if wait > 0:
-            raise Refusal(
-                429,
-                "limit",
-                "failed_tokens",
-                "limit: too many tokens of this address were not accepted; try again later",
-                [("retry-after", str(math.ceil(wait)))],
-            )
         try:
             principal = self.policy.principal(await self.verifier.verify(token))
         except AccessError as error:
             self.authentications[error.code] += 1
             if error.code == "keys_unavailable":
                 raise Refusal(503, "unauthorized", error.code, str(error), [("retry-after", "30")]) from None
+            # A good token is never held up: its owner may share an address with one who guesses.
+            wait = self._attempts.wait(address, self._clock())
             self._attempts.failed(address, self._clock())
+            if wait > 0:
+                text = "limit: too many tokens of this address were not accepted; try again later"
+                raise Refusal(429, "limit", "failed_tokens", text, [("retry-after", str(math.ceil(wait)))]) from None
             # RFC 6750 §3: the text has to be quotable
             quoted = str(error).replace("\\", "").replace('"', "'")
             challenge = f'Bearer realm="gateway", error="invalid_token", error_description="{one_line(quoted)}"'

@@ -470,6 +470,12 @@ class Settings(BaseModel):
     limit_buffer_bytes: Size = Field(
         256 * 1024, ge=4096, le=1024**3, description="Unsent bytes of one socket at which its subscriber is slow"
     )
+    limit_failed_tokens: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Bad tokens of one address at once; then one every two seconds, and the others are told to wait",
+    )
     limit_stall_seconds: Duration = Field(
         30, ge=1, le=86400, description="A slow subscriber without progress for so long is closed"
     )
