@@ -130,8 +130,8 @@ def _line(values: Sequence[float], times: Sequence[float]) -> tuple[str, tuple[f
         return "", (0.0, 0.0)
     start, end = points[0][0], points[-1][0]
     low, high = min(finite), max(finite)
-    # Noise of a flat signal must not look like drama.
-    spread = max(high - low, abs(high) * 0.005, 1e-12)
+    # Noise of a flat signal must not look like drama: less than two percent doesn't fill the height.
+    spread = max(high - low, abs(high) * 0.02, 1e-12)
     middle = low / 2 + high / 2
     intervals = [later - earlier for (earlier, _), (later, _) in pairwise(points) if later > earlier]
     silence = SILENCE * median(intervals) if len(intervals) >= 4 else math.inf

@@ -8,10 +8,12 @@ made here; the files beside it are served as they are, and who may see what is d
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from gateway.access import Principal
 from gateway.guard import content_security_policy
 
-__all__ = ["embed_policy", "page_at"]
+__all__ = ["embed_policy", "identity", "page_at"]
 
 _RELATIVE = '"./'
 """How each address in the built page begins."""
@@ -38,3 +40,21 @@ def embed_policy(origins: Iterable[str]) -> str:
     """
     allowed = " ".join(["'self'", *origins])
     return content_security_policy().replace("frame-ancestors 'none'", f"frame-ancestors {allowed}")
+
+
+def identity(principal: Principal, takes_tokens: bool) -> dict[str, Any]:
+    """Who the gateway takes somebody for and what that allows, for `/whoami`; `expires` in milliseconds since 1970.
+
+    Args:
+        principal: who asks; it hears of itself only.
+        takes_tokens: whether this gateway can verify any.
+    """
+    return {
+        "name": principal.subject,
+        "anonymous": principal.anonymous,
+        "expires": None if principal.expires_at is None else int(principal.expires_at * 1000),
+        "subscribe": [grant.topic_filter for grant in principal.subscribe],
+        "publish": [grant.topic_filter for grant in principal.publish],
+        "notes": list(principal.notes),
+        "tokens": takes_tokens,
+    }

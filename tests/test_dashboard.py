@@ -6,7 +6,8 @@ from urllib.parse import urljoin
 
 import pytest
 
-from gateway.dashboard import embed_policy, page_at
+from gateway.access import Grant, Principal
+from gateway.dashboard import embed_policy, identity, page_at
 
 PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
 
@@ -49,3 +50,17 @@ def test_a_frame_is_allowed_to_this_origin_and_those_that_are_listed() -> None:
     assert "frame-ancestors 'self' https://wiki.example.org" in policy
     assert "script-src 'self';" in policy
     assert "frame-ancestors 'self'" in embed_policy([])
+
+
+def test_who_asks_hears_of_its_grants_and_its_end() -> None:
+    principal = Principal("ann", (Grant("sensors/#", "the token"),), (), expires_at=1_790_000_000.5, notes=("a note",))
+    assert identity(principal, takes_tokens=True) == {
+        "name": "ann",
+        "anonymous": False,
+        "expires": 1_790_000_000_500,
+        "subscribe": ["sensors/#"],
+        "publish": [],
+        "notes": ["a note"],
+        "tokens": True,
+    }
+    assert identity(Principal(anonymous=True), takes_tokens=False)["expires"] is None

@@ -3,12 +3,10 @@ import { signal } from "@preact/signals";
 import * as api from "./api.ts";
 import { type Device, Fleet } from "./core/devices.ts";
 import type { Field } from "./core/values.ts";
-import { valueAt } from "./core/values.ts";
-import { type Feed, gatewayNow, openFeed } from "./session.ts";
+import { type Feed, openFeed } from "./session.ts";
 
 export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
-/** What a sparkline shows. */
-export const TREND_MS = 15 * 60_000;
+/** The longest that a sparkline shows. */
 const TREND_SINCE = "15m";
 /** Requests for history at a time: browsers open six connections to a host, and the feed needs one. */
 const PARALLEL = 4;
@@ -91,19 +89,13 @@ function work(): void {
 async function load(device: Device, field: Field): Promise<void> {
   device.history = "loading";
   try {
-    const messages = await api.history(`sensors/${device.id}/state`, TREND_SINCE, 1000);
+    const points = await api.trend(`sensors/${device.id}/state`, field, TREND_SINCE);
     if (fleet.trendOf(device) !== field) {
       device.history = "none";
       return;
     }
-    const points: { time: number; value: number }[] = [];
-    const oldest = gatewayNow() - TREND_MS;
-    for (const message of messages) {
-      // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
-      device.rhythm.note(message.time);
-      const value = valueAt(message.payload, field);
-      if (typeof value === "number" && message.time >= oldest) points.push({ time: message.time, value });
-    }
+    // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
+    if (!device.rhythm.learnt) device.rhythm.learn(points.map((point) => point.time));
     fleet.fillTrend(device, field, points);
   } catch {
     // The line then starts when the page opened; the next visit asks again.

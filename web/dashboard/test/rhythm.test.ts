@@ -43,6 +43,19 @@ describe("rhythm", () => {
     expect(rhythm.isStale(6_100)).toBe(true);
   });
 
+  it("learns from history that comes after the news", () => {
+    const rhythm = new Rhythm(60_000);
+    rhythm.note(100_000);
+    rhythm.learn([70_000, 80_000, 90_000, 100_000]);
+    expect(rhythm.interval).toBe(10_000);
+    expect(rhythm.lastTime).toBe(100_000);
+    rhythm.note(110_000);
+    expect(rhythm.interval).toBe(10_000);
+    const silent = new Rhythm();
+    silent.learn([1000, 2000, 3000, 4000]);
+    expect([silent.interval, silent.lastTime]).toEqual([1000, 4000]);
+  });
+
   it("ignores what arrives out of order", () => {
     const rhythm = new Rhythm();
     rhythm.note(2000);

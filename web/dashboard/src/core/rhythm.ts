@@ -34,6 +34,22 @@ export class Rhythm {
     this.median = null;
   }
 
+  /** Puts intervals of the past, in order, before what was noted already: for history that arrives after the news. */
+  learn(times: readonly number[]): void {
+    const last = this.last;
+    const past = times.filter((time) => last === null || time < last);
+    const all = last === null ? past : [...past, last];
+    const intervals: number[] = [];
+    for (let index = 1; index < all.length; index++) {
+      const interval = (all[index] ?? 0) - (all[index - 1] ?? 0);
+      if (interval > 0) intervals.push(interval);
+    }
+    this.intervals.unshift(...intervals);
+    this.intervals.splice(0, Math.max(0, this.intervals.length - KEPT));
+    this.last = all[all.length - 1] ?? last;
+    this.median = null;
+  }
+
   get lastTime(): number | null {
     return this.last;
   }
@@ -78,9 +94,11 @@ export class Rate {
   constructor(private readonly seconds = 10) {}
 
   note(time: number, count = 1): void {
+    // The first event only starts the clock: three events two seconds apart from first to last are one a second.
     if (this.at === 0) {
       this.at = time;
       this.started = time;
+      return;
     }
     if (time > this.at) {
       this.level *= Math.exp((this.at - time) / 1000 / this.seconds);

@@ -249,8 +249,8 @@ export function sparkPath(series: Series, from: number, to: number, width: numbe
   const range = extent(series, from, to);
   if (!range || to <= from) return "";
   const [low, high] = range;
-  // Noise of a flat signal must not look like drama: less than half a percent of the value is drawn flat-ish.
-  const spread = Math.max(high - low, Math.abs(high) * 0.005, 1e-9);
+  // Noise of a flat signal must not look like drama: what moves by less than two percent doesn't fill the height.
+  const spread = Math.max(high - low, Math.abs(high) * 0.02, 1e-9);
   const middle = (low + high) / 2;
   let path = "";
   let pen = false;

@@ -22,8 +22,8 @@ export function useVisibleRows(
       const box = list.current?.getBoundingClientRect();
       if (!box) return;
       const view = scroller?.current?.getBoundingClientRect();
-      const top = Math.max(view?.top ?? 0, 0);
-      const bottom = Math.min(view?.bottom ?? innerHeight, innerHeight);
+      const top = view?.top ?? 0;
+      const bottom = view?.bottom ?? innerHeight;
       const first = Math.max(0, Math.floor((top - box.top) / rowHeight) - OVERSCAN);
       const end = Math.min(count, Math.ceil((bottom - box.top) / rowHeight) + OVERSCAN);
       if (first === current.current[0] && end === current.current[1]) return;

@@ -307,7 +307,7 @@ function Who() {
       {who && (
         <dl>
           <dt>Name</dt>
-          <dd>{who.anonymous ? "anonymous" : who.name}</dd>
+          <dd>{who.name}</dd>
           <dt>Until</dt>
           <dd class="num">{who.expires === null ? "no end" : <Until time={who.expires} />}</dd>
           <dt>May read</dt>
@@ -316,8 +316,15 @@ function Who() {
           <dd>{grants(who.publish)}</dd>
         </dl>
       )}
+      {who?.notes.map((note) => (
+        <p key={note} class="soft">
+          {note}
+        </p>
+      ))}
       {who === null && <p class="soft">This gateway doesn’t say who it takes you for.</p>}
-      {token.value === null ? (
+      {who?.tokens === false ? (
+        <p class="soft">This gateway takes no tokens: whoever reaches it may do all of this.</p>
+      ) : token.value === null ? (
         <SignIn reason={null} />
       ) : (
         <p>

@@ -231,6 +231,19 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
             </button>
           ))}
         </fieldset>
+        <span class="segments zoom">
+          <button type="button" aria-label="Zoom out" onClick={() => scale(2)}>
+            −
+          </button>
+          <button type="button" aria-label="Zoom in" onClick={() => scale(0.5)}>
+            +
+          </button>
+          {zoomed && (
+            <button type="button" aria-pressed="true" onClick={reset}>
+              Back to live
+            </button>
+          )}
+        </span>
         <button
           type="button"
           class={`pause${paused ? " on" : ""}`}

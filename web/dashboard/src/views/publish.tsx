@@ -94,7 +94,7 @@ export function Publish() {
               ? "Visitors without a token may read here, but not publish."
               : `“${identity.value?.name ?? ""}” may read here, but not publish.`}
           </p>
-          <SignIn reason={null} />
+          {identity.value?.tokens !== false && <SignIn reason={null} />}
         </Empty>
       </>
     );
