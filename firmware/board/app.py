@@ -89,7 +89,8 @@ def make_sources(specs: "list[dict[str, Any]]", board: "Any") -> "list[Source]":
         label = spec.get("label")
         source = Source(sensor, _free(label or sensor.kind, [other.name for other in sources]))
         for field in sensor.fields:
-            published = _free(label + "_" + field if label else field, taken)
+            plain = _plain(field)
+            published = _free(label + "_" + plain if label else plain, taken)
             source.names[field] = published
             taken.append(published)
         sources.append(source)

@@ -28,6 +28,8 @@ CONNECT, CONNACK, PUBLISH, PUBACK = 0x10, 0x20, 0x30, 0x40
 SUBSCRIBE, SUBACK, UNSUBACK = 0x82, 0x90, 0xB0
 PINGREQ, PINGRESP, DISCONNECT = 0xC0, 0xD0, 0xE0
 
+GOODBYE_MS = 2000  # how long the broker may take to close the connection after DISCONNECT
+
 # MQTT 3.1.1 §3.2.2.3
 REFUSALS = {
     1: "the broker does not speak MQTT 3.1.1",
@@ -375,7 +377,7 @@ class Client:
         try:
             while self._failure is None:
                 try:
-                    await asyncio.wait_for(self._changed.wait(), tick)
+                    await asyncio.wait_for(self._changed.wait(), min(tick, 0.1) if self._closing else tick)
                 except asyncio.TimeoutError:
                     pass
                 self._changed.clear()
@@ -419,7 +421,7 @@ class Client:
                 self._ping_due = True
                 self._wake.set()
         if self._closing and self._close_by is not None and ticks_diff(now, self._close_by) > 0:
-            if ticks_diff(now, self._close_by) > limit:
+            if ticks_diff(now, self._close_by) > min(limit, GOODBYE_MS):
                 raise ProtocolError("the broker did not take the goodbye")
             self._wake.set()
 
@@ -735,7 +737,7 @@ def _read_u16(data: bytes, at: int) -> int:
 
 def describe(error: BaseException) -> str:
     """An error in one line, for logs and for `meta`."""
-    text = str(error)
+    text = " ".join(str(error).split())  # mbedTLS explains itself in several lines
     if isinstance(error, EOFError):
         return "the broker closed the connection"
     name = type(error).__name__

