@@ -648,9 +648,10 @@ class _Link(asyncio.BufferedProtocol):
             window = self._broker_limits.get("ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
             self._in_flight = asyncio.Semaphore(min(window, MAX_CONCURRENT_PUBLISHES))
             if code.is_failure:
+                # aiomqtt would keep it for a caller that has gone by then
                 self._end(_connack_failure(code, self._config))
-            else:
-                self._on_connack(self)
+                return
+            self._on_connack(self)
             tell_connected(client, data, flags, code, properties)
 
         def on_disconnect(client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
@@ -1033,6 +1034,8 @@ async def open_broker_stream(config: UpstreamConfig) -> tuple[asyncio.StreamRead
     Raises:
         OSError: it can't be made (TLS failures included).
     """
+    # never with our certificate: the broker would take whoever speaks on it for the gateway
+    config = dataclasses.replace(config, cert_file=None, key_file=None)
     context = await asyncio.to_thread(_tls_context, config) if config.is_tls else None
     return await asyncio.open_connection(config.host, config.port, ssl=context)
 

@@ -28,7 +28,16 @@ from gateway.access import AccessError, Origins, Policy, Principal, one_line, re
 from gateway.limits import Attempts, Refusals, TokenBucket
 from gateway.tokens import Verifier
 
-__all__ = ["EXPIRY_WARNING_SECONDS", "Door", "Guard", "Refusal", "content_security_policy", "principal_of", "problem"]
+__all__ = [
+    "EXPIRY_WARNING_SECONDS",
+    "Door",
+    "Expiry",
+    "Guard",
+    "Refusal",
+    "content_security_policy",
+    "principal_of",
+    "problem",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,10 @@ LOGGED_REFUSALS_PER_SECOND = 1.0
 
 EXPIRY_WARNING_SECONDS = 60.0
 """A subscriber hears so long before its token ends, or when a quarter of its time is left if that is less."""
+
+
+MAX_TIMER_SECONDS = 86_400.0
+"""A timer for longer than this is set in steps: a token may be good for centuries."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -397,6 +410,59 @@ def _hostname(host: str | None) -> str:
     return one_line(name[:80])
 
 
+class Expiry:
+    """The timer of one connection's token: a warning some time before it ends, and then the end.
+
+    Wall-clock time decides, so a clock that is set or a timer that would be too long only make it look again.
+    """
+
+    __slots__ = ("_call_later", "_end", "_guard", "_principal", "_timer", "_warn")
+
+    def __init__(
+        self,
+        guard: Guard,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        warn: Callable[[float], None],
+        end: Callable[[], None],
+    ) -> None:
+        """`warn` gets the seconds that are left."""
+        self._guard = guard
+        self._call_later = call_later
+        self._warn = warn
+        self._end = end
+        self._principal: Principal
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, principal: Principal) -> None:
+        """Waits for the end of this principal's token from now on."""
+        self.cancel()
+        self._principal = principal
+        left = self._guard.seconds_left(principal)
+        if left is not None:
+            wait = left - min(EXPIRY_WARNING_SECONDS, left / 4)
+            self._timer = self._call_later(min(wait, MAX_TIMER_SECONDS), self._near)
+
+    def cancel(self) -> None:
+        """Waits no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _near(self) -> None:
+        left = self._guard.seconds_left(self._principal) or 0.0
+        if left > EXPIRY_WARNING_SECONDS + 1:
+            self.watch(self._principal)
+            return
+        self._warn(left)
+        self._timer = self._call_later(left, self._over)
+
+    def _over(self) -> None:
+        if self._guard.seconds_left(self._principal):
+            self.watch(self._principal)
+        else:
+            self._end()
+
+
 class Door:
     """The ASGI application around all others: checks, counts, and adds the headers that every answer has."""
 
@@ -415,11 +481,11 @@ class Door:
         if scope["type"] == "websocket":
             try:
                 self.guard.check(scope)
+                state["principal"] = await self._principal(scope)
+                await self.app(scope, receive, send)
             except Refusal as refusal:
+                # a route that has accepted the connection answers in band instead
                 await self._deny(refusal, scope, send, request_id)
-                return
-            state["principal"] = await self._principal(scope)
-            await self.app(scope, receive, send)
             return
         body = _Body(receive, self.guard.max_body_bytes, self.guard.body_seconds)
         answer = _Answer(send, self.guard.cors_headers(scope), request_id)
@@ -518,7 +584,6 @@ _COMMON: Headers = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _PAGE: Headers = [
-    (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
@@ -546,6 +611,8 @@ class _Answer:
                 may_be_framed = b"frame-ancestors 'none'" not in policy
                 added += [header for header in _PAGE if not (may_be_framed and header[0] == b"x-frame-options")]
             if b"content-security-policy" not in own:
+                if is_page:
+                    added.append((b"x-frame-options", b"DENY"))
                 added.append((b"content-security-policy", _PAGE_POLICY if is_page else _DATA_POLICY))
             if b"cross-origin-resource-policy" not in own and not any(
                 n == b"access-control-allow-origin" for n, _ in added

@@ -1,7 +1,8 @@
 """`/mqtt`: a WebSocket with the subprotocol `mqtt`, piped to the broker byte by byte (off unless a setting says so).
 
-Invariant: bytes pass unread and in order, and neither side is read faster than the other takes it. Who may do what on
-this road is the broker's own business: the client brings the broker's user name and password.
+Invariant: bytes pass unread and in order, and neither side is read faster than the other takes it. Since no grant can
+be checked on this road, it is open only to those who may read and write everything; what they may do there is the
+broker's own business: the client brings the broker's user name and password.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from gateway.access import AccessError, Action, explain
 from gateway.broker import open_broker_stream
+from gateway.guard import principal_of
 from gateway.limits import LimitError
 from gateway.protocol import CloseCode
+from gateway.topics import covers
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -39,6 +43,11 @@ async def mqtt_socket(websocket: WebSocket) -> None:
     if "mqtt" not in websocket.scope["subprotocols"]:
         await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
         return
+    principal = principal_of(websocket.scope)
+    for action in Action:
+        if not any(covers(grant.topic_filter, "#") for grant in principal.grants(action)):
+            text = f"/mqtt is for those who may {action} to everything: {explain(principal, '#', action)}"
+            raise gateway.guard.refused(principal, AccessError(text))
     try:
         key = gateway.connections.open(websocket.client.host if websocket.client else None)
     except LimitError as error:

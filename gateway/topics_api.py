@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from gateway.access import AccessError, may_read, require_publish, require_subscribe
-from gateway.guard import Refusal, principal_of
+from gateway.access import AccessError, Principal, may_read, require_publish, require_subscribe
+from gateway.guard import Expiry, Refusal, principal_of
 from gateway.history import FilterSet, Topic
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, encode_properties, json_line, sse_event, unframe
@@ -374,7 +374,8 @@ def _event_stream(request: Request, question: _Question) -> Response:
         gateway.refusals.count(error.limit)
         raise ApiError(503, "limit", str(error), [("retry-after", "10")]) from None
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-    events = _events(gateway, question.filters, shape, since, gateway.label_of(request), key)
+    principal = principal_of(request.scope)
+    events = _events(gateway, question.filters, shape, since, principal, gateway.label_of(request), key)
     return _EventStream(events, headers)
 
 
@@ -393,7 +394,13 @@ class _EventStream(StreamingResponse):
 
 
 async def _events(
-    gateway: Gateway, filters: FilterSet, shape: Shape, since: Since, label: str, key: str
+    gateway: Gateway,
+    filters: FilterSet,
+    shape: Shape,
+    since: Since,
+    principal: Principal,
+    label: str,
+    key: str,
 ) -> AsyncGenerator[bytes]:
     sink = PulledSink(gateway.hub, gateway.settings.limit_buffer_bytes)
 
@@ -403,6 +410,13 @@ async def _events(
     subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label)
     sink.subscriber = subscriber
     gateway.streams.add(sink)
+    expiry = Expiry(
+        gateway.guard,
+        asyncio.get_running_loop().call_later,
+        lambda left: tell({"event": "expiring", "seconds": round(left)}),
+        lambda: sink.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+    )
+    expiry.watch(principal)
     try:
         sink.write(b"retry: %d\n\n" % RETRY_MS)
         try:
@@ -420,6 +434,7 @@ async def _events(
         async for data in sink.parts(KEEP_ALIVE_SECONDS):
             yield data or b": \n\n"
     finally:
+        expiry.cancel()
         gateway.streams.discard(sink)
         gateway.hub.remove(subscriber)
         gateway.connections.close(key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.access import AccessError, Principal, may_subscribe, require_publish, require_subscribe
-from gateway.guard import EXPIRY_WARNING_SECONDS, Refusal
+from gateway.guard import Expiry, Refusal
 from gateway.hub import Sink, Subscriber
 from gateway.limits import LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
@@ -42,7 +41,7 @@ from gateway.transport import EXTENSION, SocketSink
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
-__all__ = ["Session", "stream_endpoint", "run_session", "websocket_endpoint"]
+__all__ = ["Session", "run_session", "stream_endpoint", "websocket_endpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +52,6 @@ MAX_PUBLISHES_UNDER_WAY = 64
 
 FLOOD_FACTOR = 10
 """After so many seconds' worth of refused commands in a row the connection is closed."""
-
-MAX_TIMER_SECONDS = 86_400.0
-"""A timer for longer than this is set in steps: a token may be good for centuries."""
 
 SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
 
@@ -75,6 +71,7 @@ class Session:
         "_publish_bucket",
         "_publishing",
         "_sink",
+        "_wait_timer",
         "_waiting",
         "address",
         "label",
@@ -91,7 +88,8 @@ class Session:
         self._publishing = 0
         self._is_reading = True
         self._close_key = close_key
-        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry: Expiry | None = None
+        self._wait_timer: asyncio.TimerHandle | None = None
         self._flood = 0
         self._waiting: list[str | bytes] | None = None
         self._opened_at = gateway.clock()
@@ -170,9 +168,7 @@ class Session:
         gateway.hub.remove(self.subscriber)
         gateway.connections.close(self._close_key)
         self._sink = None
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._stop_timers()
         logger.info(
             "%s: closed after %.1f s, %d messages delivered, %d skipped, %d lost",
             self.label,
@@ -298,32 +294,28 @@ class Session:
 
     def _watch_expiry(self) -> None:
         """Sets the timer for the end of the token, or for one that has to come."""
+        self._stop_timers()
+        principal = self.principal
+        call_later = asyncio.get_running_loop().call_later
+        if principal.expires_at is not None:
+            self._expiry = Expiry(self._gateway.guard, call_later, self._warn, self._expire)
+            self._expiry.watch(principal)
+        elif self._gateway.guard.could_authenticate(principal) and not (principal.subscribe or principal.publish):
+            self._wait_timer = call_later(self._gateway.settings.limit_handshake_seconds, self._end_waiting)
+
+    def _stop_timers(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        guard = self._gateway.guard
-        left = guard.seconds_left(self.principal)
-        if left is not None:
-            self._call_later(left - min(EXPIRY_WARNING_SECONDS, left / 4), self._warn)
-        elif guard.could_authenticate(self.principal) and not (self.principal.subscribe or self.principal.publish):
-            self._call_later(self._gateway.settings.limit_handshake_seconds, self._end_waiting)
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
 
-    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._expiry = asyncio.get_running_loop().call_later(min(max(seconds, 0.0), MAX_TIMER_SECONDS), call)
-
-    def _warn(self) -> None:
-        left = self._gateway.guard.seconds_left(self.principal) or 0.0
-        if left > EXPIRY_WARNING_SECONDS + 1:  # the timer was set in steps
-            self._watch_expiry()
-            return
+    def _warn(self, left: float) -> None:
         if not self._is_raw:
             self._write(encode_event("expiring", seconds=round(left)))
-        self._call_later(left, self._expire)
 
     def _expire(self) -> None:
-        if self._gateway.guard.seconds_left(self.principal):
-            self._watch_expiry()  # the wall clock was set back meanwhile
-            return
         self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
 
     def _end_waiting(self) -> None:
