@@ -138,6 +138,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(high=self.max_buffer_bytes, low=self.max_buffer_bytes // 4)
         found = self.transport.get_extra_info("socket")
         if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            # the system would let its own buffer grow to megabytes for a reader that doesn't read: memory that nobody
+            # counts, and news that are old before they leave
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.max_buffer_bytes)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in TCP_KEEPALIVE:
                 if hasattr(socket, name):

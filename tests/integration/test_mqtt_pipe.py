@@ -1,0 +1,120 @@
+"""/mqtt: clients that speak MQTT over WebSocket reach the broker through the gateway's port."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as ws_connect
+from websockets.typing import Subprotocol
+
+from tests.support.brokers import Broker
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually, missing
+
+
+@pytest.fixture
+def piped(make_gateway: Any, mosquitto: Broker) -> GatewayProcess:
+    gateway: GatewayProcess = make_gateway(mosquitto, mqtt_websocket=True)
+    return gateway
+
+
+def subscribe_to(topic_filter: str, qos: int) -> Any:
+    """What subscribes as soon as there is a connection."""
+
+    def on_connect(client: paho.Client, *_: object) -> None:
+        client.subscribe(topic_filter, qos)
+
+    return on_connect
+
+
+def connect(gateway: GatewayProcess, path: str = "/mqtt") -> paho.Client:
+    client = paho.Client(CallbackAPIVersion.VERSION2, transport="websockets")
+    client.ws_set_options(path=path)
+    client.connect("127.0.0.1", gateway.port)
+    return client
+
+
+def test_paho_subscribes_and_publishes_through_the_gateway(
+    piped: GatewayProcess, publisher: Publisher, prefix: str
+) -> None:
+    received: list[bytes] = []
+    subscribed = threading.Event()
+    client = connect(piped)
+    client.on_message = lambda _c, _d, message: received.append(bytes(message.payload))
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_connect = subscribe_to(f"{prefix}/#", 1)
+    client.loop_start()
+    try:
+        assert subscribed.wait(10)
+        client.publish(f"{prefix}/out", b"\x00" * 100_000, 1).wait_for_publish(10)
+        publisher.publish(f"{prefix}/in", b"\xff" * 100_000)
+        eventually(lambda: sorted(map(len, received)) == [100_000, 100_000])
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_a_client_that_does_not_read_holds_back_the_broker_not_the_gateway(
+    piped: GatewayProcess, publisher: Publisher, prefix: str
+) -> None:
+    client = connect(piped)
+    client.on_connect = subscribe_to(f"{prefix}/#", 0)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and not client.is_connected():
+        client.loop(0.1)
+    for _ in range(5):
+        client.loop(0.1)
+    before = piped.memory()
+    # 60 MB for a client that has stopped reading
+    publisher.publish_all(((f"{prefix}/flood", b"x" * 60_000) for _ in range(1_000)), qos=0)
+    eventually(lambda: piped.json(f"/topics?prefix={prefix}/flood")["topics"][0]["count"] >= 990, 30)
+    # history holds its share of these; the pipe holds next to nothing
+    history = sum(60_000 for _ in range(1_000))
+    assert piped.memory() - before < history + 40 * 2**20
+    client.disconnect()
+
+
+def test_it_is_off_unless_a_setting_turns_it_on(gateway: GatewayProcess) -> None:
+    with pytest.raises(InvalidStatus) as refused, ws_connect(f"{gateway.ws}/mqtt", subprotocols=[Subprotocol("mqtt")]):
+        pass
+    assert refused.value.response.status_code == 404
+    assert b"GATEWAY_MQTT_WEBSOCKET" in (refused.value.response.body or b"")
+
+
+def test_mqtt_js_works_through_the_gateway(piped: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+    node = shutil.which("node")
+    package = Path(__file__).parents[2] / "web" / "node_modules" / "mqtt"
+    if node is None or not package.exists():
+        missing("Node.js and the package mqtt (cd web && npm ci)")
+    script = f"""
+        const mqtt = require({json.dumps(str(package))});
+        const client = mqtt.connect("ws://127.0.0.1:{piped.port}/mqtt", {{ protocolVersion: 5 }});
+        client.on("connect", () => client.subscribe("{prefix}/#", {{ qos: 1 }}, () => {{
+            client.publish("{prefix}/js", "from node", {{ qos: 1 }});
+        }}));
+        client.on("message", (topic, payload) => {{
+            console.log(topic + " " + payload);
+            if (topic === "{prefix}/answer") client.end();
+        }});
+        setTimeout(() => process.exit(1), 15000).unref();
+    """
+    with subprocess.Popen([node, "-e", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{prefix}/js from node\n"
+            publisher.publish(f"{prefix}/answer", "to node")
+            assert process.stdout.readline() == f"{prefix}/answer to node\n"
+            assert process.wait(10) == 0
+        finally:
+            process.kill()

@@ -1,0 +1,239 @@
+"""/topics over HTTP: every filter is a URL, and what the request accepts decides what comes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually
+
+
+def url(prefix: str, rest: str = "") -> str:
+    return f"/topics/{quote(prefix)}/%23{rest}"
+
+
+@pytest.fixture
+def filled(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> str:
+    """Ten readings of two sensors are in the log."""
+    for number in range(10):
+        publisher.publish(f"{prefix}/{'ab'[number % 2]}", json.dumps({"t": number, "deep": {"x": -number}}))
+    eventually(lambda: len(gateway.json(url(prefix, "?since=1h"))["messages"]) == 10)
+    return prefix
+
+
+def test_json_gives_the_last_values(gateway: GatewayProcess, filled: str) -> None:
+    answer = gateway.json(url(filled))
+    assert [(m["topic"][-1], m["payload"]["t"]) for m in answer["messages"]] == [("a", 8), ("b", 9)]
+    assert answer["recovered"] is True
+    assert gateway.json(f"/topics/{filled}/a")["messages"][0]["payload"]["t"] == 8
+    assert gateway.json(f"/topics/{filled}/never")["messages"] == []
+
+
+def test_history_comes_in_pages_by_position_in_both_orders(gateway: GatewayProcess, filled: str) -> None:
+    found: list[int] = []
+    address = url(filled, "?since=1h&limit=4")
+    answer: dict[str, Any] = {}
+    for _ in range(3):
+        answer = gateway.json(address)
+        found += [m["payload"]["t"] for m in answer["messages"]]
+        if "next" in answer:
+            address = url(filled, f"?since={answer['next']}&limit=4")
+    assert found == list(range(10))
+    assert "next" not in answer
+
+    found = []
+    next_page: str | None = url(filled, "?order=desc&limit=4")
+    while next_page is not None:
+        status, headers, body = gateway_request(gateway, next_page)
+        assert status == 200
+        found += [m["payload"]["t"] for m in json.loads(body)["messages"]]
+        link = headers.get("link")
+        next_page = link.partition("<")[2].partition(">")[0] if link else None
+    assert found == list(range(9, -1, -1))
+
+
+def gateway_request(
+    gateway: GatewayProcess, path: str, method: str = "GET", data: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = Request(gateway.http + path, data=data, headers=named, method=method)
+    try:
+        with urlopen(request, timeout=10) as answer:
+            return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
+    except OSError as error:
+        if not hasattr(error, "headers"):
+            raise
+        return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()  # type: ignore[attr-defined]
+
+
+def test_an_etag_saves_what_has_not_changed(gateway: GatewayProcess, publisher: Publisher, filled: str) -> None:
+    status, headers, body = gateway_request(gateway, url(filled))
+    tag = headers["etag"]
+    head_status, head_headers, head_body = gateway_request(gateway, url(filled), "HEAD")
+    assert (head_status, head_headers["etag"], head_body) == (200, tag, b"")
+    assert int(head_headers["content-length"]) == len(body)
+    assert gateway_request(gateway, url(filled), If_None_Match=tag)[0] == 304
+    publisher.publish(f"{filled}/a", "1")
+    eventually(lambda: gateway_request(gateway, url(filled), If_None_Match=tag)[0] == 200)
+    assert status == 200
+
+
+def test_downloads_are_complete(gateway: GatewayProcess, filled: str) -> None:
+    status, headers, body = gateway_request(gateway, url(filled, "?fields=t,deep.x"), Accept="text/csv")
+    assert (status, headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    rows = list(csv.DictReader(io.StringIO(body.decode())))
+    assert [row["t"] for row in rows] == [str(number) for number in range(10)]
+    assert rows[3]["deep.x"] == "-3"
+    assert rows[0]["time"].endswith("Z")
+    _, headers, body = gateway_request(gateway, url(filled), Accept="application/x-ndjson")
+    assert headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["payload"]["t"] for line in body.splitlines()] == list(range(10))
+
+
+def test_accept_is_followed_by_preference(gateway: GatewayProcess, filled: str) -> None:
+    for accept, expected in [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("image/svg+xml", "image/svg+xml"),
+    ]:
+        status, headers, _ = gateway_request(gateway, url(filled), Accept=accept)
+        assert status == 200
+        assert headers["content-type"].startswith(expected)
+        assert "accept" in headers["vary"].lower()
+    status, headers, body = gateway_request(gateway, url(filled), Accept="image/png")
+    assert (status, headers["content-type"]) == (406, "application/problem+json")
+    assert "text/event-stream" in json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/topics/a/%23/b", "bad_topic"),
+        ("/topics/", "bad_topic"),
+        ("/topics/a%00b", "bad_topic"),
+        ("/topics/%24share/g/a", "bad_topic"),
+        ("/topics/a?since=soon", "bad_since"),
+        ("/topics/a?limit=0", "limit"),
+        ("/topics/a?limit=x", "limit"),
+        ("/topics/a?order=up", "bad_shape"),
+        ("/topics/a?where=1%2B", "bad_shape"),
+        ("/topics/a?format=xml", "bad_shape"),
+        ("/topics/a?until=5", "bad_since"),
+    ],
+)
+def test_errors_are_problem_documents(gateway: GatewayProcess, path: str, code: str) -> None:
+    status, headers, body = gateway_request(gateway, path)
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+    problem = json.loads(body)
+    assert problem["code"] == code
+    assert problem["status"] == 400
+    assert problem["detail"]
+
+
+def test_a_post_publishes_and_confirms_with_a_position(gateway: GatewayProcess, prefix: str) -> None:
+    path = f"/topics/{prefix}/led"
+    status, _, body = gateway_request(
+        gateway, f"{path}?confirm=1&qos=1&retain=1", "POST", b'{"on": true}', Content_Type="application/json"
+    )
+    assert status == 202
+    position = json.loads(body)["position"]
+    [message] = gateway.json(path)["messages"]
+    assert message["payload"] == {"on": True}
+    assert message["retained"] is True
+    assert position.endswith(f":{message['seq']}")
+    status, _, body = gateway_request(gateway, path, "POST", b"\xff\x00", Content_Type="application/octet-stream")
+    assert (status, json.loads(body)) == (202, {"topic": f"{prefix}/led", "qos": 0, "retain": False})
+    eventually(lambda: gateway.json(path)["messages"][0].get("encoding") == "base64")
+    for bad, data, headers in [
+        (f"/topics/{prefix}/%2B", b"1", {}),
+        (f"{path}?qos=3", b"1", {}),
+        (path, b"{", {"Content_Type": "application/json"}),
+    ]:
+        status, answer_headers, body = gateway_request(gateway, bad, "POST", data, **headers)
+        assert (status, answer_headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_topics_are_listed_in_pages(gateway: GatewayProcess, filled: str) -> None:
+    answer = gateway.json(f"/topics?prefix={filled}/")
+    assert [(t["topic"][-1], t["count"], t["kept"]) for t in answer["topics"]] == [("a", 5, 5), ("b", 5, 5)]
+    assert answer["topics"][0]["rate"] > 0
+    assert answer["total"] == 2
+    first = gateway.json(f"/topics?prefix={filled}/&limit=1")
+    assert first["next"] == f"{filled}/a"
+    second = gateway.json(f"/topics?prefix={filled}/&limit=1&after={first['next']}")
+    assert [t["topic"] for t in second["topics"]] == [f"{filled}/b"]
+    assert gateway.json(f"/topics?filter={filled}/%2B&prefix={filled}/b")["total"] == 1
+
+
+class EventStream:
+    """A client of server-sent events that reads in a thread."""
+
+    def __init__(self, gateway: GatewayProcess, path: str, **headers: str) -> None:
+        named = {"Accept": "text/event-stream", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        self.answer = urlopen(Request(gateway.http + path, headers=named), timeout=20)
+        self.events: list[dict[str, Any]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _lines(self) -> Iterator[str]:
+        try:
+            for line in self.answer:
+                yield line.decode().rstrip("\n")
+        except (OSError, ValueError, AttributeError):
+            return
+
+    def _read(self) -> None:
+        event: dict[str, Any] = {}
+        for line in self._lines():
+            if line == "":
+                if "data" in event:
+                    self.events.append(event)
+                event = {}
+            elif not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                event[name] = json.loads(value) if name == "data" else value
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [event for event in self.events if "event" not in event]
+
+
+def test_events_stream_live_and_resume_from_the_last_event_id(
+    gateway: GatewayProcess, publisher: Publisher, filled: str
+) -> None:
+    stream = EventStream(gateway, url(filled))
+    assert stream.answer.headers["X-Accel-Buffering"] == "no"
+    assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
+    eventually(lambda: len(stream.messages) == 2)
+    publisher.publish(f"{filled}/a", "10")
+    eventually(lambda: len(stream.messages) == 3)
+    last = stream.messages[-1]["id"]
+    stream.answer.close()
+    for number in range(11, 15):
+        publisher.publish(f"{filled}/a", str(number))
+    again = EventStream(gateway, url(filled), Last_Event_ID=last)
+    eventually(lambda: len(again.messages) == 4)
+    assert [m["data"]["payload"] for m in again.messages] == [11, 12, 13, 14]
+    assert again.events[0]["event"] == "subscribed"
+    other = EventStream(gateway, url(filled), Last_Event_ID="old:7")
+    eventually(lambda: len(other.messages) == 2)
+    gap = next(event for event in other.events if event.get("event") == "gap")
+    assert gap["data"]["reason"] == "epoch"
+
+
+def test_a_restart_of_the_gateway_ends_event_streams_in_order(make_gateway: Any, mosquitto: Any, prefix: str) -> None:
+    own = make_gateway(mosquitto)
+    stream = EventStream(own, url(prefix))
+    eventually(lambda: stream.events)
+    assert own.stop() == 0
+    assert "Traceback" not in own.log()
