@@ -1,4 +1,17 @@
 # The gateway and the simulator in one image. Build: docker build -t mqtt-browser-gateway .
+
+# The dashboard: as `make web` has built it here, if its sources are still the same, else built now. Where npm can't be
+# reached the gateway serves its small page instead.
+FROM python:3.13-slim AS web
+WORKDIR /src
+ENV npm_config_fetch_retries=1 npm_config_fetch_timeout=20000
+COPY web web
+COPY scripts/build_web.py scripts/
+# a pattern may match nothing, but one source must be there
+COPY LICENSE gateway/stati[c] gateway/static/
+COPY LICENSE buil[d]/web.built-from build/
+RUN rm gateway/static/LICENSE && python scripts/build_web.py --optional
+
 FROM python:3.13-slim AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -9,6 +22,7 @@ COPY gateway/__init__.py gateway/
 RUN mkdir sensors_sim && /venv/bin/pip install --quiet --constraint requirements-dev.txt . \
     && /venv/bin/pip uninstall --quiet --yes mqtt-browser-gateway
 COPY gateway gateway
+COPY --from=web /src/gateway/static gateway/static
 COPY sensors_sim sensors_sim
 RUN /venv/bin/pip install --quiet --no-deps . && /venv/bin/pip uninstall --quiet --yes pip
 
