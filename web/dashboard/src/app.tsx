@@ -1,4 +1,5 @@
 /** The frame around every view: where you are, whether it is live, and the way to the rest. */
+import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { formatRate, formatSpan } from "./core/format.ts";
 import { mayPublish } from "./identity.ts";
@@ -6,13 +7,27 @@ import { Banner } from "./parts/bits.tsx";
 import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon } from "./parts/icons.tsx";
 import { useTicker } from "./parts/ticker.ts";
 import { route, to, type View } from "./router.ts";
-import { link, roundTrip, token, totals, upstream } from "./session.ts";
+import { gatewayNow, link, roundTrip, token, totals, upstream } from "./session.ts";
 import { chooseTheme, theme } from "./theme.ts";
 import { Connection } from "./views/connection.tsx";
 import { Devices } from "./views/devices.tsx";
-import { LiveView } from "./views/live.tsx";
 import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
+
+/** Charts are a third of the code: they are fetched when they are wanted, or when there is nothing else to do. */
+const liveView = signal<typeof import("./views/live.tsx").LiveView | null>(null);
+
+export async function loadCharts(): Promise<void> {
+  liveView.value = (await import("./views/live.tsx")).LiveView;
+}
+
+function Live({ filter, embed }: { filter: string; embed: boolean }) {
+  const View = liveView.value;
+  useEffect(() => {
+    if (!View) loadCharts().catch(() => undefined);
+  }, [View]);
+  return View ? <View filter={filter} embed={embed} /> : null;
+}
 
 const TITLES: Record<View, string> = {
   devices: "Devices",
@@ -44,7 +59,7 @@ export function App() {
   }, []);
   // Another token is another visitor: everything that was opened as the last one goes.
   const visitor = token.value ?? "";
-  if (embed) return <LiveView key={visitor} filter={filter} embed />;
+  if (embed) return <Live key={visitor} filter={filter} embed />;
   return (
     <div class="frame">
       <button
@@ -61,7 +76,7 @@ export function App() {
         <BannerTicker />
         {view === "devices" && <Devices />}
         {view === "topics" && <Topics />}
-        {view === "live" && <LiveView filter={filter} embed={false} />}
+        {view === "live" && <Live filter={filter} embed={false} />}
         {view === "publish" && <Publish />}
         {view === "connection" && <Connection />}
       </main>
@@ -128,7 +143,7 @@ function Pulse() {
     <a class={`pulse ${live ? "on" : state === "connecting" ? "wait" : "off"}`} href={to.connection()}>
       <span class="dot" aria-hidden="true" />
       <span class="word">{word}</span>
-      <span class="num rate">{live ? formatRate(totals.rate.read(Date.now())) : ""}</span>
+      <span class="num rate">{live ? formatRate(totals.rate.read(gatewayNow())) : ""}</span>
       <span class="num trip">{live && roundTrip.value !== null ? formatSpan(roundTrip.value) : ""}</span>
     </a>
   );

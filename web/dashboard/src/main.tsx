@@ -1,7 +1,6 @@
-import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { render } from "preact";
-import { App } from "./app.tsx";
+import { App, loadCharts } from "./app.tsx";
 import { watchIdentity } from "./identity.ts";
 import { followLinks } from "./router.ts";
 
@@ -10,3 +9,5 @@ if (!root) throw new Error("index.html has no #app");
 followLinks(root);
 watchIdentity();
 render(<App />, root);
+if ("requestIdleCallback" in window)
+  requestIdleCallback(() => void loadCharts().catch(() => undefined), { timeout: 5000 });

@@ -112,6 +112,9 @@ export function noteAge(message: Message, live: boolean): void {
   }
 }
 
+/** How often the round trip is measured. */
+const PING_MS = 5000;
+
 export interface FeedOptions {
   topics: string | readonly string[];
   since?: string;
@@ -158,9 +161,20 @@ export function openFeed(options: FeedOptions): Feed {
     ...(options.hiddenHz === undefined ? {} : { hiddenHz: options.hiddenHz }),
     ...(held === null ? {} : { token: held }),
   });
+  const measure = () => {
+    if (live.state !== "open" || document.visibilityState === "hidden") return;
+    live.ping().then(
+      (milliseconds) => {
+        roundTrip.value = milliseconds;
+      },
+      () => undefined,
+    );
+  };
+  const pinging = setInterval(measure, PING_MS);
   const feed: Feed = {
     live,
     close() {
+      clearInterval(pinging);
       setLink(feed, null);
       live.close();
     },
@@ -171,7 +185,7 @@ export function openFeed(options: FeedOptions): Feed {
     const replayed = liveFrom === null || message.seq <= liveFrom;
     totals.received++;
     if (message.skipped) totals.skipped += message.skipped;
-    if (!replayed) totals.rate.note(Date.now());
+    if (!replayed) totals.rate.note(message.time);
     noteAge(message, !replayed);
     options.onMessage(message, replayed);
   });
@@ -215,12 +229,7 @@ export function openFeed(options: FeedOptions): Feed {
     if (event.state === "connecting") told = false;
     if (event.state === "open") {
       if (!told) upstream.value = { connected: true, reason: null };
-      live.ping().then(
-        (milliseconds) => {
-          roundTrip.value = milliseconds;
-        },
-        () => undefined,
-      );
+      measure();
     }
   });
   return feed;

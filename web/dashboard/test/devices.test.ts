@@ -65,7 +65,7 @@ describe("a device", () => {
   it("keeps its last readings when a payload is broken, and says so", () => {
     const fleet = fleetOf(["sensors/k1/state", { temperature: 20 }], ["sensors/k1/state", "{broken"]);
     const device = get(fleet, "k1");
-    expect(device.readings.get("temperature")?.value).toBe(20);
+    expect(device.readings.get("temperature")).toBe(20);
     expect(device.broken).toBe(1);
     expect(device.lastProblem).toMatch(/JSON/);
   });
@@ -78,6 +78,11 @@ describe("a device", () => {
     );
     expect([...fleet.devices.keys()]).toEqual(["x"]);
     expect(get(fleet, "x").rhythm.interval).toBeNull();
+  });
+
+  it("writes a field with the same decimals on every device, at most two", () => {
+    const fleet = fleetOf(["sensors/a/state", { t: 20.125, h: 40 }], ["sensors/b/state", { t: 21, h: 41 }]);
+    expect([fleet.decimals.get("t"), fleet.decimals.get("h")]).toEqual([2, 0]);
   });
 
   it("is only what sensors/<id>/… says", () => {

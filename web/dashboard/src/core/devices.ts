@@ -19,11 +19,6 @@ export interface FieldMeta {
   max?: number;
 }
 
-export interface Reading {
-  value: number;
-  decimals: number;
-}
-
 const TOPIC = /^sensors\/([^/]+)\/(state|status|meta)$/;
 const HIDDEN = new Set(["ts", "seq", "boot"]);
 const MAX_READINGS = 24;
@@ -36,7 +31,7 @@ export class Device {
   /** The retained status as it was sent; null when none came. */
   said: string | null = null;
   fields = new Map<Field, FieldMeta>();
-  readings = new Map<Field, Reading>();
+  readings = new Map<Field, number>();
   readonly rhythm = new Rhythm();
   lastTime: number | null = null;
   boot: number | null = null;
@@ -73,14 +68,14 @@ export class Device {
   }
 
   private byClass(deviceClass: string, name: RegExp): number | null {
-    for (const [field, reading] of this.readings) {
-      if (this.fields.get(field)?.deviceClass === deviceClass || name.test(field)) return reading.value;
+    for (const [field, value] of this.readings) {
+      if (this.fields.get(field)?.deviceClass === deviceClass || name.test(field)) return value;
     }
     return null;
   }
 
   /** Readings to show, most wanted first; battery and signal have places of their own. */
-  shown(): [Field, Reading][] {
+  shown(): [Field, number][] {
     return [...this.readings]
       .filter(([field]) => {
         const deviceClass = this.fields.get(field)?.deviceClass;
@@ -134,6 +129,8 @@ export interface FleetMessage {
 
 export class Fleet {
   readonly devices = new Map<string, Device>();
+  /** Decimals of each field, the same for all devices, so that values stand under each other and keep their width. */
+  readonly decimals = new Map<Field, number>();
   /** Grows with each change that a list may show. */
   version = 0;
 
@@ -189,15 +186,16 @@ export class Fleet {
     device.lastTime = message.time;
     device.rhythm.note(message.time);
     device.boot = number(state?.boot) ?? null;
-    const readings = new Map<Field, Reading>();
+    const readings = new Map<Field, number>();
     eachNumber(message.payload, (field, value) => {
       if (HIDDEN.has(field) || readings.size >= MAX_READINGS) return;
-      const before = device.readings.get(field)?.decimals ?? 0;
-      readings.set(field, { value, decimals: Math.max(before, Math.min(2, decimalsOf(value))) });
+      readings.set(field, value);
+      const decimals = Math.min(2, decimalsOf(value));
+      if (decimals > (this.decimals.get(field) ?? -1)) this.decimals.set(field, decimals);
     });
     device.readings = readings;
     const field = this.trendOf(device);
-    const value = field === null ? undefined : readings.get(field)?.value;
+    const value = field === null ? undefined : readings.get(field);
     if (value === undefined) return;
     if (!device.trend || device.trend.field !== field) device.trend = new Series(message.topic, field ?? "", 400);
     if ((device.trend.lastTime ?? 0) < message.time) device.trend.push(message.time, value);

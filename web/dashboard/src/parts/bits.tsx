@@ -8,6 +8,15 @@ import { to } from "../router.ts";
 import { denied, gatewayNow, link, signIn, token, upstream } from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
 
+/** Why messages are missing, in words. */
+export const GAP_WORDS: Record<string, string> = {
+  evicted: "older than what the gateway keeps",
+  epoch: "the gateway was restarted and starts a new history",
+  slow: "this browser couldn’t keep up",
+  limit: "more than one replay may hold",
+  reader: "this page couldn’t keep up",
+};
+
 interface SparklineProps {
   series: Series | null;
   from: number;

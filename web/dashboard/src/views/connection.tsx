@@ -1,14 +1,14 @@
 /** Connection: how well this page is connected, what was lost on the way, and who it is taken for. */
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { formatCount, formatRate, formatSpan } from "../core/format.ts";
 import { identity } from "../identity.ts";
-import { Explain, SignIn, Until } from "../parts/bits.tsx";
+import { Explain, GAP_WORDS, SignIn, Until } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { base, route, setParams } from "../router.ts";
 import {
   clockSkew,
-  type Feed,
+  gatewayNow,
   link,
   losses,
   openFeed,
@@ -19,7 +19,6 @@ import {
   upstream,
 } from "../session.ts";
 import { chooseTheme, chosen } from "../theme.ts";
-import { GAP_WORDS } from "./live.tsx";
 
 /** Messages a second beyond which delays are measured on a sample of topics. */
 const BUSY = 300;
@@ -36,7 +35,6 @@ const STATE_WORDS = {
 export function Connection() {
   useTicker(2);
   const delays = useRef({ device: new Delays(), gateway: new Delays(), screen: new Delays() }).current;
-  const feed = useRef<Feed | null>(null);
   const [question, setQuestion] = useState(route.value.params.get("explain") ?? "");
 
   useLayoutEffect(() => {
@@ -67,10 +65,9 @@ export function Connection() {
         });
       },
     });
-    feed.current = opened;
     const calm = setInterval(() => {
       // Too much to measure each: a few topics are as good a sample.
-      if (!everything || totals.rate.read(Date.now()) < BUSY || heard.size === 0) return;
+      if (!everything || totals.rate.read(gatewayNow()) < BUSY || heard.size === 0) return;
       everything = false;
       opened.live
         .subscribe([...heard], { since: "now" })
@@ -82,18 +79,6 @@ export function Connection() {
       opened.close();
     };
   }, []);
-  useEffect(() => {
-    const measure = () =>
-      feed.current?.live.ping().then(
-        (milliseconds) => {
-          roundTrip.value = milliseconds;
-        },
-        () => undefined,
-      );
-    const timer = setInterval(measure, 3000);
-    return () => clearInterval(timer);
-  }, []);
-
   const state = link.value;
   const broker = upstream.value;
   const skew = clockSkew();
@@ -159,7 +144,7 @@ export function Connection() {
           <h2 id="c-flow">Received</h2>
           <dl>
             <dt>Now</dt>
-            <dd class="num">{formatRate(totals.rate.read(Date.now()))}</dd>
+            <dd class="num">{formatRate(totals.rate.read(gatewayNow()))}</dd>
             <dt>Since this page opened</dt>
             <dd class="num">{formatCount(totals.received)} messages</dd>
             <dt>Left out, as this page asked</dt>

@@ -315,15 +315,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide }: RowProps) {
         {!device.lastProblem &&
           readings
             .slice(0, 4)
-            .map(([name_, reading]) => (
-              <ReadingCell
-                key={name_}
-                device={device}
-                field={name_}
-                value={reading.value}
-                decimals={reading.decimals}
-              />
-            ))}
+            .map(([name_, value]) => <ReadingCell key={name_} device={device} field={name_} value={value} />)}
         {!device.lastProblem && readings.length > 4 && <span class="more">+{readings.length - 4}</span>}
       </span>
       <span role="cell" class="trend">
@@ -385,17 +377,16 @@ function rhythmText(device: Device): string {
 function trendLabel(device: Device, field: Field | null): string {
   if (field === null) return "no trend";
   const reading = device.readings.get(field);
-  return `Trend of ${fieldLabel(field)}${reading ? `, now ${formatReading(reading.value, reading.decimals)} ${device.unit(field)}` : ""}`;
+  return `Trend of ${fieldLabel(field)}${reading === undefined ? "" : `, now ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`}`;
 }
 
 interface ReadingProps {
   device: Device;
   field: Field;
   value: number;
-  decimals: number;
 }
 
-function ReadingCell({ device, field, value, decimals }: ReadingProps) {
+function ReadingCell({ device, field, value }: ReadingProps) {
   const meta = device.fields.get(field);
   const outside = (meta?.min !== undefined && value < meta.min) || (meta?.max !== undefined && value > meta.max);
   return (
@@ -404,7 +395,7 @@ function ReadingCell({ device, field, value, decimals }: ReadingProps) {
       title={outside ? "outside of what this sensor can measure" : undefined}
     >
       <span class="value">
-        {formatReading(value, decimals)}
+        {formatReading(value, fleet.decimals.get(field) ?? 0)}
         <span class="unit">{device.unit(field)}</span>
       </span>
       <span class="label">{fieldLabel(field)}</span>

@@ -23,8 +23,9 @@ import {
   type Threshold,
   thresholdText,
 } from "../core/store.ts";
+import { compareNames } from "../core/tree.ts";
 import { type Field, fieldLabel, fieldRank, oneLine } from "../core/values.ts";
-import { CopyButton, Empty, Explain } from "../parts/bits.tsx";
+import { CopyButton, Empty, Explain, GAP_WORDS } from "../parts/bits.tsx";
 import { PALETTE } from "../parts/chart.ts";
 import { CloseIcon, DownloadIcon, PauseIcon, PlayIcon } from "../parts/icons.tsx";
 import { Panel, type PanelLine } from "../parts/panel.tsx";
@@ -91,7 +92,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         state.units.note(message.topic, message.payload);
         if (!matches(filter, message.topic)) return;
         store.note(message, replayed);
-        if (!replayed) state.rate.note(Date.now(), 1 + (message.skipped ?? 0));
+        if (!replayed) state.rate.note(message.time, 1 + (message.skipped ?? 0));
       },
       onGap: (gap) => store.noteGap(gap.reason, gap.lost ?? null, gatewayNow()),
       onSubscribed: (_position, recovered) => {
@@ -258,7 +259,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
             <b>{formatCount(store.received - paused.n)} came meanwhile</b>
           ) : (
             <>
-              <b>{formatRate(state.rate.read(Date.now()))}</b> {formatCount(store.received)} here
+              <b>{formatRate(state.rate.read(gatewayNow()))}</b> {formatCount(store.received)} here
               {topics.length > 1 && `, ${formatCount(store.topics.size)} topics`}
             </>
           )}
@@ -316,15 +317,17 @@ function defaultFields(all: readonly Field[], store: LiveStore): Field[] {
 /** Topics that have a series of these fields, in a stable order: a newcomer mustn't recolour the others. */
 function useSortedTopics(store: LiveStore, fields: readonly Field[]): string[] {
   const known = useRef<string[]>([]);
+  const since = useRef(performance.now());
   const has = (topic: string) => fields.some((field) => store.series.has(LiveStore.key(topic, field)));
   const fresh: string[] = [];
   const seen = new Set(known.current);
   for (const topic of store.topics.keys()) if (!seen.has(topic) && has(topic)) fresh.push(topic);
   if (fresh.length > 0) {
-    fresh.sort();
-    known.current = [...known.current, ...fresh];
-    // In the first second all are newcomers: history arrives in the order of time, people read in that of names.
-    if (store.received < 5000 && seen.size <= LINES) known.current.sort();
+    // While history comes in all are newcomers, in the order of time; people read in that of names.
+    const early = seen.size === 0 || performance.now() - since.current < 2000;
+    known.current = early
+      ? [...known.current, ...fresh].sort(compareNames)
+      : [...known.current, ...fresh.sort(compareNames)];
   }
   return known.current.filter(has);
 }
@@ -418,14 +421,6 @@ function Losses({ store, recovered }: { store: LiveStore; recovered: boolean | u
   );
 }
 
-export const GAP_WORDS: Record<string, string> = {
-  evicted: "older than what the gateway keeps",
-  epoch: "the gateway was restarted and starts a new history",
-  slow: "this browser couldn’t keep up",
-  limit: "more than one replay may hold",
-  reader: "this page couldn’t keep up",
-};
-
 function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: readonly Field[] }) {
   const [more, setMore] = useState(false);
   if (all.length < 2) return null;
@@ -471,6 +466,7 @@ function Legend({ topics, labels, on, store, field, at }: LegendProps) {
   };
   const entries = topics
     .map((topic, index) => ({ topic, index, label: labels[index] ?? topic }))
+    .sort((a, b) => Number(on.has(b.topic)) - Number(on.has(a.topic)) || a.index - b.index)
     .filter(({ topic, label }) => search === "" || `${label} ${topic}`.toLowerCase().includes(search.toLowerCase()));
   const shown = entries.slice(0, search === "" ? MANY : 100);
   return (

@@ -31,18 +31,24 @@ function watch(withSystem: boolean): Feed {
   });
 }
 
-/** Short lists are opened by themselves: a tree of three devices has nothing to hide. */
+/** What fits is opened by itself, level by level: a tree of three devices has nothing to hide. */
 function openSmall(): void {
-  if (tree.root.children === null || tree.size > 60) return;
-  const visit = (node: TopicNode): void => {
-    for (const child of node.sorted()) {
-      if (child.children) {
-        tree.setOpen(child, true);
-        visit(child);
-      }
+  const FITS = 60;
+  let rows = tree.root.sorted().length;
+  // A broker with one or two names at the top would show nothing: their levels are opened however many there are.
+  const few = rows <= 3;
+  let level = tree.root.sorted();
+  while (level.length > 0) {
+    const next: TopicNode[] = [];
+    for (const node of level) {
+      const below = node.children?.size ?? 0;
+      if (below === 0 || (rows + below > FITS && !(few && node.depth === 0))) continue;
+      rows += below;
+      tree.setOpen(node, true);
+      next.push(...node.sorted());
     }
-  };
-  visit(tree.root);
+    level = next;
+  }
 }
 
 export function Topics() {
