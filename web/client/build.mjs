@@ -1,5 +1,5 @@
-// Bundles src/ into dist/: client.js, and client-shared.js with its worker, which import it. Also the copies that the gateway
-// serves: node build.mjs --serve only makes those, after something else has emptied gateway/static/.
+// Bundles src/ into dist/: three modules that need nothing beside them, as a page gets them. And copies them to where the gateway
+// serves them; `node build.mjs --serve` does only that, after something else has emptied gateway/static/.
 import { cp, mkdir, readdir, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "vite";
@@ -10,26 +10,26 @@ const served = here("../../gateway/static/");
 
 if (!process.argv.includes("--serve")) {
   await rm(dist, { recursive: true, force: true });
-  await build({
-    root: here("."),
-    configFile: false,
-    logLevel: "warn",
-    build: {
-      outDir: dist,
-      target: "es2022",
-      sourcemap: true,
-      lib: {
-        entry: {
-          client: here("src/index.ts"),
-          "client-shared": here("src/shared.ts"),
-          "client-worker": here("src/worker.ts"),
-        },
-        formats: ["es"],
+  for (const [name, source] of Object.entries({
+    client: "index",
+    "client-shared": "shared",
+    "client-worker": "worker",
+  })) {
+    await build({
+      root: here("."),
+      configFile: false,
+      logLevel: "warn",
+      build: {
+        outDir: dist,
+        emptyOutDir: false,
+        target: "es2022",
+        sourcemap: true,
+        lib: { entry: { [name]: here(`src/${source}.ts`) }, formats: ["es"] },
+        // Vite keeps white space in libraries; a page gets this file as it is
+        rolldownOptions: { output: { minify: true } },
       },
-      // Vite keeps white space in libraries; a page gets this file as it is
-      rolldownOptions: { output: { minify: true } },
-    },
-  });
+    });
+  }
 }
 await mkdir(served, { recursive: true });
 for (const name of await readdir(dist)) {

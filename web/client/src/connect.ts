@@ -1,3 +1,4 @@
+import { failure, type Handler, list, makeEvents, run } from "./events.js";
 import { matches } from "./topics.js";
 import type {
   Live,
@@ -19,6 +20,7 @@ interface Frame extends Omit<Message<never>, "topic"> {
   id: number;
   code: string;
   message: string;
+  reason?: string;
   position?: string;
   recovered?: boolean;
   connected?: boolean;
@@ -48,9 +50,6 @@ interface Entry {
   reject(error: LiveError): void;
 }
 
-/** Seen from outside, what a handler takes is in LiveEvents. */
-type Handler = (event: never) => void;
-
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
 const SECOND = 1000;
@@ -64,11 +63,10 @@ const WAKE_DEADLINE = 3 * SECOND;
 const SETTLED = 10 * SECOND;
 
 const BUSY = 1013;
-const TOKEN_REFUSED = [4001, 4005];
-
-const failure = (code: string, message: string): LiveError => Object.assign(new Error(message), { code });
-
-const list = (topics: string | readonly string[] = []) => (typeof topics === "string" ? [topics] : [...topics]);
+const UNAUTHORIZED = 4001;
+const TOKEN_REFUSED = [UNAUTHORIZED, 4005];
+/** Why a token was refused that may be good. */
+const NOT_NOW = ["failed_tokens", "keys_unavailable"];
 
 /** Whether a connection that ended with this code may be opened again (docs/protocol.md). */
 const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
@@ -79,21 +77,21 @@ const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012
  * @param url where the gateway's `/ws` is, absolute or relative to the page; http and https do as well as ws and wss
  */
 export function connect<Payload = unknown>(url: string | URL = "ws", options: Options = {}): Live<Payload> {
-  const { token, silence = 15, timeout = 10, maxDelay = 30, hiddenHz = 0.2, buffer = 10_000 } = options;
+  const { token, silence = 15, timeout = 10, maxDelay = 30, hiddenHz = 0.2 } = options;
   const { mode, fields, deadband, where, properties } = options;
   const page = typeof document === "object" ? document : undefined;
   const address = new URL(url, page?.baseURI ?? globalThis.location?.href);
   address.protocol = address.protocol.replace("http", "ws");
   const ending = new AbortController();
 
-  const handlers: Record<string, Set<Handler>> = {};
+  const { emit, on, iterate } = makeEvents<Payload>(options.buffer);
   const calls = new Map<number, Call>();
   let entries: Entry[] = [];
   let socket: WebSocket | undefined;
   let state: State = "connecting";
   let epoch = "";
   let newest = 0;
-  let rate = options.maxHz;
+  let rate = options.maxHz ?? Infinity;
   let isHidden = false;
   let turn = 0;
   let lastId = 0;
@@ -109,33 +107,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
 
   // Events
 
-  const run = (handler: Handler | undefined, event: unknown) => {
-    try {
-      handler?.(event as never);
-    } catch (error) {
-      // a handler's fault is the page's to see, and nobody else's to suffer
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  };
-
-  const emit = (type: string, event: unknown) => {
-    for (const handler of handlers[type] ?? []) run(handler, event);
-    // biome-ignore lint/suspicious/noConsole: a mistyped filter must not look like silence
-    if (type === "error" && !handlers[type]?.size) console.warn(event);
-  };
-
   const report = (error: LiveError) => {
     if (error.code !== "closed") emit("error", error);
-  };
-
-  const on = (type: string, handler: Handler) => {
-    handlers[type] ??= new Set();
-    handlers[type].add(handler);
-    return () => {
-      handlers[type]?.delete(handler);
-    };
   };
 
   const become = (next: State, more?: Omit<StateChange, "state">) => {
@@ -180,8 +153,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
 
   // Subscriptions
 
-  /** null takes a limit away; what is left out stays as it is. */
-  const pace = () => ({ max_hz: (isHidden ? Math.min(hiddenHz, rate ?? Infinity) : rate) ?? null });
+  /** Infinity is null in JSON, and null takes a limit away. */
+  const pace = () => ({ max_hz: Math.min(rate, isHidden ? hiddenHz : rate) });
 
   const request = (entry: Entry) => {
     const { topics, since } = entry;
@@ -214,7 +187,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     entry.levels = topics.map((topic) => topic.split("/"));
   };
 
-  const leave = async (topics: string[], only?: Entry) => {
+  const forget = (topics: string[], only?: Entry) => {
     for (const entry of entries) {
       if (!only || entry === only) {
         setTopics(
@@ -224,6 +197,10 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       }
     }
     entries = entries.filter((entry) => entry.topics.length);
+  };
+
+  const leave = async (topics: string[], only?: Entry) => {
+    forget(topics, only);
     const gone = topics.filter((topic) => !entries.some((entry) => entry.topics.includes(topic)));
     if (gone.length && state === "open") {
       await send({ command: "unsubscribe", topics: gone }).catch((error) => {
@@ -264,7 +241,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     const call = calls.get(frame.id);
     calls.delete(frame.id);
     if (event === "error") {
-      (call?.reject ?? report)(failure(frame.code, frame.message));
+      (call?.reject ?? report)(failure(frame.code, frame.message, frame.reason));
       return;
     }
     const [name = "", seq] = position.split(":");
@@ -279,6 +256,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     if (event === "pong" && quiet >= silence * SECOND) {
       for (const entry of entries) if (entry.head < Infinity) entry.seq = Math.max(entry.seq, entry.head);
     }
+    // a new token doesn't grant them any more
+    if (event === "unsubscribed" && !call) forget(frame.topics);
     call?.resolve(frame);
     if (event === "expiring" && typeof token === "function") fetchToken().then(authenticate).catch(report);
     emit(event, frame);
@@ -322,8 +301,9 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
         await authenticate(secret);
       } catch (error) {
         if (opened !== socket) return;
+        const { message, reason = "" } = error as LiveError;
         report(error as LiveError);
-        return lose(4001, (error as LiveError).message);
+        return lose(NOT_NOW.includes(reason) ? BUSY : UNAUTHORIZED, message);
       }
       if (opened !== socket) return;
       for (const entry of entries) request(entry);
@@ -432,33 +412,6 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     }
   };
 
-  async function* iterate(): AsyncGenerator<Message<Payload>, void, undefined> {
-    const queue: Message<Payload>[] = [];
-    let proceed = () => {};
-    const offs = [
-      on("message", (message: Message<Payload>) => {
-        queue.push(message);
-        if (queue.length > buffer) {
-          const gone = queue.splice(0, queue.length >> 1);
-          emit("gap", { reason: "reader", lost: gone.length, from: gone[0]?.seq, to: gone.at(-1)?.seq });
-        }
-        proceed();
-      }),
-      on("state", () => proceed()),
-    ];
-    try {
-      while (true) {
-        for (let next = queue.shift(); next; next = queue.shift()) yield next;
-        if (state === "closed") return;
-        await new Promise<void>((resolve) => {
-          proceed = resolve;
-        });
-      }
-    } finally {
-      for (const off of offs) off();
-    }
-  }
-
   const { signal } = ending;
   for (const type of ["online", "offline", "pageshow"]) globalThis.addEventListener?.(type, wake, { signal });
   page?.addEventListener("resume", wake, { signal });
@@ -495,7 +448,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       return performance.now() - start;
     },
     pace(maxHz?: number) {
-      rate = maxHz;
+      rate = maxHz ?? Infinity;
       adapt();
     },
     close: () => end(1000, ""),

@@ -73,8 +73,16 @@ export interface StateChange {
 export interface LiveEvents<Payload = unknown> {
   message: Message<Payload>;
   subscribed: Subscribed;
+  /** Filters that were taken away; without a reason because the page asked for it. */
+  unsubscribed: { topics: string[]; reason?: string };
   gap: Gap;
   upstream: Upstream;
+  /** The token was taken: whose it is, and when it ends in milliseconds since 1970. */
+  authenticated: { subject?: string; expires?: number };
+  /** The token ends in so many seconds. Where `token` is a function, it has been called. */
+  expiring: { seconds: number };
+  /** Answer to `ping`; the gateway's time in milliseconds since 1970. */
+  pong: { time: number };
   /** What no promise could be rejected with. */
   error: LiveError;
   state: StateChange;
@@ -83,6 +91,7 @@ export interface LiveEvents<Payload = unknown> {
 /** Why a command failed. `code` is stable: the gateway's, or `timeout`, `disconnected`, `closed`, `token`. */
 export interface LiveError extends Error {
   code: string;
+  reason?: string | undefined;
 }
 
 /** What a subscriber wants of its messages. */
@@ -107,7 +116,7 @@ export interface Options extends Shape {
   /** Where to start: `last` (the newest message of every topic, then live), `now`, a time back such as `10m`, a position. */
   since?: string;
   /** An access token, or what fetches one: called for every connection and before a token ends. */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | Promise<string>) | undefined;
   /** `maxHz` while the tab is hidden: 0.2 unless told. 0 closes and catches up when shown; Infinity changes nothing. */
   hiddenHz?: number;
   /** Seconds without a word from the gateway until it is asked whether it is there: 15 unless told. */
@@ -155,7 +164,7 @@ export interface Live<Payload = unknown> extends AsyncIterable<Message<Payload>>
   publish(topic: string, payload: unknown, options?: PublishOptions): Promise<void>;
   /** Milliseconds to the gateway and back. */
   ping(): Promise<number>;
-  /** Asks for another rate from now on; undefined: as told to `connect`. */
+  /** Asks for another rate from now on; undefined is every message. */
   pace(maxHz?: number): void;
   /** Ends it for good. */
   close(): void;

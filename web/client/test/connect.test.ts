@@ -606,6 +606,27 @@ describe("tokens", () => {
     expect(states.at(-1)).toEqual({ state: "closed", code: 4001, reason: "not valid" });
   });
 
+  it.each(["failed_tokens", "keys_unavailable"])("that can't be judged now (%s) are shown again", async (reason) => {
+    const { live } = await start({ topics: "a/#", token: "T1" });
+    await FakeSocket.last.accept();
+    await FakeSocket.last.say({ event: "error", id: 1, code: "unauthorized", reason, message: "later" });
+    expect(live.state).toBe("waiting");
+    await world.pass(9);
+    expect(FakeSocket.all).toHaveLength(2);
+  });
+
+  it("that grant less take filters away", async () => {
+    const { live, seqs } = await startOpen({ topics: ["a/#", "b/#"] });
+    const told: unknown[] = [];
+    live.on("unsubscribed", (event) => told.push(event));
+    await FakeSocket.last.say({ event: "unsubscribed", topics: ["a/#"], reason: "forbidden" });
+    expect(told).toMatchObject([{ topics: ["a/#"], reason: "forbidden" }]);
+    await FakeSocket.last.message(1, "a/b");
+    await FakeSocket.last.message(2, "b/b");
+    expect(seqs).toEqual([2]);
+    expect(live.topics).toEqual(["b/#"]);
+  });
+
   it("are fetched anew for every connection", async () => {
     let number = 0;
     const token = vi.fn(async () => `T${++number}`);
