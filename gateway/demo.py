@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -188,6 +188,7 @@ def run(
     port: int | None = None,
     lan: bool = False,
     prefer_embedded: bool = False,
+    origins: Sequence[str] = (),
     write: Callable[[str], None] = print,
 ) -> None:
     """Runs the demo until a signal asks it to end.
@@ -200,6 +201,7 @@ def run(
         port: of the page; None is 8000, or a free one where that is taken.
         lan: whether the started broker listens on every address.
         prefer_embedded: start the embedded broker, not Mosquitto.
+        origins: of other sites whose pages may use it.
         write: takes what there is to say, line by line.
 
     Raises:
@@ -231,7 +233,7 @@ def run(
                 name = shown_url = f"mqtt broker at {urlsplit(broker_url).hostname}"
             # after the broker on the stack: on the way out, parts end before the broker does
             stack.callback(watch.end)
-            settings = _settings(broker_url, page)
+            settings = _settings(broker_url, page, origins)
             if devices:
                 log = folder / "sensors.log"
                 command = [sys.executable, "-m", "sensors_sim", "--broker", broker_url]
@@ -251,7 +253,7 @@ def run(
         raise DemoError(watch.failure)
 
 
-def _settings(broker_url: str, page: socket.socket) -> Settings:
+def _settings(broker_url: str, page: socket.socket, origins: Sequence[str]) -> Settings:
     from pydantic import ValidationError
 
     try:
@@ -261,11 +263,14 @@ def _settings(broker_url: str, page: socket.socket) -> Settings:
             mqtt_client_id=f"gateway-demo-{os.getpid()}",
             mqtt_session_expiry=0,
             port=page.getsockname()[1],
+            access_origins=tuple(origins),
             log_format="human",
             log_level="warning",
         )
     except ValidationError as error:
-        raise DemoError(f"--broker: {error.errors(include_input=False)[0]['msg']}", 2) from None
+        problem = error.errors(include_input=False)[0]
+        flag = "--origin" if problem["loc"][0] == "access_origins" else "--broker"
+        raise DemoError(f"{flag}: {problem['msg'].removeprefix('Value error, ')}", 2) from None
 
 
 def _serve(settings: Settings, page: socket.socket, on_started: Callable[[], None]) -> None:

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from gateway.cli.connection import socket_url
 from tests.conftest import MakeGateway, MakeMosquitto
@@ -481,11 +484,30 @@ def test_demo_says_when_its_port_is_taken() -> None:
     assert is_clean(result)
 
 
-def test_demo_refuses_a_bad_broker() -> None:
-    result = run("demo", "--broker", "localhost", "--port", "0")
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--broker", "localhost"], "--broker: has no scheme; write mqtt://localhost"),
+        (["--broker", "mqtt://localhost", "--lan"], "--lan and --embedded are for one that the demo starts"),
+        (["--broker", "mqtt://localhost", "--origin", "localhost:5173"], "--origin: origin 'localhost:5173': must be"),
+        (["--devices", "-1"], "--devices"),
+    ],
+)
+def test_demo_refuses_what_it_cannot_do(arguments: list[str], text: str) -> None:
+    result = run("demo", "--port", "0", *arguments)
     assert result.returncode == 2
-    assert b"mqtt://localhost" in result.stderr
+    assert text in result.stderr.decode()
     assert is_clean(result)
+
+
+def test_demo_lets_pages_of_a_named_origin_in(mosquitto: Broker) -> None:
+    arguments = ["--broker", mosquitto.url, "--port", "0", "--devices", "0", "--origin", "http://localhost:5173"]
+    with running("demo", *arguments) as demo:
+        url = socket_url(address_in(demo), [("topic", "a")])
+        with connect(url, origin=Origin("http://localhost:5173"), open_timeout=10) as allowed:
+            assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
+        with pytest.raises(InvalidStatus), connect(url, origin=Origin("http://localhost:5174"), open_timeout=10):
+            pass
 
 
 def test_version_and_help() -> None:

@@ -30,6 +30,10 @@ def demo(
     lan: Annotated[
         bool, typer.Option("--lan", help="Let boards of this network reach the demo's broker, without a password.")
     ] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may use it too: http://localhost:5173; repeatable."),
+    ] = None,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Use the embedded broker even where Mosquitto is installed.")
     ] = False,
@@ -44,7 +48,14 @@ def demo(
         fail("--broker uses the broker that is there; --lan and --embedded are for one that the demo starts", 2)
     try:
         parts.run(
-            broker_url=broker, devices=devices, rate=rate, seed=seed, port=port, lan=lan, prefer_embedded=embedded
+            broker_url=broker,
+            devices=devices,
+            rate=rate,
+            seed=seed,
+            port=port,
+            lan=lan,
+            prefer_embedded=embedded,
+            origins=origin or [],
         )
     except parts.DemoError as error:
         fail(error, error.exit_code)
