@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from gateway import __version__
 from gateway.access import Origins, Policy, Principal, Role
+from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
-from gateway.dashboard import embed_policy, page_at
+from gateway.dashboard import embed_policy, identity, page_at
 from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of
 from gateway.history import History
 from gateway.hub import Hub
 from gateway.limits import Attempts, Connections, Refusals
 from gateway.messages import Properties
+from gateway.metrics import Exporter, Sample
 from gateway.mqtt_pipe import mqtt_socket
 from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
@@ -73,9 +77,12 @@ class Gateway:
         )
         self.hub: Hub
         self.upstream: Upstream
+        self.published: Counter[str] = Counter()
+        """Messages that clients published, by result: `ok` or an error code."""
         self.closing = False
         self.streams: set[PulledSink] = set()
         """Event streams that are open."""
+        self.exporter = Exporter(self.samples)
         self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._tasks: asyncio.TaskGroup
@@ -155,7 +162,9 @@ class Gateway:
         """
         try:
             await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            self.published["ok"] += 1
         except (UpstreamUnavailable, PublishRefused) as error:
+            self.published[error.code] += 1
             raise ProtocolError(error.code, str(error)) from None
 
     def take_publish(self, request: Request) -> None:
@@ -171,6 +180,52 @@ class Gateway:
             text = f"limit: at most {rate} messages a second"
             raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
         self._post_buckets.failed(address, self.clock())
+
+    def samples(self) -> dict[str, Sample]:
+        """What there is to measure now, by the names of `metrics.METRICS`."""
+        hub, history, upstream = self.hub, self.history, self.upstream.state
+        counted = hub.counters
+        granted = sum(isinstance(qos, int) for qos in upstream.filters.values())
+        age = None if upstream.last_message_at is None else max(0.0, time.time() - upstream.last_message_at)
+        return {
+            "gateway_info": {(__version__, history.epoch): 1},
+            "gateway_messages_received_total": counted.received,
+            "gateway_messages_repeated_total": history.repeated,
+            "gateway_messages_delivered_total": counted.delivered,
+            "gateway_messages_replayed_total": counted.replayed,
+            "gateway_messages_skipped_total": counted.skipped,
+            "gateway_messages_lost_total": dict(counted.lost),
+            "gateway_delivery_delay_seconds": counted.delays,
+            "gateway_flushes_total": counted.flushes,
+            "gateway_flush_seconds_total": counted.flush_seconds,
+            "gateway_flush_writes_total": counted.batches,
+            "gateway_flush_bytes_total": counted.bytes_written,
+            "gateway_subscribers": hub.subscriber_count,
+            "gateway_groups": hub.group_count,
+            "gateway_subscribers_slow": hub.paused_count,
+            "gateway_subscribers_slowed_total": counted.slow,
+            "gateway_subscribers_closed_slow_total": counted.closed_slow,
+            "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
+            "gateway_connections": self.connections.total,
+            "gateway_connections_limit": self.settings.limit_connections,
+            "gateway_refused_total": dict(self.refusals.by_reason),
+            "gateway_authentications_total": dict(self.guard.authentications),
+            "gateway_publishes_total": dict(self.published),
+            "gateway_history_messages": history.message_count,
+            "gateway_history_topics": history.topic_count,
+            "gateway_history_topics_limit": history.max_topics,
+            "gateway_history_bytes": history.bytes,
+            "gateway_history_bytes_limit": history.max_bytes,
+            "gateway_history_evicted_total": history.evicted,
+            "gateway_history_dropped_topics_total": history.dropped_topics,
+            "gateway_upstream_connected": float(upstream.connected),
+            "gateway_upstream_reconnects_total": upstream.reconnects,
+            "gateway_upstream_attempts": upstream.attempts,
+            "gateway_upstream_received_total": upstream.received,
+            "gateway_upstream_dropped_total": dict(upstream.dropped),
+            "gateway_upstream_last_message_age_seconds": age,
+            "gateway_upstream_filters": {"yes": granted, "no": len(upstream.filters) - granted},
+        }
 
     # who asks
 
@@ -236,6 +291,13 @@ async def live(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+async def metrics(request: Request) -> Response:
+    """`/metrics`: for Prometheus."""
+    gateway: Gateway = request.app.state.gateway
+    body, content_type = gateway.exporter.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
 async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
     state = request.app.state.gateway.upstream.state
@@ -244,6 +306,11 @@ async def ready(request: Request) -> Response:
         "upstream": {"connected": state.connected, "error": state.last_error},
     }
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
+
+
+async def asyncapi(_request: Request) -> Response:
+    """`/asyncapi.json`: the description of the protocol, for tools."""
+    return JSONResponse(describe(__version__), headers={"Cache-Control": "no-cache"})
 
 
 async def index(request: Request) -> Response:
@@ -257,6 +324,12 @@ async def index(request: Request) -> Response:
     raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     page = page_at(page, raw_path.decode("latin-1"), request.scope.get("root_path", ""))
     return HTMLResponse(page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
+
+
+async def whoami(request: Request) -> Response:
+    """`/whoami`: who the asker is taken for, until when, and what that allows."""
+    takes_tokens = request.app.state.gateway.guard.verifier is not None
+    return JSONResponse(identity(principal_of(request.scope), takes_tokens), headers={"Cache-Control": "no-store"})
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -275,11 +348,14 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws/{stream}/", stream_endpoint),
             Route("/health/live", live),
             Route("/health/ready", ready),
+            Route("/metrics", metrics),
+            Route("/asyncapi.json", asyncapi),
             WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),
             WebSocketRoute("/topics/{filter:path}", topics_socket),
             Route("/topics/{filter:path}", read_topics),
             Route("/topics/{filter:path}", publish, methods=["POST"]),
+            Route("/whoami", whoami),
             Route("/", index),
             Mount("/", StaticFiles(directory=STATIC, check_dir=False)),
         ],

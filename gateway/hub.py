@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.distribution import Distribution
 from gateway.history import FilterSet, History
 from gateway.messages import Message, Properties
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
@@ -300,6 +301,7 @@ class HubCounters:
         "batches",
         "bytes_written",
         "closed_slow",
+        "delays",
         "delivered",
         "flush_seconds",
         "flushes",
@@ -330,6 +332,8 @@ class HubCounters:
         """Writes to sinks by flushes."""
         self.bytes_written = 0
         self.flush_seconds = 0.0
+        self.delays = Distribution()
+        """Seconds from the first message of a flush to its end, asked-for intervals not included."""
 
 
 class Hub:
@@ -374,6 +378,7 @@ class Hub:
         self._dirty: list[Group] = []
         self._is_flush_due = False
         self._flush_started = 0.0
+        self._waiting_since = 0.0
         self._next_flush = 0.0
         self._unflushed_bytes = 0
         self._behind: deque[Subscriber] = deque()
@@ -435,7 +440,8 @@ class Hub:
         if self._is_flush_due:
             return
         self._is_flush_due = True
-        wait = self._next_flush - self._clock()
+        self._waiting_since = self._clock()
+        wait = self._next_flush - self._waiting_since
         if wait <= 0:
             self._call_soon(self._flush)  # at the end of this turn, with whatever else it brings
         else:
@@ -452,6 +458,7 @@ class Hub:
         took = now - self._flush_started
         self.counters.flushes += 1
         self.counters.flush_seconds += took
+        self.counters.delays.add(now - self._waiting_since)
         if self._flush_interval_seconds is not None:
             self._next_flush = self._flush_started + self._flush_interval_seconds
         else:
@@ -459,6 +466,7 @@ class Hub:
         self._is_flush_due = False
         if self._dirty:
             self._schedule_flush()
+            self._waiting_since = self._flush_started  # they came during this flush
 
     def _flush_now(self) -> None:
         dirty, self._dirty = self._dirty, []
@@ -559,15 +567,11 @@ class Hub:
         old = subscriber.filters
         added = FilterSet(f for f in filters if f not in old)
         self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
-        if not added:
-            return Subscription(history.position, True)
-        job = self._first_job(added, old or None, since, now, subscriber.shape)
-        if job is None:
-            self._wake(subscriber)
-            return Subscription(history.position, True)
-        self._add_job(subscriber, job)
+        job = self._first_job(added, old or None, since, now, subscriber.shape) if added else None
+        if job is not None:
+            self._add_job(subscriber, job)
         self._wake(subscriber)
-        return Subscription(history.position, job.gap is None)
+        return Subscription(history.position, job is None or job.gap is None)
 
     def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
         """Takes filters away; nothing that only they matched is written after this.

@@ -54,7 +54,7 @@ class Description:
     labels: tuple[str, ...] = ()
 
 
-Sample = float | Mapping[str | tuple[str, ...], float] | Distribution | None
+Sample = float | Mapping[Any, float] | Distribution | None
 """A number; or numbers by the value of the label, or of the labels; or a distribution; None where it isn't known."""
 
 _C, _G = Kind.COUNTER, Kind.GAUGE
@@ -126,6 +126,9 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_upstream_received_total", _C, "Messages that came from the broker, repeated ones included."
         ),
+        Description(
+            "gateway_upstream_dropped_total", _C, "Messages from the broker not taken, by reason.", ("reason",)
+        ),
         Description("gateway_upstream_last_message_age_seconds", _G, "Time since a message came from the broker."),
         Description(
             "gateway_upstream_filters",
@@ -137,7 +140,7 @@ METRICS: Mapping[str, Description] = {
 }
 
 
-def _labelled(sample: Mapping[str | tuple[str, ...], float]) -> Iterator[tuple[tuple[str, ...], float]]:
+def _labelled(sample: Mapping[Any, float]) -> Iterator[tuple[tuple[str, ...], float]]:
     # a snapshot: a counter may gain a label while it is read only if another thread counts, and none does
     for key, value in sample.items():
         yield (key,) if isinstance(key, str) else key, value

@@ -282,7 +282,7 @@ class Publish(Command, tag="publish", frozen=True, kw_only=True):
     """Publishes to the broker. A JSON string is sent as its text, any other payload as the JSON it is written in."""
 
     topic: str
-    payload: msgspec.Raw = msgspec.Raw(b'""')
+    payload: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b'""'))
     encoding: str | None = None
     qos: int = 0
     retain: bool = False

@@ -279,6 +279,19 @@ def test_a_loop_of_subscribing_and_unsubscribing_ends_in_a_limit_not_in_memory(l
             hub.subscribe(client.subscriber, [f"a{number}", "a"], SINCE_LAST)
 
 
+def test_another_shape_holds_from_then_on_for_all_filters(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", {"x": 1, "y": 1})
+    hub.subscribe(client.subscriber, [], SINCE_LAST, shape=Shape(fields=("x",)))
+    publish(hub, "a", {"x": 2, "y": 2})
+    loop.run()
+    assert [m["payload"] for m in client.messages] == [{"x": 1, "y": 1}, {"x": 2}]
+    assert client.subscriber.state is State.LIVE
+
+
 # slow
 
 

@@ -1,0 +1,78 @@
+"""The AsyncAPI description is valid, and real traffic is as it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gateway.asyncapi import describe
+from gateway.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.subscribers import Subscriber
+
+pytestmark = pytest.mark.anyio
+
+
+def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema.Draft202012Validator.check_schema(document["components"]["schemas"][name])
+    return jsonschema.Draft202012Validator(schema)
+
+
+def references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        return [v for k, v in part.items() if k == "$ref"] + [r for v in part.values() for r in references(v)]
+    return [r for v in part for r in references(v)] if isinstance(part, list) else []
+
+
+def test_every_reference_leads_somewhere_and_every_table_is_there() -> None:
+    document = describe("1.2.3")
+    for reference in references(document):
+        part: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            part = part[step]
+    assert set(EVENTS) <= set(document["channels"]["ws"]["messages"])
+    assert document["x-error-codes"] == ERROR_CODES
+    assert {int(code) for code in document["x-close-codes"]} == set(CLOSE_CODES)
+
+
+async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
+    document = gateway.json("/asyncapi.json")
+    assert document["asyncapi"] == "3.0.0"
+    publisher.publish(f"{prefix}/a", b"\xff\xfe", retain=True)
+    commands: list[dict[str, Any]] = [
+        {"command": "subscribe", "id": 1, "topics": [f"{prefix}/#"], "since": "old:5", "properties": True},
+        {
+            "command": "publish", "id": "two", "topic": f"{prefix}/b", "payload": {"n": 1}, "qos": 1, "retain": False,
+            "properties": {"content_type": "application/json", "user_properties": [["a", "b"]]},
+        },
+        {"command": "subscribe", "topics": [], "max_hz": 20, "mode": "mean"},
+        {"command": "publish", "id": 3, "topic": f"{prefix}/b", "payload": {"n": 2}},
+        {"command": "ping", "id": 4},
+        {"command": "authenticate", "id": 5, "token": "x"},
+        {"command": "unsubscribe", "id": 6, "topics": [f"{prefix}/none"]},
+    ]  # fmt: skip
+    async with Subscriber(gateway) as client:
+        for command in commands:
+            validator(document, command["command"].title()).validate(command)
+            name = command.pop("command")
+            before = len(client.events)
+            await client.send(name, **command)
+            await client.wait(lambda before=before: len(client.events) > before)  # type: ignore[misc]
+        await client.send_raw("{")
+        await client.wait(lambda: [event for event in client.events if event["event"] == "error"])
+        await client.wait(lambda: any("mode" in message for message in client.messages))
+        assert any("properties" in message for message in client.messages)
+        assert any("encoding" in message for message in client.messages)
+        seen = {event["event"] for event in client.events}
+        assert {"subscribed", "gap", "published", "pong", "authenticated", "unsubscribed", "error"} <= seen
+        for message in client.messages:
+            validator(document, "Message").validate(message)
+        for event in client.events:
+            validator(document, f"{event['event'].title()}Event").validate(event)
+    for wrong in ({"topic": "a"}, {"topic": "a", "payload": 1, "time": 1, "seq": 1, "surprise": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            validator(document, "Message").validate(wrong)
