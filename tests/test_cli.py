@@ -191,11 +191,13 @@ class TestCheck:
         (tmp_path / "gateway.toml").write_text("[history]\nbytes = '512MiB'\n")
         result = run("check", "--port", "8001", environ={"GATEWAY_LOG_LEVEL": "debug"}, cwd=tmp_path)
         assert result.returncode == 0
-        lines = dict(re.split(r"\s+", line, maxsplit=1) for line in result.stdout.decode().splitlines() if line)
+        table, _, memory = result.stdout.decode().rstrip().rpartition("\n\n")
+        lines = dict(re.split(r"\s+", line, maxsplit=1) for line in table.splitlines() if line)
         assert re.fullmatch(r"8001\s+--port", lines["port"])
         assert re.fullmatch(r"512MiB\s+gateway.toml: \[history\] bytes", lines["history_bytes"])
         assert re.fullmatch(r"debug\s+GATEWAY_LOG_LEVEL", lines["log_level"])
         assert re.fullmatch(r"mqtt://localhost:1883\s+default", lines["mqtt_url"])
+        assert "History takes at most 512 MiB" in memory
 
     def test_never_shows_a_secret(self) -> None:
         environ = {"GATEWAY_MQTT_URL": "mqtt://me:hunter2@host", "GATEWAY_ACCESS_SECRET": "s3cret" * 8}

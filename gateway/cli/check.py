@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.flags import ConfigFile, fail, with_settings
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +41,20 @@ def check(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
         width = min(48, max(len(value) for _, value, _ in shown))
         for name, value, origin in shown:
             typer.echo(f"{name:<30} {value:<{width}} {origin}")
+        typer.echo("\n" + _memory(loaded.settings))
     if loaded.problems:
         typer.echo()
         fail(SettingsError(loaded.problems), 2)
+
+
+def _memory(settings: Settings) -> str:
+    """What the bounds mean in memory."""
+    from gateway.history import MESSAGE_COST
+
+    # an envelope adds about as much to a short payload as that has itself
+    messages = settings.history_bytes // (MESSAGE_COST + 200)
+    sockets = settings.limit_connections * settings.limit_buffer_bytes
+    return (
+        f"History takes at most {settings.history_bytes / 1024**2:,.0f} MiB: {messages:,} messages of 100 bytes. If all of "
+        f"{settings.limit_connections:,} connections are slow at once, {sockets / 1024**2:,.0f} MiB wait to be sent."
+    )
