@@ -55,6 +55,7 @@ def _memory(settings: Settings) -> str:
     messages = settings.history_bytes // (MESSAGE_COST + 200)
     sockets = settings.limit_connections * settings.limit_buffer_bytes
     return (
-        f"History takes at most {settings.history_bytes / 1024**2:,.0f} MiB: {messages:,} messages of 100 bytes. If all of "
-        f"{settings.limit_connections:,} connections are slow at once, {sockets / 1024**2:,.0f} MiB wait to be sent."
+        f"History takes at most {settings.history_bytes / 1024**2:,.0f} MiB: {messages:,} messages of 100 bytes. "
+        f"If all of {settings.limit_connections:,} connections are slow at once, {sockets / 1024**2:,.0f} MiB wait to "
+        "be sent."
     )
