@@ -77,6 +77,12 @@ REPEATED_WARNING_SECONDS = 60.0
 
 SILENT = "the broker does not answer: it was silent for longer than the keep-alive time"
 
+RIVAL_SECONDS = 5.0
+"""The least delay when another client has our client id: whoever hurries throws the other one out."""
+
+SHORT_SECONDS = 10.0
+SUSPICIOUS_LIVES = 3
+
 UNCLEAR_FAILURES = 2
 """So many times MQTT 5 may come to nothing, for no reason given, before MQTT 3.1.1 is tried; a broker that is just
 starting does that once."""
@@ -272,6 +278,8 @@ class Upstream:
         self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0}
         self._discard_session = False
         self._has_discarded = False
+        self._may_say = True
+        self._short_lives = 0
 
     @property
     def state(self) -> UpstreamState:
@@ -318,6 +326,7 @@ class Upstream:
                     logger.exception("the link to the broker failed in a way that was not foreseen")
                     failure = _Failure(f"{type(error).__name__}: {error}")
                 lasted = time.monotonic() - began if self._state.connected else 0.0
+                failure = self._suspect_a_rival(failure, lasted)
                 self._note(connected=False, connected_since=None, last_error=str(failure))
                 if self._versions.refused(failure.version):
                     continue
@@ -331,6 +340,16 @@ class Upstream:
                 await asyncio.sleep(delay)
         finally:
             self._note(connected=False, connected_since=None, last_error="the gateway is stopping")
+
+    def _suspect_a_rival(self, failure: _Failure, lasted: float) -> _Failure:
+        """A broker that doesn't say who took the session over (3.1.1, older Mosquittos) only closes, over and over."""
+        self._short_lives = self._short_lives + 1 if 0 < lasted < SHORT_SECONDS else 0
+        if self._short_lives < SUSPICIOUS_LIVES or failure.wait_seconds:
+            return failure
+        text = f"{failure}, soon after it was made, {self._short_lives} times in a row"
+        return _Failure(
+            f"{text}: perhaps another client uses the client id {self._config.client_id!r}", wait_seconds=RIVAL_SECONDS
+        )
 
     async def _live(self) -> _Failure:
         """One connection, from its making to its end; returns or raises why it ended."""
@@ -428,12 +447,14 @@ class Upstream:
 
     async def _say(self, link: _Link, status: str) -> None:
         """Publishes our status; that it isn't allowed is no reason to do without a connection."""
-        if not self._config.status_topic or not link.arrivals.number:
+        if not self._config.status_topic or not self._may_say or not link.arrivals.number:
             return
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
                 await link.publish(self._config.status_topic, status.encode(), 1, True, None)
         except PublishRefused as error:
+            # not again: some brokers close the connection over it
+            self._may_say = False
             logger.info("the status %r was not published to %r: %s", status, self._config.status_topic, error)
         except (UpstreamUnavailable, TimeoutError):
             logger.debug("the status %r was not acknowledged", status)
@@ -1057,10 +1078,12 @@ def _explain(error: BaseException, config: UpstreamConfig) -> str:
     # several addresses, several errors: asyncio joins their texts
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return f"connection refused: nothing listens on {where}"
+    if isinstance(error, ConnectionError) and config.is_tls:
+        return f"{where} closed the connection during the TLS handshake: mqtt:// instead of mqtts://?"
     if isinstance(error, FileNotFoundError):
         return f"TLS: {error.filename or 'a file'} is not there"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return error.strerror or str(error) or type(error).__name__
     return f"{type(error).__name__}: {error}"
 
 
@@ -1080,7 +1103,8 @@ def _disconnect_failure(code: ReasonCode | None, config: UpstreamConfig) -> _Fai
     if text == "Session taken over":
         # the other one will come back, too: whoever hurries takes it again
         hint = "give each gateway its own client id"
-        return _Failure(f"another client took over the client id {config.client_id!r}: {hint}", wait_seconds=5.0)
+        text = f"another client took over the client id {config.client_id!r}: {hint}"
+        return _Failure(text, wait_seconds=RIVAL_SECONDS)
     return _Failure(f"the broker ended the connection: {text}")
 
 
