@@ -2,7 +2,7 @@
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
 import { parseTrend } from "./core/trend.ts";
-import { valueAt } from "./core/values.ts";
+import { eachNumber } from "./core/values.ts";
 import { base } from "./router.ts";
 import { epoch, socketAddress, token } from "./session.ts";
 
@@ -60,9 +60,12 @@ export async function trend(topic: string, field: string, since: string): Promis
   const points: { time: number; value: number }[] = [];
   for (const line of (await response.text()).split("\n")) {
     if (line === "") continue;
-    const message = JSON.parse(line) as { time?: number; payload?: unknown };
-    const value = valueAt(message.payload, field);
-    if (typeof value === "number" && message.time !== undefined) points.push({ time: message.time, value });
+    const message = JSON.parse(line) as { time?: number; payload?: unknown; encoding?: string };
+    const { time } = message;
+    if (time === undefined || message.encoding !== undefined) continue;
+    eachNumber(message.payload, (found, value) => {
+      if (found === field) points.push({ time, value });
+    });
   }
   return points;
 }

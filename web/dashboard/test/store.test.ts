@@ -16,6 +16,7 @@ describe("a live view's store", () => {
     ]);
     expect(store.seriesOf("t").map((series) => series.topic)).toEqual(["a", "b"]);
     expect(store.received).toBe(3);
+    expect(store.numberless).toBe(1);
   });
 
   it("offers fields that keep coming before those that came once", () => {

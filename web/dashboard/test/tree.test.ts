@@ -56,6 +56,11 @@ describe("the tree", () => {
     expect(tree.root.children?.get("a")?.perSecond(now)).toBeCloseTo(2, 0);
     expect(tree.get("a/b")?.perSecond(now + 3_600_000)).toBe(0);
   });
+  it("counts what was left out on the way for the rate of a topic", () => {
+    const tree = new TopicTree();
+    for (let index = 0; index < 10; index++) note(tree, "a", 1_000_000 + index * 500, 49);
+    expect(tree.get("a")?.perSecond(1_004_600)).toBeCloseTo(100);
+  });
   it("takes 100,000 topics in and searches them at the speed of typing", () => {
     const tree = new TopicTree();
     const started = performance.now();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { eachNumber, fieldLabel, numberInText, oneLine, sortFields, valueAt } from "../src/core/values.ts";
+import { eachNumber, fieldLabel, numberInText, oneLine, sortFields, summary } from "../src/core/values.ts";
 
 function numbers(payload: unknown): Record<string, number> {
   const found: Record<string, number> = {};
@@ -53,11 +53,6 @@ describe("fields", () => {
     expect(fieldLabel("")).toBe("value");
     expect(fieldLabel("co2")).toBe("CO₂");
   });
-  it("finds a value by its path", () => {
-    expect(valueAt({ a: [{ b: 7 }] }, "a.0.b")).toBe(7);
-    expect(valueAt(null, "a")).toBeUndefined();
-    expect(valueAt(3, "")).toBe(3);
-  });
 });
 
 describe("one line", () => {
@@ -66,6 +61,11 @@ describe("one line", () => {
     expect(oneLine([1, "a"])).toBe('[1,"a"]');
     expect(oneLine(null)).toBe("null");
     expect(oneLine("x".repeat(500), 10)).toBe("xxxxxxxxx…");
+  });
+  it("says in words what has no line", () => {
+    expect(summary("", undefined, 9)).toBe("(empty)");
+    expect(summary("AA==", "base64", 9)).toBe("(binary)");
+    expect(summary(false, undefined, 9)).toBe("false");
   });
   it("says readings before bookkeeping", () => {
     expect(oneLine({ ts: 1.5, seq: 2, temperature: 21.5, door: "open" })).toBe(

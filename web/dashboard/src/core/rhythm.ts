@@ -20,8 +20,12 @@ export class Rhythm {
   /** @param announced what the device says its interval is, in milliseconds; null when it doesn't say. */
   constructor(public announced: number | null = null) {}
 
-  /** Notes an arrival; arrivals out of order are ignored. */
-  note(time: number): void {
+  /**
+   * Notes an arrival; arrivals out of order are ignored.
+   *
+   * @param count for how many it stands, where others were left out on the way.
+   */
+  note(time: number, count = 1): void {
     const last = this.last;
     if (last === null) {
       this.last = time;
@@ -29,7 +33,7 @@ export class Rhythm {
     }
     if (time <= last) return;
     this.last = time;
-    this.intervals.push(time - last);
+    this.intervals.push((time - last) / count);
     if (this.intervals.length > KEPT) this.intervals.shift();
     this.median = null;
   }

@@ -66,6 +66,8 @@ export class LiveStore {
   private arrivals = 0;
   private newest = 0;
   skipped = 0;
+  /** Messages in which there is no number. */
+  numberless = 0;
   /** Series that there was no room for. */
   unplotted = 0;
   version = 0;
@@ -123,12 +125,14 @@ export class LiveStore {
     } else if (this.topics.size < this.limits.topics) {
       this.topics.set(message.topic, { last: message, previous: null, count: 1 });
     }
-    if (arrival.encoding === undefined) this.plot(message);
+    if (arrival.encoding !== undefined || !this.plot(message)) this.numberless++;
     return message;
   }
 
-  private plot(message: StoredMessage): void {
+  private plot(message: StoredMessage): boolean {
+    let found = false;
     eachNumber(message.payload, (field, value) => {
+      found = true;
       const key = LiveStore.key(message.topic, field);
       let series = this.series.get(key);
       if (!series) {
@@ -142,6 +146,7 @@ export class LiveStore {
       this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
       series.push(message.time, value);
     });
+    return found;
   }
 
   /** A loss, between the newest message that is here and the next one to come. */

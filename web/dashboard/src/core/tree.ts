@@ -54,7 +54,8 @@ export class TopicNode {
       const silent = this.rhythm.lastTime === null ? 0 : now - this.rhythm.lastTime;
       const interval = this.rhythm.interval;
       if (silent > 20 * interval + 60_000) return 0;
-      return 1000 / (silent > 2 * interval ? silent : interval);
+      // Messages are thinned on their way here: a second or two of silence says nothing yet.
+      return 1000 / (silent > Math.max(2 * interval, 3000) ? silent : interval);
     }
     return this.rate.read(now);
   }
@@ -119,7 +120,7 @@ export class TopicTree {
     node.retained = message.retained ?? false;
     const stands = 1 + (message.skipped ?? 0);
     node.rhythm ??= new Rhythm();
-    if (stands === 1) node.rhythm.note(message.time);
+    node.rhythm.note(message.time, stands);
     node.own += stands;
     for (let up: TopicNode | null = node; up; up = up.parent) {
       up.count += stands;

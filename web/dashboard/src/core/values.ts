@@ -61,17 +61,6 @@ export function eachNumber(payload: unknown, found: (field: Field, value: number
   walk(payload, "", 0);
 }
 
-/** The value at a dotted path, undefined when there is none. */
-export function valueAt(payload: unknown, path: string): unknown {
-  if (path === "") return payload;
-  let value: unknown = payload;
-  for (const key of path.split(".")) {
-    if (value === null || typeof value !== "object") return undefined;
-    value = (value as Record<string, unknown>)[key];
-  }
-  return value;
-}
-
 /** Counters and clocks: they are numbers, but nobody opens a chart to see them. */
 const BOOKKEEPING = /(^|\.)(ts|time|timestamp|seq|boot|uptime|id|counter|millis|schema|interval|rssi|version)$/i;
 
@@ -113,6 +102,12 @@ export function oneLine(payload: unknown, limit = 160): string {
   } else text = JSON.stringify(payload) ?? "";
   text = text.replace(/\s+/g, " ").trim();
   return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
+}
+
+/** A payload in a list: its line, or in words what has none. */
+export function summary(payload: unknown, encoding: string | undefined, limit: number): string {
+  if (encoding !== undefined) return "(binary)";
+  return payload === "" ? "(empty)" : oneLine(payload, limit);
 }
 
 /** "signal_strength" as "Signal strength"; "" (the payload itself) as "value". */

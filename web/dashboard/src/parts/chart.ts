@@ -81,6 +81,10 @@ export class Chart {
     this.observer.observe(host);
   }
 
+  private get isSwitch(): boolean {
+    return this.lines.length > 0 && this.lines.every((line) => line.stepped);
+  }
+
   private get width(): number {
     return Math.max(120, this.host.clientWidth);
   }
@@ -93,7 +97,7 @@ export class Chart {
       width: this.width,
       height: this.height,
       // The first line is the gap's edge, not the axis': room so that the newest point isn't cut.
-      padding: [10, 12, this.withTimes ? 0 : 6, 0],
+      padding: [10, 28, this.withTimes ? 0 : 6, 0],
       legend: { show: false },
       scales: {
         x: { time: true, range: () => [this.data.from / 1000, this.data.to / 1000] },
@@ -119,6 +123,8 @@ export class Chart {
           space: 34,
           grid: { stroke: grid, width: 1 },
           ticks: { show: false },
+          // A switch has two states and nothing in between.
+          ...(this.isSwitch ? { splits: () => [0, 1] } : {}),
         },
       ],
       cursor: {
@@ -174,6 +180,7 @@ export class Chart {
 
   /** A little air above and below; a flat line isn't blown up to drama, thresholds near the data are in view. */
   private range(low: number | null, high: number | null): uPlot.Range.MinMax {
+    if (this.isSwitch) return [-0.15, 1.15];
     if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
     let bottom = low;
     let top = high;

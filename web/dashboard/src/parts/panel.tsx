@@ -47,7 +47,7 @@ export function Panel(props: PanelProps) {
   const chart = useRef<Chart | null>(null);
   const events = useRef(props.events);
   events.current = props.events;
-  const key = props.lines.map((line) => `${line.series.topic} ${line.colour}`).join("\n");
+  const key = props.lines.map((line) => `${line.series.topic} ${line.colour} ${isSwitch(line.series)}`).join("\n");
 
   useLayoutEffect(() => {
     if (!host.current) return;

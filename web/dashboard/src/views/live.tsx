@@ -24,7 +24,7 @@ import {
   thresholdText,
 } from "../core/store.ts";
 import { compareNames } from "../core/tree.ts";
-import { type Field, fieldLabel, fieldRank, oneLine } from "../core/values.ts";
+import { type Field, fieldLabel, fieldRank, oneLine, summary } from "../core/values.ts";
 import { CopyButton, Empty, Explain, GAP_WORDS } from "../parts/bits.tsx";
 import { PALETTE } from "../parts/chart.ts";
 import { CloseIcon, DownloadIcon, PauseIcon, PlayIcon } from "../parts/icons.tsx";
@@ -59,15 +59,23 @@ export function LiveView({ filter, embed }: { filter: string; embed: boolean }) 
     return (
       <>
         <FilterHead filter={filter} />
-        <Empty title="This isn’t a topic filter">
-          <p>{problem}</p>
-        </Empty>
+        <Empty title="This isn’t a topic filter" />
+        <Idle />
       </>
     );
   }
   const since = route.value.params.get("since") ?? DEFAULT_RANGE;
   // A filter or a time of its own is a view of its own: nothing of the last one may linger.
   return <Watching key={`${filter}\n${since}`} filter={filter} since={since} embed={embed} />;
+}
+
+/** A view that listens to nothing still says whether it could. */
+function Idle() {
+  useLayoutEffect(() => {
+    const feed = openFeed({ topics: [], since: "now", onMessage: () => undefined });
+    return () => feed.close();
+  }, []);
+  return null;
 }
 
 function Watching({ filter, since, embed }: { filter: string; since: string; embed: boolean }) {
@@ -274,11 +282,18 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         <>
           {allFields.length > 0 ? (
             <section class="chart-area" aria-label="Chart">
-              <div class="chart-tools">
-                <FieldChips all={allFields} chosen={fields} />
-              </div>
+              {allFields.length > 1 && (
+                <div class="chart-tools">
+                  <FieldChips all={allFields} chosen={fields} />
+                </div>
+              )}
               {charts}
               {legend}
+              {!isWildcard(filter) && store.numberless > 0 && (
+                <p class="soft note">
+                  {formatCount(store.numberless)} of {formatCount(store.received)} messages here hold no number.
+                </p>
+              )}
               <Thresholds thresholds={thresholds} fields={fields} />
             </section>
           ) : (
@@ -676,7 +691,7 @@ function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
               >
                 <span class="m-time num">{formatClock(message.time, true)}</span>
                 {wild && <span class="m-topic">{message.topic}</span>}
-                <code class="m-payload">{message.encoding ? "(binary)" : oneLine(message.payload, 240)}</code>
+                <code class="m-payload">{summary(message.payload, message.encoding, 240)}</code>
                 {message.retained && <span class="m-flag">retained</span>}
                 {message.skipped > 0 && <span class="m-flag">+{message.skipped}</span>}
               </div>

@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { formatAge, formatCount, formatRate } from "../core/format.ts";
 import { type TopicNode, TopicTree } from "../core/tree.ts";
-import { oneLine } from "../core/values.ts";
+import { summary } from "../core/values.ts";
 import { Empty, Explain } from "../parts/bits.tsx";
 import { Chevron, SearchIcon } from "../parts/icons.tsx";
 import { PayloadView } from "../parts/payload.tsx";
@@ -271,7 +271,7 @@ interface TreeRowProps {
 
 function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onToggle, onOpen }: TreeRowProps) {
   const branch = !flat && node.children !== null;
-  const value = node.own > 0 ? (node.encoding ? "(binary)" : oneLine(node.payload, 120)) : "";
+  const value = node.own > 0 ? summary(node.payload, node.encoding, 120) : "";
   const silent = node.own > 0 && now - node.time > 30_000;
   const rate = node.perSecond(now);
   return (
