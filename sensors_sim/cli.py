@@ -1,59 +1,281 @@
 """The command ``sensors-sim``."""
 
 import argparse
+import datetime
 import logging
+import os
 import random
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from sensors_sim.fleet import SEEDED_START, Fleet, counted_fleet
+from sensors_sim.durations import parse_duration
 
+if TYPE_CHECKING:
+    from sensors_sim.mqtt import BrokerAddress
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    main = argparse.ArgumentParser(prog="sensors-sim", description="Simulated sensors that publish over MQTT.")
-    main.add_argument(
-        "--broker", default="mqtt://localhost:1883", metavar="URL", help="mqtt://[user:password@]host:port"
-    )
-    main.add_argument("--devices", type=_count, default=10, metavar="N", help="how many room sensors (default 10)")
-    main.add_argument("--rate", type=_rate, metavar="HZ", help="readings a second of each device (default 0.1)")
-    main.add_argument("--seed", type=int, metavar="N", help="same seed, same readings (default: random)")
-    main.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
-    main.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
-    return main
+DIALECTS = ("native", "homeassistant", "tasmota", "zigbee2mqtt", "esphome", "homie", "senml", "shelly")
+# Names only, so that --help loads neither the model nor the MQTT library; a test compares them with the real ones.
+
+EPILOG = """\
+commands:
+  sensors-sim replay FILE              publish a recording of `gateway record`, or a CSV file
+  sensors-sim clone FILTER -o FILE     learn a fleet from live devices
+  sensors-sim scenarios                list the ready scenarios
+Each has its own --help.
+
+Faults are described in the fleet file, or sent while it runs:
+  mosquitto_pub -t sensors/sim-1/cmd -m '{"fault":"stuck","field":"temperature","for":"1m"}'
+  mosquitto_pub -t sensors/sim-1/cmd -m '{"clear":true}'
+
+Throughput: one process publishes up to about 20,000 messages a second when devices share clients
+(--shared-clients 10). With a client for each device, plan for some thousand devices: each needs an open file.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s")
-    # The MQTT library loads only when it is needed: --help is quick.
-    from sensors_sim.mqtt import BrokerAddress, raise_file_limit
-    from sensors_sim.runner import Runner
-
+    arguments = sys.argv[1:] if argv is None else argv
+    commands: dict[str, Callable[[list[str]], int]] = {"replay": _replay, "clone": _clone, "scenarios": _scenarios}
     try:
-        address = BrokerAddress.parse(arguments.broker)
-        seed = arguments.seed if arguments.seed is not None else random.randrange(1_000_000)  # noqa: S311
-        now = time.time()
-        start = SEEDED_START if arguments.seed is not None else now + time.localtime(now).tm_gmtoff
-        interval = 1 / arguments.rate if arguments.rate else None
-        fleet = Fleet(counted_fleet(arguments.devices), seed, start, ts_offset=now - start, interval=interval)
-        runner = Runner(fleet, address)
+        if arguments and arguments[0] in commands:
+            return commands[arguments[0]](arguments[1:])
+        return _run(arguments)
     except ValueError as error:
-        print(f"sensors-sim: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"sensors-sim: {line}", file=sys.stderr)
         return 2
-    raise_file_limit(len(fleet.devices) + 64)
+    except KeyboardInterrupt:
+        return 130
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        runner.stop()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    print(f"{len(fleet.devices)} devices to {address}, seed {seed}", flush=True)
-    runner.run(arguments.seconds)
+def parser() -> argparse.ArgumentParser:
+    """The command line of the simulation itself."""
+    main = argparse.ArgumentParser(
+        prog="sensors-sim",
+        description="Simulated sensors that publish over MQTT.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = main.add_argument_group("what is simulated")
+    source = what.add_mutually_exclusive_group()
+    source.add_argument("--scenario", metavar="NAME", help="a ready scenario: factory, greenhouse, home or office")
+    source.add_argument("--fleet", type=Path, metavar="FILE", help="a fleet described in TOML")
+    what.add_argument(
+        "--devices",
+        type=_count,
+        metavar="N",
+        help="how many devices: room sensors (default 10), or so many of the scenario or fleet, with lookalikes",
+    )
+    what.add_argument("--dialect", choices=DIALECTS, default="native", help="topics and payloads (default native)")
+    what.add_argument("--seed", type=int, metavar="N", help="same seed, same readings (default: random)")
+    when = main.add_argument_group("time")
+    when.add_argument("--rate", type=_rate, metavar="HZ", help="readings a second of each device, of the model's time")
+    when.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N", help="the model's clock runs N times as fast: 60x"
+    )
+    when.add_argument(
+        "--start", type=_start, metavar="TIME", help="the model's clock begins here, such as 2026-01-15T06:00"
+    )
+    when.add_argument("--for", dest="seconds", type=_duration, metavar="TIME", help="stop after this time, such as 30s")
+    _broker_arguments(main)
+    main.add_argument(
+        "--shared-clients",
+        type=_count,
+        metavar="N",
+        help="let all devices share N clients, for throughput; they then have no wills of their own",
+    )
+    main.add_argument("--qos", type=int, choices=(0, 1, 2), help="QoS of readings (default: the dialect's)")
+    output = main.add_argument_group("output")
+    output.add_argument("--plain", action="store_true", help="plain lines even in a terminal")
+    output.add_argument("-q", "--quiet", action="store_true", help="nothing but errors")
+    output.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
+    return main
+
+
+def _broker_arguments(parser: argparse.ArgumentParser) -> None:
+    broker = parser.add_argument_group("broker")
+    broker.add_argument(
+        "--broker", default="mqtt://localhost:1883", metavar="URL", help="mqtt://[user:password@]host:port, or mqtts://"
+    )
+    broker.add_argument("--ca", metavar="FILE", help="PEM file of the authority to trust with mqtts://")
+    broker.add_argument("--username", metavar="NAME", help="{id} in it stands for the device's id: a user per device")
+    broker.add_argument("--password", metavar="TEXT", help="better: SENSORS_SIM_PASSWORD in the environment")
+    broker.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="user:password per line, for a user per device"
+    )
+
+
+def _run(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)
+    _log(arguments.verbose)
+    # The model and the MQTT library load only now: --help is quick.
+    from sensors_sim.display import Display
+    from sensors_sim.fleet import SEEDED_START, Fleet, counted_fleet
+    from sensors_sim.mqtt import raise_file_limit
+    from sensors_sim.runner import Runner
+    from sensors_sim.scenario import load_fleet, load_scenario
+
+    address = _address(arguments)
+    if arguments.scenario or arguments.fleet:
+        spec = load_scenario(arguments.scenario) if arguments.scenario else load_fleet(arguments.fleet)
+        if arguments.devices:
+            spec = spec.resized(arguments.devices)
+    else:
+        spec = counted_fleet(arguments.devices or 10)
+    seed = arguments.seed if arguments.seed is not None else random.randrange(1_000_000)  # noqa: S311
+    now = time.time()
+    if arguments.start is not None:
+        # What the wall clock shows there and then, and ts goes along with it.
+        start, ts = arguments.start, arguments.start - _utc_offset(arguments.start)
+    else:
+        start, ts = (SEEDED_START if arguments.seed is not None else now + _utc_offset(now)), now
+    interval = 1 / arguments.rate if arguments.rate else None
+    fleet = Fleet(spec, seed, start, ts_offset=ts - start, interval=interval, dialect=arguments.dialect)
+    runner = Runner(
+        fleet, address, speed=arguments.speed, shared_clients=arguments.shared_clients or 0, qos=arguments.qos
+    )
+    limit = raise_file_limit(runner.clients + 64)
+    if limit < runner.clients + 64:
+        print(
+            f"sensors-sim: only {limit} files may be open, so not all of {runner.clients} clients can connect; "
+            "see --shared-clients",
+            file=sys.stderr,
+        )
+    _stop_on_signals(runner.stop)
+    display = Display(live=False if arguments.plain else None)
+    if not arguments.quiet:
+        about = f" ({spec.title})" if spec.title else ""
+        print(f"{len(fleet.devices)} devices{about} to {address}, seed {seed}", flush=True)
+    runner.run(arguments.seconds, None if arguments.quiet else display.tick)
+    if not arguments.quiet:
+        print(f"stopped: {display.line(runner)}", flush=True)
     return 0
+
+
+def _scenarios(argv: list[str]) -> int:
+    argparse.ArgumentParser(prog="sensors-sim scenarios", description="List the ready scenarios.").parse_args(argv)
+    from sensors_sim.scenario import load_scenario, scenario_names
+
+    for name in scenario_names():
+        spec = load_scenario(name)
+        print(f"{name:12} {len(spec.devices):3} devices  {spec.title}")
+    return 0
+
+
+def _replay(argv: list[str]) -> int:
+    main = argparse.ArgumentParser(
+        prog="sensors-sim replay",
+        description="Publish a recording with its original spacing.",
+        epilog="FILE is NDJSON as `gateway record` writes it, or CSV with the columns time, topic and payload "
+        "(and qos, retained). A dash reads standard input.",
+    )
+    main.add_argument("file", help="what to publish")
+    main.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="N times as fast: 10x")
+    main.add_argument("--loop", action="store_true", help="begin again at the end")
+    main.add_argument(
+        "--max-gap", type=_duration, metavar="TIME", help="shorten longer silences of the recording to this"
+    )
+    main.add_argument("--prefix", default="", metavar="TEXT", help="put in front of every topic")
+    main.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
+    _broker_arguments(main)
+    arguments = main.parse_args(argv)
+    _log(arguments.verbose)
+    from sensors_sim.replay import Replay, read_recording
+
+    address = _address(arguments)
+    recording = read_recording(arguments.file)
+    replay = Replay(
+        recording,
+        address,
+        speed=arguments.speed,
+        loop=arguments.loop,
+        prefix=arguments.prefix,
+        max_gap=arguments.max_gap,
+    )
+    _stop_on_signals(replay.stop)
+    print(f"{len(recording)} messages over {recording[-1].offset:.1f} s to {address}", flush=True)
+    count = replay.run()
+    print(f"stopped: {count} messages published", flush=True)
+    return 0
+
+
+def _clone(argv: list[str]) -> int:
+    main = argparse.ArgumentParser(
+        prog="sensors-sim clone",
+        description="Learn a fleet from live devices: topics, fields, cadence, range, memory and will.",
+        epilog="The first wildcard of FILTER is where the device's name stands: 'sensors/+/state', 'sensors/#', "
+        "'tele/+/SENSOR'. Run it with `sensors-sim --fleet FILE`, and `--devices N` for lookalikes.",
+    )
+    main.add_argument("filter", help="topic filter to listen to")
+    main.add_argument(
+        "--for", dest="seconds", type=_duration, default=60.0, metavar="TIME", help="how long (default 60s)"
+    )
+    main.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    main.add_argument("--devices", type=_count, metavar="N", help="write so many devices: lookalikes of those seen")
+    main.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
+    _broker_arguments(main)
+    arguments = main.parse_args(argv)
+    _log(arguments.verbose)
+    from sensors_sim.clone import Learner, fleet_text, listen
+
+    address = _address(arguments)
+    learner = Learner(arguments.filter)
+    print(f"listening to {arguments.filter} on {address} for {arguments.seconds:g} s", file=sys.stderr, flush=True)
+    stopped = threading.Event()
+    _stop_on_signals(stopped.set)
+    listen(address, learner, arguments.seconds, stopped.is_set)
+    text = fleet_text(learner, arguments.seconds, arguments.devices)
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+        count = text.count("[[device]]")
+        print(f"{count} device{'s' if count > 1 else ''} in {arguments.output}", file=sys.stderr)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _address(arguments: argparse.Namespace) -> "BrokerAddress":
+    from sensors_sim.mqtt import BrokerAddress
+
+    return BrokerAddress.parse(
+        arguments.broker,
+        ca_file=arguments.ca,
+        username=arguments.username,
+        password=arguments.password or os.environ.get("SENSORS_SIM_PASSWORD"),
+        passwords=_passwords(arguments.password_file),
+    )
+
+
+def _passwords(path: Path | None) -> dict[str, str] | None:
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"password file: {error}") from None
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    def handler(_signal: int, _frame: FrameType | None) -> None:
+        stop()
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _log(verbose: bool) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+
+
+def _utc_offset(at: float) -> int:
+    return time.localtime(at).tm_gmtoff
 
 
 def _count(text: str) -> int:
@@ -68,3 +290,31 @@ def _rate(text: str) -> float:
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError("over 0 and at most 1000")
     return value
+
+
+def _speed(text: str) -> float:
+    try:
+        value = float(text.strip().removesuffix("x"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number over 0 and at most 100000, such as 60x")
+    return value
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _start(text: str) -> float:
+    """Model time: what the wall clock shows, in seconds since 1970."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a date and time such as 2026-01-15T06:00") from None
+    if moment.tzinfo is not None:
+        moment = moment.astimezone().replace(tzinfo=None)
+    return moment.replace(tzinfo=datetime.UTC).timestamp()

@@ -8,16 +8,19 @@ It leaves to others: carrying events to a broker (``mqtt``), and waiting (``runn
 
 import heapq
 import logging
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
 
 from sensors_sim import payloads
-from sensors_sim.dialects import Native
-from sensors_sim.kinds import KINDS, Setting, World, setting_generator
+from sensors_sim.custom import CustomSpec, Raw
+from sensors_sim.dialects import DIALECTS, Dialect
+from sensors_sim.faults import FLAPPING_PERIOD, FaultKind, Faults, FaultSpec
+from sensors_sim.kinds import KINDS, Setting, Site, World, setting_generator
 from sensors_sim.messages import Message
-from sensors_sim.noise import unit_hash
+from sensors_sim.noise import generator, unit_hash
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,12 @@ SEEDED_START = 1_772_434_800.0
 
 REBOOT_SECONDS = 3.0
 """How long a restart takes until the device is back on the broker."""
+
+FIRST_READING_SECONDS = 10.0
+"""A device that is switched on reads within this time, however long its interval is."""
+
+SHORTEST_SLEEP_SECONDS = 30.0
+"""A device that reads more often than this stays on the broker, even if it is of a kind that sleeps."""
 
 NAMES = (
     ("Living room", "living"),
@@ -42,6 +51,10 @@ NAMES = (
     ("Greenhouse", "greenhouse"),
 )
 """Places of a fleet that is only counted, in turn, with their room profiles."""
+
+RAW = Raw()
+
+FAULT_COMMANDS = ("fault", "field", "size", "after", "every", "for", "probability", "clear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,32 @@ class DeviceSpec:
     interval: float | None = None
     """Seconds between readings; None: the kind's."""
     options: Mapping[str, object] = field(default_factory=dict)
+    faults: tuple[FaultSpec, ...] = ()
+    dialect: str = ""
+    """Empty: the fleet's."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """A fleet as described."""
+
+    devices: tuple[DeviceSpec, ...]
+    title: str = ""
+    site: Site = field(default_factory=Site)
+
+    def resized(self, count: int) -> "FleetSpec":
+        """The same with ``count`` devices: the first ones, or all and lookalikes in places of their own."""
+        devices = list(self.devices[:count])
+        turn = 2
+        while len(devices) < count:
+            for spec in self.devices[: count - len(devices)]:
+                place = f"{spec.place}-{turn}" if spec.place else ""
+                copy = replace(spec, id=f"{spec.id}-{turn}", name=f"{spec.name} {turn}", place=place)
+                if spec.kind == "custom":  # its name may stand in its topics
+                    copy = replace(copy, name=f"{spec.name}-{turn}", options={**spec.options, "vary": True})
+                devices.append(copy)
+            turn += 1
+        return replace(self, devices=tuple(devices))
 
 
 class Change(Enum):
@@ -65,8 +104,12 @@ class Change(Enum):
 
     JOIN = "join"
     """It connects (again)."""
+    LEAVE = "leave"
+    """It disconnects in order, once everything that it published has arrived."""
     CUT = "cut"
-    """Its socket is cut without DISCONNECT, so that the broker publishes its will."""
+    """Its socket is cut without DISCONNECT, so that the broker publishes its will; what was on its way is lost."""
+    OUTAGE = "outage"
+    """The same, but the device lives on and keeps what it could not send."""
 
 
 class Event(NamedTuple):
@@ -83,38 +126,73 @@ class Device:
         spec: What it is.
         world: Where it is.
         interval: Seconds between readings.
-        start: Model time of its start; the first reading follows within an interval.
+        ts_offset: Seconds to add to model time for ``ts``.
+        dialect: What it speaks unless its description says otherwise.
+
+    Raises:
+        ValueError: It is described wrongly.
     """
 
-    def __init__(self, spec: DeviceSpec, world: World, interval: float, start: float, ts_offset: float) -> None:
+    def __init__(
+        self, spec: DeviceSpec, world: World, interval: float, ts_offset: float = 0.0, dialect: str = "native"
+    ) -> None:
         if not payloads.is_valid_id(spec.id):
             raise ValueError(f"device id {spec.id!r}: only a-z, 0-9, '_' and '-'")
         if spec.kind not in KINDS:
-            raise ValueError(f"device {spec.id}: unknown kind {spec.kind!r}: known are {', '.join(KINDS)}")
+            raise ValueError(f"unknown kind {spec.kind!r}: known are {', '.join(KINDS)}")
         self.spec = spec
         self.id = spec.id
         self.kind = KINDS[spec.kind]
+        unknown = sorted(set(spec.options) - self.kind.options)
+        if unknown:
+            known = ", ".join(sorted(self.kind.options)) or "none"
+            raise ValueError(f"kind {spec.kind!r} has no option {unknown[0]!r}: known are {known}")
         self.interval = interval
         self.state_topic = payloads.state_topic(spec.id)
         self.cmd_topic = payloads.cmd_topic(spec.id)
-        self.dialect = Native()
         self.seq = 0
-        self.connected = True
+        self.place = spec.place or spec.id
         self._ts_offset = ts_offset
         rng = setting_generator(world.seed, spec.id)
         self.boot = rng.randint(1, 40)
         self._phase_key = rng.getrandbits(64)
-        place = spec.place or spec.id
-        self._read = self.kind.make(
-            Setting(spec.id, place, spec.room or self.kind.room, interval, world, spec.options, rng)
-        )
-        self._next_reading = start + interval * unit_hash(self._phase_key, 0)
-        self._back_at: float | None = None
+        self._start = world.start
+        setting = Setting(spec.id, self.place, spec.room or self.kind.room, interval, world, spec.options, rng)
+        self.fields = dict(self.kind.fields_of(setting))
+        self._read = self.kind.make(setting)
+        self.custom = CustomSpec.parse(spec.options) if self.kind.dialect == RAW.name else None
+        """What describes its fields, when its kind doesn't."""
+        self.dialect = self._dialect_of(dialect)
+        self.faults = Faults(spec.faults, world.start, generator(world.seed, "faults", spec.id))
+        self._is_powered = True
+        self._next_reading = world.start + min(interval, FIRST_READING_SECONDS) * unit_hash(self._phase_key, 0)
+        self._back_at = math.inf
+        self._next_flap = math.inf
+        self._flaps_until = -math.inf
+        self._flap_period = FLAPPING_PERIOD
+        self._link_fault_at, self._link_fault = self.faults.next_link_fault(math.nextafter(world.start, -math.inf))
+        self.connected = not self.sleeps
+        self.next_time = 0.0
+        """Model time of what it does next."""
+        self._plan()
+
+    def _dialect_of(self, of_fleet: str) -> Dialect:
+        if self.kind.dialect == RAW.name:
+            return RAW
+        name = self.spec.dialect or of_fleet
+        if name not in DIALECTS:
+            raise ValueError(f"unknown dialect {name!r}: known are {', '.join(DIALECTS)}")
+        return DIALECTS[name]
 
     @property
-    def next_time(self) -> float:
-        """Model time of what it does next."""
-        return self._next_reading if self._back_at is None else self._back_at
+    def sleeps(self) -> bool:
+        """Whether it leaves the broker between readings."""
+        return self.kind.sleeps and self.dialect.knows_sleep and self.interval >= SHORTEST_SLEEP_SECONDS
+
+    @property
+    def client_id(self) -> str:
+        """Of its own MQTT client."""
+        return f"sensors-sim-{self.id}"
 
     def meta_payload(self) -> bytes:
         """Its description of itself."""
@@ -123,22 +201,29 @@ class Device:
             self.kind.model,
             FIRMWARE,
             self.interval if self.interval != int(self.interval) else int(self.interval),
-            dict(self.kind.fields),
+            self.fields,
             simulated=True,
             extra={"place": self.spec.place} if self.spec.place else None,
         )
 
+    def uptime(self, ts_ms: int) -> int:
+        """Whole seconds since the start of the simulation, for dialects that tell it."""
+        return max(0, int(ts_ms / 1000 - self._ts_offset - self._start))
+
     def wake(self, t: float) -> list[Event]:
         """What it does at ``t``, which is its ``next_time``."""
-        if self._back_at is not None:
-            self._back_at = None
-            self._next_reading = t + self.interval * unit_hash(self._phase_key, self.boot)
-            return [Event(self, Change.JOIN)]
-        readings = self._read(t)
-        messages = self.dialect.readings(self, readings, round((t + self._ts_offset) * 1000))
-        self.seq += 1
-        self._next_reading = t + self.interval
-        return [Event(self, message) for message in messages]
+        if t == self._back_at:
+            events = self._come_back(t)
+        elif t == self._link_fault_at:
+            fault = self._link_fault
+            self._link_fault_at, self._link_fault = self.faults.next_link_fault(t)
+            events = self._break(fault.spec, fault.lasts, t) if fault is not None and self._is_powered else []
+        elif t == self._next_flap:
+            events = self._flap(t)
+        else:
+            events = self._take_reading(t)
+        self._plan()
+        return events
 
     def command(self, payload: bytes, t: float) -> list[Event]:
         """Obey a command at ``t``.
@@ -146,50 +231,141 @@ class Device:
         Raises:
             ValueError: It is none.
         """
-        command = payloads.parse_command(payload)
+        command = payloads.parse_command(payload, also=FAULT_COMMANDS)
+        described = {name: value for name, value in command.items() if name in FAULT_COMMANDS and name != "clear"}
+        fault = FaultSpec.parse(described, "fault") if described else None
+        kind = self._kind_to_clear(command["clear"]) if "clear" in command else None
         events: list[Event] = []
+        if "clear" in command:
+            self.faults.clear(kind)
+            self._next_flap, self._flaps_until = math.inf, -math.inf
+            if self._back_at < math.inf:
+                self._back_at = t
         if "interval" in command:
             self.interval = float(command["interval"])  # type: ignore[arg-type]
-            self._next_reading = t + self.interval
-            events.append(Event(self, Message(payloads.meta_topic(self.id), self.meta_payload(), 1, True)))
+            if self._is_powered:
+                self._next_reading = t + self.interval
+            events += [Event(self, message) for message in self.dialect.description(self)]
         if "reboot" in command:
-            events += self.reboot(t)
+            events += self._break(FaultSpec(FaultKind.REBOOT), 0.0, t)
+        if fault is not None:
+            self.faults.add(fault, t)
+        # A fault that begins at once begins now, and "after now" would miss it.
+        after = math.nextafter(t, -math.inf) if fault is not None else t
+        self._link_fault_at, self._link_fault = self.faults.next_link_fault(after)
+        self._plan()
         return events
 
-    def reboot(self, t: float) -> list[Event]:
-        """Lose power at ``t`` and come back with ``boot`` + 1 and ``seq`` 0."""
+    def _kind_to_clear(self, value: object) -> FaultKind | None:
+        if value is True:
+            return None
+        try:
+            return FaultKind(value)
+        except ValueError:
+            raise ValueError(f"clear takes true or the name of a fault, not {value!r}") from None
+
+    def _plan(self) -> None:
+        self.next_time = min(self._next_reading, self._back_at, self._link_fault_at, self._next_flap)
+
+    def _take_reading(self, t: float) -> list[Event]:
+        readings = self._read(t)
+        ts_ms = round((t + self._ts_offset) * 1000)
+        self._next_reading = t + self.interval
+        if not self.faults:
+            messages = self.dialect.readings(self, readings, ts_ms)
+            self.seq += 1
+            if not self.sleeps:
+                return [Event(self, message) for message in messages]
+            return self._nap(messages)
+        going_on, skew = self.faults.alter(readings, t)
+        messages = self.dialect.readings(self, readings, ts_ms + round(skew * 1000))
+        self.seq += 1
+        messages = self.faults.pass_on(messages, going_on)
+        events = self._nap(messages) if self.sleeps else [Event(self, message) for message in messages]
+        fault = self.faults.struck_link_fault()
+        if fault is not None:
+            events += self._break(fault.spec, fault.lasts, t)
+        return events
+
+    def _nap(self, messages: list[Message]) -> list[Event]:
+        """Wake up, publish, and go to sleep again."""
+        events = [Event(self, Change.JOIN)]
+        events += [Event(self, message) for message in messages]
+        events += [Event(self, message) for message in self.dialect.sleep(self)]
+        events.append(Event(self, Change.LEAVE))
+        return events
+
+    def _break(self, spec: FaultSpec, lasts: float, t: float) -> list[Event]:
+        if spec.kind is FaultKind.FLAPPING:
+            self._flap_period = spec.size or FLAPPING_PERIOD
+            self._flaps_until = t + lasts
+            return self._flap(t)
         self.boot += 1
         self.seq = 0
-        self._back_at = t + REBOOT_SECONDS
+        self._is_powered = False
+        self._next_reading = math.inf
+        self._next_flap, self._flaps_until = math.inf, -math.inf
+        self._back_at = t + (REBOOT_SECONDS if spec.kind is FaultKind.REBOOT else lasts)
         return [Event(self, Change.CUT)]
+
+    def _flap(self, t: float) -> list[Event]:
+        self._next_flap = math.inf
+        if t >= self._flaps_until:
+            return []
+        self._back_at = t + self._flap_period / 2
+        return [Event(self, Change.OUTAGE)]
+
+    def _come_back(self, t: float) -> list[Event]:
+        self._back_at = math.inf
+        if not self._is_powered:
+            self._is_powered = True
+            delay = min(self.interval, FIRST_READING_SECONDS) * unit_hash(self._phase_key, self.boot)
+            self._next_reading = t + delay
+        elif t + self._flap_period / 2 < self._flaps_until:
+            self._next_flap = t + self._flap_period / 2
+        return [] if self.sleeps else [Event(self, Change.JOIN)]
 
 
 class Fleet:
     """All devices and the order in which they act.
 
     Args:
-        specs: The devices.
+        spec: The devices and their site.
         seed: Of everything random.
         start: Model time of the start.
         ts_offset: Seconds to add to model time for the ``ts`` of readings.
         interval: Seconds between readings, for all; None: each device's own.
+        dialect: What devices speak whose description doesn't say.
 
     Raises:
-        ValueError: A device is described wrongly, or two have the same id.
+        ValueError: Devices are described wrongly, or two have the same id; the text has a line for each.
     """
 
     def __init__(
-        self, specs: list[DeviceSpec], seed: int, start: float, *, ts_offset: float = 0.0, interval: float | None = None
+        self,
+        spec: FleetSpec,
+        seed: int,
+        start: float,
+        *,
+        ts_offset: float = 0.0,
+        interval: float | None = None,
+        dialect: str = "native",
     ) -> None:
-        self.world = World(seed, start)
+        self.world = World(seed, start, spec.site)
         self.start = start
         self.devices: dict[str, Device] = {}
-        for spec in specs:
-            if spec.id in self.devices:
-                raise ValueError(f"two devices have the id {spec.id!r}")
-            kind = KINDS.get(spec.kind)
-            every = interval or spec.interval or (kind.interval if kind else 10.0)
-            self.devices[spec.id] = Device(spec, self.world, every, start, ts_offset)
+        problems = []
+        for described in spec.devices:
+            try:
+                if described.id in self.devices:
+                    raise ValueError("another device has this id")
+                kind = KINDS.get(described.kind)
+                every = interval or described.interval or (kind.interval if kind else 10.0)
+                self.devices[described.id] = Device(described, self.world, every, ts_offset, dialect)
+            except ValueError as error:
+                problems.append(f"device {described.id!r}: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
         self._by_topic = {device.cmd_topic: device for device in self.devices.values()}
         self._heap = [(device.next_time, number, device) for number, device in enumerate(self.devices.values())]
         self._numbers = {device.id: number for _, number, device in self._heap}
@@ -198,7 +374,7 @@ class Fleet:
     @property
     def next_time(self) -> float:
         """Model time of the next event."""
-        return self._heap[0][0] if self._heap else float("inf")
+        return self._heap[0][0] if self._heap else math.inf
 
     def take(self, until: float) -> Iterator[Event]:
         """Events up to ``until``, in order of time."""
@@ -220,20 +396,22 @@ class Fleet:
         device = self._by_topic.get(topic)
         if device is None:
             return []
+        before = device.next_time
         try:
             events = device.command(payload, t)
         except ValueError as error:
             logger.warning("%s: %s", device.id, error)
             return []
-        heapq.heappush(self._heap, (device.next_time, self._numbers[device.id], device))
+        if device.next_time != before:
+            heapq.heappush(self._heap, (device.next_time, self._numbers[device.id], device))
         return events
 
 
-def counted_fleet(count: int) -> list[DeviceSpec]:
+def counted_fleet(count: int) -> FleetSpec:
     """``count`` room sensors named ``sim-1``, ``sim-2``, …, in rooms of different kinds."""
     specs = []
     for number in range(1, count + 1):
         name, room = NAMES[(number - 1) % len(NAMES)]
         turn = (number - 1) // len(NAMES)
         specs.append(DeviceSpec(f"sim-{number}", "climate", name if turn == 0 else f"{name} {turn + 1}", room=room))
-    return specs
+    return FleetSpec(tuple(specs))

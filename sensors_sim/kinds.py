@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sensors_sim import custom
 from sensors_sim.battery import CELLS, Battery
 from sensors_sim.climate import HOUR, PROFILES, Room, Weather
 from sensors_sim.electricity import APPLIANCES, Grid, Load, Meter
@@ -167,6 +168,14 @@ class Kind:
     """Names of its options."""
     sleeps: bool = False
     """Whether it runs on a battery and leaves the broker between readings."""
+    dialect: str = ""
+    """The only dialect that it speaks; empty: any."""
+    fields_from: "Callable[[Setting], Mapping[str, Mapping[str, object] | None]] | None" = None
+    """Where its fields come from when they differ from device to device."""
+
+    def fields_of(self, setting: Setting) -> Mapping[str, Mapping[str, object] | None]:
+        """The fields of one device of this kind."""
+        return self.fields if self.fields_from is None else self.fields_from(setting)
 
 
 class Instrument:
@@ -657,6 +666,15 @@ KINDS: dict[str, Kind] = {
             _tracker,
             interval=5.0,
             options=frozenset({"latitude", "longitude", "radius", "speed", "charge"}),
+        ),
+        Kind(
+            "custom",
+            "Simulated",
+            {},
+            custom.make,
+            options=frozenset({"stream", "status", "constant", "units", "vary"}),
+            dialect="raw",
+            fields_from=custom.fields_of,
         ),
     )
 }

@@ -19,7 +19,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import cast
@@ -51,6 +51,8 @@ class BrokerAddress:
     username: str | None = None
     """``{id}`` stands for the device's id."""
     password: str | None = field(default=None, repr=False)
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Password by user name, where each device has its own; wins over ``password``."""
     keepalive: int = 30
     """Seconds."""
 
@@ -109,6 +111,10 @@ class Link:
         self.commands = commands
         self.username_id = username_id
         self.state = LinkState.CLOSED
+        self.keeps = False
+        """Whether messages are kept while it is closed."""
+        self.leaving: list[paho.MQTTMessageInfo] | None = None
+        """What must have arrived before it disconnects; None: it stays."""
         self.client: paho.Client | None = None
         self.waiting: collections.deque[Message] = collections.deque()
         self.failures = 0
@@ -139,7 +145,7 @@ class Links:
     Args:
         address: The broker.
         on_up: Called when a link is connected; it publishes what devices say at birth.
-        on_message: Called with topic and payload of what arrives.
+        on_message: Called with what arrives.
         connectors: Threads that open connections.
     """
 
@@ -147,14 +153,14 @@ class Links:
         self,
         address: BrokerAddress,
         on_up: Callable[[Link], None],
-        on_message: Callable[[str, bytes], None],
+        on_message: Callable[[paho.MQTTMessage], None],
         connectors: int = 8,
     ) -> None:
         self.address = address
         self.counters = Counters()
         self._on_up = on_up
         self._on_message = on_message
-        self._links: list[Link] = []
+        self._links: dict[Link, None] = {}
         self._up = 0
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -166,11 +172,11 @@ class Links:
         self._retry_number = 0
         self._next_misc = 0.0
         self._wants_write: set[Link] = set()
+        self._leaving: set[Link] = set()
         self._ssl = self._ssl_context()
         self._jitter = random.Random()  # noqa: S311
         self._threads_wanted = connectors
         self._threads: list[threading.Thread] = []
-        self._loop_thread = threading.get_ident()
         self._closing = False
 
     @property
@@ -188,35 +194,63 @@ class Links:
 
     def open(self, link: Link) -> None:
         """Bring ``link`` up, now and again whenever it breaks."""
+        link.leaving = None
+        self._leaving.discard(link)
         if link.state is not LinkState.CLOSED:
             return
-        self._links.append(link)
+        self._links[link] = None
         self._start_opening(link)
 
-    def publish(self, link: Link, message: Message, devices: int = 1) -> None:
-        """Send ``message``, or keep it until the link is up."""
+    def publish(self, link: Link, message: Message, devices: int = 1) -> paho.MQTTMessageInfo | None:
+        """Send ``message``, or keep it until the link is up.
+
+        Args:
+            link: Over which.
+            message: What.
+            devices: How many share the link: it keeps as many times more.
+
+        Returns:
+            What tells whether the broker has it; None when it is not on its way.
+        """
         client = link.client
         if link.state is not LinkState.UP or client is None:
-            if link.state is LinkState.CLOSED:
-                return
+            if link.state is LinkState.CLOSED and not link.keeps:
+                return None
             if len(link.waiting) >= BUFFERED_MESSAGES * devices:
                 link.waiting.popleft()
                 self.counters.dropped += 1
             link.waiting.append(message)
-            return
+            return None
         info = client.publish(message.topic, message.payload, message.qos, message.retain)
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.counters.published += 1
-        else:
-            self.counters.dropped += 1
+            if link.leaving is not None:
+                link.leaving.append(info)
+            return info
+        self.counters.dropped += 1
+        return None
 
-    def cut(self, link: Link) -> None:
-        """Break ``link`` as a power failure does: no DISCONNECT, unsent and unacknowledged messages are gone."""
-        if link in self._links:
-            self._links.remove(link)
-        link.waiting.clear()
-        link.resume = None
+    def cut(self, link: Link, *, keeps: bool = False) -> None:
+        """Break ``link`` without DISCONNECT, so that the broker publishes its will.
+
+        Args:
+            link: Which.
+            keeps: Whether the device lives on: what is unsent or unacknowledged then goes out when it is opened again.
+        """
+        self._links.pop(link, None)
+        self._leaving.discard(link)
+        link.keeps = keeps
+        if not keeps:
+            link.waiting.clear()
+        client = link.client
         self._forget(link, LinkState.CLOSED, abort=True)
+        link.resume = client if keeps else None
+
+    def leave(self, link: Link) -> None:
+        """Disconnect ``link`` in order as soon as the broker has everything; it may not even be up yet."""
+        if link.state is not LinkState.CLOSED:
+            link.leaving = []
+            self._leaving.add(link)
 
     def turn(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for something to do, and do it."""
@@ -249,16 +283,37 @@ class Links:
             for link in list(self._links):
                 if link.client is not None and link.state in (LinkState.UP, LinkState.GREETING):
                     link.client.loop_misc()
+        if self._leaving:
+            self._let_leave()
         self._write_all()
 
+    def _let_leave(self) -> None:
+        for link in [link for link in self._leaving if link.state is LinkState.UP and not link.waiting]:
+            client = link.client
+            if client is None or not all(info.is_published() for info in link.leaving or ()):
+                continue
+            self._leaving.discard(link)
+            link.leaving = None
+            self._links.pop(link, None)
+            client.on_disconnect = None
+            client.disconnect()
+            client.loop_write()  # small enough for any socket's buffer
+            self._forget(link, LinkState.CLOSED, abort=False)
+
     def close(self, farewell: Iterable[tuple[Link, Message]] = (), timeout: float = 5.0) -> None:
-        """Publish ``farewell``, wait until the broker has it (at most ``timeout`` seconds), and disconnect cleanly."""
+        """Publish ``farewell``, wait until the broker has it (at most ``timeout`` seconds), and disconnect cleanly.
+
+        A message of a link that is not up goes over another one.
+        """
         deadline = time.monotonic() + timeout
         self._retry.clear()
+        self._leaving.clear()
+        carrier = next((link for link in self._links if link.state is LinkState.UP), None)
         waiting: list[paho.MQTTMessageInfo] = []
         for link, message in farewell:
-            if link.state is LinkState.UP and link.client is not None:
-                waiting.append(link.client.publish(message.topic, message.payload, message.qos, message.retain))
+            over = link if link.state is LinkState.UP else carrier
+            if over is not None and over.client is not None:
+                waiting.append(over.client.publish(message.topic, message.payload, message.qos, message.retain))
         while waiting and time.monotonic() < deadline:
             self.turn(0.02)
             waiting = [
@@ -320,8 +375,7 @@ class Links:
             client.tls_set_context(self._ssl)
         if self.address.username is not None:
             username = self.address.username.replace("{id}", link.username_id)
-            client.username_pw_set(username, self.address.password)
-        client.on_socket_register_write = lambda *_: self._register_write(link)
+            client.username_pw_set(username, self.address.passwords.get(username, self.address.password))
         return client
 
     def _take_over(self, link: Link, client: paho.Client, error: Exception | None) -> None:
@@ -336,7 +390,8 @@ class Links:
         link.state = LinkState.GREETING
         client.on_connect = lambda _c, _u, _f, reason, _p: self._greeted(link, reason)
         client.on_disconnect = lambda _c, _u, _f, reason, _p: self._lost(link, client, reason)
-        client.on_message = lambda _c, _u, message: self._on_message(message.topic, bytes(message.payload))
+        client.on_message = lambda _c, _u, message: self._on_message(message)
+        client.on_socket_register_write = lambda *_: self._wants_write.add(link)
         client.on_socket_close = lambda *_: self._unregister(link)
         link.socket = _socket_of(client)
         if link.socket is not None:
@@ -348,6 +403,7 @@ class Links:
             return  # the broker closes the connection, and on_disconnect tells why
         link.state = LinkState.UP
         link.failures = 0
+        link.keeps = False
         self._up += 1
         self.counters.connects += 1
         client = link.client
@@ -403,11 +459,6 @@ class Links:
             sock.close()
 
     # Writing
-
-    def _register_write(self, link: Link) -> None:
-        # On a connector's thread the client is not ours yet; ``_take_over`` writes what it has queued.
-        if threading.get_ident() == self._loop_thread:
-            self._wants_write.add(link)
 
     def _write_all(self) -> None:
         wants, self._wants_write = self._wants_write, set()

@@ -4,6 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 
+import paho.mqtt.client as paho
+
+from sensors_sim.dialects import Dialect
 from sensors_sim.fleet import Change, Device, Fleet
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress, Link, Links
@@ -19,29 +22,44 @@ class Runner:
         address: Where to.
         speed: Seconds of the model in a second.
         shared_clients: Clients that devices share; 0 gives each device its own, with its own will.
+        qos: QoS of readings in place of the dialect's; None: the dialect's.
     """
 
-    def __init__(self, fleet: Fleet, address: BrokerAddress, *, speed: float = 1.0, shared_clients: int = 0) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        address: BrokerAddress,
+        *,
+        speed: float = 1.0,
+        shared_clients: int = 0,
+        qos: int | None = None,
+    ) -> None:
         self.fleet = fleet
         self.speed = speed
         self.links = Links(address, self._born, self._command)
         self.late_seconds = 0.0
         """How far publishing is behind the model's clock."""
+        self.published_by: dict[str, int] = dict.fromkeys(fleet.devices, 0)
+        """Messages so far, by device."""
+        self.last_of: dict[str, Message] = {}
+        """The newest reading, by device; filled only when ``keep_last``."""
+        self.keep_last = False
+        self._qos = qos
         self._stopping = False
         self._devices_of: dict[Link, list[Device]] = {}
         self._link_of: dict[Device, Link] = {}
         self._shared = shared_clients > 0
         self._started = 0.0
+        self._said_fleet_birth = False
         devices = list(fleet.devices.values())
         groups = [devices[n::shared_clients] for n in range(shared_clients)] if self._shared else [[d] for d in devices]
-        for number, group in enumerate(group for group in groups if group):
-            first = group[0]
+        for number, group in enumerate([group for group in groups if group], 1):
+            name = f"sensors-sim-{number}"
             if self._shared:
-                link = Link(
-                    f"sensors-sim-{number + 1}", None, [d.cmd_topic for d in group], f"sensors-sim-{number + 1}"
-                )
+                link = Link(name, None, [device.cmd_topic for device in group], name)
             else:
-                link = Link(f"sensors-sim-{first.id}", first.dialect.will(first), [first.cmd_topic], first.id)
+                first = group[0]
+                link = Link(first.client_id, first.dialect.will(first), [first.cmd_topic], first.id)
             self._devices_of[link] = group
             for device in group:
                 self._link_of[device] = link
@@ -50,6 +68,11 @@ class Runner:
     def model_time(self) -> float:
         """What the model's clock shows now."""
         return self.fleet.start + (time.monotonic() - self._started) * self.speed
+
+    @property
+    def clients(self) -> int:
+        """How many MQTT clients there are."""
+        return len(self._devices_of)
 
     def stop(self) -> None:
         """Make ``run`` return; may be called from a signal handler."""
@@ -64,8 +87,9 @@ class Runner:
         """
         self._started = time.monotonic()
         end = self._started + seconds if seconds is not None else float("inf")
-        for link in self._devices_of:
-            self.links.open(link)
+        for link, devices in self._devices_of.items():
+            if self._shared or devices[0].connected:
+                self.links.open(link)
         next_tick = 0.0
         try:
             while not self._stopping:
@@ -83,13 +107,20 @@ class Runner:
 
     def close(self) -> None:
         """Mark the devices offline and disconnect."""
-        self.links.close(
+        farewell = [
             (link, message)
             for link, devices in self._devices_of.items()
             for device in devices
-            if device.connected
+            if device.connected or device.sleeps
             for message in device.dialect.death(device)
-        )
+        ]
+        if farewell:
+            first = next(iter(self._devices_of))
+            farewell += [(first, message) for dialect in self._dialects() for message in dialect.fleet_death()]
+        self.links.close(farewell)
+
+    def _dialects(self) -> list[Dialect]:
+        return list({device.dialect.name: device.dialect for device in self.fleet.devices.values()}.values())
 
     def _publish_due(self, now: float) -> None:
         model_time = self.model_time
@@ -102,28 +133,49 @@ class Runner:
             if count >= 500:
                 count = 0
                 self.links.turn(0)
-                if self._stopping or time.monotonic() - now > 1.0:
+                if self._stopping or time.monotonic() - now > 0.5:
                     break
 
     def _do(self, device: Device, what: Message | Change) -> None:
         link = self._link_of[device]
         if isinstance(what, Message):
+            if not device.connected and self._shared:
+                return  # its link would be down if it had one
+            if self._qos is not None:
+                what = what._replace(qos=self._qos)
             self.links.publish(link, what, len(self._devices_of[link]))
-        elif what is Change.CUT:
-            device.connected = False
-            if self._shared:
-                # The others on this client live on, so the will is published for it.
-                self.links.publish(link, device.dialect.will(device))
-            else:
-                self.links.cut(link)
-        else:
+            self.published_by[device.id] += 1
+            if self.keep_last:
+                self.last_of[device.id] = what
+        elif what is Change.JOIN:
             device.connected = True
             if self._shared:
                 self._birth(link, device)
             else:
                 self.links.open(link)
+        else:
+            # A sleeper stays "connected" until it has really left: its birth may not even be published yet.
+            device.connected = what is Change.LEAVE
+            self._part(link, device, what)
+
+    def _part(self, link: Link, device: Device, change: Change) -> None:
+        if self._shared:
+            # The others on this client live on, so the will is published in its stead.
+            will = device.dialect.will(device)
+            if will is not None and change is not Change.LEAVE:
+                self.links.publish(link, will)
+        elif change is Change.LEAVE:
+            self.links.leave(link)
+        else:
+            self.links.cut(link, keeps=change is Change.OUTAGE)
 
     def _born(self, link: Link) -> None:
+        if not self._said_fleet_birth:
+            self._said_fleet_birth = True
+            for dialect in self._dialects():
+                speakers = [device for device in self.fleet.devices.values() if device.dialect is dialect]
+                for message in dialect.fleet_birth(speakers):
+                    self.links.publish(link, message)
         for device in self._devices_of[link]:
             if device.connected:
                 self._birth(link, device)
@@ -132,6 +184,6 @@ class Runner:
         for message in device.dialect.birth(device):
             self.links.publish(link, message, len(self._devices_of[link]))
 
-    def _command(self, topic: str, payload: bytes) -> None:
-        for device, what in self.fleet.command(topic, payload, self.model_time):
+    def _command(self, message: paho.MQTTMessage) -> None:
+        for device, what in self.fleet.command(message.topic, bytes(message.payload), self.model_time):
             self._do(device, what)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, counted_fleet
+from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, FleetSpec, counted_fleet
 from sensors_sim.messages import Message
 
 
@@ -100,18 +100,18 @@ def test_a_bad_command_changes_nothing(payload: bytes, caplog: pytest.LogCapture
 )
 def test_a_wrong_description_is_refused(spec: DeviceSpec, text: str) -> None:
     with pytest.raises(ValueError, match=r"device|kind|room") as raised:
-        Fleet([spec], 1, SEEDED_START)
+        Fleet(FleetSpec((spec,)), 1, SEEDED_START)
     assert text in str(raised.value)
 
 
 def test_two_devices_of_one_id_are_refused() -> None:
-    with pytest.raises(ValueError, match="two devices"):
-        Fleet([DeviceSpec("a", "climate", "A"), DeviceSpec("a", "climate", "B")], 1, SEEDED_START)
+    with pytest.raises(ValueError, match="another device"):
+        Fleet(FleetSpec((DeviceSpec("a", "climate", "A"), DeviceSpec("a", "climate", "B"))), 1, SEEDED_START)
 
 
 def test_devices_of_one_place_measure_the_same_room() -> None:
     specs = [DeviceSpec(name, "climate", name, place="kitchen", room="kitchen") for name in ("a", "b")]
-    states = messages(Fleet(specs, 7, SEEDED_START, interval=60).take(SEEDED_START + 60))
+    states = messages(Fleet(FleetSpec(tuple(specs)), 7, SEEDED_START, interval=60).take(SEEDED_START + 60))
     a, b = (json.loads(state.payload) for state in states)
     assert a["co2"] == pytest.approx(b["co2"], abs=120)
     assert a["temperature"] == pytest.approx(b["temperature"], abs=1.2)

@@ -1,0 +1,535 @@
+"""Learns a fleet file from live devices.
+
+Everything is judged by what was heard in a limited time, so it errs on the plain side: a field that never changed is a
+constant, a topic heard once has the listening time as its interval. Wills can't be heard; a retained topic that says
+``online`` in one of the usual ways is taken for a status, and its opposite for the will.
+"""
+
+import datetime
+import decimal
+import itertools
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+
+from sensors_sim import payloads
+from sensors_sim.durations import duration_text
+from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
+
+MAX_SAMPLES = 2000
+"""Per topic; further ones are not needed to know it."""
+
+MAX_TOPICS = 20_000
+
+STATUS_PAIRS = (
+    ("online", "offline"),
+    ("Online", "Offline"),
+    ("ONLINE", "OFFLINE"),
+    ('{"state":"online"}', '{"state":"offline"}'),
+    ("connected", "disconnected"),
+    ("ready", "lost"),
+    ("true", "false"),
+    ("1", "0"),
+)
+"""What a device says that lives, and what the broker says for it when it doesn't."""
+
+_PLAIN_PAIRS = {"true", "1"}
+_STATUS_LEVELS = ("online", "connected", "available", "availability", "status", "lwt", "$state", "state")
+_COUNTERS = ("energy", "total", "count", "counter", "uptime", "uptimesec", "pulses", "rain", "volume")
+
+
+class Sample(NamedTuple):
+    """One message that was heard."""
+
+    t: float
+    payload: bytes
+    retained: bool
+
+
+@dataclass(slots=True)
+class Heard:
+    """Everything of one topic."""
+
+    samples: list[Sample] = field(default_factory=list)
+    qos: int = 0
+
+    @property
+    def live(self) -> list[Sample]:
+        """What was published while listening."""
+        return [sample for sample in self.samples if not sample.retained]
+
+
+class Learner:
+    """Collects messages and makes devices of them.
+
+    Args:
+        topic_filter: What is listened to; its first wildcard is where a device's name stands.
+
+    Raises:
+        ValueError: The filter is none.
+    """
+
+    def __init__(self, topic_filter: str) -> None:
+        if not topic_filter or not _is_filter(topic_filter):
+            raise ValueError(f"topic filter {topic_filter!r}: + is a whole level, and # the last one")
+        self.topic_filter = topic_filter
+        levels = topic_filter.split("/")
+        wild = [number for number, level in enumerate(levels) if level in ("+", "#")]
+        self._level = wild[0] if wild else len(levels) - 1
+        self._topics: dict[str, Heard] = {}
+        self.started: float | None = None
+        self.ended: float | None = None
+
+    def hear(self, topic: str, payload: bytes, t: float, *, qos: int = 0, retained: bool = False) -> None:
+        """Take one message.
+
+        Args:
+            topic: Its topic.
+            payload: As it came.
+            t: When, in seconds since 1970.
+            qos: With which it was delivered.
+            retained: Whether the broker had kept it.
+        """
+        self.started = t if self.started is None else self.started
+        self.ended = t
+        heard = self._topics.get(topic)
+        if heard is None:
+            if len(self._topics) >= MAX_TOPICS:
+                return
+            heard = self._topics[topic] = Heard()
+        heard.qos = max(heard.qos, qos)
+        if len(heard.samples) < MAX_SAMPLES:
+            heard.samples.append(Sample(t, payload, retained))
+
+    def devices(self, listened: float | None = None) -> list[dict[str, Any]]:
+        """The devices as tables of a fleet file.
+
+        Args:
+            listened: For how many seconds; None: from the first message to the last.
+        """
+        if listened is None:
+            listened = (self.ended or 0.0) - (self.started or 0.0)
+        groups: dict[str, dict[str, Heard]] = {}
+        for topic, heard in sorted(self._topics.items()):
+            levels = topic.split("/")
+            name = levels[min(self._level, len(levels) - 1)]
+            groups.setdefault(name, {})[topic] = heard
+        devices = []
+        taken: set[str] = set()
+        for name, topics in groups.items():
+            device_id = _unique(_as_id(name), taken)
+            device = _device(name, device_id, topics, self._level, max(listened, 1.0))
+            if device is not None:
+                taken.add(device_id)
+                devices.append(device)
+        return devices
+
+
+def listen(
+    address: BrokerAddress, learner: Learner, seconds: float, stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Subscribe to the learner's filter for ``seconds``.
+
+    Raises:
+        ValueError: The broker could not be reached in that time, or refused.
+    """
+
+    def hear(message: paho.MQTTMessage) -> None:
+        learner.hear(message.topic, bytes(message.payload), time.time(), qos=message.qos, retained=bool(message.retain))
+
+    links = Links(address, lambda _link: None, hear)
+    link = Link("sensors-sim-clone", None, [learner.topic_filter], "clone")
+    links.open(link)
+    try:
+        deadline = time.monotonic() + max(10.0, seconds)
+        while link.state is not LinkState.UP and time.monotonic() < deadline and not stopping():
+            links.turn(0.05)
+        if link.state is not LinkState.UP:
+            raise ValueError(f"{address}: {links.counters.last_error or 'no answer'}")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not stopping():
+            links.turn(min(0.05, end - time.monotonic()))
+    finally:
+        links.close()
+
+
+def fleet_text(learner: Learner, listened: float | None = None, count: int | None = None) -> str:
+    """The fleet file.
+
+    Args:
+        learner: What was heard.
+        listened: For how many seconds.
+        count: How many devices to write; more than were heard gives lookalikes, None writes those that were heard.
+
+    Raises:
+        ValueError: Nothing was heard that publishes readings.
+    """
+    devices = learner.devices(listened)
+    if not devices:
+        raise ValueError(f"nothing that publishes was heard on {learner.topic_filter}")
+    heard = len(devices)
+    if count is not None:
+        devices = _resized(devices, count)
+    lines = [
+        f"# Learned from {heard} device{'s' if heard > 1 else ''} on {learner.topic_filter}.",
+        f"title = {_toml('Lookalikes of ' + learner.topic_filter)}",
+    ]
+    for device in devices:
+        lines += ["", "[[device]]"]
+        lines += _table_lines(device, "device")
+    return "\n".join(lines) + "\n"
+
+
+def _resized(devices: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    resized = devices[:count]
+    turn = 2
+    while len(resized) < count:
+        for device in devices[: count - len(resized)]:
+            copy = dict(device)
+            copy["id"], copy["name"], copy["vary"] = f"{device['id']}-{turn}", f"{device['name']}-{turn}", True
+            resized.append(copy)
+        turn += 1
+    return resized
+
+
+def _is_filter(text: str) -> bool:
+    levels = text.split("/")
+    return all(("+" not in level or level == "+") and ("#" not in level or level == "#") for level in levels) and (
+        "#" not in levels[:-1]
+    )
+
+
+def _as_id(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "device"
+
+
+def _unique(device_id: str, taken: set[str]) -> str:
+    candidate, number = device_id, 2
+    while candidate in taken:
+        candidate, number = f"{device_id}-{number}", number + 1
+    return candidate
+
+
+def _device(
+    name: str, device_id: str, topics: Mapping[str, Heard], level: int, listened: float
+) -> dict[str, Any] | None:
+    placeholder = "{id}" if name == device_id else "{name}"
+
+    def template(topic: str) -> str:
+        levels = topic.split("/")
+        if level < len(levels):
+            levels[level] = placeholder
+        return "/".join(levels)
+
+    streams: list[tuple[float, dict[str, Any]]] = []
+    constants = []
+    status: dict[str, Any] | None = None
+    units: dict[str, Any] = {}
+    title: str | None = None
+    for topic, heard in topics.items():
+        pair = _status_pair(topic, heard)
+        if pair is not None and status is None:
+            status = {"topic": template(topic), "online": pair[0], "offline": pair[1]}
+            continue
+        if topic == payloads.meta_topic(device_id):
+            units, title = _meta(heard.samples[-1].payload)
+            continue
+        if topic == payloads.cmd_topic(device_id):
+            continue
+        live = heard.live
+        if not live:
+            text = _text(heard.samples[-1].payload)
+            if text is not None:
+                constants.append({"topic": template(topic), "payload": _templated(text, name, placeholder)})
+            continue
+        interval = _interval([sample.t for sample in live], listened)
+        streams.append((interval, _stream(template(topic), heard, interval)))
+    if not streams:
+        return None
+    shortest = min(interval for interval, _ in streams)
+    tables = []
+    for interval, stream in streams:
+        every = max(1, round(interval / shortest))
+        tables.append({**stream, "every": every} if every > 1 else stream)
+    # Where topics hold its name, the name must stay what it is.
+    shown = title if title and placeholder == "{id}" else name
+    device: dict[str, Any] = {"id": device_id, "kind": "custom", "name": shown, "interval": _tidy_interval(shortest)}
+    if status is not None:
+        device["status"] = status
+    if units:
+        device["units"] = units
+    if constants:
+        device["constant"] = constants
+    device["stream"] = tables
+    return device
+
+
+def _status_pair(topic: str, heard: Heard) -> tuple[str, str] | None:
+    text = (_text(heard.samples[-1].payload) or "").replace(" ", "").strip()
+    last = topic.rsplit("/", 1)[-1].lower()
+    for online, offline in STATUS_PAIRS:
+        if text in (online, offline) or text == "sleeping":
+            if online in _PLAIN_PAIRS and last not in _STATUS_LEVELS:
+                continue
+            if last in _STATUS_LEVELS or any(sample.retained for sample in heard.samples):
+                return online, offline
+    return None
+
+
+def _interval(times: list[float], listened: float) -> float:
+    """Median spacing; what came once comes once in the listening time."""
+    if len(times) < 2:
+        return listened
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return max(0.001, statistics.median(gaps))
+
+
+def _tidy_interval(seconds: float) -> str:
+    """Rounded to what somebody will have set: within 3 % of a round number, that number."""
+    for unit in (3600, 60, 30, 15, 10, 5, 1, 0.5, 0.25, 0.1):
+        rounded = round(seconds / unit) * unit
+        if rounded and abs(rounded - seconds) <= 0.03 * seconds:
+            return duration_text(rounded if rounded < 1 else round(rounded, 3))
+    return f"{seconds:.3g}s"
+
+
+def _meta(payload: bytes) -> tuple[dict[str, Any], str | None]:
+    """What a native meta says of the fields, and the device's name."""
+    try:
+        meta = json.loads(payload)
+    except ValueError:
+        return {}, None
+    if not isinstance(meta, dict):
+        return {}, None
+    fields, title = meta.get("fields"), meta.get("name")
+    units = {
+        str(name): {key: value for key, value in about.items() if isinstance(value, (str, int, float))}
+        for name, about in (fields.items() if isinstance(fields, dict) else ())
+        if isinstance(about, dict)
+    }
+    return units, title if isinstance(title, str) else None
+
+
+def _text(payload: bytes) -> str | None:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _templated(text: str, name: str, placeholder: str) -> str:
+    """A constant in which the device names itself, with its name replaced."""
+    return re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", placeholder, text)
+
+
+def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
+    live = heard.live
+    values: dict[str, list[tuple[float, object]]] = {}
+    kind = "json"
+    for sample in live:
+        value = _decode(sample.payload)
+        if isinstance(value, dict):
+            for path, item in _flat(value):
+                values.setdefault(path, []).append((sample.t, item))
+        else:
+            kind = "number" if isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool) else "text"
+            values.setdefault("value", []).append((sample.t, value))
+    if kind == "json" and not values:
+        values["value"] = [(live[0].t, "")]
+        kind = "text"
+    if len({type(_decode(sample.payload)) is dict for sample in live}) > 1:
+        # Objects and bare values mixed on one topic: the objects are what a program reads.
+        kind = "json"
+        values.pop("value", None)
+    stream: dict[str, Any] = {"topic": topic}
+    if kind != "json":
+        stream["format"] = kind
+    if heard.qos:
+        stream["qos"] = heard.qos
+    if any(sample.retained for sample in heard.samples):
+        stream["retain"] = True
+    stream["field"] = [_field(path, series, interval) for path, series in values.items()]
+    return stream
+
+
+def _decode(payload: bytes) -> object:
+    text = _text(payload)
+    if text is None:
+        return ""
+    try:
+        return json.loads(text, parse_float=decimal.Decimal, parse_constant=lambda _: None)
+    except ValueError:
+        return text
+
+
+def _flat(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    flat: list[tuple[str, object]] = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            flat += _flat(item, f"{prefix}{key}.")
+        else:
+            flat.append((prefix + key, item))
+    return flat
+
+
+def _field(path: str, series: list[tuple[float, object]], interval: float) -> dict[str, Any]:
+    values = [value for _, value in series]
+    described: dict[str, Any] = {"name": path}
+    last = path.rsplit(".", 1)[-1].lower()
+    if all(isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool) for value in values):
+        numbers = [(t, float(value)) for t, value in series]  # type: ignore[arg-type]
+        decimals = max(_decimals(value) for value in values)
+        return described | _number_field(last, numbers, decimals, interval)
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values) and _is_clock_text(series):
+        return described | {"model": "iso-clock"}
+    simple = [value for value in values if isinstance(value, (str, bool))]
+    distinct = list(dict.fromkeys(simple))
+    if len(simple) == len(values) and 1 < len(distinct) <= 12:
+        changes = sum(1 for a, b in itertools.pairwise(simple) if a != b)
+        hold = len(simple) * interval / (changes + 1)
+        return described | {"model": "choice", "choices": distinct, "hold": duration_text(round(max(0.1, hold), 1))}
+    value = values[-1]
+    if isinstance(value, decimal.Decimal):
+        value = float(value)
+    if value is None or isinstance(value, (list, dict)):
+        value = json.dumps(value, default=float)
+        return described | {"model": "constant-json", "start": value}
+    return described | {"model": "constant", "start": value}
+
+
+def _number_field(name: str, series: list[tuple[float, float]], decimals: int, interval: float) -> dict[str, Any]:
+    values = [value for _, value in series]
+    steps = [later - earlier for earlier, later in itertools.pairwise(values)]
+    if name == "boot":
+        return {"model": "boot"}
+    if name == "seq" or (len(steps) >= 4 and decimals == 0 and sum(step == 1 for step in steps) >= 0.8 * len(steps)):
+        return {"model": "seq"}
+    for ticks in (1.0, 1000.0):
+        if all(abs(value / ticks - t) < 86_400 for t, value in series):
+            return {"model": "clock", "rate": ticks, "decimals": decimals}
+    if len(set(values)) == 1:
+        start = values[0]
+        return {"model": "constant", "start": int(start) if decimals == 0 else start}
+    if _is_counter(name, series, steps):
+        rate = (values[-1] - values[0]) / max(1e-3, series[-1][0] - series[0][0])
+        start = int(values[-1]) if decimals == 0 else values[-1]
+        return {"model": "counter", "start": start, "rate": float(f"{rate:.4g}"), "decimals": decimals}
+    mean, deviation = statistics.fmean(values), statistics.pstdev(values)
+    low, high = _range(name, values)
+    return {
+        "mean": float(f"{mean:.6g}"),
+        "deviation": float(f"{deviation:.4g}"),
+        "memory": duration_text(float(f"{_memory(values, interval):.3g}")),
+        "low": low,
+        "high": high,
+        "decimals": decimals,
+    }
+
+
+def _is_counter(name: str, series: list[tuple[float, float]], steps: list[float]) -> bool:
+    if any(step < 0 for step in steps) or len(series) < 3:
+        return False
+    if any(word in name for word in _COUNTERS):
+        return True
+    if len(series) < 8 or len({value for _, value in series}) < 5:
+        return False
+    # Rising by chance for eight readings happens; rising along a straight line doesn't.
+    times = [t - series[0][0] for t, _ in series]
+    if max(times) == 0:
+        return False
+    return statistics.correlation(times, [value for _, value in series]) > 0.995
+
+
+def _range(name: str, values: list[float]) -> tuple[float, float]:
+    """The observed range, wider by half on both sides, within what the field can be."""
+    low, high = min(values), max(values)
+    spread = max(high - low, 0.01 * abs(high))
+    wide_low, wide_high = low - 0.5 * spread, high + 0.5 * spread
+    if low >= 0:
+        wide_low = max(0.0, wide_low)
+    if name in payloads.FIELDS:
+        _, _, lowest, highest, _ = payloads.FIELDS[name]
+        wide_low, wide_high = max(float(lowest), wide_low), min(float(highest), wide_high)
+    return float(f"{min(low, wide_low):.6g}"), float(f"{max(high, wide_high):.6g}")
+
+
+def _memory(values: list[float], interval: float) -> float:
+    """Seconds in which a deviation shrinks to 37 %, from the correlation r of neighbours: −interval / ln r."""
+    if len(values) < 4:
+        return 10 * interval
+    try:
+        r = statistics.correlation(values[:-1], values[1:])
+    except statistics.StatisticsError:  # one half does not vary
+        return 10 * interval
+    return -interval / math.log(min(0.999, max(0.02, r)))
+
+
+def _decimals(value: object) -> int:
+    if not isinstance(value, decimal.Decimal):
+        return 0
+    exponent = value.as_tuple().exponent
+    return min(9, max(0, -exponent)) if isinstance(exponent, int) else 0
+
+
+def _is_clock_text(series: list[tuple[float, object]]) -> bool:
+    for t, text in series:
+        try:
+            moment = datetime.datetime.fromisoformat(str(text))
+        except ValueError:
+            return False
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+        if abs(moment.timestamp() - t) > 90_000:
+            return False
+    return True
+
+
+# Writing TOML: only what the tables above hold.
+
+
+def _table_lines(table: Mapping[str, Any], path: str) -> list[str]:
+    lines = []
+    nested: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        if key in ("status", "units", "stream", "constant"):
+            nested.append((key, value))
+        elif key == "field":
+            lines.append("field = [")
+            lines += [f"    {_toml(item)}," for item in value]
+            lines.append("]")
+        else:
+            lines.append(f"{_key(key)} = {_toml(value)}")
+    for key, value in nested:
+        if isinstance(value, list):
+            for item in value:
+                lines += ["", f"[[{path}.{key}]]", *_table_lines(item, f"{path}.{key}")]
+        else:
+            lines += ["", f"[{path}.{key}]", *(f"{_key(name)} = {_toml(item)}" for name, item in value.items())]
+    return lines
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string but for U+007F, which JSON leaves alone.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    raise TypeError(f"no TOML for {value!r}")

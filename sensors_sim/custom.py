@@ -1,0 +1,389 @@
+"""Devices that are described field by field, as ``sensors-sim clone`` learns them from live ones.
+
+A device has streams (topics), each a JSON object, a bare number or a text, whose fields follow simple statistics. It
+speaks its own topics, so it has a dialect of its own.
+"""
+
+# ruff: noqa: D102  the dialect's base class describes its methods
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sensors_sim import payloads
+from sensors_sim.dialects import Dialect
+from sensors_sim.durations import parse_duration
+from sensors_sim.messages import Message
+from sensors_sim.noise import Drifting
+
+if TYPE_CHECKING:
+    from sensors_sim.fleet import Device
+    from sensors_sim.kinds import Readings, Setting
+
+MODELS = ("value", "counter", "choice", "constant", "constant-json", "seq", "boot", "clock", "iso-clock")
+_OF_DEVICE = ("seq", "boot", "clock", "iso-clock")
+FORMATS = ("json", "number", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """How one field behaves.
+
+    Attributes:
+        name: Path in the JSON object, levels joined by dots; ``value`` where the payload is bare.
+        model: ``value`` (AR(1) around a mean), ``counter`` (grows), ``choice`` (one of some), ``constant``,
+            ``constant-json`` (``start`` is JSON), ``seq`` and ``boot`` (the device's own), ``clock`` (the time as a
+            number), ``iso-clock`` (the time as text).
+        mean: Of a value.
+        deviation: Standard deviation of a value.
+        memory: Seconds in which a deviation shrinks to 37 %.
+        low: Lowest value; None: unbounded.
+        high: Highest value; None: unbounded.
+        decimals: To which a value or counter is rounded.
+        rate: Growth of a counter per second, or ticks of a clock per second (1, or 1000 for milliseconds).
+        start: Where a counter begins; the value of a constant.
+        choices: Of a choice.
+        hold: Seconds that a choice lasts on average.
+    """
+
+    name: str
+    model: str = "value"
+    mean: float = 0.0
+    deviation: float = 0.0
+    memory: float = 60.0
+    low: float | None = None
+    high: float | None = None
+    decimals: int = 2
+    rate: float = 1.0
+    start: object = 0
+    choices: tuple[object, ...] = ()
+    hold: float = 60.0
+
+    @classmethod
+    def parse(cls, described: Mapping[str, Any]) -> FieldSpec:
+        """Read a table of a fleet file.
+
+        Raises:
+            ValueError: A name is unknown or a value is wrong.
+        """
+        known = set(cls.__slots__)
+        for name in described:
+            if name not in known:
+                raise ValueError(f"field: unknown {name!r}: known are {', '.join(sorted(known))}")
+        values = dict(described)
+        if not isinstance(values.get("name"), str):
+            raise ValueError("a field has a name")
+        if values.get("model", "value") not in MODELS:
+            raise ValueError(
+                f"field {values['name']}: unknown model {values['model']!r}: known are {', '.join(MODELS)}"
+            )
+        for name in ("mean", "deviation", "low", "high", "rate", "decimals"):
+            value = values.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ValueError(f"field {values['name']}: {name} is a number, not {value!r}")
+        for name in ("memory", "hold"):
+            if name in values:
+                values[name] = parse_duration(values[name])
+        if "choices" in values:
+            values["choices"] = tuple(values["choices"])
+        if values.get("model") == "choice" and not values.get("choices"):
+            raise ValueError(f"field {values['name']}: a choice needs choices")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """One topic with readings. ``{id}`` and ``{name}`` in the topic stand for the device's."""
+
+    topic: str
+    fields: tuple[FieldSpec, ...]
+    format: str = "json"
+    qos: int = 0
+    retain: bool = False
+    every: int = 1
+    """It is published at each so many readings of the device."""
+
+    @classmethod
+    def parse(cls, described: Mapping[str, Any]) -> StreamSpec:
+        """Read a table of a fleet file.
+
+        Raises:
+            ValueError: A name is unknown or a value is wrong.
+        """
+        known = ("topic", "format", "qos", "retain", "every", "field")
+        for name in described:
+            if name not in known:
+                raise ValueError(f"stream: unknown {name!r}: known are {', '.join(known)}")
+        topic = _topic(described.get("topic"))
+        if described.get("format", "json") not in FORMATS:
+            raise ValueError(f"stream {topic}: unknown format {described['format']!r}: known are {', '.join(FORMATS)}")
+        every = described.get("every", 1)
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"stream {topic}: every is a whole number from 1, not {every!r}")
+        fields = tuple(FieldSpec.parse(item) for item in described.get("field", ()))
+        if not fields:
+            raise ValueError(f"stream {topic}: no field")
+        return cls(
+            topic,
+            fields,
+            described.get("format", "json"),
+            _qos(topic, described.get("qos", 0)),
+            bool(described.get("retain", False)),
+            every,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantSpec:
+    """A message that is published once at each birth, such as a description."""
+
+    topic: str
+    payload: str
+    qos: int = 0
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSpec:
+    """Where the device says that it lives; ``offline`` is its will."""
+
+    topic: str
+    online: str = "online"
+    offline: str = "offline"
+    qos: int = 1
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSpec:
+    """Everything about one such device."""
+
+    streams: tuple[StreamSpec, ...]
+    vary: bool = False
+    """Whether it differs from what was learned, as a lookalike: means are shifted by up to some deviations."""
+    status: StatusSpec | None = None
+    constants: tuple[ConstantSpec, ...] = ()
+    units: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Field to what its meta says: unit, device class, range."""
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> CustomSpec:
+        """Read the options of a device.
+
+        Raises:
+            ValueError: A name is unknown or a value is wrong.
+        """
+        streams = tuple(StreamSpec.parse(item) for item in options.get("stream", ()))
+        if not streams:
+            raise ValueError("a custom device has at least one stream")
+        status = None
+        if "status" in options:
+            described = dict(options["status"])
+            status = StatusSpec(**_only(described, StatusSpec.__slots__, "status"))
+            _topic(status.topic)
+        constants = tuple(
+            ConstantSpec(**_only(dict(item), ConstantSpec.__slots__, "constant"))
+            for item in options.get("constant", ())
+        )
+        return cls(streams, bool(options.get("vary", False)), status, constants, dict(options.get("units", {})))
+
+
+def _only(described: dict[str, Any], known: Any, what: str) -> dict[str, Any]:
+    for name in described:
+        if name not in known:
+            raise ValueError(f"{what}: unknown {name!r}: known are {', '.join(known)}")
+    if "topic" not in described:
+        raise ValueError(f"{what}: no topic")
+    return described
+
+
+def _topic(value: object) -> str:
+    if not isinstance(value, str) or not value or "+" in value or "#" in value:
+        raise ValueError(f"topic {value!r}: a text without wildcards")
+    return value
+
+
+def _qos(topic: str, value: object) -> int:
+    if value not in (0, 1, 2):
+        raise ValueError(f"stream {topic}: qos is 0, 1 or 2, not {value!r}")
+    return int(value)
+
+
+def reading_names(spec: CustomSpec) -> list[dict[str, str]]:
+    """For each stream: field to the name of its reading, which is unique in the device."""
+    seen: dict[str, int] = {}
+    for stream in spec.streams:
+        for item in stream.fields:
+            seen[item.name] = seen.get(item.name, 0) + 1
+    names = []
+    for number, stream in enumerate(spec.streams):
+        last = stream.topic.rsplit("/", 1)[-1]
+        taken: dict[str, str] = {}
+        for item in stream.fields:
+            bare = item.name == "value" and stream.format != "json"
+            name = last if bare and "{" not in last else item.name
+            if seen[item.name] > 1 and not (bare and "{" not in last):
+                name = f"{last}.{item.name}" if "{" not in last else f"{number}.{item.name}"
+            taken[item.name] = name
+        names.append(taken)
+    return names
+
+
+def fields_of(setting: Setting) -> Mapping[str, Mapping[str, object] | None]:
+    """Names and meta of the readings of a custom device."""
+    spec = CustomSpec.parse(setting.options)
+    fields: dict[str, Mapping[str, object] | None] = {}
+    for stream, names in zip(spec.streams, reading_names(spec), strict=True):
+        for item in stream.fields:
+            if item.model in _OF_DEVICE:
+                continue
+            meta: dict[str, object] = dict(spec.units.get(item.name, {}))
+            if item.low is not None and item.high is not None:
+                meta.setdefault("min", item.low)
+                meta.setdefault("max", item.high)
+            fields[names[item.name]] = meta
+    return fields
+
+
+def make(setting: Setting) -> Callable[[float], Readings]:
+    """The reader of a custom device."""
+    spec = CustomSpec.parse(setting.options)
+    start = setting.world.start
+    models: dict[str, Callable[[float], object]] = {}
+    for stream, names in zip(spec.streams, reading_names(spec), strict=True):
+        for item in stream.fields:
+            if item.model not in _OF_DEVICE:
+                models[names[item.name]] = _model(item, setting.rng, start, spec.vary)
+
+    def read(t: float) -> Readings:
+        return {name: model(t) for name, model in models.items()}
+
+    return read
+
+
+def _model(item: FieldSpec, rng: random.Random, start: float, vary: bool) -> Callable[[float], object]:
+    if item.model == "constant":
+        return lambda _t: item.start
+    if item.model == "constant-json":
+        constant = json.loads(str(item.start))
+        return lambda _t: constant
+    if item.model == "choice":
+        return _choice(item, rng)
+    if item.model == "counter":
+        base = item.start if isinstance(item.start, (int, float)) else 0
+        if vary:
+            base *= rng.uniform(0.5, 1.5)
+
+        def count(t: float) -> object:
+            value = base + item.rate * (t - start)
+            return round(value, item.decimals) if item.decimals else math.floor(value)
+
+        return count
+    mean = item.mean + (rng.uniform(-1.5, 1.5) * item.deviation if vary else 0.0)
+    drifting = Drifting(rng, item.deviation, max(1e-3, item.memory))
+    low = -math.inf if item.low is None else item.low
+    high = math.inf if item.high is None else item.high
+
+    def value(t: float) -> object:
+        number = min(high, max(low, mean + drifting.at(t)))
+        return round(number, item.decimals) if item.decimals else round(number)
+
+    return value
+
+
+def _choice(item: FieldSpec, rng: random.Random) -> Callable[[float], object]:
+    current = rng.choice(item.choices)
+    last: float | None = None
+
+    def choose(t: float) -> object:
+        nonlocal current, last
+        if last is not None and rng.random() < 1 - math.exp(-(t - last) / max(1e-3, item.hold)):
+            current = rng.choice(item.choices)
+        last = t
+        return current
+
+    return choose
+
+
+class Raw(Dialect):
+    """The topics of a custom device, and the native ``meta`` that says that it is simulated."""
+
+    name = "raw"
+
+    def __init__(self) -> None:
+        self._specs: dict[str, tuple[CustomSpec, list[dict[str, str]]]] = {}
+
+    def will(self, device: Device) -> Message | None:
+        status = self._spec(device)[0].status
+        if status is None:
+            return None
+        return Message(_fill(status.topic, device), status.offline.encode(), status.qos, status.retain)
+
+    def birth(self, device: Device) -> list[Message]:
+        spec, _ = self._spec(device)
+        messages = []
+        if spec.status is not None:
+            status = spec.status
+            messages.append(Message(_fill(status.topic, device), status.online.encode(), status.qos, status.retain))
+        for constant in spec.constants:
+            payload = _fill(constant.payload, device).encode()
+            messages.append(Message(_fill(constant.topic, device), payload, constant.qos, constant.retain))
+        return messages + self.description(device)
+
+    def description(self, device: Device) -> list[Message]:
+        return [Message(payloads.meta_topic(device.id), device.meta_payload(), 1, True)]
+
+    def readings(self, device: Device, readings: Readings, ts_ms: int) -> list[Message]:
+        spec, all_names = self._spec(device)
+        messages = []
+        for stream, names in zip(spec.streams, all_names, strict=True):
+            if device.seq % stream.every:
+                continue
+            values: dict[str, object] = {}
+            for item in stream.fields:
+                if item.model == "seq":
+                    values[item.name] = device.seq // stream.every
+                elif item.model == "boot":
+                    values[item.name] = device.boot
+                elif item.model == "iso-clock":
+                    values[item.name] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
+                elif item.model == "clock":
+                    ticks = ts_ms / 1000 * item.rate
+                    values[item.name] = round(ticks, item.decimals) if item.decimals else round(ticks)
+                else:
+                    values[item.name] = readings.get(names[item.name])
+            if stream.format == "json":
+                payload = json.dumps(_nested(values), ensure_ascii=False, separators=(",", ":")).encode()
+            else:
+                payload = str(next(iter(values.values()))).encode()
+            messages.append(Message(_fill(stream.topic, device), payload, stream.qos, stream.retain))
+        return messages
+
+    def _spec(self, device: Device) -> tuple[CustomSpec, list[dict[str, str]]]:
+        known = self._specs.get(device.id)
+        if known is None or known[0] is not device.custom:
+            if device.custom is None:
+                raise ValueError(f"device {device.id} is of kind {device.kind.name}: only custom ones speak raw")
+            known = self._specs[device.id] = (device.custom, reading_names(device.custom))
+        return known
+
+
+def _fill(text: str, device: Device) -> str:
+    return text.replace("{id}", device.id).replace("{name}", device.spec.name)
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        inner = nested
+        *levels, last = path.split(".")
+        for level in levels:
+            inner = inner.setdefault(level, {})
+        inner[last] = value
+    return nested

@@ -1,0 +1,260 @@
+"""Publishes a recording again, with its original spacing.
+
+Reads what ``gateway record`` writes and what ``/topics/{filter}`` offers for download: NDJSON with one envelope a line,
+and CSV.
+"""
+
+import base64
+import collections
+import csv
+import datetime
+import io
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import paho.mqtt.client as paho
+
+from sensors_sim.messages import Message
+from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
+
+logger = logging.getLogger(__name__)
+
+MAX_UNCONFIRMED = 1000
+"""Messages on their way to the broker; further ones wait, since a recording must arrive whole."""
+
+
+class Recorded(NamedTuple):
+    """One message of a recording."""
+
+    offset: float
+    """Seconds since the first message."""
+    message: Message
+
+
+class _Envelope(msgspec.Struct):
+    topic: str | None = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    time: float | str = 0.0
+    encoding: str | None = None
+    qos: int = 0
+    retained: bool = False
+
+
+_decode = msgspec.json.Decoder(_Envelope).decode
+
+
+def read_recording(path: str) -> list[Recorded]:
+    """All messages of a file, in their order.
+
+    Args:
+        path: A name that ends in ``.csv`` is CSV, all else NDJSON; ``-`` is standard input.
+
+    Raises:
+        ValueError: It can't be read, or a line is wrong (the text names it), or there is no message in it.
+    """
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"recording {path}: {error.strerror or error}") from None
+    try:
+        timed = list(_from_csv(data) if _is_csv(path, data) else _from_ndjson(data))
+    except ValueError as error:
+        raise ValueError(f"recording {path}: {error}") from None
+    if not timed:
+        raise ValueError(f"recording {path}: no message in it")
+    first = timed[0][0]
+    recording = []
+    latest = 0.0
+    for moment, message in timed:
+        # The order of the file counts: a clock that was set back while recording must not reorder messages.
+        latest = max(latest, moment - first)
+        recording.append(Recorded(latest, message))
+    return recording
+
+
+def _is_csv(path: str, data: bytes) -> bool:
+    if path.endswith(".csv"):
+        return True
+    head = data.lstrip()[:1]
+    return path == "-" and head not in (b"{", b"")
+
+
+def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            envelope = _decode(line)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if envelope.topic is None:
+            continue  # an event, such as a gap
+        _check(envelope.topic, envelope.qos, number)
+        payload = bytes(envelope.payload)
+        if payload.startswith(b'"'):
+            text = msgspec.json.decode(payload, type=str)
+            payload = _unpack(text, envelope.encoding, number)
+        message = Message(envelope.topic, payload, envelope.qos, envelope.retained)
+        yield _seconds(envelope.time, number), message
+
+
+def _from_csv(data: bytes) -> Iterable[tuple[float, Message]]:
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    columns = reader.fieldnames or []
+    for name in ("time", "topic"):
+        if name not in columns:
+            raise ValueError(f"no column {name!r}: expected time, topic and payload")
+    known = ("time", "seq", "topic", "payload", "encoding", "qos", "retained")
+    fields = [name for name in columns if name not in known]
+    for number, row in enumerate(reader, 2):
+        topic = row["topic"] or ""
+        qos = int(row.get("qos") or 0) if (row.get("qos") or "0").isdigit() else -1
+        _check(topic, qos, number)
+        if "payload" in columns:
+            payload = _unpack(row["payload"] or "", row.get("encoding"), number)
+        else:
+            values = {name: _value(row[name] or "") for name in fields if row[name]}
+            payload = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        retained = (row.get("retained") or "").lower() in ("1", "true", "yes")
+        yield _seconds(row["time"] or "", number), Message(topic, payload, qos, retained)
+
+
+def _check(topic: str, qos: int, number: int) -> None:
+    if not topic or "+" in topic or "#" in topic or "\0" in topic:
+        raise ValueError(f"line {number}: topic {topic!r} can't be published to")
+    if qos not in (0, 1, 2):
+        raise ValueError(f"line {number}: qos is 0, 1 or 2")
+
+
+def _unpack(text: str, encoding: str | None, number: int) -> bytes:
+    if encoding != "base64":
+        return text.encode()
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"line {number}: payload is no base64") from None
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _seconds(value: float | str, number: int) -> float:
+    """Seconds of milliseconds since 1970, or of a date and time (ISO 8601)."""
+    try:
+        return float(value) / 1000
+    except ValueError:
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"line {number}: time {value!r}: milliseconds since 1970, or a date and time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+class Replay:
+    """Publishes a recording.
+
+    Args:
+        recording: What.
+        address: Where to.
+        speed: Seconds of the recording in a second.
+        loop: Whether to begin again at the end; the gap between two rounds is the mean spacing.
+        prefix: Put in front of every topic.
+        max_gap: Longer silences are shortened to so many seconds of the recording; None: they are kept.
+    """
+
+    def __init__(
+        self,
+        recording: list[Recorded],
+        address: BrokerAddress,
+        *,
+        speed: float = 1.0,
+        loop: bool = False,
+        prefix: str = "",
+        max_gap: float | None = None,
+    ) -> None:
+        self._recording = _shortened(recording, max_gap) if max_gap is not None else recording
+        self._speed = speed
+        self._loop = loop
+        self._prefix = prefix
+        self._links = Links(address, lambda _link: None, lambda _message: None)
+        self._link = Link("sensors-sim-replay", None, [], "replay")
+        self._unconfirmed: collections.deque[paho.MQTTMessageInfo] = collections.deque()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Make ``run`` return; may be called from a signal handler."""
+        self._stopped.set()
+
+    def run(self) -> int:
+        """Publish it all, or until stopped; returns how many messages."""
+        self._links.open(self._link)
+        count = 0
+        try:
+            while self._link.state is not LinkState.UP and not self._stopped.is_set():
+                self._links.turn(0.05)
+            start = time.monotonic()
+            while not self._stopped.is_set():
+                for recorded in self._recording:
+                    self._wait_until(start + recorded.offset / self._speed)
+                    if self._stopped.is_set():
+                        break
+                    self._publish(recorded.message)
+                    count += 1
+                    if count % 100 == 0:
+                        self._links.turn(0)
+                if not self._loop:
+                    break
+                length = self._recording[-1].offset
+                start += (length + length / max(1, len(self._recording) - 1)) / self._speed
+                # A recording of no length would loop without a pause.
+                start = max(start, time.monotonic() - 1.0) if length else time.monotonic() + 1.0
+            while self._unconfirmed and not self._stopped.is_set():
+                self._settle()
+        finally:
+            self._links.close()
+        return count
+
+    def _publish(self, message: Message) -> None:
+        while not self._stopped.is_set():
+            if self._link.state is LinkState.UP and len(self._unconfirmed) < MAX_UNCONFIRMED:
+                info = self._links.publish(self._link, message._replace(topic=self._prefix + message.topic))
+                if info is not None:
+                    self._unconfirmed.append(info)
+                    return
+            self._settle()
+
+    def _settle(self) -> None:
+        self._links.turn(0.02)
+        while self._unconfirmed and self._unconfirmed[0].is_published():
+            self._unconfirmed.popleft()
+
+    def _wait_until(self, due: float) -> None:
+        while not self._stopped.is_set():
+            left = due - time.monotonic()
+            if left <= 0:
+                return
+            self._links.turn(min(0.05, left))
+            while self._unconfirmed and self._unconfirmed[0].is_published():
+                self._unconfirmed.popleft()
+
+
+def _shortened(recording: list[Recorded], max_gap: float) -> list[Recorded]:
+    shortened = []
+    last = now = 0.0
+    for recorded in recording:
+        now += min(max_gap, recorded.offset - last)
+        last = recorded.offset
+        shortened.append(Recorded(now, recorded.message))
+    return shortened
