@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with the one thing that it lacks: an end to waiting for a request.
+"""uvicorn's HTTP protocol with what it lacks: an end to waiting for a client.
 
 Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
-between two requests, however often it sends a byte; and of such connections there are only so many. What a request may
-be is for `guard`.
+between two requests, however often it sends a byte, and of such connections there are only so many; one that has taken
+no byte of its answer for `stall_seconds` is cut. What a request may be is for `guard`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["USED_INTERNALS", "HttpProtocol"]
 
 USED_INTERNALS = (
     "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_websocket_upgrade", "loop",
-    "transport",
+    "pause_writing", "resume_writing", "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
 
@@ -29,11 +29,13 @@ class HttpProtocol(H11Protocol):
 
     Attributes:
         head_seconds: how long a request head may take, from the connection or from its first byte.
+        stall_seconds: how long a client may take nothing of an answer that waits for it.
         pending: counts connections that have not sent one yet.
         refusals: counts what was closed for it.
     """
 
     head_seconds = 10.0
+    stall_seconds = 30.0
     pending = Connections(10_000, 1_000)
     refusals = Refusals()
 
@@ -42,6 +44,8 @@ class HttpProtocol(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._pending_key: str | None = None
         self._has_left = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._stalled_at = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connected."""
@@ -72,7 +76,48 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._head_is_here()
+        self._stop_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The write buffer is full: the client reads more slowly than we write, or not at all."""
+        super().pause_writing()
+        if self._stall is None:
+            self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """The write buffer has drained."""
+        self._stop_stall()
+        super().resume_writing()
+
+    def _watch_stall(self) -> None:
+        self._stalled_at = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(self.stall_seconds, self._check_stall)
+
+    def _check_stall(self) -> None:
+        self._stall = None
+        if self.transport.get_write_buffer_size() < self._stalled_at:
+            self._watch_stall()  # slow, but it reads
+            return
+        self.refusals.count("stall_seconds")
+        # not close(): that would wait for the buffer
+        self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came after the last answer."""
+        super().timeout_keep_alive_handler()
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        """Sees to it that a connection that is being closed ends, though the client may never read the rest."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._stop_stall()
+            self._stall = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     @property
     def _is_busy(self) -> bool:
@@ -98,3 +143,4 @@ class HttpProtocol(H11Protocol):
         self.refusals.count("handshake_seconds")
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.transport.close()
+        self._cut_later()

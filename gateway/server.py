@@ -54,6 +54,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
 
     class Http(HttpProtocol):
         head_seconds = settings.limit_handshake_seconds
+        stall_seconds = settings.limit_stall_seconds
         pending = Connections(settings.limit_connections, settings.limit_connections_per_address)
         refusals = gateway_app.state.gateway.refusals
 

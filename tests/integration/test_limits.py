@@ -1,0 +1,290 @@
+"""Every limit on a real gateway: what the one over it gets, its counter, and that a neighbour notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.conftest import MakeGateway
+from tests.support.brokers import Broker
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.subscribers import Subscriber
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+# Nothing listens there: what is tested here needs no broker.
+NO_BROKER = "mqtt://127.0.0.1:1"
+
+
+@contextlib.contextmanager
+def connection(gateway: GatewayProcess, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A bare connection, from an address of loopback of its own if need be."""
+    with socket.create_connection(("127.0.0.1", gateway.port), 10, source_address=(source, 0)) as sock:
+        yield sock
+
+
+def ended(sock: socket.socket) -> bytes:
+    """Everything until the gateway closes the connection."""
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := sock.recv(65_536):
+            data += chunk
+    return data
+
+
+def trickle(sock: socket.socket, data: bytes, pause_seconds: float) -> bytes:
+    """Sends a byte at a time until the gateway has enough of it; what it said."""
+    sock.settimeout(pause_seconds)
+    said = b""
+    for number in range(len(data)):
+        try:
+            sock.sendall(data[number : number + 1])
+        except OSError:
+            return said
+        try:
+            said += sock.recv(65_536)
+        except TimeoutError:
+            continue
+        except ConnectionResetError:
+            return said
+        if said:
+            return said
+    raise AssertionError(f"all {len(data)} bytes were taken")
+
+
+def refused(gateway: GatewayProcess, reason: str) -> float:
+    return gateway.metrics().get(f'gateway_refused_total{{reason="{reason}"}}', 0)
+
+
+# Time
+
+
+async def test_a_connection_that_says_nothing_is_closed(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
+    began = time.monotonic()
+    with connection(gateway) as sock:
+        assert b"408" in ended(sock)
+    assert 0.4 < time.monotonic() - began < 3
+    assert refused(gateway, "handshake_seconds") == 1
+
+
+async def test_a_request_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGateway) -> None:
+    """Slow loris: each byte in time, the request never."""
+    gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
+    head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 100
+    began = time.monotonic()
+    with connection(gateway) as sock:
+        assert b"408" in trickle(sock, head, 0.05)
+    assert time.monotonic() - began < 3
+    # also as the second request of a connection, where the timer between two requests has been answered by a byte
+    with connection(gateway) as sock:
+        sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while b'"ok"' not in answer:
+            answer += sock.recv(65_536)
+        assert b"408" in trickle(sock, head, 0.05)
+
+
+async def test_a_body_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
+    with connection(gateway) as sock:
+        sock.sendall(b"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+        assert b"408" in ended(sock)
+    assert refused(gateway, "body_seconds") == 1
+
+
+async def test_those_who_do_connect_may_stay(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.3)
+    async with Subscriber(gateway, "a") as subscriber:
+        await subscriber.wait_event("subscribed")
+        began = time.monotonic()
+        while time.monotonic() - began < 1:
+            await subscriber.send("ping", id=1)
+            await asyncio.sleep(0.1)
+        assert subscriber.code is None
+
+
+async def test_a_reader_that_takes_nothing_is_cut(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
+    gateway = make_gateway(mosquitto, limit_stall_seconds=1, mqtt_topics=[f"{prefix}/#"])
+    with Publisher(mosquitto.url) as publisher:
+        publisher.publish_all((f"{prefix}/{number}", b"x" * 100_000) for number in range(300))
+    eventually(lambda: gateway.metrics()["gateway_history_messages"] >= 300, 20, "history")
+    before = gateway.memory()
+    sockets = []
+    for accept in ("application/x-ndjson", "text/csv", "text/event-stream", "application/json"):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.connect(("127.0.0.1", gateway.port))
+        request = f"GET /topics/{prefix}/%23?since=1h HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
+        sock.sendall(request.encode())
+        sockets.append(sock)
+    eventually(lambda: refused(gateway, "stall_seconds") >= 3, 20, "stalled readers are cut")
+    assert gateway.memory() - before < 100e6
+    for sock in sockets:
+        sock.close()
+
+
+# Numbers
+
+
+async def test_one_address_cannot_take_all_connections(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_connections_per_address=3)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(Subscriber(gateway, "a"))
+        with pytest.raises(InvalidStatus) as caught:
+            await stack.enter_async_context(Subscriber(gateway, "a"))
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.headers["Retry-After"] == "10"
+        with connection(gateway, "127.0.0.2") as neighbour:
+            neighbour.sendall(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            assert neighbour.recv(65_536).startswith(b"HTTP/1.1 101")
+        assert refused(gateway, "limit_connections_per_address") >= 1
+
+    async def again() -> bool:
+        async with Subscriber(gateway, "a") as subscriber:
+            return bool(await subscriber.wait_event("subscribed"))
+
+    assert await again()
+
+
+async def test_there_are_only_so_many_connections_in_all(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_connections=2)
+    async with Subscriber(gateway, "a"), Subscriber(gateway, "a"):
+        with pytest.raises(InvalidStatus):
+            async with Subscriber(gateway, "a"):
+                pass
+        events = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+        events.request("GET", "/topics/a", headers={"Accept": "text/event-stream"})
+        assert events.getresponse().status == 503
+        events.close()
+        assert gateway.get("/health/live")[0] == 200
+
+
+async def test_there_are_only_so_many_filters(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_filters=3)
+    async with Subscriber(gateway, "a", "b") as subscriber:
+        await subscriber.send("subscribe", id=1, topics=["c"])
+        await subscriber.wait_event("subscribed", id=1)
+        await subscriber.send("subscribe", id=2, topics=["d"])
+        error = await subscriber.wait_event("error", id=2)
+        assert error["code"] == "limit"
+        assert "4 topic filters, at most 3" in error["message"]
+        await subscriber.send("subscribe", id=3, topics=["a", "c"])
+        await subscriber.wait_event("subscribed", id=3)
+    async with Subscriber(gateway, *"abcd") as many:
+        assert await many.wait_closed() == 4000
+    assert gateway.get("/topics/a?topic=b&topic=c&topic=d")[0] == 400
+    assert refused(gateway, "filters") >= 2
+
+
+async def test_there_are_only_so_many_commands_a_second(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_commands_per_second=5)
+    async with Subscriber(gateway) as eager, Subscriber(gateway) as neighbour:
+        for number in range(12):
+            await eager.send("ping", id=number)
+        error = await eager.wait_event("error")
+        assert error["code"] == "limit"
+        assert "at most 5 commands a second" in error["message"]
+        await neighbour.send("ping", id=1)
+        await neighbour.wait_event("pong", id=1)
+        for number in range(200):
+            with contextlib.suppress(Exception):
+                await eager.send("ping", id=number)
+        assert await eager.wait_closed() == 4008
+        assert neighbour.code is None
+    assert refused(gateway, "commands_per_second") >= 50
+
+
+async def test_there_are_only_so_many_publishes_a_second(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> None:
+    gateway = make_gateway(mosquitto, limit_publishes_per_second=5)
+    async with Subscriber(gateway) as eager:
+        for number in range(12):
+            await eager.send("publish", id=number, topic=f"{prefix}/a", payload=number)
+        error = await eager.wait_event("error")
+        assert error["code"] == "limit"
+        await eager.wait(lambda: len([e for e in eager.events if e["event"] == "published"]) >= 10)
+    statuses = [gateway.request("POST", f"/topics/{prefix}/a", b"1")[0] for _ in range(15)]
+    assert 429 in statuses
+    assert statuses[0] == 202
+    assert refused(gateway, "publishes_per_second") >= 3
+
+
+# Sizes
+
+
+async def test_a_large_command_closes_its_connection_only(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_command_bytes="2KiB")
+    async with Subscriber(gateway) as large, Subscriber(gateway) as neighbour:
+        await large.send_raw(json.dumps({"command": "ping", "id": "x" * 3_000}))
+        assert await large.wait_closed() == 1009
+        await neighbour.send_raw(json.dumps({"command": "ping", "id": "x" * 1_000}))
+        await neighbour.wait_event("pong")
+
+
+async def test_a_large_payload_is_refused(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_payload_bytes=1_000)
+    async with Subscriber(gateway) as subscriber:
+        await subscriber.send("publish", id=1, topic="a", payload="x" * 1_001)
+        assert (await subscriber.wait_event("error", id=1))["code"] == "bad_payload"
+    status, body = gateway.request("POST", "/topics/a", b"x" * 1_001)
+    assert status == 413
+    assert json.loads(body)["code"] == "bad_payload"
+    assert refused(gateway, "payload_bytes") == 2
+
+
+async def test_a_long_url_is_refused(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_url_bytes=300)
+    assert gateway.get("/topics/" + "a" * 200)[0] == 200
+    for path in ("/topics/" + "a" * 300, "/topics/a?topic=" + "b" * 300):
+        status, body = gateway.get(path)
+        assert status == 414
+        assert json.loads(body)["code"] == "limit"
+    with pytest.raises(InvalidStatus) as caught:
+        async with Subscriber(gateway, "a" * 300):
+            pass
+    assert caught.value.response.status_code == 414
+    assert gateway.get("/topics/" + "a" * 60_000)[0] in (400, 414)
+    assert refused(gateway, "url_bytes") >= 3
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up(make_gateway: MakeGateway) -> None:
+    """A client that asks for large answers and reads none: its commands have to wait."""
+    limits: dict[str, Any] = {
+        "limit_buffer_bytes": "64KiB",
+        "limit_commands_per_second": 100_000,
+        "limit_stall_seconds": 4,
+    }
+    gateway = make_gateway(NO_BROKER, ready=False, **limits)
+    before = gateway.memory()
+    async with Subscriber(gateway, small_buffers=True) as silent:
+        silent.pause()
+        topics = ["t" + "x" * 60_000 + str(number) for number in range(5)]
+        command = json.dumps({"command": "unsubscribe", "topics": topics})
+
+        async def flood() -> None:
+            for number in range(1_000):
+                await silent.send_raw(json.dumps({"command": "subscribe", "id": number, "topics": topics}))
+                await silent.send_raw(command)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                await flood()
+        assert gateway.memory() - before < 60e6
+        assert gateway.get("/health/live")[0] == 200
