@@ -613,7 +613,9 @@ class _Answer:
             if b"content-security-policy" not in own:
                 if is_page:
                     added.append((b"x-frame-options", b"DENY"))
-                added.append((b"content-security-policy", _PAGE_POLICY if is_page else _DATA_POLICY))
+                is_script = own.get(b"content-type", b"").startswith(b"text/javascript")
+                policy = _PAGE_POLICY if is_page else _SCRIPT_POLICY if is_script else _DATA_POLICY
+                added.append((b"content-security-policy", policy))
             if b"cross-origin-resource-policy" not in own and not any(
                 n == b"access-control-allow-origin" for n, _ in added
             ):
@@ -669,3 +671,5 @@ def content_security_policy(page: str = "") -> str:
 
 _PAGE_POLICY = content_security_policy().encode()
 _DATA_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+# a shared worker lives by the policy of its own script (HTML 10.2.6), and the client library's has to connect
+_SCRIPT_POLICY = b"default-src 'none'; connect-src 'self'; frame-ancestors 'none'"

@@ -413,6 +413,11 @@ def test_a_page_gets_a_strict_policy() -> None:
     assert answer["x-frame-options"] == "DENY"
 
 
+def test_a_worker_may_connect_to_where_its_script_is_from() -> None:
+    answer = through(OPEN, scope_of("/client-worker.js"), content_type="text/javascript; charset=utf-8")
+    assert answer["content-security-policy"] == "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
+
+
 def test_request_ids_differ() -> None:
     assert through(OPEN, scope_of())["x-request-id"] != through(OPEN, scope_of())["x-request-id"]
 

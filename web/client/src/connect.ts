@@ -290,7 +290,14 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       if (mine === turn) lose(1006, "no token");
     }
     if (mine !== turn || state !== "connecting") return;
-    const opened = new WebSocket(address);
+    let opened: WebSocket;
+    try {
+      opened = new WebSocket(address);
+    } catch (error) {
+      // mixed content, a content security policy: no attempt will be better
+      report(failure("blocked", String(error)));
+      return end(1006, "blocked");
+    }
     socket = opened;
     opened.onmessage = ({ data }) => receive(data);
     opened.onclose = ({ code, reason }) => lose(code, reason);

@@ -88,7 +88,8 @@ export interface LiveEvents<Payload = unknown> {
   state: StateChange;
 }
 
-/** Why a command failed. `code` is stable: the gateway's, or `timeout`, `disconnected`, `closed`, `token`. */
+/** Why a command failed. `code` is stable: the gateway's, or `timeout`, `disconnected`, `closed`, `token`,
+ * `blocked` (the browser forbids the connection). */
 export interface LiveError extends Error {
   code: string;
   reason?: string | undefined;

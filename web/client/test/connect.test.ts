@@ -55,6 +55,20 @@ describe("the address", () => {
   });
 });
 
+it("an address that the browser forbids ends it", async () => {
+  vi.stubGlobal(
+    "WebSocket",
+    class {
+      constructor() {
+        throw new Error("mixed content");
+      }
+    },
+  );
+  const { events, states } = await start({ topics: "a" });
+  expect(events).toMatchObject([["error", { code: "blocked", message: "Error: mixed content" }]]);
+  expect(states.at(-1)?.state).toBe("closed");
+});
+
 describe("subscribing", () => {
   it("asks for the topics, the start and the shape once the connection is open", async () => {
     await start({
