@@ -28,6 +28,7 @@ from gateway import __version__
 from gateway.access import Origins, Policy, Principal, Role
 from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
+from gateway.certificates import Certificate
 from gateway.dashboard import embed_policy, identity, page_at
 from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of
 from gateway.history import History
@@ -79,6 +80,8 @@ class Gateway:
         self.upstream: Upstream
         self.published: Counter[str] = Counter()
         """Messages that clients published, by result: `ok` or an error code."""
+        self.certificate: Certificate | None = None
+        """The gateway's own, where it speaks TLS itself."""
         self.closing = False
         self.streams: set[PulledSink] = set()
         """Event streams that are open."""
@@ -208,6 +211,7 @@ class Gateway:
             "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
             "gateway_connections": self.connections.total,
             "gateway_connections_limit": self.settings.limit_connections,
+            "gateway_tls_expiry_timestamp_seconds": self.certificate.expires_at if self.certificate else None,
             "gateway_refused_total": dict(self.refusals.by_reason),
             "gateway_authentications_total": dict(self.guard.authentications),
             "gateway_publishes_total": dict(self.published),

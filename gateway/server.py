@@ -7,7 +7,10 @@ says to come back, and only then the broker is left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import itertools
+import signal
 import socket
 from collections.abc import Callable
 
@@ -15,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.app import Gateway, create_app
+from gateway.certificates import CHECK_SECONDS, CIPHERS, Certificate
 from gateway.intake import HttpProtocol
 from gateway.limits import Connections
 from gateway.settings import Settings
@@ -23,6 +27,7 @@ from gateway.transport import WebSocketProtocol
 __all__ = ["GatewayServer", "serve"]
 
 SHUTDOWN_SECONDS = 5
+PING_STEPS_PER_SECOND = 2
 
 
 class GatewayServer(uvicorn.Server):
@@ -36,14 +41,48 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, then says so."""
         await super().startup(sockets)
+        self._watch_certificate()
+        self._rounds = asyncio.create_task(self._ping(self.gateway.settings.limit_idle_seconds / 2), name="pings")
         if self.started and self._on_started is not None:
             self._on_started()
 
+    def _watch_certificate(self) -> None:
+        """Takes renewed certificate files, within seconds and at once on SIGHUP, which never ends the gateway."""
+        settings, loop = self.gateway.settings, asyncio.get_running_loop()
+        certificate: Certificate | None = None
+        if self.config.ssl is not None and settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = self.gateway.certificate = Certificate(self.config.ssl, settings.tls_cert, settings.tls_key)
+
+        def check() -> None:
+            if certificate is not None:
+                certificate.check()
+
+        def watch() -> None:
+            check()
+            loop.call_later(CHECK_SECONDS, watch)
+
+        if certificate is not None:
+            watch()
+        # there is none on Windows, and no handler outside of the main thread
+        with contextlib.suppress(AttributeError, ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(signal.SIGHUP, check)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Flush, close with a reconnectable code, leave the broker."""
+        self._rounds.cancel()
         self.gateway.stop()
         await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
         await super().shutdown(sockets)
+
+    async def _ping(self, interval_seconds: float) -> None:
+        """Pings every WebSocket once in an interval, a part of them at a time so that no turn of the loop is long."""
+        parts = max(int(interval_seconds * PING_STEPS_PER_SECOND), 1)
+        for step in itertools.count():
+            await asyncio.sleep(interval_seconds / parts)
+            for connection in list(self.server_state.connections):
+                # an object keeps its address, so it stays in its part
+                if (id(connection) >> 6) % parts == step % parts and isinstance(connection, WebSocketProtocol):
+                    connection.ping()
 
 
 def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
@@ -78,6 +117,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         h11_max_incomplete_event_size=settings.limit_url_bytes + 32 * 1024,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_ciphers=CIPHERS,
     )
 
 
