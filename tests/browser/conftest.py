@@ -7,6 +7,7 @@ network_to      a network to a gateway that can be cut
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import ssl
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.support.waiting import missing
+from tests.support.waiting import eventually, missing
 
 from .network import Network
 
@@ -135,6 +136,102 @@ class LivePage:
     def cdp(self) -> CDPSession:
         """DevTools of this page."""
         return self.page.context.new_cdp_session(self.page)
+
+
+class Tab:
+    """A page that Playwright has no hands on.
+
+    To Playwright every page is in front: a tab that is to be hidden, as another one comes to the front, or frozen, must
+    be a stranger to it. Commands go through the browser's own session.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser.new_browser_cdp_session()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._last_id = 0
+        self._browser.on("Target.receivedMessageFromTarget", self._receive)
+        self._others: list[str] = []
+        self._id: str = self._browser.send("Target.createTarget", {"url": "about:blank"})["targetId"]
+        attached = self._browser.send("Target.attachToTarget", {"targetId": self._id, "flatten": False})
+        self._session: str = attached["sessionId"]
+
+    def _receive(self, event: dict[str, Any]) -> None:
+        answer = json.loads(event["message"])
+        if "id" in answer:
+            self._answers[answer["id"]] = answer
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """A DevTools command to the tab, and its answer."""
+        self._last_id += 1
+        number = self._last_id
+        text = json.dumps({"id": number, "method": method, "params": parameters})
+        self._browser.send("Target.sendMessageToTarget", {"sessionId": self._session, "message": text})
+
+        def answer() -> dict[str, Any] | None:
+            self._browser.send("Target.getTargets")  # lets events in
+            return self._answers.pop(number, None)
+
+        got = eventually(answer, 20, method)
+        assert got is not None
+        assert "error" not in got, got
+        result: dict[str, Any] = got["result"]
+        return result
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression; of a promise, what it comes to."""
+        result = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def wait(self, expression: str, timeout_seconds: float = 20) -> None:
+        """Waits until a JavaScript expression is true."""
+        eventually(lambda: self.evaluate(f"!!({expression})"), timeout_seconds, expression)
+
+    def connect(self, network: Network, **options: Any) -> None:
+        """Opens a page of the network and connects as `LivePage.connect` does."""
+        self.send("Page.enable")
+        self.send("Page.navigate", url=network.page)
+        self.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
+        self.evaluate(f"({_SETUP})({json.dumps(['./client.js', 'ws', options])})")
+        self.wait("live.state === 'open'")
+
+    def payloads(self, topic: str) -> list[Any]:
+        """What came for a topic."""
+        name = json.dumps(topic)
+        found: list[Any] = self.evaluate(f"messages.filter((m) => m.topic === {name}).map((m) => m.payload)")
+        return found
+
+    def hide(self) -> None:
+        """Brings another tab to the front."""
+        self._others.append(self._browser.send("Target.createTarget", {"url": "about:blank"})["targetId"])
+        self.wait("document.visibilityState === 'hidden'")
+
+    def show(self) -> None:
+        """Brings this tab to the front."""
+        self._browser.send("Target.activateTarget", {"targetId": self._id})
+        self.wait("document.visibilityState === 'visible'")
+
+    def freeze(self) -> None:
+        """Stops it as the browser stops tabs that nobody looks at."""
+        self.send("Page.setWebLifecycleState", state="frozen")
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        self.send("Page.setWebLifecycleState", state="active")
+
+    def close(self) -> None:
+        """Closes it."""
+        for target in [self._id, *self._others]:
+            self._browser.send("Target.closeTarget", {"targetId": target})
+        self._browser.detach()
+
+
+@pytest.fixture
+def tab(chromium: Browser) -> Iterator[Tab]:
+    """A tab that can be hidden and frozen."""
+    opened = Tab(chromium)
+    yield opened
+    opened.close()
 
 
 class OpenPage(Protocol):

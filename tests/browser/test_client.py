@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import jwt
 import pytest
 
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker
+from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
-from tests.support.publishers import Publisher
+from tests.support.publishers import Publisher, publishing
 
-from .conftest import MakeNetwork, OpenPage
+from .conftest import MakeNetwork, OpenPage, Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def test_shows_messages(
@@ -127,3 +137,293 @@ def test_a_replay_that_is_cut_again_and_again_is_complete(
         assert page.payloads(topic) == list(range(number, count, 3)), topic
     assert page.events("gap") == []
     assert network.websockets > 2
+
+
+def test_a_hidden_tab_slows_to_a_trickle_and_catches_up_when_shown(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, tab: Tab
+) -> None:
+    topic = f"{prefix}/a"
+    tab.connect(network_to(gateway.port), topics=topic)
+    tab.hide()
+    # it says so some seconds later: who only looks something up goes on as if nothing was
+    tab.wait("events.filter((event) => event.type === 'subscribed').length === 2")
+    publisher.publish_all([(topic, str(number)) for number in range(300)], per_second=50)
+    seen = len(tab.payloads(topic))
+    assert seen <= 3
+    tab.show()
+    tab.wait("messages.at(-1)?.payload === 299", 3)
+    stood_for = tab.evaluate("messages.reduce((sum, message) => sum + 1 + (message.skipped ?? 0), 0)")
+    assert stood_for == 300
+    publisher.publish_all([(topic, str(number)) for number in range(300, 320)])
+    tab.wait("messages.at(-1).payload === 319")
+    assert tab.payloads(topic)[-20:] == list(range(300, 320))
+
+
+def test_a_hidden_tab_that_closes_misses_nothing(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, tab: Tab
+) -> None:
+    topic = f"{prefix}/a"
+    tab.connect(network_to(gateway.port), topics=topic, hiddenHz=0)
+    publisher.publish(topic, "0")
+    tab.wait("messages.length === 1")
+    tab.hide()
+    tab.wait("live.state === 'paused'")
+    publisher.publish_all([(topic, str(number)) for number in range(1, 300)], qos=1)
+    tab.show()
+    tab.wait("messages.at(-1).payload === 299")
+    assert tab.payloads(topic) == list(range(300))
+
+
+def test_a_tab_that_slept_goes_on_where_it_was(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, tab: Tab
+) -> None:
+    topic = f"{prefix}/a"
+    network = network_to(gateway.port)
+    tab.connect(network, topics=topic, hiddenHz="Infinity", timeout=5)
+    publisher.publish(topic, "0")
+    tab.wait("messages.length === 1")
+    tab.hide()
+    tab.freeze()
+    # and while it sleeps, its connection goes without a word
+    network.silence()
+    publisher.publish_all([(topic, str(number)) for number in range(1, 300)], qos=1)
+    tab.thaw()
+    tab.show()
+    tab.wait("live.state !== 'open'")
+    network.mend()
+    tab.wait("messages.at(-1).payload === 299", 40)
+    assert tab.payloads(topic) == list(range(300))
+
+
+def test_publishes_and_asks_and_answers(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    publisher.subscribe(f"{prefix}/#")
+    page = open_page(network_to(gateway.port))
+    page.connect(topics=f"{prefix}/answers", properties=True)
+    page.wait_open()
+    for payload in ({"on": True}, "text", 3):
+        page.page.evaluate("([topic, payload]) => live.publish(topic, payload, { qos: 1 })", [f"{prefix}/a", payload])
+    page.page.evaluate("(topic) => live.publish(topic, new Uint8Array([0, 255]))", f"{prefix}/a")
+    for raw in (b'{"on":true}', b"text", b"3", b"\x00\xff"):
+        publisher.wait_for(f"{prefix}/a", raw)
+    # a request names where its answer goes (MQTT 5, 4.10); the correlation data comes back with it
+    page.page.evaluate(
+        "([topic, answers]) => live.publish(topic, 'sum', { response_topic: answers, correlation_data: 'AAE=' })",
+        [f"{prefix}/questions", f"{prefix}/answers"],
+    )
+    publisher.wait_for(f"{prefix}/questions", b"sum")
+    asked: Any = next(message for message in publisher.messages if message.topic == f"{prefix}/questions").properties
+    publisher.publish(asked.ResponseTopic, "42", properties={"CorrelationData": asked.CorrelationData})
+    page.wait("messages.length === 1")
+    message = page.page.evaluate("messages[0]")
+    assert message["payload"] == 42
+    assert message["properties"]["correlation_data"] == "AAE="
+    assert 0 < page.page.evaluate("live.ping()") < 5000
+
+
+def test_refusals_are_told(gateway: GatewayProcess, network_to: MakeNetwork, open_page: OpenPage) -> None:
+    page = open_page(network_to(gateway.port))
+    page.connect()
+    told = page.page.evaluate(
+        """async () => {
+          const code = (error) => error.code;
+          return [await live.subscribe("a/#/b").catch(code), await live.publish("a/+", 1).catch(code)];
+        }"""
+    )
+    assert told == ["bad_topic", "bad_topic"]
+    page.connect(topics="a", since="long ago")
+    page.wait("events.length > 0")
+    assert page.events("error")[0]["code"] == "bad_since"
+
+
+def test_works_over_tls_behind_a_path_prefix(
+    gateway: GatewayProcess,
+    publisher: Publisher,
+    prefix: str,
+    authority: Authority,
+    network_to: MakeNetwork,
+    open_page: OpenPage,
+) -> None:
+    pair = authority.issue("127.0.0.1", hosts=("127.0.0.1",))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.cert, pair.key)
+    network = network_to(gateway.port, tls=tls, prefix="/house")
+    page = open_page(network)
+    page.connect(topics=f"{prefix}/#")
+    page.wait_open()
+    publisher.publish(f"{prefix}/a", "1")
+    page.wait_payload(f"{prefix}/a", 1)
+    assert network.page.startswith("https://")
+    assert network.websockets == 1
+
+
+def test_tabs_share_one_socket(
+    gateway: GatewayProcess,
+    chromium: Browser,
+    publisher: Publisher,
+    prefix: str,
+    network_to: MakeNetwork,
+    open_page: OpenPage,
+) -> None:
+    network = network_to(gateway.port)
+    context = chromium.new_context()
+    publisher.publish(f"{prefix}/a", "1", retain=True)
+    first = open_page(network, context)
+    first.connect(module="./client-shared.js", topics=f"{prefix}/#")
+    first.wait_payload(f"{prefix}/a", 1)
+    second = open_page(network, context)
+    second.connect(module="./client-shared.js", topics=f"{prefix}/a")
+    second.wait_payload(f"{prefix}/a", 1)
+    third = open_page(network, context)
+    third.connect(module="./client-shared.js", topics=f"{prefix}/#")
+    third.wait_payload(f"{prefix}/a", 1)
+    publisher.publish(f"{prefix}/a", "2")
+    publisher.publish(f"{prefix}/b", "3")
+    for page in (first, third):
+        page.wait_payload(f"{prefix}/b", 3)
+        assert page.payloads(f"{prefix}/a") == [1, 2]
+    second.wait_payload(f"{prefix}/a", 2)
+    assert second.payloads(f"{prefix}/b") == []
+    assert network.websockets == 1
+
+    # the network goes, and all of them go on
+    network.cut()
+    publisher.publish_all([(f"{prefix}/a", str(number)) for number in range(3, 50)], qos=1)
+    network.mend()
+    for page in (first, second, third):
+        page.wait_payload(f"{prefix}/a", 49)
+        assert page.payloads(f"{prefix}/a") == list(range(1, 50))
+    assert network.websockets == 2
+
+    # one tab leaves, with what only it wanted
+    first.page.close()
+    third.page.evaluate("(topic) => live.unsubscribe(topic)", f"{prefix}/#")
+    publisher.publish(f"{prefix}/b", "4")
+    publisher.publish(f"{prefix}/a", "50")
+    second.wait_payload(f"{prefix}/a", 50)
+    assert third.payloads(f"{prefix}/b") == [3]
+    assert second.page.evaluate("live.publish('x', 1).then(() => 'published')") == "published"
+
+    # a replay is one tab's own
+    third.page.evaluate("(topic) => live.subscribe(topic, { since: '10m' })", f"{prefix}/a")
+    third.wait("messages.filter((message) => message.payload === 50).length === 1")
+    assert network.websockets == 3
+    context.close()
+
+
+@pytest.mark.timeout(300)
+def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_page(
+    gateway: GatewayProcess, mosquitto: Broker, prefix: str, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    # a minute, as promised, with GATEWAY_TEST_LONG=1; the first seconds show whether anything grows
+    seconds = 60 if os.environ.get("GATEWAY_TEST_LONG") == "1" else 15
+    per_second = 2_000
+    count = seconds * per_second
+    page = open_page(network_to(gateway.port))
+    # what a page does with messages: it keeps the newest of each topic and shows some of them in every frame
+    page.page.evaluate(
+        """async (topics) => {
+          const { connect } = await import("./client.js");
+          Object.assign(globalThis, { live: connect("ws", { topics }), count: 0, disorder: 0, gaps: [], frames: [] });
+          const newest = new Map();
+          let last = 0;
+          live.on("gap", (gap) => gaps.push(gap));
+          live.on("message", (message) => {
+            count++;
+            if (message.seq <= last) disorder++;
+            last = message.seq;
+            newest.set(message.topic, message);
+          });
+          let before = performance.now();
+          const draw = (now) => {
+            frames.push(now - before);
+            before = now;
+            document.body.textContent = [...newest.values()].map((m) => `${m.topic} ${m.payload.temperature}`).join();
+            requestAnimationFrame(draw);
+          };
+          requestAnimationFrame(draw);
+        }""",
+        f"{prefix}/#",
+    )
+    page.wait("live.state === 'open'")
+    tools = page.cdp()
+    tools.send("HeapProfiler.enable")
+
+    def heap() -> int:
+        tools.send("HeapProfiler.collectGarbage")
+        used: int = tools.send("Runtime.getHeapUsage")["usedSize"]
+        page.page.evaluate("frames.length = 0")  # collecting takes a moment
+        return used
+
+    messages = (
+        (f"{prefix}/{number % 100}/state", b'{"temperature":%d.5,"humidity":44.1,"seq":%d}' % (number % 30, number))
+        for number in range(count)
+    )
+    with publishing(mosquitto.url, messages, qos=0, per_second=per_second) as sent:
+        page.wait(f"count > {count // 5}", seconds * 2)
+        early = heap()
+        page.wait(f"count > {count * 9 // 10}", seconds * 2)
+        frames = sorted(page.page.evaluate("frames"))
+        late = heap()
+        page.wait(f"count >= {count}", 60)
+    assert sent == [count]
+    assert page.page.evaluate("[count, disorder, gaps]") == [count, 0, []]
+    assert late - early < 500_000, f"the heap grew from {early} to {late} bytes in {count * 7 // 10} messages"
+    assert frames[-1] < 500, f"the page stood still for {frames[-1]:.0f} ms"
+    assert frames[len(frames) * 9 // 10] < 50, "nine frames of ten come in time"
+    print(
+        f"heap {early} -> {late}, slowest frame {frames[-1]:.0f} ms, 9 of 10 within {frames[len(frames) * 9 // 10]:.0f}"
+    )
+
+
+def test_tokens_are_renewed_before_they_end(
+    mosquitto: Broker,
+    publisher: Publisher,
+    prefix: str,
+    make_gateway: MakeGateway,
+    network_to: MakeNetwork,
+    open_page: OpenPage,
+) -> None:
+    secret = "a secret of this test that is longer than 32 bytes"
+    gateway = make_gateway(mosquitto, access_secret=secret)
+    network = network_to(gateway.port)
+    page = open_page(network)
+    page.page.expose_function(
+        "mint",
+        lambda seconds: jwt.encode(
+            {"sub": "page", "exp": int(time.time()) + seconds, "topics": {"subscribe": [f"{prefix}/#"]}},
+            secret,
+            "HS256",
+        ),
+    )
+    page.page.evaluate(
+        """async (topics) => {
+          const { connect } = await import("./client.js");
+          Object.assign(globalThis, { messages: [], events: [], tokens: 0, known: [] });
+          globalThis.live = connect("ws", { topics, token: () => { tokens++; return mint(4); } });
+          live.on("message", (message) => messages.push(message));
+          live.on("authenticated", ({ subject }) => known.push(subject));
+          live.on("error", (error) => events.push({ type: "error", ...error }));
+        }""",
+        f"{prefix}/#",
+    )
+    page.wait("known.length >= 3", 30)
+    publisher.publish(f"{prefix}/a", "1")
+    page.wait_payload(f"{prefix}/a", 1)
+    assert network.websockets == 1
+    assert page.events("error") == []
+    assert set(page.page.evaluate("known")) == {"page"}
+    assert page.page.evaluate("live.subscribe('other/#').catch((error) => error.code)") == "forbidden"
+
+
+def test_a_token_that_is_not_good_ends_it(
+    mosquitto: Broker, make_gateway: MakeGateway, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    gateway = make_gateway(mosquitto, access_secret="a secret of this test that is longer than 32 bytes")
+    network = network_to(gateway.port)
+    page = open_page(network)
+    page.connect(topics="a", token="not.a.token")
+    page.wait("live.state === 'closed'")
+    assert [error["code"] for error in page.events("error")] == ["unauthorized"]
+    assert network.websockets == 1

@@ -128,24 +128,23 @@ function adapt(live: Live) {
 function methodsOf(tab: Tab, live: Live) {
   return {
     async subscribe(topics: string[], since: "last" | "now" = "last") {
-      const held = topics.filter(isHeld);
+      // the gateway replays what nobody here has yet; the rest is known
+      const held = [...tabs].flatMap((other) => [...other.topics]);
+      for (const message of since === "last" ? lastValues.values() : []) {
+        if (isWanted(topics, message.topic) && isWanted(held, message.topic)) {
+          tab.post({ message, position: live.position });
+        }
+      }
       const added = topics.filter((topic) => !held.includes(topic));
       for (const topic of topics) tab.topics.add(topic);
       let answer = { topics, position: live.position ?? "", recovered: true };
-      try {
-        if (added.length) {
+      if (added.length) {
+        try {
           const { position, recovered } = await live.subscribe(added, { since });
           answer = { topics, position, recovered };
-        }
-      } catch (error) {
-        for (const topic of added) tab.topics.delete(topic);
-        throw error;
-      }
-      // the gateway replays a filter to the first who asks for it only
-      const values = since === "last" && held.length ? [...lastValues.values()] : [];
-      for (const message of values) {
-        if (isWanted(held, message.topic) && !isWanted(added, message.topic)) {
-          tab.post({ message, position: live.position });
+        } catch (error) {
+          for (const topic of added) tab.topics.delete(topic);
+          throw error;
         }
       }
       return answer;
