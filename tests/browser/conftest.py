@@ -7,11 +7,14 @@ network_to      a network to a gateway that can be cut
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -22,6 +25,9 @@ from .network import Network
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, CDPSession, Page
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def chromium_program() -> str | None:
@@ -45,6 +51,43 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+class WebTools:
+    """npm with the packages of web/, as the build finds them."""
+
+    def __init__(self, npm: list[str], environment: dict[str, str]) -> None:
+        self._npm = npm
+        self._environment = environment
+
+    def run(self, *arguments: str) -> None:
+        """Runs npm in web/."""
+        done = subprocess.run(
+            [*self._npm, *arguments],
+            cwd=ROOT / "web",
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def web_tools() -> WebTools:
+    """npm with the packages of web/, and web/ built."""
+    spec = importlib.util.spec_from_file_location("build_web", ROOT / "scripts" / "build_web.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build_web = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build_web)
+    try:
+        build_web.build(ROOT)
+        return WebTools(*build_web.install(ROOT))
+    except build_web.BuildError as error:
+        missing(f"the built web pages ({str(error).splitlines()[0]})")
 
 
 class MakeNetwork(Protocol):
@@ -227,7 +270,7 @@ class Tab:
 
 
 @pytest.fixture
-def tab(chromium: Browser) -> Iterator[Tab]:
+def tab(chromium: Browser, web_tools: WebTools) -> Iterator[Tab]:
     """A tab that can be hidden and frozen."""
     opened = Tab(chromium)
     yield opened
@@ -241,7 +284,7 @@ class OpenPage(Protocol):
 
 
 @pytest.fixture
-def open_page(chromium: Browser) -> Iterator[OpenPage]:
+def open_page(chromium: Browser, web_tools: WebTools) -> Iterator[OpenPage]:
     """Opens pages that are closed with the test; a fault in one of them fails the test."""
     contexts: list[BrowserContext] = []
     pages: list[LivePage] = []

@@ -15,8 +15,9 @@ class Network:
     """Forwards TCP connections to a port of loopback, from a port of its own.
 
     `cut` breaks every connection and refuses new ones; `silence` keeps them and forwards nothing, which neither end is
-    told of; `mend` undoes both. `limit` ends every WebSocket after so many bytes to the browser. The address `page` is
-    answered by itself, so that a page of the test's own has the gateway's origin; HTTP connections serve one request.
+    told of; `mend` undoes both. `limit` ends every WebSocket after so many bytes to the browser. It serves `files` by
+    itself, `page` among them, so that a page of the test's own has the gateway's origin. HTTP connections serve one
+    request.
     """
 
     def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None, prefix: str = "") -> None:
@@ -34,7 +35,8 @@ class Network:
         self.port: int = self._listener.getsockname()[1]
         self.origin = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self.page = self.origin + prefix + PAGE_PATH
-        self.html = "<!doctype html><meta charset=utf-8><title>a page</title>"
+        self.files = {PAGE_PATH: b"<!doctype html><meta charset=utf-8><title>a page</title>"}
+        """What it answers by itself, by path."""
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._flows = threading.Event()
@@ -44,6 +46,15 @@ class Network:
         self.websockets = 0
         """WebSocket connections so far."""
         threading.Thread(target=self._accept, name="network-accept", daemon=True).start()
+
+    @property
+    def html(self) -> str:
+        """What `page` shows."""
+        return self.files[PAGE_PATH].decode()
+
+    @html.setter
+    def html(self, text: str) -> None:
+        self.files[PAGE_PATH] = text.encode()
 
     def _accept(self) -> None:
         while True:
@@ -69,11 +80,13 @@ class Network:
             self._flows.wait()
             method, _, rest = head.partition(b" ")
             path, _, rest = rest.partition(b" ")
-            if path == (self._prefix + PAGE_PATH).encode():
-                body = self.html.encode()
+            file = path.decode("latin-1").removeprefix(self._prefix)
+            if file in self.files:
+                body = self.files[file]
+                kind = b"text/javascript" if file.endswith(".js") else b"text/html"
                 near.sendall(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                    % (len(body), body)
+                    b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                    % (kind, len(body), body)
                 )
             elif path.startswith(self._prefix.encode()) and rest:
                 limit = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -16,10 +17,13 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher, publishing
 
-from .conftest import MakeNetwork, OpenPage, Tab
+from .conftest import MakeNetwork, OpenPage, Tab, WebTools
+from .network import PAGE_PATH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_shows_messages(
@@ -427,3 +431,40 @@ def test_a_token_that_is_not_good_ends_it(
     page.wait("live.state === 'closed'")
     assert [error["code"] for error in page.events("error")] == ["unauthorized"]
     assert network.websockets == 1
+
+
+def test_the_plain_example_shows_a_sensor(
+    gateway: GatewayProcess, publisher: Publisher, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    network = network_to(gateway.port)
+    network.files[PAGE_PATH] = (ROOT / "web" / "client" / "examples" / "plain.html").read_bytes()
+    page = open_page(network)
+    publisher.publish("sensors/kitchen/state", '{"temperature": 21.5}')
+    page.wait("document.body.innerText === 'sensors/kitchen/state: 21.5 °C'")
+
+
+@pytest.mark.timeout(600)
+def test_the_react_example_shows_sensors(
+    gateway: GatewayProcess,
+    publisher: Publisher,
+    tmp_path: Path,
+    network_to: MakeNetwork,
+    open_page: OpenPage,
+    web_tools: WebTools,
+) -> None:
+    web_tools.run("exec", "--", "vite", "build", "client/examples/react", "--base", "./", "--outDir", str(tmp_path))
+    network = network_to(gateway.port)
+    for file in tmp_path.rglob("*.*"):
+        network.files[f"/{file.relative_to(tmp_path)}"] = file.read_bytes()
+    network.files[PAGE_PATH] = (tmp_path / "index.html").read_bytes()
+    page = open_page(network)
+    publisher.publish("sensors/attic/state", '{"temperature": 30}')
+    page.wait("document.body.innerText.includes('attic: 30 °C')")
+    publisher.publish("sensors/attic/state", '{"temperature": 31}')
+    page.wait("document.body.innerText.includes('attic: 31 °C')")
+    assert page.page.inner_text("p") == "open"
+    network.cut()
+    page.wait("!document.body.innerText.includes('open')")
+    publisher.publish("sensors/cellar/state", '{"temperature": 12}')
+    network.mend()
+    page.wait("document.body.innerText.includes('cellar: 12 °C')")
