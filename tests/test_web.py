@@ -209,3 +209,15 @@ def test_the_client_library_takes_at_most_4_kib(npm: tuple[list[str], dict[str, 
     code = (ROOT / "gateway" / "static" / "client.js").read_bytes()
     assert b"import" not in code.replace(b"import.meta", b"")
     assert len(gzip.compress(code, 9)) <= 4096
+
+
+def test_the_lock_file_holds_the_packages_of_every_platform() -> None:
+    """`npm install` leaves those out that its registry or node_modules lacks, and then `npm ci` refuses the file."""
+    packages = json.loads((ROOT / "web" / "package-lock.json").read_bytes())["packages"]
+    missing_packages = {
+        optional
+        for entry in packages.values()
+        for optional in entry.get("optionalDependencies", {})
+        if f"node_modules/{optional}" not in packages
+    }
+    assert not missing_packages
