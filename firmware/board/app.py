@@ -17,7 +17,7 @@ import payloads
 
 from . import VERSION, drivers, mqtt
 from .clock import Clock, ClockError
-from .ticks import ticks_add, ticks_diff, ticks_ms
+from .ticks import const, ticks_add, ticks_diff, ticks_ms
 from .wifi import Wifi
 
 TYPE_CHECKING = False
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Coroutine
 
 FIRMWARE = "gateway-sensor " + VERSION
-RESYNC_SECONDS = 6 * 3600  # an ESP32's crystal drifts by less than a second in that time
-RESYNC_SLEEPING_MS = 3600_000  # its slow clock, which counts during deep sleep, drifts by up to a few percent
-LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
-SHORTEST_SLEEP_MS = 1000
+_RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a second in that time
+_RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during deep sleep, drifts by up to a few percent
+_LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
+_SHORTEST_SLEEP_MS = const(1000)
 
 RESTART, SLEEP = "restart", "sleep"
 
@@ -426,7 +426,7 @@ class App:
             network = self.wifi is None or await self.wifi.ready()
             if network and await self._ask_time():
                 self.log("clock: set")
-                delay = RESYNC_SECONDS
+                delay = _RESYNC_SECONDS
             await asyncio.sleep(delay)
             delay = min(delay * 2, 3600)
 
@@ -462,7 +462,7 @@ class App:
         if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
             if self._time_is_old():
                 await self._ask_time()
-            await asyncio.sleep(LINGER_SECONDS)
+            await asyncio.sleep(_LINGER_SECONDS)
         outcome = self._outcome or SLEEP
         undelivered = [m.payload for m in self.client.ring.messages]
         self.client.ring.push(self._status(payloads.SLEEPING if outcome == SLEEP else payloads.OFFLINE))
@@ -473,12 +473,12 @@ class App:
             self.log("link: %s" % (self.client.last_error or "no broker in time"))
         self._remember(undelivered)
         interval_ms = int(self.interval * 1000)
-        self.sleep_ms = max(SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
+        self.sleep_ms = max(_SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
         return outcome
 
     def _time_is_old(self) -> bool:
         now, synced = self.clock.now_ms(), self.memory.get("synced")
-        return bool(self.clock.host) and (now is None or synced is None or now - synced > RESYNC_SLEEPING_MS)
+        return bool(self.clock.host) and (now is None or synced is None or now - synced > _RESYNC_SLEEPING_MS)
 
     def _remember(self, undelivered: "list[bytes]") -> None:
         memory = self.memory

@@ -12,14 +12,16 @@ import os
 import socket
 import time
 
+from .ticks import const
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 # MicroPython counts from 2000 on most boards, CPython and MicroPython on Unix from 1970
 EPOCH_MS = (946684800 if time.gmtime(0)[0] == 2000 else 0) * 1000
-NTP_TO_UNIX = 2208988800
-FIRST_YEAR = 2024  # a clock that says less was never set
+_NTP_TO_UNIX = const(2208988800)
+_FIRST_YEAR = const(2024)  # a clock that says less was never set
 
 
 class ClockError(Exception):
@@ -44,7 +46,7 @@ class Clock:
 
     def now_ms(self) -> "int | None":
         """Milliseconds since 1970, None while nobody knows."""
-        if time.gmtime()[0] < FIRST_YEAR:
+        if time.gmtime()[0] < _FIRST_YEAR:
             return None
         return time.time_ns() // 1_000_000 + EPOCH_MS
 
@@ -99,4 +101,4 @@ def parse(reply: bytes, cookie: bytes) -> int:
     fraction = int.from_bytes(reply[44:48], "big")
     if seconds < 1 << 31:  # RFC 4330 §3: the second era begins in 2036
         seconds += 1 << 32
-    return (seconds - NTP_TO_UNIX) * 1000 + (fraction * 1000 >> 32)
+    return (seconds - _NTP_TO_UNIX) * 1000 + (fraction * 1000 >> 32)

@@ -14,14 +14,14 @@ import esp32
 import machine
 import network
 
-from .ticks import ticks_diff, ticks_ms
+from .ticks import const, ticks_diff, ticks_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 # ESP32 keeps this much RTC memory for us through deep sleep (ports/esp32/machine_rtc.c)
-MEMORY_BYTES = 2048
+_MEMORY_BYTES = const(2048)
 MEMORY_MARK = b"S1"
 
 
@@ -116,7 +116,7 @@ class Board:
     def remember(self, memory: "dict[str, Any]") -> bool:
         """Keep a dict through deep sleep; False when it is too large."""
         data = MEMORY_MARK + json.dumps(memory).encode()
-        if len(data) > MEMORY_BYTES:
+        if len(data) > _MEMORY_BYTES:
             return False
         machine.RTC().memory(data)
         return True

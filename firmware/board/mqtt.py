@@ -18,17 +18,24 @@ import gc
 import random
 import sys
 
-from .ticks import ticks_add, ticks_diff, ticks_ms
+from .ticks import const, ticks_add, ticks_diff, ticks_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Awaitable, Callable, Coroutine
 
-CONNECT, CONNACK, PUBLISH, PUBACK = 0x10, 0x20, 0x30, 0x40
-SUBSCRIBE, SUBACK, UNSUBACK = 0x82, 0x90, 0xB0
-PINGREQ, PINGRESP, DISCONNECT = 0xC0, 0xD0, 0xE0
+_CONNECT = const(0x10)
+_CONNACK = const(0x20)
+_PUBLISH = const(0x30)
+_PUBACK = const(0x40)
+_SUBSCRIBE = const(0x82)
+_SUBACK = const(0x90)
+_UNSUBACK = const(0xB0)
+_PINGREQ = const(0xC0)
+_PINGRESP = const(0xD0)
+_DISCONNECT = const(0xE0)
 
-GOODBYE_MS = 2000  # how long the broker may take to close the connection after DISCONNECT
+_GOODBYE_MS = const(2000)  # how long the broker may take to close the connection after DISCONNECT
 
 # MQTT 3.1.1 §3.2.2.3
 REFUSALS = {
@@ -360,7 +367,7 @@ class Client:
         )
         await writer.drain()
         header = await reader.readexactly(2)
-        if header[0] != CONNACK or header[1] != 2:
+        if header[0] != _CONNACK or header[1] != 2:
             raise ProtocolError("expected CONNACK, got packet type 0x%02x" % header[0])
         flags, code = await reader.readexactly(2)
         if code:
@@ -421,7 +428,7 @@ class Client:
                 self._ping_due = True
                 self._wake.set()
         if self._closing and self._close_by is not None and ticks_diff(now, self._close_by) > 0:
-            if ticks_diff(now, self._close_by) > min(limit, GOODBYE_MS):
+            if ticks_diff(now, self._close_by) > min(limit, _GOODBYE_MS):
                 raise ProtocolError("the broker did not take the goodbye")
             self._wake.set()
 
@@ -449,11 +456,11 @@ class Client:
 
     def _next_packet(self) -> "bytes | bytearray | None":
         if self._acknowledgements:
-            return _packet(PUBACK, _u16(self._acknowledgements.pop(0)))
+            return _packet(_PUBACK, _u16(self._acknowledgements.pop(0)))
         if self._ping_due:
             self._ping_due = False
             self._pinged_at = ticks_ms()
-            return _packet(PINGREQ, b"")
+            return _packet(_PINGREQ, b"")
         if self._to_subscribe:
             topic_filter, qos = self._to_subscribe.pop(0)
             packet_id = self._new_packet_id()
@@ -473,7 +480,7 @@ class Client:
             overdue = self._close_by is not None and ticks_diff(ticks_ms(), self._close_by) > 0
             if overdue or not (self.waiting() or self._subscribing):
                 self._said_goodbye = True
-                return _packet(DISCONNECT, b"")
+                return _packet(_DISCONNECT, b"")
         return None
 
     def _next_message(self) -> "Message | None":
@@ -520,24 +527,24 @@ class Client:
 
     def _handle(self, first: int, body: bytes) -> None:
         kind = first & 0xF0
-        if kind == PUBLISH:
+        if kind == _PUBLISH:
             topic, payload, packet_id = parse_publish(first, body)
             self._deliver(topic, payload, bool(first & 1))
             if packet_id:  # acknowledged when it was handled, not before
                 self._acknowledgements.append(packet_id)
                 self._wake.set()
-        elif kind == PUBACK:
+        elif kind == _PUBACK:
             self._handle_acknowledgement(_read_u16(body, 0))
-        elif kind == PINGRESP:
+        elif kind == _PINGRESP:
             self._pinged_at = None
             self.backoff.reset()
             self._progress("pong")
-        elif first == SUBACK:
+        elif first == _SUBACK:
             topic_filter, _ = self._subscribing.pop(_read_u16(body, 0), ("", 0))
             if body[-1] & 0x80 and self.log:
                 self.log("mqtt: the broker refuses the subscription to '%s'" % topic_filter)
             self._wake.set()
-        elif first != UNSUBACK:
+        elif first != _UNSUBACK:
             raise ProtocolError("unexpected packet type 0x%02x" % first)
 
     def _handle_acknowledgement(self, packet_id: int) -> None:
@@ -562,7 +569,7 @@ class Client:
 
     async def _skip(self, reader: "Any", first: int, length: int) -> None:
         """Read past a message that is too large to hold, and acknowledge it: otherwise it would come again."""
-        if first & 0xF0 != PUBLISH:
+        if first & 0xF0 != _PUBLISH:
             raise ProtocolError("a packet of %d bytes is too large" % length)
         self.skipped += 1
         topic_length = _read_u16(await reader.readexactly(2), 0)
@@ -670,12 +677,12 @@ def connect_packet(
         if password is not None:  # MQTT-3.1.2-22: no password without a user name
             flags |= 0x40
             payload += _text(password)
-    return _packet(CONNECT, b"\x00\x04MQTT\x04" + bytes([flags]) + _u16(keepalive_seconds) + payload)
+    return _packet(_CONNECT, b"\x00\x04MQTT\x04" + bytes([flags]) + _u16(keepalive_seconds) + payload)
 
 
 def publish_packet(message: Message, again: bool = False) -> bytes:
     """PUBLISH, MQTT 3.1.1 §3.3; `again` sets DUP."""
-    first = PUBLISH | message.qos << 1 | message.retain
+    first = _PUBLISH | message.qos << 1 | message.retain
     body = _text(message.topic)
     if message.qos:
         body += _u16(message.packet_id)
@@ -686,7 +693,7 @@ def publish_packet(message: Message, again: bool = False) -> bytes:
 
 def subscribe_packet(packet_id: int, topic_filter: str, qos: int) -> bytes:
     """SUBSCRIBE to one filter, MQTT 3.1.1 §3.8."""
-    return _packet(SUBSCRIBE, _u16(packet_id) + _text(topic_filter) + bytes([qos]))
+    return _packet(_SUBSCRIBE, _u16(packet_id) + _text(topic_filter) + bytes([qos]))
 
 
 def parse_publish(first: int, body: bytes) -> "tuple[str, bytes, int]":

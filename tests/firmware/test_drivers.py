@@ -291,8 +291,8 @@ class Scd41Chip:
 
     def readfrom_into(self, address: int, buffer: bytearray) -> None:
         command = self.commands[-1]
-        words = {scd41.SERIAL_NUMBER: [0xF896, 0x9F07, 0x3BBE], scd41.READ_MEASUREMENT: [500, 0x6667, 0x5EB9]}
-        if command == scd41.DATA_READY:
+        words = {scd41._SERIAL_NUMBER: [0xF896, 0x9F07, 0x3BBE], scd41._READ_MEASUREMENT: [500, 0x6667, 0x5EB9]}
+        if command == scd41._DATA_READY:
             words[command] = [0x8006 if self.ready_after <= 0 else 0x8000]
             self.ready_after -= 1
         raw = b"".join(
@@ -306,9 +306,9 @@ async def test_scd41_measures_periodically_from_its_start() -> None:
     sensor = scd41.Scd41(chip)
     values = await measure(sensor)
     assert values["co2"] == 500
-    assert chip.commands[0] == scd41.STOP_PERIODIC  # it may have been measuring since before the restart
-    assert scd41.START_PERIODIC in chip.commands
-    assert chip.commands.count(scd41.DATA_READY) == 3
+    assert chip.commands[0] == scd41._STOP_PERIODIC  # it may have been measuring since before the restart
+    assert scd41._START_PERIODIC in chip.commands
+    assert chip.commands.count(scd41._DATA_READY) == 3
 
 
 async def test_scd41_single_shot(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,8 +320,8 @@ async def test_scd41_single_shot(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     await measure(scd41.Scd41(chip, single_shot=True))
-    assert scd41.SINGLE_SHOT in chip.commands
-    assert scd41.START_PERIODIC not in chip.commands
+    assert scd41._SINGLE_SHOT in chip.commands
+    assert scd41._START_PERIODIC not in chip.commands
     assert 5 in slept
 
 

@@ -3,13 +3,14 @@
 Source of the pin's range: Espressif, ESP-IDF Programming Guide, "ADC Oneshot Mode Driver" (11 dB attenuation).
 """
 
+from ..ticks import const
 from . import Sensor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SAMPLES = 16
+_SAMPLES = const(16)
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Adc":
@@ -40,9 +41,9 @@ class Adc(Sensor):
 
     async def read(self) -> "dict[str, float]":
         total = 0
-        for _ in range(SAMPLES):
+        for _ in range(_SAMPLES):
             total += self.adc.read_uv()
-        volts = total / SAMPLES / 1e6 * self.factor
+        volts = total / _SAMPLES / 1e6 * self.factor
         if self.points:
             return {self.fields[0]: on_line(volts, self.points)}
         return {self.fields[0]: volts * 1000 if self.fields[0] == "adc" else volts}

@@ -9,17 +9,24 @@ Source: Bosch Sensortec, BME280 Combined humidity and pressure sensor, BST-BME28
 
 import asyncio
 
+from ..ticks import const
 from . import Sensor, SensorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ID, RESET, HUMIDITY_CONTROL, STATUS, CONTROL, CONFIG, DATA = 0xD0, 0xE0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF7
-BME280_ID = 0x60
-BMP280_IDS = (0x56, 0x57, 0x58)
-FORCED = 0x25  # once each of temperature and pressure, then sleep again
-NOT_MEASURED = 0x80000  # what the registers hold after a reset
+_ID = const(0xD0)
+_RESET = const(0xE0)
+_HUMIDITY_CONTROL = const(0xF2)
+_STATUS = const(0xF3)
+_CONTROL = const(0xF4)
+_CONFIG = const(0xF5)
+_DATA = const(0xF7)
+_BME280_ID = const(0x60)
+_BMP280_IDS = (0x56, 0x57, 0x58)
+_FORCED = const(0x25)  # once each of temperature and pressure, then sleep again
+_NOT_MEASURED = const(0x80000)  # what the registers hold after a reset
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Bme280":
@@ -107,28 +114,28 @@ class Bme280(Sensor):
         self.trimming: "Trimming | None" = None
 
     async def start(self) -> None:
-        identity = self._read(ID, 1)[0]
-        if identity != BME280_ID and identity not in BMP280_IDS:
+        identity = self._read(_ID, 1)[0]
+        if identity != _BME280_ID and identity not in _BMP280_IDS:
             raise SensorError("no BME280 at 0x%02x: its id is 0x%02x" % (self.address, identity))
-        self._write(RESET, 0xB6)
+        self._write(_RESET, 0xB6)
         await self._wait(0x01)  # until the trimming values are copied
-        has_humidity = identity == BME280_ID
+        has_humidity = identity == _BME280_ID
         self.model = "BME280" if has_humidity else "BMP280"
         self.fields = ("temperature", "humidity", "pressure") if has_humidity else ("temperature", "pressure")
         self.trimming = Trimming(self._read(0x88, 26), self._read(0xE1, 7) if has_humidity else None)
-        self._write(CONFIG, 0)  # no filter
+        self._write(_CONFIG, 0)  # no filter
 
     async def read(self) -> "dict[str, float]":
         trimming = self.trimming
         if trimming is None:
             raise SensorError("BME280: not started")
-        self._write(HUMIDITY_CONTROL, 1)  # takes effect with the next write to CONTROL
-        self._write(CONTROL, FORCED)
+        self._write(_HUMIDITY_CONTROL, 1)  # takes effect with the next write to _CONTROL
+        self._write(_CONTROL, _FORCED)
         await self._wait(0x08)
-        data = self._read(DATA, 8)
+        data = self._read(_DATA, 8)
         pressure = data[0] << 12 | data[1] << 4 | data[2] >> 4
         temperature = data[3] << 12 | data[4] << 4 | data[5] >> 4
-        if temperature == NOT_MEASURED:
+        if temperature == _NOT_MEASURED:
             raise SensorError("BME280: it did not measure; is its supply steady?")
         fine = trimming.fine(temperature)
         values = {"temperature": trimming.temperature(fine), "pressure": trimming.pressure(pressure, fine)}
@@ -139,7 +146,7 @@ class Bme280(Sensor):
     async def _wait(self, busy: int) -> None:
         for _ in range(20):  # a measurement takes 9.3 ms at most with these settings (§9.1)
             await asyncio.sleep(0.01)
-            if not self._read(STATUS, 1)[0] & busy:
+            if not self._read(_STATUS, 1)[0] & busy:
                 return
         raise SensorError("BME280: it stays busy")
 

@@ -6,14 +6,15 @@ table 2 (conversion time, 750 ms with 12 bits), figure 9 (scratchpad), "CRC gene
 
 import asyncio
 
+from ..ticks import const
 from . import Sensor, SensorError, crc8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-POWER_ON = 0x0550  # 85 °C: what the scratchpad holds before the first conversion
-CONVERSION_SECONDS = 0.75
+_POWER_ON = const(0x0550)  # 85 °C: what the scratchpad holds before the first conversion
+_CONVERSION_SECONDS = 0.75
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Ds18b20":
@@ -48,7 +49,7 @@ class Ds18b20(Sensor):
 
     async def read(self) -> "dict[str, float]":
         self.bus.convert_temp()
-        await asyncio.sleep(CONVERSION_SECONDS)
+        await asyncio.sleep(_CONVERSION_SECONDS)
         values = {}
         for field, rom in zip(self.fields, self.roms):
             scratchpad = self.bus.read_scratch(rom)
@@ -73,6 +74,6 @@ def decode(scratchpad: "bytes | bytearray", may_be_85: bool = False) -> float:
     if not any(scratchpad):  # an all-zero answer passes the CRC: the wire is shorted to ground
         raise SensorError("DS18B20: the data wire is held low")
     raw = scratchpad[0] | scratchpad[1] << 8
-    if raw == POWER_ON and not may_be_85:
+    if raw == _POWER_ON and not may_be_85:
         raise SensorError("DS18B20: 85 °C, its value after power-on: is its supply steady?")
     return (raw - 0x10000 if raw & 0x8000 else raw) / 16

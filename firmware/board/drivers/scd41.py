@@ -5,19 +5,20 @@ Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion, c
 
 import asyncio
 
+from ..ticks import const
 from . import Sensor, SensorError, crc8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ADDRESS = 0x62
-START_PERIODIC = 0x21B1
-READ_MEASUREMENT = 0xEC05
-STOP_PERIODIC = 0x3F86
-DATA_READY = 0xE4B8
-SINGLE_SHOT = 0x219D
-SERIAL_NUMBER = 0x3682
+_ADDRESS = const(0x62)
+_START_PERIODIC = const(0x21B1)
+_READ_MEASUREMENT = const(0xEC05)
+_STOP_PERIODIC = const(0x3F86)
+_DATA_READY = const(0xE4B8)
+_SINGLE_SHOT = const(0x219D)
+_SERIAL_NUMBER = const(0x3682)
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Scd41":
@@ -46,36 +47,36 @@ class Scd41(Sensor):
 
     async def start(self) -> None:
         try:
-            self._command(STOP_PERIODIC)  # it may still measure since before our restart, and then takes no other
+            self._command(_STOP_PERIODIC)  # it may still measure since before our restart, and then takes no other
         except OSError:
             pass
         self.measuring = False
         await asyncio.sleep(0.5)
-        await self._words(SERIAL_NUMBER, 3)
+        await self._words(_SERIAL_NUMBER, 3)
         if not self.single_shot:
-            self._command(START_PERIODIC)
+            self._command(_START_PERIODIC)
             self.measuring = True
 
     async def read(self) -> "dict[str, float]":
         if self.single_shot:
-            self._command(SINGLE_SHOT)
+            self._command(_SINGLE_SHOT)
             await asyncio.sleep(5)
         for _ in range(60):  # a periodic measurement is ready every 5 s
-            if (await self._words(DATA_READY, 1))[0] & 0x07FF:
+            if (await self._words(_DATA_READY, 1))[0] & 0x07FF:
                 break
             await asyncio.sleep(0.1)
         else:
             raise SensorError("SCD41: no measurement within 6 s")
-        return convert(await self._words(READ_MEASUREMENT, 3))
+        return convert(await self._words(_READ_MEASUREMENT, 3))
 
     def _command(self, command: int) -> None:
-        self.i2c.writeto(ADDRESS, bytes([command >> 8, command & 0xFF]))
+        self.i2c.writeto(_ADDRESS, bytes([command >> 8, command & 0xFF]))
 
     async def _words(self, command: int, count: int) -> "list[int]":
         self._command(command)
         await asyncio.sleep(0.002)  # at least 1 ms between command and answer
         data = bytearray(3 * count)
-        self.i2c.readfrom_into(ADDRESS, data)
+        self.i2c.readfrom_into(_ADDRESS, data)
         return words(data)
 
 

