@@ -132,11 +132,13 @@ def _run(argv: list[str]) -> int:
     now = time.time()
     if arguments.start is not None:
         # What the wall clock shows there and then, and ts goes along with it.
-        start, ts = arguments.start, arguments.start - _utc_offset(arguments.start)
+        start = arguments.start
     else:
-        start, ts = (SEEDED_START if arguments.seed is not None else now + _utc_offset(now)), now
+        start = SEEDED_START if arguments.seed is not None else now + _utc_offset(now)
     interval = 1 / arguments.rate if arguments.rate else None
-    fleet = Fleet(spec, seed, start, ts_offset=ts - start, interval=interval, dialect=arguments.dialect)
+    fleet = Fleet(spec, seed, start, interval=interval, dialect=arguments.dialect)
+    fleet.world.prepare()
+    fleet.world.ts_offset = -_utc_offset(start) if arguments.start is not None else time.time() - start
     runner = Runner(
         fleet, address, speed=arguments.speed, shared_clients=arguments.shared_clients or 0, qos=arguments.qos
     )

@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import paho.mqtt.client as paho
-
 from sensors_sim import payloads
 from sensors_sim.durations import duration_text
 from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
+from sensors_sim.packets import Delivery
 
 MAX_SAMPLES = 2000
 """Per topic; further ones are not needed to know it."""
@@ -141,8 +140,8 @@ def listen(
         ValueError: The broker could not be reached in that time, or refused.
     """
 
-    def hear(message: paho.MQTTMessage) -> None:
-        learner.hear(message.topic, bytes(message.payload), time.time(), qos=message.qos, retained=bool(message.retain))
+    def hear(message: Delivery) -> None:
+        learner.hear(message.topic, message.payload, time.time(), qos=message.qos, retained=message.retained)
 
     links = Links(address, lambda _link: None, hear)
     link = Link("sensors-sim-clone", None, [learner.topic_filter], "clone")

@@ -126,16 +126,13 @@ class Device:
         spec: What it is.
         world: Where it is.
         interval: Seconds between readings.
-        ts_offset: Seconds to add to model time for ``ts``.
         dialect: What it speaks unless its description says otherwise.
 
     Raises:
         ValueError: It is described wrongly.
     """
 
-    def __init__(
-        self, spec: DeviceSpec, world: World, interval: float, ts_offset: float = 0.0, dialect: str = "native"
-    ) -> None:
+    def __init__(self, spec: DeviceSpec, world: World, interval: float, dialect: str = "native") -> None:
         if not payloads.is_valid_id(spec.id):
             raise ValueError(f"device id {spec.id!r}: only a-z, 0-9, '_' and '-'")
         if spec.kind not in KINDS:
@@ -152,7 +149,7 @@ class Device:
         self.cmd_topic = payloads.cmd_topic(spec.id)
         self.seq = 0
         self.place = spec.place or spec.id
-        self._ts_offset = ts_offset
+        self._world = world
         rng = setting_generator(world.seed, spec.id)
         self.boot = rng.randint(1, 40)
         self._phase_key = rng.getrandbits(64)
@@ -208,7 +205,7 @@ class Device:
 
     def uptime(self, ts_ms: int) -> int:
         """Whole seconds since the start of the simulation, for dialects that tell it."""
-        return max(0, int(ts_ms / 1000 - self._ts_offset - self._start))
+        return max(0, int(ts_ms / 1000 - self._world.ts_offset - self._start))
 
     def wake(self, t: float) -> list[Event]:
         """What it does at ``t``, which is its ``next_time``."""
@@ -269,7 +266,7 @@ class Device:
 
     def _take_reading(self, t: float) -> list[Event]:
         readings = self._read(t)
-        ts_ms = round((t + self._ts_offset) * 1000)
+        ts_ms = round((t + self._world.ts_offset) * 1000)
         self._next_reading = t + self.interval
         if not self.faults:
             messages = self.dialect.readings(self, readings, ts_ms)
@@ -352,6 +349,7 @@ class Fleet:
         dialect: str = "native",
     ) -> None:
         self.world = World(seed, start, spec.site)
+        self.world.ts_offset = ts_offset
         self.start = start
         self.devices: dict[str, Device] = {}
         problems = []
@@ -361,7 +359,7 @@ class Fleet:
                     raise ValueError("another device has this id")
                 kind = KINDS.get(described.kind)
                 every = interval or described.interval or (kind.interval if kind else 10.0)
-                self.devices[described.id] = Device(described, self.world, every, ts_offset, dialect)
+                self.devices[described.id] = Device(described, self.world, every, dialect)
             except ValueError as error:
                 problems.append(f"device {described.id!r}: {error}")
         if problems:

@@ -13,7 +13,7 @@ from sensors_sim.battery import CELLS, Battery
 from sensors_sim.climate import HOUR, PROFILES, Room, Weather
 from sensors_sim.electricity import APPLIANCES, Grid, Load, Meter
 from sensors_sim.machine import Machine
-from sensors_sim.noise import Drifting, generator
+from sensors_sim.noise import SQRT_6, Drifting, generator, white_noise
 from sensors_sim.track import Vehicle
 
 Readings = dict[str, object]
@@ -48,6 +48,8 @@ class World:
     def __init__(self, seed: int, start: float = 0.0, site: Site | None = None) -> None:
         self.seed = seed
         self.start = start
+        self.ts_offset = 0.0
+        """Seconds to add to model time for the ``ts`` of readings."""
         self.site = site or Site()
         self.weather = Weather(
             seed,
@@ -73,6 +75,11 @@ class World:
                 raise ValueError(f"unknown room {profile!r}: known are {', '.join(PROFILES)}")
             room = self._rooms[place] = Room(place, PROFILES[profile], self.weather, self.seed)
         return room
+
+    def prepare(self) -> None:
+        """Let every room live through the time before the start: half a millisecond each, better before than during."""
+        for room in self._rooms.values():
+            room.at(self.start)
 
     def load(self, place: str, appliance: str) -> Load:
         """The appliance of that name at ``place``: one, whoever measures it.
@@ -193,7 +200,7 @@ class Instrument:
         high: Highest value that it can show.
     """
 
-    __slots__ = ("_high", "_low", "_noise", "_offset", "_rng", "_wander")
+    __slots__ = ("_high", "_low", "_noise", "_offset", "_random", "_wander")
 
     def __init__(
         self,
@@ -206,15 +213,16 @@ class Instrument:
         high: float = 1e9,
     ) -> None:
         self._offset = rng.gauss(0, tolerance)
-        self._noise = noise
-        self._rng = rng
+        self._noise = noise * SQRT_6  # see white_noise, which is written out below
+        self._random = rng.random
         self._wander = Drifting(rng, wander, memory) if wander else None
         self._low = low
         self._high = high
 
     def measure(self, true: float, t: float) -> float:
         """The reading at ``t`` of ``true``."""
-        value = true + self._offset + self._noise * self._rng.gauss(0, 1)
+        random = self._random
+        value = true + self._offset + self._noise * (random() - random())
         if self._wander is not None:
             value += self._wander.at(t)
         return min(self._high, max(self._low, value))
@@ -467,7 +475,7 @@ def _machine(setting: Setting) -> Reader:
             return value * (1 + ripple.measure(0, t))
 
         return {
-            "rpm": motion.rpm + (rng.gauss(0, 0.6) if motion.rpm else 0.0),
+            "rpm": motion.rpm + (0.6 * white_noise(rng) if motion.rpm else 0.0),
             "vibration": shown(motion.vibration),
             "vibration_1x": round(shown(motion.harmonics[0]), 3),
             "vibration_2x": round(shown(motion.harmonics[1]), 3),

@@ -99,19 +99,18 @@ def state_payload(
     """
     if ts_ms is None and ts is not None:
         ts_ms = round(ts * 1000)
-    parts = []
+    text = '{"seq":%d,"boot":%d' % (seq, boot)
     if ts_ms is not None:
-        parts.append('"ts":%d.%03d' % (ts_ms // 1000, ts_ms % 1000))
-    parts.append('"seq":%d,"boot":%d' % (seq, boot))
+        text = '{"ts":%d.%03d,"seq":%d,"boot":%d' % (ts_ms // 1000, ts_ms % 1000, seq, boot)
     for name, value in readings.items():
         if value is None or not _is_finite(value):
             continue
         if name in FIELDS and isinstance(value, (int, float)) and not isinstance(value, bool):
-            text = number_text(value, FIELDS[name][4])
+            # No field of the table needs escaping.
+            text += ',"' + name + '":' + number_text(value, FIELDS[name][4])
         else:
-            text = json_text(value)
-        parts.append(_string_text(name) + ":" + text)
-    return ("{" + ",".join(parts) + "}").encode()
+            text += "," + _string_text(name) + ":" + json_text(value)
+    return (text + "}").encode()
 
 
 def meta_payload(
@@ -328,7 +327,7 @@ def _string_text(text: str) -> str:
 
 
 def _is_finite(value: object) -> bool:
-    return not isinstance(value, float) or (value == value and value not in (float("inf"), float("-inf")))
+    return not isinstance(value, float) or value - value == 0
 
 
 def _differences(fields: object, field: str) -> dict[str, object] | None:

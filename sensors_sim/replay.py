@@ -5,7 +5,6 @@ and CSV.
 """
 
 import base64
-import collections
 import csv
 import datetime
 import io
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import paho.mqtt.client as paho
 
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
@@ -190,7 +188,6 @@ class Replay:
         self._prefix = prefix
         self._links = Links(address, lambda _link: None, lambda _message: None)
         self._link = Link("sensors-sim-replay", None, [], "replay")
-        self._unconfirmed: collections.deque[paho.MQTTMessageInfo] = collections.deque()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -220,25 +217,18 @@ class Replay:
                 start += (length + length / max(1, len(self._recording) - 1)) / self._speed
                 # A recording of no length would loop without a pause.
                 start = max(start, time.monotonic() - 1.0) if length else time.monotonic() + 1.0
-            while self._unconfirmed and not self._stopped.is_set():
-                self._settle()
+            while self._link.backlog and not self._stopped.is_set():
+                self._links.turn(0.02)
         finally:
             self._links.close()
         return count
 
     def _publish(self, message: Message) -> None:
         while not self._stopped.is_set():
-            if self._link.state is LinkState.UP and len(self._unconfirmed) < MAX_UNCONFIRMED:
-                info = self._links.publish(self._link, message._replace(topic=self._prefix + message.topic))
-                if info is not None:
-                    self._unconfirmed.append(info)
-                    return
-            self._settle()
-
-    def _settle(self) -> None:
-        self._links.turn(0.02)
-        while self._unconfirmed and self._unconfirmed[0].is_published():
-            self._unconfirmed.popleft()
+            if self._link.state is LinkState.UP and self._link.backlog < MAX_UNCONFIRMED:
+                self._links.publish(self._link, message._replace(topic=self._prefix + message.topic))
+                return
+            self._links.turn(0.02)
 
     def _wait_until(self, due: float) -> None:
         while not self._stopped.is_set():
@@ -246,8 +236,6 @@ class Replay:
             if left <= 0:
                 return
             self._links.turn(min(0.05, left))
-            while self._unconfirmed and self._unconfirmed[0].is_published():
-                self._unconfirmed.popleft()
 
 
 def _shortened(recording: list[Recorded], max_gap: float) -> list[Recorded]:

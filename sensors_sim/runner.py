@@ -4,12 +4,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import paho.mqtt.client as paho
-
 from sensors_sim.dialects import Dialect
 from sensors_sim.fleet import Change, Device, Fleet
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress, Link, Links
+from sensors_sim.packets import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +183,6 @@ class Runner:
         for message in device.dialect.birth(device):
             self.links.publish(link, message, len(self._devices_of[link]))
 
-    def _command(self, message: paho.MQTTMessage) -> None:
-        for device, what in self.fleet.command(message.topic, bytes(message.payload), self.model_time):
+    def _command(self, message: Delivery) -> None:
+        for device, what in self.fleet.command(message.topic, message.payload, self.model_time):
             self._do(device, what)
