@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
+from gateway.protocol import CLOSE_CODES
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker
 from tests.support.certificates import Authority
@@ -468,3 +471,35 @@ def test_the_react_example_shows_sensors(
     publisher.publish("sensors/cellar/state", '{"temperature": 12}')
     network.mend()
     page.wait("document.body.innerText.includes('cellar: 12 °C')")
+
+
+def test_comes_back_only_where_the_close_code_allows_it(
+    gateway: GatewayProcess, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    def close_as_asked(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        connection.close(int(connection.request.path.strip("/")))
+
+    expected = {int(code): "waiting" if come_back else "closed" for code, (come_back, _) in CLOSE_CODES.items()}
+    page = open_page(network_to(gateway.port))
+    with serve(close_as_asked, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, name="closing", daemon=True)
+        thread.start()
+        states = page.page.evaluate(
+            """async ([port, codes]) => {
+              const { connect } = await import("./client.js");
+              const ended = (code) => new Promise((resolve) => {
+                const live = connect(`ws://127.0.0.1:${port}/${code}`);
+                live.on("state", (change) => {
+                  if (change.code === undefined) return;
+                  resolve([change.code, change.state]);
+                  live.close();
+                });
+              });
+              return Promise.all(codes.map(ended));
+            }""",
+            [server.socket.getsockname()[1], list(expected)],
+        )
+        server.shutdown()
+        thread.join(10)
+    assert dict(states) == expected
