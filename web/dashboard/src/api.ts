@@ -86,39 +86,33 @@ export async function download(filter: string, since: string, form: "csv" | "ndj
 /** One step of the answer to "why do I see nothing?". */
 export interface ExplainStep {
   name: string;
-  ok: boolean | null;
+  ok: boolean;
   detail: string;
 }
 
 export interface Explanation {
   steps: ExplainStep[];
-  /** The first step that fails, in words; null when nothing does. */
-  verdict: string | null;
-  suggestions: string[];
+  /** The first step that fails, in words, or that nothing does. */
+  answer: string;
+  /** Topics or filters that were perhaps meant. */
+  near: { topic: string; why: string }[];
 }
 
 const words = (value: unknown): string => (typeof value === "string" ? value : "");
+const records = (value: unknown): Record<string, unknown>[] =>
+  Array.isArray(value) ? value.filter((entry) => entry !== null && typeof entry === "object") : [];
 
 export async function explain(filter: string, signal?: AbortSignal): Promise<Explanation> {
   const response = await ask(`explain${query({ topic: filter })}`, "application/json", signal);
   const body = (await response.json()) as Record<string, unknown>;
-  const steps = (Array.isArray(body.steps) ? body.steps : []).map((step: Record<string, unknown>): ExplainStep => {
-    const ok = step.ok ?? step.passed;
-    return {
-      name: words(step.name) || words(step.step) || words(step.title),
-      ok: typeof ok === "boolean" ? ok : null,
-      detail: words(step.detail) || words(step.message) || words(step.text),
-    };
-  });
-  const near = body.near_misses ?? body.suggestions ?? body.nearest;
   return {
-    steps,
-    verdict: words(body.verdict) || words(body.summary) || words(body.answer) || words(body.message) || null,
-    suggestions: (Array.isArray(near) ? near : [])
-      .map((entry: unknown) =>
-        typeof entry === "string" ? entry : words((entry as { topic?: unknown } | null)?.topic),
-      )
-      .filter((entry) => entry !== ""),
+    steps: records(body.steps).map((step) => ({
+      name: words(step.step),
+      ok: step.ok === true,
+      detail: words(step.text),
+    })),
+    answer: words(body.answer),
+    near: records(body.near).map((entry) => ({ topic: words(entry.topic), why: words(entry.why) })),
   };
 }
 

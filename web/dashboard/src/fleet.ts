@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import * as api from "./api.ts";
 import { type Device, Fleet } from "./core/devices.ts";
 import type { Field } from "./core/values.ts";
-import { type Feed, openFeed } from "./session.ts";
+import { type Feed, openFeed, token } from "./session.ts";
 
 export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
 /** The longest that a sparkline shows. */
@@ -17,6 +17,8 @@ export const fleet = new Fleet();
 export const settled = signal(false);
 
 let feed: Feed | null = null;
+/** Whose feed it is: what one visitor may see isn't the next one's. */
+let visitor: string | null = null;
 let users = 0;
 let closing = 0;
 let settling = 0;
@@ -32,6 +34,13 @@ function settleSoon(): void {
 export function useFleetFeed(): () => void {
   users++;
   clearTimeout(closing);
+  if (visitor !== token.value) {
+    visitor = token.value;
+    feed?.close();
+    feed = null;
+    fleet.clear();
+    settled.value = false;
+  }
   if (!feed) {
     for (const device of fleet.devices.values()) if (device.history === "full") device.history = "none";
     let subscribed = false;

@@ -12,12 +12,10 @@ let asked: string | null | undefined;
 export function watchIdentity(): void {
   effect(() => {
     const held = token.value;
+    const state = link.value.state;
     // Asked again when the connection is back: grants may have changed with the gateway's configuration.
-    if (link.value.state !== "open" && asked === held) {
-      asked = undefined;
-      return;
-    }
-    if (asked === held || link.value.state !== "open") return;
+    if (state === "waiting" || state === "closed") asked = undefined;
+    if (asked === held || state !== "open") return;
     asked = held;
     whoAmI().then(
       (answer) => {

@@ -122,6 +122,8 @@ export interface FeedOptions {
   hiddenHz?: number;
   onMessage: (message: Message, replayed: boolean) => void;
   onGap?: (gap: Gap) => void;
+  /** The gateway refused what was asked for, and not for want of a grant; or this page made no sense to it. */
+  onError?: (code: string, message: string) => void;
   /** The gateway took the subscription: an empty view may now say that it is empty. */
   onSubscribed?: (position: string, recovered: boolean | undefined) => void;
 }
@@ -211,6 +213,7 @@ export function openFeed(options: FeedOptions): Feed {
   });
   live.on("error", (error) => {
     if (DENIALS.has(error.code)) denied.value = { code: error.code, message: error.message };
+    else options.onError?.(error.code, error.message);
   });
   live.on("state", (event) => {
     if (!links.value.has(feed)) return;

@@ -137,6 +137,13 @@ export class Fleet {
   /** @param trendField which field the sparklines show; null: each device's most wanted one. */
   constructor(public trendField: Field | null = null) {}
 
+  /** Forgets everything. */
+  clear(): void {
+    this.devices.clear();
+    this.decimals.clear();
+    this.version++;
+  }
+
   /** Takes in one message; false when it isn't about a device. */
   note(message: FleetMessage): boolean {
     const match = TOPIC.exec(message.topic);

@@ -118,26 +118,12 @@ export function Explain({ filter }: { filter: string }) {
   if (answer === null) return null;
   return (
     <div class="explain">
-      {answer.verdict && <p class="verdict">{answer.verdict}</p>}
-      <ol>
-        {answer.steps.map((step) => (
-          <li key={step.name} class={step.ok === null ? "open" : step.ok ? "good" : "bad"}>
-            <span class="mark" aria-hidden="true">
-              {step.ok === null ? "·" : step.ok ? "✓" : "✕"}
-            </span>
-            <span>
-              <b>{step.name}</b>
-              <span class="sr">{step.ok === null ? "" : step.ok ? " (fine)" : " (fails)"}</span>
-              {step.detail && <span class="soft"> {step.detail}</span>}
-            </span>
-          </li>
-        ))}
-      </ol>
-      {answer.suggestions.length > 0 && (
-        <p>
+      <p class="verdict">{sentence(answer.answer)}</p>
+      {answer.near.length > 0 && (
+        <p class="near">
           Did you mean{" "}
-          {answer.suggestions.slice(0, 5).map((topic, index) => (
-            <span key={topic}>
+          {answer.near.slice(0, 5).map(({ topic, why }, index) => (
+            <span key={topic} title={why}>
               {index > 0 && ", "}
               <a href={to.live(topic)}>
                 <code>{topic}</code>
@@ -147,9 +133,26 @@ export function Explain({ filter }: { filter: string }) {
           ?
         </p>
       )}
+      <ol>
+        {answer.steps.map((step) => (
+          <li key={step.name} class={step.ok ? "good" : "bad"}>
+            <span class="mark" aria-hidden="true">
+              {step.ok ? "✓" : "✕"}
+            </span>
+            <span>
+              <b>{sentence(step.name)}</b>
+              <span class="sr">{step.ok ? " (fine)" : " (fails)"}</span>
+              <span class="soft"> {step.detail}</span>
+            </span>
+          </li>
+        ))}
+      </ol>
     </div>
   );
 }
+
+/** With a capital in front. */
+const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Asks for a token where the gateway wants one. */
 export function SignIn({ reason }: { reason: string | null }) {

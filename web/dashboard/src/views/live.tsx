@@ -51,6 +51,8 @@ interface State {
   rate: Rate;
   subscribed: boolean;
   recovered: boolean | undefined;
+  /** What the gateway said against it. */
+  refusal: string | null;
 }
 
 export function LiveView({ filter, embed }: { filter: string; embed: boolean }) {
@@ -80,7 +82,14 @@ function Idle() {
 
 function Watching({ filter, since, embed }: { filter: string; since: string; embed: boolean }) {
   const state = useMemo<State>(
-    () => ({ store: new LiveStore(), units: new Units(), rate: new Rate(10), subscribed: false, recovered: undefined }),
+    () => ({
+      store: new LiveStore(),
+      units: new Units(),
+      rate: new Rate(10),
+      subscribed: false,
+      recovered: undefined,
+      refusal: null,
+    }),
     [],
   );
   const params = route.value.params;
@@ -102,9 +111,13 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         store.note(message, replayed);
         if (!replayed) state.rate.note(message.time, 1 + (message.skipped ?? 0));
       },
+      onError: (_code, message) => {
+        state.refusal = message;
+      },
       onGap: (gap) => store.noteGap(gap.reason, gap.lost ?? null, gatewayNow()),
       onSubscribed: (_position, recovered) => {
         state.subscribed = true;
+        state.refusal = null;
         state.recovered = recovered;
       },
     });
@@ -213,9 +226,11 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   if (embed) {
     return (
       <main class="embed">
-        <a class="embed-title" href={to.live(filter)} target="_blank" rel="noopener">
-          {filter}
-        </a>
+        <h1>
+          <a class="embed-title" href={to.live(filter)} target="_blank" rel="noopener">
+            {filter}
+          </a>
+        </h1>
         {fields.length > 0 ? charts : <p class="late soft">{emptyWords(state)}</p>}
         {legend}
       </main>
@@ -398,6 +413,16 @@ function Nothing({ filter, state }: { filter: string; state: State }) {
     const timer = setTimeout(() => setLate(true), 600);
     return () => clearTimeout(timer);
   }, []);
+  if (state.refusal !== null) {
+    return (
+      <Empty title="The gateway refused this">
+        <p>{state.refusal}</p>
+        <button type="button" onClick={() => setParams({ since: null, from: null, to: null })}>
+          Show the last {DEFAULT_RANGE}
+        </button>
+      </Empty>
+    );
+  }
   if (!late || !state.subscribed)
     return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
   return (

@@ -9,17 +9,20 @@ import { PayloadView } from "../parts/payload.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { navigate, route, setParams, to } from "../router.ts";
-import { clockSkew, type Feed, gatewayNow, link, openFeed } from "../session.ts";
+import { clockSkew, type Feed, gatewayNow, link, openFeed, token } from "../session.ts";
 
 /** The tree stays for as long as the page: coming back shows what was known, and counts go on. */
 let tree = new TopicTree();
 let system = false;
 let opened = 0;
+/** Whose tree it is. */
+let visitor: string | null = null;
 
 function watch(withSystem: boolean): Feed {
-  if (withSystem !== system) {
+  if (withSystem !== system || visitor !== token.value) {
     tree = new TopicTree();
     system = withSystem;
+    visitor = token.value;
   }
   opened ||= Date.now();
   return openFeed({

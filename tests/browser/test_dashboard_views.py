@@ -1,0 +1,769 @@
+"""The dashboard in a real Chromium, before a real gateway and a real broker: what each view promises.
+
+Every page of these tests is watched: a fault in its code, a breach of the content security policy or a request to any
+other host fails the test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import jwt
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.brokers import Broker, make_broker, mosquitto_kind
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher, publishing
+from tests.support.waiting import eventually, missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+    from tests.browser.conftest import MakeNetwork
+
+ROOT = Path(__file__).parents[2]
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+BUILT = ROOT / "gateway" / "static" / "index.html"
+
+WIDE = {"width": 1440, "height": 900}
+NARROW = {"width": 390, "height": 844}
+SECRET = "a secret of at least thirty-two bytes, for tests"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _is_built() -> None:
+    if not BUILT.exists():
+        missing("the built dashboard (python scripts/build_web.py)")
+
+
+class Watched:
+    """Opens pages at a gateway and notes whatever they do that they mustn't."""
+
+    def __init__(self, chromium: Browser) -> None:
+        self._chromium = chromium
+        self._contexts: list[BrowserContext] = []
+        self.faults: list[str] = []
+
+    def open(
+        self, address: str, viewport: dict[str, int] | None = None, html: str | None = None, **options: Any
+    ) -> Page:
+        """A page in a profile of its own; with `html` the address is answered by that, at its origin."""
+        context = self._chromium.new_context(viewport=viewport or WIDE, accept_downloads=True, **options)  # type: ignore[arg-type]
+        self._contexts.append(context)
+        page = context.new_page()
+        host = urlsplit(address).netloc
+
+        def requested(url: str) -> None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("blob", "data") and parts.netloc != host:
+                self.faults.append(f"a request to {url}")
+
+        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
+        page.on("console", lambda line: self._said(line.text))
+        page.on("request", lambda request: requested(request.url))
+        page.on("websocket", lambda socket: requested(socket.url))
+        if html is not None:
+            page.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto(address)
+        return page
+
+    def _said(self, text: str) -> None:
+        if "Content Security Policy" in text or "Refused to" in text:
+            self.faults.append(text)
+
+    def close(self) -> None:
+        """Closes every page."""
+        for context in self._contexts:
+            context.close()
+
+
+@pytest.fixture
+def watched(chromium: Browser) -> Iterator[Watched]:
+    pages = Watched(chromium)
+    yield pages
+    pages.close()
+    assert pages.faults == []
+
+
+class Site:
+    """A broker of its own with a gateway before it."""
+
+    def __init__(self, broker: Broker, gateway: GatewayProcess, publisher: Publisher) -> None:
+        self.broker = broker
+        self.gateway = gateway
+        self.publisher = publisher
+
+    @property
+    def home(self) -> str:
+        """The dashboard's address."""
+        return f"{self.gateway.http}/"
+
+    def live(self, topic_filter: str, query: str = "") -> str:
+        """The address of a filter's view."""
+        return f"{self.gateway.http}/topics/{quote(topic_filter, safe='/+$')}{query}"
+
+    def seen(self, topic: str, count: int = 1) -> None:
+        """Returns when the gateway has so many messages of a topic."""
+        address = f"/topics/{quote(topic, safe='/')}?since=1h&limit=10000"
+        eventually(lambda: len(self.gateway.json(address)["messages"]) >= count, 20, f"{count} messages of {topic}")
+
+
+def meta(name: str, interval: float = 10, **fields: tuple[str, str]) -> str:
+    described = {field: {"unit": unit, "device_class": kind} for field, (unit, kind) in fields.items()}
+    return json.dumps({"schema": 1, "name": name, "model": "ESP32", "interval": interval, "fields": described})
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Three sensors with some history, a plug, a switch and a topic of broken payloads."""
+    if mosquitto_kind() == "none":
+        missing("a broker: Docker, the program mosquitto, or the package amqtt")
+    broker = make_broker(mosquitto_kind(), tmp_path_factory.mktemp("broker"))
+    gateway = None
+    try:
+        broker.start()
+        gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), broker.url)
+        gateway.start()
+        with Publisher(broker.url) as publisher:
+            site = Site(broker, gateway, publisher)
+            units = {
+                "temperature": ("°C", "temperature"),
+                "battery": ("%", "battery"),
+                "rssi": ("dBm", "signal_strength"),
+            }
+            for name, status, interval in (
+                ("Kitchen", "online", 600),
+                ("Attic", "offline", 600),
+                ("Garden", "sleeping", 900),
+            ):
+                identity = name.lower()
+                publisher.publish(f"sensors/{identity}/meta", meta(name, interval, **units), retain=True)
+                publisher.publish(f"sensors/{identity}/status", status, retain=True)
+            for index in range(40):
+                for offset, identity in enumerate(("kitchen", "attic", "garden")):
+                    state = {
+                        "seq": index,
+                        "boot": 1,
+                        "temperature": round(20 + offset + math.sin(index / 6), 2),
+                        "battery": 80 - 20 * offset,
+                        "rssi": -50 - 12 * offset,
+                    }
+                    publisher.publish_all([(f"sensors/{identity}/state", json.dumps(state))], qos=1)
+            for value in (1.5, 2.5, 3.5):
+                publisher.publish("home/boiler", str(value))
+            publisher.publish("home/lamp", '{"on": false, "level": 1.50, "nested": {"a": 1}}')
+            publisher.publish("home/lamp", '{"on": true,  "level": 1.50, "nested": {"a": 1}}')
+            for broken in (b"\xff\x00\x01", b'{"temperature": 21.', b"NaN", b"", b"12.5"):
+                publisher.publish("broken/thing", broken)
+            site.seen("sensors/garden/state", 40)
+            site.seen("broken/thing", 5)
+            yield site
+    finally:
+        if gateway is not None:
+            gateway.close()
+        broker.close()
+
+
+def rows(page: Page) -> Locator:
+    return page.locator(".devices .rows [role=row]")
+
+
+# Devices
+
+
+def test_a_device_shows_name_status_readings_with_units_and_a_line_full_of_history(
+    watched: Watched, site: Site
+) -> None:
+    page = watched.open(site.home)
+    row = rows(page).filter(has_text="Kitchen")
+    expect(row.locator(".status")).to_have_text("Online")
+    expect(row.locator(".reading .value").first).to_have_text(re.compile(r"^[\d.]+°C$"))
+    expect(row.locator(".battery")).to_have_text("80 %")
+    expect(row.locator(".signal")).to_have_text("-50 dBm")
+    # nothing is published meanwhile: what is drawn is history
+    path = row.locator(".spark path")
+    expect(path).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){3,}"))
+
+
+def test_statuses_are_as_the_devices_say_and_can_be_filtered(watched: Watched, site: Site) -> None:
+    page = watched.open(site.home)
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("button", name=re.compile("Offline")).click()
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page).locator(".name a")).to_have_text("Attic")
+    # the address holds it: whoever gets the link sees the same
+    again = watched.open(page.url)
+    expect(rows(again)).to_have_count(1)
+    expect(again.get_by_role("button", name=re.compile("Offline"))).to_have_attribute("aria-pressed", "true")
+
+
+def test_devices_are_sorted_and_searched(watched: Watched, site: Site) -> None:
+    page = watched.open(site.home)
+    expect(rows(page).locator(".name a")).to_have_text(["Attic", "Garden", "Kitchen"])
+    page.get_by_role("columnheader", name="Battery").get_by_role("button").click()
+    expect(rows(page).locator(".name a")).to_have_text(["Garden", "Attic", "Kitchen"])
+    page.keyboard.press("/")
+    page.keyboard.type("kit")
+    expect(rows(page).locator(".name a")).to_have_text(["Kitchen"])
+    page.get_by_label("Search devices").fill("nothing like it")
+    expect(page.get_by_role("heading", name="No device matches")).to_be_visible()
+    page.get_by_role("button", name="Show all devices").click()
+    expect(rows(page)).to_have_count(3)
+
+
+def test_a_device_that_fell_silent_is_stale_by_its_own_rhythm(
+    watched: Watched, site: Site, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/quick/meta", meta("Quick", 0.5), retain=True)
+        publisher.publish("sensors/quick/status", "online", retain=True)
+        publisher.publish("sensors/quick/state", '{"temperature": 20}')
+        publisher.publish("sensors/slow/meta", meta("Slow", 3600), retain=True)
+        publisher.publish("sensors/slow/state", '{"temperature": 20}')
+        page = watched.open(f"{gateway.http}/")
+        expect(rows(page).filter(has_text="Quick").locator(".status")).to_have_text("Stale", timeout=15_000)
+        expect(rows(page).filter(has_text="Slow").locator(".status")).to_have_text("Online")
+        publisher.publish("sensors/quick/state", '{"temperature": 21}')
+        expect(rows(page).filter(has_text="Quick").locator(".status")).to_have_text("Online")
+
+
+def test_five_thousand_devices_scroll_and_are_found(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    count = 5000
+    with Publisher(broker.url) as publisher:
+        publisher.publish_all(
+            ((f"sensors/n{index}/meta", meta(f"Node {index}")) for index in range(count)), qos=1, retain=True
+        )
+        publisher.publish_all(
+            ((f"sensors/n{index}/state", '{"temperature": 20.5, "battery": 50}') for index in range(count)), qos=1
+        )
+    eventually(lambda: gateway.json("/topics?prefix=sensors/&limit=1")["total"] >= 2 * count, 30, "all are there")
+    page = watched.open(f"{gateway.http}/")
+    expect(page.get_by_role("table")).to_have_attribute("aria-rowcount", str(count + 1), timeout=20_000)
+    assert rows(page).count() < 60
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(rows(page).filter(has_text="Node 4999")).to_be_visible()
+    # sixty steps through the list, and no frame takes long
+    slowest = page.evaluate(
+        """async () => {
+          let worst = 0, last = performance.now();
+          for (let step = 0; step < 60; step++) {
+            scrollTo(0, step * 400);
+            await new Promise(requestAnimationFrame);
+            const now = performance.now();
+            if (step > 5) worst = Math.max(worst, now - last);
+            last = now;
+          }
+          return worst;
+        }"""
+    )
+    assert slowest < 400
+    page.get_by_label("Search devices").fill("node 1234")
+    expect(rows(page).locator(".name a")).to_have_text(["Node 1234"])
+
+
+def test_a_broker_without_sensors_shows_what_is_there(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish_all((("plant/tank/level", str(value)) for value in range(5)), per_second=20)
+        page = watched.open(f"{gateway.http}/")
+        expect(page.get_by_role("heading", name="No sensors report here yet")).to_be_visible()
+        item = page.locator(".any li").filter(has_text="plant/tank/level")
+        expect(item.locator("code")).to_have_text("4")
+        expect(item.locator(".spark path")).to_have_attribute("d", re.compile("L"))
+        # the first sensor takes the place of the explanation by itself
+        publisher.publish("sensors/new/state", '{"temperature": 1}')
+        expect(rows(page)).to_have_count(1)
+
+
+# Topics
+
+
+def test_the_tree_is_walked_by_keyboard(watched: Watched, site: Site) -> None:
+    page = watched.open(f"{site.home}?view=topics")
+    tree = page.get_by_role("tree")
+    item = page.get_by_role("treeitem")
+    expect(item.filter(has_text="boiler")).to_be_visible()
+    tree.focus()
+    page.keyboard.press("Home")
+    active = page.locator(".t-row.selected .t-name")
+    expect(active).to_contain_text("broken")
+    page.keyboard.press("ArrowLeft")
+    expect(item.filter(has_text="thing")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(item.filter(has_text="thing")).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    expect(active).to_have_text("thing")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("h")
+    expect(active).to_contain_text("home")
+    page.keyboard.press("ArrowDown")
+    expect(active).to_have_text("boiler")
+    expect(tree).to_have_attribute("aria-activedescendant", re.compile(r"row-\d+"))
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/topics/home/boiler")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Topics")).to_be_visible()
+
+
+def test_topics_are_found_as_one_types_and_show_their_last_value(watched: Watched, site: Site) -> None:
+    page = watched.open(f"{site.home}?view=topics")
+    page.get_by_label("Search topics").fill("boil")
+    expect(page.get_by_role("treeitem")).to_have_count(1)
+    expect(page.locator(".t-row .t-value")).to_have_text("3.5")
+    site.publisher.publish("home/boiler", "4.5")
+    expect(page.locator(".t-row .t-value")).to_have_text("4.5")
+    page.get_by_role("treeitem").click()
+    expect(page.get_by_label("Selected topic").locator("pre")).to_have_text("4.5\n")
+
+
+def test_a_hundred_thousand_topics_and_five_thousand_messages_a_second(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker, history_topics=120_000)
+    count = 100_000
+    with Publisher(broker.url) as publisher:
+        publisher.publish_all(
+            ((f"site/{index % 100}/node-{index}/state", f'{{"v": {index}}}') for index in range(count)), per_second=9000
+        )
+    eventually(lambda: gateway.json("/topics?prefix=site/&limit=1")["total"] >= count * 0.99, 60, "all are there")
+    total = gateway.json("/topics?prefix=site/&limit=1")["total"]
+    page = watched.open(f"{gateway.http}/?view=topics")
+    expect(page.locator(".view-head .figures")).to_contain_text(f"{total + 1:,} topics", timeout=60_000)
+    load = ((f"site/{index % 100}/node-{index % count}/state", b'{"v": 1}') for index in range(5000 * 8))
+    with publishing(broker.url, load, qos=0, per_second=5000):
+        # while they come, frames are drawn and keys are answered
+        frames = page.evaluate(
+            """async () => {
+              let frames = 0;
+              const end = performance.now() + 3000;
+              while (performance.now() < end) { await new Promise(requestAnimationFrame); frames++; }
+              return frames / 3;
+            }"""
+        )
+        start = time.monotonic()
+        page.get_by_label("Search topics").fill("node-4711/")
+        expect(page.get_by_role("treeitem")).to_have_count(1, timeout=5000)
+        took = time.monotonic() - start
+    assert frames > 8, f"{frames:.0f} frames a second"
+    assert took < 2.5, f"the search took {took:.1f} s"
+
+
+# A topic or filter
+
+
+def test_a_filter_opened_in_a_browser_is_its_view_with_its_history(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/+/state"))
+    chart = page.get_by_role("img", name=re.compile("Chart of Temperature in °C"))
+    expect(chart).to_have_attribute("aria-label", re.compile("attic: now .*; garden: now .*; kitchen: now "))
+    expect(page.locator(".legend button")).to_have_count(3)
+    expect(page.locator(".live-tools")).to_contain_text("120 here, 3 topics")
+    assert "sensors/+/state" in page.title()
+
+
+def test_lines_fields_range_and_thresholds_are_in_the_address(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/+/state"))
+    page.get_by_role("button", name=re.compile("kitchen")).click()
+    page.get_by_role("button", name="Battery", exact=True).click()
+    page.get_by_text("Thresholds").click()
+    page.get_by_label("Value").fill("21.5")
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".crossed")).to_have_text(re.compile(r"\d of 2 beyond a threshold"))
+    again = watched.open(page.url)
+    expect(again.locator(".panel")).to_have_count(2)
+    expect(again.locator(".legend [aria-pressed=true]")).to_have_count(2)
+    expect(again.locator(".thresholds")).to_contain_text("Temperature above 21.5")
+
+
+def test_plain_numbers_are_charted_and_pausing_loses_nothing(watched: Watched, site: Site) -> None:
+    topic = "home/counter"
+    site.publisher.publish(topic, "1")
+    site.seen(topic)
+    page = watched.open(site.live(topic))
+    value = page.locator(".panel-value")
+    expect(value).to_have_text("1")
+    page.get_by_role("button", name="Pause").click()
+    for number in range(2, 7):
+        site.publisher.publish(topic, str(number))
+    expect(page.locator(".live-tools")).to_contain_text("5 came meanwhile")
+    expect(value).to_have_text("1")
+    expect(page.locator(".m-row")).to_have_count(1)
+    page.get_by_role("button", name="Resume").click()
+    expect(value).to_have_text("6")
+    expect(page.locator(".m-row")).to_have_count(6)
+
+
+def test_a_chart_is_zoomed_by_mouse_and_by_keyboard_and_goes_back_to_live(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/kitchen/state"))
+    plot = page.locator(".u-over").first
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**from=*")
+    page.get_by_role("button", name="Back to live").click()
+    assert "from=" not in page.url
+    page.get_by_role("group", name=re.compile("Charts")).focus()
+    page.keyboard.press("+")
+    page.wait_for_url("**from=*")
+    page.keyboard.press("0")
+    expect(page.get_by_role("button", name="Back to live")).to_have_count(0)
+
+
+def test_what_changed_is_marked_and_the_bytes_are_exact(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("home/lamp"))
+    expect(page.locator("pre.json .changed")).to_have_text(re.compile(r'^\s*"on": true,\s*$'))
+    page.get_by_role("button", name="Raw").click()
+    # as it was sent: two spaces, and a zero that a parser would drop
+    expect(page.locator("pre.raw")).to_have_text('{"on": true,  "level": 1.50, "nested": {"a": 1}}')
+    page.get_by_role("button", name="Hex").click()
+    expect(page.locator("pre.hex")).to_contain_text("7b 22 6f 6e 22")
+    expect(page.locator(".inspector")).not_to_contain_text("no longer")
+    # an older one, by keyboard
+    page.get_by_role("button", name="Formatted").click()
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("pre.json")).to_contain_text('"on": false')
+
+
+def test_broken_payloads_are_shown_as_what_they_are(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("broken/thing"))
+    expect(page.locator(".m-row")).to_have_count(5)
+    expect(page.locator(".m-payload")).to_have_text(["12.5", "(empty)", "NaN", '{"temperature": 21.', "(binary)"])
+    expect(page.locator(".note")).to_have_text("4 of 5 messages here hold no number.")
+    page.locator(".m-row").last.click()
+    expect(page.locator("pre.hex")).to_contain_text("ff 00 01")
+
+
+def test_a_loss_is_admitted(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("home/boiler", "?since=anotherlife:1"))
+    expect(page.locator(".losses")).to_contain_text("the gateway was restarted")
+    expect(page.locator(".m-row.gap")).to_contain_text("missing")
+
+
+def test_history_is_downloaded_as_csv_and_ndjson(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/+/state"))
+    for form, first in (("CSV", "time,seq,topic,payload"), ("NDJSON", '{"topic":"sensors/')):
+        with page.expect_download() as found:
+            page.get_by_role("button", name=form, exact=True).click()
+        assert found.value.suggested_filename == f"sensors_state.{form.lower()}"
+        text = Path(found.value.path()).read_text("utf-8")
+        assert text.startswith(first)
+        assert len(text.splitlines()) >= 120
+
+
+def test_the_subscription_is_copied_in_four_languages(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/#"), permissions=["clipboard-read", "clipboard-write"])
+    for name, part in (
+        ("JavaScript", 'topics: ["sensors/#"]'),
+        ("curl", f"'{site.gateway.http}/topics/sensors/%23?since=15m'"),
+        ("gateway sub", "gateway sub"),
+        ("mosquitto_sub", "mosquitto_sub -h \"$BROKER\" -v -t 'sensors/#'"),
+    ):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_role("button", name=f"Copy as {name}").click()
+        expect(page.locator(".copy-said")).to_have_text("Copied")
+        assert part in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_the_copied_javascript_runs(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("home/boiler"))
+    code = page.locator(".copy-as pre").inner_text().replace("console.log(", "document.body.append(")
+    other = watched.open(f"{site.home}a-page.html", html=f"<!doctype html><body><script type=module>{code}</script>")
+    expect(other.locator("body")).to_contain_text("home/boiler3.5")
+
+
+def test_a_topic_that_says_nothing_says_so(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensor/kitchen/state"))
+    expect(page.get_by_role("heading", name="Nothing here yet")).to_be_visible()
+    expect(page.locator(".explain .bad")).to_contain_text("Messages")
+    expect(page.locator(".explain .near a").first).to_have_text("sensors/kitchen/state")
+    site.publisher.publish("sensor/kitchen/state", "7")
+    expect(page.locator(".panel-value")).to_have_text("7")
+
+
+def test_a_filter_that_is_none_is_explained_and_mended(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("home/#/x"))
+    expect(page.get_by_role("heading", name="This isn’t a topic filter")).to_be_visible()
+    page.get_by_label("Topic filter").fill("home/boiler")
+    page.keyboard.press("Enter")
+    expect(page.locator(".panel-value")).to_be_visible()
+
+
+def test_an_embedded_chart_is_only_that(watched: Watched, site: Site, network_to: MakeNetwork) -> None:
+    address = site.live("sensors/kitchen/state", "?embed=1&field=temperature&theme=dark")
+    page = watched.open(address, {"width": 480, "height": 240})
+    expect(page.get_by_role("img", name=re.compile("Chart of Temperature"))).to_be_visible()
+    assert page.get_by_role("navigation").count() == 0
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    # a page of this origin may frame it
+    html = f'<!doctype html><iframe src="{address}" width=480 height=240></iframe>'
+    host = watched.open(f"{site.home}a-page.html", html=html)
+    expect(host.frame_locator("iframe").get_by_role("img", name=re.compile("Chart of Temperature"))).to_be_visible()
+
+
+def test_the_dashboard_itself_is_not_framed(chromium: Browser, site: Site) -> None:
+    page = chromium.new_page()
+    said: list[str] = []
+    page.on("console", lambda line: said.append(line.text))
+    html = f'<!doctype html><iframe src="{site.home}?view=publish"></iframe>'
+    page.route(f"{site.home}a-page.html", lambda route: route.fulfill(body=html, content_type="text/html"))
+    try:
+        page.goto(f"{site.home}a-page.html")
+        assert page.frames[-1].locator("nav").count() == 0
+        assert any("frame" in text for text in said)
+    finally:
+        page.close()
+
+
+def test_a_badge_is_a_picture(site: Site) -> None:
+    status, body = site.gateway.get(
+        "/topics/sensors/kitchen/state?field=temperature&unit=%C2%B0C", {"Accept": "image/svg+xml"}
+    )
+    assert status == 200
+    assert body.startswith(b"<svg")
+    assert "°C</text>" in body.decode()
+
+
+# Publish
+
+
+def test_a_message_is_published_listed_and_used_again(watched: Watched, site: Site) -> None:
+    with Publisher(site.broker.url) as listener:
+        listener.subscribe("cmd/#")
+        page = watched.open(f"{site.home}?view=publish")
+        page.get_by_label("Topic").fill("cmd/led")
+        page.get_by_label("Payload").fill('{"on": tru')
+        expect(page.locator("#payload-kind")).to_contain_text("Not valid JSON")
+        page.get_by_label("Payload").fill('{"on":true}')
+        page.get_by_role("button", name="1", exact=True).click()
+        page.get_by_label("Retained").check()
+        page.get_by_role("button", name="Publish", exact=True).click()
+        listener.wait_for("cmd/led", b'{"on":true}')
+        assert listener.messages[-1].qos == 1
+        expect(page.locator(".sent li")).to_contain_text("sent, QoS 1, retained")
+        page.reload()
+        page.get_by_role("button", name="Use again: cmd/led").click()
+        expect(page.get_by_label("Payload")).to_have_value('{"on":true}')
+        page.get_by_label("Topic").fill("cmd/+")
+        page.get_by_role("button", name="Publish", exact=True).click()
+        expect(page.locator("#topic-problem")).to_contain_text("one topic")
+        expect(page.locator(".sent li")).to_have_count(1)
+
+
+def token(**claims: object) -> str:
+    return jwt.encode({"sub": "ann", "exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
+
+
+def test_a_visitor_signs_in_and_sees_and_does_what_the_token_allows(
+    watched: Watched, site: Site, make_gateway: MakeGateway
+) -> None:
+    gateway = make_gateway(site.broker, access_secret=SECRET)
+    site.publisher.publish("sensors/kitchen/state", '{"temperature": 20}')
+    site.publisher.publish("home/boiler", "1")
+    page = watched.open(f"{gateway.http}/")
+    expect(page.get_by_role("heading", name="This needs a token")).to_be_visible()
+    page.get_by_label("Access token").fill(token(topics={"subscribe": ["sensors/#"]}))
+    page.get_by_role("button", name="Sign in").click()
+    expect(rows(page).filter(has_text="kitchen")).to_be_visible()
+    # reading only: there is no way to the publish view, and its address explains itself
+    expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(3)
+    page.goto(f"{gateway.http}/?view=publish")
+    expect(page.get_by_role("heading", name="Reading only")).to_be_visible()
+    page.goto(f"{gateway.http}/?view=connection")
+    who = page.get_by_role("region", name="Who am I")
+    expect(who).to_contain_text("ann")
+    expect(who).to_contain_text(re.compile(r"\(\d+ min left\)"))
+    expect(who).to_contain_text("sensors/#")
+    page.goto(f"{gateway.http}/topics/home/boiler")
+    expect(page.get_by_role("heading", name="This token isn’t enough")).to_be_visible()
+    page.get_by_label("Access token").fill(token(topics={"subscribe": ["#"], "publish": ["home/#"]}))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".panel-value")).to_have_text("1")
+    page.goto(f"{gateway.http}/?view=publish")
+    page.get_by_label("Topic").fill("garden/x")
+    expect(page.locator("#topic-problem")).to_contain_text("don’t cover")
+    # no address and no storage beyond the tab holds the token
+    assert page.evaluate("localStorage.length") == 0
+
+
+# Connection
+
+
+def test_the_connection_view_splits_the_delay_and_knows_the_visitor(watched: Watched, site: Site) -> None:
+    page = watched.open(f"{site.home}?view=connection")
+    expect(page.get_by_role("region", name="State")).to_contain_text("Connected")
+    legs = page.locator(".legs li")
+    for _ in range(5):
+        site.publisher.publish("sensors/kitchen/state", json.dumps({"ts": round(time.time(), 3), "temperature": 20}))
+    expect(legs.nth(0)).to_contain_text(re.compile(r"\d+(\.\d)? m?s"))
+    expect(legs.nth(1)).to_contain_text(re.compile(r"\d+(\.\d)? m?s"))
+    expect(page.get_by_role("region", name="Who am I")).to_contain_text("whoever reaches it")
+
+
+def test_a_broker_that_goes_and_comes_is_told(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/state", '{"temperature": 20}')
+        page = watched.open(f"{gateway.http}/")
+        expect(rows(page)).to_have_count(1)
+    broker.stop()
+    expect(page.locator(".banner")).to_contain_text("The gateway has lost the broker", timeout=15_000)
+    expect(rows(page)).to_have_count(1)
+    # who comes now is told as well
+    other = watched.open(f"{gateway.http}/?view=topics")
+    expect(other.locator(".banner")).to_contain_text("lost the broker")
+    broker.start()
+    expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
+
+
+def test_a_gateway_that_goes_and_comes_leaves_what_was_known(
+    watched: Watched, site: Site, make_gateway: MakeGateway
+) -> None:
+    gateway = make_gateway(site.broker)
+    page = watched.open(f"{gateway.http}/?view=topics")
+    expect(page.get_by_role("treeitem").first).to_be_visible()
+    gateway.stop()
+    expect(page.locator(".banner")).to_contain_text("No connection to the gateway")
+    expect(page.get_by_role("treeitem").first).to_be_visible()
+    gateway.start()
+    expect(page.locator(".banner")).to_have_count(0, timeout=40_000)
+
+
+def test_it_works_behind_a_path_prefix(watched: Watched, site: Site, network_to: MakeNetwork) -> None:
+    network = network_to(site.gateway.port, prefix="/house")
+    page = watched.open(f"{network.origin}/house/")
+    rows(page).filter(has_text="Kitchen").get_by_role("link").click()
+    page.wait_for_url("**/house/topics/sensors/kitchen/state")
+    expect(page.locator(".panel-value").first).to_be_visible()
+    page.reload()
+    expect(page.locator(".panel-value").first).to_be_visible()
+    page.get_by_role("navigation").get_by_role("link", name="Connection").click()
+    page.wait_for_url("**/house/?view=connection")
+
+
+# For everyone, on everything
+
+
+VIEWS: list[tuple[str, Callable[[Site], str], str]] = [
+    ("devices", lambda site: site.home, ".devices .spark path[d^=M]"),
+    ("topics", lambda site: f"{site.home}?view=topics", ".t-row"),
+    ("live", lambda site: site.live("sensors/+/state", "?limit=temperature%3E21"), ".u-over"),
+    ("nothing", lambda site: site.live("no/such/topic"), ".empty"),
+    ("embed", lambda site: site.live("sensors/+/state", "?embed=1"), ".u-over"),
+    ("publish", lambda site: f"{site.home}?view=publish", "textarea"),
+    ("connection", lambda site: f"{site.home}?view=connection", ".legs"),
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("name", "address", "ready"), VIEWS, ids=[view[0] for view in VIEWS])
+def test_wcag_2_2_aa(
+    watched: Watched,
+    site: Site,
+    name: str,
+    address: Callable[[Site], str],
+    ready: str,
+    viewport: dict[str, int],
+    scheme: str,
+) -> None:
+    if not AXE.exists():
+        missing("axe-core (npm ci in web/)")
+    page = watched.open(address(site), viewport, color_scheme=scheme)
+    page.locator(ready).first.wait_for()
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate(
+        "axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })"
+    )
+    told = [
+        f"{violation['id']}: {violation['help']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+    assert told == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+
+
+def test_every_control_of_a_view_is_reached_by_keyboard(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/+/state"))
+    page.locator(".u-over").first.wait_for()
+    wanted = page.evaluate(
+        "document.querySelectorAll('main a, main button:not(:disabled), main input, main select').length"
+    )
+    reached: set[str] = set()
+    for _ in range(int(wanted) + 30):
+        page.keyboard.press("Tab")
+        where = page.evaluate(
+            """() => {
+              const at = document.activeElement;
+              if (!at || !at.closest("main")) return "";
+              at.dataset.reached ??= String(document.querySelectorAll("[data-reached]").length);
+              const unseen = getComputedStyle(at).outlineStyle === "none" && at.tagName !== "MAIN";
+              return at.tagName + at.dataset.reached + (unseen ? " unseen" : "");
+            }"""
+        )
+        if where:
+            reached.add(where)
+    assert not [where for where in reached if where.endswith("unseen")]
+    assert len(reached) >= wanted - 3
+
+
+def test_nothing_moves_while_values_change(watched: Watched, site: Site) -> None:
+    page = watched.open(site.home)
+    page.locator(".spark path[d^=M]").first.wait_for()
+    page.evaluate(
+        """() => {
+          globalThis.moved = 0;
+          new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) moved += entry.value;
+          }).observe({ type: "layout-shift" });
+        }"""
+    )
+    for value in (9.5, 10.25, 100, -7.125, 21):
+        site.publisher.publish(
+            "sensors/kitchen/state", json.dumps({"temperature": value, "battery": 100, "rssi": -101})
+        )
+        expect(rows(page).filter(has_text="Kitchen").locator(".reading .value").first).to_contain_text(
+            f"{value:.2f}"[:-1]
+        )
+    assert page.evaluate("moved") < 0.001
+
+
+def test_the_first_paint_takes_less_than_a_second_and_few_bytes(watched: Watched, site: Site) -> None:
+    paints = []
+    for _ in range(3):
+        page = watched.open(site.home)
+        page.locator(".device .name a").first.wait_for()
+        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    assert min(paints) < 1000, paints
+    page = watched.open(site.home)
+    sizes = page.evaluate(
+        "performance.getEntriesByType('resource').reduce((sum, entry) => sum + entry.decodedBodySize, 0)"
+    )
+    assert sizes < 400_000
