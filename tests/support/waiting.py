@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -24,12 +26,17 @@ def missing(what: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of loopback that nothing listens on now, below those that the system gives to outgoing connections.
+
+    A broker that a test stops and starts keeps its port: from the system's range, somebody's outgoing connection might
+    take it meanwhile.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)  # Linux gives out 32768 and more, others 49152 and more
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = "") -> T:
