@@ -98,7 +98,7 @@ CLOSE_CODES: dict[CloseCode, tuple[bool, str]] = {
     CloseCode.NOT_UTF8: (False, "A text frame of the client was not UTF-8."),
     CloseCode.RESTART: (True, "The gateway stops or restarts; come back with the last position."),
     CloseCode.TOO_LARGE: (False, "A command was larger than the limit."),
-    CloseCode.INTERNAL: (True, "A fault of the gateway, or the client stopped answering pings."),
+    CloseCode.INTERNAL: (True, "A fault of the gateway."),
     CloseCode.BUSY: (True, "The gateway has as many connections as it may have, in all or from this address."),
     CloseCode.BAD_REQUEST: (
         False,
@@ -110,7 +110,7 @@ CLOSE_CODES: dict[CloseCode, tuple[bool, str]] = {
     CloseCode.TOKEN_EXPIRED: (False, "The token has ended; come back with a new one."),
     CloseCode.FLOOD: (False, "Far more commands than allowed."),
     CloseCode.SLOW: (True, "The connection took no data for too long."),
-    CloseCode.IDLE: (True, "Nothing was subscribed, published or asked in time."),
+    CloseCode.IDLE: (True, "The client answered no ping for too long."),
 }
 """For each code whether to come back, and what it means."""
 

@@ -55,6 +55,9 @@ USED_INTERNALS = (
 )
 """What of uvicorn's class, beyond ASGI, this module relies on (uvicorn 0.54)."""
 
+PING = b"\x89\x00"
+"""A ping without payload (RFC 6455 §5.5.2)."""
+
 # A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
 TCP_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -123,6 +126,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._receiver: Receiver | None = None
         self._is_adopted = False  # the application is done with the connection
+        self._is_pinged = False  # nothing has come since the last ping
 
     def handle_connect(self, event: Any) -> None:
         """The scope of an opening handshake gets our extension."""
@@ -175,6 +179,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client, which is therefore there."""
+        self._is_pinged = False
+        super().data_received(data)
+
+    def ping(self) -> None:
+        """One round of keep-alive: a client that has been silent since the last one is closed."""
+        if self._receiver is None or self._receiver is _GONE or self.close_sent or self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size():
+            return  # a ping would wait behind the data; whether these make progress the hub watches
+        if self._is_pinged:
+            self.close(CloseCode.IDLE, "no answer to a ping")
+            return
+        self._is_pinged = True
+        self.transport.write(PING)
 
     def send_receive_event_to_app(self) -> None:
         """A whole message of the client: straight to the receiver."""

@@ -1,0 +1,237 @@
+"""transport: what it relies on in uvicorn, and what it does with a connection; no socket anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from gateway.messages import frame_text, unframe
+from gateway.protocol import CloseCode
+from gateway.transport import EXTENSION, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
+
+pytestmark = pytest.mark.anyio
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Lets the loop turn a few times."""
+    for _ in range(50):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it has not happened")
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self, protocol: WebSocketProtocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.written: list[bytes] = []
+        self.stuck = 0
+        self.limits: tuple[int | None, int | None] = (None, None)
+        self.is_closed = self.is_aborted = self.reads = False
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.stuck
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = (high, low)
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = self.is_closed = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+class FakeReceiver:
+    def __init__(self) -> None:
+        self.received: list[str | bytes] = []
+        self.happened: list[str] = []
+
+    def receive(self, data: str | bytes) -> None:
+        self.received.append(data)
+
+    def socket_full(self) -> None:
+        self.happened.append("full")
+
+    def socket_drained(self) -> None:
+        self.happened.append("drained")
+
+    def disconnected(self) -> None:
+        self.happened.append("disconnected")
+
+
+def client_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """A masked frame (RFC 6455 §5.3), masked with zeros."""
+    assert len(payload) < 126
+    return bytes(((0x80 if fin else 0) | opcode, 0x80 | len(payload))) + b"\0\0\0\0" + payload
+
+
+class Connection:
+    """An adopted connection."""
+
+    def __init__(self) -> None:
+        self.receiver = FakeReceiver()
+        self.sink: SocketSink
+        config = uvicorn.Config(
+            self.app, interface="asgi3", ws=WebSocketProtocol, ws_per_message_deflate=False, ws_ping_interval=None
+        )
+        config.load()
+        self.protocol = WebSocketProtocol(config=config, server_state=ServerState(), app_state={})
+        self.transport = FakeTransport(self.protocol)
+        self.protocol.connection_made(self.transport)
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        self.sink = scope["extensions"][EXTENSION](self.receiver)
+
+    async def open(self) -> Connection:
+        self.protocol.data_received(HANDSHAKE)
+        await turns_until(lambda: self.protocol._is_adopted)
+        assert self.transport.written.pop(0).startswith(b"HTTP/1.1 101 ")
+        return self
+
+
+@pytest.fixture
+async def connection() -> Connection:
+    return await Connection().open()
+
+
+def test_uvicorn_still_has_what_we_build_on() -> None:
+    config = uvicorn.Config(lambda: None, ws_per_message_deflate=False)
+    config.load()
+    loop = asyncio.new_event_loop()
+    try:
+        plain = WebSocketsSansIOProtocol(config=config, server_state=ServerState(), app_state={}, _loop=loop)
+    finally:
+        loop.close()
+    set_by_the_handshake = {"request", "response", "scope"}
+    for name in USED_INTERNALS:
+        assert hasattr(plain, name) or name in set_by_the_handshake, f"uvicorn {uvicorn.__version__} has no {name}"
+
+
+async def test_an_adopted_connection_keeps_nothing_of_its_handshake(connection: Connection) -> None:
+    assert not connection.protocol.tasks
+    for name in ("scope", "request", "response"):
+        assert not hasattr(connection.protocol, name)
+    assert connection.transport.limits == (256 * 1024, 64 * 1024)
+    assert not connection.transport.is_closed
+
+
+async def test_bytes_of_the_hub_go_to_the_transport_as_they_are(connection: Connection) -> None:
+    data = frame_text(b"one") + frame_text(b"two")
+    connection.sink.write(data)
+    assert connection.transport.written == [data]
+    assert [body for _, body in unframe(data)] == [b"one", b"two"]
+
+
+async def test_messages_of_the_client_reach_the_receiver_whole(connection: Connection) -> None:
+    connection.protocol.data_received(client_frame(1, b"hel", fin=False) + client_frame(0, b"lo"))
+    both = client_frame(2, b"\x00\xff") + client_frame(1, "zü".encode())
+    for byte in both:
+        connection.protocol.data_received(bytes([byte]))
+    assert connection.receiver.received == ["hello", b"\x00\xff", "zü"]
+
+
+async def test_a_ping_is_answered_and_text_that_is_not_utf_8_closes(connection: Connection) -> None:
+    connection.protocol.data_received(client_frame(9, b"are you there"))
+    assert connection.transport.written == [b"\x8a\x0dare you there"]
+    connection.protocol.data_received(client_frame(1, b"\xff"))
+    assert connection.transport.written[-1][:4] == b"\x88" + connection.transport.written[-1][1:2] + b"\x03\xef"
+    assert connection.receiver.happened == ["disconnected"]
+
+
+async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(connection: Connection) -> None:
+    connection.protocol.data_received(client_frame(8, b"\x03\xe8"))
+    assert connection.transport.written == [b"\x88\x02\x03\xe8"]
+    assert connection.transport.is_closed
+    connection.protocol.connection_lost(None)
+    assert connection.receiver.happened == ["disconnected"]
+
+
+async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_rule(connection: Connection) -> None:
+    connection.protocol.data_received(b"\x81\x02hi")  # not masked: RFC 6455 §5.1
+    assert connection.transport.written[-1][2:4] == (1002).to_bytes(2, "big")
+    assert connection.receiver.happened == ["disconnected"]
+
+
+async def test_closing_sends_code_and_reason_and_nothing_after(connection: Connection) -> None:
+    connection.sink.close(CloseCode.SLOW, "ü" * 100)
+    [frame] = connection.transport.written
+    assert frame[0] == 0x88
+    assert frame[2:4] == (4100).to_bytes(2, "big")
+    assert frame[1] <= 125
+    frame[4:].decode()
+    connection.sink.close(CloseCode.NORMAL, "again")
+    assert len(connection.transport.written) == 1
+
+
+async def test_a_socket_that_takes_nothing_is_cut_when_the_server_stops(connection: Connection) -> None:
+    connection.transport.stuck = 200_000
+    connection.protocol.shutdown()
+    assert connection.transport.is_aborted
+    other = await Connection().open()
+    other.protocol.shutdown()
+    assert not other.transport.is_aborted
+    assert other.transport.is_closed
+    assert other.transport.written[-1][2:4] == (1012).to_bytes(2, "big")
+
+
+async def test_the_receiver_hears_of_a_full_and_a_drained_socket(connection: Connection) -> None:
+    connection.protocol.pause_writing()
+    connection.protocol.resume_writing()
+    assert connection.receiver.happened == ["full", "drained"]
+
+
+async def test_a_silent_client_is_pinged_and_then_closed_but_a_slow_one_is_left_to_the_hub(
+    connection: Connection,
+) -> None:
+    connection.protocol.ping()
+    assert connection.transport.written == [PING]
+    connection.protocol.data_received(client_frame(10, b""))
+    connection.protocol.ping()
+    assert connection.transport.written == [PING, PING]
+    connection.transport.stuck = 10
+    connection.protocol.ping()
+    assert len(connection.transport.written) == 2
+    connection.transport.stuck = 0
+    connection.protocol.ping()
+    assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
+    assert CloseCode.IDLE.is_reconnectable
+
+
+async def test_an_endpoint_that_fails_gives_an_answer_and_no_open_connection(caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection()
+
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise RuntimeError("broken endpoint")
+
+    connection.protocol.app = broken
+    connection.protocol.data_received(HANDSHAKE)
+    await turns_until(lambda: connection.transport.is_closed)
+    assert connection.transport.written[0].startswith(b"HTTP/1.1 500 ")
+    assert "broken endpoint" in caplog.text
