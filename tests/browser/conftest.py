@@ -84,10 +84,11 @@ def web_tools() -> WebTools:
     build_web = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build_web)
     try:
-        build_web.build(ROOT)
-        return WebTools(*build_web.install(ROOT))
+        tools = WebTools(*build_web.install(ROOT))
     except build_web.BuildError as error:
-        missing(f"the built web pages ({str(error).splitlines()[0]})")
+        missing(f"Node.js with the packages of web/ ({str(error).splitlines()[0]})")
+    build_web.build(ROOT)
+    return tools
 
 
 class MakeNetwork(Protocol):
