@@ -4,7 +4,6 @@
 # reached the gateway serves its small page instead.
 FROM python:3.13-slim AS web
 WORKDIR /src
-ENV npm_config_fetch_retries=1 npm_config_fetch_timeout=20000
 COPY web web
 COPY scripts/build_web.py scripts/
 # a pattern may match nothing, but one source must be there

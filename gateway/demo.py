@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -189,7 +190,7 @@ def run(
     lan: bool = False,
     prefer_embedded: bool = False,
     origins: Sequence[str] = (),
-    write: Callable[[str], None] = print,
+    write: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Runs the demo until a signal asks it to end.
 

@@ -190,7 +190,9 @@ def install(root: Path) -> tuple[list[str], dict[str, str]]:
     npm, env = find_npm(root / "build" / "node")
     if not is_installed(web):
         print("Fetching what the web pages are built with (npm ci)", flush=True)
-        command = [*npm, "ci", "--no-audit", "--no-fund"]
+        # two more attempts, but soon: without a network this ends in seconds and not in two minutes
+        retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"]
+        command = [*npm, "ci", "--no-audit", "--no-fund", *retries]
         run(command, cwd=web, env=env, timeout=INSTALL_SECONDS, purpose="npm ci")
     return npm, env
 
