@@ -840,7 +840,13 @@ def _validate(values: dict[str, object], origins: Mapping[str, str], problems: l
             found = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
             if not found - bad:
                 return None
-            problems += [_problem(item, values, origins) for item in error.errors()]
+            # a list is too short only because its items were bad: one problem, not two
+            inner = {item["loc"][0] for item in error.errors() if len(item["loc"]) > 1}
+            problems += [
+                _problem(item, values, origins)
+                for item in error.errors()
+                if not (item["type"] == "too_short" and item["loc"][0] in inner)
+            ]
             bad |= found
     for problem in between:
         # what an unusable value would have changed can't be judged
@@ -882,7 +888,7 @@ def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str
             "dict": "a table",
             "model": "a table",
             "path": "a path",
-            "too": "a list of reasonable length",
+            "too": "a list with at least one item",
         }.get(error["type"].partition("_")[0])
         rule = f"must be {expected}" if expected else str(error["msg"])
     if name == "port" and str(value).startswith("tcp://"):

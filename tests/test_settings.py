@@ -439,3 +439,10 @@ class TestTable:
     def test_rows_cannot_be_changed(self) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
             SETTINGS["port"].name = "x"  # type: ignore[misc]
+
+
+def test_a_bad_filter_is_one_problem() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(environ={"GATEWAY_MQTT_TOPICS": "a/#/b"})
+    [problem] = raised.value.problems
+    assert "'#' must be the last level" in str(problem)
