@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,9 +30,10 @@ from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
 from gateway.dashboard import embed_policy, identity, page_at
-from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of
+from gateway.explain import explain_topic
+from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of, subject_of
 from gateway.history import History
-from gateway.hub import Hub
+from gateway.hub import Hub, Subscriber
 from gateway.limits import Attempts, Connections, Refusals
 from gateway.messages import Properties
 from gateway.metrics import Exporter, Sample
@@ -44,7 +45,7 @@ from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_ke
 from gateway.topics_api import list_topics, publish, read_topics, topics_socket
 from gateway.websocket import stream_endpoint, websocket_endpoint
 
-__all__ = ["Gateway", "create_app"]
+__all__ = ["Gateway", "create_app", "make_guard"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Gateway:
         self.settings = settings
         self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
         self.refusals = Refusals()
-        self.guard = _guard(settings, self.refusals)
+        self.guard = make_guard(settings, self.refusals)
         self.upstream_config = _upstream_config(settings)
         self.history = History(
             max_messages=settings.history_messages,
@@ -151,6 +152,7 @@ class Gateway:
         return self.upstream.state.last_error
 
     def _upstream_changed(self, state: UpstreamState) -> None:
+        self.history.retained_as_published = state.retained_as_published
         if state.connected != self._was_connected:
             self._was_connected = state.connected
             self.hub.upstream_changed(state.connected, None if state.connected else state.last_error)
@@ -234,9 +236,18 @@ class Gateway:
     # who asks
 
     def label_of(self, connection: HTTPConnection) -> str:
-        """Who it is, for logs: its request id and its address."""
+        """Who it is, for logs: its request id, its address and, if it is somebody, its quoted subject."""
         address = f"{connection.client.host}:{connection.client.port}" if connection.client else "local"
-        return f"{connection.scope['state']['request_id']} {address}"
+        return f"{connection.scope['state']['request_id']} {address}{subject_of(connection.scope)}"
+
+    def own(self, connection: HTTPConnection) -> Iterator[Subscriber]:
+        """The subscribers of the one who asks: of the same subject, or anonymous from the same address."""
+        subject = subject_of(connection.scope)
+        host = connection.client.host if connection.client else "local"
+        for subscriber in self.hub.subscribers():
+            _, address, theirs = (*subscriber.label.split(" ", 2), "", "")[:3]
+            if subject.strip() == theirs and (subject or address.rpartition(":")[0] == host):
+                yield subscriber
 
     def principal_of(self, connection: HTTPConnection) -> Principal:
         """Who asks.
@@ -263,7 +274,12 @@ def _upstream_config(settings: Settings) -> UpstreamConfig:
     )
 
 
-def _guard(settings: Settings, refusals: Refusals) -> Guard:
+def make_guard(settings: Settings, refusals: Refusals) -> Guard:
+    """The guard that these settings describe.
+
+    Raises:
+        AccessError: a key or a role is unusable.
+    """
     sources: list[KeySource] = []
     if settings.access_secret is not None:
         sources.append(Keys([secret_key(settings.access_secret.get_secret_value())]))
@@ -300,6 +316,21 @@ async def metrics(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     body, content_type = gateway.exporter.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+async def explain(request: Request) -> Response:
+    """`/explain?topic=…`: why the asker sees nothing of a topic."""
+    gateway: Gateway = request.app.state.gateway
+    answer = explain_topic(
+        request.query_params.get("topic", ""),
+        principal_of(request.scope),
+        upstream=gateway.upstream.state,
+        hub=gateway.hub,
+        own=gateway.own(request),
+        now_ms=gateway.wall_clock_ms(),
+        started_ms=int(gateway.started_at * 1000),
+    )
+    return JSONResponse(answer.to_json(), headers={"Cache-Control": "no-store"})
 
 
 async def ready(request: Request) -> Response:
@@ -353,6 +384,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
+            Route("/explain", explain),
             Route("/asyncapi.json", asyncapi),
             WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),

@@ -37,6 +37,7 @@ __all__ = [
     "content_security_policy",
     "principal_of",
     "problem",
+    "subject_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,12 @@ def principal_of(scope: Scope) -> Principal:
     if isinstance(found, Refusal):
         raise found
     return found
+
+
+def subject_of(scope: Scope) -> str:
+    """The subject of the one who asks for a label: a space and its quoted name; nothing for nobody."""
+    found: Principal | Refusal = scope["state"]["principal"]
+    return "" if isinstance(found, Refusal) or found.subject is None else f" {found.subject[:64]!r}"
 
 
 def address_of(scope: Scope) -> str | None:

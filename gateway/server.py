@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -47,7 +48,7 @@ class GatewayServer(uvicorn.Server):
             self._on_started()
 
     def _watch_certificate(self) -> None:
-        """Takes renewed certificate files, within seconds and at once on SIGHUP, which never ends the gateway."""
+        """Takes renewed certificate files within seconds, and at once on SIGHUP, which ends no service."""
         settings, loop = self.gateway.settings, asyncio.get_running_loop()
         certificate: Certificate | None = None
         if self.config.ssl is not None and settings.tls_cert is not None and settings.tls_key is not None:
@@ -63,9 +64,13 @@ class GatewayServer(uvicorn.Server):
 
         if certificate is not None:
             watch()
+        # In a terminal SIGHUP says that its window was closed, and whoever runs us may have a use for it, too.
+        if sys.stdin is not None and sys.stdin.isatty():
+            return
         # there is none on Windows, and no handler outside of the main thread
         with contextlib.suppress(AttributeError, ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(signal.SIGHUP, check)
+            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+                loop.add_signal_handler(signal.SIGHUP, check)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Flush, close with a reconnectable code, leave the broker."""

@@ -285,6 +285,9 @@ class Session:
         self.principal = principal
         if self._sink is None:
             return
+        if principal.subject is not None:
+            self.label = " ".join((*self.label.split(" ", 2)[:2], repr(principal.subject[:64])))
+            self.subscriber.label = self.label
         gone = [text for text in self.subscriber.filters.filters if not may_subscribe(principal, text)]
         if gone:
             self._gateway.hub.unsubscribe(self.subscriber, gone)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import check, demo, pub, serve, sub
+from gateway.cli import check, demo, explain, pub, serve, sub, token
 
 __all__ = ["app", "main"]
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, demo, sub, pub, check):
+for module in (serve, demo, sub, pub, check, token, explain):
     module.register(app)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,14 +19,33 @@ def register(app: typer.Typer) -> None:
     app.command("check")(with_settings(check))
 
 
-def check(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
+def check(
+    overrides: Mapping[str, object],
+    config: ConfigFile = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token", metavar="TOKEN", help="Say what this access token may do instead; - reads it from input."
+        ),
+    ] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option("--topic", metavar="FILTER", help="With --token: say whether it may use this; may be repeated."),
+    ] = None,
+) -> None:
     """Print the settings in force, where each comes from, and every problem with them.
 
-    Takes the flags of `gateway serve`. Secrets are not shown. The exit code is 2 where `gateway serve` would not start.
+    Takes the flags of `gateway serve`. Secrets are not shown. The exit code is 2 where `gateway serve` would not start,
+    and 1 where a token is not accepted or may not subscribe to a topic.
     """
     from gateway.settings import SETTINGS, SettingsError, read_settings
 
     loaded = read_settings(overrides, config)
+    if token is not None and loaded.settings is not None and not loaded.problems:
+        from gateway.cli.token import describe
+
+        text = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105
+        raise typer.Exit(0 if describe(loaded.settings, text, topic or []) else 1)
     if loaded.config_file is not None:
         typer.echo(f"Settings file: {loaded.config_file}\n")
     if loaded.settings is not None:

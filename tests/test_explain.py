@@ -1,0 +1,212 @@
+"""Why somebody sees nothing: each step of the way, near misses, and what is told to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access import Grant, Policy, Principal
+from gateway.explain import Explanation, explain_topic
+from gateway.history import History
+from gateway.hub import Hub, Subscriber
+from gateway.protocol import CloseCode, Since, SinceKind
+from gateway.shapes import Shape
+from tests.fakes import FakeLoop
+
+NOW_MS = 1_790_000_000_000
+ANYONE = Policy.open().anonymous()
+
+
+@dataclass
+class Upstream:
+    connected: bool = True
+    last_error: str | None = None
+    filters: Mapping[str, int | str] = field(default_factory=lambda: {"#": 1})
+
+
+class NoSink:
+    """Takes everything and keeps nothing."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def buffered(self) -> int:
+        return 0
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        pass
+
+
+class World:
+    """A hub with some messages in it."""
+
+    def __init__(self, *topics: str) -> None:
+        self.now_ms = NOW_MS
+        self.loop = loop = FakeLoop()
+        self.hub = Hub(
+            History(),
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            clock=loop.clock,
+            wall_clock_ms=lambda: self.now_ms,
+        )
+        self.own: list[Subscriber] = []
+        for topic in topics:
+            self.hub.publish(topic, b"1")
+
+    def subscribe(self, *filters: str, shape: Shape | None = None) -> None:
+        subscriber = self.hub.add(NoSink(), shape=shape, label="f00-1 127.0.0.1:5")
+        self.hub.subscribe(subscriber, list(filters), Since(SinceKind.LAST))
+        self.own.append(subscriber)
+        while self.loop.turn():
+            pass
+
+    def ask(self, topic: str, principal: Principal = ANYONE, upstream: Upstream | None = None) -> Explanation:
+        return explain_topic(
+            topic,
+            principal,
+            upstream=upstream or Upstream(),
+            hub=self.hub,
+            own=self.own,
+            now_ms=self.now_ms,
+            started_ms=NOW_MS - 60_000,
+        )
+
+
+def text_of(answer: Explanation, name: str) -> str:
+    return next(step.text for step in answer.steps if step.name == name)
+
+
+def test_where_all_is_well_every_step_says_so() -> None:
+    world = World("sensors/a/state")
+    world.subscribe("sensors/+/state")
+    world.now_ms += 3_000
+    answer = world.ask("sensors/a/state")
+    assert answer.failure is None
+    assert [step.name for step in answer.steps] == [
+        "filter",
+        "upstream",
+        "subscription",
+        "grant",
+        "messages",
+        "delivery",
+    ]
+    assert text_of(answer, "messages") == "the newest message came 3.0 s ago, 1 came in all"
+    assert "connection f00-1 subscribes to 'sensors/+/state': 1 messages delivered" in text_of(answer, "delivery")
+    assert answer.to_json()["ok"] is True
+    assert answer.to_json()["answer"] == "every step is in order"
+
+
+def test_a_filter_that_is_none_is_the_first_to_fail() -> None:
+    answer = World().ask("a/#/b")
+    assert answer.to_json()["failed"] == "filter"
+    assert "'#' must be the last level" in answer.to_json()["answer"]
+    assert len(answer.steps) == 1
+
+
+def test_a_broker_that_is_away_is_named_with_its_reason() -> None:
+    answer = World().ask("a", upstream=Upstream(connected=False, last_error="connection refused"))
+    assert answer.to_json()["answer"] == "the gateway is not connected to the broker: connection refused"
+
+
+def test_a_filter_that_the_broker_refused_is_named() -> None:
+    answer = World().ask("a/b", upstream=Upstream(filters={"a/#": "Not authorized"}))
+    assert answer.to_json()["answer"] == "the broker refused 'a/#': Not authorized"
+
+
+def test_a_topic_that_is_not_relayed_is_named() -> None:
+    answer = World().ask("alerts/x", upstream=Upstream(filters={"sensors/#": 1}))
+    assert answer.to_json()["failed"] == "subscription"
+    assert "relays only 'sensors/#' (GATEWAY_MQTT_TOPICS)" in answer.to_json()["answer"]
+    partly = World("sensors/x").ask("#", upstream=Upstream(filters={"sensors/#": 1}))
+    assert "of '#' only 'sensors/#'" in text_of(partly, "subscription")
+
+
+def test_one_who_is_not_granted_it_learns_that_and_nothing_of_the_topic() -> None:
+    world = World("secret/a", "secret/b")
+    stranger = Principal("eve", (Grant("public/#", "the token"),))
+    upstream = Upstream(connected=False, last_error="secret-broker.example refused", filters={"secret/#": 1})
+    for asked in ("secret/a", "secret/none", "#", "Secret/a"):
+        answer = world.ask(asked, stranger, upstream)
+        assert not answer.near
+        told = " ".join(step.text for step in answer.steps)
+        assert "secret-broker" not in told
+        assert "secret/#" not in told
+        assert "not granted to 'eve'" in text_of(answer, "grant")
+        assert world.ask("secret/none", stranger).to_json()["failed"] == "grant"
+
+
+def test_no_message_since_the_start_says_how_long_that_is() -> None:
+    answer = World().ask("sensors/+/state")
+    assert answer.to_json()["failed"] == "messages"
+    assert "no message that matches 'sensors/+/state' has come in the 60 s" in answer.to_json()["answer"]
+
+
+def test_an_old_message_makes_one_think_of_its_publisher() -> None:
+    world = World("a")
+    world.now_ms += 3 * 3_600_000
+    assert "came 3 h ago" in text_of(world.ask("a"), "messages")
+    assert "has its publisher stopped?" in text_of(world.ask("a"), "messages")
+
+
+def test_the_askers_own_connection_and_shape_are_told() -> None:
+    world = World("a")
+    world.subscribe("b")
+    assert "1 connections open, and none of them subscribes to 'a'" in text_of(world.ask("a"), "delivery")
+    world.subscribe("a", shape=Shape(max_hz=0.5, fields=("x",), deadband=2, where="payload.x > 1"))
+    told = text_of(world.ask("a"), "delivery")
+    assert "at most 0.5 messages a second" in told
+    assert "only the fields x" in told
+    assert "payload.x > 1" in told
+    assert "no connection open" in text_of(World("a").ask("a"), "delivery")
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "why"),
+    [
+        ("sensors/A/state", "sensors/a/state", "upper and lower case differ"),
+        ("Sensors/+/state", "sensors/a/state", "upper and lower case differ"),
+        ("/sensors/a", "sensors/a", "no leading slash"),
+        ("sensors/a", "/sensors/a", "a leading slash"),
+        ("sensors/a/", "sensors/a", "no trailing slash"),
+        ("sensors/a", "sensors/a/", "a trailing slash"),
+        ("sensors/a", "sensors/a/state", "a level deeper"),
+        ("sensors/a/state/x", "sensors/a/state", "a level shorter"),
+        ("sensor/a/state", "sensors/a/state", "level 1 differs from 'sensor'"),
+        ("sensors/+/stat", "sensors/a/state", "level 3 differs from 'stat'"),
+        ("a/state", "sensors/a/state", "a level more in front"),
+        ("home/sensors/a", "sensors/a", "a level less in front"),
+        ("sensors/a ", "sensors/a", "a space before or after"),
+        (" a", "a", "a space before or after"),
+    ],
+)
+def test_what_was_probably_meant_is_offered(asked: str, there: str, why: str) -> None:
+    world = World(there, "other/b/c")
+    answer = world.ask(asked)
+    found = {near.topic: near.why for near in answer.near}
+    assert why in found[there]
+
+
+def test_only_what_the_asker_may_read_is_offered() -> None:
+    world = World("sensors/a", "Sensors/A", "sensors/a/b")
+    principal = Principal("alice", (Grant("sensors/A", "the token"), Grant("sensors/a/b", "the token")))
+    answer = world.ask("sensors/A", principal)
+    assert answer.to_json()["failed"] == "messages"
+    assert {near.topic for near in answer.near} <= {"sensors/a/b"}
+
+
+def test_there_are_a_few_offers_and_not_all() -> None:
+    assert len(World(*(f"sensors/{n}/state" for n in range(50))).ask("sensors/x/state").near) == 5
+
+
+@given(
+    st.text(max_size=20),
+    st.lists(st.text(min_size=1, max_size=6).filter(lambda t: not set(t) & set("+#\0")), max_size=4),
+)
+def test_every_question_gets_an_answer(asked: str, topics: list[str]) -> None:
+    world = World(*(topic for topic in topics if topic.encode("utf-8", "ignore").decode() == topic))
+    assert world.ask(asked).to_json()["steps"]
