@@ -841,11 +841,11 @@ def _validate(values: dict[str, object], origins: Mapping[str, str], problems: l
             if not found - bad:
                 return None
             # a list is too short only because its items were bad: one problem, not two
-            inner = {item["loc"][0] for item in error.errors() if len(item["loc"]) > 1}
+            parents = {item["loc"][:end] for item in error.errors() for end in range(1, len(item["loc"]))}
             problems += [
                 _problem(item, values, origins)
                 for item in error.errors()
-                if not (item["type"] == "too_short" and item["loc"][0] in inner)
+                if not (item["type"] == "too_short" and item["loc"] in parents)
             ]
             bad |= found
     for problem in between:
