@@ -1,0 +1,12 @@
+// Copy to secrets.h and fill in. git ignores secrets.h.
+#pragma once
+
+#define WIFI_SSID "…"
+#define WIFI_PASSWORD "…"
+
+#define MQTT_URL "mqtt://192.168.1.10"  // mqtts:// for TLS
+#define MQTT_USERNAME nullptr           // or "name"
+#define MQTT_PASSWORD nullptr           // or "password"
+
+// With mqtts://, the certificate of the authority:
+// #define MQTT_CA "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"

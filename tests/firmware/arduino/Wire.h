@@ -1,0 +1,5 @@
+#pragma once
+struct TwoWire {
+  bool begin(int, int) { return true; }
+};
+extern TwoWire Wire;

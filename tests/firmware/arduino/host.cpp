@@ -1,0 +1,61 @@
+#include "Arduino.h"
+
+#include SKETCH
+
+#include <poll.h>
+#include <unistd.h>
+
+HardwareSerial Serial;
+EspClass ESP;
+TwoWire Wire;
+WiFiClass WiFi;
+
+static uint32_t now;
+static esp_event_handler_t handler;
+
+uint32_t millis() { return now; }
+void delay(uint32_t milliseconds) { now += milliseconds; }
+void configTime(long, int, const char *, const char *, const char *) {}
+uint64_t EspClass::getEfuseMac() { return 0x563412c40a24; }
+void EspClass::restart() { exit(17); }
+
+esp_mqtt_client_handle_t esp_mqtt_client_init(const esp_mqtt_client_config_t *config) {
+  printf("WILL\t%d\t%d\t%s %s\n", config->session.last_will.qos, config->session.last_will.retain,
+         config->session.last_will.topic, config->session.last_will.msg);
+  return nullptr;
+}
+esp_err_t esp_mqtt_client_register_event(esp_mqtt_client_handle_t, esp_mqtt_event_id_t, esp_event_handler_t callback, void *) {
+  handler = callback;
+  return 0;
+}
+esp_err_t esp_mqtt_client_start(esp_mqtt_client_handle_t) { return 0; }
+esp_err_t esp_mqtt_client_stop(esp_mqtt_client_handle_t) { return 0; }
+int esp_mqtt_client_subscribe_single(esp_mqtt_client_handle_t, const char *topic, int qos) {
+  printf("SUBSCRIBE\t%d\t0\t%s\n", qos, topic);
+  return 1;
+}
+int esp_mqtt_client_publish(esp_mqtt_client_handle_t, const char *topic, const char *data, int length, int qos, int retain) {
+  printf("%s\t%d\t%d\t%.*s\n", topic, qos, retain, length ? length : (int)strlen(data), data);
+  return 1;
+}
+int esp_mqtt_client_enqueue(esp_mqtt_client_handle_t client, const char *topic, const char *data, int length, int qos, int retain, bool) {
+  return esp_mqtt_client_publish(client, topic, data, length, qos, retain);
+}
+
+int main() {
+  setup();
+  handler(nullptr, "MQTT", MQTT_EVENT_CONNECTED, nullptr);
+  char line[512];
+  // five minutes on the sketch's clock; a command every ten seconds
+  while (now < 300000) {
+    if (now % 10000 == 5000 && fgets(line, sizeof line, stdin)) {
+      bool retained = line[0] == 'R';
+      esp_mqtt_event_t event = {};
+      event.data = line + retained;
+      event.data_len = event.total_data_len = (int)strcspn(event.data, "\n");
+      event.retain = retained;
+      handler(nullptr, "MQTT", MQTT_EVENT_DATA, &event);
+    }
+    loop();
+  }
+}
