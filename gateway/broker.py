@@ -279,6 +279,7 @@ class Upstream:
         self._discard_session = False
         self._has_discarded = False
         self._may_say = True
+        self._is_held = False
         self._short_lives = 0
 
     @property
@@ -307,6 +308,15 @@ class Upstream:
             self._on_change(self.state)
         except Exception:
             logger.exception("reporting the state of the upstream failed")
+
+    def hold(self) -> None:
+        """Takes no more messages, and acknowledges none: those at QoS 1 wait on the broker for the next gateway.
+
+        Called before subscribers are sent away: what arrives after that would be acknowledged and seen by nobody.
+        """
+        self._is_held = True
+        if self._link is not None:
+            self._link.reader.is_held = True
 
     # staying connected
 
@@ -407,6 +417,7 @@ class Upstream:
             _Failure: there is none.
         """
         link = _Link(self._config, version, self._arrivals(version, number), clean=clean, on_connack=self._connack)
+        link.reader.is_held = self._is_held
         try:
             await link.connect(self._versions.patience(version, self._config.connect_timeout_seconds))
         except BaseException:

@@ -57,6 +57,8 @@ class PacketReader:
         received: PUBLISH packets so far, those included that were too large or not accepted.
         unwanted: those that `accepts` refused.
         acknowledgements: PUBACK packets that the caller sends and clears; a message is handed over before.
+        is_held: while True, PUBLISH packets are neither handed over, acknowledged nor counted: the broker will send
+            those at QoS 1 again over the next connection.
         plain: property sections, without their length, that nobody has to look at. A message with another one, or with
             the retain flag, goes to `on_special`.
     """
@@ -90,6 +92,7 @@ class PacketReader:
         self.received = 0
         self.unwanted = 0
         self.acknowledgements: list[bytes] = []
+        self.is_held = False
         self.plain: frozenset[bytes] = frozenset()
         self._is_v5 = version == 5
         self._on_message = on_message
@@ -161,7 +164,7 @@ class PacketReader:
                 plain = self.plain
                 position = stop
                 continue
-            if size > self._max_message_bytes:
+            if size > self._max_message_bytes and not self.is_held:
                 begun = self._skip_message(data, position, start, stop)
                 if begun is None:
                     return position
@@ -170,6 +173,9 @@ class PacketReader:
             if stop > end:
                 self._needed = stop - position
                 return position
+            if self.is_held:
+                position = stop
+                continue
             name_end = start + 2 + (data[start] << 8 | data[start + 1]) if size >= 2 else stop + 1
             body = name_end
             if head & QOS_BITS:

@@ -233,6 +233,24 @@ async def test_qos_1_messages_published_while_it_is_away_arrive_before_new_ones(
             assert {arrival.repeat for arrival in link.arrivals} == {0}
 
 
+@pytest.mark.parametrize("answer", [Answer.PASS, Answer.REFUSE_5])
+async def test_what_arrives_while_it_is_held_comes_over_the_next_connection(
+    mosquitto: Broker, prefix: str, answer: Answer
+) -> None:
+    client_id = f"held-{prefix}"
+    async with Relay(mosquitto.port, answer).running() as relay:
+        async with linked(relay.url, f"{prefix}/#", client_id=client_id) as first:
+            await publish(mosquitto.url, (f"{prefix}/a", b"0"))
+            await first.payloads(f"{prefix}/a", 1)
+            first.upstream.hold()
+            # more than the broker sends without an acknowledgement
+            await publish(mosquitto.url, *((f"{prefix}/a", b"%d" % number) for number in range(1, 100)))
+            assert first.upstream.state.connected
+        assert await first.payloads(f"{prefix}/a", 1) == [b"0"]
+        async with linked(relay.url, f"{prefix}/#", client_id=client_id) as second:
+            assert await second.payloads(f"{prefix}/a", 99) == [b"%d" % number for number in range(1, 100)]
+
+
 async def test_retained_messages_that_may_be_repetitions_have_the_number_of_the_subscription(
     mosquitto: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

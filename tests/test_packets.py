@@ -79,6 +79,14 @@ def test_qos_1_is_acknowledged_after_the_hand_over() -> None:
     assert calls.reader.acknowledgements == [b"\x40\x02\x12\x34"]
 
 
+def test_while_held_messages_are_left_to_the_broker_and_other_packets_are_not() -> None:
+    calls = Calls(4)
+    calls.reader.is_held = True
+    calls.feed(publish(b"a", b"x", qos=1) + PINGRESP + publish(b"a", b"y"))
+    assert calls.made == [("packet", PINGRESP)]
+    assert (calls.reader.acknowledgements, calls.reader.received) == ([], 0)
+
+
 def test_an_empty_payload_is_a_message() -> None:
     assert Calls().feed(publish(b"a", b"", properties=b"")) == [("message", "a", b"", 0)]
     assert Calls(4).feed(publish(b"a", b"", qos=1)) == [("message", "a", b"", 1)]

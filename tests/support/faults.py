@@ -1,0 +1,87 @@
+"""What must hold after any fault, and connections that behave badly on purpose."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import struct
+from typing import Any
+from urllib.parse import quote
+
+from .gateways import GatewayProcess
+from .subscribers import Subscriber
+
+
+def assert_sound(gateway: GatewayProcess, *, ceiling_mib: float) -> None:
+    """Alive, under its memory ceiling, its metrics readable, nothing in its log that nobody foresaw."""
+    assert gateway.is_alive, gateway.log()[-2000:]
+    assert gateway.get("/health/live")[0] == 200
+    used = gateway.memory() / 2**20
+    assert used < ceiling_mib, f"{used:.0f} MiB of resident memory, {ceiling_mib} allowed"
+    samples = gateway.metrics()
+    assert samples["gateway_history_bytes"] <= samples["gateway_history_bytes_limit"]
+    log = gateway.log()
+    assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
+
+
+async def assert_accounted(everything: Subscriber, *, timeout_seconds: float = 20) -> None:
+    """received = delivered + lost, for a subscriber of `#` since its first answer.
+
+    Numbers count the messages of all topics, so that such a subscriber can tell each one that it did not get.
+    """
+    start = int(next(e for e in everything.events if e["event"] == "subscribed")["position"].partition(":")[2])
+
+    def balance() -> bool:
+        seqs = [message["seq"] for message in everything.messages]
+        assert seqs == sorted(set(seqs)), "out of order, or twice"
+        return bool(seqs) and seqs[-1] - start == len(seqs) + everything.lost
+
+    await everything.wait(balance, timeout_seconds, "every message is delivered or told as lost")
+
+
+def upgrade(path: str, host: str = "127.0.0.1") -> bytes:
+    """The request of an opening handshake (RFC 6455 §4.1)."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    ).encode()
+
+
+def raw_websocket(
+    gateway: GatewayProcess, *topics: str, receive_buffer: int | None = None, **query: Any
+) -> socket.socket:
+    """A WebSocket after its handshake, on which nobody reads or answers from here on."""
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", gateway.port))
+    pairs = [f"topic={quote(topic, safe='')}" for topic in topics] + [f"{k}={quote(str(v))}" for k, v in query.items()]
+    sock.sendall(upgrade("/ws?" + "&".join(pairs), f"127.0.0.1:{gateway.port}"))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        # byte by byte, so that no frame is taken with it
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionError(f"no handshake: {head!r}")
+        head += byte
+    if not head.startswith(b"HTTP/1.1 101"):
+        sock.close()
+        raise ConnectionError(head.split(b"\r\n")[0].decode())
+    return sock
+
+
+def client_frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool = True) -> bytes:
+    """A frame as a client sends it (RFC 6455 §5.2), right or wrong."""
+    head = bytes([(0x80 if fin else 0) | opcode])
+    size, mask_bit = len(payload), 0x80 if masked else 0
+    if size < 126:
+        head += bytes([mask_bit | size])
+    elif size < 65_536:
+        head += bytes([mask_bit | 126]) + struct.pack("!H", size)
+    else:
+        head += bytes([mask_bit | 127]) + struct.pack("!Q", size)
+    # a mask of zeros is allowed, and leaves the payload as it is
+    return head + (b"\0\0\0\0" if masked else b"") + payload
