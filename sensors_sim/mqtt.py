@@ -603,8 +603,8 @@ class Links:
                 self._failed(link, f"the broker sent {error}")
                 return
             self._to_write[link] = None
-            # A short read has emptied a plain socket; TLS may hold decrypted bytes that no selector sees.
-            if len(data) < READ_BYTES and not (isinstance(link.socket, ssl.SSLSocket) and link.socket.pending()):
+            # A short read has emptied a plain socket. TLS gives one record at a time, and some that no selector sees.
+            if len(data) < READ_BYTES and self._ssl is None:
                 return
 
     def _lost(self, link: Link, reason: str) -> None:

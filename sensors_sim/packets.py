@@ -47,6 +47,11 @@ class Type(IntEnum):
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 
+_FROM_BROKER = frozenset(
+    (Type.CONNACK, Type.PUBACK, Type.PUBREC, Type.PUBREL, Type.PUBCOMP, Type.SUBACK, Type.PINGRESP, *range(0x30, 0x40))
+)
+"""First bytes that a broker's packets have, fixed flags included ([MQTT-2.2.2-2])."""
+
 REFUSALS = {
     1: "the broker does not speak MQTT 3.1.1",
     2: "the broker refuses the client id",
@@ -239,6 +244,8 @@ class Session:
                 unacknowledged.pop(data[position + 2] << 8 | data[position + 3], None)
                 position += 4
                 continue
+            if first not in _FROM_BROKER:
+                raise PacketError(f"a packet that begins with 0x{first:02x}")
             start = position + 2
             if length & 0x80:
                 decoded = _decode_length(data, position + 1)
@@ -254,9 +261,7 @@ class Session:
         self._buffer = data[position:]
 
     def _take(self, first: int, body: bytes) -> None:
-        match first & 0xF0:
-            case Type.PUBLISH:
-                self._take_publish(first, body)
+        match first:
             case Type.CONNACK:
                 if len(body) != 2:
                     raise PacketError(f"CONNACK of {len(body)} bytes, expected 2")
@@ -266,17 +271,17 @@ class Session:
                 if refused:
                     self._on_refused(refused)
             case Type.PINGRESP:
-                pass
+                pass  # that it came is all
             case Type.PUBREC:
                 self.send(encode_ack(Type.PUBREL, _packet_id(body)))
             case Type.PUBCOMP:
                 self.unacknowledged.pop(_packet_id(body), None)
-            case 0x60:  # PUBREL of a message that came at QoS 2
+            case Type.PUBREL:  # of a message that came at QoS 2
                 packet_id = _packet_id(body)
                 self._taken.discard(packet_id)
                 self.send(encode_ack(Type.PUBCOMP, packet_id))
             case _:
-                raise PacketError(f"a packet that begins with 0x{first:02x}")
+                self._take_publish(first, body)
 
     def _take_publish(self, first: int, body: bytes) -> None:
         qos = first >> 1 & 3
