@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -180,6 +179,10 @@ class _Watch:
         self._ending.set()
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  also when somebody pipes it
+
+
 def run(
     *,
     broker_url: str | None = None,
@@ -190,7 +193,7 @@ def run(
     lan: bool = False,
     prefer_embedded: bool = False,
     origins: Sequence[str] = (),
-    write: Callable[[str], None] = partial(print, flush=True),
+    write: Callable[[str], None] = _say,
 ) -> None:
     """Runs the demo until a signal asks it to end.
 
