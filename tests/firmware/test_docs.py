@@ -1,0 +1,72 @@
+"""docs/firmware.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from firmware import flash, images
+from firmware.board import settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "firmware.md").read_text()
+ROWS = {
+    cells[0]: cells for line in TEXT.splitlines() if line.startswith("| ") and (cells := line.strip("| ").split(" | "))
+}
+
+
+def test_every_setting_stands_in_the_table_with_its_default() -> None:
+    for name, default in settings.DEFAULTS.items():
+        row = ROWS[f"`{name}`"]
+        if isinstance(default, (int, str)) and not isinstance(default, bool):
+            assert row[1].strip("`") == str(default), name
+    documented = {cell.strip("`") for cell in ROWS if re.fullmatch(r"`[a-z_]+`", cell)}
+    assert documented == set(settings.DEFAULTS)
+
+
+def test_every_option_stands_in_the_table() -> None:
+    known = {
+        option for action in flash._parser()._actions for option in action.option_strings if option.startswith("--")
+    }
+    documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
+    assert documented == known - {"--help"}
+
+
+def test_every_chip_stands_in_the_table_with_its_image_and_offset() -> None:
+    for chip in images.CHIPS.values():
+        if chip.unsuitable:
+            assert chip.name in TEXT
+            assert chip.name not in ROWS
+        else:
+            assert ROWS[chip.name][1] == f"[{chip.board}]({chip.download})"
+            assert ROWS[chip.name][2] == f"0x{chip.offset:x}"
+
+
+def test_every_driver_has_an_example_that_works() -> None:
+    examples = re.findall(r"`--sensor (\S+)`", TEXT)
+    specs = [flash.parse_sensor(example) for example in examples]
+    good = {"mqtt": {"url": "mqtt://h"}, "sensors": specs}
+    assert settings.check(good) == []
+    assert {spec["driver"] for spec in specs} | {"fake"} == set(settings.DRIVERS)
+
+
+@pytest.mark.parametrize("drawing", sorted(path.name for path in (DOCS / "wiring").glob("*.svg")))
+def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) -> None:
+    assert f"](wiring/{drawing})" in TEXT
+    root = ET.parse(DOCS / "wiring" / drawing).getroot()
+    labels = {element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    driver = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
+    spec = flash.parse_sensor(
+        next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver))
+    )
+    pins = {f"GPIO {spec[key]}" for key in ("pin", "scl", "sda") if key in spec}
+    assert pins == {label for label in labels if re.fullmatch(r"GPIO \d+", label)}
+    assert root.find("{http://www.w3.org/2000/svg}title") is not None
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", TEXT):
+        assert (DOCS / target).exists(), target
