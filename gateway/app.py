@@ -104,6 +104,7 @@ class Gateway:
             call_later=loop.call_later,
             clock=loop.time,
             wall_clock_ms=self.wall_clock_ms,
+            cost_clock=time.thread_time,
             flush_interval_seconds=settings.flush_interval,
             stall_seconds=settings.limit_stall_seconds,
             max_replay_messages=settings.limit_replay_messages,

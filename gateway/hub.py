@@ -22,10 +22,12 @@ from gateway.topics import FilterTrie
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
 
-FLUSH_FACTOR = 5.0
-"""After a flush that took d the next one waits this many times d (benchmarks S1, S2: less costs more, more delays)."""
+FLUSH_FACTOR = 15.0
+"""After a flush that took d the next one waits this many times d, unless that is long (benchmarks S1 and S2)."""
 
-MAX_FLUSH_WAIT_SECONDS = 0.25
+LONG_WAIT_SECONDS = 0.1
+LEAST_FACTOR = 3.0
+"""Beyond a long wait fewer times d must do; but flushing never takes more than a quarter of the processor."""
 
 MAX_BATCH_BYTES = 1 << 20
 """So many bytes waiting for the next flush bring it at once."""
@@ -347,6 +349,7 @@ class Hub:
         call_later: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float],
         wall_clock_ms: Callable[[], int],
+        cost_clock: Callable[[], float] | None = None,
         flush_interval_seconds: float | None = None,
         stall_seconds: float = 30.0,
         max_replay_messages: int = 100_000,
@@ -359,6 +362,8 @@ class Hub:
             call_later: runs a function after so many seconds.
             clock: monotonic seconds.
             wall_clock_ms: milliseconds since 1970.
+            cost_clock: processor seconds that were used, so that a busy machine is not taken for a costly flush; None
+                takes `clock`.
             flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
             stall_seconds: a subscriber whose socket takes nothing for so long is closed.
             max_replay_messages: how far back a subscription may reach, in messages of the whole log.
@@ -371,6 +376,7 @@ class Hub:
         self._call_later = call_later
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
+        self._cost_clock = cost_clock or clock
         self._flush_interval_seconds = flush_interval_seconds
         self._trie: FilterTrie[Group] = FilterTrie()
         self._groups: dict[tuple[FilterSet, Shape], Group] = {}
@@ -378,6 +384,7 @@ class Hub:
         self._dirty: list[Group] = []
         self._is_flush_due = False
         self._flush_started = 0.0
+        self._cost_before = 0.0
         self._waiting_since = 0.0
         self._next_flush = 0.0
         self._unflushed_bytes = 0
@@ -449,20 +456,21 @@ class Hub:
 
     def _flush(self) -> None:
         self._flush_started = self._clock()
+        self._cost_before = self._cost_clock()
         self._flush_now()
         # the loop hands the bytes to the system at the end of this turn, so the cost is known in the next one
         self._call_soon(self._after_flush)
 
     def _after_flush(self) -> None:
         now = self._clock()
-        took = now - self._flush_started
+        took = self._cost_clock() - self._cost_before
         self.counters.flushes += 1
         self.counters.flush_seconds += took
         self.counters.delays.add(now - self._waiting_since)
         if self._flush_interval_seconds is not None:
             self._next_flush = self._flush_started + self._flush_interval_seconds
         else:
-            self._next_flush = now + min(took * FLUSH_FACTOR, MAX_FLUSH_WAIT_SECONDS)
+            self._next_flush = now + min(took * FLUSH_FACTOR, max(LONG_WAIT_SECONDS, took * LEAST_FACTOR))
         self._is_flush_due = False
         if self._dirty:
             self._schedule_flush()

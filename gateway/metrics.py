@@ -90,7 +90,7 @@ METRICS: Mapping[str, Description] = {
         ),
         # flushes
         Description("gateway_flushes_total", _C, "Rounds of writes."),
-        Description("gateway_flush_seconds_total", _C, "Time spent in flushes."),
+        Description("gateway_flush_seconds_total", _C, "Processor time spent in flushes."),
         Description("gateway_flush_writes_total", _C, "Writes to sockets by flushes."),
         Description("gateway_flush_bytes_total", _C, "Bytes written to sockets by flushes."),
         # subscribers
