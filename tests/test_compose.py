@@ -32,7 +32,8 @@ class Project:
     def __init__(self) -> None:
         self.name = f"gateway-test-{uuid.uuid4().hex[:8]}"
         self.http_port = free_port()
-        self.environment = {**os.environ, "HTTP_PORT": str(self.http_port), "MQTT_PORT": str(free_port())}
+        ports = {name: str(free_port()) for name in ("MQTT_PORT", "MQTTS_PORT")}
+        self.environment = {**os.environ, "HTTP_PORT": str(self.http_port), **ports}
 
     def compose(self, *arguments: str) -> str:
         result = subprocess.run(
@@ -110,7 +111,7 @@ def test_every_part_says_that_it_is_healthy(project: Project, service: str) -> N
 def test_ports_are_published_on_loopback_only(project: Project) -> None:
     ports = [project.inspect(service)["NetworkSettings"]["Ports"] for service in ("mosquitto", "gateway")]
     addresses = [binding["HostIp"] for found in ports for bindings in found.values() for binding in bindings or []]  # type: ignore[attr-defined]
-    assert addresses == ["127.0.0.1", "127.0.0.1"]
+    assert addresses == ["127.0.0.1"] * 3
 
 
 def test_the_gateway_is_not_root_and_cannot_write(project: Project) -> None:

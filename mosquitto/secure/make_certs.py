@@ -30,7 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_DAYS = 3_650
 RENEW_DAYS = 30
 # Names under which the broker is reached in docker-compose.yml and on the machine itself.
-BROKER_HOSTS = ("broker", "localhost", "127.0.0.1", "::1")
+BROKER_HOSTS = ("mosquitto", "localhost", "127.0.0.1", "::1")
 GATEWAY_HOSTS = ("gateway", "localhost", "127.0.0.1", "::1")
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]

@@ -12,7 +12,7 @@ can guess one, whatever Mosquitto's file holds. A sensor's id is its user name.
     make_passwords.py FOLDER --new esp32-1          gives one a new password
     make_passwords.py FOLDER --remove esp32-1       takes it away
     make_passwords.py FOLDER --show esp32-1         prints it
-    make_passwords.py FOLDER --simulated 10         adds sim-1 … sim-10, which share one password
+    make_passwords.py FOLDER --simulated 10         adds sim-1 … sim-10
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ ROUNDS = 1_000
 LETTERS = string.ascii_letters + string.digits
 LENGTH = 24
 GATEWAY = "gateway"
-SIMULATED = "simulated"
 
 
 def hashed(password: str, salt: bytes | None = None, rounds: int = ROUNDS) -> str:
@@ -102,14 +101,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--new", action="store_true", help="give them new passwords")
     parser.add_argument("--remove", action="store_true", help="take them away")
     parser.add_argument("--show", action="store_true", help="print their passwords")
-    parser.add_argument("--simulated", type=int, default=0, metavar="N", help="add sim-1 … sim-N, with one password")
+    parser.add_argument("--simulated", type=int, default=0, metavar="N", help="add sim-1 … sim-N")
     arguments = parser.parse_intermixed_args(argv)
     for name in arguments.ids:
         if not re.fullmatch(r"[a-z0-9_-]{1,64}", name):
             # Mosquitto fills the name into its rules: a '/' or a wildcard in it would reach other sensors' topics
             parser.error(f"id {name!r}: must be 1 to 64 of a–z, 0–9, '_' and '-'")
-        if name in (GATEWAY, SIMULATED):
-            parser.error(f"id {name!r}: is not for sensors")
+        if name == GATEWAY:
+            parser.error(f"id {name!r}: is the gateway's, not a sensor's")
     folder: Path = arguments.folder
     known = read(folder / "sensors" / "passwords")
     if arguments.remove:
@@ -118,11 +117,9 @@ def main(argv: list[str] | None = None) -> int:
         for name in arguments.ids:
             if name not in known or arguments.new:
                 known[name] = new_password()
-    if arguments.simulated:
-        shared = known.setdefault(SIMULATED, new_password())
-        known |= {f"sim-{number}": shared for number in range(1, arguments.simulated + 1)}
+    for number in range(1, arguments.simulated + 1):
+        known.setdefault(f"sim-{number}", new_password())
     users = {GATEWAY: gateway_password(folder / "gateway" / "gateway.toml"), **known}
-    users.pop(SIMULATED, None)
     former = read(folder / "broker" / "passwords")
     # a hash is kept while it is right, so that the file changes only when a password does
     hashes = {
