@@ -25,7 +25,8 @@ VERIFIER = Verifier([Keys([KEY])])
 Headers = dict[str, str]
 
 
-def token(subject: str = "alice", ttl_seconds: float = 60, **claims: Any) -> str:
+# some are minted when tests are collected, and have to last until the last of all tests
+def token(subject: str = "alice", ttl_seconds: float = 36_000, **claims: Any) -> str:
     return mint(KEY, ttl_seconds=ttl_seconds, subject=subject, **{"roles": ["viewer"], **claims})
 
 
