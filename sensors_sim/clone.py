@@ -340,9 +340,6 @@ def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
         else:
             kind = "number" if isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool) else "text"
             values.setdefault("value", []).append((sample.t, value))
-    if kind == "json" and not values:
-        values["value"] = [(live[0].t, "")]
-        kind = "text"
     if len({type(_decode(sample.payload)) is dict for sample in live}) > 1:
         # Objects and bare values mixed on one topic: the objects are what a program reads.
         kind = "json"
@@ -382,8 +379,9 @@ def _field(path: str, series: list[tuple[float, object]], interval: float) -> di
     values = [value for _, value in series]
     described: dict[str, Any] = {"name": path}
     last = path.rsplit(".", 1)[-1].lower()
-    if all(isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool) for value in values):
-        numbers = [(t, float(value)) for t, value in series]  # type: ignore[arg-type]
+    floats = [_finite(value) for value in values]
+    numbers = [(t, number) for (t, _), number in zip(series, floats, strict=True) if number is not None]
+    if len(numbers) == len(values):
         decimals = max(_decimals(value) for value in values)
         return described | _number_field(last, numbers, decimals, interval)
     texts = [value for value in values if isinstance(value, str)]
@@ -396,12 +394,12 @@ def _field(path: str, series: list[tuple[float, object]], interval: float) -> di
         hold = len(simple) * interval / (changes + 1)
         return described | {"model": "choice", "choices": distinct, "hold": duration_text(round(max(0.1, hold), 1))}
     value = values[-1]
-    if isinstance(value, decimal.Decimal):
-        value = float(value)
-    if value is None or isinstance(value, (list, dict)):
-        value = json.dumps(value, default=float)
-        return described | {"model": "constant-json", "start": value}
-    return described | {"model": "constant", "start": value}
+    number = _finite(value)
+    if number is not None:
+        value = int(number) if isinstance(value, int) else number
+    if isinstance(value, (str, bool)) or number is not None:
+        return described | {"model": "constant", "start": value}
+    return described | {"model": "constant-json", "start": json.dumps(value, default=_finite, allow_nan=False)}
 
 
 def _number_field(name: str, series: list[tuple[float, float]], decimals: int, interval: float) -> dict[str, Any]:
@@ -471,6 +469,17 @@ def _memory(values: list[float], interval: float) -> float:
     return -interval / math.log(min(0.999, max(0.02, r)))
 
 
+def _finite(value: object) -> float | None:
+    """A number that a 64-bit float holds; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _decimals(value: object) -> int:
     if not isinstance(value, decimal.Decimal):
         return 0
@@ -524,7 +533,9 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         # A JSON string is a TOML basic string but for U+007F, which JSON leaves alone.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        # Half a surrogate pair, which JSON can spell, is no character.
+        whole = value.encode(errors="replace").decode()
+        return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, Mapping):

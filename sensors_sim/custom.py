@@ -127,7 +127,7 @@ class StreamSpec:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"stream {topic}: every is a whole number from 1, not {every!r}")
         fields = tuple(FieldSpec.parse(item) for item in described.get("field", ()))
-        if not fields:
+        if not fields and described.get("format", "json") != "json":
             raise ValueError(f"stream {topic}: no field")
         return cls(
             topic,
@@ -384,6 +384,8 @@ def _nested(values: Mapping[str, object]) -> dict[str, object]:
         inner = nested
         *levels, last = path.split(".")
         for level in levels:
-            inner = inner.setdefault(level, {})
+            if not isinstance(inner.get(level), dict):
+                inner[level] = {}
+            inner = inner[level]
         inner[last] = value
     return nested

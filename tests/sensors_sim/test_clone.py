@@ -1,0 +1,324 @@
+"""Learning a fleet from messages, and running what was learned."""
+
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensors_sim.clone import Learner, fleet_text, listen
+from sensors_sim.custom import FieldSpec, StreamSpec
+from sensors_sim.fleet import SEEDED_START, Event, Fleet, FleetSpec, counted_fleet
+from sensors_sim.messages import Message
+from sensors_sim.mqtt import BrokerAddress
+from sensors_sim.noise import Drifting, generator
+from sensors_sim.scenario import parse_fleet
+from tests.support.brokers import Broker
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually
+
+NOW = 1_790_000_000.0
+
+
+def learned(learner: Learner, seconds: float = 60.0, count: int | None = None) -> dict[str, Any]:
+    return tomllib.loads(fleet_text(learner, seconds, count))
+
+
+def hear(learner: Learner, topic: str, values: list[Any], *, step: float = 1.0, **options: Any) -> None:
+    for number, value in enumerate(values):
+        payload = value if isinstance(value, bytes) else json.dumps(value).encode()
+        learner.hear(topic, payload, NOW + number * step, **options)
+
+
+def field_of(learner: Learner, name: str) -> dict[str, Any]:
+    fields = learned(learner)["device"][0]["stream"][0]["field"]
+    found: dict[str, Any] = next(item for item in fields if item["name"] == name)
+    return found
+
+
+def run(text: str, seconds: float = 30, seed: int = 7) -> list[Event]:
+    fleet = Fleet(parse_fleet(text), seed, SEEDED_START, ts_offset=NOW - SEEDED_START)
+    return list(fleet.take(SEEDED_START + seconds))
+
+
+def test_a_value_is_learned_with_mean_deviation_memory_range_and_decimals() -> None:
+    drifting = Drifting(generator(1, "x"), 2.0, 20.0)
+    learner = Learner("plant/+/data")
+    hear(learner, "plant/p1/data", [{"pressure_bar": round(50 + drifting.at(t), 1)} for t in range(1500)])
+    field = field_of(learner, "pressure_bar")
+    assert field["mean"] == pytest.approx(50, abs=0.6)
+    assert field["deviation"] == pytest.approx(2.0, rel=0.2)
+    assert float(field["memory"][:-1]) == pytest.approx(20, rel=0.4)
+    assert field["decimals"] == 1
+    assert field["low"] < 46
+    assert field["high"] > 54
+
+
+def test_seq_boot_clocks_counters_choices_and_constants_are_told_apart() -> None:
+    learner = Learner("d/+/s")
+    states = [
+        {
+            "seq": number,
+            "boot": 4,
+            "ts": NOW + number + 0.1234,
+            "ms": int((NOW + number) * 1000),
+            "time": f"2026-09-21T13:13:{20 + number:02}",
+            "energy": round(100 + number * 0.25, 2),
+            "mode": "on" if number % 8 < 4 else "off",
+            "model": "X1",
+            "fixed": 7,
+            "none": None,
+            "list": [1, 2],
+            "wifi": {"rssi": -60 - number % 3},
+        }
+        for number in range(30)
+    ]
+    hear(learner, "d/a/s", states)
+    fields = {item["name"]: item for item in learned(learner)["device"][0]["stream"][0]["field"]}
+    models = {name: item.get("model", "value") for name, item in fields.items()}
+    assert models == {
+        "seq": "seq", "boot": "boot", "ts": "clock", "ms": "clock", "time": "iso-clock", "energy": "counter",
+        "mode": "choice", "model": "constant", "fixed": "constant", "none": "constant-json", "list": "constant-json",
+        "wifi.rssi": "value",
+    }  # fmt: skip
+    assert (fields["ts"]["rate"], fields["ms"]["rate"]) == (1, 1000)
+    assert fields["energy"]["rate"] == pytest.approx(0.25)
+    assert fields["mode"]["choices"] == ["on", "off"]
+
+
+def test_what_was_learned_has_the_same_form_when_it_runs() -> None:
+    learner = Learner("d/+/s")
+    original = {"ts": NOW, "seq": 0, "temp": 21.55, "on": True, "wifi": {"rssi": -60, "ip": "10.0.0.1"}, "tags": ["a"]}
+    hear(learner, "d/a/s", [original | {"seq": n, "temp": 21.5 + n % 3 / 10, "ts": NOW + n} for n in range(10)])
+    states = [
+        json.loads(event.what.payload) for event in run(fleet_text(learner, 10)) if isinstance(event.what, Message)
+    ]
+    assert states
+    for number, state in enumerate(states):
+        assert list(state) == list(original)
+        assert state["seq"] == number
+        assert 21 < state["temp"] < 22.5
+        assert state["wifi"]["ip"] == "10.0.0.1"
+        assert state["tags"] == ["a"]
+        assert 0 <= state["ts"] - NOW <= 31
+
+
+@pytest.mark.parametrize(
+    ("gap", "interval"),
+    [(1.003, "1s"), (9.98, "10s"), (60.4, "1m"), (0.2501, "0.25s"), (37.2, "37s"), (299, "5m"), (0.0337, "0.0337s")],
+)
+def test_the_interval_is_the_round_number_that_somebody_set(gap: float, interval: str) -> None:
+    learner = Learner("d/+/s")
+    hear(learner, "d/a/s", [1.5, 2.5, 1.0, 2.0], step=gap)
+    assert learned(learner)["device"][0]["interval"] == interval
+
+
+def test_bare_numbers_and_texts_keep_their_form() -> None:
+    learner = Learner("house/+/#")
+    hear(learner, "house/k/temperature", [b"21.5", b"21.6", b"21.4", b"21.5"])
+    hear(learner, "house/k/door", [b"open", b"closed", b"open", b"closed"])
+    (device,) = learned(learner)["device"]
+    assert {stream["topic"]: stream.get("format") for stream in device["stream"]} == {
+        "house/{id}/temperature": "number",
+        "house/{id}/door": "text",
+    }
+    said = {
+        event.what.topic: event.what.payload for event in run(fleet_text(learner, 4)) if isinstance(event.what, Message)
+    }
+    assert math.isfinite(float(said["house/k/temperature"]))
+    assert said["house/k/door"] in (b"open", b"closed")
+
+
+def test_topics_of_a_slower_cadence_are_published_less_often() -> None:
+    learner = Learner("d/+/#")
+    hear(learner, "d/a/fast", [1.5, 2.5] * 10, step=1)
+    hear(learner, "d/a/slow", [1.5, 2.5] * 2, step=5)
+    events = [event.what.topic for event in run(fleet_text(learner, 20), 20) if isinstance(event.what, Message)]
+    assert events.count("d/a/fast") == 20
+    assert events.count("d/a/slow") == 4
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "offline"),
+    [
+        ("sensors/a/status", b"online", "offline"),
+        ("sensors/a/LWT", b"Online", "Offline"),
+        ("sensors/a/availability", b'{"state": "online"}', '{"state":"offline"}'),
+        ("sensors/a/online", b"true", "false"),
+        ("sensors/a/status", b"offline", "offline"),
+        ("sensors/a/status", b"sleeping", "offline"),
+    ],
+)
+def test_a_status_is_recognised_and_gives_the_will(topic: str, payload: bytes, offline: str) -> None:
+    learner = Learner("sensors/#")
+    learner.hear(topic, payload, NOW, retained=True)
+    hear(learner, "sensors/a/state", [1.5, 2.5, 1.5])
+    (device,) = learned(learner)["device"]
+    assert device["status"]["offline"] == offline
+    assert device["status"]["topic"] == topic.replace("/a/", "/{id}/")
+
+
+def test_a_retained_true_that_is_no_status_is_a_constant() -> None:
+    learner = Learner("d/#")
+    learner.hear("d/a/has_battery", b"true", NOW, retained=True)
+    learner.hear("d/a/info", b'{"name":"a","via":"abc"}', NOW, retained=True)
+    hear(learner, "d/a/state", [1.5, 2.5])
+    (device,) = learned(learner)["device"]
+    assert "status" not in device
+    assert {item["topic"]: item["payload"] for item in device["constant"]} == {
+        "d/{id}/has_battery": "true",
+        "d/{id}/info": '{"name":"{id}","via":"abc"}',
+    }
+
+
+def test_the_first_wildcard_is_where_the_device_stands() -> None:
+    for topic_filter, topic, device_id, template in (
+        ("tele/+/SENSOR", "tele/DVES_12AB/SENSOR", "dves_12ab", "tele/{name}/SENSOR"),
+        ("zigbee2mqtt/#", "zigbee2mqtt/Wohn Zimmer", "wohn-zimmer", "zigbee2mqtt/{name}"),
+        ("a/+/b/+/c", "a/x/b/y/c", "x", "a/{id}/b/y/c"),
+        ("exact/topic", "exact/topic", "topic", "exact/{id}"),
+    ):
+        learner = Learner(topic_filter)
+        hear(learner, topic, [1.5, 2.5])
+        (device,) = learned(learner)["device"]
+        assert (device["id"], device["stream"][0]["topic"]) == (device_id, template)
+        topics = {event.what.topic for event in run(fleet_text(learner, 2)) if isinstance(event.what, Message)}
+        assert topics == {topic}
+
+
+@pytest.mark.parametrize("text", ["", "a/#/b", "a+/b", "a/b#"])
+def test_what_is_no_filter_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="topic filter"):
+        Learner(text)
+
+
+def test_silence_is_told() -> None:
+    learner = Learner("a/#")
+    with pytest.raises(ValueError, match="nothing that publishes was heard on a/#"):
+        fleet_text(learner)
+    learner.hear("a/b", b"online", NOW, retained=True)
+    with pytest.raises(ValueError, match="nothing"):
+        fleet_text(learner)
+
+
+def test_payloads_of_all_kinds_do_no_harm() -> None:
+    learner = Learner("d/+/#")
+    payloads = [b"", b"\xff\xfe", b"NaN", b'{"a":NaN,"b":1e400}', b"[1,2]", b"null", b'{"a":{}}', b"{", b'"text"', b"1"]
+    for number, payload in enumerate(payloads):
+        hear(learner, f"d/x/{number}", [payload, payload, payload])
+    hear(learner, "d/x/mixed", payloads)
+    learner.hear("d/x/kept", b"\x80", NOW, retained=True)
+    run(fleet_text(learner, 10), 5)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), json_values, st.booleans()), min_size=1, max_size=12))
+def test_whatever_is_heard_can_be_learned_and_run(heard: list[tuple[str, Any, bool]]) -> None:
+    learner = Learner("d/+/#")
+    for number, (topic, value, retained) in enumerate(heard):
+        learner.hear(f"d/x/{topic}", json.dumps(value).encode(), NOW + number, retained=retained)
+    if all(retained for _, _, retained in heard):
+        with pytest.raises(ValueError, match="nothing that publishes"):
+            fleet_text(learner, 12)
+    else:
+        run(fleet_text(learner, 12), 20)
+
+
+def test_half_a_character_does_no_harm() -> None:
+    learner = Learner("d/+")
+    hear(learner, "d/x", [b'{"a":"\\ud800"}', b'{"a":"\\udfff"}'])
+    run(fleet_text(learner, 2), 5)
+
+
+def test_lookalikes_are_many_differ_and_say_that_they_are_simulated() -> None:
+    learner = Learner("sensors/+/state")
+    hear(learner, "sensors/a/state", [{"temperature": 20 + number % 5 / 10} for number in range(20)])
+    text = fleet_text(learner, 20, 4)
+    assert [device["id"] for device in tomllib.loads(text)["device"]] == ["a", "a-2", "a-3", "a-4"]
+    fleet = Fleet(parse_fleet(text), 7, SEEDED_START)
+    means = {}
+    for device in fleet.devices.values():
+        meta = json.loads(device.meta_payload())
+        assert meta["simulated"] is True
+        assert device.dialect.birth(device)[-1].topic == f"sensors/{device.id}/meta"
+        readings = [float(device._read(SEEDED_START + t)["temperature"]) for t in range(2000)]  # type: ignore[arg-type]
+        means[device.id] = round(sum(readings) / len(readings), 2)
+    assert len(set(means.values())) == 4
+    resized = Fleet(parse_fleet(fleet_text(learner, 20)).resized(3), 7, SEEDED_START)
+    topics = {event.what.topic for event in resized.take(SEEDED_START + 3) if isinstance(event.what, Message)}
+    assert topics == {"sensors/a/state", "sensors/a-2/state", "sensors/a-3/state"}
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        ({"topic": "a/+", "field": [{"name": "x"}]}, "without wildcards"),
+        ({"topic": "a", "format": "text", "field": []}, "no field"),
+        ({"topic": "a", "qos": 3, "field": [{"name": "x"}]}, "qos is 0, 1 or 2"),
+        ({"topic": "a", "format": "xml", "field": [{"name": "x"}]}, "unknown format"),
+        ({"topic": "a", "every": 0, "field": [{"name": "x"}]}, "every is a whole number"),
+        ({"topic": "a", "colour": 1, "field": [{"name": "x"}]}, "unknown 'colour'"),
+    ],
+)
+def test_a_wrong_stream_is_refused(stream: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match="stream|topic") as raised:  # noqa: RUF043
+        StreamSpec.parse(stream)
+    assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ({}, "has a name"),
+        ({"name": "x", "model": "magic"}, "unknown model"),
+        ({"name": "x", "mean": "much"}, "mean is a number"),
+        ({"name": "x", "model": "choice"}, "needs choices"),
+        ({"name": "x", "memory": "long"}, "no duration"),
+        ({"name": "x", "size": 1}, "unknown 'size'"),
+    ],
+)
+def test_a_wrong_field_is_refused(field: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        FieldSpec.parse(field)
+    assert text in str(raised.value)
+
+
+def test_a_live_fleet_is_learned_from_a_broker(make_mosquitto: Callable[[], Broker]) -> None:
+    broker = make_mosquitto()
+    fleet = Fleet(FleetSpec(counted_fleet(3).devices), 7, SEEDED_START, interval=0.2)
+    with Publisher(broker.url) as publisher:
+        for device in fleet.devices.values():
+            for message in device.dialect.birth(device):
+                publisher.publish(message.topic, message.payload, retain=message.retain)
+        learner = Learner("sensors/#")
+        # The listener is in a thread of the test's making; what it hears is published from here.
+        import threading
+
+        stopped = threading.Event()
+        thread = threading.Thread(
+            target=listen, args=(BrokerAddress.parse(broker.url), learner, 60.0, stopped.is_set), daemon=True
+        )
+        thread.start()
+        eventually(lambda: learner.started is not None, 10, "the retained messages are heard")
+        for event in fleet.take(SEEDED_START + 4):
+            assert isinstance(event.what, Message)
+            publisher.publish(event.what.topic, event.what.payload)
+        stopped.set()
+        thread.join(10)
+    devices = learned(learner, 4)["device"]
+    assert [device["id"] for device in devices] == ["sim-1", "sim-2", "sim-3"]
+    assert devices[0]["name"] == "Living room"
+    assert devices[0]["status"] == {"topic": "sensors/{id}/status", "online": "online", "offline": "offline"}
+    assert devices[0]["units"]["temperature"]["unit"] == "°C"
+    assert devices[0]["stream"][0]["qos"] == 1
