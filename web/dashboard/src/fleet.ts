@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import * as api from "./api.ts";
 import { type Device, Fleet } from "./core/devices.ts";
 import type { Field } from "./core/values.ts";
+import { readableOf } from "./identity.ts";
 import { type Feed, openFeed, token } from "./session.ts";
 
 export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
@@ -30,8 +31,8 @@ function settleSoon(): void {
   }, 120);
 }
 
-/** Opens the feed for a view; what it returns lets it go again. */
-export function useFleetFeed(): () => void {
+/** Opens the feed for a view, once it is known what the visitor may read; what it returns lets it go again. */
+export function holdFleetFeed(): () => void {
   users++;
   clearTimeout(closing);
   if (visitor !== token.value) {
@@ -43,9 +44,12 @@ export function useFleetFeed(): () => void {
   }
   if (!feed) {
     for (const device of fleet.devices.values()) if (device.history === "full") device.history = "none";
+    const topics = readableOf(FILTERS);
     let subscribed = false;
+    // Who may read nothing of sensors has none: no need to be refused.
+    if (topics.length === 0) settleSoon();
     feed = openFeed({
-      topics: FILTERS,
+      topics,
       since: "last",
       maxHz: 1,
       onMessage: (message) => {

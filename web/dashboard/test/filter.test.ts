@@ -28,6 +28,26 @@ describe("topic filters", () => {
   ])("%s covers %s: %s", (allowed, requested, expected) => expect(filter.covers(allowed, requested)).toBe(expected));
 });
 
+describe("what two filters share", () => {
+  it.each([
+    ["sensors/#", "sensors/+/meta", "sensors/+/meta"],
+    ["sensors/kitchen/#", "sensors/+/meta", "sensors/kitchen/meta"],
+    ["#", "a/+", "a/+"],
+    ["+/b", "a/+", "a/b"],
+    ["a/#", "a", "a"],
+    ["a/#", "b/#", null],
+    ["a/b", "a", null],
+    ["#", "$SYS/#", null],
+    ["a/+/#", "a/b/#", "a/b/#"],
+  ])("%s and %s: %s", (one, other, shared) => {
+    expect(filter.intersection(one, other)).toBe(shared);
+    expect(filter.intersection(other, one)).toBe(shared);
+  });
+  it("keeps only what no other covers", () => {
+    expect(filter.minimal(["a/b", "a/#", "a/b", "c"])).toEqual(["a/#", "c"]);
+  });
+});
+
 describe("addresses", () => {
   it.each(["sensors/+/state", "#", "a b/ü/?x", "a//b", "/lead", "100%/x", "../../etc", "./a", "$SYS/#"])(
     "%s survives the way through an address",

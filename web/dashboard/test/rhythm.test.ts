@@ -56,6 +56,20 @@ describe("rhythm", () => {
     expect([silent.interval, silent.lastTime]).toEqual([1000, 4000]);
   });
 
+  it("takes no backlog that is handed in at once for a rhythm", () => {
+    const rhythm = new Rhythm(60_000);
+    for (let index = 0; index < 30; index++) rhythm.note(1_000_000 + index * 20);
+    expect(rhythm.interval).toBe(60_000);
+    expect(rhythm.isStale(1_000_600 + 100_000)).toBe(false);
+  });
+
+  it("lets who said that it sleeps sleep for as long as it announced", () => {
+    const rhythm = new Rhythm(600_000);
+    for (let index = 0; index < 5; index++) rhythm.note(index * 70_000);
+    expect(rhythm.isStale(280_000 + 300_000)).toBe(true);
+    expect(rhythm.isStale(280_000 + 300_000, true)).toBe(false);
+  });
+
   it("ignores what arrives out of order", () => {
     const rhythm = new Rhythm();
     rhythm.note(2000);

@@ -100,6 +100,15 @@ describe("sparklines", () => {
       expect(y).toBeLessThanOrEqual(24);
     }
   });
+  it("give a trend all of the height and jitter less than half", () => {
+    const height = (values: number[]) => {
+      const path = sparkPath(series(steady(values.length), values), 0, values.length * 1000, 100, 24);
+      const ys = [...path.matchAll(/[ML]-?[\d.]+ (-?[\d.]+)/g)].map((match) => Number(match[1]));
+      return Math.max(...ys) - Math.min(...ys);
+    };
+    expect(height(Array.from({ length: 100 }, (_, index) => index))).toBeCloseTo(20);
+    expect(height(Array.from({ length: 100 }, (_, index) => ((index * 7919) % 13) / 13))).toBeLessThan(10);
+  });
   it("draw a dot for one point, nothing for none, the middle for a flat one", () => {
     expect(sparkPath(series([500], [3]), 0, 1000, 100, 20)).toBe("M50.0 10.0h0.01");
     expect(sparkPath(series([]), 0, 1000, 100, 20)).toBe("");

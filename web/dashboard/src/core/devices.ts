@@ -50,7 +50,7 @@ export class Device {
 
   status(now: number): Status {
     if (this.said === "offline") return "offline";
-    if (this.said === "sleeping") return this.rhythm.isStale(now) ? "stale" : "sleeping";
+    if (this.said === "sleeping") return this.rhythm.isStale(now, true) ? "stale" : "sleeping";
     if (this.lastTime === null) return this.said === "online" ? "online" : "unknown";
     if (this.rhythm.isStale(now)) return "stale";
     // Reports without a status topic: something is there, and that is what "online" means to a reader.
@@ -183,15 +183,15 @@ export class Fleet {
   }
 
   private noteState(device: Device, message: FleetMessage): void {
+    device.lastTime = message.time;
+    device.rhythm.note(message.time);
     const state = record(message.payload);
     if (!state && typeof message.payload !== "number") {
       device.broken++;
-      device.lastProblem = "the newest state isn't a JSON object";
+      device.lastProblem = "not a JSON object";
       return;
     }
     device.lastProblem = null;
-    device.lastTime = message.time;
-    device.rhythm.note(message.time);
     device.boot = number(state?.boot) ?? null;
     const readings = new Map<Field, number>();
     eachNumber(message.payload, (field, value) => {
@@ -256,7 +256,7 @@ export class Fleet {
 
 const MINUTE = 60_000;
 /** Windows of a sparkline, in milliseconds. */
-export const TREND_WINDOWS = [1, 2, 5, 10, 15].map((minutes) => minutes * MINUTE);
+export const TREND_WINDOWS = [1, 2, 3, 5, 7, 10, 15].map((minutes) => minutes * MINUTE);
 
 /** The smallest window that shows all there is of these trends: a demo that began a minute ago fills its lines too. */
 export function trendWindow(trends: Iterable<Series | null>, now: number): number {

@@ -54,6 +54,36 @@ export function covers(allowed: string, requested: string): boolean {
   return a.length === r.length;
 }
 
+/** The filter that matches just what both match; null when nothing does. */
+export function intersection(one: string, other: string): string | null {
+  const a = one.split("/");
+  const b = other.split("/");
+  const joined: string[] = [];
+  for (let index = 0; ; index++) {
+    const x = a[index];
+    const y = b[index];
+    if (x === "#") return filterOf([...joined, ...b.slice(index)], one, other);
+    if (y === "#") return filterOf([...joined, ...a.slice(index)], one, other);
+    if (x === undefined || y === undefined) return x === y ? filterOf(joined, one, other) : null;
+    if (x !== y && x !== "+" && y !== "+") return null;
+    joined.push(x === "+" ? y : x);
+  }
+}
+
+/** A wildcard in front never matches `$…`, so neither does what it is joined with. */
+function filterOf(levels: string[], one: string, other: string): string | null {
+  // "a/#" matches "a" as well, and that is what is left of it when the other ends there.
+  const filter = levels.join("/");
+  if (filter.startsWith("$") && (/^[+#]/.test(one) || /^[+#]/.test(other))) return null;
+  return filter === "" && levels.length === 0 ? null : filter;
+}
+
+/** These filters without those that another one covers. */
+export function minimal(filters: readonly string[]): string[] {
+  const unique = [...new Set(filters)];
+  return unique.filter((filter) => !unique.some((other) => other !== filter && covers(other, filter)));
+}
+
 /**
  * A filter as the path of an address. Slashes stay (they are levels); `#` and what a path can't hold are escaped, and
  * so are the slashes beside empty levels, which proxies like to merge, and beside `.` and `..`, which browsers resolve.

@@ -7,6 +7,8 @@
  */
 
 const KEPT = 15;
+/** Quicker than the announced interval by this factor is a burst. */
+const BURST = 10;
 /** Late by this many intervals is stale: two reports may be lost, or merely late, without an alarm. */
 export const STALE_INTERVALS = 3;
 /** A sensor each 100 ms isn't stale after 300: networks pause for a second or two. */
@@ -33,7 +35,13 @@ export class Rhythm {
     }
     if (time <= last) return;
     this.last = time;
-    this.intervals.push((time - last) / count);
+    this.add((time - last) / count);
+  }
+
+  private add(interval: number): void {
+    // A device that was cut off hands in what it missed at once: that is no rhythm.
+    if (this.announced !== null && interval < this.announced / BURST) return;
+    this.intervals.push(interval);
     if (this.intervals.length > KEPT) this.intervals.shift();
     this.median = null;
   }
@@ -46,7 +54,7 @@ export class Rhythm {
     const intervals: number[] = [];
     for (let index = 1; index < all.length; index++) {
       const interval = (all[index] ?? 0) - (all[index - 1] ?? 0);
-      if (interval > 0) intervals.push(interval);
+      if (interval > 0 && (this.announced === null || interval >= this.announced / BURST)) intervals.push(interval);
     }
     this.intervals.unshift(...intervals);
     this.intervals.splice(0, Math.max(0, this.intervals.length - KEPT));
@@ -78,13 +86,14 @@ export class Rhythm {
   }
 
   /** After how long a silence this is stale, in milliseconds; null while nothing is known. */
-  get patience(): number | null {
-    const interval = this.interval;
+  patience(asleep = false): number | null {
+    // Who said that it sleeps may sleep for as long as it announced, however often it reports when it is awake.
+    const interval = asleep ? Math.max(this.interval ?? 0, this.announced ?? 0) || null : this.interval;
     return interval === null ? null : Math.max(MIN_STALE_MS, interval * STALE_INTERVALS);
   }
 
-  isStale(now: number): boolean {
-    const patience = this.patience;
+  isStale(now: number, asleep = false): boolean {
+    const patience = this.patience(asleep);
     return patience !== null && this.last !== null && now - this.last > patience;
   }
 }

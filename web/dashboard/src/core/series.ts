@@ -240,6 +240,20 @@ export function extent(series: Series, from: number, to: number): [number, numbe
 }
 
 /**
+ * What a sparkline's height stands for, so that noise doesn't look like drama: where most of the range is jitter from
+ * value to value, the line takes less than half of the height; a trend takes all of it.
+ */
+function calmSpread(series: Series, from: number, to: number, range: number): number {
+  const first = series.indexAt(from);
+  const last = series.indexAt(to + 1);
+  if (last - first < 8) return range;
+  let steps = 0;
+  for (let index = first + 1; index < last; index++) steps += Math.abs(series.value(index) - series.value(index - 1));
+  const step = steps / (last - first - 1);
+  return Math.max(range, Math.min(12 * step, 2.5 * range));
+}
+
+/**
  * The line of a sparkline as an SVG path in a box of `width` × `height`.
  *
  * A flat line is drawn in the middle. Fewer than two points draw a dot (a zero-length segment with round caps).
@@ -249,8 +263,7 @@ export function sparkPath(series: Series, from: number, to: number, width: numbe
   const range = extent(series, from, to);
   if (!range || to <= from) return "";
   const [low, high] = range;
-  // Noise of a flat signal must not look like drama: what moves by less than two percent doesn't fill the height.
-  const spread = Math.max(high - low, Math.abs(high) * 0.02, 1e-9);
+  const spread = Math.max(calmSpread(series, from, to, high - low), Math.abs(high) * 0.02, 1e-9);
   const middle = (low + high) / 2;
   let path = "";
   let pen = false;

@@ -5,6 +5,7 @@ import { trendWindow } from "../core/devices.ts";
 import { formatCount } from "../core/format.ts";
 import { Series } from "../core/series.ts";
 import { eachNumber, fieldLabel, summary } from "../core/values.ts";
+import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
@@ -29,7 +30,7 @@ export function AnyTopics() {
   const more = useRef(0);
   useEffect(() => {
     const feed = openFeed({
-      topics: "#",
+      topics: readable(),
       since: "last",
       maxHz: 1,
       onMessage: (message) => {

@@ -2,7 +2,7 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { formatCount, formatRate, formatSpan } from "../core/format.ts";
-import { identity } from "../identity.ts";
+import { identity, readable } from "../identity.ts";
 import { Explain, GAP_WORDS, SignIn, Until } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { base, route, setParams } from "../router.ts";
@@ -37,13 +37,15 @@ export function Connection() {
   const delays = useRef({ device: new Delays(), gateway: new Delays(), screen: new Delays() }).current;
   const [question, setQuestion] = useState(route.value.params.get("explain") ?? "");
 
+  const known = identity.value !== undefined;
   useLayoutEffect(() => {
+    if (!known) return undefined;
     let painting = false;
     const heard = new Set<string>();
     let everything = true;
     const opened = openFeed({
       // Unthinned: a message that waited because it was one too many for a second says nothing of the way.
-      topics: "#",
+      topics: readable(),
       since: "now",
       onMessage: (message) => {
         if (message.skipped || message.retained) return;
@@ -71,14 +73,14 @@ export function Connection() {
       everything = false;
       opened.live
         .subscribe([...heard], { since: "now" })
-        .then(() => opened.live.unsubscribe("#"))
+        .then(() => opened.live.unsubscribe(readable()))
         .catch(() => undefined);
     }, 1000);
     return () => {
       clearInterval(calm);
       opened.close();
     };
-  }, []);
+  }, [known]);
   const state = link.value;
   const broker = upstream.value;
   const skew = clockSkew();
@@ -312,7 +314,7 @@ function Who() {
       ) : token.value === null ? (
         <SignIn reason={null} />
       ) : (
-        <p>
+        <p class="signed">
           Signed in with a token.{" "}
           <button type="button" onClick={signOut}>
             Sign out

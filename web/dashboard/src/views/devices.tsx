@@ -13,13 +13,14 @@ import {
 } from "../core/devices.ts";
 import { formatCount, formatReading, formatSpan } from "../core/format.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
-import { FILTERS, fleet, settled, useFleetFeed, wantHistory } from "../fleet.ts";
+import { FILTERS, fleet, holdFleetFeed, settled, wantHistory } from "../fleet.ts";
+import { identity } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
 import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { route, setParams, to } from "../router.ts";
-import { gatewayNow, link } from "../session.ts";
+import { denied, gatewayNow, link } from "../session.ts";
 import { AnyTopics } from "./any.tsx";
 
 const LABEL: Record<Status, string> = {
@@ -48,7 +49,8 @@ const SORT_LABEL: Record<SortKey, string> = {
 
 export function Devices() {
   useTicker(2);
-  useLayoutEffect(useFleetFeed, []);
+  const known = identity.value !== undefined;
+  useLayoutEffect(() => (known ? holdFleetFeed() : undefined), [known]);
   const params = route.value.params;
   const text = params.get("q") ?? "";
   const asked = params.get("status");
@@ -109,7 +111,7 @@ function Waiting() {
       <header class="view-head">
         <h1>Devices</h1>
       </header>
-      <p class="late soft" role="status">
+      <p class="late soft" role="status" hidden={denied.value !== null}>
         {link.value.state === "open" ? "Waiting for the first values…" : "Connecting to the gateway…"}
       </p>
     </>

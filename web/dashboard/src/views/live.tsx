@@ -33,7 +33,7 @@ import { Hex, PayloadView, Raw } from "../parts/payload.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { base, navigate, route, setParams, to } from "../router.ts";
-import { gatewayNow, link, openFeed, token } from "../session.ts";
+import { denied, gatewayNow, link, openFeed, token } from "../session.ts";
 import { theme } from "../theme.ts";
 import { metaFilter, Units } from "../units.ts";
 
@@ -326,7 +326,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
           </div>
         </>
       )}
-      <CopyAs filter={filter} since={since} />
+      {!denied.value && <CopyAs filter={filter} since={since} />}
     </>
   );
 }
@@ -423,6 +423,7 @@ function Nothing({ filter, state }: { filter: string; state: State }) {
       </Empty>
     );
   }
+  if (denied.value) return null;
   if (!late || !state.subscribed)
     return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
   return (

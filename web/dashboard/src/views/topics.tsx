@@ -3,13 +3,14 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { formatAge, formatCount, formatRate } from "../core/format.ts";
 import { type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
+import { identity, maySubscribe, readable } from "../identity.ts";
 import { Empty, Explain } from "../parts/bits.tsx";
 import { Chevron, SearchIcon } from "../parts/icons.tsx";
 import { PayloadView } from "../parts/payload.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { navigate, route, setParams, to } from "../router.ts";
-import { clockSkew, type Feed, gatewayNow, link, openFeed, token } from "../session.ts";
+import { clockSkew, denied, type Feed, gatewayNow, link, openFeed, token } from "../session.ts";
 
 /** The tree stays for as long as the page: coming back shows what was known, and counts go on. */
 let tree = new TopicTree();
@@ -17,6 +18,8 @@ let system = false;
 let opened = 0;
 /** Whose tree it is. */
 let visitor: string | null = null;
+
+const SYSTEM = "$SYS/#";
 
 function watch(withSystem: boolean): Feed {
   if (withSystem !== system || visitor !== token.value) {
@@ -26,7 +29,7 @@ function watch(withSystem: boolean): Feed {
   }
   opened ||= Date.now();
   return openFeed({
-    topics: withSystem ? ["#", "$SYS/#"] : ["#"],
+    topics: withSystem ? [...readable(), SYSTEM] : readable(),
     since: "last",
     // The newest value of a topic twice a second is all that eyes can use; `skipped` keeps the counts right.
     maxHz: 2,
@@ -69,10 +72,12 @@ export function Topics() {
   const cache = useRef<{ key: string; at: number; rows: TopicNode[] }>({ key: "", at: 0, rows: [] });
   const touched = useRef(false);
 
+  const known = identity.value !== undefined;
   useLayoutEffect(() => {
+    if (!known) return undefined;
     const feed = watch(withSystem);
     return () => feed.close();
-  }, [withSystem]);
+  }, [withSystem, known]);
 
   useEffect(() => {
     const at = params.get("at");
@@ -180,14 +185,16 @@ export function Topics() {
               }}
             />
           </label>
-          <label class="check">
-            <input
-              type="checkbox"
-              checked={withSystem}
-              onChange={(event) => setParams({ system: event.currentTarget.checked ? "1" : null })}
-            />
-            Broker’s own ($SYS)
-          </label>
+          {maySubscribe(SYSTEM) && (
+            <label class="check">
+              <input
+                type="checkbox"
+                checked={withSystem}
+                onChange={(event) => setParams({ system: event.currentTarget.checked ? "1" : null })}
+              />
+              Broker’s own ($SYS)
+            </label>
+          )}
         </div>
       </header>
       {tree.size === 0 ? (
@@ -251,11 +258,12 @@ export function Topics() {
 
 function NoTopics({ tick }: { tick: number }) {
   const waiting = link.value.state !== "open" || (tick < 6 && clockSkew() === null);
+  if (denied.value) return null;
   if (waiting) return <p class="late soft">Waiting for the first values…</p>;
   return (
     <Empty title="Nothing was published yet">
       <p>Topics show up here as soon as the broker passes something on.</p>
-      <Explain filter="#" />
+      <Explain filter={readable()[0] ?? "#"} />
     </Empty>
   );
 }
