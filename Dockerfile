@@ -18,12 +18,14 @@ RUN python -m venv /venv
 # the pinned requirements first: they change less often than the code
 COPY pyproject.toml requirements-dev.txt README.md LICENSE ./
 COPY gateway/__init__.py gateway/
-RUN mkdir sensors_sim && /venv/bin/pip install --quiet --constraint requirements-dev.txt . \
+RUN mkdir sensors_sim firmware && /venv/bin/pip install --quiet --constraint requirements-dev.txt . \
     && /venv/bin/pip uninstall --quiet --yes mqtt-browser-gateway
 COPY gateway gateway
 COPY --from=web /src/gateway/static gateway/static
 COPY sensors_sim sensors_sim
-RUN /venv/bin/pip install --quiet --no-deps . && /venv/bin/pip uninstall --quiet --yes pip
+# boards are flashed from the machine that they are plugged into
+RUN /venv/bin/pip install --quiet --no-deps . && rm /venv/bin/sensors-flash \
+    && /venv/bin/pip uninstall --quiet --yes pip
 
 FROM python:3.13-slim
 # a fixed number, so that files of a volume or a secret can be given to it
@@ -33,7 +35,5 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 GATEWAY_HOST=0.0.0.0
 WORKDIR /etc/gateway
 USER 10001:10001
 EXPOSE 8000
-# live, not ready: without its broker the gateway works and says so, and a restart would not help
-HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('GATEWAY_PORT', '8000') + '/health/live', timeout=2)"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["python", "-m", "gateway.healthcheck"]
 CMD ["gateway", "serve"]
