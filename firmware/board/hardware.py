@@ -178,5 +178,5 @@ class Board:
 
     def wlan(self, hostname: str) -> "network.WLAN":
         """The Wi-Fi radio as a station."""
-        network.hostname(hostname)
-        return network.WLAN(network.WLAN.IF_STA)
+        network.hostname(hostname[:32])  # all that it takes
+        return network.WLAN(network.STA_IF)

@@ -11,6 +11,7 @@ import pytest
 from firmware.board import app as program
 from firmware.board import settings
 from firmware.board.drivers import Sensor, SensorError
+from tests.support.waiting import eventually_async
 
 
 class FakeBoard:
@@ -196,6 +197,26 @@ def test_progress_names_who_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     progress.mark("sensors")
     now[0] += 29_000
     assert progress.late() == ["sensors", "link"]
+
+
+async def test_the_watchdog_starves_when_one_part_gives_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = FakeBoard()
+    app = make_app(board, watchdog=0.12)
+    app.progress.limits.update(sensors=0.3, link=0.3)
+    watching = asyncio.create_task(app._watch())
+    await eventually_async(lambda: board.fed > 3)
+    assert app.progress.late() == []
+    while "link" not in app.progress.late():
+        app.progress.mark("sensors")  # the sensors work, the link is silent
+        await asyncio.sleep(0.01)
+    fed = board.fed
+    for _ in range(20):
+        app.progress.mark("sensors")
+        await asyncio.sleep(0.01)
+    assert board.fed == fed
+    app.progress.mark("link")
+    await eventually_async(lambda: board.fed > fed)
+    watching.cancel()
 
 
 def test_the_watchdog_is_patient_with_an_attempt_that_keeps_its_limits() -> None:

@@ -332,9 +332,9 @@ def test_a_board_that_does_not_reach_the_broker_is_explained_by_its_own_words(
 ) -> None:
     bare_board.world("wifi-down")
     with devices.Device(bare_board, has_firmware=True) as device:
-        done = run_flash(*kit(mosquitto.port), "--port", device.port, "--wait", "4")
+        done = run_flash(*kit(mosquitto.port), "--port", device.port, "--wait", "2")
     assert done.returncode == 1
-    assert "no reading of esp32-123456 within 4 s: it did not reach the broker" in done.stderr
+    assert "no reading of esp32-123456 within 2 s: it did not reach the broker" in done.stderr
     assert "board" in done.stdout
 
 

@@ -2,9 +2,12 @@
 
 import os
 
+STA_IF = 0
+
 
 def hostname(name):
-    pass
+    if len(name) > 32:
+        raise ValueError
 
 
 def _down():
@@ -16,8 +19,6 @@ def _down():
 
 
 class WLAN:
-    IF_STA = 0
-
     def __init__(self, interface):
         self._active = False
         self._wanted = False
