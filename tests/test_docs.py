@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.settings import SETTINGS, load_settings, markdown
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually, missing
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -76,6 +81,24 @@ def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[
     for word in rest:
         if re.match(r"--?[a-zA-Z]", word):
             assert re.search(rf"(?<!\S){re.escape(word.partition('=')[0])}(?!\S)", text.output), f"{page}: {word}"
+
+
+def curls() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("curl ")]
+
+
+@pytest.mark.parametrize("command", curls())
+def test_every_curl_of_the_readme_is_answered(command: str, gateway: GatewayProcess, publisher: Publisher) -> None:
+    if shutil.which("curl") is None:
+        missing("curl")
+    publisher.publish("sensors/sim-1/state", b'{"temperature":21.5}')
+    eventually(lambda: gateway.json("/topics/sensors/sim-1/state")["messages"], 10, "a reading is there")
+    words = shlex.split(command.replace("http://127.0.0.1:8000", gateway.http))
+    result = subprocess.run([*words, "-sS", "--fail", "--max-time", "3"], capture_output=True, timeout=20, check=False)
+    # an event stream has no end of its own
+    assert result.returncode == (28 if "text/event-stream" in command else 0), result.stderr
+    assert b"sensors/sim-1" in result.stdout
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
