@@ -317,21 +317,26 @@ class Links:
     def close(self, farewell: Iterable[tuple[Link, Message]] = (), timeout: float = 5.0) -> None:
         """Publish ``farewell``, wait until the broker has it (at most ``timeout`` seconds), and disconnect cleanly.
 
-        A message of a link that is not up goes over another one.
+        A link that is closed, as that of a sleeping device, is opened for its message; one that the broker does not
+        answer is left alone.
         """
         if self._is_closing:
             return
-        self._is_closing = True
         deadline = time.monotonic() + timeout
         self._retry.clear()
         self._queue.clear()
-        self._leaving.clear()
-        carrier = next((link for link in self._links if link.state is LinkState.UP), None)
+        woken: dict[Link, None] = {}
         for link, message in farewell:
-            over = link if link.state is LinkState.UP else carrier
-            if over is not None and over.session is not None:
-                over.session.publish(message)
-                self._to_write[over] = None
+            if link.state is LinkState.CLOSED and not link.failures:
+                self.open(link)
+                woken[link] = None
+            if link.state is LinkState.UP or link in woken:
+                self.publish(link, message)
+        for link in woken:
+            self.leave(link)
+        self._wait_until(lambda: not any(link in self._leaving and not link.failures for link in woken), deadline)
+        self._is_closing = True
+        self._leaving.clear()
         self._wait_until(lambda: all(not link.backlog for link in self._links if link.state is LinkState.UP), deadline)
         for link in self._links:
             if link.state is LinkState.UP and link.session is not None:

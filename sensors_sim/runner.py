@@ -106,13 +106,12 @@ class Runner:
 
     def close(self) -> None:
         """Mark the devices offline and disconnect."""
-        farewell = [
-            (link, message)
-            for link, devices in self._devices_of.items()
-            for device in devices
-            if device.connected or device.sleeps
-            for message in device.dialect.death(device)
-        ]
+        farewell = []
+        for link, devices in self._devices_of.items():
+            for device in devices:
+                if device.connected or device.sleeps:
+                    farewell += [(link, message) for message in device.dialect.death(device)]
+                    device.connected = False  # a sleeper that is woken to say goodbye says nothing else
         if farewell:
             first = next(iter(self._devices_of))
             farewell += [(first, message) for dialect in self._dialects() for message in dialect.fleet_death()]

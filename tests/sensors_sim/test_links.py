@@ -315,7 +315,7 @@ def test_many_links_come_up_together(mosquitto: Broker, harness: MakeHarness, pr
 def test_the_farewell_arrives_before_the_end(mosquitto: Broker, harness: MakeHarness, prefix: str) -> None:
     links = harness(mosquitto)
     up = links.up(Link(f"{prefix}-up", None, [], ""))
-    down = Link(f"{prefix}-down", None, [], "")
+    down = Link(f"{prefix}-down", None, [], "")  # as that of a sleeping device
     with Publisher(mosquitto.url) as listener:
         listener.subscribe(f"{prefix}/#")
         links.links.close([(up, Message(f"{prefix}/up", b"off", 1)), (down, Message(f"{prefix}/down", b"off", 1))])

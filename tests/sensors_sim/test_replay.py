@@ -1,0 +1,166 @@
+"""Recordings: what is read, and when it is published."""
+
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensors_sim.messages import Message
+from sensors_sim.mqtt import BrokerAddress
+from sensors_sim.replay import Recorded, Replay, read_recording
+from tests.support.brokers import Broker
+from tests.support.publishers import Publisher
+from tests.support.waiting import eventually
+
+
+def written(path: Path, *lines: dict[str, Any] | str) -> str:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def test_envelopes_become_messages_again(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "x.ndjson",
+        '{"topic":"a/json","payload":{"t": 21.50 , "é":[1,2]},"time":1000,"seq":1}',
+        {"topic": "a/text", "payload": "on", "time": 1500, "qos": 1},
+        {"topic": "a/bytes", "payload": "/wA=", "encoding": "base64", "time": 2250, "retained": True, "qos": 2},
+        "",
+        {"event": "gap", "lost": 3},
+        {"topic": "a/empty", "payload": "", "time": 2000},
+    )
+    assert read_recording(path) == [
+        Recorded(0.0, Message("a/json", '{"t": 21.50 , "é":[1,2]}'.encode(), 0, False)),
+        Recorded(0.5, Message("a/text", b"on", 1, False)),
+        Recorded(1.25, Message("a/bytes", b"\xff\x00", 2, True)),
+        Recorded(1.25, Message("a/empty", b"", 0, False)),  # never back in time, whatever a clock said
+    ]
+
+
+def test_csv_with_payloads(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "x.csv",
+        "time,seq,topic,payload",
+        '2026-09-21T13:13:20.000Z,1,a,"{""t"":21.5}"',
+        "2026-09-21T13:13:21.500Z,2,b,on",
+    )
+    assert read_recording(path) == [
+        Recorded(0.0, Message("a", b'{"t":21.5}')),
+        Recorded(1.5, Message("b", b"on")),
+    ]
+
+
+def test_csv_with_a_column_for_each_field(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.csv", "time,topic,temperature,mode,qos", "0,a,21.5,auto,1", "1000,a,22,,0")
+    assert read_recording(path) == [
+        Recorded(0.0, Message("a", b'{"temperature":21.5,"mode":"auto"}', 1)),
+        Recorded(1.0, Message("a", b'{"temperature":22}')),
+    ]
+
+
+def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b'{"topic":"a","payload":1,"time":0}\n')
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    assert read_recording("-") == [Recorded(0.0, Message("a", b"1"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("x.ndjson", "", "no message in it"),
+        ("x.ndjson", '{"event":"gap"}', "no message in it"),
+        ("x.ndjson", '{"topic":"a","payload":1,"time":0}\n{oops', "line 2:"),
+        ("x.ndjson", '{"topic":"a/#","payload":1,"time":0}', "can't be published to"),
+        ("x.ndjson", '{"topic":"a","payload":1,"time":"soon"}', "time 'soon'"),
+        ("x.ndjson", '{"topic":"a","payload":"?","encoding":"base64","time":0}', "no base64"),
+        ("x.ndjson", '{"topic":"a","payload":1,"qos":7,"time":0}', "qos is 0, 1 or 2"),
+        ("x.csv", "when,what\n1,2", "no column 'time'"),
+        ("x.csv", "time,topic,payload\n1,,x", "can't be published to"),
+    ],
+)
+def test_a_wrong_recording_is_refused_with_its_line(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="recording") as raised:
+        read_recording(str(path))
+    assert problem in str(raised.value)
+
+
+def test_a_missing_file_is_told() -> None:
+    with pytest.raises(ValueError, match="recording /nowhere/x"):
+        read_recording("/nowhere/x")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**13), st.text(max_size=20)), min_size=1, max_size=10))
+def test_offsets_never_go_back(tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[int, str]]) -> None:
+    path = tmp_path_factory.mktemp("r") / "x.ndjson"
+    recording = read_recording(written(path, *({"topic": "t", "payload": text, "time": ms} for ms, text in lines)))
+    offsets = [recorded.offset for recorded in recording]
+    assert offsets == sorted(offsets)
+    assert [recorded.message.payload.decode() for recorded in recording] == [text for _, text in lines]
+
+
+def recording(*offsets: float) -> list[Recorded]:
+    return [Recorded(offset, Message("t", b"%d" % number, 1)) for number, offset in enumerate(offsets)]
+
+
+def test_the_spacing_is_that_of_the_recording_over_the_speed(mosquitto: Broker, prefix: str) -> None:
+    address = BrokerAddress.parse(mosquitto.url)
+    replay = Replay(recording(0.0, 4.0, 4.0, 8.0), address, speed=10.0, prefix=f"{prefix}/")
+    arrived: list[float] = []
+    with Publisher(mosquitto.url) as listener:
+        listener._client.on_message = lambda *_: arrived.append(time.monotonic())
+        listener.subscribe(f"{prefix}/t")
+        assert replay.run() == 4
+        eventually(lambda: len(arrived) == 4, 5)
+    gaps = [later - earlier for earlier, later in zip(arrived, arrived[1:], strict=False)]  # noqa: RUF007
+    assert gaps == pytest.approx([0.4, 0.0, 0.4], abs=0.2)
+
+
+def test_long_silences_can_be_cut_short(mosquitto: Broker, prefix: str) -> None:
+    address = BrokerAddress.parse(mosquitto.url)
+    start = time.monotonic()
+    assert Replay(recording(0.0, 3600.0, 7200.0), address, max_gap=0.2, prefix=f"{prefix}/").run() == 3
+    assert time.monotonic() - start < 5
+
+
+def test_a_loop_goes_round_until_it_is_stopped(mosquitto: Broker, prefix: str) -> None:
+    replay = Replay(recording(0.0, 0.05), BrokerAddress.parse(mosquitto.url), loop=True, prefix=f"{prefix}/")
+    with Publisher(mosquitto.url) as listener:
+        listener.subscribe(f"{prefix}/t")
+        thread = threading.Thread(target=replay.run, daemon=True)
+        thread.start()
+        eventually(lambda: len(listener.received) >= 6, 10, "three rounds")
+        replay.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [payload for _, payload in listener.received[:6]] == [b"0", b"1"] * 3
+
+
+def test_a_recording_of_no_length_loops_with_a_pause(mosquitto: Broker, prefix: str) -> None:
+    replay = Replay(recording(0.0), BrokerAddress.parse(mosquitto.url), loop=True, prefix=f"{prefix}/")
+    with Publisher(mosquitto.url) as listener:
+        listener.subscribe(f"{prefix}/t")
+        thread = threading.Thread(target=replay.run, daemon=True)
+        thread.start()
+        eventually(lambda: len(listener.received) >= 2, 10, "two rounds")
+        replay.stop()
+        thread.join(10)
+        assert len(listener.received) < 10
+
+
+def test_everything_arrives_as_fast_as_the_broker_takes_it(mosquitto: Broker, prefix: str) -> None:
+    many = [Recorded(number / 1000, Message("t", b"%d" % number, 1)) for number in range(5000)]
+    with Publisher(mosquitto.url) as listener:
+        listener.subscribe(f"{prefix}/t")
+        assert Replay(many, BrokerAddress.parse(mosquitto.url), speed=100_000, prefix=f"{prefix}/").run() == 5000
+        eventually(lambda: len(listener.received) == 5000, 20)
+    assert [int(payload) for _, payload in listener.received] == list(range(5000))

@@ -1,0 +1,134 @@
+"""`gateway record` as a process against a real gateway, and what it writes played again by `sensors-sim replay`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensors_sim.replay import read_recording
+
+from .support.brokers import Broker
+from .support.gateways import GatewayProcess
+from .support.publishers import Publisher
+from .support.waiting import eventually
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def record(gateway: GatewayProcess) -> Iterator[Start]:
+    """Starts `gateway record` on the gateway; what still runs is ended with the test."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "gateway", "record", "--url", gateway.ws, *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def recording(path: Path, publisher: Publisher, topic: str) -> None:
+    """Returns when what is published on the topic is recorded: it is published until then."""
+
+    def is_there() -> bool:
+        publisher.publish(topic, b"0")
+        return path.exists() and path.stat().st_size > 0
+
+    eventually(is_there, 15, f"{topic} in {path}")
+
+
+def test_messages_are_recorded_as_they_came_and_played_again(
+    mosquitto: Broker, publisher: Publisher, record: Start, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recorded.ndjson"
+    process = record(f"{prefix}/#", "-o", path)
+    recording(path, publisher, f"{prefix}/start")
+    said = {
+        f"{prefix}/json": b'{"a": 1.50,\n "b": "\xc3\xa9"}',
+        f"{prefix}/text": b"on",
+        f"{prefix}/bytes": b"\xff\x00",
+        f"{prefix}/empty": b"",
+        f"{prefix}/end": b"1",
+    }
+    for topic, payload in said.items():
+        publisher.publish(topic, payload)
+    eventually(lambda: lines(path)[-1]["topic"] == f"{prefix}/end", 10, "the last message in the file")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert f"messages in {path}" in (process.stderr.read() if process.stderr else "")
+
+    played = {item.message.topic: item.message.payload for item in read_recording(str(path))}
+    for topic, payload in said.items():
+        # a line break between tokens becomes a space, for a message is one line
+        assert played[topic] == payload.replace(b"\n", b" ")
+
+    with Publisher(mosquitto.url) as listener:
+        listener.subscribe(f"again/{prefix}/#")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "sensors_sim", "replay", str(path), "--broker", mosquitto.url,
+                "--prefix", "again/", "--speed", "100x",
+            ],
+            check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        listener.wait_for(f"again/{prefix}/end", b"1")
+    again = {topic.removeprefix("again/"): payload for topic, payload in listener.received}
+    assert again == played
+
+
+def test_recording_ends_after_a_count_or_a_time(
+    publisher: Publisher, record: Start, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "counted.ndjson"
+    process = record(f"{prefix}/#", "-o", path, "--count", 1)
+    recording(path, publisher, f"{prefix}/a")
+    assert process.wait(10) == 0
+    assert len(lines(path)) == 1
+    assert record(f"{prefix}/none", "-o", tmp_path / "x", "--for", "0.3s").wait(20) == 0
+    assert (tmp_path / "x").read_bytes() == b""
+
+
+def test_recording_may_begin_in_the_past_and_append(
+    publisher: Publisher, record: Start, prefix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "past.ndjson"
+    for number in range(3):
+        publisher.publish(f"{prefix}/a", b"%d" % number)
+    assert record(f"{prefix}/a", "-o", path, "--since", "1m", "--count", 3).wait(20) == 0
+    assert [line["payload"] for line in lines(path)] == [0, 1, 2]
+    assert record(f"{prefix}/a", "-o", path, "--append", "--since", "last", "--count", 1).wait(20) == 0
+    assert [line["payload"] for line in lines(path)] == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["a/#/b"], 2, "'#' must be the last level"),
+        (["a", "--for", "soon"], 2, "expected a time such as"),
+        (["a", "-o", "/nowhere/x"], 2, "can't write /nowhere/x"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_message(record: Start, arguments: list[str], code: int, text: str) -> None:
+    process = record(*arguments)
+    assert process.wait(20) == code
+    stderr = process.stderr.read() if process.stderr else ""
+    assert text in stderr
+    assert "Traceback" not in stderr
