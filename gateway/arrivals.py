@@ -32,7 +32,8 @@ class Arrivals:
     3.1.1 nothing tells copies apart, so overlapping filters are joined into a wider one there.
 
     Attributes:
-        number: of this subscription; 0 for a connection that only comes and goes.
+        number: what messages get as `repeat`; one before SUBSCRIBE, another one from then on, because a stored message
+            may be sent again before and repeated after. 0 for a connection that only comes and goes.
         is_subscribed: every SUBSCRIBE has been answered.
         repeat_until: until when a retained message may be a repetition (MQTT 5), in seconds of the clock.
     """
@@ -96,7 +97,7 @@ class Arrivals:
         """Hands an ordinary message on."""
         self._on_message(topic, payload, qos, False, None, 0)
 
-    def special(self, topic: str, payload: bytes, qos: int, retained: bool, section: bytes) -> None:
+    def special(self, topic: str, payload: bytes, qos: int, retained: bool, section: bytes, dup: bool) -> None:
         """Hands a message on that is retained or has properties, unless it is another subscription's copy."""
         properties: Properties | None = None
         if section:
@@ -104,7 +105,8 @@ class Arrivals:
             if identifiers and self._identifiers and not self._is_ours(topic, identifiers):
                 return
         repeat = 0
-        if retained and (self._version != MQTT_5 or self._clock() < self.repeat_until):
+        # With DUP it is sent again after a reconnect (MQTT-3.3.1-1): perhaps a repetition that wasn't acknowledged.
+        if retained and (dup or self._version != MQTT_5 or self._clock() < self.repeat_until):
             repeat = self.number
         self._on_message(topic, payload, qos, retained, properties or None, repeat)
 

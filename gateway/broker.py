@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import enum
 import errno
+import itertools
 import logging
 import random
 import socket
@@ -201,7 +202,7 @@ class UpstreamState:
         retained_as_published: whether every message says if it is retained (MQTT 5), or only repetitions do (3.1.1).
         session_resumed: whether the broker still had our session: if not, QoS 1 messages may have been missed.
         filters: what was subscribed to, and the QoS granted or, as text, why it was refused.
-        subscription: how many times was subscribed, which is what `repeat` counts.
+        subscription: the number of this subscription, which is what `repeat` gives; rises, not always by one.
         last_message_at: when the last message arrived; None before the first.
         received: messages so far, dropped ones included.
         dropped: messages that were not handed on, by reason: `too_large`, `not_wanted`, `duplicate` or `failed`.
@@ -280,6 +281,7 @@ class Upstream:
         self._has_discarded = False
         self._may_say = True
         self._is_held = False
+        self._numbers = itertools.count(1)
         self._short_lives = 0
 
     @property
@@ -368,14 +370,14 @@ class Upstream:
             # a clean session of 3.1.1 ends with its connection: it takes the old one along
             link = await self._open(version, clean=True)
             await self._close(link)
-        number = self._state.subscription + 1
+        number = next(self._numbers)
         link = await self._open(version, clean=self._discard_session and version == MQTT_5, number=number)
         self._discard_session = False
         self._link = link
         try:
             self._versions.worked(version)
             filters = await self._subscribe(link)
-            self._report_connected(link, filters, number)
+            self._report_connected(link, filters)
             await self._say(link, "online")
             return await link.wait_closed()
         finally:
@@ -385,7 +387,7 @@ class Upstream:
             self._last_message_at = link.last_message_at or self._last_message_at
             self._link = None
 
-    def _report_connected(self, link: _Link, filters: dict[str, int | str], number: int) -> None:
+    def _report_connected(self, link: _Link, filters: dict[str, int | str]) -> None:
         first = self._state.subscription == 0
         refused = {name: why for name, why in filters.items() if isinstance(why, str)}
         error = "; ".join(f"subscription to {name!r} refused: {why}" for name, why in refused.items()) or None
@@ -395,7 +397,7 @@ class Upstream:
             attempts=0,
             last_error=error,
             filters=filters,
-            subscription=number,
+            subscription=link.arrivals.number,
             reconnects=self._state.reconnects + (not first),
         )
         self._warnings.forget()
@@ -474,7 +476,8 @@ class Upstream:
         """Subscribes to everything; returns what was granted or refused."""
         arrivals = link.arrivals
         granted: dict[str, int | str] = {}
-        # from now on the broker may send retained messages
+        # from now on the broker may send retained messages, which must not share a number with those before
+        arrivals.number = next(self._numbers)
         arrivals.repeat_until = float("inf")
         wanted = arrivals.subscriptions(link.offers_identifiers)
         link.reader.plain = arrivals.plain_sections

@@ -23,6 +23,7 @@ QOS_BITS = 0b0110
 QOS_1 = 0b0010
 QOS_2 = 0b0100
 RETAIN = 0b0001
+DUP = 0b1000
 
 MAX_NAMES = 16_384
 """How many topic names are remembered; together with `MAX_NAME_BYTES` this is at most a few MiB."""
@@ -68,7 +69,7 @@ class PacketReader:
         *,
         version: int,
         on_message: Callable[[str, bytes, int], object],
-        on_special: Callable[[str, bytes, int, bool, bytes], object],
+        on_special: Callable[[str, bytes, int, bool, bytes, bool], object],
         on_packet: Callable[[bytes], object],
         on_error: Callable[[str, Exception], object],
         on_oversize: Callable[[int], object],
@@ -80,7 +81,7 @@ class PacketReader:
         Args:
             version: 5, or 4 for MQTT 3.1.1.
             on_message: gets topic, payload and QoS of most messages.
-            on_special: gets topic, payload, QoS, retain flag and property section of the others.
+            on_special: gets topic, payload, QoS, retain flag, property section and DUP flag of the others.
             on_packet: gets every other packet, whole.
             on_error: gets the topic and what `on_message` or `on_special` raised, which stops nothing; or a topic that
                 is not UTF-8, as far as it can be shown.
@@ -209,7 +210,7 @@ class PacketReader:
             try:
                 if head & RETAIN or (is_v5 and properties not in plain):
                     qos = (head & QOS_BITS) >> 1
-                    self._on_special(topic, data[body:stop], qos, bool(head & RETAIN), properties)
+                    self._on_special(topic, data[body:stop], qos, bool(head & RETAIN), properties, bool(head & DUP))
                 else:
                     on_message(topic, data[body:stop], (head & QOS_BITS) >> 1)
             except Exception as error:  # noqa: BLE001 - one message must not end the connection that would bring it again

@@ -56,13 +56,13 @@ class Desk:
         self.arrivals.is_subscribed = True
         return wanted
 
-    def arrive(self, topic: str, payload: bytes, *identifiers: int, retained: bool = False) -> None:
+    def arrive(self, topic: str, payload: bytes, *identifiers: int, retained: bool = False, dup: bool = False) -> None:
         """As `PacketReader` would call it."""
         section = b"".join(b"\x0b" + encode_varint(i) for i in identifiers)
         if not self.arrivals.accepts(topic):
             return
         if retained or section not in self.arrivals.plain_sections:
-            self.arrivals.special(topic, payload, 1, retained, section)
+            self.arrivals.special(topic, payload, 1, retained, section, dup)
         else:
             self.arrivals.plain(topic, payload, 1)
 
@@ -158,6 +158,8 @@ def test_in_mqtt_5_a_retained_message_may_be_a_repetition_only_for_a_while() -> 
     desk = Desk("a", number=3)
     identifier = desk.subscribe()["a"]
     desk.arrive("a", b"queued", identifier, retained=True)
+    desk.arrive("a", b"not acknowledged", identifier, retained=True, dup=True)
+    desk.arrivals.number = 4
     desk.arrivals.repeat_until = 10.0
     desk.now = 9.9
     desk.arrive("a", b"repeated?", identifier, retained=True)
@@ -166,7 +168,8 @@ def test_in_mqtt_5_a_retained_message_may_be_a_repetition_only_for_a_while() -> 
     desk.arrive("a", b"new", identifier, retained=True)
     assert [(m[1], m[3], m[5]) for m in desk.handed] == [
         (b"queued", True, 0),
-        (b"repeated?", True, 3),
+        (b"not acknowledged", True, 3),
+        (b"repeated?", True, 4),
         (b"live", False, 0),
         (b"new", True, 0),
     ]
@@ -184,5 +187,5 @@ def test_properties_are_handed_on_without_the_identifier() -> None:
     desk = Desk("a")
     identifier = desk.subscribe()["a"]
     section = b"\x0b" + encode_varint(identifier) + b"\x03\x00\x04text" + b"\x26\x00\x01k\x00\x01v"
-    desk.arrivals.special("a", b"x", 0, False, section)
+    desk.arrivals.special("a", b"x", 0, False, section, False)
     assert desk.handed == [("a", b"x", 0, False, {"content_type": "text", "user_properties": [("k", "v")]}, 0)]

@@ -70,7 +70,7 @@ def test_a_message_of_mqtt_5_whose_properties_nobody_has_to_see() -> None:
 def test_retained_messages_and_unknown_properties_are_special() -> None:
     expiry = b"\x02\x00\x00\x00\x09"
     made = Calls().feed(publish(b"a", b"x", retain=True, properties=b""), publish(b"b", b"y", qos=1, properties=expiry))
-    assert made == [("special", "a", b"x", 0, True, b""), ("special", "b", b"y", 1, False, expiry)]
+    assert made == [("special", "a", b"x", 0, True, b"", False), ("special", "b", b"y", 1, False, expiry, False)]
 
 
 def test_qos_1_is_acknowledged_after_the_hand_over() -> None:

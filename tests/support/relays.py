@@ -33,6 +33,7 @@ class Relay:
     Attributes:
         answer: what new connections meet.
         versions: the MQTT version of every CONNECT that came, 4 or 5.
+        max_subscribes: how many SUBSCRIBE packets a connection may send before it is cut; None for any number.
         swallows: while True, bytes of passed connections vanish in both directions: a network that is gone.
     """
 
@@ -41,6 +42,7 @@ class Relay:
         self.answer = answer
         self.versions: list[int] = []
         self.swallows = False
+        self.max_subscribes: int | None = None
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,8 +108,14 @@ class Relay:
             there_writer.close()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        subscribes = 0
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
+                # our client waits for each SUBACK, so that a SUBSCRIBE always comes first
+                subscribes += data[0] == 0x82
+                if self.max_subscribes is not None and subscribes > self.max_subscribes:
+                    self.cut()
+                    return
                 if not self.swallows:
                     sink.write(data)
                     await sink.drain()
