@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -209,6 +211,24 @@ def test_a_password_in_a_file_that_git_tracks_is_refused(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "tracked by git" in done.stderr
     assert "from the file" not in done.stderr
+
+
+def test_a_typed_password_is_not_shown() -> None:
+    arguments = [*GOOD, "--port", "/dev/nowhere", "--chip", "esp32", "--firmware", "/nowhere.bin"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "firmware.flash", *arguments])
+    shown, typed = b"", False
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while chunk := os.read(terminal, 1000):
+            shown += chunk
+            if b"not shown" in shown and not typed:
+                os.write(terminal, b"typed-secret-5d\n")
+                typed = True
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"/nowhere.bin: No such file" in shown
+    assert b"typed-secret" not in shown
 
 
 class Port:
