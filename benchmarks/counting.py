@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.messages import COUNT_BASE, LONGEST_MATCH
+from benchmarks.messages import COUNT_BASE, width_of
 from benchmarks.wire import CLOSE, PING, TEXT, FrameReader
 
 _expected_texts: list[bytes] = []
@@ -50,6 +50,10 @@ class SequenceCounter:
     repeated: int = 0
     delays: array[float] | None = None
     tail: bytes = b""
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        self.width = width_of(self.pattern)
 
     def feed(self, data: bytes | bytearray, start: int, end: int, now: float) -> None:
         """Count the messages in `data[start:end]`.
@@ -57,13 +61,13 @@ class SequenceCounter:
         The caller has put `tail` right before `start`, so that a count across two chunks is found, and only once: the
         tail is shorter than any match.
         """
-        if self.delays is None:
-            texts = self.pattern.findall(data, start - len(self.tail), end)
-        else:
-            pairs = self.pattern.findall(data, start - len(self.tail), end)
-            texts = [text for _, text in pairs]
-            self.delays.extend([now - float(time) for time, _ in pairs])
-        self.tail = self._tail_of(data, start - len(self.tail), end)
+        start -= len(self.tail)
+        texts = self.pattern.findall(data, start, end)
+        if self.delays is not None:
+            self.delays.extend([now - float(time) for time, _ in texts])
+            texts = [text for _, text in texts]
+        # A match has a fixed width, and one that ended at the very end was counted: keep one byte less than that.
+        self.tail = bytes(data[max(start, end - self.width + 1) : end])
         if not texts:
             return
         self.received += len(texts)
@@ -72,11 +76,6 @@ class SequenceCounter:
         else:
             self._recount(texts)
 
-    def _tail_of(self, data: bytes | bytearray, start: int, end: int) -> bytes:
-        # A match has a fixed width, and one that ended at the very end was counted: keep one byte less than that.
-        width = LONGEST_MATCH if self.pattern.groups == 2 else _width(self.pattern)
-        return bytes(data[max(start, end - width + 1) : end])
-
     def _recount(self, texts: list[bytes]) -> None:
         for count in (int(text) - COUNT_BASE for text in texts):
             if count < self.next_count:
@@ -84,10 +83,6 @@ class SequenceCounter:
             else:
                 self.lost += count - self.next_count
                 self.next_count = count + 1
-
-
-def _width(pattern: re.Pattern[bytes]) -> int:
-    return len(pattern.pattern.replace(rb"(\d{10})", b"0123456789"))
 
 
 def pings_in(data: bytes | bytearray, start: int, end: int) -> list[bytes]:

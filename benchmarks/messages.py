@@ -21,8 +21,13 @@ DEVICE_COUNT = re.compile(rb'"seq":(\d{10}),')
 NUMBER_WITH_TIME = re.compile(rb'"ts":(\d{10}\.\d{6}),"seq":\d{10},"boot":17,"n":(\d{10})')
 DEVICE_COUNT_WITH_TIME = re.compile(rb'"ts":(\d{10}\.\d{6}),"seq":(\d{10}),"boot":17,"n":\d{10}')
 
-LONGEST_MATCH = len(b'"ts":1790000000.123456,"seq":1000000000,"boot":17,"n":1000000000')
-"""Bytes of the longest text that one of the expressions above can match."""
+
+def width_of(pattern: re.Pattern[bytes]) -> int:
+    """Return how many bytes a match of one of the expressions above has; it is always the same."""
+    match = pattern.search(payload(1_790_000_000.123456, 0, 0))
+    if match is None:
+        raise ValueError(f"{pattern.pattern!r} finds nothing in a payload")
+    return len(match[0])
 
 
 def topic(device: int) -> str:

@@ -93,6 +93,8 @@ def _checks_of(name: str, results: Results) -> Iterable[Check]:
             part = (gateway.p99_ms or 0.0) / s2.p99_ms
             yield Check(name, "p99 delay of the others, part of S2's", part, 1.5)
         yield Check(name, "growth of memory while measured", gateway.memory_growth_mib or 0.0, 4, " MiB")
+        untold = max(0, gateway.more["unexplained"] - gateway.more["gap"])
+        yield Check(name, "messages that slow ones missed and were not told of", untold, 0)
     elif name == "S8" and (s2 := results.get(("S2", "gateway"))) is not None:
         yield Check(name, "messages neither delivered nor counted as skipped", abs(gateway.more["unexplained"]), 0)
         part = gateway.cpu_us_per_message / s2.cpu_us_per_message

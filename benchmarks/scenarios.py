@@ -48,6 +48,7 @@ class Scenario:
         envelopes: every frame is parsed, because messages are meant to be skipped.
         held: connections that are opened in the end, to see that they are held and served.
         fill_history: publish until every topic's history is full, before anything is measured.
+        warm_up: seconds at the rate before the measurement.
         servers: what is measured.
     """
 
@@ -63,6 +64,7 @@ class Scenario:
     envelopes: bool = False
     held: int = 0
     fill_history: bool = False
+    warm_up: float = 2.0
     servers: tuple[Server, ...] = ("mosquitto", "gateway")
 
     def scaled(self, scale: float) -> Scenario:
@@ -98,6 +100,7 @@ SCENARIOS = {
             rate=2000,
             slow_share=0.1,
             fill_history=True,
+            warm_up=12,  # until the sockets of the slow ones are as full as they get
             servers=("gateway",),
         ),
         Scenario(
@@ -351,7 +354,7 @@ class Rig:
         self.settle()
         result.kib_per_connection = (resident_bytes(self.server.pid) - empty) / scenario.subscribers / KIB
         self.publisher.ask({"rate": scenario.rate, "devices": scenario.devices}, answered=False)
-        time.sleep(min(2.0, self.bench.seconds / 2))
+        time.sleep(min(scenario.warm_up, 1.2 * self.bench.seconds))
         with self.measured():
             time.sleep(self.bench.seconds)
         self.stop_publishing()
