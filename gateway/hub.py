@@ -8,6 +8,7 @@ history at the pace of its socket. The loop's clock, `call_soon` and `call_later
 from __future__ import annotations
 
 import enum
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from gateway.shapes import Shape, Shaper
 from gateway.topics import FilterTrie
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
+
+logger = logging.getLogger(__name__)
 
 FLUSH_FACTOR = 15.0
 """After a flush that took d the next one waits this many times d, unless that is long (benchmarks S1 and S2)."""
@@ -223,7 +226,7 @@ class Group:
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
-        self.waiting: list[Subscriber] = []
+        self.waiting: dict[Subscriber, None] = {}
         self.shaper = None if shape.is_plain else Shaper(shape, epoch)
         self.flushed_seq = 0
         self.is_queued = False
@@ -418,7 +421,11 @@ class Hub:
         groups = self._trie.match(topic)
         if groups:
             for group in groups:
-                group.offer(message)
+                try:
+                    group.offer(message)
+                except Exception as error:  # noqa: BLE001 - logged there
+                    self._fail(group, error)
+                    continue
                 if not group.is_queued:
                     self._queue(group)
             self._unflushed_bytes += len(message.frame)
@@ -480,7 +487,22 @@ class Hub:
         dirty, self._dirty = self._dirty, []
         self._unflushed_bytes = 0
         for group in dirty:
-            self._flush_group(group)
+            try:
+                self._flush_group(group)
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._fail(group, error)
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        """Ends a group whose shape can't take a message: a fault of ours, which must not reach its neighbours."""
+        logger.error(
+            "%d subscribers are closed, since their shape failed: %s", len(group.members), group.shape, exc_info=error
+        )
+        for subscriber in list(group.members):
+            self._fail_subscriber(subscriber)
+
+    def _fail_subscriber(self, subscriber: Subscriber) -> None:
+        self.remove(subscriber)
+        subscriber.sink.close(CloseCode.INTERNAL, "a fault of the gateway")
 
     def _flush_group(self, group: Group) -> None:
         group.is_queued = False
@@ -501,7 +523,7 @@ class Hub:
                 for write in writers:
                     write(data)
         if group.waiting:
-            waiting, group.waiting = group.waiting, []
+            waiting, group.waiting = group.waiting, {}
             for subscriber in waiting:
                 self._wake(subscriber)
 
@@ -687,6 +709,7 @@ class Hub:
             return
         subscriber.group = None
         del group.members[subscriber]
+        group.waiting.pop(subscriber, None)
         if not group.members:
             if group.ticking is not None:
                 group.ticking.cancel()
@@ -791,12 +814,13 @@ class Hub:
         while self._behind:
             subscriber = self._behind.popleft()
             subscriber._queued = False
-            if (
-                not subscriber.is_paused
-                and subscriber.state in (State.BEHIND, State.IDLE)
-                and self._advance(subscriber)
-            ):
-                again.append(subscriber)
+            if not subscriber.is_paused and subscriber.state in (State.BEHIND, State.IDLE):
+                try:
+                    if self._advance(subscriber):
+                        again.append(subscriber)
+                except Exception:
+                    logger.exception("%s: a replay failed", subscriber.label)
+                    self._fail_subscriber(subscriber)
             if self._clock() > deadline:
                 break
         for subscriber in again:
@@ -814,7 +838,7 @@ class Hub:
                 return False
             self._settle(group)
             if subscriber.position > group.flushed_seq:
-                group.waiting.append(subscriber)  # what its group has pending it got in a replay
+                group.waiting[subscriber] = None  # what its group has pending it got in a replay
                 return False
             if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
                 subscriber.position = group.flushed_seq

@@ -43,6 +43,18 @@ MAX_FIELDS = 50
 MAX_WINDOW_TOPICS = 10_000
 """Topics that one interval of one group may hold; beyond it the interval ends early, so that memory has a ceiling."""
 
+MAX_DEPTH = 32
+"""Levels of nesting in which numbers are looked for, by deadband and aggregates."""
+
+MAX_WINDOW_BYTES = 8 * 2**20
+"""And about so many bytes of messages and sums."""
+
+SUMS_COST = 250
+"""Bytes that the sums of one number take."""
+
+MAX_BASELINE_NUMBERS = 100_000
+"""Numbers that the deadband of one group remembers, of all topics; beyond it the longest known topics are forgotten."""
+
 MIN_HZ, MAX_HZ = 0.001, 1_000.0
 
 
@@ -154,7 +166,7 @@ class Condition:
                 names[name] = topic
         try:
             return self._program.execute(names) is True
-        except (RuntimeError, TypeError, KeyError, ValueError, OverflowError, IndexError):
+        except Exception:  # noqa: BLE001 - whatever a client wrote, it must not stop the message's way to the others
             return False
 
 
@@ -194,7 +206,7 @@ class Shape:
             raise ShapeError(f"max_hz {self.max_hz:g}: must be between {MIN_HZ:g} and {MAX_HZ:g}")
         if self.mode is not Mode.LATEST and self.max_hz is None:
             object.__setattr__(self, "max_hz", 1.0)
-        if self.mode is not Mode.LATEST and self.format is Format.RAW:
+        if self.mode is not Mode.LATEST and self.format is not Format.JSON:
             raise ShapeError(f"mode {self.mode}: needs format=json, an aggregate is no payload that was published")
         if self.deadband is not None and not (math.isfinite(self.deadband) and self.deadband >= 0):
             raise ShapeError(f"deadband {self.deadband:g}: must be a number from 0 up")
@@ -280,6 +292,14 @@ def _choice(name: str, value: Any, kind: type[Format | Mode], default: Any) -> A
         raise ShapeError(f"{name} {value!r}: must be one of {', '.join(allowed)}") from None
 
 
+def _encode(value: Any) -> bytes | None:
+    """As JSON; None for a nesting that only just fitted when it was decoded."""
+    try:
+        return _encode_json(value)
+    except RecursionError:
+        return None
+
+
 def look_up(value: Any, path: str) -> Any:
     """The member of a JSON object at a dotted path (a member that has the dots in its name comes first), or None."""
     if not isinstance(value, dict):
@@ -317,31 +337,37 @@ def _project(value: Any, fields: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether one can calculate with it: JSON has integers that no float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
-def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a payload by dotted path; a bare number has the path ''."""
+Path = tuple[str, ...]
+"""Names of members from the outside in. No dotted text: a name may have dots of its own."""
+
+
+def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, float]]:
+    """The numbers of a payload by path; a bare number has the empty one."""
     if _is_number(value):
-        yield prefix, value
-    elif isinstance(value, dict):
+        yield path, value
+    elif isinstance(value, dict) and len(path) < MAX_DEPTH:
         for name, inner in value.items():
-            if not (prefix == "" and name in BOOKKEEPING):
-                yield from _numbers(inner, f"{prefix}.{name}" if prefix else name)
+            if path or name not in BOOKKEEPING:
+                yield from _numbers(inner, (*path, name))
 
 
-def _nested(paths: Mapping[str, Any]) -> Any:
-    """The reverse of `_numbers`."""
-    if "" in paths:
-        return paths[""]
-    result: dict[str, Any] = {}
-    for path, value in paths.items():
-        *parents, name = path.split(".")
-        inner = result
-        for parent in parents:
+def _nested(results: Mapping[Path, Any]) -> Any:
+    """The reverse of `_numbers`. Where a member was once a number and once an object, the number stands."""
+    if () in results:
+        return results[()]
+    tree: dict[str, Any] = {}
+    for path, result in results.items():
+        if any(path[:length] in results for length in range(1, len(path))):
+            continue
+        inner = tree
+        for parent in path[:-1]:
             inner = inner.setdefault(parent, {})
-        inner[name] = value
-    return result
+        inner[path[-1]] = result
+    return tree
 
 
 class _Interval:
@@ -354,7 +380,7 @@ class _Interval:
         self.value: Any = None
         self.token: bytes | None = None
         self.count = 0
-        self.sums: dict[str, list[float]] = {}
+        self.sums: dict[Path, list[float]] = {}
 
 
 class Shaper:
@@ -368,6 +394,7 @@ class Shaper:
 
     __slots__ = (
         "_baseline",
+        "_baseline_numbers",
         "_condition",
         "_due",
         "_epoch",
@@ -384,7 +411,9 @@ class Shaper:
         self.shape = shape
         self._epoch = epoch
         self._condition = None if shape.where is None else _condition(shape.where)
-        self._baseline: dict[str, dict[str, Any]] = {}
+        # the numbers that each topic sent last, or the hash of a payload that has none
+        self._baseline: dict[str, dict[Path, float] | int] = {}
+        self._baseline_numbers = 0
         self._suppressed: dict[str, int] = {}
         self._due: dict[str, _Interval] = {}
         self._ready: list[bytes] = []
@@ -405,11 +434,11 @@ class Shaper:
                 return
             if shape.fields:
                 value = _project(value, shape.fields)
-                if value is None:
+                token = None if value is None else _encode(value)
+                if token is None:
                     self.skipped += 1
                     return
-                token = _encode_json(value)
-            if shape.deadband is not None and not self._is_news(message.topic, value, shape.deadband):
+            if shape.deadband is not None and not self._is_news(message, value, token, shape.deadband):
                 self.skipped += 1
                 self._suppressed[message.topic] = self._suppressed.get(message.topic, 0) + 1
                 return
@@ -437,6 +466,13 @@ class Shaper:
     def is_full(self) -> bool:
         """Whether the interval holds so many topics that it should end now."""
         return len(self._due) >= MAX_WINDOW_TOPICS
+
+    def is_heavy(self) -> bool:
+        """Whether it should end for what it holds in all; walks it, so not to be asked for each message."""
+        if self.is_full:
+            return True
+        intervals = self._due.values()
+        return sum(len(i.message.frame) + SUMS_COST * len(i.sums) for i in intervals if i.message) > MAX_WINDOW_BYTES
 
     @property
     def is_waiting(self) -> bool:
@@ -466,23 +502,33 @@ class Shaper:
         self.delivered = self.skipped = 0
         return counts
 
-    def _is_news(self, topic: str, value: Any, deadband: float) -> bool:
-        numbers = dict(_numbers(value))
-        now = numbers or {"": value}
+    def _is_news(self, message: Message, value: Any, token: bytes | None, deadband: float) -> bool:
+        topic = message.topic
+        now = dict(_numbers(value)) or hash(message.token if token is None else token)
         before = self._baseline.get(topic)
-        if before is not None and before.keys() == now.keys():
-            if numbers:
-                if all(
-                    _is_number(before[path]) and abs(number - before[path]) < deadband
-                    for path, number in numbers.items()
-                ):
-                    return False
-            elif before[""] == value:
+        if isinstance(before, dict) and isinstance(now, dict):
+            if before.keys() == now.keys() and all(abs(now[path] - before[path]) < deadband for path in now):
                 return False
-        if before is None and len(self._baseline) >= MAX_WINDOW_TOPICS:
-            self._baseline.clear()
+            self._baseline_numbers -= len(before)
+        elif before == now:
+            return False
+        elif isinstance(before, dict):
+            self._baseline_numbers -= len(before)
         self._baseline[topic] = now
+        if isinstance(now, dict):
+            self._baseline_numbers += len(now)
+        while len(self._baseline) > MAX_WINDOW_TOPICS or (
+            self._baseline_numbers > MAX_BASELINE_NUMBERS and len(self._baseline) > 1
+        ):
+            self._forget(next(iter(self._baseline)))
         return True
+
+    def _forget(self, topic: str) -> None:
+        """Its next message is news again."""
+        gone = self._baseline.pop(topic)
+        if isinstance(gone, dict):
+            self._baseline_numbers -= len(gone)
+        self._suppressed.pop(topic, None)
 
     def _emit_aggregate(self, message: Message, interval: _Interval) -> None:
         shape = self.shape
@@ -534,7 +580,7 @@ class Shaper:
         shown = look_up(value, path) if isinstance(value, dict) else value
         if shown is None:
             return None
-        return _encode_json({path.rpartition(".")[2]: shown, "topic": message.topic, "time": message.time})
+        return _encode({path.rpartition(".")[2]: shown, "topic": message.topic, "time": message.time})
 
     def _finish(self, message: Message, body: bytes) -> None:
         self.delivered += 1
