@@ -143,7 +143,7 @@ class Runner:
                 what = what._replace(qos=self._qos)
             self.links.publish(link, what, len(self._devices_of[link]))
             self.published_by[device.id] += 1
-            if self.keep_last:
+            if self.keep_last and what.payload != b"sleeping":
                 self.last_of[device.id] = what
         elif what is Change.JOIN:
             device.connected = True

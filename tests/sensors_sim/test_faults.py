@@ -73,8 +73,7 @@ def test_drift_grows_with_time() -> None:
     seen = states(run(3600, {"kind": "drift", "field": "temperature", "size": 4}, interval=60))
     healthy = states(run(3600, interval=60))
     off = [a["temperature"] - b["temperature"] for a, b in zip(seen, healthy, strict=True)]
-    assert off[-1] == pytest.approx(4, abs=0.1)
-    assert off == sorted(off)
+    assert [off[0], off[30], off[-1]] == pytest.approx([0, 2, 4], abs=0.1)
 
 
 def test_noise_is_wide_and_changes_nothing_else() -> None:

@@ -70,10 +70,10 @@ def test_a_field_that_is_not_listed_goes_out_as_it_is() -> None:
     )
 
 
-@given(st.floats(min_value=-1e6, max_value=1e6), st.integers(min_value=0, max_value=6))
+@given(st.floats(-1e6, 1e6) | st.floats(-1.5, 1.5), st.integers(min_value=0, max_value=6))
 def test_number_text_is_the_rounded_number(value: float, decimals: int) -> None:
     text = payloads.number_text(value, decimals)
-    assert float(text) == pytest.approx(value, abs=0.5000001 * 10**-decimals)
+    assert json.loads(text) == pytest.approx(value, abs=0.5000001 * 10**-decimals)
     assert ("." in text) == (decimals > 0)
     assert not text.endswith("00") or decimals == 0
 
@@ -81,6 +81,14 @@ def test_number_text_is_the_rounded_number(value: float, decimals: int) -> None:
 @given(json_values)
 def test_json_text_is_json(value: object) -> None:
     assert json.loads(payloads.json_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(0.07, 3, "0.07"), (-0.004, 2, "0.0"), (-0.006, 2, "-0.01"), (99.999, 2, "100.0"), (5, 0, "5"), (21.5, 2, "21.5")],
+)
+def test_number_text_of_numbers_near_a_digit(value: float, decimals: int, text: str) -> None:
+    assert payloads.number_text(value, decimals) == text
 
 
 def test_json_text_has_no_word_for_not_a_number() -> None:
