@@ -391,6 +391,7 @@ class Hub:
         self._waiting_since = 0.0
         self._next_flush = 0.0
         self._unflushed_bytes = 0
+        self._window_bytes = 0  # published since the intervals were last looked at
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
         self._paused: dict[Subscriber, None] = {}
@@ -485,12 +486,26 @@ class Hub:
 
     def _flush_now(self) -> None:
         dirty, self._dirty = self._dirty, []
+        self._window_bytes += self._unflushed_bytes
         self._unflushed_bytes = 0
+        if self._window_bytes > MAX_BATCH_BYTES:
+            self._window_bytes = 0
+            dirty += self._end_heavy_intervals()
         for group in dirty:
             try:
                 self._flush_group(group)
             except Exception as error:  # noqa: BLE001 - logged there
                 self._fail(group, error)
+
+    def _end_heavy_intervals(self) -> list[Group]:
+        """The groups whose interval holds so much that it has to end now."""
+        heavy: list[Group] = []
+        for group in self._groups.values():
+            if group.ticking is not None and group.shaper is not None and group.shaper.is_heavy():
+                group.ticking.cancel()
+                group.ticking = None
+                heavy.append(group)
+        return heavy
 
     def _fail(self, group: Group, error: Exception) -> None:
         """Ends a group whose shape can't take a message: a fault of ours, which must not reach its neighbours."""
@@ -521,20 +536,31 @@ class Hub:
                 counters.batches += len(writers)
                 counters.bytes_written += len(data) * len(writers)
                 for write in writers:
-                    write(data)
+                    try:
+                        write(data)
+                    except Exception as error:  # noqa: BLE001 - logged there
+                        self._fail_writer(group, write, error)
         if group.waiting:
             waiting, group.waiting = group.waiting, {}
             for subscriber in waiting:
                 self._wake(subscriber)
 
+    def _fail_writer(self, group: Group, write: Callable[[bytes], None], error: Exception) -> None:
+        for subscriber in [one for one, known in group.writers.items() if known == write]:
+            logger.error("%s: its socket failed", subscriber.label, exc_info=error)
+            self._fail_subscriber(subscriber)
+
     def flush(self) -> None:
         """Writes everything that is pending now, intervals included; for shutdown."""
-        for group in self._groups.values():
+        for group in list(self._groups.values()):
             if group.has_pending:
                 if group.ticking is not None:
                     group.ticking.cancel()
                     group.ticking = None
-                self._flush_group(group)
+                try:
+                    self._flush_group(group)
+                except Exception as error:  # noqa: BLE001 - logged there
+                    self._fail(group, error)
         self._dirty = [group for group in self._dirty if group.is_queued]
 
     # subscribers
@@ -894,7 +920,7 @@ class Hub:
                 frames += self._take_counted(subscriber, shaper)
                 job.window_end = message.time - message.time % interval_ms + interval_ms
             shaper.offer(message)
-        if is_done:
+        if is_done or shaper.is_heavy():
             frames += self._take_counted(subscriber, shaper)
         return frames
 

@@ -26,6 +26,12 @@ V = TypeVar("V")
 # MQTT 5 §1.5.4: a UTF-8 string has a two byte length.
 MAX_BYTES = 65_535
 
+MAX_CACHE_BYTES = 32 * 2**20
+"""About what the cache of a filter trie may take: names have up to 64 KiB, and a name may have any number of values."""
+
+CACHED_COST = 200
+"""Bytes that a cached topic takes besides its name and its values."""
+
 # MQTT sets no bound on levels; ours keeps a hostile name from costing more than its length should.
 MAX_LEVELS = 128
 
@@ -169,12 +175,13 @@ class FilterTrie(Generic[V]):
     A value may be added under several filters and is still found once.
     """
 
-    __slots__ = ("_cache", "_cache_size", "_root")
+    __slots__ = ("_cache", "_cache_bytes", "_cache_size", "_root")
 
     def __init__(self, cache_size: int = 65_536) -> None:
         """`cache_size`: how many topics are remembered; when full, the cache starts over."""
         self._root: _Node[V] = _Node()
         self._cache: dict[str, tuple[V, ...]] = {}
+        self._cache_bytes = 0
         self._cache_size = cache_size
 
     def add(self, topic_filter: str, value: V) -> None:
@@ -186,7 +193,7 @@ class FilterTrie(Generic[V]):
                 child = node.children[level] = _Node()
             node = child
         node.values[value] = None
-        self._cache.clear()
+        self._forget_cached()
 
     def remove(self, topic_filter: str, value: V) -> None:
         """Takes the value away from this filter; what isn't there is no error. Empty branches go with it."""
@@ -204,16 +211,22 @@ class FilterTrie(Generic[V]):
             if child.values or child.children:
                 break
             del parent.children[level]
-        self._cache.clear()
+        self._forget_cached()
 
     def match(self, topic: str) -> tuple[V, ...]:
         """The values whose filters match this valid topic, each once."""
         found = self._cache.get(topic)
         if found is None:
-            if len(self._cache) >= self._cache_size:
-                self._cache.clear()
-            found = self._cache[topic] = self._match(topic)
+            found = self._match(topic)
+            if len(self._cache) >= self._cache_size or self._cache_bytes > MAX_CACHE_BYTES:
+                self._forget_cached()
+            self._cache[topic] = found
+            self._cache_bytes += CACHED_COST + len(topic) + 8 * len(found)
         return found
+
+    def _forget_cached(self) -> None:
+        self._cache.clear()
+        self._cache_bytes = 0
 
     def _match(self, topic: str) -> tuple[V, ...]:
         found: dict[V, None] = {}

@@ -462,6 +462,109 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     assert hub.counters.delivered == 10_000
 
 
+def test_an_interval_that_holds_too_much_ends_early(loop: FakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = make_hub(loop, max_bytes=100_000)
+    client = FakeSocket(hub, shape=Shape(max_hz=0.001))
+    plain = FakeSocket(hub)
+    for one in (client, plain):
+        hub.subscribe(one.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    publish(hub, "first", 1)
+    loop.run(1)
+    [group] = [group for group in hub._groups.values() if group.shaper is not None]
+    assert group.shaper is not None
+    monkeypatch.setattr("gateway.shapes.MAX_WINDOW_BYTES", 500_000)
+    for number in range(200):
+        publish(hub, f"flood/{number}", b"x" * 100_000)
+        loop.run(0.05)
+        assert sum(len(i.message.frame) for i in group.shaper._due.values() if i.message) < 2_000_000
+    loop.run(1_000)
+    assert client.seqs == list(range(1, 202))
+
+
+def test_who_leaves_before_its_group_is_flushed_is_forgotten(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    shape = Shape(max_hz=0.001)
+    stays = FakeSocket(hub, shape=shape)
+    hub.subscribe(stays.subscriber, ["a"], SINCE_NOW)
+    loop.run()
+    publish(hub, "a", 1, count=2)
+    loop.run(1)
+    publish(hub, "a", 1, count=2)
+    for _ in range(100):
+        short = FakeSocket(hub, shape=shape)
+        hub.subscribe(short.subscriber, ["a"], SINCE_LAST)
+        loop.run(0.1)
+        hub.remove(short.subscriber)
+    [group] = hub._groups.values()
+    assert not group.waiting
+
+
+# faults
+
+
+class Broken(FakeSocket):
+    """A socket that raises once it is used, as uvloop's does when it is closed."""
+
+    is_broken = False
+
+    def write(self, data: bytes) -> None:
+        if self.is_broken:
+            raise RuntimeError("the handler is closed")
+        super().write(data)
+
+
+def test_a_socket_that_raises_takes_nobody_with_it(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    clients = [FakeSocket(hub), Broken(hub), FakeSocket(hub)]
+    other = FakeSocket(hub)
+    for client in clients:
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    hub.subscribe(other.subscriber, ["a"], SINCE_NOW)
+    loop.run()
+    Broken.is_broken = True
+    publish(hub, "a", 1)
+    loop.run(1)
+    publish(hub, "a", 2)
+    loop.run(1)
+    late = [FakeSocket(hub), Broken(hub), FakeSocket(hub)]
+    for client in late:
+        hub.subscribe(client.subscriber, ["#"], SINCE_LAST)
+    loop.run(1)
+    publish(hub, "a", 3)
+    loop.run(1)
+    assert [clients[0].seqs, clients[2].seqs, other.seqs] == [[1, 2, 3]] * 3
+    assert [late[0].seqs, late[2].seqs] == [[2, 3]] * 2
+    for client in (clients[1], late[1]):
+        assert client.closed is not None
+        assert client.closed[0] is CloseCode.INTERNAL
+    assert hub.subscriber_count == 5
+
+
+@pytest.mark.parametrize("method", ["offer", "take"])
+def test_a_shape_that_raises_sends_its_group_away_and_nobody_else(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    hub = make_hub(loop)
+    ill, well = FakeSocket(hub, shape=Shape(mode=Mode.MEAN)), FakeSocket(hub)
+    for client in (ill, well):
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(f"gateway.shapes.Shaper.{method}", fail)
+    publish(hub, "a", 1)
+    loop.run(5)
+    publish(hub, "a", 2)
+    loop.run(5)
+    assert well.seqs == [1, 2]
+    assert ill.closed is not None
+    assert ill.closed[0] is CloseCode.INTERNAL
+    assert (hub.subscriber_count, hub.group_count) == (1, 1)
+
+
 # the invariant
 
 

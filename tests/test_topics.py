@@ -201,6 +201,20 @@ def test_the_trie_keeps_no_empty_branches_and_its_cache_is_bounded() -> None:
     assert trie._root.children == {}
 
 
+def test_the_cache_of_the_trie_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.topics.MAX_CACHE_BYTES", 1_000_000)
+    trie: FilterTrie[int] = FilterTrie()
+    trie.add("#", -1)
+    for number in range(200):
+        assert trie.match(f"{number}" * 20_000) == (-1,)
+        assert sum(map(len, trie._cache)) <= 1_100_000
+    for number in range(500):
+        trie.add("a/+", number)
+    for number in range(1_000):
+        assert len(trie.match(f"a/{number}")) == 501
+        assert sum(map(len, trie._cache.values())) * 8 <= 1_000_000
+
+
 @given(st.lists(st.tuples(st.booleans(), topic_names), max_size=30), topic_filters)
 def test_the_topic_tree_finds_what_the_naive_matcher_finds(steps: list[tuple[bool, str]], topic_filter: str) -> None:
     tree: TopicTree[str] = TopicTree()

@@ -1,0 +1,121 @@
+"""shapes: any payload gives a frame or a skip, never an exception, and what is remembered has a ceiling."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gateway.shapes as shapes_module
+from gateway.messages import Message, unframe
+from gateway.shapes import Format, Framing, Mode, Shape, ShapeError, Shaper
+
+NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+SHAPES = [
+    Shape(max_hz=5),
+    Shape(mode=Mode.MEAN),
+    Shape(mode=Mode.MINMAX),
+    Shape(mode=Mode.MEAN, deadband=0.5, framing=Framing.SSE),
+    Shape(mode=Mode.MINMAX, fields=("a", "a.b", "b")),
+    Shape(deadband=1.0),
+    Shape(deadband=0.0, fields=("a.b",)),
+    Shape(where="a > 1 || size(payload) > 1"),
+    Shape(format=Format.STREAM, field="a.b"),
+    Shape(format=Format.RAW, fields=("a",)),
+]
+
+
+def shaped(shape: Shape, *payloads: bytes | str, topic: str = "t") -> list[dict[str, Any]]:
+    """What comes of these messages in one interval."""
+    shaper = Shaper(shape)
+    for seq, payload in enumerate(payloads, start=1):
+        shaper.offer(Message(seq, topic, payload if isinstance(payload, bytes) else payload.encode(), 0))
+    bodies = [json.loads(body) for frame in shaper.take() for _, body in unframe(frame)]
+    assert shaper.delivered == len(bodies)
+    assert shaper.delivered + shaper.skipped == shaper.offered
+    return bodies
+
+
+@settings(max_examples=300, deadline=None)
+@given(shape=st.sampled_from(SHAPES), values=st.lists(VALUES, max_size=5))
+def test_any_payloads_in_a_row_are_counted_once_each(shape: Shape, values: list[Any]) -> None:
+    shaper = Shaper(shape, "k3f9")
+    for seq, value in enumerate(values, start=1):
+        shaper.offer(Message(seq, "ab"[seq % 2], json.dumps(value).encode(), 0))
+    frames = shaper.take()
+    assert len(frames) == shaper.delivered
+    assert shaper.delivered + shaper.skipped == shaper.offered == len(values)
+
+
+def test_a_name_with_a_dot_is_a_name_of_its_own() -> None:
+    [mean] = shaped(Shape(mode=Mode.MEAN), '{"a":1,"a.b":2}', '{"a":3,"a.b":4}')
+    assert mean["payload"] == {"a": 2, "a.b": 3}
+
+
+@pytest.mark.parametrize("mode", [Mode.MEAN, Mode.MINMAX])
+def test_a_member_that_becomes_an_object_within_an_interval_stays_a_number(mode: Mode) -> None:
+    one = {"min": 1, "max": 1} if mode is Mode.MINMAX else 1
+    for payloads in (('{"a":1}', '{"a":{"b":2}}'), ('{"a":{"b":2}}', '{"a":1}')):
+        [result] = shaped(Shape(mode=mode), *payloads)
+        assert result["payload"] == {"a": one}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nesting_up_to_the_limit_of_the_decoder_is_no_fault(shape: Shape) -> None:
+    for depth in (31, 33, *range(930, 1_001)):
+        payload = b'{"a":' * depth + b"1" + b"}" * depth
+        shaper = Shaper(shape)
+        for seq in (1, 2):
+            shaper.offer(Message(seq, "t", payload, 0))
+        shaper.take()
+        assert shaper.delivered + shaper.skipped == 2
+
+
+def test_a_stream_has_no_aggregates() -> None:
+    with pytest.raises(ShapeError, match="format=json"):
+        Shape(format=Format.STREAM, field="a", mode=Mode.MEAN)
+
+
+def test_what_a_deadband_remembers_has_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_module, "MAX_WINDOW_TOPICS", 100)
+    monkeypatch.setattr(shapes_module, "MAX_BASELINE_NUMBERS", 1_000)
+    shaper = Shaper(Shape(deadband=1.0))
+    wide = json.dumps({str(n): n for n in range(100)}).encode()
+    text = json.dumps("x" * 10_000).encode()
+
+    def flood(start: int, count: int) -> None:
+        for number in range(start, start + count):
+            for _ in range(2):  # the second one is suppressed
+                shaper.offer(Message(1, f"{number}", (b"1", wide, text)[number % 3], 0))
+            shaper.take()
+
+    flood(0, 600)
+    tracemalloc.start()
+    flood(600, 3_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 400_000
+    assert shaper.skipped == 3_600
+
+
+def test_a_forgotten_topic_is_news_again_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_module, "MAX_WINDOW_TOPICS", 2)
+    shaper = Shaper(Shape(deadband=1.0))
+    for seq, topic in enumerate("abcca", start=1):
+        shaper.offer(Message(seq, topic, b"1", 0))
+    assert (len(shaper.take()), shaper.skipped) == (4, 1)
+
+
+def test_a_deadband_compares_what_is_no_number_as_it_is() -> None:
+    shown = shaped(Shape(deadband=1.0), '"on"', '"on"', '"off"', "1", "1.5", '"off"')
+    assert [body["payload"] for body in shown] == ["on", "off", 1, "off"]
+    assert [body.get("skipped") for body in shown] == [None, 1, None, 1]
