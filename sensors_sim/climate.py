@@ -203,7 +203,8 @@ class Window(NamedTuple):
     probability: float = 1.0
     """That one takes place on a day."""
     jitter: float = 20.0
-    """Start and end each vary by up to this many minutes."""
+    """Start and end each vary by up to this many minutes; what is shorter than two hours moves as a whole instead, and
+    its length varies by up to a fifth."""
 
 
 class Schedule:
@@ -253,9 +254,15 @@ class Schedule:
                 if not applies or unit_hash(self._key, number) >= window.probability:
                     continue
                 jitter = 60 * window.jitter
-                start = day * DAY + window.start * HOUR + jitter * (2 * unit_hash(self._key, number + 1) - 1)
-                end = day * DAY + window.end * HOUR + jitter * (2 * unit_hash(self._key, number + 2) - 1)
-                spans.append((start, max(start + 60, end)))
+                length = (window.end - window.start) * HOUR
+                first = jitter * (2 * unit_hash(self._key, number + 1) - 1)
+                second = 2 * unit_hash(self._key, number + 2) - 1
+                start = day * DAY + window.start * HOUR + first
+                if length < 2 * HOUR:
+                    end = start + length + min(jitter, 0.2 * length) * second
+                else:
+                    end = day * DAY + window.end * HOUR + jitter * second
+                spans.append((start, max(start + 30, end)))
         return spans
 
 

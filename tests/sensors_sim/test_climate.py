@@ -68,6 +68,13 @@ def test_a_window_of_weekdays_is_shut_on_sunday() -> None:
     assert schedule.count(MONDAY + 17.1 * HOUR) == 0
 
 
+def test_what_is_short_stays_short_however_much_it_moves() -> None:
+    schedule = Schedule(1, "kettle", (Window("daily", 12.0, 12.05, jitter=40),))
+    for day in range(50):
+        on = sum(schedule.count(MONDAY + day * DAY + second) for second in range(11 * 3600, 13 * 3600, 2)) * 2
+        assert 140 <= on <= 220
+
+
 def test_a_window_may_reach_into_the_next_day() -> None:
     schedule = Schedule(1, "x", (Window("daily", 22, 31, 2, 1.0, 0),))
     assert schedule.count(MONDAY + 3 * HOUR) == 2
