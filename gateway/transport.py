@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import OPEN
 
 from gateway.protocol import CloseCode
 
@@ -222,6 +223,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Sends a close frame after what is buffered, and waits a while for its echo."""
         if self.close_sent or self.transport.is_closing():
             return
+        if self.conn.state is not OPEN:
+            return  # what ends it came in the same piece as what we complain about, and is handled next
         self._detach()
         encoded = reason.encode()[:120].decode(errors="ignore")  # RFC 6455 §5.5: 125 bytes with the code
         self.conn.send_close(code, encoded)

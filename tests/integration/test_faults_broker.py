@@ -52,7 +52,7 @@ async def test_killed_mid_stream_and_started_again(
         await asyncio.to_thread(send, broker, *range(2_000, 2_050), topic="a/stream")
         await client.wait(lambda: set(range(2_000, 2_050)) <= set(client.payloads("a/stream")))
         assert client.payloads("a/kept") == [1]
-        await assert_accounted(client)
+        await assert_accounted(gateway, client)
     samples = await asyncio.to_thread(gateway.metrics)
     assert samples["gateway_upstream_connected"] == 1
     assert samples["gateway_upstream_reconnects_total"] >= 1
@@ -83,7 +83,7 @@ async def test_silent_for_longer_than_the_keep_alive(
         await client.wait_event("upstream", 30, connected=True)
         await asyncio.to_thread(send, broker, 2)
         await client.wait(lambda: client.payloads() == [1, 2])
-        await assert_accounted(client)
+        await assert_accounted(gateway, client)
     assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
@@ -104,7 +104,7 @@ async def test_refusing_or_talking_nonsense(
             await client.wait_event("upstream", 30, connected=True)
             await asyncio.to_thread(send, mosquitto, 1, topic=f"{prefix}/a")
             await client.wait_messages(1)
-            await assert_accounted(client)
+            await assert_accounted(gateway, client)
         assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
@@ -145,7 +145,7 @@ async def test_ten_restarts_in_a_row_leave_nothing_behind(
         await asyncio.to_thread(gateway.wait_ready)
         await asyncio.to_thread(send, broker, 99)
         await client.wait(lambda: client.payloads()[-1:] == [99], 20)
-        await assert_accounted(client)
+        await assert_accounted(gateway, client)
     await eventually_async(lambda: open_files(gateway.pid) <= files, what=f"no more than {files} open files")
     assert gateway.memory() - before < 20 * 2**20
     assert_sound(gateway, ceiling_mib=CEILING_MIB)

@@ -76,7 +76,7 @@ async def test_a_gateway_that_was_frozen_goes_on_and_accounts_for_everything(
             gateway.thaw()
             await client.wait(lambda: client.payloads()[-1:] == [1_999], 20)
         assert client.payloads() == list(range(2_000))
-        await assert_accounted(client)
+        await assert_accounted(gateway, client)
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -90,6 +90,6 @@ async def test_a_full_disk_under_its_log_does_not_stop_it(
         await client.wait_event("subscribed")
         await asyncio.to_thread(publish_numbers, mosquitto, prefix, 0, 100)
         await client.wait_messages(100)
-        await assert_accounted(client)
+        await assert_accounted(gateway, client)
     assert gateway.get("/health/ready")[0] == 200
     assert await asyncio.to_thread(gateway.stop) == 0

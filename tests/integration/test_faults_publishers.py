@@ -1,0 +1,98 @@
+"""Publishers that send too much, too many topics or too large payloads: memory keeps its ceiling, losses are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.ingest import packets
+from benchmarks.wire import mqtt_connect, mqtt_publish
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.brokers import Broker
+from tests.support.faults import assert_accounted, assert_sound
+from tests.support.publishers import Publisher
+from tests.support.subscribers import Subscriber
+
+
+def flood(broker: Broker, prefix: str, seconds: float) -> int:
+    """Writes QoS 0 messages as fast as the broker takes them; returns how many."""
+    import socket
+
+    batch = b"".join(mqtt_publish(f"{prefix}/{number % 100}", b'{"temperature":21.5}') for number in range(500))
+    sent = 0
+    with socket.create_connection((broker.host, broker.port)) as sock:
+        sock.sendall(mqtt_connect("flood"))
+        sock.recv(4)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            sock.sendall(batch)
+            sent += 500
+        sock.sendall(b"\xe0\x00")
+    return sent
+
+
+async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
+    broker = make_mosquitto()
+    gateway = await asyncio.to_thread(make_gateway, broker, history_bytes="64MiB")
+    async with Subscriber(gateway, "#", since="now") as client, Subscriber(gateway, "end", since="now") as end:
+        await client.wait_event("subscribed")
+        await end.wait_event("subscribed")
+        sent = await asyncio.to_thread(flood, broker, "f", 4)
+        assert sent > 50_000
+        with Publisher(broker.url) as publisher:
+            await asyncio.to_thread(publisher.publish, "end", b"1")
+        # it comes behind all that is queued: the flood is over when it is there
+        await end.wait_messages(1, 90)
+        assert (await asyncio.to_thread(gateway.get, "/health/ready"))[0] == 200
+        assert_sound(gateway, ceiling_mib=64 * 1.5 + 200)
+        await assert_accounted(gateway, client, timeout_seconds=60)
+        began = time.monotonic()
+        with Publisher(broker.url) as publisher:
+            await asyncio.to_thread(publisher.publish, "end", b"2")
+        await end.wait_messages(2)
+        assert time.monotonic() - began < 3
+
+
+async def test_a_hundred_thousand_topics(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
+    broker = make_mosquitto()
+    gateway = await asyncio.to_thread(
+        make_gateway, broker, mqtt_topics=["t/#", "steady"], history_topics=20_000, history_bytes="64MiB"
+    )
+    with Publisher(broker.url) as publisher:
+        await asyncio.to_thread(publisher.publish, "steady", b"1", retain=True)
+        async with Subscriber(gateway, "#", since="now") as client:
+            await client.wait_event("subscribed")
+            messages = ((f"t/{number:06d}/{'x' * 60}", b"%d" % number) for number in range(100_000))
+            await asyncio.to_thread(publisher.publish_all, messages, per_second=15_000)
+            await client.wait(lambda: client.payloads()[-1:] == [99_999] or client.lost, 60)
+            await assert_accounted(gateway, client, timeout_seconds=60)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_history_topics"] <= 20_000
+        assert_sound(gateway, ceiling_mib=64 * 1.5 + 150)
+        # the one that is used was not pushed out by those seen once
+        last = await asyncio.to_thread(gateway.json, "/topics/steady")
+        assert last["messages"][0]["payload"] == 1
+
+
+async def test_payloads_at_the_limit_and_above(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
+    broker = make_mosquitto()
+    gateway = await asyncio.to_thread(make_gateway, broker, history_bytes="64MiB", limit_buffer_bytes="1MiB")
+    just_fits, too_large = b"x" * (16 * 2**20 - 100), b"x" * (17 * 2**20)
+    async with Subscriber(gateway, "#", since="now", format="raw") as client, Subscriber(gateway, "small") as small:
+        await small.wait_event("subscribed")
+        with Publisher(broker.url) as publisher:
+            for payload in (just_fits, too_large, just_fits):
+                await asyncio.to_thread(publisher.publish, "large", payload)
+            await asyncio.to_thread(publisher.publish, "small", b"1")
+        await small.wait_messages(1, 20)
+        await client.wait(lambda: len([f for f in client.frames if len(f) == len(just_fits)]) == 2, 20)
+    samples = await asyncio.to_thread(gateway.metrics)
+    assert samples['gateway_upstream_dropped_total{reason="too_large"}'] == 1
+    assert_sound(gateway, ceiling_mib=64 * 1.5 + 300)
+
+
+def test_the_benchmark_writes_packets_that_a_broker_takes() -> None:
+    """What floods here and measures there: both are written by hand."""
+    first = next(packets(1, 1))
+    assert first[0] == 0x32
+    assert first[1] == len(first) - 2
