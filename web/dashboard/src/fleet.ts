@@ -17,6 +17,19 @@ export const fleet = new Fleet();
 /** The retained and last values are in: what isn't there now isn't there. */
 export const settled = signal(false);
 
+/** Counts up when histories have come, once a frame: lines needn't wait for the next turn of the clock. */
+export const arrived = signal(0);
+
+let arriving = 0;
+
+function announce(): void {
+  if (arriving !== 0) return;
+  arriving = requestAnimationFrame(() => {
+    arriving = 0;
+    arrived.value++;
+  });
+}
+
 let feed: Feed | null = null;
 /** Whose feed it is: what one visitor may see isn't the next one's. */
 let visitor: string | null = null;
@@ -110,6 +123,7 @@ async function load(device: Device, field: Field): Promise<void> {
     // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
     if (!device.rhythm.learnt) device.rhythm.learn(points.map((point) => point.time));
     fleet.fillTrend(device, field, points);
+    announce();
   } catch {
     // The line then starts when the page opened; the next visit asks again.
     device.history = "failed";

@@ -13,7 +13,7 @@ import {
 } from "../core/devices.ts";
 import { formatCount, formatReading, formatSpan } from "../core/format.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
-import { FILTERS, fleet, holdFleetFeed, settled, wantHistory } from "../fleet.ts";
+import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory } from "../fleet.ts";
 import { identity } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
 import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
@@ -49,6 +49,8 @@ const SORT_LABEL: Record<SortKey, string> = {
 
 export function Devices() {
   useTicker(2);
+  // Reading it is what draws this again.
+  arrived.value;
   const known = identity.value !== undefined;
   useLayoutEffect(() => (known ? holdFleetFeed() : undefined), [known]);
   const params = route.value.params;
