@@ -42,6 +42,7 @@ from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
 from gateway.sinks import PulledSink
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
+from gateway.topics import TopicError, check_characters
 from gateway.topics_api import list_topics, publish, read_topics, topics_socket
 from gateway.websocket import stream_endpoint, websocket_endpoint
 
@@ -165,12 +166,15 @@ class Gateway:
         """Publishes to the broker.
 
         Raises:
-            ProtocolError: the broker is not there or refused the message.
+            ProtocolError: the broker is not there or refused the message, or would close the connection for it.
         """
         try:
+            check_characters("topic", topic)
+            for text in _texts(properties or {}):
+                check_characters("property", text)
             await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
             self.published["ok"] += 1
-        except (UpstreamUnavailable, PublishRefused) as error:
+        except (UpstreamUnavailable, PublishRefused, TopicError) as error:
             self.published[error.code] += 1
             raise ProtocolError(error.code, str(error)) from None
 
@@ -258,6 +262,15 @@ class Gateway:
             Refusal: it showed a token that is not accepted.
         """
         return principal_of(connection.scope)
+
+
+def _texts(properties: Properties) -> Iterator[str]:
+    """The strings of a message's properties."""
+    for name in ("content_type", "response_topic"):
+        if name in properties:
+            yield properties[name]
+    for pair in properties.get("user_properties", ()):
+        yield from pair
 
 
 def _upstream_config(settings: Settings) -> UpstreamConfig:

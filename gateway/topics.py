@@ -6,6 +6,7 @@ letter, `$`-topics included. Who may use a filter (`access`) and what is stored 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -13,6 +14,7 @@ __all__ = [
     "FilterTrie",
     "TopicError",
     "TopicTree",
+    "check_characters",
     "covers",
     "has_wildcard",
     "matches",
@@ -63,6 +65,23 @@ def _check_string(kind: str, text: str) -> None:
         raise TopicError(
             f"{kind} {_shortened(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed"
         )
+
+
+# A receiver may close the connection for control characters and for code points that are no characters (MQTT 5
+# §1.5.4), and Mosquitto does.
+_REFUSED = re.compile(
+    "[\0-\x1f\x7f-\x9f\ufdd0-\ufdef" + "".join(chr(p << 16 | e) for p in range(17) for e in (0xFFFE, 0xFFFF)) + "]"
+)
+
+
+def check_characters(kind: str, text: str) -> None:
+    """Refuses what a broker may close the connection for: that would be everyone's connection.
+
+    Raises:
+        TopicError: a control character or a code point that is no character (MQTT 5 §1.5.4); `kind` names the text.
+    """
+    if (found := _REFUSED.search(text)) is not None:
+        raise TopicError(f"{kind} {_shortened(text)}: must not contain U+{ord(found[0]):04X}")
 
 
 def validate_topic(topic: str) -> str:

@@ -51,6 +51,9 @@ MAX_LIMIT = 10_000
 LISTED_AT_ONCE = 2_000
 """So many topics are looked at before the loop gets a turn."""
 
+BADGE_AT_ONCE = 200
+"""And so many messages when each may have to be decoded."""
+
 CONFIRM_SECONDS = 5.0
 
 REPRESENTATIONS = {
@@ -184,7 +187,7 @@ class _Question:
 def _integer(text: str | None, name: str, default: int, least: int, most: int) -> int:
     if text is None or text == "":
         return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+    if len(text) > 12 or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
         raise ApiError(400, "limit", f"{name} {text[:40]!r}: must be a whole number from {least} to {most}")
     return int(text)
 
@@ -285,7 +288,10 @@ async def _badge(request: Request, question: _Question) -> Response:
     query = request.query_params
     field = query.get("field")
     name, values, times = "", [], []
-    for message in question.gateway.history.backwards(question.filters, question.after, question.until):
+    newest = question.gateway.history.backwards(question.filters, question.after, question.until)
+    for number, message in enumerate(newest, start=1):
+        if number % BADGE_AT_ONCE == 0:
+            await asyncio.sleep(0)
         if message is None or (name and message.topic != name):
             continue
         value = message.value()
@@ -313,7 +319,7 @@ def _is_number(value: object) -> bool:
 
 async def _ndjson(question: _Question) -> AsyncIterator[bytes]:
     if question.gap is not None:
-        yield encode_event("gap", **question.gap) + b"\n"
+        yield _encode({"event": "gap", **question.gap}) + b"\n"
     batch: list[bytes] = []
     async for message in question.messages(last_only=False):
         batch.append(json_line(_body(message, question.shape)))
@@ -363,6 +369,9 @@ def _event_stream(request: Request, question: _Question) -> Response:
             since = Since(SinceKind.POSITION, epoch=epoch, seq=seq)
         except ProtocolError as error:
             raise ApiError(400, error.code, f"Last-Event-ID: {error}") from None
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type="text/event-stream")  # the events would never end
     named = request.query_params.get("format")
     shape = shape_from(
         {k: v for k, v in request.query_params.items() if k in SHAPE_PARAMETERS and k != "format"},
@@ -373,7 +382,6 @@ def _event_stream(request: Request, question: _Question) -> Response:
     except LimitError as error:
         gateway.refusals.count(error.limit)
         raise ApiError(503, "limit", str(error), [("retry-after", "10")]) from None
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
     principal = principal_of(request.scope)
     events = _events(gateway, question.filters, shape, since, principal, gateway.label_of(request), key)
     return _EventStream(events, headers)
@@ -442,7 +450,7 @@ async def _events(
 
 async def topics_socket(websocket: WebSocket) -> None:
     """An upgrade of `/topics/{filter}`: the WebSocket, subscribed to the filter."""
-    await run_session(websocket, [websocket.path_params["filter"]], None)
+    await run_session(websocket, [websocket.path_params["filter"], *websocket.query_params.getlist("topic")], None)
 
 
 # publishing
@@ -482,6 +490,8 @@ async def publish(request: Request) -> Response:
         try:
             await gateway.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         except ProtocolError as error:
+            if error.code == "bad_topic":
+                raise ApiError(400, error.code, str(error)) from None
             status = HTTPStatus.SERVICE_UNAVAILABLE if error.code == "upstream_unavailable" else HTTPStatus.BAD_GATEWAY
             raise ApiError(status, error.code, str(error), [("retry-after", "5")]) from None
         answer: dict[str, Any] = {"topic": topic, "qos": qos, "retain": retain}

@@ -14,6 +14,7 @@ from gateway.topics import (
     FilterTrie,
     TopicError,
     TopicTree,
+    check_characters,
     covers,
     has_wildcard,
     matches,
@@ -229,6 +230,13 @@ def test_the_topic_tree_finds_what_the_naive_matcher_finds(steps: list[tuple[boo
     found = list(tree.find(topic_filter))
     assert len(found) == len(set(found))
     assert set(found) == {topic for topic in model if naive_matches(topic_filter, topic)}
+
+
+@pytest.mark.parametrize("text", ["a\0", "a/\x1f", "\x7f", "\x85", "\ufdd0", "\uffff", "\U0001fffe", "\U0010ffff"])
+def test_what_a_broker_may_close_the_connection_for_is_refused(text: str) -> None:
+    with pytest.raises(TopicError, match=r"must not contain U\+[0-9A-F]{4}"):
+        check_characters("topic", text)
+    check_characters("topic", "sensors/küche/🌡/ 21 °C")
 
 
 def test_has_wildcard() -> None:

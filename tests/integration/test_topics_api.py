@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import http.client
 import io
 import json
 import threading
@@ -13,6 +15,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.conftest import MakeGateway
+from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
@@ -237,3 +241,55 @@ def test_a_restart_of_the_gateway_ends_event_streams_in_order(make_gateway: Any,
     eventually(lambda: stream.events)
     assert own.stop() == 0
     assert "Traceback" not in own.log()
+
+
+def test_a_limit_is_a_short_number(gateway: GatewayProcess, filled: str) -> None:
+    for limit in ("000000000001" + "9" * 8, "000000000001" + "9" * 5_000, "10001", "0"):
+        status, _, body = gateway_request(gateway, url(filled, f"?limit={limit}"))
+        assert (status, json.loads(body)["code"]) == (400, "limit")
+
+
+def test_the_head_of_an_event_stream_ends(gateway: GatewayProcess, filled: str) -> None:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)) as connection:
+        for method, path in (("HEAD", f"/topics/{filled}/a"), ("GET", "/health/live")):
+            connection.request(method, path, headers={"Accept": "text/event-stream"})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            if method == "HEAD":
+                assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("character", ["%00", "%01", "%7F", "%C2%85", "%EF%BF%BF"])
+def test_a_topic_for_which_the_broker_would_close_its_connection_is_refused(
+    gateway: GatewayProcess, prefix: str, character: str
+) -> None:
+    status, _, body = gateway_request(gateway, f"/topics/{prefix}{character}", "POST", b"1")
+    assert (status, json.loads(body)["code"]) == (400, "bad_topic")
+    assert gateway_request(gateway, f"/topics/{prefix}?confirm=1&qos=1", "POST", b"1")[0] == 202
+
+
+def test_a_badge_of_a_long_log_without_numbers_holds_nobody_up(
+    make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
+) -> None:
+    """The endpoint gives way: others are answered while it looks for a number."""
+    gateway = make_gateway(mosquitto, history_messages=100_000)
+    payload = json.dumps({"text": ["word"] * 100})
+    for _ in range(20_000):
+        publisher.publish(f"{prefix}/long", payload)
+    publisher.publish(f"{prefix}/long", payload, qos=1)
+    eventually(lambda: gateway.json(f"/topics?prefix={prefix}")["topics"][0]["kept"] > 20_000)
+    done = threading.Event()
+
+    def badge() -> None:
+        gateway_request(gateway, url(prefix, "?format=svg&field=t"))
+        done.set()
+
+    thread = threading.Thread(target=badge)
+    thread.start()
+    answered = 0
+    while not done.is_set():
+        gateway_request(gateway, "/health/live")
+        answered += 1
+    thread.join()
+    assert answered >= 10
