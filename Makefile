@@ -8,7 +8,7 @@ CODE = gateway sensors_sim tests benchmarks firmware scripts
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 
-.PHONY: demo test check fmt bench web pages docs pins clean
+.PHONY: demo test check fmt bench soak web pages docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo pages      ## a broker, ten simulated sensors and the gateway, in one command
@@ -28,6 +28,9 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev            ## the figures in docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.dev             ## ten minutes of everyday trouble; ARGS="--seconds 3600" for an hour
+	$(BIN)/python -m tests.soak $(ARGS)
 
 web: $(VENV)/bin/python        ## the dashboard and the client library, into gateway/static/
 	$(BIN)/python scripts/build_web.py
