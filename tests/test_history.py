@@ -215,6 +215,21 @@ def test_filter_sets_are_equal_whatever_the_order() -> None:
     assert "z" not in a
 
 
+LEVELS = st.sampled_from(["", "a", "b", "$x", "a.c", "(", "\n", "a|b", "ü"])
+TOPIC_NAMES = st.lists(LEVELS, min_size=1, max_size=3).map("/".join).filter(bool)
+ANY_FILTERS = st.builds(
+    lambda levels, tail: "/".join([*levels, *tail]),
+    st.lists(LEVELS | st.just("+"), max_size=3),
+    st.sampled_from([[], ["#"]]),
+).filter(bool)
+
+
+@settings(max_examples=500)
+@given(filters=st.lists(ANY_FILTERS, min_size=1, max_size=4), topic=TOPIC_NAMES)
+def test_a_filter_set_matches_what_one_of_its_filters_matches(filters: list[str], topic: str) -> None:
+    assert FilterSet(filters).matches(topic) is any(matches(f, topic) for f in filters)
+
+
 def test_epochs_differ() -> None:
     assert History().epoch != History().epoch
     assert History(epoch="k3f9").position == "k3f9:0"
