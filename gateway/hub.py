@@ -19,7 +19,7 @@ from gateway.history import FilterSet, History
 from gateway.messages import Message, Properties
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
 from gateway.shapes import Shape, Shaper
-from gateway.topics import FilterTrie
+from gateway.topics import FilterTrie, covers
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
 
@@ -641,8 +641,10 @@ class Hub:
             jobs = subscriber._jobs
             if jobs:
                 for job in jobs:
-                    if any(f in job.filters for f in gone):
-                        self._narrow(job, job.filters - gone)
+                    if taken := [f for f in gone if f in job.filters]:
+                        # what a filter that stays wants of this replay, its own one left out
+                        owed = [f for f in rest.filters if any(covers(wide, f) for wide in taken)]
+                        self._narrow(job, (job.filters - gone) | owed)
                 subscriber._jobs = deque(job for job in jobs if job.filters)
             self._move(subscriber, rest, subscriber.shape, keep=rest)
             self._wake(subscriber)

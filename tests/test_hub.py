@@ -269,6 +269,20 @@ def test_after_unsubscribing_nothing_more_of_it_comes_and_the_rest_goes_on(loop:
     assert client.subscriber.state is State.IDLE
 
 
+def test_what_a_remaining_filter_is_owed_survives_the_end_of_a_wider_one(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a/1", 1, count=3)
+    publish(hub, "a/2", 1, count=3)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a/#"], position(0))
+    hub.subscribe(client.subscriber, ["a/1"], position(0))
+    hub.unsubscribe(client.subscriber, ["a/#"])
+    publish(hub, "a/1", 1)
+    publish(hub, "a/2", 1)
+    loop.run()
+    assert client.seqs == [1, 2, 3, 7]
+
+
 def test_a_loop_of_subscribing_and_unsubscribing_ends_in_a_limit_not_in_memory(loop: FakeLoop) -> None:
     hub = make_hub(loop)
     client = FakeSocket(hub, capacity=10, stuck=True)
