@@ -537,7 +537,7 @@ def _start(refusal: Refusal) -> dict[str, Any]:
         (b"cache-control", b"no-store"),
         *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers),
     ]
-    if refusal.status in (408, 413):
+    if refusal.status in (400, 408, 413):
         # what is left of the body must not be taken for the next request
         headers.append((b"connection", b"close"))
     return {"type": "http.response.start", "status": refusal.status, "headers": headers}
@@ -557,6 +557,10 @@ class _Body:
 
     def check(self, scope: Scope) -> None:
         """Refuses by the headers alone what would be refused later."""
+        names = {name for name, _ in scope["headers"]}
+        if b"content-length" in names and b"transfer-encoding" in names:
+            # a proxy before us may go by the one and we by the other (RFC 9112 §6.1)
+            raise Refusal(400, "bad_request", "headers", "there is both a Content-Length and a Transfer-Encoding")
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:20]) > self._max_bytes:
                 raise self._too_large(value[:20].decode())

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 ERROR_CODES = {
+    "bad_request": "The request contradicts itself: a header that must be there once is there twice, or two tokens.",
     "bad_command": "The command is not valid JSON, has no known `command`, or a member has the wrong type.",
     "bad_topic": "A topic or topic filter breaks a rule of MQTT.",
     "bad_since": "`since` is neither last, now, a time back, an ISO time nor a position of this log.",

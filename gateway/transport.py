@@ -212,6 +212,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._deliver(data.decode())
             except UnicodeDecodeError:  # RFC 6455 §8.1
                 self.close(CloseCode.NOT_UTF8, "text that is not UTF-8")
+                # failing a connection is not waiting for an answer (RFC 6455 §7.1.7)
+                self.transport.close()
         else:
             self._deliver(bytes(data))
 

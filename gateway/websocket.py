@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import AccessError, Principal, may_subscribe, require_publish, require_subscribe
+from gateway.access import AccessError, Principal, may_read, may_subscribe, require_publish, require_subscribe
 from gateway.guard import Expiry, Refusal
 from gateway.hub import Sink, Subscriber
 from gateway.limits import LimitError, TokenBucket
@@ -104,6 +104,9 @@ class Session:
         tell = None if self._is_raw else self._tell
         self.subscriber = self._gateway.hub.add(sink, shape=shape, tell=tell, label=self.label)
         self._watch_expiry()
+
+    def tell_upstream(self) -> None:
+        """Says so where the broker isn't there now."""
         if not self._is_raw and not self._gateway.is_connected:
             self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
 
@@ -226,7 +229,10 @@ class Session:
             raise ProtocolError("limit", f"limit: at most {settings.limit_publishes_per_second} messages a second")
         properties = command.properties.to_properties() if command.properties else None
         if properties and "response_topic" in properties:
-            validate_topic(properties["response_topic"])
+            # whoever answers does so with rights of its own, which one could borrow to write where one may not go
+            answer = validate_topic(properties["response_topic"])
+            if not may_read(self.principal, answer):
+                require_publish(self.principal, answer)
         self._publishing += 1
         self._update_reading()
         self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
@@ -403,6 +409,8 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
             if chosen.format is Format.JSON:
                 sink.write(frame_text(error_event(failure)))
             sink.close(_close_code(failure), str(failure))
+        else:
+            session.tell_upstream()
         if pulled is not None:
             await _pull(websocket, session, pulled)
     finally:

@@ -374,6 +374,14 @@ def test_a_large_body_is_413_by_its_length_and_by_its_bytes() -> None:
     assert through(guard, scope_of(method="POST", headers={"content-length": "9" * 5_000})).status == 413
 
 
+def test_a_body_whose_end_can_be_read_in_two_ways_is_400() -> None:
+    headers = {"content-length": "4", "transfer-encoding": "chunked"}
+    answer = through(closed_guard(), scope_of(method="POST", headers=headers))
+    assert answer.status == 400
+    assert not answer.reached
+    assert answer["connection"] == "close"
+
+
 def test_a_compressed_body_is_415() -> None:
     answer = through(closed_guard(), scope_of(method="POST", headers={"content-encoding": "gzip"}))
     assert answer.status == 415
