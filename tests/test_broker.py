@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
@@ -167,6 +168,39 @@ async def test_ten_thousand_messages_arrive_once_and_in_order(mosquitto: Broker,
             assert numbers == list(range(number, 10_000, 7))
 
 
+@BOTH_LOOPS
+async def test_a_backlog_leaves_turns_of_the_loop_to_others(mosquitto: Broker, prefix: str) -> None:
+    """uvloop by itself reads up to 32 times in one turn."""
+    payload, count = b"x" * 1_000, 2_000
+    turns = [0]
+    async with linked(mosquitto.url, f"{prefix}/#") as link:
+        loop = asyncio.get_running_loop()
+        stalled = False
+
+        def next_turn() -> None:
+            turns.append(0)
+            if sum(turns) < count:
+                loop.call_soon(next_turn)
+
+        def take(arrival: Arrival) -> None:
+            nonlocal stalled
+            if not stalled:
+                stalled = True
+                time.sleep(0.5)  # so that a backlog is there
+                loop.call_soon(next_turn)
+            turns[-1] += 1
+
+        link.on_arrival = take
+
+        def run() -> None:
+            with Publisher(mosquitto.url) as publisher:
+                publisher.publish_all(((f"{prefix}/a", payload) for _ in range(count)), qos=0)
+
+        await asyncio.to_thread(run)
+        await eventually_async(lambda: sum(turns) >= count)
+        assert max(turns) * len(payload) <= 2 * gateway.broker.READ_BYTES
+
+
 async def test_payloads_of_a_mebibyte_and_of_nothing_arrive_whole(mosquitto: Broker, prefix: str) -> None:
     large = bytes(range(256)) * 4096
     async with linked(mosquitto.url, f"{prefix}/#") as link:
@@ -325,6 +359,10 @@ async def test_subscriptions_of_an_earlier_configuration_are_thrown_away(
             assert {arrival.topic for arrival in link.arrivals} == {f"{prefix}/a/1"}
             # the broker sends what is not wanted no more
             assert (state.received, state.reconnects) == (2, 1)
+            # and only once was it started anew
+            relay.cut()
+            await eventually_async(lambda: link.upstream.state.reconnects == 2)
+            assert link.upstream.state.session_resumed
 
 
 # which version
@@ -563,6 +601,16 @@ async def test_a_network_that_swallows_everything_is_noticed(mosquitto: Broker) 
         await link.connected()
 
 
+async def test_silence_is_measured_against_the_keep_alive(mosquitto: Broker) -> None:
+    async with linked(mosquitto.url, keepalive_seconds=30) as link:
+        connection = link.upstream._link
+        assert connection is not None
+        for silent, is_given_up in ((44.0, False), (46.0, True)):
+            connection._heard_at = asyncio.get_running_loop().time() - silent
+            connection._tick()
+            assert connection.closed.done() is is_given_up
+
+
 async def test_an_idle_connection_is_kept_by_pings(mosquitto: Broker, prefix: str) -> None:
     async with linked(mosquitto.url, f"{prefix}/#", keepalive_seconds=1) as link:
         await asyncio.sleep(4)  # longer than the broker and we ourselves wait for a silent peer
@@ -669,6 +717,35 @@ async def test_what_the_broker_refuses_is_refused_and_the_next_is_not(make_mosqu
         assert await link.payloads("open/a", 1) == [b"y"]
 
 
+async def test_an_exchange_at_qos_2_ends_with_its_refusal() -> None:
+    """MQTT 5 §4.3.3: after a PUBREC that refuses there is no PUBREL, which paho would send."""
+    heard: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head, size = await reader.readexactly(2)  # every packet here is short
+                body = await reader.readexactly(size)
+                heard.append(head >> 4)
+                match head >> 4:
+                    case 1:
+                        writer.write(b"\x20\x03\x00\x00\x00")
+                    case 8:
+                        writer.write(b"\x90\x04" + body[:2] + b"\x00\x01")
+                    case 3:
+                        topic = int.from_bytes(body[:2], "big")
+                        writer.write(b"\x50\x04" + body[2 + topic : 4 + topic] + b"\x87\x00")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, linked(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}") as link:
+        for _ in range(2):
+            with pytest.raises(PublishRefused, match="Not authorized"):
+                await link.upstream.publish("a", b"x", qos=2)
+    await eventually_async(lambda: heard[-1:] == [14])
+    assert heard == [1, 8, 3, 3, 14]
+
+
 async def test_a_message_that_the_broker_has_no_room_for_is_refused_before_it_costs_the_connection(
     make_mosquitto: MakeMosquitto,
 ) -> None:
@@ -712,9 +789,15 @@ async def test_online_while_it_is_there_offline_when_it_leaves_or_dies(mosquitto
         reader.wait_for(status, b"offline")
 
 
-async def test_it_works_where_its_status_may_not_be_published(make_mosquitto: MakeMosquitto) -> None:
-    broker = make_mosquitto(BrokerOptions(acl="topic read #\ntopic write a/#\n"))
+@pytest.mark.parametrize("extra", [(), ("max_queued_messages 0",)], ids=["refusing", "closing the connection over it"])
+async def test_it_works_where_its_status_may_not_be_published(
+    make_mosquitto: MakeMosquitto, extra: tuple[str, ...]
+) -> None:
+    broker = make_mosquitto(BrokerOptions(acl="topic read #\ntopic write a/#\n", extra=extra))
     async with linked(broker.url, status_topic="gateway/status") as link:
+        await asyncio.sleep(0.5)  # time for more than one connection, if each were lost
+        await link.connected()
+        assert link.upstream.state.reconnects <= 1
         await publish(broker.url, ("a/1", b"x"))
         assert await link.payloads("a/1", 1) == [b"x"]
 
