@@ -29,6 +29,7 @@ __all__ = [
     "ShapeError",
     "Shaper",
     "look_up",
+    "pick",
     "shape_from",
 ]
 
@@ -368,6 +369,23 @@ def _nested(results: Mapping[Path, Any]) -> Any:
             inner = inner.setdefault(parent, {})
         inner[path[-1]] = result
     return tree
+
+
+def pick(shape: Shape, message: Message) -> bytes | None:
+    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out."""
+    token: bytes | None = None
+    if shape.where is not None or shape.fields:
+        value = message.value()
+        if shape.where is not None and not _condition(shape.where).holds(message.topic, value):
+            return None
+        if shape.fields:
+            projected = _project(value, shape.fields)
+            token = None if projected is None else _encode(projected)
+            if token is None:
+                return None
+    if shape.properties and message.properties:
+        return message.with_members({"properties": encode_properties(message.properties)}, token=token)
+    return message.body if token is None else message.with_members({}, token=token)
 
 
 class _Interval:

@@ -24,9 +24,9 @@ from gateway.access import AccessError, Principal, may_read, require_publish, re
 from gateway.guard import Expiry, Refusal, principal_of
 from gateway.history import FilterSet, Topic
 from gateway.limits import LimitError
-from gateway.messages import Message, Properties, encode_properties, json_line, sse_event, unframe
+from gateway.messages import Message, Properties, json_line, sse_event, unframe
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
-from gateway.shapes import Format, Framing, Shape, ShapeError, look_up, shape_from
+from gateway.shapes import Format, Framing, Shape, ShapeError, look_up, pick, shape_from
 from gateway.sinks import PulledSink
 from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.websocket import SHAPE_PARAMETERS, run_session
@@ -172,6 +172,13 @@ class _Question:
                 lost = history.lost(self.filters, since.seq)
                 return since.seq, None if lost == 0 else {"reason": "evicted", "lost": lost}
 
+    def refuse_live_shapes(self) -> None:
+        """Says that what needs a stream of messages is not for a snapshot, rather than leaving it out."""
+        shape = self.shape
+        if shape.is_windowed or shape.deadband is not None:
+            text = "max_hz, mode and deadband are for live messages (text/event-stream, /ws), not for answers"
+            raise ApiError(400, "bad_shape", text)
+
     async def messages(self, last_only: bool) -> AsyncIterator[Message]:
         """What is asked for, oldest first; the loop gets a turn after every chunk."""
         history = self.gateway.history
@@ -201,6 +208,8 @@ async def read_topics(request: Request) -> Response:
         page.headers["Vary"] = "Accept"
         return page
     question = _Question(request)
+    if representation != "sse":
+        question.refuse_live_shapes()
     match representation:
         case "sse":
             return _event_stream(request, question)
@@ -222,15 +231,17 @@ async def _json(request: Request, question: _Question) -> Response:
     gateway = question.gateway
     last_only = not question.is_history
     found: list[Message] = []
+    bodies: list[bytes] = []
     more = False
-    if question.order == "desc":
-        found, more = await _newest(question)
-    else:
-        async for message in question.messages(last_only):
-            if len(found) == question.limit:
-                more = True
-                break
-            found.append(message)
+    async for message in _newest(question) if question.order == "desc" else question.messages(last_only):
+        body = pick(question.shape, message)
+        if body is None:
+            continue
+        if len(found) == question.limit:
+            more = True
+            break
+        found.append(message)
+        bodies.append(body)
     epoch = gateway.history.epoch
     edge = found[-1].seq if found else 0
     # what a representation is made of: the messages, and whether they are complete
@@ -257,28 +268,18 @@ async def _json(request: Request, question: _Question) -> Response:
         head["more"] = True
         if question.is_history:
             head["next"] = following
-    body = b'%b,"messages":[%b]}' % (_encode(head)[:-1], b",".join(_body(m, question.shape) for m in found))
-    return Response(body, headers=headers, media_type="application/json")
+    answer = b'%b,"messages":[%b]}' % (_encode(head)[:-1], b",".join(bodies))
+    return Response(answer, headers=headers, media_type="application/json")
 
 
-async def _newest(question: _Question) -> tuple[list[Message], bool]:
-    """The newest messages, newest first, and whether there are more."""
-    found: list[Message] = []
+async def _newest(question: _Question) -> AsyncIterator[Message]:
+    """What is asked for, newest first; the loop gets a turn now and then."""
     newest = question.gateway.history.backwards(question.filters, question.after, question.until)
     for number, message in enumerate(newest, start=1):
         if message is not None:
-            if len(found) == question.limit:
-                return found, True
-            found.append(message)
+            yield message
         if number % LISTED_AT_ONCE == 0:
             await asyncio.sleep(0)
-    return found, False
-
-
-def _body(message: Message, shape: Shape) -> bytes:
-    if shape.properties and message.properties:
-        return message.with_members({"properties": encode_properties(message.properties)})
-    return message.body
 
 
 async def _badge(request: Request, question: _Question) -> Response:
@@ -322,7 +323,9 @@ async def _ndjson(question: _Question) -> AsyncIterator[bytes]:
         yield _encode({"event": "gap", **question.gap}) + b"\n"
     batch: list[bytes] = []
     async for message in question.messages(last_only=False):
-        batch.append(json_line(_body(message, question.shape)))
+        body = pick(question.shape, message)
+        if body is not None:
+            batch.append(json_line(body))
         if len(batch) >= 200:
             yield b"\n".join(batch) + b"\n"
             batch.clear()
@@ -336,6 +339,8 @@ async def _csv(question: _Question) -> AsyncIterator[bytes]:
     writer = csv.writer(buffer)
     writer.writerow(["time", "seq", "topic", *(fields or ["payload"])])
     async for message in question.messages(last_only=False):
+        if pick(question.shape, message) is None:
+            continue
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
         if fields:
             value = message.value()

@@ -120,6 +120,18 @@ def test_accept_is_followed_by_preference(gateway: GatewayProcess, filled: str) 
     assert "text/event-stream" in json.loads(body)["detail"]
 
 
+def test_fields_and_where_shape_every_representation(gateway: GatewayProcess, filled: str) -> None:
+    rest = "?since=1h&fields=t&where=t%20%3E%206"
+    answer = gateway.json(url(filled, rest))
+    assert [m["payload"] for m in answer["messages"]] == [{"t": 7}, {"t": 8}, {"t": 9}]
+    answer = gateway.json(url(filled, rest + "&order=desc&limit=2"))
+    assert [m["payload"] for m in answer["messages"]] == [{"t": 9}, {"t": 8}]
+    _, _, body = gateway_request(gateway, url(filled, rest), Accept="application/x-ndjson")
+    assert [json.loads(line)["payload"] for line in body.splitlines()] == [{"t": 7}, {"t": 8}, {"t": 9}]
+    _, _, body = gateway_request(gateway, url(filled, rest), Accept="text/csv")
+    assert [row["t"] for row in csv.DictReader(io.StringIO(body.decode()))] == ["7", "8", "9"]
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [
@@ -134,6 +146,7 @@ def test_accept_is_followed_by_preference(gateway: GatewayProcess, filled: str) 
         ("/topics/a?where=1%2B", "bad_shape"),
         ("/topics/a?format=xml", "bad_shape"),
         ("/topics/a?until=5", "bad_since"),
+        ("/topics/a?max_hz=5", "bad_shape"),
     ],
 )
 def test_errors_are_problem_documents(gateway: GatewayProcess, path: str, code: str) -> None:
