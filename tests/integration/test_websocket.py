@@ -9,11 +9,14 @@ import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from gateway.protocol import CloseCode
+from tests.conftest import MakeGateway
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
+from tests.support.waiting import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -261,3 +264,14 @@ async def test_readers_that_stall_lose_nothing_in_silence(
             assert all(gap["reason"] == "slow" for gap in gaps)
             assert len(got) + sum(gap["lost"] for gap in gaps) == count
     assert [m["payload"]["n"] for m in fast.messages] == list(range(count))
+
+
+async def test_the_answer_comes_first_when_the_broker_is_away_and_a_socket_takes_more_topics(
+    make_gateway: MakeGateway,
+) -> None:
+    gateway = make_gateway(f"mqtt://127.0.0.1:{free_port()}", ready=False)
+    address = f"{gateway.ws}/topics/a?topic=b"
+    async with connect(address, proxy=None) as socket, asyncio.timeout(10):
+        first, second = [json.loads(await socket.recv()) for _ in range(2)]
+    assert (first["event"], first["topics"]) == ("subscribed", ["a", "b"])
+    assert (second["event"], second["connected"]) == ("upstream", False)
