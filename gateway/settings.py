@@ -411,6 +411,9 @@ class Settings(BaseModel):
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="Form of the log; `auto` is `human` in a terminal and `json` elsewhere"
     )
+    log_file: Path | None = Field(
+        None, description="File to log to instead of standard error; opened again when it was rotated away"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe entries to log")
     flush_interval: OptionalDuration = Field(
         None, ge=0, le=1, description="Least time between two flushes; unset, it follows the load"

@@ -280,7 +280,10 @@ class TestProblems:
         [problem] = problems_of(file=tmp_path / "none.toml")
         assert "can't be read: No such file or directory" in problem
 
-    @pytest.mark.parametrize("row", [row for row in SETTINGS.values() if row.kind == "file"], ids=lambda row: row.name)
+    # the log is the one file that is written
+    READ: ClassVar = [row for row in SETTINGS.values() if row.kind == "file" and row.name != "log_file"]
+
+    @pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
     def test_a_file_that_a_setting_names_must_be_readable(self, row: object, tmp_path: Path) -> None:
         name = row.name  # type: ignore[attr-defined]
         assert any("can't be read" in problem for problem in problems_of({name: str(tmp_path / "none.pem")}))

@@ -35,7 +35,10 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
         fail(error, 2)
     from gateway import server
 
-    set_up_logging(settings.log_format, settings.log_level)
+    try:
+        set_up_logging(settings.log_format, settings.log_level, file=settings.log_file)
+    except OSError as error:
+        fail(f"log_file {str(settings.log_file)!r} can't be written: {error.strerror}", 2)
     # the server stops in order at a signal and then raises it again: to end on request is no failure
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)

@@ -1,0 +1,140 @@
+"""The log: its two forms, what never gets into it, and that neither rotation nor a full disk stops anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.logs import set_up_logging
+from gateway.tokens import mint, secret_key
+from tests.conftest import MakeGateway
+from tests.support.waiting import eventually
+
+TOKEN = mint(secret_key("k" * 32), ttl_seconds=60, subject="alice")
+logger = logging.getLogger("gateway.test")
+
+
+@pytest.fixture(autouse=True)
+def _root() -> Iterator[None]:
+    """Leaves the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+    logging.getLogger("uvicorn.access").disabled = False
+
+
+def logged(form: str, text: str, error: Exception | None = None, **extra: object) -> str:
+    stream = io.StringIO()
+    set_up_logging(form, "info", stream)
+    logger.info("%s", text, exc_info=error, extra=extra)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_a_token_is_hidden_wherever_it_stands(form: str) -> None:
+    error = ValueError(f"bad address ws://localhost/ws?topic=a&token={TOKEN}")
+    for text in (
+        f"GET /ws?topic=a&token={TOKEN}",
+        f"Authorization: Bearer {TOKEN}",
+        f'< TEXT {{"token":"{TOKEN}"}}',
+        TOKEN,
+    ):
+        entry = logged(form, text, error, path=f"/ws?token={TOKEN}")
+        assert "[redacted]" in entry
+        for part in TOKEN.split("."):
+            assert part not in entry
+
+
+def test_an_entry_is_a_json_object_with_what_was_added() -> None:
+    entry = json.loads(logged("json", "connected", connection="a-1", count=3))
+    assert entry["message"] == "connected"
+    assert (entry["connection"], entry["count"], entry["level"], entry["logger"]) == ("a-1", 3, "info", "gateway.test")
+    assert entry["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", "a\r\nb", "\x1b[31m", "\u2028", "\x85", "\0"])
+def test_no_text_begins_a_line_or_drives_a_terminal(hostile: str) -> None:
+    error = ValueError(f"x{hostile}2026-01-01 forged")
+    human = logged("human", hostile, error)
+    first, *trace = human.splitlines()
+    assert not set(first) & set(hostile.replace("a", "").replace("b", "").replace("[31m", ""))
+    assert all(line.startswith("    ") for line in trace)
+    assert "\x1b" not in human
+    assert logged("json", hostile, error).count("\n") == 1
+
+
+def test_a_file_that_is_rotated_away_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.log"
+    set_up_logging("human", "info", file=file)
+    logger.info("one")
+    file.rename(tmp_path / "gateway.log.1")
+    logger.info("two")
+    file.unlink()
+    logger.info("three")
+    assert "one" in (tmp_path / "gateway.log.1").read_text()
+    assert "two" not in (tmp_path / "gateway.log.1").read_text()
+    assert "three" in file.read_text()
+
+
+def test_a_file_whose_folder_comes_and_goes_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    set_up_logging("human", "info", file=folder / "gateway.log")
+    logger.info("one")
+    shutil.rmtree(folder)
+    logger.info("lost")
+    folder.mkdir()
+    logger.info("again")
+    assert "again" in (folder / "gateway.log").read_text()
+
+
+def test_a_full_disk_stops_nothing(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_file="/dev/full", log_level="debug")
+    for _ in range(20):
+        assert gateway.get("/topics/a", {"Origin": "https://evil.example"})[0] == 403
+    assert gateway.is_alive
+    assert gateway.log() == ""
+    assert gateway.stop() == 0
+
+
+def test_a_gateway_whose_log_is_rotated_goes_on(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    file = tmp_path / "rotated.log"
+    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_file=str(file))
+    eventually(file.exists, 10, "the log")
+    file.rename(tmp_path / "rotated.log.1")
+    gateway.get("/topics/a", {"Origin": "https://evil.example"})
+    eventually(lambda: "refused GET" in file.read_text(), 10, "the new log")
+    assert gateway.is_alive
+
+
+def test_a_debug_log_holds_no_token(make_gateway: MakeGateway) -> None:
+    from websockets.sync.client import connect
+
+    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_level="debug", access_secret="k" * 32)
+    with connect(f"{gateway.ws}/ws?token={TOKEN}", additional_headers={"Authorization": f"Bearer {TOKEN}"}) as ws:
+        ws.send(json.dumps({"command": "authenticate", "token": TOKEN}))
+        ws.recv(10)
+    gateway.get(f"/topics/a?token={TOKEN}")
+    assert gateway.stop() == 0
+    log = gateway.log()
+    assert "closed after" in log
+    for part in TOKEN.split("."):
+        assert part not in log
+
+
+def test_a_log_that_cannot_be_written_is_said_at_the_start(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway("mqtt://127.0.0.1:1", start=False, log_file="/nonexistent/gateway.log")
+    with pytest.raises(RuntimeError, match=r"log_file '/nonexistent/gateway.log' can't be written: No such file"):
+        gateway.start(ready=False)
