@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.processes import BenchmarkError, Cores, Mosquitto, raise_file_limit, scratch_directory
-from benchmarks.scenarios import SCENARIOS, Bench, Profile, Result, Scenario, Server
+from benchmarks.profiling import TOOLS, MissingToolError, Profile
+from benchmarks.scenarios import SCENARIOS, Bench, Result, Scenario, Server
 
 NEEDS_S2 = {"S7", "S8"}
 
@@ -38,7 +39,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="a setting of the gateway, such as GATEWAY_FLUSH_INTERVAL=0.005",
     )
     parser.add_argument(
-        "--profile", choices=["strace", "perf", "py-spy"], help="attach a tool; the figures are then not to be compared"
+        "--profile",
+        choices=TOOLS,
+        help="attach a tool; the figures are then not to be compared",
     )
     parser.add_argument("--profile-directory", type=Path, default=Path("build/profiles"), metavar="DIRECTORY")
     parsed = parser.parse_args(argv)
@@ -119,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(f"{machine()}\n{Cores.of_this_machine()}\n")
         runs = run(options)
-    except BenchmarkError as error:
+    except (BenchmarkError, MissingToolError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     medians = {key: report.median(results) for key, results in runs.items()}

@@ -161,6 +161,9 @@ def notes(result: Result) -> list[str]:
         said.append(
             f"{more['held']:,} connections held, {more['held_kib_each']} KiB of resident memory each, all included"
         )
+    if syscalls := more.get("syscalls"):
+        each = ", ".join(f"{name} {count / max(1, result.deliveries):.3f}" for name, count in syscalls.items())
+        said.append(f"{result.server}: system calls per delivery: {each}")
     if more.get("errors"):
         said.append(f"connections that ended: {more['errors']}")
     return said

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.processes import (
@@ -24,6 +21,7 @@ from benchmarks.processes import (
     resident_bytes,
     scratch_directory,
 )
+from benchmarks.profiling import Attached, Profile
 
 Server = Literal["mosquitto", "gateway", "aiomqtt"]
 
@@ -154,14 +152,6 @@ class Result:
         return self.deliveries / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A tool that is attached to the gateway while it is measured, and where its output goes."""
-
-    tool: Literal["strace", "perf", "py-spy"]
-    directory: Path
-
-
 @dataclass(slots=True)
 class Bench:
     """Runs scenarios on this machine.
@@ -169,7 +159,7 @@ class Bench:
     Attributes:
         seconds: length of the measured part of each run.
         gateway_environment: settings of the gateway, such as `GATEWAY_FLUSH_INTERVAL`.
-        profile: see `Profile`.
+        profile: a tool to attach to the server while it is measured; None is none.
     """
 
     seconds: float
@@ -288,12 +278,14 @@ class Rig:
     def measured(self) -> Iterator[None]:
         """Read processor times, deliveries and delays before and after the body."""
         result = self.result
-        with self._profiled():
+        with self._profiled() as tool:
+            tool.switch(True)
             before = self.load.ask({"do": "start_delays"})
             server, broker = processor_seconds(self.server.pid), processor_seconds(self.broker.pid)
             memory, started = resident_bytes(self.server.pid), time.monotonic()
             yield
             after = self.load.ask({"do": "stop_delays"})
+            tool.switch(False)
             result.server_cpu_seconds = processor_seconds(self.server.pid) - server
             if self.server is not self.broker:
                 result.broker_cpu_seconds = processor_seconds(self.broker.pid) - broker
@@ -308,31 +300,16 @@ class Rig:
         )
 
     @contextmanager
-    def _profiled(self) -> Iterator[None]:
+    def _profiled(self) -> Iterator[Attached]:
         profile = self.bench.profile
         if profile is None or self.server_name == "aiomqtt":
-            yield
+            yield Attached(lambda _: None)
             return
         name = f"{self.scenario.name}-{self.server_name}"
-        pid, output = str(self.server.pid), profile.directory / f"{name}.{profile.tool}"
-        commands = {
-            "strace": ["strace", "-c", "-f", "-o", f"{output}.txt", "-p", pid],
-            "perf": ["perf", "record", "-g", "-o", f"{output}.data", "-p", pid],
-            "py-spy": [
-                *("py-spy", "record", "--native", "--rate", "500", "--format", "raw"),
-                *("-d", str(int(self.bench.seconds) + 1), "-o", f"{output}.txt", "-p", pid),
-            ],
-        }
-        command = commands[profile.tool]
-        found = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
-        if found is None:
-            raise BenchmarkError(f"{command[0]} is not on the PATH")
-        with subprocess.Popen([found, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tool:
-            time.sleep(0.5)
-            yield
-            if profile.tool != "py-spy":
-                tool.send_signal(2)
-            tool.wait(30)
+        with profile.attached(self.server.pid, name, self.bench.seconds) as tool:
+            yield tool
+        if tool.counts:
+            self.result.more["syscalls"] = tool.counts
 
     def check_count(self) -> None:
         """Read what is still on its way, and note what was lost, repeated or cut."""
@@ -447,4 +424,4 @@ class Rig:
         return result
 
 
-__all__ = ["SCENARIOS", "Bench", "Profile", "Result", "Scenario", "Server"]
+__all__ = ["SCENARIOS", "Bench", "Result", "Scenario", "Server"]
