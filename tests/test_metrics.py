@@ -18,6 +18,7 @@ from gateway.metrics import METRICS, Exporter, Kind, Sample
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "monitoring" / "grafana" / "dashboards" / "gateway.json"
 ALERTS = ROOT / "monitoring" / "alerts.yml"
+MANUAL = ROOT / "docs" / "operations.md"
 
 # What prometheus-client tells of the process, and Prometheus of the scrape.
 GENERAL = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds", "up"}
@@ -158,3 +159,30 @@ def test_the_dashboards_panels_do_not_overlap() -> None:
         }
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+def manual_table(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading of docs/operations.md, without its head."""
+    section = MANUAL.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[2:]]
+
+
+def test_the_manuals_table_of_metrics_is_that_of_the_code() -> None:
+    expected = [
+        [" ".join(f"`{name}`" for name in (row.name, *row.labels)), row.kind.value, row.help]
+        for row in METRICS.values()
+    ]
+    assert manual_table("Metrics") == expected
+
+
+def test_the_manual_says_of_every_alarm_what_to_do() -> None:
+    alarms = [rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    table = manual_table("Alarms")
+    assert [row[0].strip("`") for row in table] == alarms
+    assert all(len(row) == 3 and row[1] and row[2] for row in table)
+
+
+def test_every_metric_that_the_manual_names_exists() -> None:
+    for name in re.findall(r"`(gateway_[a-z_]+)[`{]", MANUAL.read_text(encoding="utf-8")):
+        assert exists(name) or METRICS[name].kind is Kind.HISTOGRAM, name
