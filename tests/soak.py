@@ -63,7 +63,9 @@ class Reader:
 
     Attributes:
         start: everything after this number is owed; None until the gateway said it.
-        last: the number of the newest message, or of the newest one told as lost.
+        last: the number of the newest message.
+        end: everything up to this number came or was told as lost; ahead of `last` between a gap and the last values
+            that follow it.
     """
 
     def __init__(self, address: str, sums: Sum, *, on_message: Any = None) -> None:
@@ -72,7 +74,7 @@ class Reader:
         self._on_message = on_message
         self.epoch = ""
         self.start: int | None = None
-        self.last = 0
+        self.last = self.end = 0
         self.delivered = 0
         self.skipped = 0
         self.lost = 0
@@ -110,6 +112,7 @@ class Reader:
             if seq <= self.last:
                 self._sums.wrong.append(f"{seq} came after {self.last}")
             self.last = seq
+            self.end = max(self.end, seq)
             self.delivered += 1
             self.skipped += frame.get("skipped", 0)
             if self._on_message is not None:
@@ -117,13 +120,13 @@ class Reader:
         elif frame["event"] == "subscribed":
             self.epoch, _, number = frame["position"].partition(":")
             if self.start is None:
-                self.start = self.last = int(number)
+                self.start = self.last = self.end = int(number)
         elif frame["event"] == "gap":
             self._sums.reasons[frame["reason"]] += 1
             if frame.get("lost") is None:
                 self._sums.wrong.append(f"a gap of unknown size: {frame}")
             self.lost += frame.get("lost") or 0
-            self.last = max(self.last, frame.get("to") or 0)
+            self.end = max(self.end, frame.get("to") or 0)
 
     @property
     def position(self) -> str:
@@ -134,10 +137,10 @@ class Reader:
         """Adds what was owed and what came to the sum; without `received` it is a subscriber of `#`."""
         if self.start is None:
             return
-        owed = self.last - self.start if received is None else received
+        owed = self.end - self.start if received is None else received
         if owed != self.delivered + self.skipped + self.lost:
             counted = f"{self.delivered} + {self.skipped} + {self.lost}"
-            self._sums.wrong.append(f"{owed} owed, {counted} accounted for, from {self.start} to {self.last}")
+            self._sums.wrong.append(f"{owed} owed, {counted} accounted for, from {self.start} to {self.end}")
         self._sums.received += owed
         self._sums.delivered += self.delivered
         self._sums.skipped += self.skipped
