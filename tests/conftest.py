@@ -3,6 +3,7 @@
     mosquitto         a Mosquitto for the whole run; tests keep apart by `prefix` and by client id
     make_mosquitto    a Mosquitto of the test's own, to be stopped, killed, frozen or secured
     amqtt             a broker that speaks MQTT 3.1.1 only
+    any_broker        like `mosquitto`, but amqtt where there is none; with any_publisher and any_gateway
     publisher         a connected publisher on `mosquitto`
     gateway           `gateway serve` on `mosquitto`, for the whole module; readonly, as it were: don't stop it
     make_gateway      a gateway of the test's own
@@ -177,6 +178,27 @@ def gateway(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         mosquitto.url,
         mqtt_client_id=f"gateway-{os.getpid()}-{number}",
         mqtt_status_topic=f"gateway-{os.getpid()}-{number}/status",
+    )
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def any_publisher(any_broker: Broker) -> Iterator[Publisher]:
+    """A connected publisher on `any_broker`."""
+    with Publisher(any_broker.url, protocol=4 if any_broker.kind == "amqtt" else 5) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def any_gateway(any_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway on `any_broker` that the tests of a module share."""
+    number = next(_numbers)
+    process = GatewayProcess(
+        tmp_path_factory.mktemp("gateway"), any_broker.url, mqtt_client_id=f"any-gateway-{os.getpid()}-{number}"
     )
     try:
         process.start()

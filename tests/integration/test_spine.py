@@ -85,26 +85,28 @@ async def test_fifty_subscribers_of_different_filters_each_get_what_the_naive_ma
     ],
 )
 async def test_payloads_of_every_kind(
-    gateway: GatewayProcess, publisher: Publisher, prefix: str, payload: bytes, expected: dict[str, Any]
+    any_gateway: GatewayProcess, any_publisher: Publisher, prefix: str, payload: bytes, expected: dict[str, Any]
 ) -> None:
     async with (
-        Subscriber(gateway, f"{prefix}/#", since="now") as client,
-        Subscriber(gateway, f"{prefix}/#", since="now", format="raw") as raw,
+        Subscriber(any_gateway, f"{prefix}/#", since="now") as client,
+        Subscriber(any_gateway, f"{prefix}/#", since="now", format="raw") as raw,
     ):
         await client.wait_event("subscribed")
         await raw.wait(lambda: raw.frames or raw.events or True)
-        await asyncio.to_thread(publisher.publish, f"{prefix}/x", payload)
+        await asyncio.to_thread(any_publisher.publish, f"{prefix}/x", payload)
         [message] = await client.wait_messages(1)
         assert {key: message[key] for key in expected} == expected
         assert ("encoding" in message) == ("encoding" in expected)
 
 
-async def test_overlapping_filters_deliver_once(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
-    async with Subscriber(gateway, f"{prefix}/a/+", f"{prefix}/+/b", f"{prefix}/#", since="now") as client:
+async def test_overlapping_filters_deliver_once(
+    any_gateway: GatewayProcess, any_publisher: Publisher, prefix: str
+) -> None:
+    async with Subscriber(any_gateway, f"{prefix}/a/+", f"{prefix}/+/b", f"{prefix}/#", since="now") as client:
         await client.wait_event("subscribed")
         sent = [(f"{prefix}/a/b", b"%d" % number) for number in range(20)]
-        await asyncio.to_thread(publisher.publish_all, sent, qos=1)
-        await asyncio.to_thread(publisher.publish, f"{prefix}/end", b"-1")
+        await asyncio.to_thread(any_publisher.publish_all, sent, qos=1)
+        await asyncio.to_thread(any_publisher.publish, f"{prefix}/end", b"-1")
         await client.wait_messages(21)
         assert [message["payload"] for message in client.messages] == [*range(20), -1]
 
