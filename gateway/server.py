@@ -28,7 +28,7 @@ from gateway.transport import WebSocketProtocol
 __all__ = ["GatewayServer", "serve"]
 
 SHUTDOWN_SECONDS = 5
-PING_STEPS_PER_SECOND = 2
+PING_STEPS_PER_SECOND = 1
 
 
 class GatewayServer(uvicorn.Server):

@@ -465,7 +465,7 @@ class Settings(BaseModel):
         10, ge=0.1, le=600, description="Time for a request's headers, and for a refused one to authenticate"
     )
     limit_idle_seconds: Duration = Field(
-        40,
+        90,
         ge=2,
         le=86400,
         description="A connection that is silent for so long is closed; pings go at half of it",
