@@ -25,6 +25,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each N times and take medians")
     parser.add_argument("--check", action="store_true", help="exit with 1 when something required is not reached")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md")
     parser.add_argument(
         "--scale", type=float, default=1, help="part of the subscribers, for a smaller machine or a test"
     )
@@ -137,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
             if check.scenario == scenario.name:
                 print(f"  {check}")
         print()
+    if options.markdown:
+        options.markdown.write_text(report.markdown(chosen(options.scenarios), medians, required) + "\n")
     if options.json:
         document = {
             "machine": machine(),

@@ -28,11 +28,15 @@ class Check:
         """Whether it was reached."""
         return self.reached >= self.required if self.at_least else self.reached <= self.required
 
+    @property
+    def sign(self) -> str:
+        """How what was reached must compare with what is required."""
+        return "≥" if self.at_least else "≤"
+
     def __str__(self) -> str:
-        sign = "≥" if self.at_least else "≤"
         mark = "pass" if self.passed else "FAIL"
         reached, required = (f"{_number(value)}{self.unit}" for value in (self.reached, self.required))
-        return f"{mark}  {self.what}: {reached}, must be {sign} {required}"
+        return f"{mark}  {self.what}: {reached}, must be {self.sign} {required}"
 
 
 def median(results: Sequence[Result]) -> Result:
@@ -142,6 +146,39 @@ def _row(result: Result) -> Sequence[str]:
         _number(broker),
         _number(100 * result.load_cpu_share),
     )
+
+
+def markdown(scenarios: Iterable[Scenario], results: Results, required: Sequence[Check]) -> str:
+    """Return the figures as the table of docs/performance.md."""
+    lines = [
+        "| | scenario | compared with, µs | gateway, µs | part | p50, p99 ms | reached (required) | loss |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for scenario in scenarios:
+        gateway = results.get((scenario.name, "gateway"))
+        if gateway is None:
+            continue
+        other = next(
+            (found for (name, _), found in results.items() if name == scenario.name and found is not gateway), None
+        )
+        compared = part = "–"
+        if other is not None:
+            compared = f"{other.server} {_number(other.cpu_us_per_delivery)}"
+            part = _number(gateway.cpu_us_per_delivery / other.cpu_us_per_delivery)
+        checks_here = [check for check in required if check.scenario == scenario.name]
+        reached = "; ".join(
+            f"{check.what} {_number(check.reached)}{check.unit} ({check.sign} {_number(check.required)})"
+            f"{'' if check.passed else ' **missed**'}"
+            for check in checks_here
+            if check.required or not check.passed
+        )
+        lost = "nothing lost or repeated" if not gateway.lost + gateway.repeated else f"**{gateway.lost} lost**"
+        delays = f"{_number(gateway.p50_ms)}, {_number(gateway.p99_ms)}"
+        lines.append(
+            f"| {scenario.name} | {scenario.title} | {compared} | {_number(gateway.cpu_us_per_delivery)} | {part} "
+            f"| {delays} | {reached or '–'} | {lost} |"
+        )
+    return "\n".join(lines)
 
 
 def notes(result: Result) -> list[str]:
