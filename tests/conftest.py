@@ -22,7 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
+
+# how long an example takes says more about what else runs here than about the code
+hypothesis.settings.register_profile("gateway", deadline=None)
+hypothesis.settings.load_profile("gateway")
 
 # containers are removed by the fixtures; the helper container that would do it after a crash needs one more image
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import gc
 import hashlib
 import importlib.util
 import os
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -377,10 +379,18 @@ def docker_problem() -> str | None:
         import testcontainers  # noqa: F401
     except ImportError as error:
         return f"Docker ({error})"
+    client = None
+    problem: str | None = None
     try:
         client = docker.from_env(timeout=5)
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no Docker here
-        return f"Docker ({str(error)[:120]})"
+        problem = f"Docker ({str(error)[:120]})"
+    if client is None:
+        # its socket is left open: closed here, it is no warning in the middle of some test
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+        return problem
     try:
         try:
             client.images.get(IMAGE)
