@@ -25,10 +25,6 @@ from typing import Any, Protocol
 import hypothesis
 import pytest
 
-# how long an example takes says more about what else runs here than about the code
-hypothesis.settings.register_profile("gateway", deadline=None)
-hypothesis.settings.load_profile("gateway")
-
 # containers are removed by the fixtures; the helper container that would do it after a crash needs one more image
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
@@ -47,6 +43,10 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import missing
+
+# how long an example takes says more about what else runs here than about the code
+hypothesis.settings.register_profile("gateway", deadline=None)
+hypothesis.settings.load_profile("gateway")
 
 _numbers = itertools.count(1)
 
