@@ -133,11 +133,8 @@ class Reader:
         """Where to go on."""
         return f"{self.epoch}:{self.last}"
 
-    def settle(self, received: int | None = None) -> None:
-        """Adds what was owed and what came to the sum; without `received` it is a subscriber of `#`."""
-        if self.start is None:
-            return
-        owed = self.end - self.start if received is None else received
+    def settle(self, owed: int) -> None:
+        """Adds what was owed and what came to the sum."""
         if owed != self.delivered + self.skipped + self.lost:
             counted = f"{self.delivered} + {self.skipped} + {self.lost}"
             self._sums.wrong.append(f"{owed} owed, {counted} accounted for, from {self.start} to {self.end}")
@@ -168,6 +165,7 @@ class Soak:
         self.by_topic: dict[str, array[int]] = {}
         self.seconds_down = 0.0
         self._end = 0.0
+        self._witness: Reader | None = None
         self._chance = random.Random(1)
 
     @property
@@ -187,6 +185,8 @@ class Soak:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._steady(), name="steady")
+                # first the witness, so that it knows of everything that the others see
+                await eventually_async(lambda: self._witness is not None and self._witness.start is not None)
                 for number in range(5):
                     group.create_task(self._resuming(), name=f"resuming {number}")
                     group.create_task(self._stalling(), name=f"stalling {number}")
@@ -204,10 +204,22 @@ class Soak:
         def witness(message: dict[str, Any]) -> None:
             self.by_topic.setdefault(message["topic"], array("Q")).append(message["seq"])
 
-        reader = Reader(self.gateway.ws, self.sums["steady"], on_message=witness)
+        reader = self._witness = Reader(self.gateway.ws, self.sums["steady"], on_message=witness)
         # longer than the others, so that it has seen what they have
         await reader.read(seconds=self.left + 3, topic="#", since="now")
-        reader.settle()
+        await self._settle(reader)
+
+    async def _settle(self, reader: Reader) -> None:
+        """Settles a subscriber of `#`, to whom everything was owed.
+
+        After a gap come the last values of all topics; who leaves between them was owed only those that had come, and
+        the witness knows how many had not.
+        """
+        if reader.start is None:
+            return
+        await self._witnessed(reader.end)
+        newest = [seqs[place - 1] for seqs in self.by_topic.values() if (place := bisect_right(seqs, reader.end))]
+        reader.settle(reader.end - reader.start - sum(seq > reader.last for seq in newest))
 
     async def _resuming(self) -> None:
         reader = Reader(self.gateway.ws, self.sums["resuming"])
@@ -218,7 +230,7 @@ class Soak:
             await asyncio.sleep(self._chance.uniform(0, 3))
             if reader.start is not None:
                 since = reader.position
-        reader.settle()
+        await self._settle(reader)
 
     async def _stalling(self) -> None:
         while self.left > 0:
@@ -228,14 +240,14 @@ class Soak:
                 await reader.read(
                     seconds=min(self.left, self._chance.uniform(5, 40)), pause=pause, small=True, topic="#", since="now"
                 )
-            reader.settle()
+            await self._settle(reader)
 
     async def _short(self) -> None:
         while self.left > 0:
             reader = Reader(self.gateway.ws, self.sums["short"])
             with contextlib.suppress(ConnectionClosed):
                 await reader.read(seconds=min(self.left, self._chance.uniform(0.01, 0.3)), topic="#", since="now")
-            reader.settle()
+            await self._settle(reader)
 
     async def _conflating(self, number: int) -> None:
         topic = None
@@ -260,7 +272,7 @@ class Soak:
     async def _witnessed(self, seq: int) -> None:
         """Returns when the witness has seen this far."""
         await eventually_async(
-            lambda: max(seqs[-1] for seqs in self.by_topic.values()) >= seq, 30, f"{seq} is witnessed"
+            lambda: self._witness is not None and self._witness.end >= seq, 30, f"{seq} is witnessed"
         )
 
     async def _restart_broker(self) -> None:
