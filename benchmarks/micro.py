@@ -129,17 +129,17 @@ def _trie() -> FilterTrie[int]:
 def encode_json() -> Operation:
     """Make a message of a JSON payload: envelope and frame."""
     head = encode_topic(TOPICS[0])  # history keeps it
-    return lambda: Message(18_273, TOPICS[0], PAYLOAD, TIME_MS, 0, False, None, head)
+    return lambda: Message.arrived(18_273, TOPICS[0], PAYLOAD, TIME_MS, 0, False, None, head)
 
 
 def encode_text() -> Operation:
     """Make a message of a payload that is text but not JSON."""
-    return lambda: Message(18_273, TOPICS[0], b"door open since \xc2\xbd hour", TIME_MS)
+    return lambda: Message.arrived(18_273, TOPICS[0], b"door open since \xc2\xbd hour", TIME_MS)
 
 
 def encode_binary() -> Operation:
     """Make a message of a payload of 128 bytes that is not text."""
-    return lambda: Message(18_273, TOPICS[0], bytes(range(128, 256)), TIME_MS)
+    return lambda: Message.arrived(18_273, TOPICS[0], bytes(range(128, 256)), TIME_MS)
 
 
 def append() -> Operation:

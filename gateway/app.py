@@ -98,12 +98,13 @@ class Gateway:
         """Connects to the broker and serves until the context ends."""
         loop = asyncio.get_running_loop()
         settings = self.settings
-        self.clock = loop.time
+        # uvloop's own clock stands still within a turn: what is bounded by it would never end
+        self.clock = time.monotonic
         self.hub = Hub(
             self.history,
             call_soon=loop.call_soon,
             call_later=loop.call_later,
-            clock=loop.time,
+            clock=self.clock,
             wall_clock_ms=self.wall_clock_ms,
             cost_clock=time.thread_time,
             flush_interval_seconds=settings.flush_interval,

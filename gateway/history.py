@@ -304,7 +304,7 @@ class History:
         if retained or not self.retained_as_published:
             state.retained_hash = hash(payload)
         self.seq = seq = self.seq + 1
-        message = Message(seq, topic, payload, time, qos, retained, properties, state.head)
+        message = Message.arrived(seq, topic, payload, time, qos, retained, properties, state.head)
         previous = state.last
         state.last = message
         state.count += 1

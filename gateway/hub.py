@@ -25,12 +25,14 @@ __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscr
 
 logger = logging.getLogger(__name__)
 
-FLUSH_FACTOR = 15.0
-"""After a flush that took d the next one waits this many times d, unless that is long (benchmarks S1 and S2)."""
+FLUSH_FACTOR = 3.0
+"""After a flush that took d the next one waits this many times d: flushing takes at most a quarter of the processor,
+and when that is not enough the wait grows until messages share writes."""
 
-LONG_WAIT_SECONDS = 0.1
-LEAST_FACTOR = 3.0
-"""Beyond a long wait fewer times d must do; but flushing never takes more than a quarter of the processor."""
+SHARING_FACTOR = 12.0
+SHARING_SECONDS = 0.012
+"""Where messages come so fast that a wait lets them share a write, it is so many times d, up to so long: that saves
+most of the processor's time (benchmarks S1, S2). Elsewhere it would only delay (S3, S4)."""
 
 MAX_BATCH_BYTES = 1 << 20
 """So many bytes waiting for the next flush bring it at once."""
@@ -209,6 +211,7 @@ class Group:
         "_settled_delivered",
         "_settled_skipped",
         "filters",
+        "flushed_at",
         "flushed_seq",
         "is_queued",
         "members",
@@ -229,6 +232,7 @@ class Group:
         self.waiting: dict[Subscriber, None] = {}
         self.shaper = None if shape.is_plain else Shaper(shape, epoch)
         self.flushed_seq = 0
+        self.flushed_at = 0.0
         self.is_queued = False
         self.next_tick = 0.0
         self.ticking: Timer | None = None
@@ -388,12 +392,15 @@ class Hub:
         self._is_flush_due = False
         self._flush_started = 0.0
         self._cost_before = 0.0
+        self._writes = 0  # of the last flush
+        self._sharing_writes = 0  # those whose group gets several messages within SHARING_SECONDS
         self._waiting_since = 0.0
         self._next_flush = 0.0
         self._unflushed_bytes = 0
         self._window_bytes = 0  # published since the intervals were last looked at
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
+        self._chunks: dict[tuple[FilterSet, FilterSet | None, int], tuple[int, list[Message], bytes]] = {}
         self._paused: dict[Subscriber, None] = {}
         self._sweeping: Timer | None = None
 
@@ -465,6 +472,7 @@ class Hub:
     def _flush(self) -> None:
         self._flush_started = self._clock()
         self._cost_before = self._cost_clock()
+        self._writes = self._sharing_writes = 0
         self._flush_now()
         # the loop hands the bytes to the system at the end of this turn, so the cost is known in the next one
         self._call_soon(self._after_flush)
@@ -478,7 +486,10 @@ class Hub:
         if self._flush_interval_seconds is not None:
             self._next_flush = self._flush_started + self._flush_interval_seconds
         else:
-            self._next_flush = now + min(took * FLUSH_FACTOR, max(LONG_WAIT_SECONDS, took * LEAST_FACTOR))
+            wait = took * FLUSH_FACTOR
+            if self._sharing_writes * 2 > self._writes:
+                wait = max(wait, min(took * SHARING_FACTOR, SHARING_SECONDS))
+            self._next_flush = now + wait
         self._is_flush_due = False
         if self._dirty:
             self._schedule_flush()
@@ -535,6 +546,10 @@ class Hub:
                 counters.delivered += len(frames) * len(writers)
                 counters.batches += len(writers)
                 counters.bytes_written += len(data) * len(writers)
+                self._writes += len(writers)
+                if self._flush_started - group.flushed_at < SHARING_SECONDS * len(frames):
+                    self._sharing_writes += len(writers)
+                group.flushed_at = self._flush_started
                 for write in writers:
                     try:
                         write(data)
@@ -838,6 +853,7 @@ class Hub:
         """One turn of replays: a chunk for each subscriber that waits, for as long as a turn may take."""
         self._is_catch_up_due = False
         deadline = self._clock() + CATCH_UP_SECONDS
+        self._chunks.clear()
         again: list[Subscriber] = []
         while self._behind:
             subscriber = self._behind.popleft()
@@ -851,6 +867,7 @@ class Hub:
                     self._fail_subscriber(subscriber)
             if self._clock() > deadline:
                 break
+        self._chunks.clear()
         for subscriber in again:
             self._wake(subscriber)
         if self._behind and not self._is_catch_up_due:
@@ -884,30 +901,46 @@ class Hub:
             gap, job.gap = job.gap, None
             self._tell_gap(subscriber, gap.pop("reason"), gap.pop("lost"), **gap)
         self._check_catch_up(subscriber, job)
-        chunk = self.history.read(
-            job.filters, job.cursor, job.until,
-            exclude=job.exclude, last_only=job.last_only, max_bytes=CHUNK_BYTES,
-        )  # fmt: skip
-        job.cursor = chunk.cursor
-        job.seen += len(chunk.messages)
-        is_done = chunk.cursor >= job.until
-        frames = self._shape_chunk(subscriber, job, chunk.messages, is_done)
+        cursor, messages, data = self._read(job)
+        job.cursor = cursor
+        job.seen += len(messages)
+        is_done = cursor >= job.until
+        if job.shape.is_plain:
+            self._count_replayed(subscriber, len(messages), 0)
+        else:
+            data = b"".join(self._shape_chunk(subscriber, job, messages, is_done))
         if is_done:
             subscriber._jobs.popleft()
             if job.expected is not None and job.seen < job.expected:
                 reason = "slow" if job.kind is _Kind.CATCH_UP else "evicted"
                 self._tell_gap(subscriber, reason, job.expected - job.seen, to=job.until)
-        if frames:
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if data:
             self.counters.bytes_written += len(data)
             subscriber.sink.write(data)
         return subscriber.state is not State.CLOSED
 
+    def _read(self, job: _Job) -> tuple[int, list[Message], bytes]:
+        """A job's next chunk: where it ends, its messages, and their frames joined.
+
+        Those who come back together have the same position and the same filters: within a turn, while history can't
+        change, each chunk is read and joined once for all of them (benchmarks S6).
+        """
+        key = (job.filters, job.exclude, job.cursor)
+        is_shared = job.shape.is_plain and not job.last_only
+        if is_shared and (found := self._chunks.get(key)) is not None and found[0] <= job.until:
+            return found
+        chunk = self.history.read(
+            job.filters, job.cursor, job.until,
+            exclude=job.exclude, last_only=job.last_only, max_bytes=CHUNK_BYTES,
+        )  # fmt: skip
+        data = b"".join([message.frame for message in chunk.messages]) if job.shape.is_plain else b""
+        read = (chunk.cursor, chunk.messages, data)
+        if is_shared:
+            self._chunks[key] = read
+        return read
+
     def _shape_chunk(self, subscriber: Subscriber, job: _Job, messages: list[Message], is_done: bool) -> list[bytes]:
-        """The frames of a chunk, counted."""
-        if job.shape.is_plain:
-            self._count_replayed(subscriber, len(messages), 0)
-            return [message.frame for message in messages]
+        """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
             job.shaper = Shaper(job.shape, self.history.epoch)
         shaper = job.shaper

@@ -513,7 +513,7 @@ class _Echo:
 
     def __init__(self, gateway: Gateway, topic: str, payload: bytes) -> None:
         self._gateway = gateway
-        self._start = Message(0, topic, payload, 0).body.partition(b',"time":')[0] + b',"time":'
+        self._start = Message.arrived(0, topic, payload, 0).body.partition(b',"time":')[0] + b',"time":'
         self._found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._subscriber = gateway.hub.add(self, label="confirmation of a publish")
         gateway.hub.subscribe(self._subscriber, [topic], Since(SinceKind.NOW))

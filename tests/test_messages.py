@@ -30,7 +30,7 @@ def envelope(message: Message) -> dict[str, object]:
 
 
 def test_a_number_stands_in_the_envelope_as_it_came() -> None:
-    message = Message(18273, "sensors/esp32-1/state", b'{"temperature": 21.50}', 1790000000123)
+    message = Message.arrived(18273, "sensors/esp32-1/state", b'{"temperature": 21.50}', 1790000000123)
     assert (
         message.body
         == b'{"topic":"sensors/esp32-1/state","payload":{"temperature": 21.50},"time":1790000000123,"seq":18273}'
@@ -38,8 +38,8 @@ def test_a_number_stands_in_the_envelope_as_it_came() -> None:
 
 
 def test_flags_appear_only_when_they_say_something() -> None:
-    assert envelope(Message(1, "a", b"1", 5)) == {"topic": "a", "payload": 1, "time": 5, "seq": 1}
-    assert envelope(Message(1, "a", b"1", 5, qos=1, retained=True)) == {
+    assert envelope(Message.arrived(1, "a", b"1", 5)) == {"topic": "a", "payload": 1, "time": 5, "seq": 1}
+    assert envelope(Message.arrived(1, "a", b"1", 5, qos=1, retained=True)) == {
         "topic": "a", "payload": 1, "time": 5, "seq": 1, "retained": True, "qos": 1,
     }  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_flags_appear_only_when_they_say_something() -> None:
     ],
 )
 def test_payloads_are_json_else_text_else_base64(payload: bytes, kind: Kind, shown: object) -> None:
-    message = Message(1, "t", payload, 0)
+    message = Message.arrived(1, "t", payload, 0)
     decoded = envelope(message)
     assert message.kind is kind
     assert decoded["payload"] == shown
@@ -77,7 +77,7 @@ def test_payloads_are_json_else_text_else_base64(payload: bytes, kind: Kind, sho
 
 @given(payloads, st.text(min_size=1).filter(lambda topic: topic.isprintable()), st.integers(0, 2), st.booleans())
 def test_any_payload_is_relayed_and_comes_back_unchanged(payload: bytes, topic: str, qos: int, retained: bool) -> None:
-    message = Message(7, topic, payload, 1790000000123, qos, retained)
+    message = Message.arrived(7, topic, payload, 1790000000123, qos, retained)
     decoded = envelope(message)
     assert decoded["topic"] == topic
     assert (decoded["seq"], decoded["time"]) == (7, 1790000000123)
@@ -89,7 +89,7 @@ def test_any_payload_is_relayed_and_comes_back_unchanged(payload: bytes, topic: 
 
 @given(payloads)
 def test_members_and_another_payload_keep_the_envelope_valid(payload: bytes) -> None:
-    message = Message(7, "t", payload, 1)
+    message = Message.arrived(7, "t", payload, 1)
     decoded = json.loads(message.with_members({"skipped": 3}))
     assert decoded["skipped"] == 3
     replaced = json.loads(message.with_members({"count": 2, "interval": 0.2}, token=b'{"min":1}'))
@@ -104,7 +104,7 @@ def test_joined_frames_come_apart_again(parts: list[tuple[bool, int]]) -> None:
 
 
 def test_a_value_that_no_float_holds_is_none_but_is_relayed() -> None:
-    message = Message(1, "t", b"1e999", 0)
+    message = Message.arrived(1, "t", b"1e999", 0)
     assert message.kind is Kind.JSON
     assert message.token == b"1e999"
     assert message.value() is None

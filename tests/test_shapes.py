@@ -38,7 +38,7 @@ def shaped(shape: Shape, *payloads: bytes | str, topic: str = "t") -> list[dict[
     """What comes of these messages in one interval."""
     shaper = Shaper(shape)
     for seq, payload in enumerate(payloads, start=1):
-        shaper.offer(Message(seq, topic, payload if isinstance(payload, bytes) else payload.encode(), 0))
+        shaper.offer(Message.arrived(seq, topic, payload if isinstance(payload, bytes) else payload.encode(), 0))
     bodies = [json.loads(body) for frame in shaper.take() for _, body in unframe(frame)]
     assert shaper.delivered == len(bodies)
     assert shaper.delivered + shaper.skipped == shaper.offered
@@ -50,7 +50,7 @@ def shaped(shape: Shape, *payloads: bytes | str, topic: str = "t") -> list[dict[
 def test_any_payloads_in_a_row_are_counted_once_each(shape: Shape, values: list[Any]) -> None:
     shaper = Shaper(shape, "k3f9")
     for seq, value in enumerate(values, start=1):
-        shaper.offer(Message(seq, "ab"[seq % 2], json.dumps(value).encode(), 0))
+        shaper.offer(Message.arrived(seq, "ab"[seq % 2], json.dumps(value).encode(), 0))
     frames = shaper.take()
     assert len(frames) == shaper.delivered
     assert shaper.delivered + shaper.skipped == shaper.offered == len(values)
@@ -75,7 +75,7 @@ def test_nesting_up_to_the_limit_of_the_decoder_is_no_fault(shape: Shape) -> Non
         payload = b'{"a":' * depth + b"1" + b"}" * depth
         shaper = Shaper(shape)
         for seq in (1, 2):
-            shaper.offer(Message(seq, "t", payload, 0))
+            shaper.offer(Message.arrived(seq, "t", payload, 0))
         shaper.take()
         assert shaper.delivered + shaper.skipped == 2
 
@@ -95,7 +95,7 @@ def test_what_a_deadband_remembers_has_a_ceiling(monkeypatch: pytest.MonkeyPatch
     def flood(start: int, count: int) -> None:
         for number in range(start, start + count):
             for _ in range(2):  # the second one is suppressed
-                shaper.offer(Message(1, f"{number}", (b"1", wide, text)[number % 3], 0))
+                shaper.offer(Message.arrived(1, f"{number}", (b"1", wide, text)[number % 3], 0))
             shaper.take()
 
     flood(0, 600)
@@ -111,7 +111,7 @@ def test_a_forgotten_topic_is_news_again_and_the_others_are_not(monkeypatch: pyt
     monkeypatch.setattr(shapes_module, "MAX_WINDOW_TOPICS", 2)
     shaper = Shaper(Shape(deadband=1.0))
     for seq, topic in enumerate("abcca", start=1):
-        shaper.offer(Message(seq, topic, b"1", 0))
+        shaper.offer(Message.arrived(seq, topic, b"1", 0))
     assert (len(shaper.take()), shaper.skipped) == (4, 1)
 
 

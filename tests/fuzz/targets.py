@@ -114,8 +114,11 @@ def queries(source: Source) -> None:
     names = ["max_hz", "mode", "fields", "deadband", "where", "format", "properties"]
     words = ["1", "1e9", "nan", "-1", "mean", "raw", "json", "a.b", "a > 1", "1/0==1", source.text(30), source.text(30)]
     parameters: dict[str, Any] = {source.choice(names): source.choice(words) for _ in range(source.number(0, 4))}
-    if source.number(0, 3) == 0:
-        parameters[source.choice(names)] = source.value()
+    if source.number(0, 1):
+        # as the types of a command let them through
+        parameters["max_hz"] = source.choice([None, source.number(-5, 5), 1e-300, 1e300])
+        parameters["fields"] = source.choice([None, [], [source.text(10), source.text(10)], ["a"] * 100])
+        parameters["properties"] = source.choice([True, False])
     try:
         shape = shape_from(parameters)
         assert shape_from({}, shape) == shape
@@ -215,7 +218,7 @@ def payloads(source: Source) -> None:
         payload = source.choice(
             [source.data(), json.dumps(source.value()).encode(), json.dumps(value).encode(), b"9" * 400]
         )
-        message = Message(seq, source.choice(["a", "a/é", 'a"b\\c', "\u2028"]), payload, 1_790_000_000_000)
+        message = Message.arrived(seq, source.choice(["a", "a/é", 'a"b\\c', "\u2028"]), payload, 1_790_000_000_000)
         [(is_text, body)] = unframe(message.frame)
         envelope = json.loads(body)
         assert is_text
