@@ -439,11 +439,11 @@ def requests(source: Source) -> None:
             "query_string": query.encode(), "headers": headers, "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 8000), "state": {}, "app": gateway,
         }  # fmt: skip
-        if "text/event-stream" in str(headers) or "sse" in query:
-            return
+        received: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            # then the client is gone, which ends an event stream
+            return received.pop() if received else {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
