@@ -167,7 +167,8 @@ def tokens(source: Source) -> None:
         claims = {"exp": 9_999_999_999, **{source.choice(names): source.value() for _ in range(source.number(0, 4))}}
         if source.number(0, 1):
             claims["topics"] = {"subscribe": [a_filter(source)], "publish": [source.text(10)]}
-            claims["sub"] = source.text(10)
+            claims["sub"] = source.choice(["$SYS", "+", "#", "a/b", "a", source.text(10)])
+            claims["role"] = "device"
     start = f"{_segment(header)}.{_segment(json.dumps(claims).encode())}"
     token = f"{start}.{_segment(hmac.new(SECRET, start.encode(), hashlib.sha256).digest())}"
     for text in (token, source.text(100)):
@@ -204,7 +205,8 @@ SHAPES = [
     Shape(deadband=0.5),
     Shape(mode=Mode.MEAN),
     Shape(mode=Mode.MINMAX, max_hz=10),
-    Shape(where="a / b > 1 || payload == topic"),
+    Shape(where="a / b > 1"),
+    Shape(where="payload == topic || a > c"),
     Shape(max_hz=1, fields=("a",), deadband=1),
 ]
 
@@ -214,7 +216,7 @@ def payloads(source: Source) -> None:
     shapers = [Shaper(shape, "abc") for shape in SHAPES]
     for seq in range(1, source.number(1, 5) + 1):
         names = ["a", "b", "c", source.text(5)]
-        value = {source.choice(names): source.value() for _ in range(source.number(0, 3))}
+        value = {source.choice(names): source.choice([0, 1, -1.5, source.value()]) for _ in range(source.number(0, 4))}
         payload = source.choice(
             [source.data(), json.dumps(source.value()).encode(), json.dumps(value).encode(), b"9" * 400]
         )
