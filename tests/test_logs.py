@@ -123,9 +123,10 @@ def test_a_debug_log_holds_no_token(make_gateway: MakeGateway) -> None:
     from websockets.sync.client import connect
 
     gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_level="debug", access_secret="k" * 32)
-    with connect(f"{gateway.ws}/ws?token={TOKEN}", additional_headers={"Authorization": f"Bearer {TOKEN}"}) as ws:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with connect(f"{gateway.ws}/ws?token={TOKEN}", additional_headers=headers, open_timeout=30) as ws:
         ws.send(json.dumps({"command": "authenticate", "token": TOKEN}))
-        ws.recv(10)
+        ws.recv(30)
     gateway.get(f"/topics/a?token={TOKEN}")
     assert gateway.stop() == 0
     log = gateway.log()
