@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from gateway import __version__
-from gateway.access import Origins, Policy, Principal, Role
+from gateway.access import Origins, Policy, Principal, Role, is_loopback
 from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
@@ -114,11 +114,15 @@ class Gateway:
         self.upstream = Upstream(self.upstream_config, on_message=self.hub.publish, on_change=self._upstream_changed)
         async with asyncio.TaskGroup() as self._tasks:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
+            warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
+            if self.guard.policy.is_open and not is_loopback(settings.host):
+                logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
             try:
                 yield
             finally:
                 self.closing = True
                 link.cancel()
+                warming.cancel()
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
@@ -219,6 +223,7 @@ class Gateway:
             "gateway_subscribers_closed_slow_total": counted.closed_slow,
             "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
             "gateway_connections": self.connections.total,
+            "gateway_requests": self.guard.requests.total,
             "gateway_connections_limit": self.settings.limit_connections,
             "gateway_tls_expiry_timestamp_seconds": self.certificate.expires_at if self.certificate else None,
             "gateway_refused_total": dict(self.refusals.by_reason),
@@ -318,6 +323,9 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
         max_body_bytes=settings.limit_payload_bytes,
         body_seconds=settings.limit_handshake_seconds,
         max_failed_tokens=settings.limit_failed_tokens,
+        max_requests=settings.limit_connections,
+        max_requests_per_address=settings.limit_connections_per_address,
+        requests_per_second=settings.limit_requests_per_second,
         refusals=refusals,
     )
 
@@ -351,10 +359,13 @@ async def explain(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
-    state = request.app.state.gateway.upstream.state
+    gateway: Gateway = request.app.state.gateway
+    state = gateway.upstream.state
+    # the reason may name a broker in a private network: where everyone needs a token it is in the log only
+    error = state.last_error if gateway.guard.policy.is_open else None
     body = {
         "status": "ok" if state.connected else "waiting",
-        "upstream": {"connected": state.connected, "error": state.last_error},
+        "upstream": {"connected": state.connected, "error": error},
     }
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
 

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gateway.access import AccessError, Origins, Policy, Principal, one_line, redact
-from gateway.limits import Attempts, Refusals, TokenBucket
+from gateway.limits import Attempts, Connections, LimitError, Refusals, TokenBucket
 from gateway.tokens import Verifier
 
 __all__ = [
@@ -145,6 +145,11 @@ def subject_of(scope: Scope) -> str:
     return "" if isinstance(found, Refusal) or found.subject is None else f" {found.subject[:64]!r}"
 
 
+def _is_health(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith(scope.get("root_path", "") + "/health/")
+
+
 def address_of(scope: Scope) -> str | None:
     """The client's address; behind a trusted proxy the one that the proxy names."""
     client = scope.get("client")
@@ -172,6 +177,9 @@ class Guard:
         max_body_bytes: int = 1_048_576,
         body_seconds: float = 10.0,
         max_failed_tokens: int = FAILED_TOKENS_AT_ONCE,
+        max_requests: int = 10_000,
+        max_requests_per_address: int = 1_000,
+        requests_per_second: float = 200.0,
         public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
         refusals: Refusals | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -188,6 +196,9 @@ class Guard:
             max_body_bytes: the largest body of a request.
             body_seconds: a body that makes no progress for so long is given up.
             max_failed_tokens: bad tokens of one address at once, before it is told to wait.
+            max_requests: HTTP requests that are being answered at a time.
+            max_requests_per_address: of these, from one address.
+            requests_per_second: HTTP requests from one address; twice as many at once.
             public: paths of files that pages of all origins may load.
             refusals: counts; its own by default.
             clock: monotonic seconds.
@@ -207,6 +218,9 @@ class Guard:
         self._wall_clock = wall_clock
         self._anonymous = policy.anonymous()
         self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
+        self.requests = Connections(max_requests, max_requests_per_address)
+        self._rates = Attempts(requests_per_second, int(requests_per_second * 2))
+        self._requests_per_second = requests_per_second
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
         # Names a connection in the log; random at the start so that two runs don't share names.
@@ -232,8 +246,7 @@ class Guard:
         seen = _seen(scope)
         scheme = scope.get("scheme", "http")
         # Health is asked for by machines, under any name, and tells nothing.
-        is_health = scope["path"].startswith(scope.get("root_path", "") + "/health/")
-        if self.policy.is_open and not is_health and not self.origins.permits_host(seen.host, scheme=scheme):
+        if self.policy.is_open and not _is_health(scope) and not self.origins.permits_host(seen.host, scheme=scheme):
             raise Refusal(
                 403,
                 "forbidden",
@@ -249,6 +262,33 @@ class Guard:
                 f"pages of the origin {_quoted(seen.origin)} may not use this gateway; if they should, list it in "
                 "GATEWAY_ACCESS_ORIGINS",
             )
+
+    def enter(self, scope: Scope) -> str | None:
+        """Counts an HTTP request as being answered, and returns the key with which `requests.close` ends that.
+
+        None if it isn't counted: who asks for our health must get an answer, above all when there is too much to do.
+
+        Raises:
+            Refusal: too many are, or came from this address in too short a time.
+        """
+        if _is_health(scope):
+            return None
+        address, now = address_of(scope), self._clock()
+        wait = self._rates.wait(address, now)
+        if wait > 0:
+            text = f"limit: at most {self._requests_per_second:g} requests a second"
+            raise Refusal(429, "limit", "requests_per_second", text, [("retry-after", str(math.ceil(wait)))])
+        self._rates.failed(address, now)
+        try:
+            return self.requests.open(address)
+        except LimitError as error:
+            text = f"limit: {error}".replace("connections are open", "requests are being answered")
+            raise Refusal(503, "limit", error.limit, text, [("retry-after", "10")]) from None
+
+    async def prepare(self) -> None:
+        """Fetches key sets, so that the first token doesn't wait for them."""
+        if self.verifier is not None:
+            await self.verifier.refresh()
 
     def _is_public(self, scope: Scope) -> bool:
         """Whether it is one of the files that pages of all origins may load: code, the same for everyone."""
@@ -496,8 +536,10 @@ class Door:
             return
         body = _Body(receive, self.guard.max_body_bytes, self.guard.body_seconds)
         answer = _Answer(send, self.guard.cors_headers(scope), request_id)
+        key: str | None = None
         try:
             self.guard.check(scope)
+            key = self.guard.enter(scope)
             if (headers := self.guard.preflight(scope)) is not None:
                 await answer({"type": "http.response.start", "status": 204, "headers": headers})
                 await answer({"type": "http.response.body"})
@@ -511,6 +553,9 @@ class Door:
                 await answer(_start(refusal))
                 document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
                 await answer({"type": "http.response.body", "body": document})
+        finally:
+            if key is not None:
+                self.guard.requests.close(key)
 
     async def _principal(self, scope: Scope) -> Principal | Refusal:
         """Who asks, or why that can't be said; that matters only to routes that `principal_of`."""

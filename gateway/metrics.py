@@ -103,6 +103,7 @@ METRICS: Mapping[str, Description] = {
         ),
         Description("gateway_buffer_bytes", _G, "Bytes that wait in the write buffers of all sockets."),
         Description("gateway_connections", _G, "Connections that are open now."),
+        Description("gateway_requests", _G, "HTTP requests that are being answered now, event streams included."),
         Description("gateway_connections_limit", _G, "The most connections that may be open."),
         Description("gateway_tls_expiry_timestamp_seconds", _G, "When the gateway's own certificate ends."),
         # what was refused, asked for and published

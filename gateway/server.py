@@ -95,6 +95,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
 
     class Protocol(WebSocketProtocol):
         max_buffer_bytes = settings.limit_buffer_bytes
+        refusals = gateway_app.state.gateway.refusals
 
     class Http(HttpProtocol):
         head_seconds = settings.limit_handshake_seconds

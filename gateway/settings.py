@@ -458,6 +458,9 @@ class Settings(BaseModel):
     limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
     limit_commands_per_second: int = Field(50, ge=1, le=100_000, description="Commands of one connection")
     limit_publishes_per_second: int = Field(100, ge=1, le=100_000, description="Messages that one connection publishes")
+    limit_requests_per_second: int = Field(
+        200, ge=1, le=1_000_000, description="HTTP requests from one address; twice as many at once"
+    )
     limit_command_bytes: Size = Field(1024**2, ge=1024, le=64 * 1024**2, description="Longest command")
     limit_payload_bytes: Size = Field(1024**2, ge=1, le=64 * 1024**2, description="Longest payload to publish")
     limit_url_bytes: Size = Field(8 * 1024, ge=256, le=64 * 1024, description="Longest URL")

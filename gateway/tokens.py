@@ -441,6 +441,11 @@ class Verifier:
         """Every key that is known now."""
         return tuple(key for source in self._sources for key in source.keys())  # noqa: SIM118
 
+    async def refresh(self) -> None:
+        """Looks for newer keys in every source."""
+        for source in self._sources:
+            await source.refresh()
+
     async def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token, after its signature and its times, audience and issuer were found good.
 
@@ -450,8 +455,7 @@ class Verifier:
         kid, algorithm = self._header(token)
         # A key that we lack may have been published since. Nothing that a token says makes this happen often.
         if not any(key.kid == kid and algorithm in key.algorithms for key in self.keys()):
-            for source in self._sources:
-                await source.refresh()
+            await self.refresh()
         return self._verified(token, kid, algorithm, self._candidates(kid))
 
     def verify_now(self, token: str) -> dict[str, Any]:

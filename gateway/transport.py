@@ -18,6 +18,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import OPEN
 
+from gateway.limits import Refusals
 from gateway.protocol import CloseCode
 
 __all__ = ["EXTENSION", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
@@ -122,6 +123,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     max_buffer_bytes = 256 * 1024
     """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
+
+    refusals: Refusals | None = None
+    """Counts commands that were too large; `server.serve` sets it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -254,6 +258,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """The client broke the protocol; uvicorn sends the close code of the rule."""
+        if self.refusals is not None and self.conn.close_sent is not None and self.conn.close_sent.code == 1009:
+            self.refusals.count("command_bytes")
         self._detach()
         super().handle_parser_exception()
 

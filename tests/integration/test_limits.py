@@ -175,6 +175,41 @@ async def test_there_are_only_so_many_connections_in_all(make_gateway: MakeGatew
         assert gateway.get("/health/live")[0] == 200
 
 
+async def test_there_are_only_so_many_requests_a_second(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_requests_per_second=10)
+    statuses = [gateway.get("/topics/a")[0] for _ in range(60)]
+    assert statuses[:5] == [200] * 5
+    assert 429 in statuses
+    assert {gateway.get("/health/live")[0] for _ in range(60)} == {200}
+    with connection(gateway, "127.0.0.3") as neighbour:
+        neighbour.sendall(b"GET /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert neighbour.recv(65_536).startswith(b"HTTP/1.1 200")
+    async with Subscriber(gateway, "a") as subscriber:
+        await subscriber.wait_event("subscribed")
+
+
+async def test_there_are_only_so_many_downloads_at_a_time(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> None:
+    """Readers that take a little now and then are not stalled, so their number is what is limited."""
+    gateway = make_gateway(mosquitto, limit_connections_per_address=5, mqtt_topics=[f"{prefix}/#"])
+    with Publisher(mosquitto.url) as publisher:
+        publisher.publish_all((f"{prefix}/{number}", b"x" * 100_000) for number in range(100))
+    eventually(lambda: gateway.metrics()["gateway_history_messages"] >= 100, 20, "history")
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.connect(("127.0.0.1", gateway.port))
+            request = f"GET /topics/{prefix}/%23?since=1h&format=csv HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            sock.sendall(request.encode())
+            assert sock.recv(12) == b"HTTP/1.1 200"
+        status, body = gateway.get("/topics/a")
+        assert status == 503
+        assert json.loads(body)["reason"] == "limit_connections_per_address"
+    eventually(lambda: gateway.get("/topics/a")[0] == 200, 10, "those who left make room")
+
+
 async def test_there_are_only_so_many_filters(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_filters=3)
     async with Subscriber(gateway, "a", "b") as subscriber:
@@ -234,6 +269,7 @@ async def test_a_large_command_closes_its_connection_only(make_gateway: MakeGate
     async with Subscriber(gateway) as large, Subscriber(gateway) as neighbour:
         await large.send_raw(json.dumps({"command": "ping", "id": "x" * 3_000}))
         assert await large.wait_closed() == 1009
+        assert refused(gateway, "command_bytes") == 1
         await neighbour.send_raw(json.dumps({"command": "ping", "id": "x" * 1_000}))
         await neighbour.wait_event("pong")
 
