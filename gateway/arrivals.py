@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from gateway.messages import Properties
 from gateway.packets import Property, encode_varint, parse_properties
@@ -33,7 +33,8 @@ class Arrivals:
 
     Attributes:
         number: what messages get as `repeat`; one before SUBSCRIBE, another one from then on, because a stored message
-            may be sent again before and repeated after. 0 for a connection that only comes and goes.
+            may be sent again before and repeated after. 0 for a connection that only comes and goes. A message that is
+            sent again gets one of its own, because the broker may do so even after SUBSCRIBE.
         is_subscribed: every SUBSCRIBE has been answered.
         repeat_until: until when a retained message may be a repetition (MQTT 5), in seconds of the clock.
     """
@@ -44,6 +45,7 @@ class Arrivals:
         version: int,
         *,
         number: int,
+        numbers: Iterator[int],
         on_message: OnMessage,
         on_drop: Callable[[str, str], None],
         on_stale: Callable[[str], None],
@@ -54,6 +56,7 @@ class Arrivals:
         self.repeat_until = 0.0
         self._filters = minimal_cover(filters)
         self._version = version
+        self._numbers = numbers
         self._on_message = on_message
         self._on_drop = on_drop
         self._on_stale = on_stale
@@ -105,8 +108,10 @@ class Arrivals:
             if identifiers and self._identifiers and not self._is_ours(topic, identifiers):
                 return
         repeat = 0
-        # With DUP it is sent again after a reconnect (MQTT-3.3.1-1): perhaps a repetition that wasn't acknowledged.
-        if retained and (dup or self._version != MQTT_5 or self._clock() < self.repeat_until):
+        if retained and dup:
+            # sent again after a reconnect (MQTT-3.3.1-1): perhaps a repetition that wasn't acknowledged
+            repeat = next(self._numbers)
+        elif retained and (self._version != MQTT_5 or self._clock() < self.repeat_until):
             repeat = self.number
         self._on_message(topic, payload, qos, retained, properties or None, repeat)
 

@@ -445,6 +445,7 @@ class Upstream:
             self._config.topics,
             version,
             number=number,
+            numbers=self._numbers,
             on_message=self._on_message,
             on_drop=self._drop,
             on_stale=self._found_stale_subscription,

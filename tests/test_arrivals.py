@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ class Desk:
             wanted,
             version,
             number=number,
+            numbers=itertools.count(10),
             on_message=lambda *message: self.handed.append(message),
             on_drop=lambda reason, _: self.dropped.append(reason),
             on_stale=self.stale.append,
@@ -168,11 +170,22 @@ def test_in_mqtt_5_a_retained_message_may_be_a_repetition_only_for_a_while() -> 
     desk.arrive("a", b"new", identifier, retained=True)
     assert [(m[1], m[3], m[5]) for m in desk.handed] == [
         (b"queued", True, 0),
-        (b"not acknowledged", True, 3),
+        (b"not acknowledged", True, 10),
         (b"repeated?", True, 4),
         (b"live", False, 0),
         (b"new", True, 0),
     ]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_is_sent_again_after_subscribe_shares_no_number_with_the_repetition(version: int) -> None:
+    desk = Desk("a", version=version, number=3)
+    identifier = [i for i in desk.subscribe().values() if i]
+    desk.arrivals.repeat_until = 10.0
+    desk.arrive("a", b"kept", *identifier, retained=True, dup=True)
+    desk.arrive("a", b"kept", *identifier, retained=True, dup=True)
+    desk.arrive("a", b"kept", *identifier, retained=True)
+    assert [message[5] for message in desk.handed] == [10, 11, 3]
 
 
 def test_in_mqtt_3_1_1_a_retained_message_is_always_a_repetition() -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def plain_server(mosquitto: Broker, prefix: str) -> Iterator[str]:
     """Uvicorn with its own WebSocket protocol."""
-    overrides = {"mqtt_url": mosquitto.url, "mqtt_client_id": prefix, "mqtt_status_topic": f"{prefix}/status"}
+    overrides = {"mqtt_url": mosquitto.url, "mqtt_client_id": prefix, "mqtt_status_topic": f"{prefix}-status"}
     app = create_app(load_settings(overrides, environ={}))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_level="warning", lifespan="on"))
