@@ -20,7 +20,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
@@ -394,6 +394,15 @@ async def whoami(request: Request) -> Response:
     return JSONResponse(identity(principal_of(request.scope), takes_tokens), headers={"Cache-Control": "no-store"})
 
 
+async def not_built(request: Request) -> Response:
+    """Every other path where the web pages were not built."""
+    return PlainTextResponse(
+        f"{request.url.path} is not here: the dashboard and the client library were not built. In a checkout, "
+        "`make web` builds them.\n",
+        status_code=404,
+    )
+
+
 def create_app(settings: Settings) -> Starlette:
     """The ASGI application of a gateway with these settings."""
     gateway = Gateway(settings)
@@ -420,7 +429,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/topics/{filter:path}", publish, methods=["POST"]),
             Route("/whoami", whoami),
             Route("/", index),
-            Mount("/", StaticFiles(directory=STATIC, check_dir=False)),
+            Mount("/", StaticFiles(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),
         ],
         middleware=[Middleware(Door, guard=gateway.guard)],
         lifespan=lifespan,

@@ -641,7 +641,8 @@ class _Link(asyncio.BufferedProtocol):
     def _make_client(self, *, clean: bool) -> aiomqtt.Client:
         config = self._config
         user, password = config.credentials
-        options: dict[str, Any] = {"clean_session": clean}
+        # in 3.1.1 a session has no expiry: it ends with its connection, or never
+        options: dict[str, Any] = {"clean_session": clean or config.session_expiry_seconds == 0}
         if self.version == MQTT_5:
             session = PahoProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             session.SessionExpiryInterval = min(int(config.session_expiry_seconds), 0xFFFF_FFFE)

@@ -365,6 +365,19 @@ async def test_subscriptions_of_an_earlier_configuration_are_thrown_away(
             assert link.upstream.state.session_resumed
 
 
+@pytest.mark.parametrize("answer", [Answer.PASS, Answer.REFUSE_5])
+async def test_no_session_is_left_behind_where_none_is_wanted(mosquitto: Broker, prefix: str, answer: Answer) -> None:
+    options = {"client_id": f"passing-{prefix}", "session_expiry_seconds": 0}
+    async with Relay(mosquitto.port, answer).running() as relay:
+        async with linked(relay.url, f"{prefix}/#", **options):
+            pass
+        await publish(mosquitto.url, (f"{prefix}/a", b"while nobody listens"), qos=1)
+        async with linked(relay.url, f"{prefix}/#", **options) as link:
+            assert not link.upstream.state.session_resumed
+            await publish(mosquitto.url, (f"{prefix}/a", b"now"), qos=1)
+            assert await link.payloads(f"{prefix}/a", 1) == [b"now"]
+
+
 # which version
 
 

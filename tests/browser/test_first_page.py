@@ -64,6 +64,15 @@ def gateway(folder: Path, mosquitto: Broker, prefix: str) -> Iterator[GatewayPro
         process.close()
 
 
+def test_what_was_not_built_is_not_found_and_how_to_build_it_is_said(gateway: GatewayProcess) -> None:
+    for path in ("/client.js", "/favicon.ico", "/a/b"):
+        status, body = gateway.get(path)
+        assert status == 404
+        assert f"{path} is not here".encode() in body
+        assert b"`make web` builds" in body
+    assert "Traceback" not in gateway.log()
+
+
 def open_first_page(page: Page, gateway: GatewayProcess, topic: str) -> None:
     page.goto(f"{gateway.http}/?topic={quote(topic, safe='')}")
     expect(page.get_by_role("heading", name="Live values")).to_be_visible()
