@@ -1,5 +1,6 @@
 """Durations as people write them."""
 
+import math
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -17,10 +18,13 @@ def parse_duration(value: object) -> float:
             return float(value)
     elif isinstance(value, str):
         text = value.strip()
+        seconds = math.inf
         if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        if text and not _PART.sub("", text).strip():
-            return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+            seconds = float(text)
+        elif text and not _PART.sub("", text).strip():
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        if seconds < math.inf:
+            return seconds
     raise ValueError(f"{value!r} is no duration: expected seconds, or text such as 90s, 5m or 1h30m")
 
 

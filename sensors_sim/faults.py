@@ -53,6 +53,12 @@ FLAPPING_SECONDS = 60.0
 FLAPPING_PERIOD = 10.0
 CLOCK_SKEW_SECONDS = -120.0
 
+SHORTEST_PERIOD_SECONDS = 0.1
+"""How short ``every``, and the period of flapping, may be: shorter ones leave the model no time for the others."""
+
+LARGEST_SIZE = 1e9
+"""How large ``size`` may be, up and down: 32 years of a clock, and more than any sensor shows."""
+
 SCALES = {
     "temperature": 5.0,
     "humidity": 12.0,
@@ -114,12 +120,16 @@ class FaultSpec:
         if field is not None and not isinstance(field, str):
             raise ValueError(f"fault {kind.value}: field is a text, not {field!r}")
         size = _number(kind, "size", described.get("size"))
+        if size is not None and abs(size) > LARGEST_SIZE:
+            raise ValueError(f"fault {kind.value}: size is from {-LARGEST_SIZE:g} to {LARGEST_SIZE:g}, not {size:g}")
+        if kind is FaultKind.FLAPPING and size is not None and size < SHORTEST_PERIOD_SECONDS:
+            raise ValueError(f"fault flapping: size, its period, is at least {SHORTEST_PERIOD_SECONDS:g} seconds")
         probability = _number(kind, "probability", described.get("probability"))
         if probability is not None and not 0 < probability <= 1:
             raise ValueError(f"fault {kind.value}: probability is over 0 and at most 1, not {probability:g}")
         every = parse_duration(described["every"]) if "every" in described else None
-        if every == 0:
-            raise ValueError(f"fault {kind.value}: every is over 0")
+        if every is not None and every < SHORTEST_PERIOD_SECONDS:
+            raise ValueError(f"fault {kind.value}: every is at least {SHORTEST_PERIOD_SECONDS:g} seconds")
         if probability is not None and every is not None:
             raise ValueError(f"fault {kind.value}: every and probability exclude each other")
         duration = parse_duration(described["for"]) if "for" in described else None
@@ -161,7 +171,11 @@ class Fault:
             return first
         if spec.every is None:
             return math.inf
-        return first + (math.floor((after - first) / spec.every) + 1) * spec.every
+        number = math.floor((after - first) / spec.every) + 1
+        # Rounding may give the occurrence that has just been, and it would come again and again.
+        while first + number * spec.every <= after:
+            number += 1
+        return first + number * spec.every
 
     def strikes(self) -> bool:
         """Whether a fault with a probability occurs now. Asked once a reading, it draws one number."""

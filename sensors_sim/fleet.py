@@ -35,6 +35,10 @@ REBOOT_SECONDS = 3.0
 FIRST_READING_SECONDS = 10.0
 """A device that is switched on reads within this time, however long its interval is."""
 
+SHORTEST_INTERVAL_SECONDS = 0.001
+"""The shortest time between two readings. Below about 1e-7 s the clock, a 64-bit float, would not advance from one
+reading to the next, and a single device would hold up the whole fleet."""
+
 SHORTEST_SLEEP_SECONDS = 30.0
 """A device that reads more often than this stays on the broker, even if it is of a kind that sleeps."""
 
@@ -144,7 +148,7 @@ class Device:
         if unknown:
             known = ", ".join(sorted(self.kind.options)) or "none"
             raise ValueError(f"kind {spec.kind!r} has no option {unknown[0]!r}: known are {known}")
-        self.interval = interval
+        self.interval = _checked_interval(interval)
         self.state_topic = payloads.state_topic(spec.id)
         self.cmd_topic = payloads.cmd_topic(spec.id)
         self.seq = 0
@@ -161,7 +165,8 @@ class Device:
         """What describes its fields, when its kind doesn't."""
         self.dialect = self._dialect_of(dialect)
         self.faults = Faults(spec.faults, world.start, generator(world.seed, "faults", spec.id))
-        self._is_powered = True
+        self._down_by: FaultKind | None = None
+        """What took its power; None while it has it."""
         self._next_reading = world.start + min(interval, FIRST_READING_SECONDS) * unit_hash(self._phase_key, 0)
         self._back_at = math.inf
         self._next_flap = math.inf
@@ -214,7 +219,7 @@ class Device:
         elif t == self._link_fault_at:
             fault = self._link_fault
             self._link_fault_at, self._link_fault = self.faults.next_link_fault(t)
-            events = self._break(fault.spec, fault.lasts, t) if fault is not None and self._is_powered else []
+            events = self._break(fault.spec, fault.lasts, t) if fault is not None and self._down_by is None else []
         elif t == self._next_flap:
             events = self._flap(t)
         else:
@@ -232,18 +237,20 @@ class Device:
         described = {name: value for name, value in command.items() if name in FAULT_COMMANDS and name != "clear"}
         fault = FaultSpec.parse(described, "fault") if described else None
         kind = self._kind_to_clear(command["clear"]) if "clear" in command else None
+        interval = _checked_interval(float(command["interval"])) if "interval" in command else None  # type: ignore[arg-type]
         events: list[Event] = []
         if "clear" in command:
             self.faults.clear(kind)
-            self._next_flap, self._flaps_until = math.inf, -math.inf
-            if self._back_at < math.inf:
-                self._back_at = t
-        if "interval" in command:
-            self.interval = float(command["interval"])  # type: ignore[arg-type]
-            if self._is_powered:
-                self._next_reading = t + self.interval
+            self._mend_link(kind, t)
+        if interval is not None:
+            slept = self.sleeps
+            self.interval = interval
+            if self._down_by is None:
+                self._next_reading = t + interval
+                if slept and not self.sleeps:
+                    events.append(Event(self, Change.JOIN))
             events += [Event(self, message) for message in self.dialect.description(self)]
-        if "reboot" in command:
+        if "reboot" in command and self._down_by is None:
             events += self._break(FaultSpec(FaultKind.REBOOT), 0.0, t)
         if fault is not None:
             self.faults.add(fault, t)
@@ -260,6 +267,15 @@ class Device:
             return FaultKind(value)
         except ValueError:
             raise ValueError(f"clear takes true or the name of a fault, not {value!r}") from None
+
+    def _mend_link(self, kind: FaultKind | None, t: float) -> None:
+        """End what a fault of the connection began, if it is of that kind; None: of any."""
+        if kind in (None, FaultKind.FLAPPING):
+            self._next_flap, self._flaps_until = math.inf, -math.inf
+            if self._down_by is None and self._back_at < math.inf:
+                self._back_at = t
+        if self._down_by is not None and kind in (None, self._down_by):
+            self._back_at = t
 
     def _plan(self) -> None:
         self.next_time = min(self._next_reading, self._back_at, self._link_fault_at, self._next_flap)
@@ -299,7 +315,7 @@ class Device:
             return self._flap(t)
         self.boot += 1
         self.seq = 0
-        self._is_powered = False
+        self._down_by = spec.kind
         self._next_reading = math.inf
         self._next_flap, self._flaps_until = math.inf, -math.inf
         self._back_at = t + (REBOOT_SECONDS if spec.kind is FaultKind.REBOOT else lasts)
@@ -314,13 +330,19 @@ class Device:
 
     def _come_back(self, t: float) -> list[Event]:
         self._back_at = math.inf
-        if not self._is_powered:
-            self._is_powered = True
+        if self._down_by is not None:
+            self._down_by = None
             delay = min(self.interval, FIRST_READING_SECONDS) * unit_hash(self._phase_key, self.boot)
             self._next_reading = t + delay
         elif t + self._flap_period / 2 < self._flaps_until:
             self._next_flap = t + self._flap_period / 2
         return [] if self.sleeps else [Event(self, Change.JOIN)]
+
+
+def _checked_interval(seconds: float) -> float:
+    if not seconds >= SHORTEST_INTERVAL_SECONDS:
+        raise ValueError(f"interval is at least {SHORTEST_INTERVAL_SECONDS:g} seconds, not {seconds:g}")
+    return seconds
 
 
 class Fleet:

@@ -215,9 +215,69 @@ def test_clear_brings_a_crashed_device_back() -> None:
     assert states(list(target.take(START + 30)))
 
 
+LINK_KINDS = ["crash", "reboot", "flapping"]
+
+
+@pytest.mark.parametrize("other", sorted({kind.value for kind in FaultKind}))
+@pytest.mark.parametrize("kind", LINK_KINDS)
+def test_clearing_one_kind_leaves_a_broken_connection_of_another_alone(kind: str, other: str) -> None:
+    def events_of(*cleared: str) -> list[Message | Change]:
+        target = fleet()
+        events = list(target.take(START + 10))
+        command(target, 10.2, fault=kind, for_="30s")
+        events += target.take(START + 11)
+        for name in cleared:
+            command(target, 11, clear=name)
+        return [event.what for event in (*events, *target.take(START + 60))]
+
+    undisturbed = events_of()
+    assert len([what for what in undisturbed if isinstance(what, Change)]) >= 2
+    if other == kind:
+        assert events_of(other) != undisturbed
+    else:
+        assert events_of(other) == undisturbed
+
+
+def test_clearing_flapping_ends_it_and_the_stuck_value_stays() -> None:
+    target = fleet()
+    command(target, 0, fault="stuck", field="co2")
+    command(target, 0, fault="flapping", for_="1h")
+    list(target.take(START + 12))
+    command(target, 12, clear="flapping")
+    later = list(target.take(START + 60))
+    assert changes(later) in ([], [Change.JOIN])
+    assert len({state["co2"] for state in states(later)}) == 1
+
+
+def test_clearing_flapping_does_not_bring_a_crashed_device_back() -> None:
+    target = fleet()
+    command(target, 0, fault="flapping", for_="1h")
+    list(target.take(START + 2))
+    command(target, 2, fault="crash", for_="30s")
+    list(target.take(START + 3))
+    command(target, 3, clear="flapping")
+    assert changes(list(target.take(START + 31))) == []
+    assert changes(list(target.take(START + 60))) == [Change.JOIN]
+
+
+@pytest.mark.parametrize("kind", LINK_KINDS)
+@pytest.mark.parametrize("every", [0.1, 0.7, 1.3, 3.3])
+def test_a_schedule_of_fractions_of_a_second_goes_on(kind: str, every: float) -> None:
+    # 1.77e9 + 3 * 1.3, less 1.77e9, over 1.3 is less than 3: the third occurrence would come for ever.
+    target = fleet({"kind": kind, "every": every, "for": 0.1})
+    events = list(itertools.islice(target.take(START + 30), 5000))
+    assert len(events) < 5000
+    assert changes(events)
+    assert target.next_time > START + 30
+
+
 @pytest.mark.parametrize(
     ("what", "text"),
     [
+        ({"interval": 1e-9}, "interval"),
+        ({"interval": 1e-5}, "interval"),
+        ({"fault": "flapping", "size": 1e-12}, "at least 0.1 seconds"),
+        ({"fault": "clock-skew", "size": -1e300}, "size is from"),
         ({"fault": "gremlins"}, "unknown fault 'gremlins'"),
         ({"fault": "stuck", "for": "soon"}, "no duration"),
         ({"fault": "stuck", "probability": 2}, "probability"),
@@ -242,7 +302,11 @@ def test_every_kind_of_fault_can_be_described_and_runs() -> None:
     ("fault", "text"),
     [
         ({"kind": "stuck", "often": 1}, "unknown 'often'"),
-        ({"kind": "stuck", "every": 0}, "every is over 0"),
+        ({"kind": "stuck", "every": 0}, "every is at least 0.1 seconds"),
+        ({"kind": "reboot", "every": 1e-9}, "every is at least 0.1 seconds"),
+        ({"kind": "flapping", "size": 1e-9}, "at least 0.1 seconds"),
+        ({"kind": "flapping", "size": -5}, "at least 0.1 seconds"),
+        ({"kind": "clock-skew", "size": 1e300}, "size is from -1e+09 to 1e+09"),
         ({"kind": "stuck", "every": 5, "probability": 0.1}, "exclude"),
         ({"kind": "stuck", "field": 3}, "field is a text"),
         ({}, "unknown fault None"),

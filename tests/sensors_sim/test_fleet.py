@@ -70,6 +70,40 @@ def test_a_command_changes_the_interval_and_is_told_in_meta() -> None:
     assert len(messages(fleet.take(SEEDED_START + 30.5))) == 5
 
 
+@pytest.mark.parametrize("interval", [5e-324, 1e-9, 1e-7, 1e-5, 0.001, 0.002])
+def test_no_command_lets_one_device_starve_the_others(interval: float) -> None:
+    fleet = make(3)
+    list(fleet.take(SEEDED_START + 5))
+    fleet.command("sensors/sim-2/cmd", json.dumps({"interval": interval}).encode(), SEEDED_START + 5)
+    seen = [message.topic for message in messages(itertools.islice(fleet.take(SEEDED_START + 15), 20_000))]
+    assert seen.count("sensors/sim-1/state") == 10
+    assert seen.count("sensors/sim-3/state") == 10
+    assert seen.count("sensors/sim-2/state") <= 10 / 0.001 + 1
+
+
+def test_an_interval_too_short_for_the_clock_is_refused_in_a_description() -> None:
+    with pytest.raises(ValueError, match="interval is at least"):
+        make(1, interval=1e-9)
+
+
+def test_a_sleeper_that_shall_read_often_joins_and_stays() -> None:
+    fleet = Fleet(FleetSpec((DeviceSpec("a", "thermometer", "A"),)), 7, SEEDED_START, interval=60)
+    list(fleet.take(SEEDED_START + 65))
+    events = fleet.command("sensors/a/cmd", b'{"interval":5}', SEEDED_START + 65)
+    assert events[0].what is Change.JOIN
+    later = list(fleet.take(SEEDED_START + 100))
+    assert len(messages(later)) == 7
+    assert not [event for event in later if isinstance(event.what, Change)]
+
+
+def test_a_device_without_power_obeys_no_reboot() -> None:
+    fleet = make(1)
+    fleet.command("sensors/sim-1/cmd", b'{"fault":"crash","for":60}', SEEDED_START)
+    list(fleet.take(SEEDED_START + 5))
+    assert fleet.command("sensors/sim-1/cmd", b'{"reboot":true}', SEEDED_START + 5) == []
+    assert not list(fleet.take(SEEDED_START + 50))
+
+
 def test_a_reboot_cuts_the_link_and_starts_the_numbers_again() -> None:
     fleet = make(1)
     before = [json.loads(message.payload) for message in messages(fleet.take(SEEDED_START + 5))]
