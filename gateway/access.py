@@ -23,6 +23,7 @@ __all__ = [
     "ForbiddenError",
     "Grant",
     "Origins",
+    "Owner",
     "Policy",
     "Principal",
     "Role",
@@ -113,6 +114,29 @@ class Principal:
     def grants(self, action: Action) -> tuple[Grant, ...]:
         """The grants for one action."""
         return self.subscribe if action is Action.SUBSCRIBE else self.publish
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a connection is.
+
+    Attributes:
+        principal: who it is.
+        address: the client's address; None where there is none.
+    """
+
+    principal: Principal
+    address: str | None
+
+    def is_same(self, other: Owner) -> bool:
+        """Whether two connections are of one and the same: of one subject; else of the same rights and address.
+
+        A token that names nobody is neither an anonymous client nor another such token.
+        """
+        mine, theirs = self.principal, other.principal
+        if mine.subject is not None or theirs.subject is not None:
+            return mine.subject == theirs.subject
+        return self.address == other.address and mine == theirs
 
 
 def _shortened(text: str, length: int = 80) -> str:

@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from gateway import __version__
-from gateway.access import Origins, Policy, Principal, Role, is_loopback
+from gateway.access import Origins, Owner, Policy, Principal, Role, is_loopback
 from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
@@ -33,7 +33,7 @@ from gateway.dashboard import embed_policy, identity, page_at
 from gateway.explain import explain_topic
 from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of, subject_of
 from gateway.history import History
-from gateway.hub import Hub, Subscriber
+from gateway.hub import Hub
 from gateway.limits import Attempts, Connections, Refusals
 from gateway.messages import Properties
 from gateway.metrics import Exporter, Sample
@@ -41,6 +41,7 @@ from gateway.mqtt_pipe import mqtt_socket
 from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
 from gateway.sinks import PulledSink
+from gateway.slices import in_slices
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
 from gateway.topics import TopicError, check_characters
 from gateway.topics_api import list_topics, publish, read_topics, topics_socket
@@ -88,6 +89,7 @@ class Gateway:
         self.streams: set[PulledSink] = set()
         """Event streams that are open."""
         self.exporter = Exporter(self.samples)
+        self.explaining = asyncio.Lock()
         self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._tasks: asyncio.TaskGroup
@@ -252,15 +254,6 @@ class Gateway:
         address = f"{connection.client.host}:{connection.client.port}" if connection.client else "local"
         return f"{connection.scope['state']['request_id']} {address}{subject_of(connection.scope)}"
 
-    def own(self, connection: HTTPConnection) -> Iterator[Subscriber]:
-        """The subscribers of the one who asks: of the same subject, or anonymous from the same address."""
-        subject = subject_of(connection.scope)
-        host = connection.client.host if connection.client else "local"
-        for subscriber in self.hub.subscribers():
-            _, address, theirs = (*subscriber.label.split(" ", 2), "", "")[:3]
-            if subject.strip() == theirs and (subject or address.rpartition(":")[0] == host):
-                yield subscriber
-
     def principal_of(self, connection: HTTPConnection) -> Principal:
         """Who asks.
 
@@ -345,15 +338,16 @@ async def metrics(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """`/explain?topic=…`: why the asker sees nothing of a topic."""
     gateway: Gateway = request.app.state.gateway
-    answer = explain_topic(
+    work = explain_topic(
         request.query_params.get("topic", ""),
-        principal_of(request.scope),
+        Owner(principal_of(request.scope), request.client.host if request.client else None),
         upstream=gateway.upstream.state,
         hub=gateway.hub,
-        own=gateway.own(request),
         now_ms=gateway.wall_clock_ms(),
         started_ms=int(gateway.started_at * 1000),
     )
+    async with gateway.explaining:  # one at a time: many at once would take turns of the loop from everyone
+        answer = await in_slices(work)
     return JSONResponse(answer.to_json(), headers={"Cache-Control": "no-store"})
 
 

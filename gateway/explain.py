@@ -1,20 +1,22 @@
 """Why does somebody see nothing of a topic? Walks a message's way and names the first step that fails.
 
-Invariant: the answer tells of a topic only what the asker's grants cover; who is not granted it learns that and how the
-gateway's link to the broker is, no more. It reads and changes nothing.
+Invariant: the answer tells of a topic only what the asker's grants cover, and of connections only the asker's own; who
+is not granted it learns that and how the gateway's link to the broker is, no more. It reads and changes nothing, and
+yields all along, so that it can be done in turns (`slices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Protocol
 
-from gateway.access import Principal, intersection, may_read, may_subscribe
+from gateway.access import Owner, Principal, intersection, may_read, may_subscribe
 from gateway.access import explain as explain_grant
 from gateway.history import FilterSet, History, Topic
-from gateway.hub import Hub, Subscriber
+from gateway.hub import Hub, State, Subscriber
+from gateway.shapes import pick
 from gateway.topics import TopicError, covers, has_wildcard, matches, validate_filter
 
 __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
@@ -22,11 +24,14 @@ __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 MAX_NEAR = 5
 """Near misses that are offered."""
 
-MAX_LOOKED_AT = 20_000
-"""Topics among which the newest message is looked for."""
+MAX_LOOKED_AT = 100_000
+"""Topics that are looked at; each takes some microseconds."""
 
-MAX_COMPARED = 5_000
-"""Topics that are compared letter by letter, a few milliseconds."""
+AT_ONCE = 16
+"""So many are looked at before the work may be interrupted."""
+
+MAX_TRIED = 20
+"""So many of a topic's newest messages are tried with the asker's shape."""
 
 STALE_MS = 10 * 60_000
 
@@ -104,22 +109,20 @@ class Explanation:
 
 def explain_topic(
     asked: str,
-    principal: Principal,
+    asker: Owner,
     *,
     upstream: UpstreamFacts,
     hub: Hub,
-    own: Iterable[Subscriber],
     now_ms: int,
     started_ms: int,
-) -> Explanation:
-    """Walks the way of the messages of a topic or filter to somebody.
+) -> Generator[None, None, Explanation]:
+    """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
     Args:
         asked: a topic or a topic filter, valid or not.
-        principal: who asks.
+        asker: who asks: connections of the same one are looked at.
         upstream: how it is with the broker.
         hub: history and subscribers.
-        own: the asker's own subscribers.
         now_ms: milliseconds since 1970.
         started_ms: when the gateway began to keep history.
     """
@@ -127,6 +130,7 @@ def explain_topic(
         validate_filter(asked)
     except TopicError as error:
         return Explanation(asked[:200], (Step("filter", False, str(error)),))
+    principal = asker.principal
     steps = [Step("filter", True, f"{asked!r} is a valid topic {'filter' if has_wildcard(asked) else 'name'}")]
     granted = may_subscribe(principal, asked)
     steps.append(_upstream_step(upstream, in_full=granted))
@@ -136,13 +140,14 @@ def explain_topic(
         return Explanation(asked, (*steps, grant, Step("messages", None, text)))
     steps += [_subscription_step(asked, upstream), grant]
     history = hub.history
-    found = newest(history, asked)
+    found = yield from _newest(history, asked)
     if found is None:
-        steps.append(Step("messages", False, _no_message_text(asked, now_ms - started_ms)))
-        return Explanation(asked, tuple(steps), tuple(near_misses(asked, principal, history)))
+        steps.append(_no_message_step(asked, history, now_ms - started_ms))
+        near = yield from _near_misses(asked, principal, history)
+        return Explanation(asked, tuple(steps), tuple(near))
     steps.append(_message_step(asked, found, now_ms))
-    steps.append(_delivery_step(asked, hub, own))
-    return Explanation(asked, tuple(steps))
+    delivery = yield from _delivery_step(asked, found, hub, asker)
+    return Explanation(asked, (*steps, delivery))
 
 
 def _upstream_step(upstream: UpstreamFacts, in_full: bool) -> Step:
@@ -170,24 +175,40 @@ def _subscription_step(asked: str, upstream: UpstreamFacts) -> Step:
     return Step("subscription", False, f"the gateway relays only {shown} (GATEWAY_MQTT_TOPICS), which is not {asked!r}")
 
 
-def newest(history: History, asked: str) -> Topic | None:
-    """The matching topic with the newest message, of the first so many."""
-    some = islice(history.topics(FilterSet([asked])), MAX_LOOKED_AT)
-    known = (topic for topic in some if topic.last is not None)
-    return max(known, key=lambda topic: topic.last.seq if topic.last else 0, default=None)
+def _topics(history: History) -> list[Topic]:
+    """The topics that are looked at. A copy: messages come while the work rests."""
+    return list(islice(history.topics(), MAX_LOOKED_AT))
 
 
-def _no_message_text(asked: str, running_ms: int) -> str:
+def _newest(history: History, asked: str) -> Generator[None, None, Topic | None]:
+    """The matching topic with the newest message."""
     if not has_wildcard(asked):
-        subject = f"no message to {asked!r} has come"
-    else:
-        subject = f"no message that matches {asked!r} has come"
-    return f"{subject} in the {_duration(running_ms)} since the gateway started, and the broker had no retained one"
+        topic = history.topic(asked)
+        return topic if topic is not None and topic.last is not None else None
+    # one pass over all names: a walk down the tree of topics costs more for a filter of many wildcards
+    is_match = FilterSet([asked]).matches
+    best: Topic | None = None
+    best_seq = 0
+    for number, topic in enumerate(_topics(history)):
+        if number % AT_ONCE == 0:
+            yield
+        if topic.last is not None and topic.last.seq > best_seq and is_match(topic.name):
+            best, best_seq = topic, topic.last.seq
+    return best if best is not None and best.last is not None else None
+
+
+def _no_message_step(asked: str, history: History, running_ms: int) -> Step:
+    if has_wildcard(asked) and history.topic_count > MAX_LOOKED_AT:
+        text = f"among the first {MAX_LOOKED_AT} of {history.topic_count} topics none matches {asked!r}"
+        return Step("messages", False, text)
+    subject = f"no message that matches {asked!r}" if has_wildcard(asked) else f"no message to {asked!r}"
+    text = f"{subject} has come in the {_duration(running_ms)} since the gateway started"
+    return Step("messages", False, f"{text}, and the broker had no retained one")
 
 
 def _message_step(asked: str, topic: Topic, now_ms: int) -> Step:
     last = topic.last
-    assert last is not None  # noqa: S101 - `newest` returns no other
+    assert last is not None  # noqa: S101 - `_newest` returns no other
     age = max(0, now_ms - last.time)
     where = f" to {topic.name!r}" if topic.name != asked else ""
     text = f"the newest message{where} came {_duration(age)} ago, {topic.count} came in all"
@@ -196,26 +217,91 @@ def _message_step(asked: str, topic: Topic, now_ms: int) -> Step:
     return Step("messages", True, text)
 
 
-def _delivery_step(asked: str, hub: Hub, own: Iterable[Subscriber]) -> Step:
-    seen = 0
-    for subscriber in own:
-        seen += 1
+def _delivery_step(asked: str, found: Topic, hub: Hub, asker: Owner) -> Generator[None, None, Step]:
+    """How it is with the asker's connections: the first that is in trouble, else the first that subscribes to it."""
+    connections = wanting = 0
+    other: Subscriber | None = None
+    troubled = well = ""
+    for number, subscriber in enumerate(list(hub.subscribers())):
+        if number % AT_ONCE == 0:
+            yield
+        if not isinstance(subscriber.owner, Owner) or not subscriber.owner.is_same(asker):
+            continue
+        if subscriber.state is State.CLOSED:
+            continue
+        yield
+        connections += 1
         wanted = [text for text in subscriber.filters.filters if intersection(text, asked) is not None]
         if not wanted:
+            other = other or subscriber
             continue
-        delivered, skipped, lost = hub.counts(subscriber)
-        text = (
-            f"your connection {subscriber.label.partition(' ')[0]} subscribes to {', '.join(map(repr, wanted))}: "
-            f"{delivered} messages delivered, {skipped} skipped, {lost} lost"
+        wanting += 1
+        trouble = _trouble(subscriber, found, hub)
+        if trouble and not troubled:
+            troubled = f"{_connection_text(subscriber, wanted, hub)}; {trouble}"
+        elif not trouble and not well:
+            well = _connection_text(subscriber, wanted, hub)
+    if troubled:
+        if wanting > 1:
+            troubled += f" (it is one of your {wanting} connections that subscribe to this)"
+        return Step("delivery", False, troubled)
+    if well:
+        return Step("delivery", True, well)
+    if other is None:
+        text = "you have no connection open now: open one that subscribes to it, and ask again while it is open"
+        return Step("delivery", None, text)
+    has = ", ".join(map(repr, islice(other.filters.filters, 5))) or "nothing"
+    text = (
+        f"you have {connections} connection{'s' if connections > 1 else ''} open, and none subscribes to {asked!r} "
+        f"({_id_of(other)} subscribes to {has}): send the command subscribe, or connect with ?topic="
+    )
+    return Step("delivery", False, text)
+
+
+def _connection_text(subscriber: Subscriber, wanted: list[str], hub: Hub) -> str:
+    delivered, skipped, lost = hub.counts(subscriber)
+    shown = ", ".join(map(repr, wanted[:5])) + (", …" if len(wanted) > 5 else "")
+    text = (
+        f"your connection {_id_of(subscriber)} subscribes to {shown}: "
+        f"{delivered} messages delivered, {skipped} skipped, {lost} lost"
+    )
+    if (shape := _shape_text(subscriber)) is not None:
+        text += f"; it asked for {shape}"
+    if subscriber.state is State.BEHIND and not subscriber.is_paused:
+        text += "; it is being given older messages first"
+    return text
+
+
+def _id_of(subscriber: Subscriber) -> str:
+    return subscriber.label.partition(" ")[0]
+
+
+def _trouble(subscriber: Subscriber, found: Topic, hub: Hub) -> str | None:
+    """Why it may see nothing of this topic, and what to do; None if that isn't so."""
+    if subscriber.is_paused:
+        return (
+            f"its socket takes no more ({subscriber.sink.buffered()} bytes wait), because what reads it is slower than "
+            "messages come: read on, or ask for less (max_hz, fields, narrower filters)"
         )
-        if (shape := _shape_text(subscriber)) is not None:
-            text += f"; it asked for {shape}"
-        if subscriber.is_paused:
-            text += "; it is behind, because it reads more slowly than messages come"
-        return Step("delivery", True, text)
-    if seen:
-        return Step("delivery", None, f"you have {seen} connections open, and none of them subscribes to {asked!r}")
-    return Step("delivery", None, "you have no connection open now")
+    shape = subscriber.shape
+    if (shape.where is not None or shape.fields) and subscriber.filters.matches(found.name):
+        tried = list(islice(found.before(hub.history.seq, 0), MAX_TRIED))
+        if tried and all(pick(shape, message) is None for message in tried):
+            newest = "the newest message" if len(tried) == 1 else f"none of the newest {len(tried)} messages"
+            verb = "is not" if len(tried) == 1 else "is"
+            return (
+                f"{newest} to {found.name!r} {verb} let through by what it asked for: ask for fields that are there, "
+                "or with a `where` that holds for them"
+            )
+    delivered, skipped, lost = hub.counts(subscriber)
+    if lost:
+        return (
+            "what is lost was let go from history before it could be sent: read faster, ask for less (max_hz, fields, "
+            "narrower filters), come back sooner, or make history larger (GATEWAY_HISTORY_…)"
+        )
+    if skipped and not delivered:
+        return "everything was left out by what it asked for: ask for more"
+    return None
 
 
 def _shape_text(subscriber: Subscriber) -> str | None:
@@ -235,35 +321,63 @@ def _shape_text(subscriber: Subscriber) -> str | None:
 # Near misses
 
 
-def near_misses(asked: str, principal: Principal, history: History) -> Iterator[NearMiss]:
-    """Topics with messages that differ from what was asked for in a usual way, and that the asker may read."""
-    seen: set[str] = set()
-    for topic, why in chain(_same_but_for_case(asked, history), _of_variants(asked, history)):
-        if topic not in seen and may_read(principal, topic):
-            seen.add(topic)
-            yield NearMiss(topic, why)
-            if len(seen) >= MAX_NEAR:
-                return
+def _near_misses(asked: str, principal: Principal, history: History) -> Generator[None, None, list[NearMiss]]:
+    """Topics with messages that differ from what was asked for in a usual way, and that the asker may read.
 
-
-def _same_but_for_case(asked: str, history: History) -> Iterator[tuple[str, str]]:
+    One pass over all topics, whatever the number of ways to differ; the likeliest come first.
+    """
     folded, bare = asked.casefold(), asked.strip().casefold()
-    for topic in islice(history.topics(), MAX_COMPARED):
-        name = topic.name.casefold()
-        if matches(folded, name):
-            yield topic.name, "upper and lower case differ"
-        elif bare and name.strip() and matches(bare, name.strip()):
-            yield topic.name, "there is a space before or after one of them"
+    is_folded = FilterSet([folded]).matches
+    is_bare = FilterSet([bare]).matches if bare else None
+    variants = list(_variants(asked))
+    is_variant = FilterSet(text for text, _ in variants).matches
+    levels = asked.split("/")
+    found: dict[tuple[int, str], list[str]] = {}  # by how likely, and why
+    for number, topic in enumerate(_topics(history)):
+        if number % AT_ONCE == 0:
+            yield
+        name = topic.name
+        lower = name.casefold()
+        if is_folded(lower):
+            reason = (0, "upper and lower case differ")
+        elif is_bare is not None and (stripped := lower.strip()) and is_bare(stripped):
+            reason = (1, "there is a space before or after one of them")
+        elif is_variant(name):
+            rank, why = next((n, why) for n, (text, why) in enumerate(variants, start=2) if matches(text, name))
+            reason = (rank, why)
+        elif (position := _one_level_differs(levels, name)) is not None:
+            reason = (1_000 + position, f"level {position + 1} differs from {levels[position]!r}")
+        else:
+            continue
+        few = found.setdefault(reason, [])
+        if topic.last is not None and len(few) < MAX_NEAR and may_read(principal, name):
+            few.append(name)
+    offers = [NearMiss(name, why) for (_, why), names in sorted(found.items()) for name in names]
+    return offers[:MAX_NEAR]
 
 
-def _of_variants(asked: str, history: History) -> Iterator[tuple[str, str]]:
-    for variant, why in _variants(asked):
-        for topic in islice(history.topics(FilterSet([variant])), MAX_COMPARED):
-            yield topic.name, why
+def _one_level_differs(levels: list[str], topic: str) -> int | None:
+    """The position of the only level of a filter that a topic doesn't match; None if there are none or several."""
+    given = topic.split("/")
+    if levels[-1] == "#":
+        if len(given) < len(levels) - 1:
+            return None
+    elif len(given) != len(levels):
+        return None
+    different: int | None = None
+    for position, (wanted, level) in enumerate(zip(levels, given, strict=False)):
+        if wanted in (level, "+", "#"):
+            continue
+        if different is not None:
+            return None
+        different = position
+    if topic[0] == "$" and (different == 0 or levels[0] in ("+", "#")):  # MQTT-4.7.2-1
+        return None
+    return different
 
 
 def _variants(asked: str) -> Iterator[tuple[str, str]]:
-    """Filters that are nearly this one, the likeliest first, and how they differ."""
+    """Filters with a level more or less than this one, the likeliest first, and how they differ."""
     levels = asked.split("/")
     changed: list[tuple[list[str], str]] = []
     if asked.startswith("/"):
@@ -280,10 +394,6 @@ def _variants(asked: str) -> Iterator[tuple[str, str]]:
     changed.append((["+", *levels], "it has a level more in front"))
     if len(levels) > 1:
         changed.append((levels[1:], "it has a level less in front"))
-    for position, level in enumerate(levels):
-        if level not in ("+", "#"):
-            other = [*levels[:position], "+", *levels[position + 1 :]]
-            changed.append((other, f"level {position + 1} differs from {level!r}"))
     for parts, why in changed:
         text = "/".join(parts)
         try:

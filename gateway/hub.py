@@ -143,7 +143,8 @@ class Subscriber:
         position: everything up to this number is delivered, skipped, lost, or in a replay that is under way.
         is_paused: its socket takes no more for now.
         delivered, skipped, lost: settled counts; `Hub.counts` adds what its group did since.
-        label: who it is, for `explain` and logs.
+        label: what it is called in logs.
+        owner: whose it is, as its route says; nothing here looks at it.
     """
 
     __slots__ = (
@@ -159,6 +160,7 @@ class Subscriber:
         "is_paused",
         "label",
         "lost",
+        "owner",
         "position",
         "progress",
         "shape",
@@ -182,6 +184,7 @@ class Subscriber:
         self.lost = 0
         self.slow_count = 0
         self.label = label
+        self.owner: object = None
         self._tell = tell
         self._jobs: deque[_Job] | None = None
         self._queued = False
@@ -587,6 +590,7 @@ class Hub:
         shape: Shape | None = None,
         tell: Callable[[dict[str, Any]], None] | None = None,
         label: str = "",
+        owner: object = None,
     ) -> Subscriber:
         """Makes a subscriber without filters.
 
@@ -594,9 +598,11 @@ class Hub:
             sink: where its bytes go.
             shape: what it wants; every message as JSON by default.
             tell: sends an event in band; None for those who get data only.
-            label: who it is.
+            label: what it is called in logs.
+            owner: whose it is, for those who ask for their own.
         """
         subscriber = Subscriber(sink, shape or Shape(), tell, label)
+        subscriber.owner = owner
         self._subscribers[subscriber] = None
         return subscriber
 

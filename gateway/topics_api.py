@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from gateway.access import AccessError, Principal, may_read, require_publish, require_subscribe
+from gateway.access import AccessError, Owner, may_read, require_publish, require_subscribe
 from gateway.guard import Expiry, Refusal, principal_of
 from gateway.history import FilterSet, Topic
 from gateway.limits import LimitError
@@ -388,7 +388,8 @@ def _event_stream(request: Request, question: _Question) -> Response:
         gateway.refusals.count(error.limit)
         raise ApiError(503, "limit", str(error), [("retry-after", "10")]) from None
     principal = principal_of(request.scope)
-    events = _events(gateway, question.filters, shape, since, principal, gateway.label_of(request), key)
+    owner = Owner(principal, request.client.host if request.client else None)
+    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), key)
     return _EventStream(events, headers)
 
 
@@ -411,7 +412,7 @@ async def _events(
     filters: FilterSet,
     shape: Shape,
     since: Since,
-    principal: Principal,
+    owner: Owner,
     label: str,
     key: str,
 ) -> AsyncGenerator[bytes]:
@@ -420,7 +421,7 @@ async def _events(
     def tell(event: dict[str, Any]) -> None:
         sink.write(sse_event(_encode(event), event=event["event"]))
 
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label)
+    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner)
     sink.subscriber = subscriber
     gateway.streams.add(sink)
     expiry = Expiry(
@@ -429,7 +430,7 @@ async def _events(
         lambda left: tell({"event": "expiring", "seconds": round(left)}),
         lambda: sink.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
     )
-    expiry.watch(principal)
+    expiry.watch(owner.principal)
     try:
         sink.write(b"retry: %d\n\n" % RETRY_MS)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 from gateway.history import History
 from gateway.hub import Hub, Subscriber
@@ -14,7 +14,20 @@ from gateway.messages import frame_text, unframe
 from gateway.protocol import CloseCode
 from gateway.shapes import Format, Framing, Shape
 
-__all__ = ["FakeLoop", "FakeSocket", "make_hub"]
+__all__ = ["FakeLoop", "FakeSocket", "finished", "make_hub"]
+
+
+T = TypeVar("T")
+
+
+def finished(work: Generator[None, None, T]) -> T:
+    """What work that is made for `slices.in_slices` returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 class FakeTimer:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import Grant, Policy, Principal
+from gateway.access import Grant, Owner, Policy, Principal
 from gateway.explain import Explanation, explain_topic
 from gateway.history import History
 from gateway.hub import Hub, Subscriber
 from gateway.protocol import CloseCode, Since, SinceKind
-from gateway.shapes import Shape
-from tests.fakes import FakeLoop
+from gateway.shapes import Format, Shape
+from tests.fakes import FakeLoop, finished
 
 NOW_MS = 1_790_000_000_000
 ANYONE = Policy.open().anonymous()
@@ -54,26 +54,43 @@ class World:
             clock=loop.clock,
             wall_clock_ms=lambda: self.now_ms,
         )
-        self.own: list[Subscriber] = []
         for topic in topics:
             self.hub.publish(topic, b"1")
 
-    def subscribe(self, *filters: str, shape: Shape | None = None) -> None:
-        subscriber = self.hub.add(NoSink(), shape=shape, label="f00-1 127.0.0.1:5")
+    def subscribe(
+        self,
+        *filters: str,
+        shape: Shape | None = None,
+        principal: Principal = ANYONE,
+        address: str = "127.0.0.1",
+        name: str = "f00-1",
+    ) -> Subscriber:
+        owner = Owner(principal, address)
+        subscriber = self.hub.add(NoSink(), shape=shape, label=f"{name} {address}:5", owner=owner)
         self.hub.subscribe(subscriber, list(filters), Since(SinceKind.LAST))
-        self.own.append(subscriber)
+        self.turn()
+        return subscriber
+
+    def turn(self) -> None:
         while self.loop.turn():
             pass
 
-    def ask(self, topic: str, principal: Principal = ANYONE, upstream: Upstream | None = None) -> Explanation:
-        return explain_topic(
-            topic,
-            principal,
-            upstream=upstream or Upstream(),
-            hub=self.hub,
-            own=self.own,
-            now_ms=self.now_ms,
-            started_ms=NOW_MS - 60_000,
+    def ask(
+        self,
+        topic: str,
+        principal: Principal = ANYONE,
+        upstream: Upstream | None = None,
+        address: str = "127.0.0.1",
+    ) -> Explanation:
+        return finished(
+            explain_topic(
+                topic,
+                Owner(principal, address),
+                upstream=upstream or Upstream(),
+                hub=self.hub,
+                now_ms=self.now_ms,
+                started_ms=NOW_MS - 60_000,
+            )
         )
 
 
@@ -154,15 +171,136 @@ def test_an_old_message_makes_one_think_of_its_publisher() -> None:
 
 
 def test_the_askers_own_connection_and_shape_are_told() -> None:
-    world = World("a")
-    world.subscribe("b")
-    assert "1 connections open, and none of them subscribes to 'a'" in text_of(world.ask("a"), "delivery")
+    world = World()
+    world.hub.publish("a", b'{"x":2}')
     world.subscribe("a", shape=Shape(max_hz=0.5, fields=("x",), deadband=2, where="payload.x > 1"))
     told = text_of(world.ask("a"), "delivery")
     assert "at most 0.5 messages a second" in told
     assert "only the fields x" in told
     assert "payload.x > 1" in told
-    assert "no connection open" in text_of(World("a").ask("a"), "delivery")
+    assert world.ask("a").failure is None
+
+
+def test_who_has_no_connection_open_is_told_that_and_it_is_no_failure() -> None:
+    answer = World("a").ask("a")
+    assert answer.failure is None
+    assert "no connection open" in text_of(answer, "delivery")
+
+
+def test_a_connection_that_is_not_subscribed_to_it_is_the_failure() -> None:
+    world = World("a", "b")
+    world.subscribe("b")
+    answer = world.ask("a").to_json()
+    assert (answer["ok"], answer["failed"]) == (False, "delivery")
+    assert "1 connection open, and none subscribes to 'a' (f00-1 subscribes to 'b')" in answer["answer"]
+    assert "send the command subscribe" in answer["answer"]
+    # a second one that does is all it needs
+    world.subscribe("a", name="f00-2")
+    assert world.ask("a").failure is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (Shape(where="payload.x > 100"), "or with a `where` that holds for them"),
+        (Shape(fields=("y",)), "ask for fields that are there"),
+    ],
+)
+def test_a_shape_that_lets_nothing_through_is_the_failure(shape: Shape, said: str) -> None:
+    world = World()
+    world.subscribe("#", shape=shape)
+    for number in range(30):
+        world.hub.publish("a", b'{"x":%d}' % number)
+    world.hub.publish("b", b'{"x":200,"y":1}')  # what it lets through of another topic says nothing of this one
+    world.turn()
+    answer = world.ask("a").to_json()
+    assert (answer["ok"], answer["failed"]) == (False, "delivery")
+    assert "none of the newest 20 messages to 'a' is let through" in answer["answer"]
+    assert said in answer["answer"]
+    assert world.ask("b").failure is None
+
+
+def test_a_stream_whose_field_is_in_no_message_is_the_failure() -> None:
+    world = World()
+    world.subscribe("a", shape=Shape(format=Format.STREAM, field="temperature"))
+    world.hub.publish("a", b'{"humidity":44}')
+    world.turn()
+    answer = world.ask("a").to_json()
+    assert answer["failed"] == "delivery"
+    assert "everything was left out by what it asked for" in answer["answer"]
+
+
+def test_losses_are_the_failure() -> None:
+    world = World("a")
+    subscriber = world.subscribe("a")
+    assert world.ask("a").failure is None
+    subscriber.lost += 7
+    answer = world.ask("a").to_json()
+    assert (answer["ok"], answer["failed"]) == (False, "delivery")
+    assert "7 lost" in answer["answer"]
+    assert "make history larger" in answer["answer"]
+
+
+def test_a_socket_that_takes_no_more_is_the_failure() -> None:
+    world = World("a")
+    subscriber = world.subscribe("a")
+    world.hub.pause(subscriber)
+    answer = world.ask("a").to_json()
+    assert (answer["ok"], answer["failed"]) == (False, "delivery")
+    assert "its socket takes no more (0 bytes wait)" in answer["answer"]
+    world.hub.resume(subscriber)
+    world.turn()
+    assert world.ask("a").failure is None
+
+
+def test_of_several_connections_the_one_in_trouble_is_named() -> None:
+    world = World("a")
+    world.subscribe("a", name="f00-1")
+    world.subscribe("#", name="f00-2").lost = 1
+    world.subscribe("b", name="f00-3")
+    answer = world.ask("a").to_json()["answer"]
+    assert "your connection f00-2" in answer
+    assert "one of your 2 connections" in answer
+
+
+EVERYTHING = (Grant("#", "the token"),)
+LONG = "https://idp.example.com/realms/a-very-long-tenant-name/users/0000"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "address"),
+    [
+        (Principal(f"{LONG}alice", EVERYTHING), Principal(f"{LONG}bob", EVERYTHING), "127.0.0.1"),
+        (Principal(None, EVERYTHING), ANYONE, "127.0.0.1"),
+        (ANYONE, Principal(None, EVERYTHING), "127.0.0.1"),
+        (Principal(None, EVERYTHING), Principal(None, (Grant("a", "the token"),)), "127.0.0.1"),
+        (Principal("alice", EVERYTHING), ANYONE, "127.0.0.1"),
+        (Principal("alice", EVERYTHING), Principal(None, EVERYTHING), "127.0.0.1"),
+        (ANYONE, ANYONE, "127.0.0.2"),
+        (Principal(None, EVERYTHING), Principal(None, EVERYTHING), "127.0.0.2"),
+    ],
+)
+def test_connections_of_others_are_not_told(theirs: Principal, mine: Principal, address: str) -> None:
+    world = World("a")
+    world.subscribe("a", shape=Shape(where="payload == 42"), principal=theirs)
+    answer = world.ask("a", mine, address=address)
+    assert "no connection open" in text_of(answer, "delivery")
+    assert "f00-1" not in str(answer.to_json())
+    assert "42" not in str(answer.to_json())
+
+
+@pytest.mark.parametrize("principal", [ANYONE, Principal(None, EVERYTHING), Principal(f"{LONG}alice", EVERYTHING)])
+def test_ones_own_connections_are_told(principal: Principal) -> None:
+    world = World("a")
+    world.subscribe("a", principal=principal)
+    assert "connection f00-1" in text_of(world.ask("a", principal), "delivery")
+
+
+def test_the_same_subject_is_the_same_whatever_its_token_and_address() -> None:
+    world = World("a")
+    world.subscribe("a", principal=Principal("alice", EVERYTHING, expires_at=1))
+    renewed = Principal("alice", (Grant("a", "the token"),), expires_at=2)
+    assert "connection f00-1" in text_of(world.ask("a", renewed, address="::1"), "delivery")
 
 
 @pytest.mark.parametrize(
@@ -210,3 +348,34 @@ def test_there_are_a_few_offers_and_not_all() -> None:
 def test_every_question_gets_an_answer(asked: str, topics: list[str]) -> None:
     world = World(*(topic for topic in topics if topic.encode("utf-8", "ignore").decode() == topic))
     assert world.ask(asked).to_json()["steps"]
+
+
+def test_messages_may_come_while_the_work_rests() -> None:
+    world = World(*(f"sensors/{n}" for n in range(200)))
+    work = explain_topic(
+        "+/x/y", Owner(ANYONE, None), upstream=Upstream(), hub=world.hub, now_ms=NOW_MS, started_ms=NOW_MS
+    )
+
+    def interrupted() -> Generator[None, None, Explanation]:
+        for number in range(200 // 16):
+            next(work)
+            world.hub.publish(f"new/{number}", b"1")
+            world.subscribe("a")
+            yield
+        return (yield from work)
+
+    assert finished(interrupted()).to_json()["failed"] == "messages"
+
+
+def test_a_question_costs_one_pass_however_many_wildcards_it_has() -> None:
+    """Turns of work are counted, not seconds: one for each AT_ONCE topics, for the message and for near misses."""
+    world = World(*(f"sensors/{n}/state" for n in range(2_000)))
+    work = explain_topic(
+        "sensors/" + "+/" * 126 + "x",
+        Owner(ANYONE, None),
+        upstream=Upstream(),
+        hub=world.hub,
+        now_ms=NOW_MS,
+        started_ms=NOW_MS,
+    )
+    assert sum(1 for _ in work) <= 2 * (2_000 // 16 + 1)

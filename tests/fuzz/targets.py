@@ -18,6 +18,7 @@ from urllib.parse import quote
 from gateway.access import (
     AccessError,
     Origins,
+    Owner,
     Policy,
     Role,
     explain,
@@ -37,7 +38,7 @@ from gateway.shapes import Framing, Mode, Shape, ShapeError, Shaper, shape_from
 from gateway.tokens import Keys, TokenError, Verifier, secret_key
 from gateway.topics import TopicError, covers, matches, minimal_cover, validate_filter, validate_topic
 from gateway.websocket import Session
-from tests.fakes import FakeLoop, make_hub
+from tests.fakes import FakeLoop, finished, make_hub
 
 __all__ = ["TARGETS", "Source"]
 
@@ -298,7 +299,8 @@ def questions(source: Source) -> None:
             continue
     principal = Policy({"a": Role(("a/#", "b"))}, "a").anonymous()
     asked = source.choice([a_filter(source), source.text(30)])
-    answer = explain_topic(asked, principal, upstream=_Upstream(), hub=hub, own=[], now_ms=1, started_ms=0)
+    asker = Owner(principal, None)
+    answer = finished(explain_topic(asked, asker, upstream=_Upstream(), hub=hub, now_ms=1, started_ms=0))
     assert answer.steps
     for near in answer.near:
         assert may_read(principal, near.topic)
