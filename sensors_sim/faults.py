@@ -36,7 +36,7 @@ class FaultKind(Enum):
     OUT_OF_ORDER = "out-of-order"
     """Messages change places with the next ones."""
     MALFORMED = "malformed"
-    """The payload is broken JSON."""
+    """The payload is broken JSON, or a bare value with something strange in it."""
     REBOOT = "reboot"
     """Power fails shortly: will, then back with ``boot`` + 1 and ``seq`` 0."""
     CRASH = "crash"
@@ -234,19 +234,25 @@ class Fault:
             readings[field] = value + self._rng.gauss(0, size)
 
     def garble(self, message: Message) -> Message:
-        """The message with a payload that is no JSON: cut short, without a quote, with a NaN, or with a stray byte."""
+        """The message with a payload that no reader can take for a reading; never an empty one.
+
+        An object or array loses its end or a quote, or gets a NaN or a stray byte. A bare value gets a stray byte or
+        text: cut short it would be another value, and an empty payload erases a retained message.
+        """
         payload = message.payload
         way = self._rng.randrange(4)
-        if way == 1 and b'"' in payload:
+        at = self._rng.randrange(len(payload) + 1)
+        if not payload.startswith((b"{", b"[")):
+            payload = (b"ERR:" + payload) if way == 0 else payload[:at] + (b"\xff" if way == 1 else b"?") + payload[at:]
+        elif way == 1 and b'"' in payload:
             payload = payload.replace(b'"', b"", 1)
         elif way == 2 and b":" in payload:
             head, _, tail = payload.rpartition(b":")
             payload = head + b":NaN" + (tail[-1:] if tail.endswith((b"}", b"]")) else b"")
         elif way == 3:
-            at = self._rng.randrange(len(payload) + 1)
             payload = payload[:at] + b"\xff" + payload[at:]
         else:
-            payload = payload[: self._rng.randrange(max(1, len(payload)))]
+            payload = payload[: max(1, at - 1)]
         return message._replace(payload=payload)
 
 

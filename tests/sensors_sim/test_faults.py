@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sensors_sim.dialects import DIALECTS
 from sensors_sim.faults import FaultKind, FaultSpec
 from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -105,19 +106,57 @@ def test_what_out_of_order_holds_is_released_when_it_ends() -> None:
     assert sorted(seen) == list(range(10))
 
 
+def is_json(payload: bytes) -> bool:
+    try:
+        json.loads(payload, parse_constant=lambda _: 1 / 0)
+    except (ValueError, ZeroDivisionError):
+        return False
+    return True
+
+
+def is_number(payload: bytes) -> bool:
+    try:
+        float(payload)
+    except ValueError:
+        return False
+    return True
+
+
 def test_malformed_messages_are_no_json() -> None:
     payloads = [event.what.payload for event in run(200, {"kind": "malformed"}) if isinstance(event.what, Message)]
     assert len(payloads) == 200
-
-    def is_json(payload: bytes) -> bool:
-        try:
-            json.loads(payload, parse_constant=lambda _: 1 / 0)
-        except (ValueError, ZeroDivisionError):
-            return False
-        return True
-
     assert not any(is_json(payload) for payload in payloads)
     assert len({payload[-6:] for payload in payloads}) > 30, "broken in many ways"
+
+
+CUSTOM = {
+    "stream": [
+        {"topic": "x/{id}/bare", "format": "number", "retain": True, "field": [{"name": "value", "mean": 3}]},
+        {"topic": "x/{id}/text", "format": "text", "field": [{"name": "value", "model": "choice", "choices": ["on"]}]},
+        {"topic": "x/{id}/json", "retain": True, "field": [{"name": "v", "mean": 3}]},
+        {"topic": "x/{id}/empty", "field": []},
+    ]
+}
+
+
+@pytest.mark.parametrize("kind", ["climate", "plug", "motion", "machine", "custom"])
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_malformed_is_no_reading_in_any_dialect_and_erases_nothing(dialect: str, kind: str) -> None:
+    def sent(*faults: dict[str, Any]) -> list[Message]:
+        specs = tuple(FaultSpec.parse(fault) for fault in faults)
+        options = CUSTOM if kind == "custom" else {}
+        spec = FleetSpec((DeviceSpec("a", kind, "A", faults=specs, options=options),))
+        events = Fleet(spec, 7, START, interval=1, dialect=dialect).take(START + 100)
+        return [event.what for event in events if isinstance(event.what, Message)]
+
+    healthy, malformed = sent(), sent({"kind": "malformed"})
+    assert [message.topic for message in malformed] == [message.topic for message in healthy]
+    values = {message.payload for message in healthy}
+    for message in malformed:
+        assert message.payload, "an empty payload would erase what the broker keeps"
+        assert not is_json(message.payload)
+        assert not is_number(message.payload)
+        assert message.payload not in values
 
 
 def test_a_reboot_counts_and_numbers_begin_again() -> None:
