@@ -4,14 +4,12 @@ One invariant: a Wi-Fi or broker password is never shown, never on a command lin
 never in a file that outlives the run, except on the board.
 
 It leaves to others: talking to the chip (esptool), copying files (mpremote), what a good image is (images.py), what the
-board gets (files.py), what good settings are (board/settings.py).
+board gets (files.py), what good settings are (board/settings.py), and asking the broker (broker.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import getpass
 import json
 import os
@@ -23,14 +21,14 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sensors_sim import payloads
 
-from . import files, images
+from . import broker, files, images
 from .board import mqtt
 from .board import settings as board_settings
 
@@ -62,7 +60,8 @@ for path in ("main.py", "board", "payloads.py", "payloads.mpy"): remove(path)
 ASK_VERSION = (
     "import sys; print('MICROPYTHON', sys.implementation.version[0], sys.implementation.version[1], sys.platform)"
 )
-ASK_ID = "from board.hardware import Board; print('ID', Board().id())"
+# as board/hardware.py makes it, which is not on the board yet
+ASK_ID = "import binascii, machine; print('ID', 'esp32-' + binascii.hexlify(machine.unique_id()).decode()[-6:])"
 
 
 class FlashError(Exception):
@@ -89,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         flash(_plan(options))
-    except (FlashError, images.ImageError, files.CompileError) as error:
+    except (FlashError, broker.BrokerError, images.ImageError, files.CompileError) as error:
         sys.exit(f"sensors-flash: {error}")
     except KeyboardInterrupt:
         sys.exit("sensors-flash: stopped")
@@ -100,6 +99,7 @@ def flash(plan: Plan) -> None:
 
     Raises:
         FlashError: A step failed.
+        broker.BrokerError: The broker went away after it had been tried.
         images.ImageError: The image is not good.
         files.CompileError: The firmware could not be compiled.
     """
@@ -111,15 +111,22 @@ def flash(plan: Plan) -> None:
             raise FlashError(f"{name} is not installed: pip install 'mqtt-browser-gateway[flash]'")
     port = plan.port or find_port()
     say(f"port     {port}")
+    # all that only looks comes before all that changes the board
     if plan.image is not None:
         chip = plan.chip or detect_chip(port)
         say(f"chip     {chip.name}")
-        _write_image(plan, port, chip, plan.image)
+        image = images.check(plan.image, chip, plan.sha256)
+        say(f"image    {image.path.name}, {image.size:,} bytes, its hashes fit\n         SHA-256 {image.sha256}")
+        _try_broker(plan)
+        _write_image(plan, port, chip, image)
     else:
         _check_micropython(port, plan.chip)
+        _try_broker(plan)
+    sensor_id = plan.settings.get("id") or _choose_id(plan, port)
+    say(f"sensor   {sensor_id}")
     with tempfile.TemporaryDirectory(prefix="sensors-flash-") as folder:  # readable by its owner alone
         names = _lay_out(plan, Path(folder))
-        sensor_id = _copy(plan, port, Path(folder), names)
+        _copy(port, Path(folder), names)
     _follow(plan, port, sensor_id)
 
 
@@ -152,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--ca", type=Path, metavar="FILE", help="with mqtts://: certificate of the authority, PEM")
     sensor = parser.add_argument_group("sensor")
     sensor.add_argument("--name", help="for people, such as 'Living room'")
-    sensor.add_argument("--id", help="in topics; made from the MAC address when not given")
+    sensor.add_argument("--id", help="in topics; otherwise from the MAC address, or the user name")
     sensor.add_argument(
         "--sensor",
         action="append",
@@ -169,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=DEFAULT_WAIT_SECONDS,
         metavar="SECONDS",
-        help=f"for the first reading ({DEFAULT_WAIT_SECONDS:g}); 0 doesn't wait",
+        help=f"for the first reading ({DEFAULT_WAIT_SECONDS:g}); 0 neither waits nor tries the broker",
     )
     parser.add_argument("--dry-run", action="store_true", help="print each step and do nothing")
     return parser
@@ -178,11 +185,11 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace) -> Plan:
     given = _read_settings(options.settings) if options.settings else {}
     wifi = {**(given.get("wifi") or {})}
-    broker = {**(given.get("mqtt") or {})}
+    access = {**(given.get("mqtt") or {})}
     for target, key, value in (
         (wifi, "ssid", options.wifi),
-        (broker, "url", options.mqtt),
-        (broker, "username", options.mqtt_username),
+        (access, "url", options.mqtt),
+        (access, "username", options.mqtt_username),
         (given, "name", options.name),
         (given, "id", options.id),
         (given, "interval", options.interval),
@@ -195,24 +202,24 @@ def _plan(options: argparse.Namespace) -> Plan:
             target[key] = value
     if not wifi.get("ssid"):
         wifi["ssid"] = _ask("Wi-Fi network", "--wifi", options.dry_run)
-    if not broker.get("url"):
-        broker["url"] = _ask("broker, such as mqtt://192.168.1.10", "--mqtt", options.dry_run)
+    if not access.get("url"):
+        access["url"] = _ask("broker, such as mqtt://192.168.1.10", "--mqtt", options.dry_run)
     if "password" not in wifi:
         wifi["password"] = _secret(WIFI_PASSWORD, f"password of {wifi['ssid']}", options.dry_run)
-    if broker.get("username") and not broker.get("password"):
-        broker["password"] = _secret(MQTT_PASSWORD, f"password of {broker['username']}", options.dry_run)
+    if access.get("username") and not access.get("password"):
+        access["password"] = _secret(MQTT_PASSWORD, f"password of {access['username']}", options.dry_run)
     ca = options.ca
-    if ca is None and broker.get("ca") and options.settings:
-        ca = options.settings.parent / broker["ca"]
+    if ca is None and access.get("ca") and options.settings:
+        ca = options.settings.parent / access["ca"]
     if ca is not None:
-        broker["ca"] = "ca.pem"
+        access["ca"] = "ca.pem"
         if not options.dry_run and not ca.is_file():
             raise FlashError(f"--ca: there is no file {ca}")
-    given["wifi"], given["mqtt"] = wifi, broker
+    given["wifi"], given["mqtt"] = wifi, access
     problems = board_settings.check(given)
     if problems:
         raise FlashError("these settings can't work:\n  " + "\n  ".join(problems))
-    host, _, _ = mqtt.parse_url(broker["url"])
+    host, _, _ = mqtt.parse_url(access["url"])
     if host in ("localhost", "127.0.0.1", "::1"):
         say(f"note     to the board, {host} is itself: give the address that this computer has in your network")
     return Plan(
@@ -374,9 +381,56 @@ def _is_installed(module: str) -> bool:
 # -- the steps
 
 
-def _write_image(plan: Plan, port: str, chip: images.Chip, path: Path) -> None:
-    image = images.check(path, chip, plan.sha256)
-    say(f"image    {image.path.name}, {image.size:,} bytes, its hashes fit\n         SHA-256 {image.sha256}")
+def _try_broker(plan: Plan) -> None:
+    """Find out now whether the sensor will be able to speak; not with --wait 0."""
+    settings = plan.settings
+    if plan.wait_seconds <= 0:
+        return
+    say(f"broker   {settings['mqtt']['url']}")
+    sensor_id = settings.get("id")
+    try:
+        allowed = broker.may_speak(settings["mqtt"], plan.ca, sensor_id)
+    except broker.BrokerError as error:
+        raise FlashError(
+            f"{error}\nThe board was not changed. Where only the board reaches the broker: --wait 0 does not look."
+        ) from None
+    if not allowed:
+        raise FlashError(_forbidden(plan, sensor_id))
+
+
+def _choose_id(plan: Plan, port: str) -> str:
+    """The id that the board makes of its MAC address; its user's name where the broker's rules want that."""
+    output = run(mpremote(port, "exec", ASK_ID), "asking for the id", hints=REPL_HINTS, timeout_seconds=60)
+    found = re.search(r"ID (\S+)", output)
+    if found is None:
+        raise FlashError(f"the board does not tell its id:\n{output.strip()[-300:]}")
+    sensor_id = found.group(1)
+    access = plan.settings["mqtt"]
+    user = access.get("username")
+    if plan.wait_seconds <= 0:
+        if user:
+            say(f"note     where the broker's rules want the user's name as the id (mosquitto/secure/acl): --id {user}")
+        return sensor_id
+    if broker.may_speak(access, plan.ca, sensor_id):
+        return sensor_id
+    if not user or not payloads.is_valid_id(user) or not broker.may_speak(access, plan.ca, user):
+        raise FlashError(_forbidden(plan, sensor_id))
+    say(f"note     the broker lets '{user}' speak of sensors/{user}/… only: so that is its id")
+    plan.settings["id"] = user
+    return str(user)
+
+
+def _forbidden(plan: Plan, sensor_id: str | None) -> str:
+    user = plan.settings["mqtt"].get("username")
+    text = (
+        f"the broker does not let {repr(user) if user else 'nameless clients'} publish and read sensors/{sensor_id}/…"
+    )
+    if user and user != sensor_id and payloads.is_valid_id(user):
+        text += f"\nWith the rules of mosquitto/secure/acl a sensor's id is its user's name: --id {user}"
+    return f"{text}\nWhere it may write, but not read them: --wait 0 does not look."
+
+
+def _write_image(plan: Plan, port: str, chip: images.Chip, image: images.Image) -> None:
     if plan.erase:
         say("erasing  flash, which takes up to a minute")
         run(esptool(port, chip, "erase-flash"), "erasing", hints=BOOT_HINTS)
@@ -436,24 +490,13 @@ def _lay_out(plan: Plan, folder: Path) -> list[str]:
     return [*names[:-1], *extra, names[-1]]
 
 
-def _copy(plan: Plan, port: str, folder: Path, names: list[str]) -> str:
+def _copy(port: str, folder: Path, names: list[str]) -> None:
     say(f"copying  {len(names)} files")
     run(mpremote(port, "exec", CLEAN_UP), "removing the old program", hints=REPL_HINTS, timeout_seconds=60)
     arguments: list[str] = []
     for command in _copy_commands(folder, names):
         arguments += [*command, "+"]
     run(mpremote(port, "resume", *arguments[:-1]), "copying", hints=REPL_HINTS)
-    sensor_id = plan.settings.get("id")
-    if not sensor_id:
-        output = run(
-            mpremote(port, "resume", "exec", ASK_ID), "asking for the id", hints=REPL_HINTS, timeout_seconds=60
-        )
-        found = re.search(r"ID (\S+)", output)
-        if found is None:
-            raise FlashError(f"the board does not tell its id:\n{output.strip()[-300:]}")
-        sensor_id = found.group(1)
-    say(f"sensor   {sensor_id}")
-    return str(sensor_id)
 
 
 def _copy_commands(folder: Path, names: list[str]) -> Iterator[list[str]]:
@@ -486,7 +529,17 @@ def _follow(plan: Plan, port: str, sensor_id: str) -> None:
 
     say(f"waiting  for its first reading at {plan.settings['mqtt']['url']}")
     try:
-        state, meta = asyncio.run(_first_reading(plan, sensor_id, start))
+        state, meta = broker.first_reading(plan.settings["mqtt"], plan.ca, sensor_id, start, plan.wait_seconds)
+    except broker.BrokerError as error:
+        raise FlashError(f"{error}\nThe files are on the board; it starts when it is reset.") from None
+    except broker.NoReadingError as error:
+        problem = (
+            "it is online, but has no reading: look at its wiring" if error.online else "it did not reach the broker"
+        )
+        raise FlashError(
+            f"no reading of {sensor_id} within {plan.wait_seconds:g} s: {problem}. What it printed stands above; "
+            "docs/firmware.md has a table of causes."
+        ) from None
     finally:
         ended.set()
         if console.ident is not None:
@@ -494,59 +547,6 @@ def _follow(plan: Plan, port: str, sensor_id: str) -> None:
     say(f"reading  {payloads.state_topic(sensor_id)}\n         {state}")
     if meta is not None:
         say(f"done     {json.loads(meta).get('name')}: {json.loads(meta).get('model')}")
-
-
-async def _first_reading(plan: Plan, sensor_id: str, start: Callable[[], None]) -> tuple[str, str | None]:
-    broker = plan.settings["mqtt"]
-    host, port, tls = mqtt.parse_url(broker["url"])
-    state = payloads.state_topic(sensor_id)
-    seen: dict[str, str] = {}
-    arrived = asyncio.Event()
-
-    def take(topic: str, payload: bytes, retained: bool) -> None:
-        if not retained:
-            seen[topic] = payload.decode(errors="replace")
-            if topic == state:
-                arrived.set()
-
-    # the board's own client, which runs here as well
-    client = mqtt.Client(
-        host,
-        port,
-        client_id=f"sensors-flash-{os.getpid()}",
-        username=broker.get("username") or None,
-        password=broker.get("password") or None,
-        tls=mqtt.tls_context(plan.ca.read_bytes()) if tls and plan.ca is not None else None,
-        clean_session=True,
-        max_packet_bytes=64 * 1024,
-        on_message=take,
-    )
-    client.subscribe(f"sensors/{sensor_id}/#")
-    running = asyncio.create_task(client.run(), name="wait for the first reading")
-    try:
-        if not await client.wait_delivered(15):
-            raise FlashError(
-                f"this computer can't reach the broker at {broker['url']}: {client.last_error or 'no answer'}\n"
-                "The files are on the board; it starts when it is reset."
-            )
-        await asyncio.to_thread(start)
-        try:
-            await asyncio.wait_for(arrived.wait(), plan.wait_seconds)
-        except TimeoutError:
-            status = seen.get(payloads.status_topic(sensor_id))
-            problem = (
-                "it is online, but has no reading: look at its wiring" if status else "it did not reach the broker"
-            )
-            raise FlashError(
-                f"no reading of {sensor_id} within {plan.wait_seconds:g} s: {problem}. What it printed stands above; "
-                "docs/firmware.md has a table of causes."
-            ) from None
-        await client.close(2)
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-    return seen[state], seen.get(payloads.meta_topic(sensor_id))
 
 
 def _show_console(port: str, ended: threading.Event) -> None:
@@ -579,6 +579,10 @@ def _rehearse(plan: Plan) -> None:
             shown = ["python" if part == sys.executable else part for part in command]
             say("     " + " ".join(shlex.quote(part) if "\n" not in part else "'…'" for part in shown))
 
+    def try_broker() -> None:
+        if plan.wait_seconds > 0:
+            tell(f"see whether the broker at {plan.settings['mqtt']['url']} lets this user publish a sensor's topics")
+
     if plan.port is None:
         tell("find the port: the only board on USB")
     if plan.image is not None:
@@ -589,6 +593,7 @@ def _rehearse(plan: Plan) -> None:
         if chip is not None and plan.image.exists():
             image = images.check(plan.image, chip, plan.sha256)
             say(f"     it is: {image.size:,} bytes, SHA-256 {image.sha256}")
+        try_broker()
         if plan.erase:
             tell("erase the flash", esptool(port, chip, "erase-flash"))
         tell("write MicroPython", esptool(port, chip, "write-flash", where, str(plan.image)))
@@ -601,6 +606,9 @@ def _rehearse(plan: Plan) -> None:
         tell("ask the board for its MicroPython", mpremote(port, "exec", ASK_VERSION))
         download = chip.download if chip else "https://micropython.org/download/?port=esp32"
         say(f"     when it has none: download the image from {download} and give --firmware FILE")
+        try_broker()
+    if not plan.settings.get("id"):
+        tell("ask the board for its id", mpremote(port, "exec", ASK_ID))
     tell("remove an earlier program", mpremote(port, "exec", CLEAN_UP))
     with tempfile.TemporaryDirectory(prefix="sensors-flash-") as folder:
         names = files.build(Path(folder), compiled=files.has_compiler())

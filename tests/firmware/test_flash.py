@@ -136,6 +136,7 @@ def test_a_dry_run_prints_every_step_and_no_secret(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     steps = [
         "whole and unaltered",
+        "see whether the broker at mqtt://192.168.1.10 lets this user publish",
         "--chip esp32c3 --port /dev/ttyX --baud 460800 erase-flash",
         f"write-flash 0x0 {image}",
         "mpremote connect /dev/ttyX exec",
@@ -347,6 +348,42 @@ def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
     assert "sensors/cellar/state" in done.stdout
 
 
+SECURE_ACL = Path(__file__).parents[2] / "mosquitto" / "secure" / "acl"
+
+
+def test_on_a_broker_with_our_rules_the_sensor_gets_its_users_name(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto(BrokerOptions(users={"kitchen": MQTT_PASSWORD}, acl=SECURE_ACL.read_text()))
+    with devices.Device(bare_board, has_firmware=True) as device:
+        arguments = [*kit(broker.port), "--port", device.port, "--mqtt-username", "kitchen"]
+        done = run_flash(*arguments, "--id", "cellar")
+        assert done.returncode == 1
+        assert "does not let 'kitchen' publish and read sensors/cellar/" in done.stderr
+        assert "--id kitchen" in done.stderr
+        assert not (bare_board.folder / "main.py").exists()
+        done = run_flash(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "the broker lets 'kitchen' speak of sensors/kitchen/" in done.stdout
+    assert "reading  sensors/kitchen/state" in done.stdout
+    assert json.loads((bare_board.folder / "settings.json").read_text())["id"] == "kitchen"
+
+
+def test_a_broker_that_can_not_be_reached_is_told_before_the_board_is_changed(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto, tmp_path: Path
+) -> None:
+    image = devices.write_image(tmp_path / "image.bin")
+    broker = make_mosquitto(BrokerOptions(users={"me": "another"}))
+    with devices.Device(bare_board) as device:
+        arguments = [*kit(broker.port), "--port", device.port, "--firmware", str(image), "--mqtt-username", "me"]
+        done = run_flash(*arguments)
+        assert done.returncode == 1
+        assert device.erased == 0
+    assert "this computer can't reach the broker" in done.stderr
+    assert "not authorised" in done.stderr
+    assert "The board was not changed" in done.stderr
+
+
 def test_a_board_that_does_not_reach_the_broker_is_explained_by_its_own_words(
     bare_board: Board, kit: Callable[..., list[str]], mosquitto: Broker
 ) -> None:
@@ -386,15 +423,14 @@ def test_settings_are_not_readable_by_others_while_they_are_copied(
 ) -> None:
     seen: list[int] = []
 
-    def look(plan: flash.Plan, port: str, folder: Path, names: list[str]) -> str:
+    def look(port: str, folder: Path, names: list[str]) -> None:
         assert "settings.json" in names
         seen.append(stat.S_IMODE(folder.stat().st_mode))
-        return "x"
 
     monkeypatch.setattr(flash, "_copy", look)
     monkeypatch.setattr(flash, "_check_micropython", lambda *_: None)
     monkeypatch.setattr(flash, "_follow", lambda *_: None)
     monkeypatch.setattr(flash, "_is_installed", lambda _: True)
-    settings = {"wifi": {"ssid": "home", "password": WIFI_PASSWORD}, "mqtt": {"url": "mqtt://h"}}
+    settings = {"id": "x", "wifi": {"ssid": "home", "password": WIFI_PASSWORD}, "mqtt": {"url": "mqtt://h"}}
     flash.flash(flash.Plan("p", None, None, None, True, settings, None, 0, False))
     assert seen == [0o700]
