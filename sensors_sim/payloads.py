@@ -14,6 +14,8 @@ OFFLINE = "offline"
 SLEEPING = "sleeping"
 
 SCHEMA = 1
+# A shorter interval would be a loop without a pause: on a board for its only processor, in a simulator for all others.
+MIN_INTERVAL_SECONDS = 0.01
 MAX_INTERVAL_SECONDS = 86_400
 
 # field: (unit, Home Assistant device class, lowest and highest believable value, decimals)
@@ -268,8 +270,9 @@ def parse_command(payload: bytes, also: tuple[str, ...] = ()) -> dict[str, objec
         interval = command["interval"]
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not _is_finite(interval):
             raise ValueError("interval is a number of seconds, not " + json_text(interval))
-        if not 0 < interval <= MAX_INTERVAL_SECONDS:
-            raise ValueError("interval is over 0 and at most %d seconds" % MAX_INTERVAL_SECONDS)
+        if not MIN_INTERVAL_SECONDS <= interval <= MAX_INTERVAL_SECONDS:
+            limits = (MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, json_text(interval))
+            raise ValueError("interval is from %g to %d seconds, not %s" % limits)
     if "reboot" in command and command["reboot"] is not True:
         raise ValueError("reboot takes true, not " + json_text(command["reboot"]))
     return command

@@ -254,7 +254,9 @@ def test_a_certificate_that_is_missing_is_told() -> None:
         make_app(mqtt={"url": "mqtts://broker.example", "ca": "nowhere.pem"})
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'{"interval":-1}', b'{"format_disk":true}', b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[]", b'{"interval":-1}', b'{"interval":0.0001}', b'{"format_disk":true}', b"\xff"]
+)
 def test_a_bad_command_changes_nothing_and_is_noted(payload: bytes) -> None:
     board = FakeBoard()
     app = make_app(board)

@@ -178,7 +178,7 @@ def test_the_sketch_leaves_out_what_it_could_not_measure(sketch: Path) -> None:
 
 
 def test_the_sketch_obeys_the_same_commands(sketch: Path) -> None:
-    code, published = run_sketch(sketch, "nonsense", '{"interval":0}', '{"interval": 2.5}')
+    code, published = run_sketch(sketch, "nonsense", '{"interval":0.001}', '{"interval": 2.5}')
     assert code == 0
     metas = [json.loads(text) for topic, _, _, text in published if topic.endswith("/meta")]
     assert [meta["interval"] for meta in metas] == [10, 2.5]

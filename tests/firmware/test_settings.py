@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from firmware.board import settings
+from sensors_sim import payloads
 
 GOOD: dict[str, Any] = {
     "wifi": {"ssid": "home", "password": "correct horse"},
@@ -78,6 +79,15 @@ def test_one_problem(changes: dict[str, Any], text: str) -> None:
     (problem,) = settings.check({**GOOD, **changes})
     assert text in problem
     assert "secret" not in problem
+
+
+@pytest.mark.parametrize("interval", [0.0001, 0.0099, 0.01, 10, 86400, 86400.5])
+def test_a_command_may_set_what_the_settings_may(interval: float) -> None:
+    try:
+        taken = bool(payloads.parse_command(json.dumps({"interval": interval}).encode()))
+    except ValueError:
+        taken = False
+    assert taken == (settings.check({**GOOD, "interval": interval}) == [])
 
 
 @pytest.mark.parametrize("given", [[], "text", 3, None])

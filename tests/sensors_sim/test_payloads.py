@@ -145,6 +145,8 @@ def test_sleeping_is_available_to_home_assistant_and_offline_is_not() -> None:
 
 def test_commands_are_read() -> None:
     assert payloads.parse_command(b'{"interval":5}') == {"interval": 5}
+    assert payloads.parse_command(b'{"interval":0.01}') == {"interval": 0.01}
+    assert payloads.parse_command(b'{"interval":86400}') == {"interval": 86400}
     assert payloads.parse_command(b'{"reboot":true}') == {"reboot": True}
     assert payloads.parse_command(b'{"fault":"stuck"}', also=("fault",)) == {"fault": "stuck"}
 
@@ -156,8 +158,10 @@ def test_commands_are_read() -> None:
         (b"[]", "JSON object"),
         (b"{}", "JSON object"),
         (b"\xff", "JSON object"),
-        (b'{"interval":0}', "over 0"),
-        (b'{"interval":86401}', "at most 86400"),
+        (b'{"interval":0}', "from 0.01 to 86400 seconds, not 0"),
+        (b'{"interval":0.0001}', "from 0.01 to 86400 seconds, not 0.0001"),
+        (b'{"interval":1e-300}', "from 0.01 to 86400"),
+        (b'{"interval":86401}', "from 0.01 to 86400 seconds, not 86401"),
         (b'{"interval":true}', "number of seconds, not true"),
         (b'{"interval":NaN}', "number of seconds"),
         (b'{"interval":"5"}', 'number of seconds, not "5"'),
@@ -177,7 +181,7 @@ print(meta_payload("Küche", "m", "f", 10, ["temperature", "co2"], simulated=Tru
 print(discovery_payload("a-1", "n", "m", "f", 10, {"temperature": {"max": 60}, "rssi": None}).decode())
 print(json_text([number_text(v, d) for v, d in ((0, 2), (-0.004, 2), (-0.006, 2), (1e6, 1), (99.999, 2), (5, 0))]))
 print(json_text(parse_command(b'{"interval":5}')))
-for bad in (b"{", b"\xff", b'{"interval":0}', b'{"x":1}'):
+for bad in (b"{", b"\xff", b'{"interval":0}', b'{"interval":0.001}', b'{"x":1}'):
     try:
         parse_command(bad)
     except ValueError as error:
@@ -204,5 +208,5 @@ def test_micropython_gives_the_same_json(capsys: pytest.CaptureFixture[str]) -> 
     exec(compile(source + PROBE, "probe", "exec"), {"__name__": "probe"})
     here = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     there = [json.loads(line) for line in micropython(source + PROBE).splitlines()]
-    assert len(here) == 9
+    assert len(here) == 10
     assert there == here

@@ -115,7 +115,7 @@ static void onCommand(const char *data, int length, bool retained) {
   json[length] = 0;
   if (json[0] != '{' || json[length - 1] != '}') return;
   float seconds = strtof(valueOf(json, "interval"), nullptr);
-  if (seconds > 0 && seconds <= 86400) intervalWanted = seconds;
+  if (seconds >= 0.01f && seconds <= 86400) intervalWanted = seconds;
   // a retained reboot would come again after every start
   if (strncmp(valueOf(json, "reboot"), "true", 4) == 0 && !retained) rebootWanted = true;
 }
