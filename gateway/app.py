@@ -45,7 +45,7 @@ from gateway.slices import in_slices
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
 from gateway.topics import TopicError, check_characters
 from gateway.topics_api import list_topics, publish, read_topics, topics_socket
-from gateway.websocket import stream_endpoint, websocket_endpoint
+from gateway.websocket import no_socket_here, stream_endpoint, upgrade_required, websocket_endpoint
 
 __all__ = ["Gateway", "create_app", "make_guard"]
 
@@ -411,6 +411,9 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws", websocket_endpoint),
             WebSocketRoute("/ws/{stream}", stream_endpoint),
             WebSocketRoute("/ws/{stream}/", stream_endpoint),
+            WebSocketRoute("/ws/", websocket_endpoint),
+            Route("/ws", upgrade_required),
+            Route("/ws/{rest:path}", upgrade_required),
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
@@ -423,6 +426,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/topics/{filter:path}", publish, methods=["POST"]),
             Route("/whoami", whoami),
             Route("/", index),
+            WebSocketRoute("/{path:path}", no_socket_here),
             Mount("/", StaticFiles(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),
         ],
         middleware=[Middleware(Door, guard=gateway.guard)],

@@ -198,7 +198,8 @@ class Guard:
             max_failed_tokens: bad tokens of one address at once, before it is told to wait.
             max_requests: HTTP requests that are being answered at a time.
             max_requests_per_address: of these, from one address.
-            requests_per_second: HTTP requests from one address; twice as many at once.
+            requests_per_second: HTTP requests from one address, twice as many at once; and as many handshakes of
+                WebSockets, as many at once as connections may be open from one address.
             public: paths of files that pages of all origins may load.
             refusals: counts; its own by default.
             clock: monotonic seconds.
@@ -220,6 +221,8 @@ class Guard:
         self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
         self.requests = Connections(max_requests, max_requests_per_address)
         self._rates = Attempts(requests_per_second, int(requests_per_second * 2))
+        # a gateway that was restarted gets all its browsers back at once
+        self._upgrade_rates = Attempts(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
         self._requests_per_second = requests_per_second
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
@@ -266,19 +269,25 @@ class Guard:
     def enter(self, scope: Scope) -> str | None:
         """Counts an HTTP request as being answered, and returns the key with which `requests.close` ends that.
 
-        None if it isn't counted: who asks for our health must get an answer, above all when there is too much to do.
+        None if it isn't counted: who asks for our health must get an answer, above all when there is too much to do. Of
+        a WebSocket handshake only the rate is looked at; its route counts the connection.
 
         Raises:
             Refusal: too many are, or came from this address in too short a time.
         """
-        if _is_health(scope):
+        is_upgrade = scope["type"] == "websocket"
+        if _is_health(scope) and not is_upgrade:
             return None
         address, now = address_of(scope), self._clock()
-        wait = self._rates.wait(address, now)
+        rates = self._upgrade_rates if is_upgrade else self._rates
+        wait = rates.wait(address, now)
         if wait > 0:
-            text = f"limit: at most {self._requests_per_second:g} requests a second"
+            what = "WebSocket handshakes" if is_upgrade else "requests"
+            text = f"limit: at most {self._requests_per_second:g} {what} a second"
             raise Refusal(429, "limit", "requests_per_second", text, [("retry-after", str(math.ceil(wait)))])
-        self._rates.failed(address, now)
+        rates.failed(address, now)
+        if is_upgrade:
+            return None
         try:
             return self.requests.open(address)
         except LimitError as error:
@@ -528,6 +537,7 @@ class Door:
         if scope["type"] == "websocket":
             try:
                 self.guard.check(scope)
+                self.guard.enter(scope)
                 state["principal"] = await self._principal(scope)
                 await self.app(scope, receive, send)
             except Refusal as refusal:

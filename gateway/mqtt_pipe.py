@@ -1,8 +1,8 @@
 """`/mqtt`: a WebSocket with the subprotocol `mqtt`, piped to the broker byte by byte (off unless a setting says so).
 
-Invariant: bytes pass unread and in order, and neither side is read faster than the other takes it. Since no grant can
-be checked on this road, it is open only to those who may read and write everything; what they may do there is the
-broker's own business: the client brings the broker's user name and password.
+Invariant: bytes pass unread and in order, neither side is read faster than the other takes it, and a pipe ends with
+the token that opened it. Since no grant can be checked on this road, it is open only to those who may read and write
+everything; what they may do there is the broker's own business, which may or may not ask for a user name and password.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import AccessError, Action, explain
+from gateway.access import AccessError, Action, Principal, explain
 from gateway.broker import open_broker_stream
-from gateway.guard import principal_of
+from gateway.guard import Expiry, principal_of
 from gateway.limits import LimitError
 from gateway.protocol import CloseCode
 from gateway.topics import covers
+from gateway.websocket import deny, take_place
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
+
+EVERYTHING = ("#", "$SYS/#")
+"""What a principal must be granted for the pipe where there is a policy: whoever is trusted with the broker's own
+topics is with all that start with `$`."""
 
 
 async def mqtt_socket(websocket: WebSocket) -> None:
@@ -44,23 +49,24 @@ async def mqtt_socket(websocket: WebSocket) -> None:
         await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
         return
     principal = principal_of(websocket.scope)
-    for action in Action:
-        if not any(covers(grant.topic_filter, "#") for grant in principal.grants(action)):
-            text = f"/mqtt is for those who may {action} to everything: {explain(principal, '#', action)}"
-            raise gateway.guard.refused(principal, AccessError(text))
+    if gateway.settings.has_access_policy:
+        for action in Action:
+            for needed in EVERYTHING:
+                if not any(covers(grant.topic_filter, needed) for grant in principal.grants(action)):
+                    text = f"/mqtt is for those who may {action} to everything: {explain(principal, needed, action)}"
+                    raise gateway.guard.refused(principal, AccessError(text))
     try:
-        key = gateway.connections.open(websocket.client.host if websocket.client else None)
+        leave = take_place(websocket)
     except LimitError as error:
-        gateway.refusals.count(error.limit)
-        await websocket.send_denial_response(PlainTextResponse(str(error), 503, {"Retry-After": "10"}))
+        await deny(websocket, error)
         return
     try:
-        await _pipe(websocket, gateway)
+        await _pipe(websocket, gateway, principal)
     finally:
-        gateway.connections.close(key)
+        leave()
 
 
-async def _pipe(websocket: WebSocket, gateway: Gateway) -> None:
+async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) -> None:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await open_broker_stream(gateway.upstream_config)
@@ -69,21 +75,32 @@ async def _pipe(websocket: WebSocket, gateway: Gateway) -> None:
         await websocket.send_denial_response(PlainTextResponse("the broker can't be reached", 503))
         return
     await websocket.accept(subprotocol="mqtt")
+    ended = asyncio.Event()
     tasks = [
         asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
         asyncio.create_task(_to_broker(websocket, writer), name="mqtt pipe to the broker"),
+        asyncio.create_task(ended.wait(), name="end of the token of an mqtt pipe"),
     ]
+    # bytes can't be told that the token ends soon
+    expiry = Expiry(gateway.guard, asyncio.get_running_loop().call_later, lambda _left: None, ended.set)
+    expiry.watch(principal)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        expiry.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await websocket.close(CloseCode.NORMAL if not gateway.closing else CloseCode.RESTART)
+            if ended.is_set():
+                await websocket.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+            else:
+                await websocket.close(CloseCode.NORMAL if not gateway.closing else CloseCode.RESTART)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await writer.wait_closed()  # a last DISCONNECT should get there
+        writer.transport.abort()
 
 
 async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader) -> None:

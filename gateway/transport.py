@@ -21,20 +21,26 @@ from websockets.protocol import OPEN
 from gateway.limits import Refusals
 from gateway.protocol import CloseCode
 
-__all__ = ["EXTENSION", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
+__all__ = ["EXTENSION", "ON_LOST", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
 
 logger = logging.getLogger(__name__)
 
 EXTENSION = "gateway.adopt"
 """Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""
 
+ON_LOST = "gateway.on_lost"
+"""Key of `scope["extensions"]`: a function that takes what to call when the socket is gone, not only closing."""
+
+CLOSE_SECONDS = 3.0
+"""How long a close frame may wait for its echo; the socket counts as a connection until then."""
+
 USED_INTERNALS = (
+    "app",
     "close_sent",
     "close_timer",
     "close_timeout",
     "conn",
     "connection_lost",
-    "connection_made",
     "curr_msg_data_type",
     "data_received",
     "disconnected",
@@ -43,14 +49,19 @@ USED_INTERNALS = (
     "handle_connect",
     "handle_parser_exception",
     "handshake_complete",
+    "handshake_initiated",
     "loop",
     "pause_writing",
     "queue",
+    "read_paused",
+    "receive",
     "request",
     "response",
     "resume_writing",
     "run_asgi",
     "scope",
+    "send",
+    "send_500_response",
     "send_receive_event_to_app",
     "shutdown",
     "transport",
@@ -125,19 +136,31 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
 
     refusals: Refusals | None = None
-    """Counts commands that were too large; `server.serve` sets it."""
+    """Counts commands that were too large, and clients that were silent; `server.serve` sets it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receiver: Receiver | None = None
         self._is_adopted = False  # the application is done with the connection
         self._is_pinged = False  # nothing has come since the last ping
+        self._unsent = 0  # what waited in the buffer at the last round of pings, if it has not drained since
+        self._on_lost: Callable[[], None] | None = None
+        self.close_timeout = CLOSE_SECONDS
 
     def handle_connect(self, event: Any) -> None:
         """The scope of an opening handshake gets our extension."""
         super().handle_connect(event)
         if self.handshake_initiated and not self.close_sent:
-            cast("dict[str, Any]", self.scope["extensions"])[EXTENSION] = self.adopt
+            cast("dict[str, Any]", self.scope["extensions"]).update(
+                {EXTENSION: self.adopt, ON_LOST: self.call_when_lost}
+            )
+
+    def call_when_lost(self, function: Callable[[], None]) -> None:
+        """Calls a function, one for each connection, when the socket is gone."""
+        if self.disconnected:
+            function()
+        else:
+            self._on_lost = function
 
     def adopt(self, receiver: Receiver) -> SocketSink:
         """Hands the accepted connection over; the ASGI application returns after this."""
@@ -190,13 +213,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._is_pinged = False
         super().data_received(data)
 
+    async def send(self, message: Any) -> None:
+        """What the application sends; a close waits for no room in the buffer."""
+        if message["type"] == "websocket.close" and self.handshake_complete and not self.disconnected:
+            self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
+        else:
+            await super().send(message)
+
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""
-        if self._receiver is None or self._receiver is _GONE or self.close_sent or self.transport.is_closing():
+        if not self.handshake_complete or self._receiver is _GONE or self.close_sent or self.transport.is_closing():
             return
-        if self.transport.get_write_buffer_size():
-            return  # a ping would wait behind the data; whether these make progress the hub watches
+        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if self._unsent:
+            # a ping would wait behind the data; whether a subscriber's make progress the hub watches
+            if self._receiver is None and unsent == self._unsent:
+                self._count("stall_seconds")
+                self.close(CloseCode.SLOW, "took no data for too long")
+            return
+        if not self.transport.is_reading():
+            self._is_pinged = False  # it is we who don't listen
+            return
         if self._is_pinged:
+            self._count("idle_seconds")
             self.close(CloseCode.IDLE, "no answer to a ping")
             return
         self._is_pinged = True
@@ -233,13 +272,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return  # what ends it came in the same piece as what we complain about, and is handled next
         self._detach()
         encoded = reason.encode()[:120].decode(errors="ignore")  # RFC 6455 §5.5: 125 bytes with the code
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": encoded})
         self.conn.send_close(code, encoded)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
         # a full buffer means that the close frame will not leave either
         is_stuck = self.transport.get_write_buffer_size() > self.max_buffer_bytes // 4
-        end = self.transport.abort if is_stuck else self.transport.close
-        self.close_timer = self.loop.call_later(1.0 if is_stuck else self.close_timeout, end)
+        self.close_timer = self.loop.call_later(1.0 if is_stuck else self.close_timeout, self._end)
+
+    def _end(self) -> None:
+        """The closing handshake has taken long enough."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # close() would wait for a client that doesn't read
+        else:
+            self.transport.close()
+
+    def _count(self, reason: str) -> None:
+        if self.refusals is not None:
+            self.refusals.count(reason)
 
     def _detach(self) -> None:
         receiver, self._receiver = self._receiver, _GONE if self._receiver is not None else None
@@ -250,6 +303,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The socket is gone."""
         self._detach()
         super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+            self._on_lost = None
 
     def handle_close(self, event: Any) -> None:
         """The client closes, or answers our close."""
@@ -258,8 +314,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """The client broke the protocol; uvicorn sends the close code of the rule."""
-        if self.refusals is not None and self.conn.close_sent is not None and self.conn.close_sent.code == 1009:
-            self.refusals.count("command_bytes")
+        if self.conn.close_sent is not None and self.conn.close_sent.code == CloseCode.TOO_LARGE:
+            self._count("command_bytes")
         self._detach()
         super().handle_parser_exception()
 
@@ -284,6 +340,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """The transport's buffer has drained."""
         super().resume_writing()
+        self._unsent = 0
         if self._receiver is not None:
             self._receiver.socket_drained()
 

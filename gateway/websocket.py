@@ -7,16 +7,28 @@ bad one gets an `error` event and the connection lives. What is said is `protoco
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import AccessError, Principal, may_read, may_subscribe, require_publish, require_subscribe
-from gateway.guard import Expiry, Refusal
+from gateway.access import (
+    AccessError,
+    Owner,
+    Principal,
+    may_read,
+    may_subscribe,
+    one_line,
+    require_publish,
+    require_subscribe,
+)
+from gateway.guard import Expiry, Refusal, principal_of
 from gateway.hub import Sink, Subscriber
 from gateway.limits import LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
@@ -36,12 +48,21 @@ from gateway.protocol import (
 from gateway.shapes import Format, Shape, ShapeError, shape_from
 from gateway.sinks import PulledSink
 from gateway.topics import TopicError, validate_filter, validate_topic
-from gateway.transport import EXTENSION, SocketSink
+from gateway.transport import EXTENSION, ON_LOST, SocketSink
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
-__all__ = ["Session", "run_session", "stream_endpoint", "websocket_endpoint"]
+__all__ = [
+    "Session",
+    "deny",
+    "no_socket_here",
+    "run_session",
+    "stream_endpoint",
+    "take_place",
+    "upgrade_required",
+    "websocket_endpoint",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +82,6 @@ class Session:
 
     __slots__ = (
         "_bucket",
-        "_close_key",
         "_expiry",
         "_flood",
         "_gateway",
@@ -79,7 +99,7 @@ class Session:
         "subscriber",
     )
 
-    def __init__(self, gateway: Gateway, shape: Shape, principal: Principal, label: str, close_key: str) -> None:
+    def __init__(self, gateway: Gateway, shape: Shape, principal: Principal, label: str) -> None:
         self._gateway = gateway
         self._is_raw = shape.format is not Format.JSON
         self._sink: Sink | None = None
@@ -87,7 +107,6 @@ class Session:
         self._publish_bucket: TokenBucket | None = None
         self._publishing = 0
         self._is_reading = True
-        self._close_key = close_key
         self._expiry: Expiry | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
         self._flood = 0
@@ -102,7 +121,9 @@ class Session:
         """Becomes a subscriber on this sink."""
         self._sink = sink
         tell = None if self._is_raw else self._tell
-        self.subscriber = self._gateway.hub.add(sink, shape=shape, tell=tell, label=self.label)
+        self.subscriber = self._gateway.hub.add(
+            sink, shape=shape, tell=tell, label=self.label, owner=Owner(self.principal, self.address)
+        )
         self._watch_expiry()
 
     def tell_upstream(self) -> None:
@@ -169,7 +190,6 @@ class Session:
         gateway = self._gateway
         delivered, skipped, lost = gateway.hub.counts(self.subscriber)
         gateway.hub.remove(self.subscriber)
-        gateway.connections.close(self._close_key)
         self._sink = None
         self._stop_timers()
         logger.info(
@@ -291,6 +311,7 @@ class Session:
         self.principal = principal
         if self._sink is None:
             return
+        self.subscriber.owner = Owner(principal, self.address)
         if principal.subject is not None:
             self.label = " ".join((*self.label.split(" ", 2)[:2], repr(principal.subject[:64])))
             self.subscriber.label = self.label
@@ -355,16 +376,42 @@ def _public_code(error: Exception) -> str:
     return {"too_many_connections": "limit", "too_fast": "limit"}.get(code, code)
 
 
+def take_place(websocket: WebSocket) -> Callable[[], None]:
+    """Counts a connection until its socket is gone: one that is being closed costs a descriptor, too.
+
+    Returns:
+        What to call when the route is done with it; it does nothing where the transport itself says when.
+
+    Raises:
+        LimitError: there are too many.
+    """
+    gateway: Gateway = websocket.app.state.gateway
+    try:
+        key = gateway.connections.open(websocket.client.host if websocket.client else None)
+    except LimitError as error:
+        gateway.refusals.count(error.limit)
+        raise
+    release = functools.partial(gateway.connections.close, key)
+    on_lost = websocket.scope.get("extensions", {}).get(ON_LOST)
+    if on_lost is None:
+        return release
+    on_lost(release)
+    return lambda: None
+
+
+async def deny(websocket: WebSocket, error: LimitError) -> None:
+    """Answers a handshake for which there is no place."""
+    await websocket.send_denial_response(Response(str(error), 503, {"Retry-After": "10"}, "text/plain"))
+
+
 async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
     """Accepts, subscribes, and leaves the connection to its session."""
     gateway: Gateway = websocket.app.state.gateway
     try:
-        close_key = gateway.connections.open(websocket.client.host if websocket.client else None)
+        leave = take_place(websocket)
     except LimitError as error:
-        gateway.refusals.count(error.limit)
-        await websocket.send_denial_response(Response(str(error), 503, {"Retry-After": "10"}, "text/plain"))
+        await deny(websocket, error)
         return
-    is_open = False
     try:
         await websocket.accept()
         query = websocket.query_params
@@ -379,7 +426,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         except Refusal as error:
             gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
             failure, principal = ProtocolError(error.code, str(error), reason=error.reason), Principal()
-        session = Session(gateway, chosen, principal, gateway.label_of(websocket), close_key)
+        session = Session(gateway, chosen, principal, gateway.label_of(websocket))
         session.address = websocket.client.host if websocket.client else None
         adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
         sink: Sink
@@ -389,7 +436,6 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         else:
             sink = pulled = PulledSink(gateway.hub, gateway.settings.limit_buffer_bytes)
         session.open(sink, chosen)
-        is_open = True
         if pulled is not None:
             pulled.subscriber = session.subscriber
         if failure is None:
@@ -414,8 +460,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         if pulled is not None:
             await _pull(websocket, session, pulled)
     finally:
-        if not is_open:
-            gateway.connections.close(close_key)
+        leave()
 
 
 def _close_code(error: ProtocolError) -> CloseCode:
@@ -463,16 +508,39 @@ async def websocket_endpoint(websocket: WebSocket) -> None:
     await run_session(websocket, None, None)
 
 
+async def no_socket_here(websocket: WebSocket) -> None:
+    """A handshake at any other path."""
+    principal_of(websocket.scope)  # a bad token counts as one wherever it is tried
+    path = one_line(websocket.url.path[:80])
+    text = f"no WebSocket is at {path}: there are /ws, /ws/<stream>/ and /topics/<filter>"
+    raise Refusal(404, "bad_request", "path", text)
+
+
+async def upgrade_required(_request: Request) -> Response:
+    """`/ws` and streams, asked for without an upgrade (RFC 9110 §15.5.22)."""
+    text = "This address is a WebSocket: open it with new WebSocket(…). Over HTTP the same is at /topics/<filter>.\n"
+    return Response(text, 426, {"Upgrade": "websocket", "Connection": "Upgrade"}, "text/plain")
+
+
 async def stream_endpoint(websocket: WebSocket) -> None:
     """`/ws/<stream>/`: data only, no events, for pages that know nothing of MQTT."""
     gateway: Gateway = websocket.app.state.gateway
     name = websocket.path_params["stream"]
     stream = gateway.settings.streams.get(name)
     if stream is None:
-        await websocket.accept()
-        known = ", ".join(sorted(gateway.settings.streams)) or "none"
-        await websocket.close(
-            CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
-        )
+        try:
+            leave = take_place(websocket)
+        except LimitError as error:
+            await deny(websocket, error)
+            return
+        # accepted, since a browser tells a page of a refused handshake neither status nor text
+        try:
+            await websocket.accept()
+            known = ", ".join(sorted(gateway.settings.streams)) or "none"
+            await websocket.close(
+                CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
+            )
+        finally:
+            leave()
         return
     await run_session(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))

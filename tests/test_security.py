@@ -174,12 +174,22 @@ async def test_an_upgrade_of_a_topics_address_asks_for_the_grant(closed: Gateway
 async def test_the_mqtt_pipe_is_no_way_around_grants(closed: GatewayProcess) -> None:
     from websockets.asyncio.client import connect
 
-    for headers in ({}, bearer(), bearer(subscribe=["#"]), bearer(publish=["#"], subscribe=[f"{ROOT}/#"])):
+    several = [
+        {},
+        bearer(),
+        bearer(subscribe=["#"]),
+        bearer(publish=["#"], subscribe=[f"{ROOT}/#"]),
+        # `#` stands for no topic that begins with `$`, and the pipe would lead there
+        bearer(subscribe=["#"], publish=["#"]),
+        bearer(subscribe=["#", "$SYS/#"], publish=["#"]),
+        bearer(subscribe=["#"], publish=["#", "$SYS/#"]),
+    ]
+    for headers in several:
         with pytest.raises(InvalidStatus) as caught:
             async with connect(f"{closed.ws}/mqtt", subprotocols=["mqtt"], additional_headers=headers):  # type: ignore[list-item]
                 pass
         assert caught.value.response.status_code in (401, 403)
-    everything = bearer(subscribe=["#"], publish=["#"])
+    everything = bearer(subscribe=["#", "$SYS/#"], publish=["#", "$SYS/#"])
     async with connect(f"{closed.ws}/mqtt", subprotocols=["mqtt"], additional_headers=everything) as websocket:  # type: ignore[list-item]
         assert websocket.subprotocol == "mqtt"
 

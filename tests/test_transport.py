@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from gateway import intake, transport
+from gateway.limits import Refusals
 from gateway.messages import frame_text, unframe
 from gateway.protocol import CloseCode
-from gateway.transport import EXTENSION, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
+from gateway.transport import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +45,8 @@ class FakeTransport(asyncio.Transport):
         self.written: list[bytes] = []
         self.stuck = 0
         self.limits: tuple[int | None, int | None] = (None, None)
-        self.is_closed = self.is_aborted = self.reads = False
+        self.is_closed = self.is_aborted = False
+        self.reads = True
 
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
@@ -58,6 +65,9 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.is_aborted = self.is_closed = True
+
+    def is_reading(self) -> bool:
+        return self.reads
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -121,17 +131,53 @@ async def connection() -> Connection:
     return await Connection().open()
 
 
-def test_uvicorn_still_has_what_we_build_on() -> None:
+def names_used(module: ModuleType, *classes: type) -> set[str]:
+    """The members that these classes' code defines, or takes from `self` or a `protocol`."""
+    tree = ast.parse(inspect.getsource(module))
+    wanted = {found.__name__ for found in classes}
+    names: set[str] = set()
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef) or node.name not in wanted:
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+                names.add(part.name)
+            elif isinstance(part, ast.Attribute):
+                owner = ast.unparse(part.value)
+                if owner in ("self", "super()", "protocol", "self._protocol"):
+                    names.add(part.attr)
+    return {name for name in names if not name.startswith("__")}
+
+
+def of_uvicorn(base: Any, set_later: set[str]) -> set[str]:
+    """What a plain instance of a class of uvicorn has, and what it gets with a request."""
     config = uvicorn.Config(lambda: None, ws_per_message_deflate=False)
     config.load()
     loop = asyncio.new_event_loop()
     try:
-        plain = WebSocketsSansIOProtocol(config=config, server_state=ServerState(), app_state={}, _loop=loop)
+        plain = base(config=config, server_state=ServerState(), app_state={}, _loop=loop)
     finally:
         loop.close()
-    set_by_the_handshake = {"request", "response", "scope"}
-    for name in USED_INTERNALS:
-        assert hasattr(plain, name) or name in set_by_the_handshake, f"uvicorn {uvicorn.__version__} has no {name}"
+    return set(dir(plain)) | set_later
+
+
+@pytest.mark.parametrize(
+    ("module", "classes", "base", "set_later", "listed"),
+    [
+        (
+            transport, (WebSocketProtocol, SocketSink), WebSocketsSansIOProtocol, {"request", "response", "scope"},
+            USED_INTERNALS,
+        ),
+        (intake, (intake.HttpProtocol,), H11Protocol, set(), intake.USED_INTERNALS),
+    ],
+)  # fmt: skip
+def test_uvicorn_still_has_what_we_build_on_and_all_of_it_is_listed(
+    module: ModuleType, classes: tuple[type, ...], base: type, set_later: set[str], listed: tuple[str, ...]
+) -> None:
+    has = of_uvicorn(base, set_later)
+    missing = set(listed) - has
+    assert not missing, f"uvicorn {uvicorn.__version__} has no {missing}"
+    assert names_used(module, *classes) & has == set(listed)
 
 
 async def test_an_adopted_connection_keeps_nothing_of_its_handshake(connection: Connection) -> None:
@@ -222,6 +268,82 @@ async def test_a_silent_client_is_pinged_and_then_closed_but_a_slow_one_is_left_
     connection.protocol.ping()
     assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
     assert CloseCode.IDLE.is_reconnectable
+
+
+class Kept(Connection):
+    """A connection that its endpoint keeps for itself, as a pipe does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol.refusals = self.refusals = Refusals()
+        self.lost: list[str] = []
+        self.done = asyncio.Event()
+        self.events: list[Any] = []
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["extensions"][ON_LOST](lambda: self.lost.append("lost"))
+        await receive()
+        await send({"type": "websocket.accept"})
+        self.events.append(await receive())
+        self.done.set()
+        await send({"type": "websocket.close", "code": 4005, "reason": "over"})
+
+    async def open(self) -> Kept:
+        self.protocol.data_received(HANDSHAKE)
+        await turns_until(lambda: self.protocol.handshake_complete)
+        assert self.transport.written.pop(0).startswith(b"HTTP/1.1 101 ")
+        return self
+
+
+async def test_a_connection_that_its_endpoint_keeps_is_pinged_and_closed_when_silent() -> None:
+    kept = await Kept().open()
+    kept.protocol.ping()
+    assert kept.transport.written == [PING]
+    kept.protocol.ping()
+    assert kept.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
+    assert kept.refusals.by_reason == {"idle_seconds": 1}
+    await turns_until(kept.done.is_set)
+    assert kept.events == [{"type": "websocket.disconnect", "code": 4101, "reason": "no answer to a ping"}]
+
+
+async def test_a_client_that_we_do_not_listen_to_is_not_called_silent() -> None:
+    kept = await Kept().open()
+    kept.protocol.ping()
+    kept.transport.reads = False
+    kept.protocol.ping()
+    kept.transport.reads = True
+    kept.protocol.ping()
+    assert kept.transport.written == [PING, PING]
+    assert not kept.protocol.close_sent
+
+
+async def test_a_kept_connection_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() -> None:
+    kept = await Kept().open()
+    for unsent in (70_000, 60_000, 50_000):
+        kept.transport.stuck = unsent
+        kept.protocol.ping()
+    kept.protocol.pause_writing()
+    kept.protocol.resume_writing()  # all of that was taken, and as much is there again
+    kept.protocol.ping()
+    assert kept.transport.written == []
+    kept.protocol.pause_writing()  # what the application sends has to wait from here on, but a close does not
+    kept.protocol.ping()
+    assert kept.protocol.close_sent
+    assert kept.refusals.by_reason == {"stall_seconds": 1}
+
+
+async def test_a_connection_counts_until_its_socket_is_gone() -> None:
+    kept = await Kept().open()
+    kept.protocol.data_received(client_frame(1, b"hello"))
+    await turns_until(lambda: kept.protocol.close_sent)
+    assert kept.transport.written[-1] == b"\x88\x06\x0f\xa5over"
+    assert kept.lost == []
+    assert not kept.transport.is_closed
+    kept.transport.stuck = 10
+    kept.protocol._end()
+    assert kept.transport.is_aborted
+    kept.protocol.connection_lost(None)
+    assert kept.lost == ["lost"]
 
 
 async def test_an_endpoint_that_fails_gives_an_answer_and_no_open_connection(caplog: pytest.LogCaptureFixture) -> None:

@@ -305,8 +305,8 @@ def test_what_comes_after_a_close_is_passed_over(peer: Peer) -> None:
             b"426",
         ),
         ("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n", b"426"),
-        ("Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n", b"404"),
-        ("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n", b"404"),
+        ("Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n", b"426"),
+        ("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n", b"426"),
     ],
 )
 def test_a_handshake_that_lacks_something_is_refused(served: GatewayProcess, headers: str, status: bytes) -> None:

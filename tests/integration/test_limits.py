@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
+from tests.support.faults import upgrade
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
@@ -186,6 +188,51 @@ async def test_there_are_only_so_many_requests_a_second(make_gateway: MakeGatewa
         assert neighbour.recv(65_536).startswith(b"HTTP/1.1 200")
     async with Subscriber(gateway, "a") as subscriber:
         await subscriber.wait_event("subscribed")
+
+
+async def test_there_are_only_so_many_handshakes_a_second(make_gateway: MakeGateway) -> None:
+    """As many at once as connections are allowed, and then as many a second as requests; guesses at tokens count."""
+    gateway = make_gateway(
+        NO_BROKER,
+        ready=False,
+        limit_requests_per_second=5,
+        limit_connections_per_address=20,
+        access_secret="0123456789abcdef0123456789abcdef",
+    )
+    answers = []
+    for _ in range(60):
+        with connection(gateway, "127.0.0.4") as sock:
+            sock.sendall(upgrade("/nowhere?token=bad.bad.bad", "localhost"))
+            answers.append(ended(sock)[9:12])
+    assert answers[0] == b"401"
+    assert answers[10:20] == [b"429"] * 10  # too many bad tokens
+    with connection(gateway, "127.0.0.4") as sock:
+        # and then too many handshakes, with or without one
+        sock.sendall(upgrade("/ws?topic=a", "localhost"))
+        said = ended(sock)
+    assert b"WebSocket handshakes a second" in said
+    assert b"retry-after: 1" in said.lower()
+    assert refused(gateway, "failed_tokens") >= 10
+    assert refused(gateway, "requests_per_second") >= 20
+    with connection(gateway, "127.0.0.5") as neighbour:
+        neighbour.sendall(upgrade("/ws", "localhost"))
+        assert neighbour.recv(65_536).startswith(b"HTTP/1.1 101")
+
+
+async def test_a_connection_that_is_refused_counts_until_it_is_gone(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_connections_per_address=4)
+    for path in ("/ws/nostream/", "/ws?topic=a/%23/b"):
+        with contextlib.ExitStack() as stack:
+            heads = []
+            for _ in range(12):
+                sock = stack.enter_context(connection(gateway))
+                sock.sendall(upgrade(path, "localhost"))
+                heads.append(sock.recv(12))
+            # the close of the first four is not answered, so they are still there
+            assert heads == [b"HTTP/1.1 101"] * 4 + [b"HTTP/1.1 503"] * 8
+            eventually(lambda: gateway.metrics()["gateway_connections"] == 0, 20, "given up without an answer")
+            files = psutil.Process(gateway.pid).num_fds()
+        assert files < 40
 
 
 async def test_there_are_only_so_many_downloads_at_a_time(

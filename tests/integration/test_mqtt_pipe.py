@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -13,14 +14,19 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as ws_connect
 from websockets.typing import Subprotocol
 
+from gateway.tokens import mint, secret_key
 from tests.support.brokers import Broker
+from tests.support.faults import client_frame, upgrade
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, missing
+
+CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04pipe"
+CONNACK = b"\x20\x02\x00\x00"
 
 
 @pytest.fixture
@@ -83,6 +89,42 @@ def test_a_client_that_does_not_read_holds_back_the_broker_not_the_gateway(
     history = sum(60_000 for _ in range(1_000))
     assert piped.memory() - before < history + 40 * 2**20
     client.disconnect()
+
+
+def test_a_pipe_ends_with_the_token_that_opened_it(make_gateway: Any, mosquitto: Broker) -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    gateway = make_gateway(mosquitto, mqtt_websocket=True, access_secret=secret)
+    all_topics = ["#", "$SYS/#"]
+    token = mint(secret_key(secret), ttl_seconds=2, subject="operator", subscribe=all_topics, publish=all_topics)
+    with ws_connect(f"{gateway.ws}/mqtt?token={token}", subprotocols=[Subprotocol("mqtt")]) as websocket:
+        websocket.send(CONNECT)
+        assert websocket.recv(10) == CONNACK
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(20)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4005
+
+
+def test_a_silent_pipe_is_pinged_and_one_that_does_not_answer_is_closed(make_gateway: Any, mosquitto: Broker) -> None:
+    gateway = make_gateway(mosquitto, mqtt_websocket=True, limit_idle_seconds=2)
+    handshake = upgrade("/mqtt")[:-2] + b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    with (
+        ws_connect(f"{gateway.ws}/mqtt", subprotocols=[Subprotocol("mqtt")], ping_interval=None) as answering,
+        socket.create_connection(("127.0.0.1", gateway.port), 20) as silent,
+    ):
+        answering.send(CONNECT)
+        assert answering.recv(10) == CONNACK
+        silent.sendall(handshake + client_frame(2, CONNECT.replace(b"pipe", b"mute")))
+        said = b""
+        while chunk := silent.recv(65_536):
+            said += chunk
+        # a ping, and then the close with its code
+        assert b"\x89\x00" in said
+        assert (4101).to_bytes(2, "big") in said
+        assert gateway.metrics()['gateway_refused_total{reason="idle_seconds"}'] == 1
+        # the one that answers pings is still there
+        answering.send(b"\xc0\x00")
+        assert answering.recv(10) == b"\xd0\x00"
 
 
 def test_it_is_off_unless_a_setting_turns_it_on(gateway: GatewayProcess) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from gateway.protocol import CloseCode
 from tests.conftest import MakeGateway
@@ -141,6 +142,27 @@ async def test_an_unknown_stream_is_named_with_those_that_there_are(gateway: Gat
         assert client.code == CloseCode.UNKNOWN_STREAM
         assert "'pressure'" in client.reason
         assert "temperature" in client.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "part"),
+    [("/ws", 426, "/topics/"), ("/ws/", 426, "/topics/"), ("/ws/temperature/", 426, "/topics/"), ("/wsx", 404, "")],
+)
+def test_a_request_without_an_upgrade_says_what_is_missing(
+    gateway: GatewayProcess, path: str, status: int, part: str
+) -> None:
+    found, body = gateway.get(path)
+    assert found == status
+    assert part in body.decode()
+
+
+async def test_an_address_with_no_websocket_says_so_and_a_slash_at_the_end_is_none(gateway: GatewayProcess) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{gateway.ws}/socket", proxy=None)
+    assert refused.value.response.status_code == 404
+    assert "no WebSocket is at /socket: there are /ws," in json.loads(refused.value.response.body or b"")["detail"]
+    async with Subscriber(gateway, "a", path="/ws/") as client:
+        await client.wait_event("subscribed")
 
 
 async def test_raw_gives_payloads_as_they_are(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
