@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import docker_problem
+from tests.support.brokers import compose_problem
 from tests.support.waiting import eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    if problem := docker_problem():
+    if problem := compose_problem():
         missing(problem)
     project = Project()
     try:

@@ -83,6 +83,15 @@ def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[
             assert re.search(rf"(?<!\S){re.escape(word.partition('=')[0])}(?!\S)", text.output), f"{page}: {word}"
 
 
+def test_the_architecture_has_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## Modules\n")[2].partition("\n## ")[0]
+    named = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert named == {path.stem for path in (ROOT / "gateway").glob("[!_]*.py")} | {"cli"}
+
+
 def curls() -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("curl ")]

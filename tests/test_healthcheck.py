@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from gateway.healthcheck import is_live
 from tests.conftest import MakeGateway
@@ -17,6 +20,19 @@ def test_is_true_while_the_gateway_answers(gateway: GatewayProcess) -> None:
 
 def test_is_false_where_nothing_answers() -> None:
     assert not is_live({"GATEWAY_PORT": str(free_port())})
+
+
+def test_the_settings_file_says_where_it_answers(
+    gateway: GatewayProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gateway.toml").write_text(f"port = {gateway.port}\n", "ascii")
+    assert is_live({})
+    assert not is_live({"GATEWAY_PORT": str(free_port())})
+    Path("gateway.toml").write_text(f'port = {gateway.port}\n[tls]\ncert = "a"\nkey = "b"\n', "ascii")
+    assert not is_live({})
+    Path("other.toml").write_text(f"port = {gateway.port}\n", "ascii")
+    assert is_live({"GATEWAY_CONFIG": "other.toml"})
 
 
 def test_needs_no_broker(make_gateway: MakeGateway) -> None:

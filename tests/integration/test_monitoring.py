@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import docker_problem
+from tests.support.brokers import compose_problem
 from tests.support.waiting import eventually, free_port, missing
 from tests.test_metrics import expressions
 
@@ -67,7 +67,7 @@ class Monitored:
 
 @pytest.fixture(scope="module")
 def monitored() -> Iterator[Monitored]:
-    if problem := docker_problem():
+    if problem := compose_problem():
         missing(problem)
     stack = Monitored()
     try:

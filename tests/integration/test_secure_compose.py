@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from tests.integration.test_secure_broker import Client
-from tests.support.brokers import docker_problem
+from tests.support.brokers import compose_problem
 from tests.support.certificates import Authority
 from tests.support.waiting import eventually, free_port, missing
 
@@ -83,7 +83,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    if problem := docker_problem():
+    if problem := compose_problem():
         missing(problem)
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:

@@ -12,6 +12,7 @@ import gc
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -400,6 +401,30 @@ def docker_problem() -> str | None:
         return f"the image {IMAGE} ({str(error)[:120]})"
     finally:
         client.close()
+    return None
+
+
+COMPOSE_VERSION = (2, 20)
+"""The first Docker Compose that knows `depends_on.required`, by which profiles share services."""
+
+
+@functools.cache
+def compose_problem() -> str | None:
+    """Why docker-compose.yml can't be used here, or `None` where it can."""
+    if problem := docker_problem():
+        return problem
+    wanted = "Docker Compose {}.{} or newer".format(*COMPOSE_VERSION)
+    try:
+        said = subprocess.run(
+            ["docker", "compose", "version", "--short"], capture_output=True, text=True, timeout=30, check=False
+        ).stdout.strip()
+    except OSError as error:
+        return f"{wanted} ({error})"
+    version = re.match(r"v?(\d+)\.(\d+)", said)
+    if version is None:
+        return f"{wanted} (docker has no compose plugin)"
+    if (int(version[1]), int(version[2])) < COMPOSE_VERSION:
+        return f"{wanted} (it is {said})"
     return None
 
 
