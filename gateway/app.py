@@ -40,6 +40,7 @@ from gateway.metrics import Exporter, Sample
 from gateway.mqtt_pipe import mqtt_socket
 from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings
+from gateway.shapes import Condition
 from gateway.sinks import PulledSink
 from gateway.slices import in_slices
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
@@ -212,6 +213,7 @@ class Gateway:
             "gateway_messages_delivered_total": counted.delivered,
             "gateway_messages_replayed_total": counted.replayed,
             "gateway_messages_skipped_total": counted.skipped,
+            "gateway_messages_beyond_where_total": Condition.too_large,
             "gateway_messages_lost_total": dict(counted.lost),
             "gateway_delivery_delay_seconds": counted.delays,
             "gateway_flushes_total": counted.flushes,

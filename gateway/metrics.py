@@ -78,6 +78,11 @@ METRICS: Mapping[str, Description] = {
             "Messages conflated or filtered away as asked, summed over subscribers.",
         ),
         Description(
+            "gateway_messages_beyond_where_total",
+            _C,
+            "Messages that a `where` passed over since they were too large to be compared, once for each group.",
+        ),
+        Description(
             "gateway_messages_lost_total",
             _C,
             "Messages that subscribers were told they will not get, by reason, summed over subscribers.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import gateway.shapes as shapes_module
 from gateway.messages import Message, unframe
-from gateway.shapes import Format, Framing, Mode, Shape, ShapeError, Shaper
+from gateway.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick
 
 NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -78,6 +79,73 @@ def test_nesting_up_to_the_limit_of_the_decoder_is_no_fault(shape: Shape) -> Non
             shaper.offer(Message.arrived(seq, "t", payload, 0))
         shaper.take()
         assert shaper.delivered + shaper.skipped == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "payload"),
+    [
+        ("temperature * 2 > 62", {"temperature": 31.5}),
+        ("temperature - 5 > 20", {"temperature": 31.5}),
+        ("2 + temperature == 33", {"temperature": 31}),
+        ("a + b * 2 - 1 == 5", {"a": 1, "b": 2.5}),
+        ("1 - 2 + 3 == 2", {}),
+        ("x / 2 > 1", {"x": 3}),
+        ("x / 2 > 1", {"x": 3.0}),
+        ("x % 2 == 1 && y % 2 == 1", {"x": 5, "y": 5.0}),
+        ("x - -1 == 2 && -x + 3 == 2", {"x": 1}),
+        ("size(payload) * 1.5 > 4 && payload.size() + 1 == 4", [1, 2, 3]),
+        ("int(x / 10) * 10 == 30", {"x": 37}),
+        ("payload[1 + 1] + payload[0] == 4", [1, 2, 3]),
+        ("x > 0 ? x + 1 > 5 : x - 1 < -5", {"x": -7}),
+        ("x + 1 in [2, 3] && topic == 't'", {"x": 1}),
+        ("!(x + 0x10 > 5u + 1e2) && has(payload.x)", {"x": 1}),
+        ("payload['a + b'] + 1 == 2", {"a + b": 1}),
+        ("x == 9007199254740993", {"x": 9007199254740993}),
+    ],
+)
+def test_a_condition_calculates_however_a_number_is_written(where: str, payload: object) -> None:
+    assert shaped(Shape(where=where), json.dumps(payload))
+
+
+@pytest.mark.parametrize("where", ["'a' + x == 'ab'", "x + [1] == x", "(" * 200 + "1 + 1" + ")" * 200 + " > 1"])
+def test_what_no_arithmetic_is_for_is_refused(where: str) -> None:
+    with pytest.raises(ShapeError, match=r"adds numbers only|nested too deeply|Recursion"):
+        Shape(where=where)
+
+
+@pytest.mark.parametrize("payload", [list(range(3_000)), "a" * 16_000, [[[]] * 50] * 100])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "size(" + "+".join(["payload"] * 55) + ") > 0",
+        "size(" + " + ".join(["string(payload)"] * 25) + ") > 0",
+        "size([" + ",".join(["payload"] * 55) + "]) > 0",
+        "payload in [" + ",".join(["[payload]"] * 40) + "]",
+        " || ".join(["payload - 1 > 2"] * 25),
+    ],
+)
+def test_no_text_makes_a_condition_cost_more_than_its_length_times_the_payload(where: str, payload: object) -> None:
+    def seconds(text: str) -> float:
+        condition, best = Condition(text), 1.0
+        for _ in range(5):
+            start = time.process_time()
+            condition.holds("t", payload)
+            best = min(best, time.process_time() - start)
+        return best
+
+    # what copies cumulatively takes a thousand times as long
+    assert seconds(where) < len(where) * max(seconds("payload == topic"), 0.000_02)
+
+
+def test_a_payload_that_is_too_large_to_be_compared_is_counted_and_matches_nothing_but_its_topic() -> None:
+    large = json.dumps({"x": 1, "pad": "p" * 20_000})
+    before = Condition.too_large
+    assert not shaped(Shape(where="x == 1"), large)
+    message = Message.arrived(1, "t", large.encode(), 0)
+    assert pick(Shape(where="x == 1"), message) is None
+    assert Condition.too_large == before + 2
+    assert shaped(Shape(where="topic == 't'"), large)
+    assert Condition.too_large == before + 2
 
 
 def test_a_stream_has_no_aggregates() -> None:
