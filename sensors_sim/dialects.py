@@ -20,6 +20,7 @@ from sensors_sim.messages import Message
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sensors_sim.electricity import Meter
     from sensors_sim.fleet import Device
     from sensors_sim.kinds import Readings
 
@@ -114,7 +115,8 @@ class Tasmota(Dialect):
     """Tasmota's telemetry with its default full topic ``%prefix%/%topic%/``.
 
     ``tele/<id>/LWT`` Online or Offline, retained; ``tele/<id>/SENSOR`` with an object for each chip;
-    ``tele/<id>/STATE``.
+    ``tele/<id>/STATE``. Of ENERGY, Total, Today (since midnight of the model's clock) and Yesterday are kWh, Period the
+    Wh since the last telemetry.
 
     Source: Tasmota documentation, pages MQTT, Deep Sleep (STATE), SCD40, BME280, BH1750 and Power Monitoring.
     """
@@ -155,10 +157,10 @@ class Tasmota(Dialect):
         }
         return [
             Message(f"tele/{device.id}/STATE", _json(state)),
-            Message(f"tele/{device.id}/SENSOR", _json({"Time": now, **self._chips(readings, up)})),
+            Message(f"tele/{device.id}/SENSOR", _json({"Time": now, **self._chips(readings, device.meter)})),
         ]
 
-    def _chips(self, readings: Readings, up: int) -> dict[str, object]:
+    def _chips(self, readings: Readings, meter: Meter | None) -> dict[str, object]:
         left = {name: value for name, value in readings.items() if name not in ("rssi", "battery")}
         if "power" not in left and "battery" in readings:
             left.pop("voltage", None)
@@ -190,8 +192,9 @@ class Tasmota(Dialect):
             chips["ENERGY"] = {
                 "TotalStartTime": "2026-01-01T00:00:00",
                 "Total": round(total, 3),
-                "Yesterday": 0.0,
-                "Today": round(power * min(up, 86_400) / 3.6e6, 3),
+                "Yesterday": round(meter.yesterday(), 3) if meter else 0.0,
+                "Today": round(max(0.0, total - meter.at_midnight()), 3) if meter else 0.0,
+                "Period": round(1000 * meter.gained) if meter else 0,
                 "Power": round(power),
                 "ApparentPower": round(apparent),
                 "ReactivePower": round(math.sqrt(max(0.0, apparent**2 - power**2))),
@@ -318,7 +321,8 @@ class EspHome(Dialect):
     """ESPHome's MQTT component with its defaults: the node's name as prefix.
 
     ``<id>/status`` online or offline, retained; ``<id>/sensor/<name>/state`` with the bare number, QoS 0, retained;
-    discovery messages for Home Assistant, retained, with abbreviations.
+    discovery messages for Home Assistant, retained, with abbreviations. Unique ids are those of its generator ``mac``
+    (address, component, FNV-1 hash of the name), for those of ``legacy`` differ only inside one device.
 
     Source: ESPHome documentation, "MQTT Client Component".
     """
@@ -330,7 +334,15 @@ class EspHome(Dialect):
 
     def birth(self, device: Device) -> list[Message]:
         messages = [Message(f"{device.id}/status", b"online", 0, True)]
-        about = {"ids": _mac(device.id), "name": device.spec.name, "sw": "sensors-sim", "mdl": device.kind.model}
+        mac = _mac(device.id)
+        about = {
+            "ids": mac,
+            "name": device.spec.name,
+            "sw": "sensors-sim",
+            "mdl": device.kind.model,
+            "mf": "Simulated",
+            "cns": [["mac", mac]],
+        }
         for field, differences in device.fields.items():
             component, name = self._component(field), self._object_id(field)
             meta = payloads.field_meta(field, dict(differences or {}))
@@ -347,7 +359,7 @@ class EspHome(Dialect):
                 "name": _label(name),
                 "stat_t": f"{device.id}/{component}/{name}/state",
                 "avty_t": f"{device.id}/status",
-                "uniq_id": f"ESP{component}{_mac(device.id)[6:]}{name}",
+                "uniq_id": f"{mac}-{component}-{_fnv1(_label(name)):08x}",
                 "dev": about,
             }
             topic = f"homeassistant/{component}/{device.id}/{name}/config"
@@ -641,6 +653,14 @@ def _mac(device_id: str, separator: str = "") -> str:
     digest = bytearray(hashlib.sha256(device_id.encode()).digest()[:6])
     digest[0] = digest[0] & 0xFC | 0x02
     return separator.join(f"{byte:02X}" for byte in digest) if separator else digest.hex()
+
+
+def _fnv1(text: str) -> int:
+    """The 32-bit hash of Fowler, Noll and Vo, first variant."""
+    value = 2_166_136_261
+    for byte in text.encode():
+        value = value * 16_777_619 & 0xFFFF_FFFF ^ byte
+    return value
 
 
 def _eui64(device_id: str) -> str:

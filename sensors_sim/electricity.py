@@ -168,34 +168,73 @@ class Grid:
 
 
 class Meter:
-    """Energy as the integral of power, by trapezoids of at most ten seconds.
+    """Energy as the integral of power, by trapezoids of at most ten seconds, however seldom it is read.
 
     Args:
-        watts: Power as a function of time.
+        watts: Power in W as a pure function of time: the meter asks for the hours before its first reading as well.
         energy: kWh on the counter at the start.
     """
 
-    __slots__ = ("_last", "_t", "_watts", "energy")
+    __slots__ = ("_at_midnight", "_last", "_t", "_watts", "_yesterday", "energy", "gained")
 
     STEP = 10.0
-    MAX_STEPS = 120
+    PAST_STEP = 60.0
+    """Seconds of a trapezoid where the past before the first reading is made up."""
 
     def __init__(self, watts: Callable[[float], float], energy: float) -> None:
         self._watts = watts
         self._t: float | None = None
         self._last = 0.0
+        self._at_midnight: float | None = None
+        self._yesterday: float | None = None
         self.energy = energy
+        """kWh on the counter."""
+        self.gained = 0.0
+        """kWh between the last two readings."""
 
     def read(self, t: float) -> float:
         """Power in W at ``t``; ``energy`` has grown since the last reading."""
+        before = self.energy
         if self._t is None:
-            self._last = self._watts(t)
-        elif t > self._t:
-            count = min(self.MAX_STEPS, max(1, math.ceil((t - self._t) / self.STEP)))
-            step = (t - self._t) / count
-            for number in range(1, count + 1):
-                watts = self._watts(t if number == count else self._t + number * step)
-                self.energy += (watts + self._last) / 2 * step / 3.6e6
-                self._last = watts
-        self._t = t
+            self._t, self._last = t, self._watts(t)
+        while self._t < t:
+            midnight = (self._t // DAY + 1) * DAY
+            self._integrate_to(min(t, midnight))
+            if self._t == midnight:
+                self._yesterday = None if self._at_midnight is None else self.energy - self._at_midnight
+                self._at_midnight = self.energy
+        self.gained = self.energy - before
         return self._last
+
+    def at_midnight(self) -> float:
+        """The counter in kWh when the day of the last reading began."""
+        if self._at_midnight is None:
+            if self._t is None:
+                return self.energy
+            self._at_midnight = self.energy - self._past(self._t // DAY * DAY, self._t)
+        return self._at_midnight
+
+    def yesterday(self) -> float:
+        """Energy in kWh of the day before that of the last reading."""
+        if self._yesterday is None:
+            if self._t is None:
+                return 0.0
+            midnight = self._t // DAY * DAY
+            self._yesterday = self._past(midnight - DAY, midnight)
+        return self._yesterday
+
+    def _integrate_to(self, t: float) -> None:
+        start = t if self._t is None else self._t
+        count = max(1, math.ceil((t - start) / self.STEP))
+        step = (t - start) / count
+        for number in range(1, count + 1):
+            watts = self._watts(t if number == count else start + number * step)
+            self.energy += (watts + self._last) / 2 * step / 3.6e6
+            self._last = watts
+        self._t = t
+
+    def _past(self, start: float, end: float) -> float:
+        count = max(1, math.ceil((end - start) / self.PAST_STEP))
+        step = (end - start) / count
+        inner = sum(self._watts(start + number * step) for number in range(1, count))
+        return (inner + (self._watts(start) + self._watts(end)) / 2) * step / 3.6e6

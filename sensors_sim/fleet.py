@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sensors_sim import payloads
 from sensors_sim.custom import CustomSpec, Raw
 from sensors_sim.dialects import DIALECTS, Dialect
+from sensors_sim.electricity import Meter
 from sensors_sim.faults import FLAPPING_PERIOD, FaultKind, Faults, FaultSpec
 from sensors_sim.kinds import KINDS, Setting, Site, World, setting_generator
 from sensors_sim.messages import Message
@@ -211,6 +212,11 @@ class Device:
     def uptime(self, ts_ms: int) -> int:
         """Whole seconds since the start of the simulation, for dialects that tell it."""
         return max(0, int(ts_ms / 1000 - self._world.ts_offset - self._start))
+
+    @property
+    def meter(self) -> Meter | None:
+        """What counts its energy, if anything does."""
+        return self._world.meters.get(self.id)
 
     def wake(self, t: float) -> list[Event]:
         """What it does at ``t``, which is its ``next_time``."""

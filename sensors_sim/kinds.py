@@ -60,6 +60,8 @@ class World:
             altitude=self.site.altitude,
         )
         self.grid = Grid(seed)
+        self.meters: dict[str, Meter] = {}
+        """Device to the meter that counts its energy."""
         self._rooms: dict[str, Room] = {}
         self._loads: dict[tuple[str, str], Load] = {}
 
@@ -401,7 +403,7 @@ def _plug(setting: Setting) -> Reader:
     grid = setting.world.grid
     factor = load.appliance.power_factor
     gain = 1 + rng.gauss(0, 0.004)
-    meter = Meter(load.watts, rng.uniform(2, 600))
+    meter = setting.world.meters[setting.id] = Meter(load.watts, rng.uniform(2, 600))
     noise = Instrument(rng, 0, 0.003)
     rssi = _radio(rng)
 
@@ -430,6 +432,7 @@ def _meter(setting: Setting) -> Reader:
     grid = setting.world.grid
     hum = Drifting(rng, 2.5, 120)
     meter = Meter(lambda t: base + sum(load.watts(t) for load in loads), rng.uniform(2000, 40_000))
+    setting.world.meters[setting.id] = meter
     noise = Instrument(rng, 0, 0.0015)
 
     def read(t: float) -> Readings:

@@ -3,6 +3,7 @@
 An example stands for a form: the same topics, retained or not, the same members with values of the same type.
 """
 
+import itertools
 import json
 import re
 from typing import Any
@@ -95,17 +96,43 @@ def test_native_is_that_of_the_design() -> None:
 
 
 def test_home_assistant_discovery_has_the_documented_form() -> None:
-    # Home Assistant, MQTT, "Device discovery payload": topic <prefix>/device/<object id>/config; dev (ids, name, mf,
-    # mdl, sw), o (name), cmps with p, device_class, unit_of_measurement, value_template and unique_id; state_topic.
+    # Home Assistant, MQTT integration, "Device discovery payload": topic <prefix>/device/<object id>/config
+    example: dict[str, Any] = {
+        "dev": {"ids": "ea334450945afc", "name": "Kitchen", "mf": "Bla electronics", "mdl": "xya", "sw": "1.0"},
+        "o": {"name": "bla2mqtt", "sw": "2.1"},
+        "cmps": {
+            "some_unique_component_id1": {
+                "p": "sensor", "device_class": "temperature", "unit_of_measurement": "°C",
+                "value_template": "{{ value_json.temperature}}", "unique_id": "temp01ae_t",
+            },
+            "some_unique_id2": {
+                "p": "sensor", "device_class": "humidity", "unit_of_measurement": "%",
+                "value_template": "{{ value_json.humidity}}", "unique_id": "temp01ae_h",
+            },
+        },
+        "state_topic": "sensorBedroom/state",
+        "qos": 2,
+    }  # fmt: skip
     one = device(dialect="homeassistant")
     message = births(one)["homeassistant/device/kitchen-1/config"]
     assert message.retain
     config = json.loads(message.payload)
-    assert {"dev", "o", "cmps", "state_topic"} <= set(config)
-    assert {"ids", "name", "mf", "mdl", "sw"} <= set(config["dev"])
-    assert config["o"]["name"]
+    assert set(config) - set(example) == {"availability"}
+    assert set(config["dev"]) == set(example["dev"])
+    assert set(config["o"]) == set(example["o"])
+    # ids is a text or a list of texts
+    assert all(isinstance(value, str) for name, value in config["dev"].items() if name != "ids")
+    assert isinstance(config["qos"], int)
+    for documented in example["cmps"].values():
+        field = documented["device_class"]
+        ours = config["cmps"][field]
+        assert ours["unique_id"]
+        for name in ("p", "device_class", "unit_of_measurement", "value_template"):
+            assert ours[name].replace(" ", "") == documented[name].replace(" ", "")
+    assert len({component["unique_id"] for component in config["cmps"].values()}) == len(config["cmps"])
     state = json.loads(spoken(one, CLIMATE)[config["state_topic"]].payload)
     for component in config["cmps"].values():
+        # a platform and, for what becomes an entity, a unique id are required of each component
         assert component["p"] in ("sensor", "button")
         assert component["unique_id"]
         if component["p"] == "sensor":
@@ -150,14 +177,38 @@ def test_tasmota_with_bme280_and_bh1750_and_energy() -> None:
     assert sensor["BH1750"] == {"Illuminance": 79}
     assert set(sensor["BME280"]) == {"Temperature", "Humidity", "DewPoint", "Pressure"}
     assert (sensor["PressureUnit"], sensor["TempUnit"]) == ("hPa", "C")
-    # Tasmota documentation, Power Monitoring and Home Assistant: names of ENERGY
+    # A telemetry message of a Tasmota plug; Period is there in telemetry, and not in the answer to Status 10
+    example = {
+        "TotalStartTime": "2022-03-20T15:20:48", "Total": 514.153, "Yesterday": 1.495, "Today": 0.537, "Period": 0,
+        "Power": 56, "ApparentPower": 92, "ReactivePower": 73, "Factor": 0.61, "Voltage": 234, "Current": 0.392,
+    }  # fmt: skip
     energy = json.loads(spoken(device("plug", "tasmota"), PLUG)["tele/kitchen-1/SENSOR"].payload)["ENERGY"]
-    assert list(energy) == [
-        "TotalStartTime", "Total", "Yesterday", "Today", "Power", "ApparentPower", "ReactivePower", "Factor", "Voltage",
-        "Current",
-    ]  # fmt: skip
+    has_form_of(energy, example)
     assert energy["Power"] == 106
     assert energy["ApparentPower"] ** 2 == pytest.approx(energy["Power"] ** 2 + energy["ReactivePower"] ** 2, rel=0.02)
+
+
+def test_tasmota_counts_the_energy_of_today_and_yesterday() -> None:
+    spec = DeviceSpec("a", "plug", "A", options={"appliance": "fridge"})
+    start = SEEDED_START - 7 * 3600 + 15 * 3600  # Monday, 15:00
+    fleet = Fleet(FleetSpec((spec,)), 7, start, interval=300, dialect="tasmota")
+    told = [
+        json.loads(event.what.payload)["ENERGY"]
+        for event in fleet.take(start + 2.3 * 86_400)
+        if isinstance(event.what, Message) and event.what.topic.endswith("SENSOR")
+    ]
+    # A fridge of 82 W with a duty of 0.34 takes 0.67 kWh a day; at 15:00 it has taken five eighths of that.
+    assert told[0]["Today"] == pytest.approx(0.42, rel=0.2)
+    assert told[0]["Yesterday"] == pytest.approx(0.67, rel=0.15)
+    falls = [(before, after) for before, after in itertools.pairwise(told) if after["Today"] < before["Today"]]
+    assert len(falls) == 2, "at each midnight, and never else"
+    for before, after in falls:
+        assert after["Yesterday"] == pytest.approx(before["Today"], abs=0.01)
+        assert after["Today"] < 0.01
+    for before, after in itertools.pairwise(told):
+        assert after["Period"] == pytest.approx(1000 * (after["Total"] - before["Total"]), abs=1.01)
+        if after["Yesterday"] == before["Yesterday"]:
+            assert after["Today"] - before["Today"] == pytest.approx(after["Total"] - before["Total"], abs=0.0021)
 
 
 def test_zigbee2mqtt_sensor_and_availability() -> None:
@@ -203,20 +254,64 @@ def test_zigbee2mqtt_bridge() -> None:
 
 
 def test_esphome_defaults() -> None:
-    # ESPHome documentation, MQTT Client Component: <prefix>/status retained; <prefix>/sensor/<name>/state with QoS 0,
-    # retained
+    # ESPHome documentation, "MQTT Client Component": birth and will on <prefix>/status, retained, QoS 0; state on
+    # <prefix>/<component>/<object id>/state with QoS 0, retained; discovery on
+    # homeassistant/<component>/<node>/<object id>/config, retained. Members as its MQTT component writes them.
     one = device("plug", "esphome")
     assert one.dialect.will(one) == Message("kitchen-1/status", b"offline", 0, True)
+    assert births(one)["kitchen-1/status"] == Message("kitchen-1/status", b"online", 0, True)
     said = spoken(one, PLUG)
     assert said["kitchen-1/sensor/power/state"] == Message("kitchen-1/sensor/power/state", b"106.3", 0, True)
     configs = [message for topic, message in births(one).items() if topic.startswith("homeassistant/sensor/kitchen-1/")]
+    assert all(message.retain and message.qos == 0 for message in configs)
     assert {json.loads(message.payload)["stat_t"] for message in configs} == set(said)
+    config = json.loads(births(one)["homeassistant/sensor/kitchen-1/power/config"].payload)
+    mac = config["dev"]["ids"]
+    assert re.fullmatch(r"[0-9a-f]{12}", mac)
+    example: dict[str, Any] = {
+        "dev_cla": "power", "unit_of_meas": "W", "stat_cla": "measurement", "name": "Power",
+        "stat_t": "kitchen-1/sensor/power/state", "avty_t": "kitchen-1/status",
+        # generator "mac": address, component, 32-bit FNV-1 of the name
+        "uniq_id": f"{mac}-sensor-{fnv1('Power')}",
+        "dev": {
+            "ids": mac, "name": "Kitchen", "sw": "sensors-sim", "mdl": "Metering plug 16 A", "mf": "Simulated",
+            "cns": [["mac", mac]],
+        },
+    }  # fmt: skip
+    assert config == example
     moved = spoken(device("motion", "esphome"), MOTION)
     assert moved["kitchen-1/binary_sensor/motion/state"].payload == b"ON"
 
 
+def fnv1(text: str) -> str:
+    # draft-eastlake-fnv: offset 0x811c9dc5, prime 0x01000193, multiply and then exclusive-or; of "a" it is 050c5d7e
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = (value * 0x01000193) % 2**32
+        value ^= byte
+    return f"{value:08x}"
+
+
+def test_esphome_ids_are_unique_in_a_fleet() -> None:
+    assert fnv1("a") == "050c5d7e"
+    ids = [
+        json.loads(message.payload)["uniq_id"]
+        for name in ("a", "b", "c")
+        for topic, message in births(device("climate", "esphome", id=name)).items()
+        if topic.endswith("/config")
+    ]
+    assert len(set(ids)) == len(ids) == 12
+
+
 def test_homie_5_describes_what_it_publishes() -> None:
-    # The Homie Convention 5: ids of a-z, 0-9 and -, $state and $description retained, datatypes, format min:max
+    # The Homie Convention 5: ids of a-z, 0-9 and -, $state and $description retained, datatypes, format min:max.
+    # Required of $description are homie and version; settable (false) and retained (true) are left at their defaults.
+    known: dict[str, dict[str, type]] = {
+        "device": {"homie": str, "version": int, "name": str, "root": str, "parent": str, "children": list,
+                   "extensions": list, "nodes": dict},
+        "node": {"name": str, "type": str, "properties": dict},
+        "property": {"name": str, "datatype": str, "settable": bool, "retained": bool, "unit": str, "format": str},
+    }  # fmt: skip
     one = device(dialect="homie", id="kitchen_1")
     order = [(message.topic, message.payload) for message in one.dialect.birth(one)]
     assert [payload for topic, payload in order if topic == "homie/5/kitchen-1/$state"] == [b"init", b"ready"]
@@ -225,6 +320,14 @@ def test_homie_5_describes_what_it_publishes() -> None:
     assert isinstance(description["version"], int)
     (node_id,) = description["nodes"]
     properties = description["nodes"][node_id]["properties"]
+    for level, objects in (
+        ("device", [description]),
+        ("node", list(description["nodes"].values())),
+        ("property", list(properties.values())),
+    ):
+        for described in objects:
+            for name, value in described.items():
+                assert type(value) is known[level][name], name
     assert properties["temperature"] == {
         "name": "Temperature", "datatype": "float", "format": "-10:60", "unit": "°C",
     }  # fmt: skip
@@ -236,6 +339,22 @@ def test_homie_5_describes_what_it_publishes() -> None:
     assert one.dialect.death(one)[0].payload == b"disconnected"
     for topic in [*said, *(topic for topic, _ in order)]:
         assert re.fullmatch(r"homie/5/[a-z0-9-]+/(\$state|\$description|[a-z0-9-]+/[a-z0-9-]+)", topic)
+
+
+@pytest.mark.parametrize("kind", ["climate", "plug", "machine", "tracker"])
+def test_homie_values_are_of_their_datatype_and_within_their_format(kind: str) -> None:
+    # The Homie Convention 5, "Payload": an integer has digits and a sign only, a float may have a point; neither is
+    # empty, and a property with a format never has another value.
+    one = device(kind, "homie")
+    description = json.loads(births(one)["homie/5/kitchen-1/$description"].payload)
+    properties = description["nodes"]["readings"]["properties"]
+    forms = {"integer": r"-?\d+", "float": r"-?\d+(\.\d+)?"}
+    for second in range(0, 7200, 60):
+        for message in one.dialect.readings(one, one._read(SEEDED_START + second), TS_MS):
+            described = properties[message.topic.rsplit("/", 1)[-1]]
+            assert re.fullmatch(forms[described["datatype"]], message.payload.decode()), message
+            low, high = described["format"].split(":")
+            assert float(low) <= float(message.payload) <= float(high)
 
 
 def test_homie_motion_is_a_boolean_and_sleep_is_known() -> None:
@@ -253,22 +372,56 @@ SENML_UNITS = (
 )
 
 
+def resolved(pack: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """RFC 8428 §4.6: base fields, which hold from their record on, worked into each record."""
+    base: dict[str, Any] = {}
+    records = []
+    for record in pack:
+        base |= {name: value for name, value in record.items() if name in ("bn", "bt", "bu", "bv")}
+        name = base.get("bn", "") + record.get("n", "")
+        # §4.5.1: names of A-Z a-z 0-9 - : . / _, and the first a letter or digit; §4.2: exactly one value
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*", name)
+        values: dict[str, Any] = {label: record[label] for label in ("v", "vb", "vs", "vd") if label in record}
+        assert len(values) == 1
+        unit = record.get("u", base.get("bu"))
+        assert unit is None or unit in SENML_UNITS.split()
+        read: dict[str, Any] = {"n": name, "u": unit, "t": base.get("bt", 0) + record.get("t", 0)}
+        records.append(read | values)
+        assert set(record) <= {"bn", "bt", "bu", "bv", "bver", "n", "u", "t", "v", "vb", "vs", "vd"}
+    return records
+
+
 def test_senml_is_a_pack_of_rfc_8428() -> None:
-    # §5.1.3: [{"bn":"urn:dev:ow:10e2073a0108006:","bt":1.276020076001e+09,…,"n":"voltage","u":"V","v":120.1},
-    #          {"n":"current","t":-5,"v":1.2}, …]
+    # §5.1.3, whose first records are a relative humidity and a position under one base name, time and unit
+    example: list[dict[str, Any]] = [
+        {"bn": "urn:dev:ow:10e2073a01080063", "bt": 1.320067464e09, "bu": "%RH", "v": 20},
+        {"u": "lon", "v": 24.30621},
+        {"u": "lat", "v": 60.07965},
+        {"t": 60, "v": 20.3},
+    ]
+    read = resolved(example)
+    assert read[2] == {"n": "urn:dev:ow:10e2073a01080063", "u": "lat", "t": 1.320067464e09, "v": 60.07965}
+    assert read[3] == {"n": "urn:dev:ow:10e2073a01080063", "u": "%RH", "t": 1.320067524e09, "v": 20.3}
+    # §5.1.2: two measurements of one device, whose names are added to the base name
+    assert resolved(
+        [
+            {"bn": "urn:dev:ow:10e2073a01080063:", "n": "voltage", "u": "V", "v": 120.1},
+            {"n": "current", "u": "A", "v": 1.2},
+        ]
+    )[1] == {"n": "urn:dev:ow:10e2073a01080063:current", "u": "A", "t": 0, "v": 1.2}
+    # The same reader understands what the simulator writes.
     one = device("plug", "senml")
     message = spoken(one, PLUG)["sensors/kitchen-1/senml"]
     pack = json.loads(message.payload)
     assert list(pack[0])[:2] == ["bn", "bt"]
     assert re.fullmatch(r"urn:dev:mac:[0-9a-f]{16}:", pack[0]["bn"])
-    assert pack[0]["bt"] == TS_MS / 1000
-    assert [record["n"] for record in pack] == list(PLUG)
-    for record in pack:
-        # §4.3: names of A-Z a-z 0-9 - : . / _; §4.2: exactly one value
-        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*", pack[0]["bn"] + record["n"])
-        assert len({"v", "vb", "vs", "vd"} & set(record)) == 1
-        assert record.get("u", "W") in SENML_UNITS.split()
-    assert pack[1] == {"n": "voltage", "u": "V", "v": 230.31}
+    records = resolved(pack)
+    assert [record["n"].rsplit(":", 1)[-1] for record in records] == list(PLUG)
+    assert {record["t"] for record in records} == {TS_MS / 1000}
+    assert records[1] == {"n": pack[0]["bn"] + "voltage", "u": "V", "t": TS_MS / 1000, "v": 230.31}
+    position = {"latitude": 60.07965, "longitude": 24.30621, "humidity": 20.0}
+    told = resolved(json.loads(spoken(device("tracker", "senml"), position)["sensors/kitchen-1/senml"].payload))
+    assert [(record["u"], record["v"]) for record in told] == [("lat", 60.07965), ("lon", 24.30621), ("%RH", 20)]
 
 
 def test_senml_converts_what_has_no_unit() -> None:

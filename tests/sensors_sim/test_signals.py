@@ -112,6 +112,28 @@ def test_energy_is_the_integral_of_power() -> None:
     assert meter.energy == pytest.approx(5.0 + (1000 + 1800) / 1000)
 
 
+@pytest.mark.parametrize("name", ["kettle", "fridge", "washer", "oven"])
+def test_energy_does_not_depend_on_how_often_it_is_read(name: str) -> None:
+    counted = {}
+    for interval in (10, 60, HOUR, 4 * HOUR, DAY):
+        meter = Meter(Load(7, "k", APPLIANCES[name], Weather(7)).watts, 0.0)
+        for number in range(int(2 * DAY / interval) + 1):
+            meter.read(MONDAY + number * interval)
+        counted[interval] = meter.energy
+    assert all(energy == pytest.approx(counted[10], rel=1e-6) for energy in counted.values()), counted
+
+
+def test_a_meter_knows_today_and_yesterday_from_the_first_reading_on() -> None:
+    meter = Meter(lambda t: 1000.0 if t < MONDAY + DAY else 500.0, 7.0)
+    meter.read(MONDAY + DAY + 6 * HOUR)
+    assert meter.energy - meter.at_midnight() == pytest.approx(3.0, rel=0.01)
+    assert meter.yesterday() == pytest.approx(24.0, rel=0.01)
+    meter.read(MONDAY + 4 * DAY)
+    assert meter.energy - meter.at_midnight() == 0
+    assert meter.yesterday() == pytest.approx(12.0)
+    assert meter.energy == pytest.approx(7.0 + 0.5 * 66)
+
+
 def test_a_steady_load_of_one_kilowatt_is_a_kilowatt_hour_an_hour() -> None:
     load = Load(1, "x", Appliance(1000, 0, 1.0), Weather(1))
     meter = Meter(load.watts, 0.0)
