@@ -29,6 +29,7 @@ _RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a se
 _RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during deep sleep, drifts by up to a few percent
 _LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
 _SHORTEST_SLEEP_MS = const(1000)
+_TELL_AGAIN_WAKINGS = const(50)  # what is retained may be lost although the broker keeps the session
 
 RESTART, SLEEP = "restart", "sleep"
 
@@ -170,6 +171,7 @@ class App:
         attempt = (self.wifi.limit_seconds if self.wifi else 0) + 2 * settings["timeout"] + 60 + 10
         self.progress = Progress({"sensors": watchdog * 2 / 3, "link": max(watchdog * 2 / 3, attempt)})
 
+        self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
         self._finished = asyncio.Event()
         self._retime = asyncio.Event()
@@ -255,19 +257,34 @@ class App:
     def births(self) -> "list[mqtt.Message]":
         """What is said after every connect, ahead of all readings."""
         messages = [self._status(payloads.ONLINE)]
+        meta = self.meta()
         if self.battery:
-            meta = self.meta()
             checksum = binascii.crc32(meta.payload)
-            if self.memory.get("meta") == checksum:
+            memory = self.memory
+            if (
+                self.client.session_present
+                and memory.get("meta") == checksum
+                and memory.get("wakings", 0) < _TELL_AGAIN_WAKINGS
+            ):
                 return messages  # the broker has it from an earlier waking
-            self.memory["meta"] = checksum
-            messages.append(meta)
-        else:
-            messages.append(self.meta())
+            memory.pop("meta", None)
+            self._telling = checksum
+        messages.append(meta)
         if self.settings["discovery"]:
             gc.collect()  # it is the largest message by far
             messages.append(self._discovery())
         return messages
+
+    def _announce(self, changed: bool) -> None:
+        """Publish `meta` again, and what Home Assistant must know when the interval or the fields have changed."""
+        if not self.client.connected:
+            return  # `births` will say it
+        self._telling = None  # the checksum is that of an older one: the next waking tells it again
+        self.memory.pop("meta", None)
+        self.client.announce(self.meta())
+        if changed and self.settings["discovery"]:
+            gc.collect()
+            self.client.announce(self._discovery())
 
     def _status(self, status: str) -> mqtt.Message:
         return mqtt.Message(payloads.status_topic(self.id), status.encode(), 1, True)
@@ -305,8 +322,9 @@ class App:
         for name in errors:
             if self._errors.get(name) != errors[name]:
                 self.log("%s: %s" % (name, errors[name]))
+        changed = fields != self._fields
         self._errors, self._fields = errors, fields
-        self.client.announce(self.meta())
+        self._announce(changed)
 
     # -- what is heard
 
@@ -316,7 +334,7 @@ class App:
         except ValueError as error:
             self.log("command: %s" % error)
             self.notes["cmd"] = str(error)
-            self.client.announce(self.meta())
+            self._announce(False)
             return
         self.notes.pop("cmd", None)
         if "interval" in command:
@@ -324,7 +342,7 @@ class App:
             self.board.save_interval(self.interval)
             self.log("command: interval %g s" % self.interval)
             self._retime.set()
-        self.client.announce(self.meta())
+        self._announce("interval" in command)
         if command.get("reboot"):
             if retained:  # it would come again after every restart
                 self.log("command: a retained reboot is ignored")
@@ -460,6 +478,8 @@ class App:
             self.client.publish(payloads.state_topic(self.id), waiting)
         link = asyncio.create_task(self._supervised("link", self.client.run()))
         if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
+            if self._telling is not None:
+                self.memory["meta"], self.memory["wakings"] = self._telling, 0
             if self._time_is_old():
                 await self._ask_time()
             await asyncio.sleep(_LINGER_SECONDS)
@@ -484,6 +504,7 @@ class App:
         memory = self.memory
         memory["boot"] = self.boot
         memory["seq"] = self.seq
+        memory["wakings"] = memory.get("wakings", 0) + 1
         memory["dropped"] = self.dropped_before + self.client.ring.dropped
         memory["backlog"] = [payload.decode() for payload in undelivered]
         while not self.board.remember(memory) and memory["backlog"]:

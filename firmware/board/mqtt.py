@@ -202,7 +202,8 @@ class Client:
 
         self.connected = False
         self.connects = 0
-        self.resumed = False  # whether the broker had kept the session of the present connection
+        self.session_present = False  # what the broker said when it accepted the present connection
+        self.resumed = False  # whether it is the session of an earlier connection of this client
         self.acknowledged = 0
         self.skipped = 0  # messages from the broker that were larger than max_packet_bytes
         self.last_error: "str | None" = None
@@ -337,6 +338,7 @@ class Client:
             session_present = await self._limited(self._handshake(reader, writer), "CONNACK")
             # MQTT-3.2.2-2. After a restart of the board only the broker knows the session, but not whether it holds
             # the subscriptions of the program that runs now: subscribe at least once.
+            self.session_present = session_present
             self.resumed = session_present and self.connects > 0
             self.connects += 1
             if not self.resumed:

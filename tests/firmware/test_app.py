@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from firmware.board import app as program
-from firmware.board import settings
+from firmware.board import mqtt, settings
 from firmware.board.drivers import Sensor, SensorError
 from tests.support.waiting import eventually_async
 
@@ -240,13 +242,107 @@ async def test_a_backlog_that_is_too_large_for_the_memory_loses_its_oldest_and_c
     assert board.memory["dropped"] == 1
 
 
-def test_meta_of_a_battery_sensor_is_said_once() -> None:
+class ScriptedBroker:
+    """Takes everything that a client says and acknowledges what it is told to.
+
+    Attributes:
+        session_present: What CONNACK says.
+        deaf_to: No PUBACK for topics that end so.
+        heard: The topics of each connection.
+    """
+
+    def __init__(self) -> None:
+        self.session_present = False
+        self.deaf_to: str | None = None
+        self.heard: list[list[str]] = []
+        self.port = 0
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        topics: list[str] = []
+        self.heard.append(topics)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                first, length = await reader.readexactly(1), 0
+                for position in range(4):
+                    (byte,) = await reader.readexactly(1)
+                    length |= (byte & 0x7F) << 7 * position
+                    if byte < 0x80:
+                        break
+                body = await reader.readexactly(length)
+                match first[0] & 0xF0:
+                    case 0x10:
+                        writer.write(bytes((0x20, 2, self.session_present, 0)))
+                    case 0x80:
+                        writer.write(b"\x90\x03" + body[:2] + b"\x01")
+                    case 0x30:
+                        topic, _, packet_id = mqtt.parse_publish(first[0], body)
+                        topics.append(topic.rpartition("/")[2])
+                        if self.deaf_to is None or not topic.endswith(self.deaf_to):
+                            writer.write(b"\x40\x02" + packet_id.to_bytes(2, "big"))
+                    case 0xE0:
+                        break
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[ScriptedBroker]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield self
+
+
+async def wake(board: FakeBoard, broker: ScriptedBroker, **changes: Any) -> list[str]:
+    """One waking of a battery sensor; what the broker heard, but for the readings."""
+    url = {"url": f"mqtt://127.0.0.1:{broker.port}"}
+    count = len(broker.heard)
+    app = make_app(board, profile="battery", mqtt=url, **{"awake": 10, "discovery": True, **changes})
+    assert await app.run() == "sleep"
+    assert len(broker.heard) > count
+    return [leaf for leaf in broker.heard[count] if leaf != "state"]
+
+
+async def test_a_battery_sensor_describes_itself_once_to_a_broker_that_remembers() -> None:
     board = FakeBoard({"boot": 5})
-    first = make_app(board, profile="battery")
-    assert [message.topic.rpartition("/")[2] for message in first.births()] == ["status", "meta"]
-    board.memory["meta"] = first.memory["meta"]
-    again = make_app(board, profile="battery")
-    assert [message.topic.rpartition("/")[2] for message in again.births()] == ["status"]
+    async with ScriptedBroker().serving() as broker:
+        everything, nothing_new = ["status", "meta", "config"], ["status"]
+        heard = [(await wake(board, broker))[:-1]]  # without its goodbye
+        broker.session_present = True
+        heard.append((await wake(board, broker))[:-1])
+        heard.append((await wake(board, broker, name="Attic"))[:-1])
+        heard.append((await wake(board, broker, name="Attic"))[:-1])
+        broker.session_present = False  # it has lost its memory
+        heard.append((await wake(board, broker, name="Attic"))[:-1])
+    assert heard == [everything, nothing_new, everything, nothing_new, everything]
+
+
+async def test_a_battery_sensor_repeats_its_description_until_it_is_acknowledged_and_now_and_then() -> None:
+    board = FakeBoard({"boot": 5})
+    async with ScriptedBroker().serving() as broker:
+        broker.session_present = True
+        broker.deaf_to = "/config"
+        assert "meta" in await wake(board, broker, awake=1)
+        broker.deaf_to = None
+        assert "meta" in await wake(board, broker)
+        assert "meta" not in await wake(board, broker)
+        board.memory["wakings"] = 1000
+        assert "meta" in await wake(board, broker)
+        assert "meta" not in await wake(board, broker)
+
+
+async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() -> None:
+    app = make_app(discovery=True)
+    app.client.connected = True
+    app._on_message("cmd", b'{"interval":120}', False)
+    said = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in app.client._birth_messages}
+    assert said["meta"]["interval"] == 120
+    assert said["config"]["cmps"]["temperature"]["expire_after"] == 360
+    app.client._birth_messages.clear()
+    app._on_message("cmd", b"nonsense", False)  # of no interest to Home Assistant
+    assert [message.topic.rpartition("/")[2] for message in app.client._birth_messages] == ["meta"]
+    app.client._birth_messages.clear()
+    app.sources = [source(Answers(21.0))]  # it turns out to have other fields
+    await app.measure()
+    said = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in app.client._birth_messages}
+    assert set(said["config"]["cmps"]) == {"temperature", "restart"}
 
 
 def test_a_certificate_that_is_missing_is_told() -> None:

@@ -324,13 +324,15 @@ def test_no_time_before_the_clock_is_set(mosquitto: Broker, make_board: MakeBoar
 
 
 def test_interval_and_reboot_by_command(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
-    board = make_board(mosquitto.port, interval=3600)
+    board = make_board(mosquitto.port, interval=3600, discovery=True)
     observer = observe(board)
     board.power_on()
     observer.wait_states(1)
     observer.send({"interval": 0.25})
     observer.wait_states(4)
     assert observer.metas()[-1]["interval"] == 0.25
+    eventually(lambda: len(observer.discovery()) == 2)  # or Home Assistant would wait for readings as long as before
+    assert [each["cmps"]["humidity"]["expire_after"] for each in observer.discovery()] == [10800, 30]
     observer.send("what?")
     eventually(lambda: "cmd" in observer.metas()[-1].get("errors", {}), what="the bad command in meta")
     observer.send({"reboot": True})
