@@ -21,7 +21,7 @@ from operator import attrgetter
 from gateway.messages import Message, Properties, encode_topic
 from gateway.topics import TopicTree, has_wildcard
 
-__all__ = ["Chunk", "FilterSet", "History", "Topic"]
+__all__ = ["Chunk", "FilterSet", "History", "Topic", "room_for_messages"]
 
 MESSAGE_COST = 256
 """Bytes that a kept message takes besides its frame: the object, its numbers and places (test_history measures)."""
@@ -31,6 +31,9 @@ TOPIC_COST = 1_400
 
 EVICTED_COST = 9
 """Bytes that the number of an evicted message takes."""
+
+EVICTED_PART = 20
+"""The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
 
 NARROW_TOPICS = 32
 """Up to so many topics a replay merges their own lists, beyond it walks the log."""
@@ -254,6 +257,9 @@ class History:
         self._next = 0
         self._holes = 0
         self._messages = 0
+        self._numbers = 0  # of evicted messages, of all topics
+        self._max_numbers = max_bytes // EVICTED_PART // EVICTED_COST
+        self._forgetting: list[Topic] = []  # whose older half of these has yet to go in this round
         self._topics: dict[str, Topic] = {}
         self._tree: TopicTree[Topic] = TopicTree()
         # both in the order of the last message
@@ -347,15 +353,35 @@ class History:
         if message.seq > self.evicted_seq:
             self.evicted_seq = message.seq
         state.evicted.append(message.seq)
-        state.evicted_time = max(state.evicted_time, message.time)
+        if message.time > state.evicted_time:
+            state.evicted_time = message.time
+        self._numbers += 1
         self.bytes += EVICTED_COST
         if len(state.evicted) > 2 * min(self.max_messages, 1_000):
-            half = len(state.evicted) // 2
-            state.forgotten_seq = state.evicted[half - 1]
-            del state.evicted[:half]
-            self.bytes -= half * EVICTED_COST
+            self._forget_numbers(state)
+        if self._numbers > self._max_numbers:
+            self._forget_more_numbers()
         if self._holes > 256 and self._holes * 2 > len(self._log):
             self._compact()
+
+    def _forget_numbers(self, state: Topic, count: int | None = None) -> None:
+        """Forgets the oldest so many numbers of a topic's evicted messages, by default half of them."""
+        count = (len(state.evicted) + 1) // 2 if count is None else count
+        if count:
+            state.forgotten_seq = state.evicted[count - 1]
+            del state.evicted[:count]
+            self._numbers -= count
+            self.bytes -= count * EVICTED_COST
+
+    def _forget_more_numbers(self) -> None:
+        """Halves the numbers of one topic after the other, so that all go back to about the same time."""
+        while self._numbers > self._max_numbers:
+            if not self._forgetting:
+                # far fewer than the numbers that the last round made room for: a topic alone costs more than they do
+                self._forgetting = [state for state in self._topics.values() if state.evicted]
+                if not self._forgetting:
+                    return
+            self._forget_numbers(self._forgetting.pop())
 
     def _compact(self) -> None:
         boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
@@ -403,7 +429,8 @@ class History:
         name, state = order.popitem(last=False)
         while len(state):
             self._evict(state._pop(), state)
-        self.bytes -= TOPIC_COST + 3 * len(state.head) + len(state.evicted) * EVICTED_COST
+        self._forget_numbers(state, len(state.evicted))
+        self.bytes -= TOPIC_COST + 3 * len(state.head)
         self.dropped_topics += 1
         last = state.last
         if last is not None:
@@ -598,7 +625,8 @@ class History:
         lost = 0
         for state in self.topics(filters):
             evicted = state.evicted
-            if evicted and evicted[-1] > after and (exclude is None or not exclude.matches(state.name)):
+            newest = evicted[-1] if evicted else state.forgotten_seq
+            if newest > after and (exclude is None or not exclude.matches(state.name)):
                 if after < state.forgotten_seq:
                     return None
                 end = len(evicted) if until is None else bisect_right(evicted, until)
@@ -622,6 +650,13 @@ class History:
     def topic_count(self) -> int:
         """Topics known now."""
         return len(self._topics)
+
+
+def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:
+    """About how many messages of 100 bytes, last values included, a log keeps with so many topics of 30 bytes."""
+    # the envelope adds about as much to a short payload as that has itself
+    room = max(max_bytes - max_bytes // EVICTED_PART - topics * (TOPIC_COST + 90), 0) // (MESSAGE_COST + 200)
+    return min(room, topics * max_messages)
 
 
 def _properties_cost(properties: Properties) -> int:

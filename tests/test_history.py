@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.history import FilterSet, History
+from gateway.history import EVICTED_COST, EVICTED_PART, FilterSet, History, room_for_messages
 from gateway.messages import Message
 from gateway.topics import matches
 
@@ -97,7 +97,7 @@ def test_the_log_reads_as_a_list_of_what_was_not_evicted(
         lost = history.lost(filters, after, exclude=exclude)
         gone = sum(1 for m in everything if wanted(m) and m.seq > after and m.seq not in kept)
         assert lost is None or lost == gone
-        if history.dropped_topics == 0 and max_messages > 2:
+        if history.dropped_topics == 0 and max_messages > 2 and max_bytes == 10**9:
             assert lost == gone
 
         # the bounds, by their own definition
@@ -149,6 +149,41 @@ def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
         assert state.last.payload == payload
     assert history.topic("flood/99999") is not None
     assert history.lost(FilterSet(["sensors/#"]), 0) is None
+
+
+def test_the_numbers_of_what_was_evicted_leave_the_room_to_messages() -> None:
+    history = History(max_bytes=400_000)
+    kept: list[int] = []
+    topics = [f"sensors/{number}/state" for number in range(150)]
+    for turn in range(600):
+        for name in topics:
+            history.append(name, b"21.5", turn)
+        kept.append(history.message_count)
+        assert history.bytes <= 400_000
+    assert history.dropped_topics == 0
+    assert history.topic_count == 150
+    assert kept[-1] > 0.9 * kept[50]
+    assert sum(len(state.evicted) for state in history.topics()) * EVICTED_COST <= 400_000 / EVICTED_PART
+    # the numbers of all topics go back about as far: who was away for a short time is told how much is lost
+    oldest = history.seq - kept[-1] - 500
+    assert history.lost(FilterSet(["#"]), oldest) == history.evicted_seq - oldest
+    assert history.lost(FilterSet(["#"]), 0) is None
+    # a topic of which all numbers are forgotten still says that some are lost
+    state = history.topic(topics[0])
+    assert state is not None
+    history._forget_numbers(state, len(state.evicted))
+    assert history.lost(FilterSet([topics[0]]), state.forgotten_seq - 1) is None
+    assert history.lost(FilterSet([topics[0]]), state.forgotten_seq) == 0
+
+
+def test_what_is_said_to_fit_fits() -> None:
+    for topics in (1, 10, 100, 400):
+        history = History(max_bytes=1_000_000)
+        for number in range(3_000):
+            history.append(f"sensors/esp32-{number % topics:010d}/state", b"x" * 100, number)
+        promised = room_for_messages(1_000_000, topics, 1_000)
+        assert promised * 0.9 < history.message_count < promised * 1.2
+    assert room_for_messages(1_000_000, 1_000, 1_000) == 0
 
 
 def test_a_message_above_the_whole_bound_is_numbered_but_not_kept() -> None:

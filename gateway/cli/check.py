@@ -69,13 +69,15 @@ def check(
 
 def _memory(settings: Settings) -> str:
     """What the bounds mean in memory."""
-    from gateway.history import MESSAGE_COST
+    from gateway.history import room_for_messages
 
-    # an envelope adds about as much to a short payload as that has itself
-    messages = settings.history_bytes // (MESSAGE_COST + 200)
+    few, many = min(1_000, settings.history_topics), settings.history_topics
+    room = [room_for_messages(settings.history_bytes, n, settings.history_messages) for n in (few, many)]
+    fewer = f"{room[1]:,} with {many:,}" if room[1] >= many else f"not even the last values of {many:,}"
     sockets = settings.limit_connections * settings.limit_buffer_bytes
     return (
-        f"History takes at most {settings.history_bytes / 1024**2:,.0f} MiB: {messages:,} messages of 100 bytes. "
+        f"History takes at most {settings.history_bytes / 1024**2:,.0f} MiB: {room[0]:,} messages of 100 bytes "
+        f"with {few:,} topics, {fewer}. "
         f"If all of {settings.limit_connections:,} connections are slow at once, {sockets / 1024**2:,.0f} MiB wait to "
         "be sent."
     )
