@@ -211,8 +211,9 @@ def _clone(argv: list[str]) -> int:
     main = argparse.ArgumentParser(
         prog="sensors-sim clone",
         description="Learn a fleet from live devices: topics, fields, cadence, range, memory and will.",
-        epilog="The first wildcard of FILTER is where the device's name stands: 'sensors/+/state', 'sensors/#', "
-        "'tele/+/SENSOR'. Run it with `sensors-sim --fleet FILE`, and `--devices N` for lookalikes.",
+        epilog="The first wildcard of FILTER is where the device's name stands: 'sensors/#', 'zigbee2mqtt/#', "
+        "'tele/#'. A filter that leaves out the status leaves out the will; for 'sensors/+/state', status and meta are "
+        "added. Run it with `sensors-sim --fleet FILE`, and `--devices N` for lookalikes.",
     )
     main.add_argument("filter", help="topic filter to listen to")
     main.add_argument(

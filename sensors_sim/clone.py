@@ -86,6 +86,14 @@ class Learner:
         self.started: float | None = None
         self.ended: float | None = None
 
+    @property
+    def filters(self) -> list[str]:
+        """What to listen to: the filter, and for the readings of native devices their status and meta as well."""
+        head, _, last = self.topic_filter.rpartition("/")
+        if head.startswith("sensors/") and "/" not in head.removeprefix("sensors/") and last == "state":
+            return [self.topic_filter, f"{head}/status", f"{head}/meta"]
+        return [self.topic_filter]
+
     def hear(self, topic: str, payload: bytes, t: float, *, qos: int = 0, retained: bool = False) -> None:
         """Take one message.
 
@@ -134,7 +142,7 @@ class Learner:
 def listen(
     address: BrokerAddress, learner: Learner, seconds: float, stopping: Callable[[], bool] = lambda: False
 ) -> None:
-    """Subscribe to the learner's filter for ``seconds``.
+    """Subscribe to the learner's filters for ``seconds``.
 
     Raises:
         ValueError: The broker could not be reached in that time, or refused.
@@ -144,7 +152,7 @@ def listen(
         learner.hear(message.topic, message.payload, time.time(), qos=message.qos, retained=message.retained)
 
     links = Links(address, lambda _link: None, hear)
-    link = Link("sensors-sim-clone", None, [learner.topic_filter], "clone")
+    link = Link("sensors-sim-clone", None, learner.filters, "clone")
     links.open(link)
     try:
         deadline = time.monotonic() + max(10.0, seconds)
@@ -407,7 +415,8 @@ def _number_field(name: str, series: list[tuple[float, float]], decimals: int, i
     steps = [later - earlier for earlier, later in itertools.pairwise(values)]
     if name == "boot":
         return {"model": "boot"}
-    if name == "seq" or (len(steps) >= 4 and decimals == 0 and sum(step == 1 for step in steps) >= 0.8 * len(steps)):
+    counts = len(steps) >= 4 and decimals == 0 and sum(step == 1 for step in steps) >= 0.8 * len(steps)
+    if name == "seq" or (counts and name not in payloads.FIELDS):
         return {"model": "seq"}
     for ticks in (1.0, 1000.0):
         if all(abs(value / ticks - t) < 86_400 for t, value in series):
@@ -446,15 +455,16 @@ def _is_counter(name: str, series: list[tuple[float, float]], steps: list[float]
 
 
 def _range(name: str, values: list[float]) -> tuple[float, float]:
-    """The observed range, wider by half on both sides, within what the field can be."""
+    """What a field of that name can be, if all values are; else the observed range, wider by half on both sides."""
     low, high = min(values), max(values)
+    if name in payloads.FIELDS:
+        _, _, lowest, highest, _ = payloads.FIELDS[name]
+        if lowest <= low and high <= highest:
+            return lowest, highest
     spread = max(high - low, 0.01 * abs(high))
     wide_low, wide_high = low - 0.5 * spread, high + 0.5 * spread
     if low >= 0:
         wide_low = max(0.0, wide_low)
-    if name in payloads.FIELDS:
-        _, _, lowest, highest, _ = payloads.FIELDS[name]
-        wide_low, wide_high = max(float(lowest), wide_low), min(float(highest), wide_high)
     return float(f"{min(low, wide_low):.6g}"), float(f"{max(high, wide_high):.6g}")
 
 

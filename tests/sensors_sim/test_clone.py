@@ -16,6 +16,7 @@ from sensors_sim.fleet import SEEDED_START, Event, Fleet, FleetSpec, counted_fle
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress
 from sensors_sim.noise import Drifting, generator
+from sensors_sim.payloads import FIELDS
 from sensors_sim.scenario import parse_fleet
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher
@@ -190,6 +191,35 @@ def test_the_first_wildcard_is_where_the_device_stands() -> None:
         assert topics == {topic}
 
 
+@pytest.mark.parametrize(
+    ("topic_filter", "filters"),
+    [
+        ("sensors/+/state", ["sensors/+/state", "sensors/+/status", "sensors/+/meta"]),
+        ("sensors/a/state", ["sensors/a/state", "sensors/a/status", "sensors/a/meta"]),
+        ("sensors/#", ["sensors/#"]),
+        ("sensors/+/+/state", ["sensors/+/+/state"]),
+        ("plant/+/state", ["plant/+/state"]),
+        ("tele/+/SENSOR", ["tele/+/SENSOR"]),
+    ],
+)
+def test_who_listens_to_native_readings_hears_status_and_meta_too(topic_filter: str, filters: list[str]) -> None:
+    assert Learner(topic_filter).filters == filters
+
+
+def test_the_range_of_a_known_field_is_that_of_its_name() -> None:
+    learner = Learner("sensors/+/state")
+    hear(learner, "sensors/a/state", [{"temperature": 20 + n % 3, "humidity": 40.5 + n % 2} for n in range(6)])
+    for name in ("temperature", "humidity"):
+        _, _, low, high, _ = FIELDS[name]
+        assert (field_of(learner, name)["low"], field_of(learner, name)["high"]) == (low, high)
+
+
+def test_a_field_that_only_has_the_name_has_the_range_that_was_seen() -> None:
+    learner = Learner("zigbee2mqtt/+")
+    hear(learner, "zigbee2mqtt/a", [{"voltage": 2900 + n % 3 * 10} for n in range(6)])  # mV
+    assert (field_of(learner, "voltage")["low"], field_of(learner, "voltage")["high"]) == (2885.4, 2934.6)
+
+
 @pytest.mark.parametrize("text", ["", "a/#/b", "a+/b", "a/b#"])
 def test_what_is_no_filter_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="topic filter"):
@@ -294,14 +324,15 @@ def test_a_wrong_field_is_refused(field: dict[str, Any], text: str) -> None:
     assert text in str(raised.value)
 
 
-def test_a_live_fleet_is_learned_from_a_broker(make_mosquitto: Callable[[], Broker]) -> None:
+@pytest.mark.parametrize("topic_filter", ["sensors/#", "sensors/+/state"])
+def test_a_live_fleet_is_learned_from_a_broker(topic_filter: str, make_mosquitto: Callable[[], Broker]) -> None:
     broker = make_mosquitto()
     fleet = Fleet(FleetSpec(counted_fleet(3).devices), 7, SEEDED_START, interval=0.2)
     with Publisher(broker.url) as publisher:
         for device in fleet.devices.values():
             for message in device.dialect.birth(device):
                 publisher.publish(message.topic, message.payload, retain=message.retain)
-        learner = Learner("sensors/#")
+        learner = Learner(topic_filter)
         # The listener is in a thread of the test's making; what it hears is published from here.
         import threading
 
