@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.messages import Message as Arrival
+from gateway.messages import json_line
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress
 from sensors_sim.replay import Recorded, Replay, read_recording
@@ -41,6 +43,27 @@ def test_envelopes_become_messages_again(tmp_path: Path) -> None:
         Recorded(1.25, Message("a/bytes", b"\xff\x00", 2, True)),
         Recorded(1.25, Message("a/empty", b"", 0, False)),  # never back in time, whatever a clock said
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "replayed"),
+    [
+        (b"21.50", b"21.50"),
+        (b'{ "a" : 1e2 }', b'{ "a" : 1e2 }'),
+        (b" on", b" on"),
+        (b'"on', b'"on'),
+        (b"\x80", b"\x80"),
+        (b"", b""),
+        # the limits that docs/sensors.md names
+        (b'{"a":1,\r\n"b":2}\n', b'{"a":1,  "b":2}'),
+        (b'"on"', b"on"),
+    ],
+)
+def test_what_the_gateway_writes_is_replayed_byte_for_byte_within_documented_limits(
+    payload: bytes, replayed: bytes, tmp_path: Path
+) -> None:
+    line = json_line(Arrival.arrived(1, "t", payload, 1000).body).decode()
+    assert [one.message.payload for one in read_recording(written(tmp_path / "x.ndjson", line))] == [replayed]
 
 
 def test_csv_with_payloads(tmp_path: Path) -> None:
