@@ -42,9 +42,10 @@ CELLS = {
 class Battery:
     """A battery under the load of a sensor.
 
-        q(t) = q₀ − (I_sleep + Q_wake / interval)·(t − t₀) / C,   U = U_oc(q) − I_wake·R
+        q(t) = q₀ − (I_sleep·(t − t₀) + N·Q_wake) / C,   U = U_oc(q) − I_wake·R
 
-    Below 20 °C, R grows by 2 %/K and U_oc falls by 0.4 mV/K. An empty battery is replaced: q starts again at 1.
+    after N readings, however far apart: a command may change the interval at any time. Below 20 °C, R grows by 2 %/K and
+    U_oc falls by 0.4 mV/K. An empty battery is replaced: q starts again at 1.
 
     Args:
         cell: Which.
@@ -53,10 +54,9 @@ class Battery:
         sleep_current: I_sleep in mA.
         wake_charge: Q_wake in mA·s that one reading with its transmission takes.
         wake_current: I_wake in mA while transmitting, when the voltage is measured.
-        interval: Seconds between readings.
     """
 
-    __slots__ = ("_cell", "_charge", "_drain", "_sag", "_start")
+    __slots__ = ("_cell", "_sag", "_sleep", "_t", "_wake", "charge")
 
     def __init__(
         self,
@@ -67,24 +67,24 @@ class Battery:
         sleep_current: float,
         wake_charge: float,
         wake_current: float,
-        interval: float,
     ) -> None:
         self._cell = cell
-        self._charge = charge
-        self._start = start
-        self._drain = (sleep_current + wake_charge / interval) / 3600 / cell.capacity
+        self._t = start
+        self._sleep = sleep_current / 3600 / cell.capacity
+        self._wake = wake_charge / 3600 / cell.capacity
         self._sag = wake_current / 1000 * cell.resistance
-
-    def charge(self, t: float) -> float:
+        self.charge = charge
         """Share of the charge that is left, over 0 to 1."""
-        left = self._charge - self._drain * (t - self._start)
-        if left > 0:
-            return left
-        return 1 - (-left) % 1
 
-    def voltage(self, t: float, temperature: float = 20.0) -> float:
-        """Volts at its terminals during a transmission."""
-        left = self.charge(t)
+    def read(self, t: float) -> None:
+        """Take the charge of a reading at ``t``, and of the sleep since the last one."""
+        left = self.charge - self._sleep * max(0.0, t - self._t) - self._wake
+        self._t = t
+        self.charge = left if left > 0 else 1 - (-left) % 1
+
+    def voltage(self, temperature: float = 20.0) -> float:
+        """Volts at its terminals during a transmission, at ``temperature`` in °C."""
+        left = self.charge
         curve = self._cell.curve
         open_circuit = curve[-1][1]
         for (above, high), (below, low) in itertools.pairwise(curve):

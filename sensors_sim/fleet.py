@@ -159,7 +159,7 @@ class Device:
         self.boot = rng.randint(1, 40)
         self._phase_key = rng.getrandbits(64)
         self._start = world.start
-        setting = Setting(spec.id, self.place, spec.room or self.kind.room, interval, world, spec.options, rng)
+        setting = Setting(spec.id, self.place, spec.room or self.kind.room, world, spec.options, rng)
         self.fields = dict(self.kind.fields_of(setting))
         self._read = self.kind.make(setting)
         self.custom = CustomSpec.parse(spec.options) if self.kind.dialect == RAW.name else None

@@ -105,8 +105,6 @@ class Setting:
     id: str
     place: str
     room: str
-    interval: float
-    """Seconds between readings."""
     world: World
     options: Mapping[str, object]
     rng: random.Random
@@ -156,7 +154,6 @@ class Setting:
             sleep_current=sleep_current,
             wake_charge=wake_charge,
             wake_current=wake_current,
-            interval=self.interval,
         )
 
 
@@ -297,11 +294,12 @@ def _thermo(setting: Setting) -> Reader:
 
     def read(t: float) -> Readings:
         inside = room.at(t)
+        battery.read(t)
         return {
             "temperature": temperature.measure(inside.temperature, t),
             "humidity": humidity.measure(inside.humidity, t),
-            "battery": 100 * battery.charge(t),
-            "voltage": battery.voltage(t, inside.temperature),
+            "battery": 100 * battery.charge,
+            "voltage": battery.voltage(inside.temperature),
             "rssi": rssi.measure(-68, t),
         }
 
@@ -386,10 +384,11 @@ def _soil(setting: Setting) -> Reader:
 
     def read(t: float) -> Readings:
         wet, warm = ground.at(t)
+        battery.read(t)
         return {
             "moisture": moisture.measure(wet, t),
             "temperature": temperature.measure(warm, t),
-            "battery": 100 * battery.charge(t),
+            "battery": 100 * battery.charge,
             "rssi": rssi.measure(-76, t),
         }
 
@@ -552,13 +551,14 @@ def _tracker(setting: Setting) -> Reader:
 
     def read(t: float) -> Readings:
         fix = vehicle.at(t)
+        battery.read(t)
         return {
             "latitude": fix.latitude,
             "longitude": fix.longitude,
             "altitude": fix.altitude,
             "speed": fix.speed,
             "heading": fix.heading,
-            "battery": 100 * battery.charge(t),
+            "battery": 100 * battery.charge,
             "rssi": rssi.measure(-83, t),
         }
 

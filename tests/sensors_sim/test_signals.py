@@ -1,6 +1,7 @@
 """Noise, batteries, loads, machines, vehicles, and the kinds of device made of them."""
 
 import itertools
+import json
 import math
 import statistics
 
@@ -13,6 +14,7 @@ from sensors_sim.electricity import APPLIANCES, Appliance, Grid, Load, Meter
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.kinds import KINDS, Setting, World, setting_generator
 from sensors_sim.machine import SKF_6205, Machine
+from sensors_sim.messages import Message
 from sensors_sim.noise import Drifting, Waves, generator, unit_hash, white_noise
 from sensors_sim.track import EARTH_RADIUS, Vehicle
 
@@ -53,28 +55,55 @@ def test_drift_has_the_deviation_and_memory_that_were_asked_for(step: float) -> 
     assert statistics.correlation(values[:-1], values[1:]) == pytest.approx(math.exp(-step / 60.0), abs=0.03)
 
 
-def battery(charge: float = 1.0, interval: float = 60.0) -> Battery:
-    return Battery(CELLS["2xAA"], charge, 0.0, sleep_current=0.01, wake_charge=200, wake_current=120, interval=interval)
+def battery(charge: float = 1.0) -> Battery:
+    return Battery(CELLS["2xAA"], charge, 0.0, sleep_current=0.01, wake_charge=200, wake_current=120)
+
+
+def drained(cell: Battery, start: float, end: float, interval: float) -> float:
+    for number in range(1, round((end - start) / interval) + 1):
+        cell.read(start + number * interval)
+    return cell.charge
 
 
 def test_a_battery_lasts_as_long_as_its_charge_and_load_say() -> None:
     # 0.01 mA asleep and 200 mA·s each 60 s are 3.343 mA on average; 2600 mAh last 777.7 h
     hours = 2600 / (0.01 + 200 / 60)
-    assert battery().charge(0.5 * hours * HOUR) == pytest.approx(0.5)
-    assert battery().charge(0.999 * hours * HOUR) == pytest.approx(0.001)
-    assert battery().charge(1.25 * hours * HOUR) == pytest.approx(0.75), "replaced"
+    assert drained(battery(), 0, 0.5 * hours * HOUR, 60) == pytest.approx(0.5, abs=1e-4)
+    assert drained(battery(), 0, 0.999 * hours * HOUR, 60) == pytest.approx(0.001, abs=1e-4)
+    assert drained(battery(), 0, 1.25 * hours * HOUR, 60) == pytest.approx(0.75, abs=1e-4), "replaced"
 
 
 def test_a_battery_loses_voltage_with_charge_and_cold() -> None:
-    volts = [battery(charge / 100).voltage(0.0) for charge in range(1, 101)]
+    volts = [battery(charge / 100).voltage() for charge in range(1, 101)]
     assert volts == sorted(volts)
     assert 1.7 < volts[0] < 2.2
     assert 2.9 < volts[-1] < 3.2
-    assert battery().voltage(0.0, -10.0) < battery().voltage(0.0, 20.0)
+    assert battery().voltage(-10.0) < battery().voltage(20.0)
 
 
-def test_seldom_reading_saves_the_battery() -> None:
-    assert battery(interval=600).charge(10 * DAY) > battery(interval=60).charge(10 * DAY)
+def test_each_stretch_drains_the_battery_by_its_own_interval() -> None:
+    cell = battery()
+    seldom = 1 - drained(cell, 0, DAY, 600)
+    often = cell.charge - drained(cell, DAY, 2 * DAY, 60)
+    seldom_again = cell.charge - drained(cell, 2 * DAY, 3 * DAY, 600)
+    assert (0.01 + 200 / 600) * 24 / 2600 == pytest.approx(seldom) == pytest.approx(seldom_again)
+    assert often == pytest.approx((0.01 + 200 / 60) * 24 / 2600)
+
+
+def test_a_command_for_other_intervals_changes_what_the_battery_loses() -> None:
+    def charge_after(command: bytes | None) -> float:
+        spec = DeviceSpec("a", "thermometer", "A", options={"charge": 0.9})
+        fleet = Fleet(FleetSpec((spec,)), 7, MONDAY, interval=600)
+        if command is not None:
+            fleet.command("sensors/a/cmd", command, MONDAY)
+        last = b""
+        for event in fleet.take(MONDAY + 5 * DAY):
+            if isinstance(event.what, Message) and event.what.topic == "sensors/a/state":
+                last = event.what.payload
+        return float(json.loads(last)["battery"])
+
+    # 210 mA·s each minute instead of each ten are 3.15 mA more; over five days 378 mAh of 2600
+    assert charge_after(None) - charge_after(b'{"interval":60}') == pytest.approx(100 * 378 / 2600, abs=1.01)
 
 
 @pytest.mark.parametrize("name", sorted(APPLIANCES))
@@ -223,7 +252,7 @@ def test_readings_of_every_kind_stay_within_their_meta(kind: str, season: int) -
     world = World(7, start)
     made = KINDS[kind]
     options = OPTIONS.get(kind, {})
-    setting = Setting("x", "x", made.room, 60.0, world, options, setting_generator(7, "x"))
+    setting = Setting("x", "x", made.room, world, options, setting_generator(7, "x"))
     fields = made.fields_of(setting)
     read = made.make(setting)
     for minute in range(2 * 1440):
