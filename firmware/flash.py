@@ -35,6 +35,7 @@ from .board import settings as board_settings
 MINIMUM_MICROPYTHON = (1, 24)
 DEFAULT_WAIT_SECONDS = 90.0
 ESPTOOL_BAUD = 460800
+ANY_IMAGE = "https://micropython.org/download/?port=esp32"
 ANSWER_SECONDS = 25.0  # mpremote itself gives a prompt ten seconds
 
 # environment variables for what must not stand on a command line
@@ -56,7 +57,14 @@ def remove(path):
     except OSError:
         pass
 for path in ("main.py", "board", "payloads.py", "payloads.mpy"): remove(path)
-"""
+try:
+    import esp32
+    memory = esp32.NVS("sensor")
+    memory.erase_key("interval_ms")
+    memory.commit()
+except (ImportError, OSError):
+    pass
+"""  # an interval that a command has set would win over the one that is copied now
 ASK_VERSION = (
     "import sys; print('MICROPYTHON', sys.implementation.version[0], sys.implementation.version[1], sys.platform)"
 )
@@ -108,7 +116,7 @@ def flash(plan: Plan) -> None:
         return
     for module, name in (("esptool", "esptool"), ("mpremote", "mpremote")):
         if not _is_installed(module):
-            raise FlashError(f"{name} is not installed: pip install 'mqtt-browser-gateway[flash]'")
+            raise FlashError(f"{name} is not installed: in the project's folder, pip install '.[flash]'")
     port = plan.port or find_port()
     say(f"port     {port}")
     # all that only looks comes before all that changes the board
@@ -333,9 +341,9 @@ def detect_chip(port: str) -> images.Chip:
     return images.find_chip(found.group(1))
 
 
-BOOT_HINTS = """The board did not enter its bootloader. Try, in this order:
+BOOT_HINTS = f"""The board did not enter its bootloader. Try, in this order:
   - another port (--port), and close other programs that use it (serial monitors)
-  - hold BOOT (or GPIO0, or 9 on C3 and C6), press and release EN/RESET, release BOOT, and start again
+  - hold BOOT ({images.boot_pins()}), press and release EN/RESET, release BOOT, and start again
   - another cable: many carry no data"""
 
 REPL_HINTS = """The board did not give its MicroPython prompt. Press EN/RESET and start again at once; if that does not
@@ -451,20 +459,26 @@ def _wait_for_port(port: str, timeout_seconds: float = 15) -> None:
 
 
 def _check_micropython(port: str, chip: images.Chip | None) -> None:
-    where = chip.download if chip else "https://micropython.org/download/?port=esp32"
     try:
         version = _ask_version(port)
     except FlashError as error:
         raise FlashError(
-            "there is no MicroPython on the board, or it does not answer.\nDownload the image (.bin) for its chip "
-            f"from {where}\nand give it: --firmware FILE\n\n{error}"
+            f"there is no MicroPython on the board, or it does not answer.\n{_where_to_get_it(port, chip)}\n\n{error}"
         ) from None
     if version < MINIMUM_MICROPYTHON:
-        raise FlashError(
-            f"MicroPython {version[0]}.{version[1]} is too old, {MINIMUM_MICROPYTHON[0]}.{MINIMUM_MICROPYTHON[1]} is "
-            f"needed. Download the image (.bin) from {where}\nand give it: --firmware FILE"
-        )
+        found, needed = (".".join(map(str, each)) for each in (version, MINIMUM_MICROPYTHON))
+        raise FlashError(f"MicroPython {found} is too old, {needed} is needed.\n{_where_to_get_it(port, chip)}")
     say(f"board    has MicroPython {version[0]}.{version[1]}")
+
+
+def _where_to_get_it(port: str, chip: images.Chip | None) -> str:
+    try:
+        chip = chip or detect_chip(port)
+    except FlashError:  # the bootloader does not answer either
+        where = f"Download the image (.bin) for its chip from {ANY_IMAGE}"
+    else:
+        where = f"It has an {chip.name}: download the image (.bin) from {chip.download}"
+    return f"{where}\nand give it: --firmware FILE"
 
 
 def _ask_version(port: str) -> tuple[int, int]:
@@ -604,7 +618,7 @@ def _rehearse(plan: Plan) -> None:
             say(f"     OFFSET is the chip's: {offsets}")
     else:
         tell("ask the board for its MicroPython", mpremote(port, "exec", ASK_VERSION))
-        download = chip.download if chip else "https://micropython.org/download/?port=esp32"
+        download = chip.download if chip else ANY_IMAGE
         say(f"     when it has none: download the image from {download} and give --firmware FILE")
         try_broker()
     if not plan.settings.get("id"):

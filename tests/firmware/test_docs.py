@@ -45,6 +45,10 @@ def test_every_chip_stands_in_the_table_with_its_image_and_offset() -> None:
             assert ROWS[chip.name][2] == f"0x{chip.offset:x}"
 
 
+def test_the_pins_of_the_bootloader_are_the_chips() -> None:
+    assert f"hold BOOT ({images.boot_pins()})" in TEXT
+
+
 def test_every_driver_has_an_example_that_works() -> None:
     examples = re.findall(r"`--sensor (\S+)`", TEXT)
     specs = [flash.parse_sensor(example) for example in examples]

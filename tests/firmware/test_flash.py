@@ -95,6 +95,10 @@ def test_chips_in_any_spelling(name: str) -> None:
     assert images.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
 
 
+def test_the_pins_of_the_bootloader_are_named() -> None:
+    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in flash.BOOT_HINTS
+
+
 # -- what is asked for
 
 
@@ -338,12 +342,15 @@ def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
     (bare_board.folder / "board").mkdir()
     stale = bare_board.folder / "board" / "app.py"  # MicroPython would prefer it to app.mpy
     stale.write_text("raise RuntimeError('the old program')")
+    memory = bare_board.folder / "nvs-sensor"
+    memory.write_text(json.dumps({"boot": 7, "interval_ms": 3_600_000}))  # by a command to the old program
     with devices.Device(bare_board, has_firmware=True) as device:
         arguments = [*kit(broker.port, "mqtts"), "--ca", str(authority.ca_file), "--id", "cellar"]
         done = run_flash(*arguments, "--port", device.port)
         assert done.returncode == 0, done.stdout + done.stderr
         assert device.erased == 0
     assert not stale.exists()
+    assert json.loads(memory.read_text()) == {"boot": 8}
     assert "has MicroPython 1." in done.stdout
     assert "sensors/cellar/state" in done.stdout
 
@@ -401,9 +408,11 @@ def test_a_board_without_micropython_is_told_where_to_get_it(
     monkeypatch.setattr(flash, "ANSWER_SECONDS", 2)  # nothing comes from this device, however long one waits
     monkeypatch.setenv(flash.WIFI_PASSWORD, WIFI_PASSWORD)
     with devices.Device(bare_board) as device, pytest.raises(SystemExit) as end:
-        flash.main([*kit(1), "--port", device.port, "--chip", "esp32"])
+        flash.main([*kit(1), "--port", device.port])
     assert "there is no MicroPython on the board" in str(end.value)
-    assert "https://micropython.org/download/ESP32_GENERIC/" in str(end.value)
+    assert "It has an ESP32: download the image (.bin) from https://micropython.org/download/ESP32_GENERIC/" in str(
+        end.value
+    )
 
 
 def test_nothing_is_written_to_a_chip_of_another_kind(

@@ -20,6 +20,10 @@ class NVS:
     def set_i32(self, key, value):
         self.values[key] = value
 
+    def erase_key(self, key):
+        self.get_i32(key)
+        del self.values[key]
+
     def commit(self):
         with open(self.file, "w") as file:
             json.dump(self.values, file)
