@@ -44,8 +44,8 @@ class Battery:
 
         q(t) = q₀ − (I_sleep·(t − t₀) + N·Q_wake) / C,   U = U_oc(q) − I_wake·R
 
-    after N readings, however far apart: a command may change the interval at any time. Below 20 °C, R grows by 2 %/K and
-    U_oc falls by 0.4 mV/K. An empty battery is replaced: q starts again at 1.
+    after N readings, however far apart: a command may change the interval at any time. Below 20 °C, R grows by 2 %/K
+    and U_oc falls by 0.4 mV/K. An empty battery is replaced: q starts again at 1.
 
     Args:
         cell: Which.

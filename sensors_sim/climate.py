@@ -237,6 +237,16 @@ class Schedule:
                 return start
         return None
 
+    def seconds(self, start: float, end: float) -> float:
+        """For how many seconds from ``start`` to ``end`` something is going on."""
+        total, reached = 0.0, start
+        for day in range(int(start // DAY) - 1, int(end // DAY) + 1):
+            # Spans may overlap, and reach into the next day: what was counted is not counted again.
+            for first, last in sorted(self._spans_of(day)):
+                total += max(0.0, min(last, end) - max(first, reached))
+                reached = max(reached, min(last, end))
+        return total
+
     def _turn_to(self, t: float) -> None:
         day = int(t // DAY)
         if day != self._day:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sensors_sim.climate import HOUR, Schedule, Window
+from sensors_sim.climate import DAY, HOUR, Schedule, Window
 from sensors_sim.noise import Waves, generator
 
 
@@ -67,10 +67,10 @@ class Machine:
 
         v_k = a_k·(n/n₀)²·(0.8 + 0.3·load)·(1 + 0.04·x_k(t))
 
-    A defect of the outer race adds b(t) at BPFO and a quarter of it at 2·BPFO. It grows exponentially in running time,
-    as bearings do once spalled:
+    A defect of the outer race adds b at BPFO and a quarter of it at 2·BPFO. It grows exponentially in the hours h that
+    the machine has run since the start, as bearings do once spalled; while it stands, nothing wears:
 
-        b(t) = b₀·exp((t − t_onset)/τ),  b₀ = 0.02 mm/s, at most 9 mm/s
+        b = b₀·exp((h − h_onset)/τ),  b₀ = 0.02 mm/s, at most 9 mm/s
 
     Overall velocity is the root of the sum of squares with 0.12 mm/s of background. Peak acceleration takes each line's
     velocity times 2π·f·√2, and impacts add a crest factor that grows with b.
@@ -80,9 +80,9 @@ class Machine:
     Args:
         seed: Of the fleet.
         name: Of the machine.
-        start: When the device starts; onset counts from there.
-        onset_hours: After how many hours the defect begins; negative: it had begun before.
-        growth_hours: τ, hours in which it grows by e.
+        start: When the device starts; hours count from there.
+        onset_hours: After how many running hours the defect begins; negative: it had begun before.
+        growth_hours: τ, running hours in which it grows by e.
         rated_watts: Electrical power at full load.
         shifts: When it runs.
     """
@@ -106,16 +106,30 @@ class Machine:
         self._load = Waves(rng, 20, 1800, 6)
         self._jitter = [Waves(rng, 5, 240, 4) for _ in range(3)]
         self._pattern = (rng.uniform(0.5, 1.1), rng.uniform(0.15, 0.4), rng.uniform(0.05, 0.16))
-        self._onset = start + onset_hours * HOUR
-        self._growth = growth_hours * HOUR
+        self._start = start
+        self._onset = onset_hours
+        self._growth = growth_hours
+        self._day_start = start
+        self._hours_before_day = 0.0
         self._rated = rated_watts
         self._order = bearing.outer_race_order
 
+    def running_hours(self, t: float) -> float:
+        """Hours that it has run from the start to ``t``."""
+        if t < self._day_start:
+            self._day_start, self._hours_before_day = self._start, 0.0
+        today = t // DAY * DAY
+        if today > self._day_start:
+            self._hours_before_day += self._shifts.seconds(self._day_start, today) / HOUR
+            self._day_start = today
+        return self._hours_before_day + self._shifts.seconds(self._day_start, max(t, self._day_start)) / HOUR
+
     def defect(self, t: float) -> float:
-        """b(t) at full speed, mm/s RMS; 0 before its onset."""
-        if t < self._onset:
+        """The defect b at full speed in mm/s RMS; 0 before its onset."""
+        hours = self.running_hours(t) - self._onset
+        if hours < 0:
             return 0.0
-        return min(9.0, 0.02 * math.exp(min(50.0, (t - self._onset) / self._growth)))
+        return min(9.0, 0.02 * math.exp(min(50.0, hours / self._growth)))
 
     def at(self, t: float) -> Motion:
         """The machine at ``t``."""

@@ -186,12 +186,29 @@ def test_the_bearing_has_the_published_passing_frequency() -> None:
     assert SKF_6205.outer_race_order == pytest.approx(3.5848, abs=0.002)
 
 
-def test_a_defect_grows_exponentially_from_its_onset() -> None:
+def test_a_defect_grows_exponentially_in_running_hours() -> None:
     machine = Machine(7, "m", MONDAY, onset_hours=10, growth_hours=24)
-    assert machine.defect(MONDAY + 9.9 * HOUR) == 0
-    first, later = machine.defect(MONDAY + 20 * HOUR), machine.defect(MONDAY + 44 * HOUR)
-    assert later / first == pytest.approx(math.e)
+    hours = [machine.running_hours(MONDAY + n * HOUR / 4) for n in range(4 * 24 * 14)]
+    steps = [after - before for before, after in itertools.pairwise(hours)]
+    assert all(-1e-9 <= step <= 0.25 + 1e-9 for step in steps), "never back, never faster than the clock"
+    # two shifts of about 7.6 hours on weekdays
+    assert hours[4 * 24 * 5] == pytest.approx(5 * 15.2, rel=0.04)
+    assert hours[4 * 24 * 7] == hours[4 * 24 * 5], "at the weekend it stands"
+    times = [MONDAY + n * HOUR / 4 for n in range(4 * 24 * 14)]
+    for time, ran in zip(times, hours, strict=True):
+        expected = 0.0 if ran < 10 else min(9.0, 0.02 * math.exp((ran - 10) / 24))
+        assert machine.defect(time) == pytest.approx(expected)
+        assert (machine.at(time).rpm > 0) <= (ran > 0)
     assert machine.defect(MONDAY + 10_000 * HOUR) == 9
+    again = Machine(7, "m", MONDAY, onset_hours=10, growth_hours=24)
+    assert again.running_hours(times[-1]) == pytest.approx(hours[-1]), "however often it is asked"
+    assert machine.running_hours(times[100]) == pytest.approx(hours[100]), "and whenever"
+
+
+def test_a_machine_at_rest_wears_no_further() -> None:
+    machine = Machine(7, "m", MONDAY, onset_hours=-60, growth_hours=24)
+    saturday, sunday = MONDAY + 5 * DAY + 2 * HOUR, MONDAY + 6 * DAY + 20 * HOUR
+    assert machine.defect(saturday) == machine.defect(sunday) > machine.defect(MONDAY)
 
 
 def test_a_failing_machine_shows_in_acceleration_before_velocity() -> None:
