@@ -71,6 +71,13 @@ def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) 
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
 
 
+def test_a_bare_cell_is_not_drawn_at_the_pin_of_a_regulator_that_needs_more() -> None:
+    drawing = (DOCS / "wiring" / "battery.svg").read_text()
+    assert not re.search(r'text-anchor="end" fill="#ffffff">[^<]*(VIN|5V)', drawing)  # the labels of the pins
+    assert "with protection circuit" in drawing
+    assert "AMS1117" in drawing
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http|#)([^)]+)\)", TEXT):
         assert (DOCS / target.partition("#")[0]).exists(), target

@@ -74,6 +74,15 @@ def test_esphome_names_and_describes_its_fields_as_we_do() -> None:
     assert published == {name: payloads.FIELDS[name][4] for name, *_ in described}
 
 
+def test_esphome_counts_a_start_in_flash_at_once() -> None:
+    config, _ = example()
+    steps = config["esphome"]["on_boot"]["then"][0]["lambda"].split("\n")
+    code = [step for step in steps if not step.startswith("//")]
+    assert code[-3:] == ["id(boot) += 1;", "saved.save(&id(boot));", "global_preferences->sync();"]
+    boot = next(each for each in config["globals"] if each["id"] == "boot")
+    assert "restore_value" not in boot  # or it would be read and written a second time, and later
+
+
 @pytest.mark.timeout(600)  # the first time, it installs ESPHome
 def test_esphome_accepts_the_example(installed: Callable[..., Path], tmp_path: Path) -> None:
     program = shutil.which("esphome")
