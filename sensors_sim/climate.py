@@ -188,6 +188,20 @@ class Weather:
         self._memo[t] = outside
         return outside
 
+    def soil(self, t: float) -> float:
+        """Temperature in °C of the ground two metres down at ``t``.
+
+            T = T_mean + A·exp(−z/d)·cos(2π·(day − 200)/365.2425 − z/d),  d = sqrt(2·α/ω)
+
+        with z = 2 m, α = 6·10⁻⁷ m²/s (moist loam) and ω of a year: d is 2.5 m, so that the yearly swing shrinks to 44 %
+        and comes seven weeks late.
+
+        Source: Kusuda and Achenbach, ASHRAE Transactions 71 (1965).
+        """
+        depth = 2.0 / math.sqrt(6e-7 * 365.2425 * DAY / math.pi)
+        angle = 2 * math.pi * ((t / DAY) % 365.2425 - 200) / 365.2425
+        return self._mean + self._yearly * math.exp(-depth) * math.cos(angle - depth)
+
 
 class Window(NamedTuple):
     """When something happens, day by day: people come, a shower runs, a window is opened."""
@@ -283,7 +297,7 @@ class RoomProfile:
     volume: float
     """m³."""
     loss: float
-    """Heat lost through walls and windows, W/K."""
+    """Heat lost to the air outside through walls and windows, W/K."""
     heater: float
     """Greatest heating power, W."""
     day_setpoint: float = 21.0
@@ -315,6 +329,13 @@ class RoomProfile:
     """Whether 20 °C and 45 % surround it, as a cold store in a building, and not the weather."""
     vents_above: float = 99.0
     """°C over which roof vents open in proportion."""
+    ground: float = 0.0
+    """Heat lost to the soil around it, W/K."""
+
+    @property
+    def daylight(self) -> float:
+        """Share of the sun's light on the floor: 45 % of what meets its windows, and 65 % under glass all around."""
+        return 0.65 if self.transpiration else min(0.65, 0.45 * self.window_area / (self.volume / 2.6))
 
 
 _AIRING = (Window("daily", 7.1, 7.3, probability=0.8), Window("daily", 21.6, 21.8, probability=0.5))
@@ -351,7 +372,7 @@ PROFILES: dict[str, RoomProfile] = {
         32, 12, 700, window_area=1.8, airing=_AIRING,
         people=(Window("daily", 20.4, 30.4), Window("weekday", 14.8, 18.0), Window("weekend", 9.0, 18.0, 1, 0.7, 60)),
     ),
-    "cellar": RoomProfile(80, 60, 0, window_area=0.2, infiltration=0.2),
+    "cellar": RoomProfile(80, 15, 0, window_area=0.2, infiltration=0.2, ground=60),
     "office": RoomProfile(
         420, 210, 9000, cooling=9000, window_area=16, ventilation=1.0, equipment=160,
         people=(Window("weekday", 8.3, 12.2, 12, 0.85, 45), Window("weekday", 13.0, 17.4, 12, 0.85, 50)),
@@ -425,7 +446,8 @@ class Room:
 
     Three balances are integrated, each exactly for inputs that are constant over a step (30 s):
 
-        C·dT/dt   = (UA + ρc·V·λ)·(T_out − T) + H·(T_mass − T) + P_heating/2 + 75 W·n + P_equipment + sun
+        C·dT/dt   = (UA + ρc·V·λ)·(T_out − T) + UA_ground·(T_soil − T) + H·(T_mass − T)
+                    + P_heating/2 + 75 W·n + P_equipment + sun
         dT_mass/dt = (H·(T − T_mass) + P_heating/2) / C_mass
         β·dA/dt   = λ·(A_out − A) + (55 g/h·n + wetting) / V                                A in g/m³, β = 2.5
         dCO₂/dt   = λ·(CO₂_out − CO₂) + 10⁶·G·n / V                                         G = 0.0052 L/s
@@ -482,6 +504,15 @@ class Room:
             before.heating,
         )
 
+    @property
+    def mass(self) -> float:
+        """Temperature in °C of walls and floor at the last step that somebody asked for."""
+        return self._state.mass
+
+    def light(self, t: float) -> float:
+        """The sun on its floor at ``t``, W/m²."""
+        return 0.0 if self.profile.indoors else self.profile.daylight * self.weather.at(t).irradiance
+
     def people(self, t: float) -> int:
         """How many are in at ``t``."""
         return self._people.count(t)
@@ -504,6 +535,8 @@ class Room:
         start = self.profile.night_setpoint if self.profile.heater else outside.temperature
         if self.profile.cooling and not self.profile.heater:
             start = self.profile.cooling_setpoint
+        if self.profile.ground:
+            start = self.weather.soil(t)
         self._state = _State(
             start, start, vapour_density(outside.temperature, outside.vapour_pressure), OUTDOOR_CO2_PPM
         )
@@ -537,7 +570,9 @@ class Room:
         gain += 0.5 * self._heating(t, step, outside.temperature)
         conductance = profile.loss + AIR_HEAT_CAPACITY * volume * exchange
         coupling = MASS_COUPLING * volume
-        total = conductance + coupling
+        if profile.ground:
+            gain += profile.ground * self.weather.soil(t)
+        total = conductance + coupling + profile.ground
         settled = (conductance * outside.temperature + coupling * state.mass + gain) / total
         weight = math.exp(-step * total / (5 * AIR_HEAT_CAPACITY * volume))
         state.temperature = settled + (state.temperature - settled) * weight

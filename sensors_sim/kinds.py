@@ -4,6 +4,7 @@ A kind is a factory: it gets a ``Setting`` and gives a function of time to readi
 a fixed offset within the data sheet's tolerance, and noise with memory.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,10 @@ class World:
                 raise ValueError(f"unknown room {profile!r}: known are {', '.join(PROFILES)}")
             room = self._rooms[place] = Room(place, PROFILES[profile], self.weather, self.seed)
         return room
+
+    def room_at(self, place: str) -> Room | None:
+        """The room at ``place``, if a device has made one."""
+        return self._rooms.get(place)
 
     def prepare(self) -> None:
         """Let every room live through the time before the start: half a millisecond each, better before than during."""
@@ -167,7 +172,7 @@ class Kind:
     """Field to what differs from ``payloads.FIELDS``; the order is that of the readings."""
     make: Callable[[Setting], Reader]
     room: str = "living"
-    """The profile of its room when none is named."""
+    """The profile of its room when none is named; empty: it needs none."""
     interval: float = 10.0
     """Seconds between readings when none are named."""
     options: frozenset[str] = frozenset()
@@ -329,41 +334,56 @@ def _outdoor(setting: Setting) -> Reader:
 
 
 class _Ground:
-    """Soil under the weather, on a grid of ten minutes.
+    """The soil of a bed; its water on a grid of ten minutes.
 
         dθ/dt = −k·(0.1 + G/400)·(θ − θ_wilt) while it dries;  θ rises to field capacity when watered
-        dT/dt = (T_air − T) / 5 h
+        dT/dt = (T_air + 0.01·G − T) / 5 h
 
-    θ in % of volume: θ_wilt = 8, field capacity 38 (loam; FAO Irrigation and Drainage Paper 56), k = 0.5 a day.
+    θ in % of volume: θ_wilt = 8, field capacity 38 (loam; FAO Irrigation and Drainage Paper 56), k = 0.5 a day. T_air
+    and the light G in W/m² are those of the room at its place, if there is one, else those of the weather.
     """
 
     STEP = 600.0
     WARM_UP = 3 * 86_400.0
+    MEMORY = 5 * HOUR
 
     def __init__(self, setting: Setting) -> None:
-        self._weather = setting.world.weather
+        self._world = setting.world
+        self._place = setting.place
         self._threshold = setting.rng.uniform(17, 22)
         self._moisture = setting.rng.uniform(20, 34)
-        self._temperature: float | None = None
+        self._temperature = 0.0
+        self._t: float | None = None
         self._grid: int | None = None
         self._is_wetting = False
 
     def at(self, t: float) -> tuple[float, float]:
-        """Moisture in % and temperature in °C."""
+        """Moisture in % and temperature in °C at ``t``, not before the last time that was asked for."""
+        room = self._world.room_at(self._place)
         index = int(t // self.STEP)
         if self._grid is None:
             self._grid = index - int(self.WARM_UP / self.STEP)
         while self._grid <= index:
-            self._advance(self._grid * self.STEP)
+            self._dry(self._grid * self.STEP, room)
             self._grid += 1
-        return self._moisture, self._temperature or 0.0
+        air = self._world.weather.at(t).temperature if room is None else room.at(t).temperature
+        target = air + 0.01 * self._light(t, room)
+        if self._t is None:
+            self._temperature = self._mean_of_the_day_before(t) if room is None else room.mass
+        else:
+            self._temperature += (target - self._temperature) * -math.expm1((self._t - t) / self.MEMORY)
+        self._t = t
+        return self._moisture, self._temperature
 
-    def _advance(self, t: float) -> None:
-        outside = self._weather.at(t)
-        if self._temperature is None:
-            self._temperature = outside.temperature + 2
-        self._temperature += (outside.temperature + 2 - self._temperature) * self.STEP / (5 * HOUR)
-        drying = 0.5 / 86_400 * (0.1 + outside.irradiance / 400)
+    def _light(self, t: float, room: Room | None) -> float:
+        return self._world.weather.at(t).irradiance if room is None else room.light(t)
+
+    def _mean_of_the_day_before(self, t: float) -> float:
+        hours = [self._world.weather.at(t - hour * HOUR) for hour in range(24)]
+        return sum(outside.temperature + 0.01 * outside.irradiance for outside in hours) / len(hours)
+
+    def _dry(self, t: float, room: Room | None) -> None:
+        drying = 0.5 / 86_400 * (0.1 + self._light(t, room) / 400)
         self._moisture -= drying * self.STEP * (self._moisture - 8)
         hour = t % 86_400 / HOUR
         # Watered in the morning when dry; the water takes half an hour to come down.
@@ -375,8 +395,10 @@ class _Ground:
 
 
 def _soil(setting: Setting) -> Reader:
-    """A capacitive soil probe on a battery."""
+    """A capacitive soil probe on a battery: in the room that it names or that others at its place do, else outdoors."""
     rng = setting.rng
+    if setting.room:
+        setting.world.room(setting.place, setting.room)
     ground = _Ground(setting)
     moisture = Instrument(rng, 1.2, 0.12, 0.15, 3600, low=0.0, high=100.0)
     temperature, rssi = _thermometer(rng, 0.25), _radio(rng)
@@ -610,7 +632,7 @@ KINDS: dict[str, Kind] = {
             "ESP32-C3 + capacitive probe",
             {"moisture": None, "temperature": None, "battery": None, "rssi": None},
             _soil,
-            room="greenhouse",
+            room="",
             interval=600.0,
             options=frozenset({"charge"}),
             sleeps=True,

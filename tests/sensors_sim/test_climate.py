@@ -1,5 +1,7 @@
 """sensors_sim/climate.py: physics against tables, and rooms that behave."""
 
+import itertools
+import json
 import math
 
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 
 from sensors_sim import climate
 from sensors_sim.climate import DAY, HOUR, PROFILES, Room, Schedule, Weather, Window
+from sensors_sim.fleet import DeviceSpec, Fleet, FleetSpec
+from sensors_sim.messages import Message
 
 MONDAY = 1_772_409_600.0  # 2 March 2026, 0:00
 
@@ -145,3 +149,76 @@ def test_the_thermostat_keeps_a_home_warm_in_winter() -> None:
     ]
     assert min(evening) > 19.5
     assert max(evening) < 24
+
+
+JANUARY = 1_767_225_600.0  # 1 January 2026, 0:00
+
+
+def test_the_ground_is_near_the_yearly_mean_and_late() -> None:
+    weather = Weather(7, mean=10.5, yearly=9.0)
+    year = [weather.soil(JANUARY + day * DAY) for day in range(365)]
+    assert sum(year) / 365 == pytest.approx(10.5, abs=0.05)
+    assert (max(year) - min(year)) / 2 == pytest.approx(9.0 * 0.443, abs=0.05)
+    assert 60 < year.index(min(year)) < 75, "coldest in March"
+    assert 240 < year.index(max(year)) < 260, "warmest in September"
+
+
+def test_a_cellar_neither_freezes_nor_gets_warm() -> None:
+    weather = Weather(7)
+    cellar = Room("cellar", PROFILES["cellar"], weather, 7)
+    days = [JANUARY + day * DAY + 15 * HOUR for day in range(0, 365, 7)]
+    inside = [cellar.at(t).temperature for t in days]
+    outside = [weather.at(t).temperature for t in days]
+    assert 4 < min(inside) < 9
+    assert 13 < max(inside) < 18
+    assert max(inside) - min(inside) < 0.5 * (max(outside) - min(outside))
+
+
+def published(kind: str, start: float, days: float, seed: int = 7, **described: str) -> list[dict[str, float]]:
+    spec = DeviceSpec("x", kind, "X", **described)  # type: ignore[arg-type]
+    fleet = Fleet(FleetSpec((spec,)), seed, start, interval=300)
+    return [
+        json.loads(event.what.payload)
+        for event in fleet.take(start + days * DAY)
+        if isinstance(event.what, Message) and event.what.topic.endswith("/state")
+    ]
+
+
+@pytest.mark.parametrize("start", [JANUARY, JANUARY + 180 * DAY])
+@pytest.mark.parametrize("room", ["living", "study", "meeting"])
+def test_published_humidity_falls_where_published_temperature_rises(room: str, start: float) -> None:
+    states = published("climate", start, 4, room=room)
+    half_hour = list(zip(states, states[6:], strict=False))
+    warmer = [after["temperature"] - before["temperature"] for before, after in half_hour]
+    drier = [after["humidity"] - before["humidity"] for before, after in half_hour]
+    assert correlation(warmer, drier) < -0.3
+
+
+def test_a_bed_in_a_greenhouse_is_as_warm_as_its_house() -> None:
+    air = [state["temperature"] for state in published("climate", JANUARY, 4, room="greenhouse", place="house")]
+    bed = [state["temperature"] for state in published("soil", JANUARY, 4, room="greenhouse", place="house")]
+    assert sum(bed) / len(bed) == pytest.approx(sum(air) / len(air), abs=2)
+    assert min(bed) > 12
+    assert max(abs(after - before) for before, after in itertools.pairwise(bed)) < 0.3, "soil is slow"
+
+
+def test_a_bed_outdoors_is_as_cold_as_the_weather() -> None:
+    weather = Weather(7)
+    outside = [weather.at(JANUARY + hour * HOUR).temperature for hour in range(96)]
+    bed = [state["temperature"] for state in published("soil", JANUARY, 4)]
+    assert sum(bed) / len(bed) == pytest.approx(sum(outside) / len(outside), abs=1.5)
+    assert max(bed) - min(bed) < max(outside) - min(outside)
+
+
+def test_a_bed_reads_the_same_whoever_else_is_in_its_house() -> None:
+    def bed(*others: DeviceSpec) -> list[bytes]:
+        specs = (*others, DeviceSpec("bed", "soil", "B", place="house", room="greenhouse"))
+        fleet = Fleet(FleetSpec(specs), 7, JANUARY, interval=90)
+        return [
+            event.what.payload
+            for event in fleet.take(JANUARY + DAY / 2)
+            if isinstance(event.what, Message) and event.what.topic == "sensors/bed/state"
+        ]
+
+    assert len(bed()) == 480
+    assert bed() == bed(DeviceSpec("air", "climate", "A", place="house", room="greenhouse"))

@@ -1,12 +1,14 @@
 """Fleet files and the ready scenarios."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sensors_sim.durations import duration_text, parse_duration
 from sensors_sim.faults import FaultKind
-from sensors_sim.fleet import SEEDED_START, Fleet
+from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
 from sensors_sim.scenario import ScenarioError, load_fleet, load_scenario, parse_fleet, scenario_names
 
@@ -183,3 +185,18 @@ def test_a_fleet_is_cut_short_or_filled_with_lookalikes() -> None:
     assert large.devices[12].place == "living-2"
     assert len({device.id for device in large.devices}) == 30
     Fleet(large, 7, SEEDED_START)
+
+
+def test_the_sensor_that_sticks_stands_where_its_co2_would_move() -> None:
+    spec = next(device for device in load_scenario("office").devices if device.id == "stuck-sensor")
+
+    def co2(described: DeviceSpec) -> list[float]:
+        fleet = Fleet(FleetSpec((described,)), 7, SEEDED_START + 2 * 3600)
+        return [
+            json.loads(event.what.payload)["co2"]
+            for event in fleet.take(SEEDED_START + 4 * 3600)
+            if isinstance(event.what, Message)
+        ]
+
+    off = [abs(a - b) for a, b in zip(co2(spec), co2(replace(spec, faults=())), strict=True)]
+    assert max(off) > 100
