@@ -16,11 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gateway.settings import Settings
 from gateway.sockets import ListenError, is_free, listen
@@ -47,23 +47,55 @@ class _Stopped(BaseException):
     """A signal asks the demo to end."""
 
 
-@contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process that is gone at the end; its output goes to a file."""
-    with log.open("wb") as output:
-        # a session of its own: Ctrl-C reaches only us, and we stop the parts in order
-        child = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield child
-    finally:
-        child.terminate()
+class _Parts:
+    """The demo's processes, and one that ends them if the demo is killed before it can.
+
+    Attributes:
+        folder: for their files; gone in the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        reading, self._line = os.pipe()
+        command = [sys.executable, "-m", "gateway.leftovers", str(folder)]
+        self._survivor = subprocess.Popen(command, stdin=reading, start_new_session=True)  # noqa: S603
+        os.close(reading)
+
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it
+            os.write(self._line, f"{text}\n".encode())
+
+    @contextlib.contextmanager
+    def process(
+        self, command: list[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A child process that is gone at the end; its output goes to a file."""
+        with log.open("wb") as output:
+            # a session of its own: Ctrl-C reaches only us, and we stop the parts in order
+            child = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )
+        self._tell(f"+{child.pid}")
         try:
-            child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            yield child
+        finally:
+            child.terminate()
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            self._tell(f"-{child.pid}")
+
+    def close(self) -> None:
+        """Lets the survivor go, which removes the folder."""
+        os.close(self._line)
+        self._survivor.wait()
 
 
 def _last_lines(log: Path) -> str:
@@ -79,12 +111,12 @@ def _answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def start_broker(
-    folder: Path, *, lan: bool = False, prefer_embedded: bool = False
+    parts: _Parts, *, lan: bool = False, prefer_embedded: bool = False
 ) -> Iterator[tuple[str, int, subprocess.Popen[bytes]]]:
     """A broker on a free port, 1883 if that is free; gives its name, port and process.
 
     Args:
-        folder: for its configuration and log.
+        parts: where it belongs; its configuration and log are in their folder.
         lan: listen on every address, not on loopback only.
         prefer_embedded: not Mosquitto even if it is installed.
 
@@ -95,16 +127,16 @@ def start_broker(
     if mosquitto is None and find_spec("amqtt") is None:
         raise DemoError(
             "there is no broker to start: install Mosquitto, or the embedded one with "
-            "pip install 'mqtt-browser-gateway[demo]', or name one that runs with --broker mqtt://…"
+            "pip install '.[demo]' in a checkout, or name one that runs with --broker mqtt://…"
         )
     host = "0.0.0.0" if lan else "127.0.0.1"
     name = "Mosquitto" if mosquitto else "embedded broker (amqtt)"
-    log = folder / "broker.log"
+    log = parts.folder / "broker.log"
     # between choosing a port and listening on it another process may take it
     for attempt in range(3):
         port = 1883 if attempt == 0 and is_free(1883) else _free_port()
         if mosquitto:
-            configuration = folder / "mosquitto.conf"
+            configuration = parts.folder / "mosquitto.conf"
             configuration.write_text(
                 f"listener {port} {host}\nallow_anonymous true\npersistence false\n"
                 "log_dest stderr\nlog_type error\nlog_type warning\n",
@@ -113,7 +145,7 @@ def start_broker(
             command = [mosquitto, "-c", str(configuration)]
         else:
             command = [sys.executable, "-m", "gateway.embedded_broker", host, str(port)]
-        with _process(command, log) as child:
+        with parts.process(command, log) as child:
             deadline = time.monotonic() + START_SECONDS
             while child.poll() is None and time.monotonic() < deadline:
                 if _answers(port):
@@ -225,24 +257,26 @@ def run(
     try:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-demo-")))
+            parts = _Parts(folder)
+            stack.callback(parts.close)
             page = stack.enter_context(_listen(port))
             if broker_url is None:
                 name, broker_port, child = stack.enter_context(
-                    start_broker(folder, lan=lan, prefer_embedded=prefer_embedded)
+                    start_broker(parts, lan=lan, prefer_embedded=prefer_embedded)
                 )
                 broker_url = f"mqtt://127.0.0.1:{broker_port}"
                 shown_url = f"mqtt://{_lan_address()}:{broker_port}" if lan else broker_url
                 watch.over(name, child, folder / "broker.log")
             else:
-                name = shown_url = f"mqtt broker at {urlsplit(broker_url).hostname}"
+                name, shown_url = "your broker", _without_user(broker_url)
             # after the broker on the stack: on the way out, parts end before the broker does
             stack.callback(watch.end)
             settings = _settings(broker_url, page, origins)
             if devices:
                 log = folder / "sensors.log"
-                command = [sys.executable, "-m", "sensors_sim", "--broker", broker_url]
+                command, environment = _simulator(broker_url)
                 command += ["--devices", str(devices), "--rate", f"{rate:g}", "--seed", str(seed)]
-                sensors = stack.enter_context(_process(command, log))
+                sensors = stack.enter_context(parts.process(command, log, environment))
                 watch.over("simulator", sensors, log)
                 stack.callback(watch.end)
             _serve(settings, page, lambda: _announce(write, page, name, shown_url, devices))
@@ -255,6 +289,21 @@ def run(
             signal.signal(number, handler)
     if watch.failure:
         raise DemoError(watch.failure)
+
+
+def _without_user(broker_url: str) -> str:
+    """The address of a broker as it may be shown: whoever can list processes or reads a screen sees it."""
+    parts = urlsplit(broker_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _simulator(broker_url: str) -> tuple[list[str], dict[str, str]]:
+    """The simulator's command, and what its environment has beside ours."""
+    user = urlsplit(broker_url)
+    command = [sys.executable, "-m", "sensors_sim", "--broker", _without_user(broker_url)]
+    if user.username:
+        command += ["--username", unquote(user.username)]
+    return command, {"SENSORS_SIM_PASSWORD": unquote(user.password)} if user.password else {}
 
 
 def _settings(broker_url: str, page: socket.socket, origins: Sequence[str]) -> Settings:

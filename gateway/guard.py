@@ -56,6 +56,7 @@ FAILED_TOKENS_PER_SECOND = 0.5
 FAILED_TOKENS_AT_ONCE = 10
 
 LOGGED_REFUSALS_PER_SECOND = 1.0
+MAX_TOLD_ORIGINS = 100
 
 EXPIRY_WARNING_SECONDS = 60.0
 """A subscriber hears so long before its token ends, or when a quarter of its time is left if that is less."""
@@ -226,6 +227,7 @@ class Guard:
         self._requests_per_second = requests_per_second
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
+        self._told_origins: set[str | None] = set()
         # Names a connection in the log; random at the start so that two runs don't share names.
         self._prefix = secrets.token_hex(3)
         self._numbers = itertools.count(1)
@@ -262,8 +264,8 @@ class Guard:
                 403,
                 "forbidden",
                 "origin",
-                f"pages of the origin {_quoted(seen.origin)} may not use this gateway; if they should, list it in "
-                "GATEWAY_ACCESS_ORIGINS",
+                f"pages of the origin {_quoted(seen.origin)} may not use this gateway; if they should, list it: "
+                "GATEWAY_ACCESS_ORIGINS, or gateway demo --origin",
             )
 
     def enter(self, scope: Scope) -> str | None:
@@ -347,7 +349,13 @@ class Guard:
             return
         more = f" ({self._unlogged} more were not logged)" if self._unlogged else ""
         self._unlogged = 0
-        logger.info(
+        # A page's author sees nothing but a closed connection; the first time, whoever runs the gateway is told why.
+        origin = _seen(scope).origin if refusal.reason == "origin" else None
+        is_news = origin is not None and origin not in self._told_origins and len(self._told_origins) < MAX_TOLD_ORIGINS
+        if is_news:
+            self._told_origins.add(origin)
+        logger.log(
+            logging.WARNING if is_news else logging.INFO,
             "refused %s %s: %s%s",
             scope.get("method", "WebSocket"),
             one_line(redact(scope["path"][:200])),

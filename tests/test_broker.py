@@ -367,7 +367,7 @@ async def test_subscriptions_of_an_earlier_configuration_are_thrown_away(
 
 @pytest.mark.parametrize("answer", [Answer.PASS, Answer.REFUSE_5])
 async def test_no_session_is_left_behind_where_none_is_wanted(mosquitto: Broker, prefix: str, answer: Answer) -> None:
-    options = {"client_id": f"passing-{prefix}", "session_expiry_seconds": 0}
+    options: dict[str, Any] = {"client_id": f"passing-{prefix}", "session_expiry_seconds": 0}
     async with Relay(mosquitto.port, answer).running() as relay:
         async with linked(relay.url, f"{prefix}/#", **options):
             pass

@@ -87,11 +87,12 @@ class Running:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            children = psutil.Process(self.process.pid).children(recursive=True)
-            self.process.kill()
-            for child in children:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                # what a demo leaves behind then goes by itself
+                self.process.kill()
         self.wait()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
@@ -459,6 +460,14 @@ class TestDemo:
         assert is_clean(demo)
         assert demo.out[-1] == "Stopped."
 
+    def test_leaves_nothing_behind_even_if_it_is_killed(self, arguments: list[str], tmp_path: Path) -> None:
+        with running(*arguments, environ={"TMPDIR": str(tmp_path)}, cwd=tmp_path) as demo:
+            address_in(demo)
+            children = psutil.Process(demo.process.pid).children(recursive=True)
+            demo.stop(signal.SIGKILL)
+            eventually(lambda: not [child for child in children if child.is_running()], 20, "its processes are gone")
+        eventually(lambda: list(tmp_path.iterdir()) == [], 10, "its folder is gone")
+
     def test_a_part_that_dies_ends_it_with_a_message(self, arguments: list[str], tmp_path: Path) -> None:
         with running(*arguments, cwd=tmp_path) as demo:
             address_in(demo)
@@ -474,6 +483,20 @@ def test_demo_takes_a_broker_that_is_there(mosquitto: Broker) -> None:
         url = address_in(demo).replace("http", "ws", 1)
         assert run("sub", "sensors/+/state", "-u", url, "-C", "3", "-W", "20").returncode == 0
         assert demo.stop() == 0
+
+
+def test_demo_shows_no_password_to_who_lists_processes(make_mosquitto: MakeMosquitto) -> None:
+    broker = make_mosquitto(BrokerOptions(users={"maker": "se:cret/1"}))
+    address = broker.url.removeprefix("mqtt://")
+    url = f"mqtt://maker:se%3Acret%2F1@{address}"
+    with running("demo", "--broker", url, "--port", "0", "--devices", "2", "--rate", "5") as demo:
+        page = address_in(demo).replace("http", "ws", 1)
+        assert run("sub", "sensors/+/state", "-u", page, "-C", "3", "-W", "20").returncode == 0
+        started = [" ".join(child.cmdline()) for child in psutil.Process(demo.process.pid).children(recursive=True)]
+        assert any("sensors_sim" in line and "--username maker" in line for line in started)
+        assert not [line for line in started if "cret" in line]
+        assert f"mqtt://{address}" in "\n".join(demo.out)
+        assert "cret" not in "\n".join(demo.out + demo.err)
 
 
 def test_demo_says_when_its_port_is_taken() -> None:
@@ -508,8 +531,14 @@ def test_demo_lets_pages_of_a_named_origin_in(mosquitto: Broker) -> None:
         url = socket_url(address_in(demo), [("topic", "a")])
         with connect(url, origin=Origin("http://localhost:5173"), open_timeout=10) as allowed:
             assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
-        with pytest.raises(InvalidStatus), connect(url, origin=Origin("http://localhost:5174"), open_timeout=10):
-            pass
+        assert demo.err == []
+        # a page that was opened as a file
+        for _ in range(2):
+            with pytest.raises(InvalidStatus), connect(url, origin=Origin("null"), open_timeout=10):
+                pass
+        assert demo.stop() == 0
+    [said] = [line for line in demo.err if "'null' may not use this gateway" in line]
+    assert "gateway demo --origin" in said
 
 
 def test_version_and_help() -> None:
