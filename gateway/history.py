@@ -6,20 +6,19 @@ tell a reader that it missed something. Who reads, and how fast, is the hub's bu
 
 from __future__ import annotations
 
-import re
 import secrets
 import string
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
 
 from gateway.messages import Message, Properties, encode_topic
-from gateway.topics import TopicTree, has_wildcard
+from gateway.topics import FilterUnion, TopicTree, has_wildcard
 
 __all__ = ["Chunk", "FilterSet", "History", "Topic", "room_for_messages"]
 
@@ -41,6 +40,13 @@ NARROW_TOPICS = 32
 SCAN_LIMIT = 4_096
 """How many entries of the log one chunk may walk past: about a millisecond."""
 
+MATCH_LISTS = 64
+MATCH_LIST_TOPICS = 1_000_000
+"""At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
+
+NEW_TOPICS = 1_024
+"""After so many new topics a remembered list is made anew; fewer are matched one by one."""
+
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 _seq_of = attrgetter("seq")
@@ -49,28 +55,27 @@ _seq_of = attrgetter("seq")
 class FilterSet:
     """A subscriber's topic filters as one test; equal sets are equal, whatever the order."""
 
-    __slots__ = ("_exact", "_key", "_wild", "filters", "is_exact")
-
-    _wild: Callable[[str], object] | None
+    __slots__ = ("_exact", "_key", "_union", "filters", "is_exact")
 
     def __init__(self, filters: Iterable[str]) -> None:
         self.filters = tuple(dict.fromkeys(filters))
         self._key = frozenset(self.filters)
         self._exact = frozenset(f for f in self.filters if not has_wildcard(f))
-        self._wild = None
+        self._union: FilterUnion | None = None
         self.is_exact = len(self._exact) == len(self.filters)
 
     def matches(self, topic: str) -> bool:
         """Whether at least one of the filters matches."""
         if topic in self._exact:
             return True
-        if self.is_exact:
-            return False
-        if self._wild is None:  # made when first asked for: most are only looked up
-            # one that matches everything makes the others needless, and most dashboards have it
-            wild = sorted((f for f in self.filters if has_wildcard(f)), key=lambda f: f != "#")
-            self._wild = re.compile("|".join(map(_expression, wild)), re.DOTALL).fullmatch
-        return self._wild(topic) is not None
+        return not self.is_exact and self.union.matches(topic)
+
+    @property
+    def union(self) -> FilterUnion:
+        """The filters as one test; made when first asked for, since most are only looked up."""
+        if self._union is None:
+            self._union = FilterUnion(self.filters)
+        return self._union
 
     def __contains__(self, topic_filter: object) -> bool:
         return topic_filter in self._key
@@ -93,16 +98,6 @@ class FilterSet:
 
     def __repr__(self) -> str:
         return f"FilterSet({list(self.filters)!r})"
-
-
-def _expression(topic_filter: str) -> str:
-    """The filter as a regular expression: an eighth of the time of `topics.matches` when a whole log is walked."""
-    levels = topic_filter.split("/")
-    parts = ["[^/]*" if level == "+" else re.escape(level) for level in levels if level != "#"]
-    found = "/".join(parts)
-    if levels[-1] == "#":
-        found += "(?:/.*)?" if parts else ".*"
-    return ("(?!\\$)" if levels[0] in ("+", "#") else "") + found  # MQTT-4.7.2-1
 
 
 class Topic:
@@ -161,8 +156,12 @@ class Topic:
 
     def count_between(self, after: int, until: int) -> int:
         """How many of its messages in the log have `after` < seq <= `until`."""
-        start = bisect_right(self._messages, after, self._start, key=_seq_of)
-        return bisect_right(self._messages, until, start, key=_seq_of) - start
+        messages, start, end = self._messages, self._start, len(self._messages)
+        if start < end and messages[start].seq <= after:
+            start = bisect_right(messages, after, start, key=_seq_of)
+        if start < end and messages[-1].seq > until:
+            end = bisect_right(messages, until, start, key=_seq_of)
+        return end - start
 
     def last_as_of(self, until: int) -> Message | None:
         """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
@@ -199,6 +198,17 @@ class Chunk:
 
     messages: list[Message]
     cursor: int
+
+
+class _MatchList:
+    """The topics that filters match, as of a number of topics that had come and gone."""
+
+    __slots__ = ("added", "dropped", "topics")
+
+    def __init__(self, topics: list[Topic], added: int, dropped: int) -> None:
+        self.topics = topics
+        self.added = added
+        self.dropped = dropped
 
 
 class History:
@@ -241,6 +251,8 @@ class History:
         """Messages evicted so far."""
         self.evicted_seq = 0
         """Highest number among evicted messages: a reader beyond it has missed nothing."""
+        self.evicted_time = 0
+        """Latest time of an evicted message."""
         self.dropped_topics = 0
         """Topics forgotten so far."""
         self.dropped_seq = 0
@@ -262,6 +274,10 @@ class History:
         self._forgetting: list[Topic] = []  # whose older half of these has yet to go in this round
         self._topics: dict[str, Topic] = {}
         self._tree: TopicTree[Topic] = TopicTree()
+        self._system_topics: dict[str, Topic] = {}  # those that '#' doesn't match
+        self._added_topics = 0
+        self._newest_topics: deque[Topic] = deque(maxlen=NEW_TOPICS)
+        self._match_lists: OrderedDict[tuple[FilterSet, FilterSet | None], _MatchList] = OrderedDict()
         # both in the order of the last message
         self._seen_once: OrderedDict[str, Topic] = OrderedDict()
         self._settled: OrderedDict[str, Topic] = OrderedDict()
@@ -337,6 +353,10 @@ class History:
         state = Topic(name, encode_topic(name))
         self._topics[name] = state
         self._tree.add(name, state)
+        if name[0] == "$":
+            self._system_topics[name] = state
+        self._added_topics += 1
+        self._newest_topics.append(state)
         self.bytes += TOPIC_COST + 3 * len(state.head)
         return state
 
@@ -355,6 +375,8 @@ class History:
         state.evicted.append(message.seq)
         if message.time > state.evicted_time:
             state.evicted_time = message.time
+            if message.time > self.evicted_time:
+                self.evicted_time = message.time
         self._numbers += 1
         self.bytes += EVICTED_COST
         if len(state.evicted) > 2 * min(self.max_messages, 1_000):
@@ -439,6 +461,7 @@ class History:
         state.last = None
         del self._topics[name]
         self._tree.remove(name)
+        self._system_topics.pop(name, None)
         return True
 
     # positions
@@ -471,23 +494,62 @@ class History:
 
     # reading
 
-    def topics(self, filters: FilterSet | None = None) -> Iterator[Topic]:
-        """The known topics that the filters match, each once, in no order; all without filters."""
+    def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
+        """The known topics that the filters match, each once, in no order; all without filters.
+
+        The first call with these filters goes through the tree of topics once, however many filters they are: 10 to 60
+        ms with 100,000 topics. The list is remembered, so what follows costs next to nothing, `read`, `count`, `lost`
+        and `reaches` included.
+
+        Args:
+            filters: what is wanted.
+            max_visited: for those who ask once, for filters that nobody subscribes to, and can do with some of the
+                topics: the search ends, as if there were no more, after about so many nodes of the tree. 10,000 take
+                about a millisecond.
+        """
         if filters is None:
-            yield from self._topics.values()
-        elif filters.is_exact:
-            for name in filters.filters:
-                if (state := self._topics.get(name)) is not None:
-                    yield state
-        elif len(filters) == 1:
-            yield from self._tree.find(filters.filters[0])
-        else:
-            seen: set[str] = set()
-            for topic_filter in filters.filters:
-                for state in self._tree.find(topic_filter):
-                    if state.name not in seen:
-                        seen.add(state.name)
-                        yield state
+            return iter(self._topics.values())
+        if max_visited is None or filters.is_exact or (filters, None) in self._match_lists:
+            return iter(self._matching(filters))
+        return self._tree.find(filters.union, max_visited)
+
+    def _matching(self, filters: FilterSet, exclude: FilterSet | None = None) -> list[Topic]:
+        """The topics that `filters` match and `exclude` doesn't; not to be changed."""
+        if filters.is_exact:
+            found = [state for name in filters.filters if (state := self._topics.get(name)) is not None]
+            return found if exclude is None else [state for state in found if not exclude.matches(state.name)]
+        key = (filters, exclude)
+        known = self._match_lists.get(key)
+        if known is None or self._added_topics - known.added > NEW_TOPICS:
+            if exclude is None:
+                found = list(self._tree.find(filters.union))
+            else:
+                gone = set(self._matching(exclude))
+                found = [state for state in self._matching(filters) if state not in gone]
+            self._remember(key, _MatchList(found, self._added_topics, self.dropped_topics))
+            return found
+        self._match_lists.move_to_end(key)
+        if known.added < self._added_topics:
+            new = list(self._newest_topics)[known.added - self._added_topics :]
+            known.topics = known.topics + [
+                state
+                for state in new
+                if filters.matches(state.name) and (exclude is None or not exclude.matches(state.name))
+            ]
+            known.added = self._added_topics
+        if known.dropped != self.dropped_topics:
+            known.topics = [state for state in known.topics if state.last is not None]
+            known.dropped = self.dropped_topics
+        return known.topics
+
+    def _remember(self, key: tuple[FilterSet, FilterSet | None], found: _MatchList) -> None:
+        lists = self._match_lists
+        lists[key] = found
+        lists.move_to_end(key)
+        while len(lists) > 1 and (
+            len(lists) > MATCH_LISTS or sum(len(each.topics) for each in lists.values()) > MATCH_LIST_TOPICS
+        ):
+            lists.popitem(last=False)
 
     def topic(self, name: str) -> Topic | None:
         """The topic of that name, None while no message of it is known."""
@@ -495,10 +557,11 @@ class History:
 
     def _few_topics(self, filters: FilterSet, exclude: FilterSet | None) -> list[Topic] | None:
         """The matching topics if they are few, else None."""
-        found = list(islice(self.topics(filters), NARROW_TOPICS + 1))
-        if len(found) > NARROW_TOPICS:
-            return None
-        return [state for state in found if exclude is None or not exclude.matches(state.name)]
+        known = self._match_lists.get((filters, exclude))
+        if known is not None and len(known.topics) > 2 * NARROW_TOPICS:
+            return None  # even if the list has aged: both ways read the same
+        found = self._matching(filters, exclude)
+        return found if len(found) <= NARROW_TOPICS else None
 
     def read(
         self,
@@ -603,16 +666,25 @@ class History:
         """How many messages `read` would give in all, were it to read everything now."""
         if after >= until:
             return 0
-        if not filters.is_exact:
-            start = bisect_right(self._seqs, after)
-            end = bisect_right(self._seqs, until, start)
-            if end - start < len(self._topics):  # a short stretch of the log is sooner walked than all topics
-                return sum(1 for _ in self._scan(start, end, until, filters, exclude, last_only))
-        states = (s for s in self.topics(filters) if exclude is None or not exclude.matches(s.name))
-        if last_only:
-            lasts = (state.last_as_of(until) for state in states)
-            return sum(1 for m in lasts if m is not None and m.seq > after)
-        return sum(state.count_between(after, until) for state in states if state.last and state.last.seq > after)
+        start = bisect_right(self._seqs, after)
+        end = bisect_right(self._seqs, until, start)
+        if not filters.is_exact and end - start < min(SCAN_LIMIT, len(self._topics)):
+            return sum(1 for _ in self._scan(start, end, until, filters, exclude, last_only))
+        if "#" in filters and exclude is None and not last_only:
+            others = (state for state in self._system_topics.values() if not filters.matches(state.name))
+            kept = end - start - self._log[start:end].count(None)
+            return kept - sum(state.count_between(after, until) for state in others)
+        count = 0
+        for state in self._matching(filters, exclude):
+            last = state.last
+            if last is None or last.seq <= after:
+                continue
+            if last_only:
+                message = last if last.seq <= until else state.last_as_of(until)
+                count += message is not None and message.seq > after
+            else:
+                count += state.count_between(after, until)
+        return count
 
     def lost(
         self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
@@ -623,12 +695,11 @@ class History:
         if after < self.dropped_seq:
             return None
         lost = 0
-        for state in self.topics(filters):
+        for state in self._matching(filters, exclude):
             evicted = state.evicted
-            newest = evicted[-1] if evicted else state.forgotten_seq
-            if newest > after and (exclude is None or not exclude.matches(state.name)):
-                if after < state.forgotten_seq:
-                    return None
+            if after < state.forgotten_seq:
+                return None
+            if evicted and evicted[-1] > after:
                 end = len(evicted) if until is None else bisect_right(evicted, until)
                 lost += end - bisect_right(evicted, after, 0, end)
         return lost
@@ -637,7 +708,7 @@ class History:
         """Whether no matching message that arrived at or after `time` (milliseconds since 1970) has been evicted."""
         if self.dropped_time >= time:
             return False
-        return all(state.evicted_time < time for state in self.topics(filters))
+        return self.evicted_time < time or all(state.evicted_time < time for state in self._matching(filters))
 
     # for those who watch
 

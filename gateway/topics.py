@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from itertools import chain, islice
+from typing import Generic, TypeAlias, TypeVar
 
 __all__ = [
     "FilterTrie",
+    "FilterUnion",
     "TopicError",
     "TopicTree",
     "check_characters",
@@ -273,6 +275,106 @@ class FilterTrie(Generic[V]):
         return tuple(found)
 
 
+_Levels: TypeAlias = "dict[str, _Levels]"
+"""Filters as a tree of their levels, wildcards included; `_END` marks where one ends."""
+
+_END = "/"  # what no level can be
+_SPECIAL = frozenset({"+", "#", _END})
+
+MAX_STATES = 4_096
+"""How many states a union of filters remembers: far more than any that isn't made to have many."""
+
+
+VISITED_AT_ONCE = 512
+"""So many topics of a tree go on to the next level together."""
+
+
+FEW_NAMES = 8
+"""Up to so many names of a next level are looked up one after the other, more of them together."""
+
+
+class _State:
+    """Where a union of filters is after the first levels of a topic.
+
+    Attributes:
+        nodes: where in the tree of filters, at once: `a` and `+` both go on after a level `a`.
+        takes_all: everything that begins like this matches.
+        ends: a topic that ends here matches.
+        named: the state after each level that some filter names; empty until it is opened.
+        otherwise: the state after any other level, None if no filter goes on.
+    """
+
+    __slots__ = ("ends", "is_open", "named", "nodes", "otherwise", "takes_all")
+
+    def __init__(self, nodes: list[_Levels]) -> None:
+        self.nodes = nodes
+        self.takes_all = self.ends = False
+        for node in nodes:
+            if "#" in node:
+                self.takes_all = self.ends = True  # 'sport/#' matches 'sport'
+            elif _END in node:
+                self.ends = True
+        self.named: dict[str, _State] = {}
+        self.otherwise: _State | None = None
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+        anything = [node["+"] for node in self.nodes if "+" in node]
+        named: dict[str, list[_Levels]] = {}
+        for node in self.nodes:
+            for level, following in node.items():
+                if level not in _SPECIAL:
+                    named.setdefault(level, []).append(following)
+        self.named = {level: _State(nodes + anything) for level, nodes in named.items()}
+        self.otherwise = _State(anything) if anything else None
+
+
+class FilterUnion:
+    """Topic filters as one test, whose cost hardly depends on how many they are.
+
+    A state for each beginning of a topic says which filters are still possible (an automaton made by the subset
+    construction, and only as far as topics have led). `TopicTree.find` goes through a tree of topics by these states.
+    """
+
+    __slots__ = ("_opened", "_start", "_system")
+
+    def __init__(self, filters: Iterable[str]) -> None:
+        """`filters`: valid topic filters, any number."""
+        levels: _Levels = {}
+        for topic_filter in filters:
+            node = levels
+            for level in topic_filter.split("/"):
+                node = node.setdefault(level, {})
+            node[_END] = {}
+        self._start = _State([levels])
+        self._system = _State([{name: node for name, node in levels.items() if name not in ("+", "#")}])
+        self._opened = 0
+
+    def matches(self, topic: str) -> bool:
+        """Whether at least one of the filters matches a valid topic."""
+        state: _State | None = self._start if topic[0] != "$" else self._system  # MQTT-4.7.2-1
+        for level in topic.split("/"):
+            if state is None or state.takes_all:
+                break
+            if not state.is_open:
+                state = self._open(state)
+            state = state.named.get(level, state.otherwise)
+        return state is not None and state.ends
+
+    def start(self, *, system: bool) -> _State:
+        """The state before the first level, of a topic that begins with `$` or of another."""
+        return self._system if system else self._start
+
+    def _open(self, state: _State) -> _State:
+        """The state, or a copy for one use, that knows what follows."""
+        if self._opened >= MAX_STATES:
+            state = _State(state.nodes)
+        self._opened += 1
+        state.open()
+        return state
+
+
 class _Leaf(Generic[V]):
     __slots__ = ("children", "value")
 
@@ -283,28 +385,35 @@ class _Leaf(Generic[V]):
 
 
 class TopicTree(Generic[V]):
-    """One value for each topic name, found by filter: the reverse of `FilterTrie`."""
+    """One value for each topic name, found by filters: the reverse of `FilterTrie`.
 
-    __slots__ = ("_root",)
+    Attributes:
+        size: how many nodes it has: one for each different beginning of a topic.
+    """
+
+    __slots__ = ("_root", "_system", "size")
 
     def __init__(self) -> None:
         self._root: _Leaf[V] = _Leaf()
+        self._system: _Leaf[V] = _Leaf()  # topics that begin with '$': a wildcard at the start finds none of them
+        self.size = 0
 
     def add(self, topic: str, value: V) -> None:
         """Stores the value of a valid topic name, in the place of an earlier one."""
-        node = self._root
+        node = self._system if topic[0] == "$" else self._root
         for level in topic.split("/"):
             if node.children is None:
                 node.children = {}
             child = node.children.get(level)
             if child is None:
                 child = node.children[level] = _Leaf()
+                self.size += 1
             node = child
         node.value = value
 
     def remove(self, topic: str) -> None:
         """Takes the topic's value away; empty branches go with it."""
-        node = self._root
+        node = self._system if topic[0] == "$" else self._root
         path: list[tuple[dict[str, _Leaf[V]], str]] = []
         for level in topic.split("/"):
             child = None if node.children is None else node.children.get(level)
@@ -317,34 +426,57 @@ class TopicTree(Generic[V]):
             if children[level].value is not None or children[level].children:
                 break
             del children[level]
+            self.size -= 1
 
-    def find(self, topic_filter: str) -> Iterator[V]:
-        """The values of every topic that a valid filter matches, each once, in no order."""
-        return self._find(self._root, topic_filter.split("/"), 0)
+    def find(self, filters: FilterUnion, max_visited: int | None = None) -> Iterator[V]:
+        """The values of every topic that at least one filter matches, each once, in no order.
 
-    def _find(self, node: _Leaf[V], levels: list[str], position: int) -> Iterator[V]:
-        for position in range(position, len(levels)):  # noqa: B020 - goes on from where it was called
-            level = levels[position]
-            children = node.children or {}
-            if level == "#":
-                if node.value is not None:  # 'sport/#' matches 'sport'
-                    yield node.value
-                stack = [child for name, child in children.items() if position or name[:1] != "$"]  # MQTT-4.7.2-1
-                while stack:
-                    below = stack.pop()
-                    if below.value is not None:
-                        yield below.value
-                    if below.children:
-                        stack.extend(below.children.values())
-                return
-            if level == "+":
-                for name, child in children.items():
-                    if position or name[:1] != "$":
-                        yield from self._find(child, levels, position + 1)
-                return
-            following = children.get(level)
-            if following is None:
-                return
-            node = following
-        if node.value is not None:
-            yield node.value
+        One pass, however many the filters are: it visits what they can reach, and no node twice.
+
+        Args:
+            filters: what to look for.
+            max_visited: it stops, as if nothing more were there, after about so many nodes (`size` is all of them);
+                None for no limit. 100,000 take 10 to 30 ms.
+        """
+        left = self.size + 2 if max_visited is None else max_visited
+        # all nodes at which the filters are in the same state go on together
+        stack = [([self._root], filters.start(system=False)), ([self._system], filters.start(system=True))]
+        while stack and left > 0:
+            nodes, state = stack.pop()
+            some = min(left, VISITED_AT_ONCE)  # so that a limited search comes to the bottom, too
+            if len(nodes) > some:
+                stack.append((nodes, state))
+                nodes = nodes[-some:]
+                del stack[-1][0][-some:]
+            left -= len(nodes)
+            if state.ends:
+                yield from [node.value for node in nodes if node.value is not None]
+            families = [node.children for node in nodes if node.children]
+            if not families:
+                continue
+            if state.takes_all:
+                stack.append((list(islice(_members(families), left)), state))
+                continue
+            if not state.is_open:
+                state = filters._open(state)
+            named, otherwise = state.named, state.otherwise
+            if otherwise is not None and not named:
+                stack.append((list(islice(_members(families), left)), otherwise))
+                continue
+            if otherwise is not None:
+                others = [child for family in families for level, child in family.items() if level not in named]
+                stack.append((others, otherwise))
+            if len(named) <= FEW_NAMES:
+                for level, following in named.items():
+                    stack.append(([family[level] for family in families if level in family], following))
+            else:
+                found: dict[str, list[_Leaf[V]]] = {}
+                for family in families:
+                    for level in family if len(family) < len(named) else named:
+                        if level in named and level in family:
+                            found.setdefault(level, []).append(family[level])
+                stack += [(children, named[level]) for level, children in found.items()]
+
+
+def _members(families: list[dict[str, V]]) -> Iterator[V]:
+    return chain.from_iterable(map(dict.values, families))

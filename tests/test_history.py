@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import random
 import tracemalloc
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.history import EVICTED_COST, EVICTED_PART, FilterSet, History, room_for_messages
+from gateway.history import EVICTED_COST, EVICTED_PART, MATCH_LISTS, FilterSet, History, Topic, room_for_messages
 from gateway.messages import Message
-from gateway.topics import matches
+from gateway.topics import TopicTree, matches
 
 TOPICS = ["a", "a/b", "a/c", "b", "b/c", "$s/x"]
 FILTERS = ["#", "+", "a/#", "+/c", "b", "$s/#", "a/b"]
@@ -288,3 +290,56 @@ def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int
     print(f"{history.topic_count} topics, {history.message_count} messages: counted {history.bytes}, real {real}")
     assert real <= history.bytes * 1.05
     assert real >= history.bytes * 0.5
+
+
+def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.history.NEW_TOPICS", 20)
+    walks: list[int] = []
+    find = TopicTree.find
+
+    def counted(tree: TopicTree[Topic], *arguments: Any) -> Iterator[Topic]:
+        walks.append(1)
+        return find(tree, *arguments)
+
+    monkeypatch.setattr(TopicTree, "find", counted)
+    history = History(max_topics=300, max_messages=2)
+    filters, exclude = FilterSet(["s/+/x", "s/1/#", "+/9/#"]), FilterSet(["s/+/x", "+/9/y"])
+
+    def check() -> None:
+        names = list(history._topics)
+        wanted = {name for name in names if any(matches(f, name) for f in filters.filters)}
+        assert {state.name for state in history.topics(filters)} == wanted
+        assert history.count(filters, 0, history.seq) == sum(len(history._topics[name]) for name in wanted)
+        rest = {name for name in wanted if not any(matches(f, name) for f in exclude.filters)}
+        read = read_all(history, filters, 0, history.seq, exclude=exclude)
+        assert {message.topic for message in read} == rest
+
+    generator = random.Random(3)
+    monkeypatch.setattr("gateway.history.SCAN_LIMIT", 4)
+    for step in range(300):
+        for _ in range(generator.choice([1, 1, 1, 5, 30])):
+            history.append(f"s/{generator.randrange(300)}/{generator.choice('xy')}", b"1", step)
+        check()
+    assert history.dropped_topics > 50
+    # with hardly any new topics: not one walk for all of it
+    walks.clear()
+    for step in range(50):
+        history.append(f"s/new-{step % 10}/x", b"1", 2_000 + step)
+        check()
+        assert history.lost(filters, 0) is None
+        history.reaches(filters, 0)
+    assert not walks
+
+
+def test_the_lists_of_matching_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.history.MATCH_LIST_TOPICS", 350)
+    history = History()
+    for number in range(100):
+        history.append(f"s/{number}", b"1", number)
+    for number in range(200):
+        assert len(list(history.topics(FilterSet(["s/+", f"x/{number}"])))) == 100
+        assert len(list(history.topics(FilterSet([f"s/{number}/#"])))) == (number < 100)
+        assert len(history._match_lists) <= MATCH_LISTS
+        assert sum(len(each.topics) for each in history._match_lists.values()) <= 350
+    assert len(list(history.topics(FilterSet(["+/+"]), max_visited=20))) < 20
+    assert len(list(history.topics(FilterSet(["s/+"]), max_visited=1_000))) == 100

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.topics import (
     MAX_BYTES,
     FilterTrie,
+    FilterUnion,
     TopicError,
     TopicTree,
     check_characters,
@@ -216,8 +218,21 @@ def test_the_cache_of_the_trie_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPat
         assert sum(map(len, trie._cache.values())) * 8 <= 1_000_000
 
 
-@given(st.lists(st.tuples(st.booleans(), topic_names), max_size=30), topic_filters)
-def test_the_topic_tree_finds_what_the_naive_matcher_finds(steps: list[tuple[bool, str]], topic_filter: str) -> None:
+def naive_matches_any(filters: list[str], topic: str) -> bool:
+    return any(naive_matches(topic_filter, topic) for topic_filter in filters)
+
+
+@settings(max_examples=300)
+@given(
+    steps=st.lists(st.tuples(st.booleans(), topic_names), max_size=30),
+    filters=st.lists(topic_filters, max_size=12),
+    at_once=st.integers(1, 4),
+    few_names=st.integers(0, 2),
+    max_states=st.sampled_from([0, 2, 4_096]),
+)
+def test_the_topic_tree_finds_what_the_naive_matcher_finds(
+    steps: list[tuple[bool, str]], filters: list[str], at_once: int, few_names: int, max_states: int
+) -> None:
     tree: TopicTree[str] = TopicTree()
     model: set[str] = set()
     for add, topic in steps:
@@ -227,9 +242,61 @@ def test_the_topic_tree_finds_what_the_naive_matcher_finds(steps: list[tuple[boo
         else:
             tree.remove(topic)
             model.discard(topic)
-    found = list(tree.find(topic_filter))
-    assert len(found) == len(set(found))
-    assert set(found) == {topic for topic in model if naive_matches(topic_filter, topic)}
+    assert tree.size == len({name[:end] for name in (f"{topic}/" for topic in model) for end in _level_ends(name)})
+    expected = {topic for topic in model if naive_matches_any(filters, topic)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.topics.VISITED_AT_ONCE", at_once)
+        patch.setattr("gateway.topics.FEW_NAMES", few_names)
+        patch.setattr("gateway.topics.MAX_STATES", max_states)
+        union = FilterUnion(filters)
+        for _ in range(2):  # the second time by the states that the first has made
+            found = list(tree.find(union))
+            assert len(found) == len(set(found))
+            assert set(found) == expected
+        for max_visited in range(tree.size + 3):
+            some = list(tree.find(union, max_visited))
+            assert len(some) == len(set(some)) <= max_visited
+            assert set(some) <= expected
+        assert set(tree.find(union, tree.size + 2)) == expected
+
+
+def _level_ends(name: str) -> list[int]:
+    return [place for place, character in enumerate(name) if character == "/"]
+
+
+@settings(max_examples=300)
+@given(filters=st.lists(topic_filters, max_size=12), topics=st.lists(topic_names, max_size=10))
+def test_a_union_of_filters_matches_what_one_of_them_matches(filters: list[str], topics: list[str]) -> None:
+    union = FilterUnion(filters)
+    for topic in topics:
+        assert union.matches(topic) is naive_matches_any(filters, topic)
+
+
+def test_a_hundred_filters_cost_about_as_much_as_one() -> None:
+    tree: TopicTree[int] = TopicTree()
+    for number in range(20_000):
+        tree.add(f"site/{number}/x/state", number)
+    many = [f"site/+/{name}/{end}" for name in ("x", "y") for end in (*range(50), "#")]
+
+    def steps(filters: list[str]) -> tuple[int, int]:
+        count = 0
+
+        def trace(_frame: object, _event: str, _argument: object) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(trace)
+        try:
+            found = sum(1 for _ in tree.find(FilterUnion(filters)))
+        finally:
+            sys.setprofile(None)
+        return found, count
+
+    found, one = steps(["site/+/x/#"])
+    assert found == 20_000
+    found, hundred = steps(many)
+    assert found == 20_000
+    assert hundred < 2 * one
 
 
 @pytest.mark.parametrize("text", ["a\0", "a/\x1f", "\x7f", "\x85", "\ufdd0", "\uffff", "\U0001fffe", "\U0010ffff"])
