@@ -272,6 +272,9 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise FlashError(f"{path}: {error}") from None
     if not isinstance(read, dict):
         raise FlashError(f"{path}: expected a table of settings")
+    for name in ("wifi", "mqtt"):
+        if not isinstance(read.get(name) or {}, dict):
+            raise FlashError(f"{path}: {name}: expected a table: a line [{name}], and its settings below it")
     has_secret = any(isinstance(table, dict) and table.get("password") for table in read.values())
     if has_secret and _is_tracked(path):
         raise FlashError(

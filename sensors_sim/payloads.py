@@ -211,7 +211,9 @@ def discovery_payload(
         if "unit" in meta:
             component["unit_of_measurement"] = meta["unit"]
         component["state_class"] = "total_increasing" if field == "energy" else "measurement"
-        component["value_template"] = "{{ value_json." + field + " }}"
+        # what is no name to Jinja, such as living-room_temperature, has to stand in quotes
+        is_name = "-" not in field and not field[0].isdigit()
+        component["value_template"] = "{{ value_json" + ("." + field if is_name else "['" + field + "']") + " }}"
         component["expire_after"] = max(30, int(3 * interval))
         if field in FIELDS:
             component["suggested_display_precision"] = FIELDS[field][4]

@@ -27,6 +27,22 @@ DRIVERS = {
     "scd41": (("scl", "sda"), ("single_shot",)),
 }
 
+# option of a driver: lowest and highest whole number. No chip has more pins than the ESP32-S3
+RANGES = {"pin": (0, 48), "scl": (0, 48), "sda": (0, 48), "probes": (1, 16), "address": (0x76, 0x77)}
+
+# setting: lowest and highest value. Spans in milliseconds must stay below 2**29, see ticks.py: hence six days
+LIMITS = (
+    ("interval", 0.01, 86400),
+    ("keepalive", 1, 65535),
+    ("timeout", 0.1, 60),
+    ("buffer_messages", 1, 10000),
+    ("buffer_bytes", 256, 1 << 22),
+    ("watchdog", 3, 3600),
+    ("reboot_after", 0, 6 * 86400),
+    ("awake", 1, 600),
+)
+WHOLE = ("keepalive", "buffer_messages", "buffer_bytes")
+
 # name: what it is when it isn't said
 DEFAULTS = {
     "id": None,  # from the MAC address
@@ -87,23 +103,23 @@ def check(given: "Any") -> "list[str]":
     given = {name: given[name] for name in given if given[name] is not None}
     problems = ["unknown setting '%s'" % name for name in given if name not in DEFAULTS]
     sensor_id = given.get("id")
-    if sensor_id is not None and not _is_id(sensor_id):
-        problems.append("id: expected only a-z, 0-9, _ and -, got '%s'" % sensor_id)
-    for name, low, high in (
-        ("interval", 0.01, 86400),
-        ("keepalive", 1, 65535),
-        ("timeout", 0.1, 60),
-        ("buffer_messages", 1, 10000),
-        ("buffer_bytes", 256, 1 << 22),
-        ("watchdog", 0, 3600),
-        ("reboot_after", 0, 31 * 86400),
-        ("awake", 1, 600),
-    ):
+    if sensor_id is not None and not (_is_id(sensor_id) and len(sensor_id) <= 64):
+        problems.append("id: expected only a-z, 0-9, _ and -, 64 at most, got %s" % json.dumps(sensor_id))
+    for name, low, high in LIMITS:
         value = given.get(name)
-        if value is not None and not (_is_number(value) and low <= value <= high):
-            problems.append("%s: expected a number from %g to %g, got %s" % (name, low, high, json.dumps(value)))
+        if value is None or (name == "watchdog" and value == 0 and _is_number(value)):
+            continue
+        if not (_is_number(value) and low <= value <= high) or (name in WHOLE and value != int(value)):
+            kind = "a whole number" if name in WHOLE else "0, or a number" if name == "watchdog" else "a number"
+            problems.append("%s: expected %s from %g to %g, got %s" % (name, kind, low, high, json.dumps(value)))
     if given.get("profile", "mains") not in PROFILES:
         problems.append("profile: expected mains or battery, got %s" % json.dumps(given["profile"]))
+    name = given.get("name", "")
+    if not isinstance(name, str) or len(name) > 100:
+        problems.append("name: expected a text of up to 100 characters")
+    if not isinstance(given.get("discovery", False), bool):
+        problems.append("discovery: expected true or false, got %s" % json.dumps(given["discovery"]))
+    problems += _check_ntp(given.get("ntp", ""))
     wifi = given.get("wifi")
     if wifi is not None:
         problems += _check_wifi(wifi)
@@ -112,26 +128,46 @@ def check(given: "Any") -> "list[str]":
     return problems
 
 
+def _check_ntp(server: "Any") -> "list[str]":
+    if isinstance(server, str):
+        host, colon, port = server.partition(":")
+        if not colon or (host and port.isdigit() and 0 < int(port) < 65536):
+            return []
+    return ["ntp: expected host, host:port, or nothing for none, got %s" % json.dumps(server)]
+
+
 def _check_wifi(wifi: "Any") -> "list[str]":
     if not isinstance(wifi, dict) or not wifi.get("ssid"):
         return ["wifi: expected an object with ssid and password"]
-    password = wifi.get("password") or ""
+    problems = []
+    ssid, password = wifi["ssid"], wifi.get("password") or ""
+    if not isinstance(ssid, str) or len(ssid.encode()) > 32:  # IEEE 802.11
+        problems.append("wifi: ssid: expected a text of up to 32 bytes, got %s" % json.dumps(ssid))
+    if not isinstance(password, str):
+        problems.append("wifi: password: expected a text: put it in quotes")
     # IEEE 802.11: a WPA passphrase has 8 to 63 characters; 64 hexadecimal digits are the key itself
-    if password and not 8 <= len(password) <= 64:
-        return ["wifi: a password has 8 to 63 characters, this one has %d" % len(password)]
-    return []
+    elif password and not 8 <= len(password) <= 64:
+        problems.append("wifi: a password has 8 to 63 characters, this one has %d" % len(password))
+    return problems
 
 
 def _check_mqtt(mqtt: "Any") -> "list[str]":
     if not isinstance(mqtt, dict) or not mqtt.get("url"):
         return ["mqtt: expected an object with a url such as mqtt://192.168.1.10"]
+    texts = ("url", "username", "password", "ca")
+    problems = [
+        "mqtt: %s: expected a text: put it in quotes" % name
+        for name in texts
+        if mqtt.get(name) and not isinstance(mqtt[name], str)
+    ]
+    if mqtt.get("password") and not mqtt.get("username"):
+        problems.append("mqtt: a password needs a username")
+    if not isinstance(mqtt["url"], str):
+        return problems
     try:
         _, _, tls = parse_url(mqtt["url"])
     except ValueError as error:
-        return ["mqtt: %s" % error]
-    problems = []
-    if mqtt.get("password") and not mqtt.get("username"):
-        problems.append("mqtt: a password needs a username")
+        return problems + ["mqtt: %s" % error]
     if tls and not mqtt.get("ca"):
         problems.append("mqtt: mqtts:// needs ca, the file with the certificate of the authority")
     return problems
@@ -142,30 +178,55 @@ def _check_sensors(sensors: "Any") -> "list[str]":
         return ['sensors: expected a list such as [{"driver": "dht22", "pin": 4}]']
     problems = []
     for position, spec in enumerate(sensors):
-        place = "sensors[%d]" % position
+        place = "sensors[%d]: " % position
         driver = spec.get("driver") if isinstance(spec, dict) else None
-        if driver not in DRIVERS:
-            problems.append("%s: expected a driver of %s" % (place, ", ".join(sorted(DRIVERS))))
+        if not isinstance(driver, str) or driver not in DRIVERS:
+            problems.append("%sexpected a driver of %s" % (place, ", ".join(sorted(DRIVERS))))
             continue
         needed, possible = DRIVERS[driver]
         known = ("driver", "label") + needed + possible
-        problems += ["%s: %s needs %s" % (place, driver, name) for name in needed if name not in spec]
-        problems += ["%s: %s has no %s" % (place, driver, name) for name in spec if name not in known]
-        for name in ("pin", "scl", "sda", "probes", "address"):
-            if name in spec and not _is_count(spec[name]):
-                problems.append("%s: %s: expected a whole number" % (place, name))
-        label = spec.get("label")
-        if label is not None and not _is_id(label):
-            problems.append("%s: label: expected only a-z, 0-9, _ and -, got '%s'" % (place, label))
+        problems += ["%s%s needs %s" % (place, driver, name) for name in needed if name not in spec]
+        problems += ["%s%s has no %s" % (place, driver, name) for name in spec if name not in known]
+        for name in spec:
+            expected = _expected(name, spec[name])
+            if expected is not None and name in known:
+                problems.append("%s%s: expected %s, got %s" % (place, name, expected, json.dumps(spec[name])))
+        if "scl" in spec and spec["scl"] == spec.get("sda"):
+            problems.append("%sscl and sda are two pins, got %s for both" % (place, json.dumps(spec["scl"])))
     return problems
+
+
+def _expected(name: str, value: "Any") -> "str | None":
+    """What the option of a driver should be; None when it is."""
+    if name in RANGES:
+        low, high = RANGES[name]
+        if not (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
+            return "a whole number from %d to %d" % (low, high)
+    elif name == "label":
+        if not _is_id(value):
+            return "only a-z, 0-9, _ and -"
+    elif name == "field":
+        # it goes into Home Assistant's templates as it is
+        if not _is_id(value) or "-" in value or value[0] in "0123456789_" or value in ("ts", "seq", "boot", "rssi"):
+            return "a name such as voltage or soil_moisture (a-z, 0-9 and _), not ts, seq, boot or rssi"
+    elif name == "factor":
+        if not _is_number(value) or value - value != 0 or value == 0:
+            return "a number other than 0"
+    elif name == "single_shot":
+        if not isinstance(value, bool):
+            return "true or false"
+    elif name == "points":
+        pairs = value if isinstance(value, list) and len(value) == 2 else [0]
+        for pair in pairs:
+            if not (isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0]) and _is_number(pair[1])):
+                return "two points such as [[3.3, 0], [4.2, 100]]"
+        if abs(pairs[0][0] - pairs[1][0]) < 0.001:
+            return "two points with different volts, such as [[3.3, 0], [4.2, 100]]"
+    return None
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_id(text: object) -> bool:

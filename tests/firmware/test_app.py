@@ -203,7 +203,8 @@ def test_progress_names_who_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_watchdog_starves_when_one_part_gives_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     board = FakeBoard()
-    app = make_app(board, watchdog=0.12)
+    app = make_app(board)
+    app.settings["watchdog"] = 0.12  # what no real board would be given
     app.progress.limits.update(sensors=0.3, link=0.3)
     watching = asyncio.create_task(app._watch())
     await eventually_async(lambda: board.fed > 3)

@@ -204,6 +204,15 @@ def test_settings_come_from_a_file_and_options_win(tmp_path: Path) -> None:
     assert shown["wifi"] == {"ssid": "home", "password": "…"}
 
 
+def test_a_settings_file_with_a_text_for_a_table_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "kitchen.toml"
+    path.write_text('wifi = "home"\n')
+    done = dry_run("--settings", str(path), "--mqtt", "mqtt://h", "--dry-run")
+    assert done.returncode == 1
+    assert "wifi: expected a table: a line [wifi]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_password_in_a_file_that_git_tracks_is_refused(tmp_path: Path) -> None:
     if shutil.which("git") is None:
         missing("git")

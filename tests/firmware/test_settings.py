@@ -18,6 +18,10 @@ GOOD: dict[str, Any] = {
 }
 
 
+def adc(**options: Any) -> dict[str, Any]:
+    return {"driver": "adc", "pin": 34, **options}
+
+
 def test_good_settings_are_completed() -> None:
     completed = settings.complete(GOOD)
     assert completed["interval"] == 10
@@ -70,7 +74,31 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"wifi": {"password": "x"}}, "wifi: expected an object"),
         ({"sensors": []}, "sensors: expected a list"),
         ({"sensors": ["dht22"]}, "expected a driver"),
-        ({"sensors": [{"driver": "dht22", "pin": "D4"}]}, "pin: expected a whole number"),
+        ({"sensors": [{"driver": "dht22", "pin": "D4"}]}, 'pin: expected a whole number from 0 to 48, got "D4"'),
+        ({"sensors": [{"driver": "dht22", "pin": 99}]}, "pin: expected a whole number from 0 to 48, got 99"),
+        ({"sensors": [{"driver": ["dht22"]}]}, "expected a driver"),
+        ({"sensors": [{"driver": "ds18b20", "pin": 4, "probes": 0}]}, "probes: expected a whole number from 1 to 16"),
+        ({"sensors": [{"driver": "bme280", "scl": 5, "sda": 5}]}, "scl and sda are two pins, got 5 for both"),
+        ({"sensors": [{"driver": "bme280", "scl": 5, "sda": 4, "address": 1}]}, "from 118 to 119, got 1"),
+        ({"sensors": [{"driver": "scd41", "scl": 5, "sda": 4, "single_shot": "yes"}]}, "expected true or false"),
+        ({"sensors": [adc(field='Soil "x')]}, r"field: expected a name such as voltage"),
+        ({"sensors": [adc(field="seq")]}, "not ts, seq, boot or rssi"),
+        ({"sensors": [adc(factor="two")]}, 'factor: expected a number other than 0, got "two"'),
+        ({"sensors": [adc(factor=float("inf"))]}, "factor: expected a number other than 0"),
+        ({"sensors": [adc(points=[[3, 0], [3, 100]])]}, "points: expected two points with different volts"),
+        ({"sensors": [adc(points=[[3, 0]])]}, "points: expected two points such as"),
+        ({"sensors": [adc(points=[3, 4])]}, "points: expected two points such as"),
+        ({"wifi": {"ssid": "home", "password": 12345678}}, "wifi: password: expected a text: put it in quotes"),
+        ({"wifi": {"ssid": 5}}, "ssid: expected a text of up to 32 bytes"),
+        ({"mqtt": {"url": 5}}, "mqtt: url: expected a text"),
+        ({"mqtt": {"url": "mqtt://x", "username": "u", "password": 1234}}, "mqtt: password: expected a text"),
+        ({"id": "a" * 65}, "64 at most"),
+        ({"name": 5}, "name: expected a text"),
+        ({"discovery": "yes"}, 'discovery: expected true or false, got "yes"'),
+        ({"ntp": "pool:ntp"}, "ntp: expected host, host:port"),
+        ({"keepalive": 2.5}, "keepalive: expected a whole number from 1 to 65535, got 2.5"),
+        ({"watchdog": 1}, "watchdog: expected 0, or a number from 3 to 3600, got 1"),
+        ({"reboot_after": 7 * 86400}, "reboot_after: expected a number from 0 to 518400"),
         ({"sensors": [{"driver": "fake", "label": "My Room"}]}, "label: expected only a-z"),
         ({"interval": True}, "interval: expected a number"),
     ],
@@ -79,6 +107,12 @@ def test_one_problem(changes: dict[str, Any], text: str) -> None:
     (problem,) = settings.check({**GOOD, **changes})
     assert text in problem
     assert "secret" not in problem
+    assert "1234" not in problem
+
+
+def test_spans_fit_into_the_boards_counter() -> None:
+    longest = max(high for name, _, high in settings.LIMITS if not name.startswith("buffer"))
+    assert longest * 1000 < 1 << 29  # half of MicroPython's 30 bits
 
 
 @pytest.mark.parametrize("interval", [0.0001, 0.0099, 0.01, 10, 86400, 86400.5])

@@ -143,6 +143,14 @@ def test_sleeping_is_available_to_home_assistant_and_offline_is_not() -> None:
     assert "restart" not in discovery["cmps"]
 
 
+def test_a_field_that_is_no_name_to_jinja_stands_in_quotes() -> None:
+    fields = {"living-room_temperature": None, "2nd": None, "co2": None}
+    components = json.loads(payloads.discovery_payload("k-1", "K", "m", "f", 10, fields))["cmps"]
+    assert components["living-room_temperature"]["value_template"] == "{{ value_json['living-room_temperature'] }}"
+    assert components["2nd"]["value_template"] == "{{ value_json['2nd'] }}"
+    assert components["co2"]["value_template"] == "{{ value_json.co2 }}"
+
+
 def test_commands_are_read() -> None:
     assert payloads.parse_command(b'{"interval":5}') == {"interval": 5}
     assert payloads.parse_command(b'{"interval":0.01}') == {"interval": 0.01}
