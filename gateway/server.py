@@ -19,10 +19,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.app import Gateway, create_app
-from gateway.certificates import CHECK_SECONDS, CIPHERS, Certificate
+from gateway.certificates import CHECK_SECONDS, Certificate
 from gateway.intake import HttpProtocol
 from gateway.limits import Connections
 from gateway.settings import Settings
+from gateway.sockets import listen
+from gateway.tls import TlsListener, server_context
 from gateway.transport import WebSocketProtocol
 
 __all__ = ["GatewayServer", "serve"]
@@ -34,14 +36,30 @@ PING_STEPS_PER_SECOND = 1
 class GatewayServer(uvicorn.Server):
     """A uvicorn server that flushes the hub before it closes connections."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_started: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        on_started: Callable[[], None] | None,
+        tls: TlsListener | None,
+    ) -> None:
         super().__init__(config)
         self.gateway = gateway
+        self._tls = tls
         self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, then says so."""
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._tls.start(
+                sockets or [],
+                lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                ),
+            )
         self._watch_certificate()
         self._rounds = asyncio.create_task(self._ping(self.gateway.settings.limit_idle_seconds / 2), name="pings")
         if self.started and self._on_started is not None:
@@ -51,8 +69,8 @@ class GatewayServer(uvicorn.Server):
         """Takes renewed certificate files within seconds, and at once on SIGHUP, which ends no service."""
         settings, loop = self.gateway.settings, asyncio.get_running_loop()
         certificate: Certificate | None = None
-        if self.config.ssl is not None and settings.tls_cert is not None and settings.tls_key is not None:
-            certificate = self.gateway.certificate = Certificate(self.config.ssl, settings.tls_cert, settings.tls_key)
+        if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = self.gateway.certificate = Certificate(self._tls.context, settings.tls_cert, settings.tls_key)
 
         def check() -> None:
             if certificate is not None:
@@ -75,6 +93,8 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Flush, close with a reconnectable code, leave the broker."""
         self._rounds.cancel()
+        if self._tls is not None:
+            self._tls.stop()
         self.gateway.stop()
         await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
         await super().shutdown(sockets)
@@ -121,9 +141,6 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         root_path=settings.root_path,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         h11_max_incomplete_event_size=settings.limit_url_bytes + 32 * 1024,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        ssl_ciphers=CIPHERS,
     )
 
 
@@ -141,5 +158,14 @@ def serve(
         on_started: called once it listens.
     """
     app = create_app(settings)
-    server = GatewayServer(make_config(settings, app), app.state.gateway, on_started)
-    server.run(sockets)
+    gateway: Gateway = app.state.gateway
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = TlsListener(
+            server_context(settings.tls_cert, settings.tls_key),
+            pending=Connections(settings.limit_connections, settings.limit_connections_per_address),
+            handshake_seconds=settings.limit_handshake_seconds,
+            refusals=gateway.refusals,
+        )
+    server = GatewayServer(make_config(settings, app), gateway, on_started, tls)
+    server.run(sockets or [listen(settings.host, settings.port)])

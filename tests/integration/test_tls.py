@@ -135,6 +135,61 @@ def test_the_end_of_the_certificate_is_measured(gateway_tls: TlsGateway, used: K
     assert float(line.split()[1]) == pytest.approx(end)
 
 
+def test_connections_without_a_handshake_count_and_are_given_up(
+    tmp_path: Path, authority: Authority, used: KeyPair
+) -> None:
+    gateway = TlsGateway(tmp_path / "tls", authority, used, limit_handshake_seconds=1, limit_connections_per_address=5)
+    gateway.start(ready=False)
+    try:
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 20)) for _ in range(30)]
+            # a neighbour gets in all the same
+            neighbour = socket.create_connection(("127.0.0.1", gateway.port), 20, source_address=("127.0.0.2", 0))
+            with gateway.context.wrap_socket(neighbour, server_hostname="localhost") as sock:
+                assert sock.version() == "TLSv1.3"
+            for sock_ in silent:
+                with contextlib.suppress(ConnectionResetError):
+                    assert sock_.recv(10) == b""
+        scraped = gateway.scraped()
+        assert 'gateway_refused_total{reason="limit_connections_per_address"} 25' in scraped
+        assert 'gateway_refused_total{reason="handshake_seconds"} 5' in scraped
+    finally:
+        gateway.close()
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway_tls: TlsGateway) -> None:
+    """In TLS 1.3 the client speaks right after its Finished: one piece for the gateway."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = gateway_tls.context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", gateway_tls.port), 10) as sock:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                if sent := outgoing.read():
+                    sock.sendall(sent)
+                incoming.write(sock.recv(65_536))
+        client.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        sock.sendall(outgoing.read())
+        said = b""
+        while b'"ok"' not in said:
+            incoming.write(sock.recv(65_536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while chunk := client.read(65_536):
+                    said += chunk
+        assert said.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_gateway_stops_while_handshakes_are_under_way(gateway_tls: TlsGateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway_tls.port), 10) as sock:
+        assert gateway_tls.serial() > 0
+        assert gateway_tls.stop() == 0
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(10) == b""
+    assert "Traceback" not in gateway_tls.log()
+
+
 def test_hanging_up_does_not_end_a_gateway_without_tls(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, NO_BROKER)
     gateway.start(ready=False)
