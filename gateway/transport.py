@@ -254,6 +254,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             try:
                 self._deliver(data.decode())
             except UnicodeDecodeError:  # RFC 6455 §8.1
+                self._count("bad_frame")
                 self.close(CloseCode.NOT_UTF8, "text that is not UTF-8")
                 # failing a connection is not waiting for an answer (RFC 6455 §7.1.7)
                 self.transport.close()
@@ -314,8 +315,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """The client broke the protocol; uvicorn sends the close code of the rule."""
-        if self.conn.close_sent is not None and self.conn.close_sent.code == CloseCode.TOO_LARGE:
-            self._count("command_bytes")
+        sent = self.conn.close_sent
+        self._count("command_bytes" if sent is not None and sent.code == CloseCode.TOO_LARGE else "bad_frame")
         self._detach()
         super().handle_parser_exception()
 

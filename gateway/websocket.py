@@ -171,9 +171,9 @@ class Session:
                     self._write(encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms()))
         except ProtocolError as error:
             error.id = error.id if error.id is not None else command_id
-            self._refuse(error)
+            self._refuse_command(error)
         except (TopicError, ShapeError, AccessError, LimitError) as error:
-            self._refuse(ProtocolError(_public_code(error), str(error), command_id))
+            self._refuse_command(ProtocolError(_public_code(error), str(error), command_id))
 
     def socket_full(self) -> None:
         """The hub stops writing, and commands are not taken: their answers would need room, too."""
@@ -368,6 +368,13 @@ class Session:
 
     def _refuse(self, error: ProtocolError) -> None:
         self._write(error_event(error))
+
+    def _refuse_command(self, error: ProtocolError) -> None:
+        if error.code == "forbidden":
+            self._gateway.refusals.count("grant")
+        elif error.code not in ("limit", "bad_payload"):  # whoever found that counted what it was
+            self._gateway.refusals.count(error.code)
+        self._refuse(error)
 
 
 def _public_code(error: Exception) -> str:

@@ -79,17 +79,45 @@ async def test_silent_for_longer_than_the_keep_alive(
         assert (await asyncio.to_thread(gateway.get, "/health/ready"))[0] == 503
         # the last values are there all the same
         assert (await asyncio.to_thread(gateway.json, "/topics/a"))["messages"][0]["payload"] == 1
+        away = await asyncio.to_thread(gateway.metrics)
+        assert away["gateway_upstream_connected"] == 0
+        if fault == "frozen":  # Docker may end the connections of a container that it cuts off
+            assert away["gateway_upstream_last_message_age_seconds"] > 1, "longer than the keep-alive"
+        await eventually_async(
+            lambda: gateway.metrics()["gateway_upstream_attempts"] >= 1, 30, "the metrics tell that it tries again"
+        )
         await asyncio.to_thread(heal)
         await client.wait_event("upstream", 30, connected=True)
         await asyncio.to_thread(send, broker, 2)
         await client.wait(lambda: client.payloads() == [1, 2])
         await assert_accounted(gateway, client)
+        assert_back(await asyncio.to_thread(gateway.metrics), received=2)
     assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
-@pytest.mark.parametrize("answer", [Answer.GARBAGE, Answer.MALFORMED, Answer.CLOSE_ON_5])
+def assert_back(samples: dict[str, float], *, received: int) -> None:
+    """The metrics tell that the broker was away and is back, and how much came in all."""
+    assert samples["gateway_upstream_connected"] == 1
+    assert samples["gateway_upstream_reconnects_total"] >= 1
+    assert samples["gateway_upstream_attempts"] == 0
+    assert samples['gateway_upstream_filters{granted="no"}'] == 0
+    assert samples["gateway_messages_received_total"] == received
+    assert samples["gateway_upstream_received_total"] >= received
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer.GARBAGE, "no MQTT broker"),
+        (Answer.MALFORMED, ""),
+        (Answer.CLOSE_ON_5, ""),
+        (Answer.NOT_AUTHORIZED, "refused the login"),
+        (Answer.NOT_AUTHORIZED_3, "refused the login"),
+        (Answer.UNAVAILABLE, "unavailable"),
+    ],
+)
 async def test_refusing_or_talking_nonsense(
-    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, answer: Answer
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, answer: Answer, said: str
 ) -> None:
     async with Relay(mosquitto.port).running() as relay:
         gateway = await asyncio.to_thread(make_gateway, relay.url, mqtt_topics=[f"{prefix}/#"])
@@ -99,12 +127,21 @@ async def test_refusing_or_talking_nonsense(
             relay.cut()
             await client.wait_event("upstream", connected=False)
             attempts = len(relay.versions)
-            await eventually_async(lambda: len(relay.versions) >= attempts + 3, 15, "it tries again")
+            await eventually_async(lambda: len(relay.versions) >= attempts + 2, 15, "it tries again")
+            if said:
+                status, body = await asyncio.to_thread(gateway.get, "/health/ready")
+                assert status == 503
+                assert said in body.decode()
+                away = await asyncio.to_thread(gateway.metrics)
+                assert away["gateway_upstream_connected"] == 0
+                assert away["gateway_upstream_attempts"] >= 1
             relay.answer = Answer.PASS
             await client.wait_event("upstream", 30, connected=True)
             await asyncio.to_thread(send, mosquitto, 1, topic=f"{prefix}/a")
             await client.wait_messages(1)
             await assert_accounted(gateway, client)
+            samples = await asyncio.to_thread(gateway.metrics)
+            assert_back(samples, received=1)
         assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
@@ -126,6 +163,12 @@ async def test_publishers_in_browsers_are_told_while_it_is_away(
             await client.send("publish", id=8, topic=f"{prefix}/a", payload=2, qos=1)
             await client.wait_event("published", id=8)
             await client.wait(lambda: client.payloads() == [2])
+            await assert_accounted(gateway, client)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples['gateway_publishes_total{result="upstream_unavailable"}'] == 1
+        assert samples['gateway_publishes_total{result="ok"}'] == 1
+        assert_back(samples, received=1)
+        assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
 async def test_ten_restarts_in_a_row_leave_nothing_behind(
@@ -146,6 +189,9 @@ async def test_ten_restarts_in_a_row_leave_nothing_behind(
         await asyncio.to_thread(send, broker, 99)
         await client.wait(lambda: client.payloads()[-1:] == [99], 20)
         await assert_accounted(gateway, client)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_upstream_connected"] == 1
+        assert samples["gateway_upstream_reconnects_total"] >= 1
     await eventually_async(lambda: open_files(gateway.pid) <= files, what=f"no more than {files} open files")
     assert gateway.memory() - before < 20 * 2**20
     assert_sound(gateway, ceiling_mib=CEILING_MIB)

@@ -7,7 +7,7 @@ import asyncio
 from gateway.protocol import CloseCode
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
-from tests.support.faults import assert_accounted, assert_sound
+from tests.support.faults import assert_accounted, assert_sound, assert_unbroken
 from tests.support.publishers import publishing
 from tests.support.subscribers import Subscriber
 
@@ -25,6 +25,7 @@ async def test_sigterm_under_load_closes_reconnectably_and_loses_no_qos_1_messag
             assert await asyncio.to_thread(gateway.stop) == 0
             assert await before.wait_closed() == CloseCode.RESTART
             await asyncio.to_thread(gateway.start)
+    assert_unbroken(before)
     seen = {message["payload"] for message in before.messages}
     assert len(seen) < count, "it was not under load when it stopped"
     async with Subscriber(gateway, "#", since="1h") as after:
@@ -33,6 +34,12 @@ async def test_sigterm_under_load_closes_reconnectably_and_loses_no_qos_1_messag
             return set(range(count)) - seen - {message["payload"] for message in after.messages}
 
         await after.wait(lambda: not missing(), 20, "every message at QoS 1 was seen before or after")
+        await assert_accounted(gateway, after, from_the_start=True)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_messages_received_total"] == len(after.messages)
+        assert samples["gateway_messages_delivered_total"] == len(after.messages)
+        assert samples["gateway_upstream_connected"] == 1
+        assert samples["gateway_subscribers"] == 1
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -44,6 +51,7 @@ async def test_sigkill_and_a_restart(mosquitto: Broker, make_gateway: MakeGatewa
         position = f"{before.events[0]['position'].partition(':')[0]}:{before.messages[-1]['seq']}"
         await asyncio.to_thread(gateway.kill)
         assert await before.wait_closed() == 1006
+    assert_unbroken(before)
     await asyncio.to_thread(publish_numbers, mosquitto, prefix, 100, 200)
     await asyncio.to_thread(gateway.start)
     async with Subscriber(gateway, "#", since=position) as after:
@@ -54,6 +62,12 @@ async def test_sigkill_and_a_restart(mosquitto: Broker, make_gateway: MakeGatewa
         await after.wait(lambda: after.messages and after.messages[-1]["payload"] == 199)
     async with Subscriber(gateway, "#", since="1h") as history:
         await history.wait(lambda: set(range(100, 200)) <= set(history.payloads()))
+        await assert_accounted(gateway, history, from_the_start=True)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_messages_received_total"] == len(history.messages)
+        assert samples["gateway_upstream_connected"] == 1
+        # it counts what it knows: nobody knows how much a reader of another life has missed
+        assert samples['gateway_messages_lost_total{reason="epoch"}'] == 0
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -77,6 +91,9 @@ async def test_a_gateway_that_was_frozen_goes_on_and_accounts_for_everything(
             await client.wait(lambda: client.payloads()[-1:] == [1_999], 20)
         assert client.payloads() == list(range(2_000))
         await assert_accounted(gateway, client)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_messages_received_total"] == samples["gateway_messages_delivered_total"] == 2_000
+        assert samples["gateway_upstream_connected"] == 1
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -91,5 +108,10 @@ async def test_a_full_disk_under_its_log_does_not_stop_it(
         await asyncio.to_thread(publish_numbers, mosquitto, prefix, 0, 100)
         await client.wait_messages(100)
         await assert_accounted(gateway, client)
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_messages_received_total"] == samples["gateway_messages_delivered_total"] == 100
+    # no assert_sound, which reads the log: reading /dev/full never ends
+    assert gateway.is_alive
+    assert gateway.memory() < 200 * 2**20
     assert gateway.get("/health/ready")[0] == 200
     assert await asyncio.to_thread(gateway.stop) == 0

@@ -48,6 +48,15 @@ async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gatewa
             await asyncio.to_thread(publisher.publish, "end", b"2")
         await end.wait_messages(2)
         assert time.monotonic() - began < 3
+        samples = await asyncio.to_thread(gateway.metrics)
+        # what the broker could not queue for the gateway was lost there; what came, every number speaks of
+        assert samples["gateway_messages_received_total"] == end.messages[-1]["seq"]
+        assert samples["gateway_upstream_received_total"] == samples["gateway_messages_received_total"]
+        assert samples["gateway_history_evicted_total"] > 0
+        delivered = len(client.messages) + len(end.messages)
+        await client.wait(lambda: gateway.metrics()["gateway_messages_delivered_total"] >= delivered)
+        assert sum(v for name, v in samples.items() if name.startswith("gateway_messages_lost_total")) == client.lost
+        assert samples["gateway_delivery_delay_seconds_count"] > 0
 
 
 async def test_a_hundred_thousand_topics(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
@@ -85,6 +94,8 @@ async def test_payloads_at_the_limit_and_above(make_mosquitto: MakeMosquitto, ma
         await client.wait(lambda: len([f for f in client.frames if len(f) == len(just_fits)]) == 2, 20)
     samples = await asyncio.to_thread(gateway.metrics)
     assert samples['gateway_upstream_dropped_total{reason="too_large"}'] == 1
+    assert samples["gateway_messages_received_total"] == small.messages[-1]["seq"]
+    assert samples["gateway_messages_delivered_total"] >= 3
     assert_sound(gateway, ceiling_mib=64 * 1.5 + 300)
 
 

@@ -74,6 +74,9 @@ async def test_a_thousand_that_never_read(
             )
         samples = await asyncio.to_thread(gateway.metrics)
         assert samples["gateway_subscribers_closed_slow_total"] == 1_000
+        assert samples["gateway_subscribers_slowed_total"] >= 1_000
+        assert samples["gateway_subscribers_slow"] == 0
+        assert samples["gateway_messages_received_total"] == 2_000
 
 
 def test_one_that_answers_no_ping_is_closed(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
@@ -83,6 +86,7 @@ def test_one_that_answers_no_ping_is_closed(mosquitto: Broker, make_gateway: Mak
         eventually(lambda: gateway.metrics()["gateway_subscribers"] == 1)
         eventually(lambda: is_closed(silent), 15, "it is closed")
     eventually(lambda: gateway.metrics()["gateway_subscribers"] == 0)
+    assert gateway.metrics()['gateway_refused_total{reason="idle_seconds"}'] == 1
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -133,6 +137,10 @@ async def test_two_thousand_come_back_at_once_each_to_its_place(
     finally:
         await close_all(back)
     await eventually_async(lambda: gateway.metrics()["gateway_subscribers"] == 0, 20)
+    samples = await asyncio.to_thread(gateway.metrics)
+    assert samples["gateway_messages_delivered_total"] == 100 + 2_000 * 51
+    assert samples["gateway_messages_replayed_total"] >= 100 + 2_000 * 50
+    assert sum(value for name, value in samples.items() if name.startswith("gateway_messages_lost_total")) == 0
     assert_sound(gateway, ceiling_mib=350)
 
 
@@ -172,11 +180,15 @@ async def test_commands_above_the_rate_are_refused_to_the_one_who_sends_them(
         for number in range(60):
             await hasty.send("ping", id=number)
         await hasty.wait(lambda: len(hasty.events) >= 60 or hasty.code is not None)
-        assert "limit" in {event.get("code") for event in hasty.events}
+        refused = [event for event in hasty.events if event.get("code") == "limit"]
+        assert refused
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples['gateway_refused_total{reason="commands_per_second"}'] == len(refused)
         await neighbour.send("ping", id="mine")
         await neighbour.wait_event("pong", id="mine")
         await asyncio.to_thread(publisher.publish, f"{prefix}/a", b"1")
         await neighbour.wait_messages(1)
+        await assert_accounted(gateway, neighbour)
     assert_sound(gateway, ceiling_mib=200)
 
 
@@ -188,6 +200,7 @@ def garbage(chance: random.Random) -> bytes:
             body,
             client_frame(0x1, body),  # text, mostly not UTF-8
             client_frame(0x1, b'{"command":"subscribe","topics":["a/#/b",1,null]}'),
+            client_frame(0x1, b'{"command":"subscribe","topics":["a/#/b"]}'),
             client_frame(0x1, b"[" * 100_000),
             client_frame(0x1, b'{"command":' * 5_000),
             client_frame(0x2, body),
@@ -220,6 +233,10 @@ def test_garbage_frames(mosquitto: Broker, make_gateway: MakeGateway, prefix: st
         publisher.publish(f"{prefix}/a", b"still here")
         eventually(lambda: b"still here" in receive(neighbour), what="the neighbour gets its message")
     eventually(lambda: gateway.metrics()["gateway_subscribers"] == 0, 20, "all are gone")
+    samples = gateway.metrics()
+    for reason in ("bad_frame", "bad_command", "bad_topic"):
+        assert samples[f'gateway_refused_total{{reason="{reason}"}}'] > 10, reason
+    assert samples["gateway_messages_received_total"] == 1
     assert gateway.memory() - before < 40 * 2**20
     assert_sound(gateway, ceiling_mib=200)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import socket
 import struct
+import threading
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -27,12 +31,15 @@ def assert_sound(gateway: GatewayProcess, *, ceiling_mib: float) -> None:
     assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
 
 
-async def assert_accounted(gateway: GatewayProcess, everything: Subscriber, *, timeout_seconds: float = 20) -> None:
+async def assert_accounted(
+    gateway: GatewayProcess, everything: Subscriber, *, from_the_start: bool = False, timeout_seconds: float = 20
+) -> None:
     """received = delivered + lost, for a subscriber of `#` since its first answer, up to what has arrived by now.
 
-    Numbers count the messages of all topics, so that such a subscriber can tell each one that it did not get.
+    Numbers count the messages of all topics, so that such a subscriber can tell each one that it did not get. One that
+    asked for history that is all there is owed everything `from_the_start` of the gateway.
     """
-    start = int(next(e for e in everything.events if e["event"] == "subscribed")["position"].partition(":")[2])
+    start = 0 if from_the_start else _start_of(everything)
     received = int((await asyncio.to_thread(gateway.metrics))["gateway_messages_received_total"])
 
     def balance() -> bool:
@@ -43,6 +50,42 @@ async def assert_accounted(gateway: GatewayProcess, everything: Subscriber, *, t
         return end >= received and end - start == len(seqs) + everything.lost
 
     await everything.wait(balance, timeout_seconds, "every message is delivered or told as lost")
+
+
+@contextlib.contextmanager
+def neighbour(gateway: GatewayProcess) -> Iterator[list[float]]:
+    """Somebody else who asks whether it is alive, all the time: how long each answer took, in seconds."""
+    delays: list[float] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                gateway.get("/health/live")
+            delays.append(time.monotonic() - began)
+            done.wait(0.005)
+
+    thread = threading.Thread(target=ask, name="neighbour")
+    thread.start()
+    try:
+        yield delays
+    finally:
+        done.set()
+        thread.join()
+
+
+def _start_of(subscriber: Subscriber) -> int:
+    """The number after which everything is live for it."""
+    subscribed = next(event for event in subscriber.events if event["event"] == "subscribed")
+    return int(subscribed["position"].partition(":")[2])
+
+
+def assert_unbroken(everything: Subscriber) -> None:
+    """Of a subscriber of `#` since now whose connection has ended: it got everything up to its last message."""
+    start = _start_of(everything)
+    seqs = [message["seq"] for message in everything.messages]
+    assert seqs == list(range(start + 1, start + 1 + len(seqs)))
 
 
 def upgrade(path: str, host: str = "127.0.0.1") -> bytes:

@@ -19,6 +19,12 @@ class Answer(enum.Enum):
     """MQTT 5 gets CONNACK 0x01 in the form of 3.1.1, as 3.1.1 §3.1.2.2 has it; 3.1.1 passes."""
     CLOSE_ON_5 = enum.auto()
     """MQTT 5 is cut off without a word; 3.1.1 passes."""
+    NOT_AUTHORIZED = enum.auto()
+    """MQTT 5 gets CONNACK 0x87 (MQTT 5 §3.2.2.2), 3.1.1 gets 0x05 (3.1.1 §3.2.2.3)."""
+    NOT_AUTHORIZED_3 = enum.auto()
+    """MQTT 5 gets CONNACK 0x84, so that 3.1.1 is tried, which gets 0x05."""
+    UNAVAILABLE = enum.auto()
+    """MQTT 5 gets CONNACK 0x88, 3.1.1 gets 0x03."""
     GARBAGE = enum.auto()
     """An answer in another protocol."""
     MALFORMED = enum.auto()
@@ -80,6 +86,12 @@ class Relay:
                 writer.write(b"\x20\x03\x00\x84\x00")
             case Answer.REFUSE_5_AS_3 if version == 5:
                 writer.write(b"\x20\x02\x00\x01")
+            case Answer.NOT_AUTHORIZED:
+                writer.write(b"\x20\x03\x00\x87\x00" if version == 5 else b"\x20\x02\x00\x05")
+            case Answer.NOT_AUTHORIZED_3:
+                writer.write(b"\x20\x03\x00\x84\x00" if version == 5 else b"\x20\x02\x00\x05")
+            case Answer.UNAVAILABLE:
+                writer.write(b"\x20\x03\x00\x88\x00" if version == 5 else b"\x20\x02\x00\x03")
             case Answer.CLOSE_ON_5 if version == 5:
                 pass
             case Answer.GARBAGE:
