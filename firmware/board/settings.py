@@ -216,7 +216,7 @@ def _expected(name: str, value: "Any") -> "str | None":
         if not isinstance(value, bool):
             return "true or false"
     elif name == "points":
-        pairs = value if isinstance(value, list) and len(value) == 2 else [0]
+        pairs: "list[Any]" = value if isinstance(value, list) and len(value) == 2 else [None]
         for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0]) and _is_number(pair[1])):
                 return "two points such as [[3.3, 0], [4.2, 100]]"
