@@ -18,8 +18,9 @@ from gateway.distribution import Distribution
 from gateway.history import FilterSet, History
 from gateway.messages import Message, Properties
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
+from gateway.selection import Claim, Selection, overlapping, without
 from gateway.shapes import Shape, Shaper
-from gateway.topics import FilterTrie, covers
+from gateway.topics import FilterTrie
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
 
@@ -93,13 +94,12 @@ class _Job:
 
     __slots__ = (
         "cursor",
-        "exclude",
         "expected",
-        "filters",
         "gap",
         "kind",
         "last_only",
         "seen",
+        "selection",
         "shape",
         "shaper",
         "until",
@@ -109,23 +109,20 @@ class _Job:
     def __init__(
         self,
         kind: _Kind,
-        filters: FilterSet,
+        selection: Selection,
         shape: Shape,
         cursor: int,
         until: int,
         *,
         expected: int | None = None,
-        exclude: FilterSet | None = None,
-        gap: dict[str, Any] | None = None,
     ) -> None:
         self.kind = kind
-        self.filters = filters
+        self.selection = selection
         self.shape = shape
         self.cursor = cursor
         self.until = until
         self.expected = expected  # messages that must come out or be told as lost; None: not promised
-        self.exclude = exclude
-        self.gap = gap  # told before anything else
+        self.gap: dict[str, Any] | None = None  # told before anything else
         self.last_only = kind is _Kind.LAST
         self.seen = 0
         self.shaper: Shaper | None = None
@@ -150,8 +147,10 @@ class Subscriber:
     __slots__ = (
         "_base_delivered",
         "_base_skipped",
+        "_claims",
         "_jobs",
         "_mark",
+        "_on_live",
         "_queued",
         "_tell",
         "delivered",
@@ -186,6 +185,8 @@ class Subscriber:
         self.label = label
         self.owner: object = None
         self._tell = tell
+        self._on_live: Callable[[int], None] | None = None
+        self._claims: tuple[Claim, ...] = ()  # what its filters were promised
         self._jobs: deque[_Job] | None = None
         self._queued = False
         # the group's count of matched messages at `position`, and its other counts when this one became live
@@ -403,7 +404,7 @@ class Hub:
         self._window_bytes = 0  # published since the intervals were last looked at
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
-        self._chunks: dict[tuple[FilterSet, FilterSet | None, int], tuple[int, list[Message], bytes]] = {}
+        self._chunks: dict[tuple[Selection, int], tuple[int, list[Message], bytes]] = {}
         self._paused: dict[Subscriber, None] = {}
         self._sweeping: Timer | None = None
 
@@ -591,6 +592,7 @@ class Hub:
         tell: Callable[[dict[str, Any]], None] | None = None,
         label: str = "",
         owner: object = None,
+        on_live: Callable[[int], None] | None = None,
     ) -> Subscriber:
         """Makes a subscriber without filters.
 
@@ -600,9 +602,11 @@ class Hub:
             tell: sends an event in band; None for those who get data only.
             label: what it is called in logs.
             owner: whose it is, for those who ask for their own.
+            on_live: called whenever it has been given all that history has for it, with the number up to which.
         """
         subscriber = Subscriber(sink, shape or Shape(), tell, label)
         subscriber.owner = owner
+        subscriber._on_live = on_live
         self._subscribers[subscriber] = None
         return subscriber
 
@@ -644,7 +648,11 @@ class Hub:
         old = subscriber.filters
         added = FilterSet(f for f in filters if f not in old)
         self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
-        job = self._first_job(added, old or None, since, now, subscriber.shape) if added else None
+        job = None
+        if added:
+            claims = subscriber._claims
+            job, claim = self._first_job(added, overlapping(claims, added), since, now, subscriber.shape)
+            subscriber._claims = (*claims, claim)
         if job is not None:
             self._add_job(subscriber, job)
         self._wake(subscriber)
@@ -659,26 +667,24 @@ class Hub:
         gone = [f for f in dict.fromkeys(filters) if f in subscriber.filters]
         if gone:
             rest = subscriber.filters - gone
-            jobs = subscriber._jobs
-            if jobs:
-                for job in jobs:
-                    if taken := [f for f in gone if f in job.filters]:
-                        # what a filter that stays wants of this replay, its own one left out
-                        owed = [f for f in rest.filters if any(covers(wide, f) for wide in taken)]
-                        self._narrow(job, (job.filters - gone) | owed)
-                subscriber._jobs = deque(job for job in jobs if job.filters)
+            subscriber._claims = without(subscriber._claims, gone)
+            if jobs := subscriber._jobs:
+                subscriber._jobs = deque(job for job in jobs if self._narrow(subscriber, job, gone))
             self._move(subscriber, rest, subscriber.shape, keep=rest)
             self._wake(subscriber)
         return gone
 
-    def _first_job(self, added: FilterSet, old: FilterSet | None, since: Since, now: int, shape: Shape) -> _Job | None:
-        """The replay that a subscription starts with; None when there is none."""
+    def _first_job(
+        self, added: FilterSet, before: tuple[Claim, ...], since: Since, now: int, shape: Shape
+    ) -> tuple[_Job | None, Claim]:
+        """The replay that a subscription starts with, None when there is none; and what it promises."""
         history = self.history
         if since.kind is SinceKind.NOW:
-            return None
+            return None, Claim(added, now)
         lost: int | None = 0
         reason = "evicted"
         after = 0
+        selection = Selection(added, before)
         if since.kind is SinceKind.TIME:
             after = history.before_time(since.time)
             if not history.reaches(added, since.time):
@@ -687,22 +693,23 @@ class Hub:
             lost, reason = None, "epoch"
         elif since.kind is SinceKind.POSITION:
             after = since.seq
-            lost = history.lost(added, after, exclude=old)
+            lost = selection.lost(history, after, now)
         if since.kind is SinceKind.LAST or reason == "epoch":
-            job = _Job(_Kind.LAST, added, shape, 0, now, exclude=old)
+            claim = Claim(added, now, now)
+            job = _Job(_Kind.LAST, selection, shape, 0, now)
         else:
-            start = history.newest(self.max_replay_messages)
+            claim = Claim(added, after)
+            start = max(history.newest(self.max_replay_messages), after)
             if start > after:
                 reason = "limit"
-                lost = None if lost is None else lost + history.count(added, after, start, exclude=old)
-                after = start
-            expected = history.count(added, after, now, exclude=old)
-            job = _Job(_Kind.RESUME, added, shape, after, now, expected=expected, exclude=old)
+                lost = None if lost is None else lost + selection.count(history, after, start)
+            expected = selection.count(history, start, now)
+            job = _Job(_Kind.RESUME, selection, shape, start, now, expected=expected)
         if lost != 0:
             job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": now}
             if since.kind is SinceKind.TIME:
                 del job.gap["from"]
-        return job
+        return job, claim
 
     def _move(self, subscriber: Subscriber, filters: FilterSet, shape: Shape, *, keep: FilterSet) -> None:
         """Gives a subscriber other filters or another shape from now on; what `keep` still has coming stays owed."""
@@ -712,14 +719,12 @@ class Hub:
         history = self.history
         group = subscriber.group
         if group is not None and keep and subscriber.position < history.seq:
-            if keep == subscriber.filters:
-                job = _Job(
-                    _Kind.CATCH_UP, keep, subscriber.shape, subscriber.position, history.seq,
-                    expected=group.matched - subscriber._mark,
-                )  # fmt: skip
-            else:
-                job = _Job(_Kind.RESUME, keep, subscriber.shape, subscriber.position, history.seq)
-                self._narrow(job, keep)
+            job = _Job(
+                _Kind.CATCH_UP, Selection(keep), subscriber.shape, subscriber.position, history.seq,
+                expected=group.matched - subscriber._mark,
+            )  # fmt: skip
+            if keep != subscriber.filters:
+                self._recount(job)
             self._add_job(subscriber, job)
         self._leave_group(subscriber)
         subscriber.filters = filters
@@ -740,17 +745,35 @@ class Hub:
         subscriber.group = found
         subscriber._mark = found.matched
 
-    def _narrow(self, job: _Job, filters: FilterSet) -> None:
-        """Takes filters away from a replay; from here on history alone knows what of the rest is lost."""
-        job.filters = filters
-        if job.kind is _Kind.LAST or not filters:
+    def _narrow(self, subscriber: Subscriber, job: _Job, gone: list[str]) -> bool:
+        """Takes from a replay what only these filters want; whether anything is left of it."""
+        narrowed = job.selection.narrowed(gone, subscriber._claims, job.cursor, job.until)
+        if narrowed == job.selection:
+            return True
+        if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
+            subscriber.sink.write(b"".join(frames))  # what waits for an interval's end would be too late
+        if narrowed is None:
+            return False
+        job.selection = narrowed
+        self._recount(job)
+        return True
+
+    def _recount(self, job: _Job) -> None:
+        """Notes how much a replay whose selection has changed has still to give: history alone knows it now."""
+        if job.kind is _Kind.LAST:
             return
+        history, selection = self.history, job.selection
+        job.expected = job.seen + selection.count(history, job.cursor, job.until, last_only=job.last_only)
+        if job.last_only:
+            return  # what is lost of this stretch has been told
         job.kind = _Kind.RESUME
-        job.last_only = False
-        job.expected = job.seen + self.history.count(filters, job.cursor, job.until, exclude=job.exclude)
-        lost = self.history.lost(filters, job.cursor, job.until, exclude=job.exclude)
-        if lost != 0 and job.gap is None:
-            job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
+        if job.gap is None:
+            lost = selection.lost(history, job.cursor, job.until)
+            if lost != 0:
+                job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
+        elif job.gap["lost"] is not None and (start := job.gap.get("from")) is not None:
+            lost = selection.lost(history, start, job.until)
+            job.gap["lost"] = None if lost is None else lost + selection.count(history, start, job.cursor)
 
     def _leave_group(self, subscriber: Subscriber) -> None:
         group = subscriber.group
@@ -795,6 +818,8 @@ class Hub:
         subscriber._base_delivered = group.settled_delivered
         subscriber._base_skipped = group.settled_skipped
         subscriber._jobs = None
+        if subscriber._on_live is not None:
+            subscriber._on_live(subscriber.position)
 
     # slow sockets
 
@@ -896,7 +921,7 @@ class Hub:
                 self._join(subscriber, group)
                 return False
             job = _Job(
-                _Kind.CATCH_UP, subscriber.filters, subscriber.shape, subscriber.position, group.flushed_seq,
+                _Kind.CATCH_UP, Selection(subscriber.filters), subscriber.shape, subscriber.position, group.flushed_seq,
                 expected=group.settled_matched - subscriber._mark,
             )  # fmt: skip
             subscriber.position = group.flushed_seq
@@ -931,16 +956,15 @@ class Hub:
         Those who come back together have the same position and the same filters: within a turn, while history can't
         change, each chunk is read and joined once for all of them (benchmarks S6).
         """
-        key = (job.filters, job.exclude, job.cursor)
+        key = (job.selection, job.cursor)
         is_shared = job.shape.is_plain and not job.last_only
         if is_shared and (found := self._chunks.get(key)) is not None and found[0] <= job.until:
             return found
-        chunk = self.history.read(
-            job.filters, job.cursor, job.until,
-            exclude=job.exclude, last_only=job.last_only, max_bytes=CHUNK_BYTES,
-        )  # fmt: skip
-        data = b"".join([message.frame for message in chunk.messages]) if job.shape.is_plain else b""
-        read = (chunk.cursor, chunk.messages, data)
+        cursor, messages = job.selection.read(
+            self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=CHUNK_BYTES
+        )
+        data = b"".join([message.frame for message in messages]) if job.shape.is_plain else b""
+        read = (cursor, messages, data)
         if is_shared:
             self._chunks[key] = read
         return read
@@ -984,10 +1008,10 @@ class Hub:
         if job.cursor >= self.history.evicted_seq:
             return
         left = job.expected - job.seen
-        if self.history.count(job.filters, job.cursor, job.until, exclude=job.exclude) >= left:
+        if job.selection.count(self.history, job.cursor, job.until) >= left:
             return
         job.last_only = True
-        lasts = self.history.count(job.filters, job.cursor, job.until, exclude=job.exclude, last_only=True)
+        lasts = job.selection.count(self.history, job.cursor, job.until, last_only=True)
         lost = left - lasts
         job.expected -= lost
         if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):

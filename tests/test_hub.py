@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import gateway.hub as hub_module
 from gateway.hub import Hub, State
+from gateway.messages import unframe
 from gateway.protocol import SINCE_LAST, SINCE_NOW, CloseCode, ProtocolError, Since, SinceKind, parse_since
 from gateway.shapes import Format, Framing, Mode, Shape
 from gateway.topics import matches
@@ -281,6 +284,73 @@ def test_what_a_remaining_filter_is_owed_survives_the_end_of_a_wider_one(loop: F
     publish(hub, "a/2", 1)
     loop.run()
     assert client.seqs == [1, 2, 3, 7]
+
+
+def test_what_a_wider_filter_is_owed_survives_the_end_of_a_narrower_one(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    for value in range(5):
+        publish(hub, "a", value)
+        publish(hub, "b", value)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a"], position(0))
+    assert hub.subscribe(client.subscriber, ["#"], position(4)).recovered
+    hub.unsubscribe(client.subscriber, ["a"])
+    loop.run()
+    assert sorted(client.seqs) == [5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("since", [SINCE_NOW, position(0)])
+@pytest.mark.parametrize(("first", "then"), [("b/#", "#"), ("b/+", "+/c")])
+def test_a_slow_subscriber_may_change_its_filters_and_misses_nothing(
+    loop: FakeLoop, since: Since, first: str, then: str
+) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, capacity=100, stuck=True)
+    filters = [first] if since.kind is SinceKind.POSITION else [first, then]
+    hub.subscribe(client.subscriber, filters, SINCE_NOW)
+    loop.run()
+    for number in range(30):
+        publish(hub, "b/c", number)
+        loop.run(0.01)
+    hub.subscribe(client.subscriber, [then], since)
+    hub.unsubscribe(client.subscriber, [first])
+    while client.subscriber.state is not State.LIVE:
+        client.drain()
+        loop.run()
+    assert client.seqs == list(range(1, 31))
+
+
+def test_what_a_filter_gave_as_its_last_value_is_not_given_again_by_a_wider_one(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a", 1, count=5)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["a"], SINCE_LAST)
+    loop.run()
+    assert hub.subscribe(client.subscriber, ["#"], position(0)).recovered
+    publish(hub, "a", 2)
+    loop.run()
+    assert client.seqs == [5, 1, 2, 3, 4, 6]
+
+
+def test_a_loss_that_was_told_stays_told_when_a_filter_is_taken_away(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_messages=5)
+    client = FakeSocket(hub, capacity=50_000, stuck=True)
+    hub.subscribe(client.subscriber, ["s/#", "x"], SINCE_NOW)
+    loop.run()
+    publish(hub, "s/c", "p" * 2_000, count=30)
+    loop.run()
+    for number in range(100):
+        publish(hub, f"s/{number}", "p" * 2_000)
+    publish(hub, "s/c", "p" * 2_000, count=100)
+    client.drain()
+    loop.run()
+    assert (client.subscriber.lost, client.subscriber.is_paused) == (99, True)
+    hub.unsubscribe(client.subscriber, ["x"])
+    while client.subscriber.state is not State.LIVE:
+        client.drain()
+        loop.run()
+    assert hub.counts(client.subscriber) == (131, 0, 99)
+    assert len(client.events("gap")) == 1
 
 
 def test_a_loop_of_subscribing_and_unsubscribing_ends_in_a_limit_not_in_memory(loop: FakeLoop) -> None:
@@ -592,18 +662,45 @@ SHAPES = [
     Shape(fields=("x",)),
 ]
 TOPICS = ["a", "a/b", "a/c", "b/c", "d"]
-FILTERS = [("#",), ("#",), ("#",), ("a/#",), ("+/c",), ("a", "b/#"), ("a/b", "a/+"), ("d",)]
+FILTERS = [("#",), ("#",), ("#",), ("a/#",), ("+/c",), ("a", "b/#"), ("a/b", "a/+"), ("a/+",), ("a",), ("d",)]
+STARTS = st.sampled_from(["last", "now"]) | st.integers(0, 15)
+MAX_RESHAPES = 40
 
 
 class Client(FakeSocket):
-    """A socket with the model of what it must get."""
+    """A socket with the model of what it must get.
 
-    def __init__(self, hub: Hub, filters: tuple[str, ...], shape: Shape, **options: Any) -> None:
+    Attributes:
+        claims: for each filter what it was promised: everything above a number, and single messages.
+        owed: what its filters want of what they were promised.
+        times: how often each message was promised; a filter that is taken away and added again promises it again.
+        lasts: the messages that were promised as last values.
+        unwanted: what was promised to filters that are gone, so that it must not be written any more.
+    """
+
+    def __init__(self, hub: Hub, shape: Shape, **options: Any) -> None:
+        self.unwanted: set[int] = set()
         super().__init__(hub, shape=shape, **options)
-        self.filters = filters
-        self.start = 0
-        self.lasts: list[int] = []
-        self.is_exact = True
+        self.claims: dict[str, tuple[int, set[int]]] = {}
+        self.owed: set[int] = set()
+        self.times: Counter[int] = Counter()
+        self.lasts: set[int] = set()
+        self.has_changed = self.has_removed = False
+        self.is_plain = shape.is_plain
+        self.may_aggregate = shape.mode is not Mode.LATEST
+
+    def write(self, data: bytes) -> None:
+        written = [json.loads(body).get("seq") for _, body in unframe(data)]
+        assert self.may_aggregate or self.unwanted.isdisjoint(written), "nothing of a filter that is gone"
+        super().write(data)
+
+    def wants(self, topic: str, seq: int) -> bool:
+        return any(matches(f, topic) and (seq > after or seq in one) for f, (after, one) in self.claims.items())
+
+    def promise(self, seqs: set[int]) -> None:
+        self.owed |= seqs
+        self.times.update(seqs)
+        self.unwanted -= seqs
 
 
 class Invariant(RuleBasedStateMachine):
@@ -624,61 +721,98 @@ class Invariant(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.patch.undo()
 
-    def wanted(self, client: Client, topic: str) -> bool:
-        return any(matches(f, topic) for f in client.filters)
-
     @rule(topic=st.sampled_from(TOPICS), value=st.integers(0, 6), size=st.sampled_from([0, 0, 0, 300]))
     def publish(self, topic: str, value: int, size: int) -> None:
         payload = json.dumps({"x": value, "pad": "p" * size} if size else value).encode()
+        seq = self.hub.history.seq + 1
+        self.log.append((seq, topic))
+        for client in self.open:
+            if client.wants(topic, seq):
+                client.promise({seq})
         message = self.hub.publish(topic, payload)
         assert message is not None
-        self.log.append((message.seq, topic))
+        assert message.seq == seq
 
     @rule(topic=st.sampled_from(TOPICS), count=st.integers(5, 12))
     def burst(self, topic: str, count: int) -> None:
         for value in range(count):
             self.publish(topic, value % 7, 0)
 
-    def _subscribe(self, client: Client, since: Since) -> Client:
-        self.hub.subscribe(client.subscriber, client.filters, since)
-        self.open.append(client)
+    def _subscribe(self, client: Client, filters: tuple[str, ...], since: Since) -> Client:
+        added = [f for f in filters if f not in client.claims]
+        after, lasts = self.hub.history.seq, set[int]()
+        if since.kind is SinceKind.POSITION:
+            after = since.seq
+        elif since.kind is SinceKind.LAST:
+            lasts = {t.last.seq for t in self.hub.history.topics() if t.last is not None}
+        try:
+            self.hub.subscribe(client.subscriber, filters, since)
+        except ProtocolError:  # too many replays wait
+            return client
+        found = {
+            seq
+            for seq, topic in self.log
+            if (seq > after or seq in lasts) and any(matches(f, topic) for f in added) and not client.wants(topic, seq)
+        }
+        client.promise(found)
+        client.lasts |= found & lasts
+        client.claims.update(dict.fromkeys(added, (after, lasts)))
+        if client not in self.open:
+            self.open.append(client)
         return client
 
-    @rule(
-        target=clients,
-        filters=st.sampled_from(FILTERS),
-        shape=st.sampled_from(SHAPES),
-        stuck=st.booleans(),
-        last=st.booleans(),
-    )
-    def connect(self, filters: tuple[str, ...], shape: Shape, stuck: bool, last: bool) -> Client:
-        client = Client(self.hub, filters, shape, stuck=stuck, capacity=300)
-        client.start = self.hub.history.seq
-        if last:
-            known = self.hub.history._topics.values()
-            client.lasts = sorted(t.last.seq for t in known if t.last is not None and self.wanted(client, t.name))
-        return self._subscribe(client, SINCE_LAST if last else SINCE_NOW)
+    def _since(self, start: str | int) -> Since:
+        if isinstance(start, int):
+            return position(max(self.hub.history.seq - start, 0))
+        return SINCE_LAST if start == "last" else SINCE_NOW
 
     @rule(
         target=clients,
         filters=st.sampled_from(FILTERS),
         shape=st.sampled_from(SHAPES),
-        back=st.integers(0, 15),
         stuck=st.booleans(),
+        start=STARTS,
     )
-    def connect_from(self, filters: tuple[str, ...], shape: Shape, back: int, stuck: bool) -> Client:
-        client = Client(self.hub, filters, shape, stuck=stuck, capacity=300)
-        client.start = max(self.hub.history.seq - back, 0)
-        return self._subscribe(client, position(client.start))
+    def connect(self, filters: tuple[str, ...], shape: Shape, stuck: bool, start: str | int) -> Client:
+        client = Client(self.hub, shape, stuck=stuck, capacity=300)
+        return self._subscribe(client, filters, self._since(start))
+
+    @rule(client=clients, filters=st.sampled_from(FILTERS), start=STARTS)
+    def add(self, client: Client, filters: tuple[str, ...], start: str | int) -> None:
+        """It asks for more, whatever it is still owed."""
+        client.has_changed = True
+        self._subscribe(client, filters, self._since(start))
+
+    @rule(client=clients, which=st.integers(0, 5))
+    def take_away(self, client: Client, which: int) -> None:
+        """It wants less, whatever it is still owed."""
+        if not client.claims:
+            return
+        topic_filter = sorted(client.claims)[which % len(client.claims)]
+        client.has_changed = client.has_removed = True
+        assert self.hub.unsubscribe(client.subscriber, [topic_filter, "never/there"]) == [topic_filter]
+        del client.claims[topic_filter]
+        topics = dict(self.log)
+        client.owed = {seq for seq in client.owed if client.wants(topics[seq], seq)}
+        client.unwanted = set(client.times) - client.owed
+
+    @rule(client=clients, shape=st.sampled_from(SHAPES))
+    def reshape(self, client: Client, shape: Shape) -> None:
+        """It wants its messages otherwise, from now on."""
+        with suppress(ProtocolError):
+            self.hub.subscribe(client.subscriber, [], SINCE_LAST, shape=shape)
+        client.is_plain &= shape.is_plain
+        client.may_aggregate |= shape.mode is not Mode.LATEST
 
     @rule(target=clients, client=consumes(clients), stuck=st.booleans())
     def reconnect(self, client: Client, stuck: bool) -> Client:
         """The connection is cut; the browser comes back with what it saw last."""
         self.disconnect(client)
-        seen = max([client.start, *client.seqs])
-        again = Client(self.hub, client.filters, client.subscriber.shape, stuck=stuck, capacity=300)
-        again.start = seen
-        return self._subscribe(again, position(seen))
+        starts = [after for after, _ in client.claims.values()]
+        # while several replays were under way, the number that was seen last says nothing
+        seen = self.hub.history.seq if client.has_changed else max([*starts, *client.seqs])
+        again = Client(self.hub, client.subscriber.shape, stuck=stuck, capacity=300)
+        return self._subscribe(again, tuple(client.claims) or ("#",), position(seen))
 
     @rule(client=consumes(clients))
     def leave(self, client: Client) -> None:
@@ -689,7 +823,7 @@ class Invariant(RuleBasedStateMachine):
         self.hub.remove(client.subscriber)
         self.hub.remove(client.subscriber)
         self.open.remove(client)
-        assert client.seqs == sorted(set(client.seqs))
+        self.check_order(client)
 
     @rule(client=clients, stuck=st.booleans())
     def stick(self, client: Client, stuck: bool) -> None:
@@ -714,7 +848,16 @@ class Invariant(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         assert self.hub.history.bytes <= 12_000
         for client in self.open:
-            assert len(client.subscriber._jobs or ()) <= 3
+            assert client.has_changed or len(client.subscriber._jobs or ()) <= 3 + MAX_RESHAPES
+
+    def check_order(self, client: Client) -> None:
+        seqs = client.seqs
+        if client.has_changed:
+            # one replay after the other; an aggregate's number is no message's
+            assert client.may_aggregate or Counter(seqs) <= client.times, "no more often than promised"
+        else:
+            assert seqs == sorted(set(seqs)), "in order and once"
+            assert client.may_aggregate or set(seqs) <= set(client.times)
 
     @rule()
     def settle_and_count(self) -> None:
@@ -725,29 +868,26 @@ class Invariant(RuleBasedStateMachine):
                 client.drain()
             self.loop.run(2)
         for client in self.open:
-            assert client.subscriber.state is State.LIVE
-            matched = [seq for seq, topic in self.log if seq > client.start and self.wanted(client, topic)]
-            received = len(matched) + len(client.lasts)
+            assert client.subscriber.state is (State.LIVE if client.claims else State.IDLE)
+            self.check_order(client)
             delivered, skipped, lost = self.hub.counts(client.subscriber)
             seqs = client.seqs
-            assert seqs == sorted(set(seqs)), "in order and once"
-            assert set(seqs) <= {*matched, *client.lasts}
             assert delivered == len(seqs)
             assert lost == client.told_lost, "every loss is told"
             has_unknown = any(gap["lost"] is None for gap in client.events("gap"))
             # a last value that was superseded and evicted before it could be written was not promised
-            missing_lasts = (
-                len(set(client.lasts) - set(seqs)) if client.subscriber.shape.is_plain else len(client.lasts)
-            )
+            missing_lasts = len(client.lasts.difference(seqs)) if client.is_plain else len(client.lasts)
             total = delivered + skipped + lost
-            assert total <= received
+            assert total <= client.times.total()
             if not has_unknown:
-                assert received - missing_lasts <= total
-                if not client.lasts:
-                    assert total == received
+                assert len(client.owed) - missing_lasts <= total
+                if not client.lasts and not client.has_removed:
+                    assert total == client.times.total()
+                if client.is_plain and not lost:
+                    assert client.owed - client.lasts <= set(seqs)
 
 
 Invariant.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestInvariant = Invariant.TestCase

@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gateway"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
 
-PURE = ["topics", "messages", "shapes", "protocol", "history", "hub", "access", "limits"]
+PURE = ["topics", "messages", "shapes", "protocol", "history", "selection", "hub", "access", "limits"]
 IMPURE_PACKAGES = {"asyncio", "starlette", "uvicorn", "aiomqtt", "paho", "prometheus_client", "websockets", "socket"}
-CORE_ORDER = ["topics", "messages", "shapes", "protocol", "history", "hub"]
+CORE_ORDER = ["topics", "messages", "shapes", "protocol", "history", "selection", "hub"]
 
 
 def imports(module: str) -> set[str]:
