@@ -277,6 +277,7 @@ class TestSub:
         [
             (["a/#/b"], "'#' must be the last level"),
             (["a", "--url", "ftp://x"], "is not the address of a gateway"),
+            (["a", "--since", "yesterday"], "since 'yesterday': must be last, now, a time back"),
             (["a", "--count", "0"], "--count"),
             ([], "FILTER"),
         ],
@@ -287,9 +288,9 @@ class TestSub:
         assert text in result.stderr.decode()
 
     def test_what_the_gateway_refuses_is_code_1_with_its_words(self, gateway: GatewayProcess) -> None:
-        result = run("sub", "a", "--url", gateway.ws, "--since", "yesterday", "--timeout", "10")
+        result = run("sub", *(f"a/{number}" for number in range(101)), "--url", gateway.ws, "--timeout", "10")
         assert result.returncode == 1
-        assert "since 'yesterday': must be last, now, a time back" in result.stderr.decode()
+        assert "at most 100" in result.stderr.decode()
 
     def test_a_reader_that_leaves_ends_it_quietly(
         self, gateway: GatewayProcess, publisher: Publisher, prefix: str

@@ -48,7 +48,8 @@ def sub(
 ) -> None:
     """Print messages as they come, one a line: topic and payload.
 
-    Begins with the last value of each topic, as a new subscription to a broker begins with retained messages.
+    Begins with the last value of each topic, as a new subscription to a broker begins with retained messages. Text is
+    printed as it is, line breaks included, and a JSON string as its text; --json keeps one line for each message.
     Losses and cuts are told on standard error. Exit code: 0 done, 1 refused or not reachable, 2 wrong arguments,
     27 out of time.
     """
@@ -117,12 +118,14 @@ class Subscriber:
         self, filters: list[str], url: str, token: str | None, since: str | None, deadline: float | None
     ) -> None:
         from gateway.cli.connection import socket_url
+        from gateway.protocol import ProtocolError, parse_since
         from gateway.topics import TopicError, validate_filter
 
         try:
             self.filters = [validate_filter(text) for text in filters]
+            parse_since(since)
             socket_url(url)
-        except (TopicError, ValueError) as error:
+        except (ProtocolError, TopicError, ValueError) as error:
             fail(error, 2)
         self.url = url
         self.token = token
