@@ -2,7 +2,8 @@
 
 One invariant: `now_ms` is None until a server has answered, on this start or before a deep sleep.
 
-It leaves to others: when to ask, and keeping the clock running (the board's RTC does).
+It leaves to others: when to ask, and keeping the clock running (the board's RTC does). The limit for an answer is not
+one for the server's name: see mqtt.py.
 
 Source: RFC 4330 (SNTP version 4): §4 the packet, §5 the checks of a reply.
 """
