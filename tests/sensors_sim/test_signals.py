@@ -247,14 +247,54 @@ def test_a_vehicle_moves_as_fast_as_it_says() -> None:
     assert any(fix.speed < 2 for fix in fixes), "it stops now and then"
 
 
-def test_a_vehicle_stays_near_its_centre_and_brakes_gently() -> None:
+def test_a_vehicle_stays_near_its_centre() -> None:
     vehicle = Vehicle(generator(8, "v"), 50.0, 8.6, radius=1000)
-    speeds = []
     for t in range(7200):
-        fix = vehicle.at(MONDAY + t)
-        speeds.append(fix.speed / 3.6)
-        assert abs(fix.latitude - 50) * 111_195 < 1800
-    assert max(abs(after - before) for before, after in itertools.pairwise(speeds)) < 4
+        assert abs(vehicle.at(MONDAY + t).latitude - 50) * 111_195 < 1800
+
+
+@pytest.mark.parametrize("seed", [2, 8])
+@pytest.mark.parametrize(("radius", "cruise"), [(2500.0, 42.0), (180.0, 9.0), (4200.0, 55.0), (300.0, 60.0)])
+def test_a_vehicle_keeps_to_the_accelerations_that_it_states(radius: float, cruise: float, seed: int) -> None:
+    vehicle = Vehicle(generator(seed, "v"), 50.0, 8.6, radius=radius, cruise=cruise)
+    fixes = [vehicle.at(MONDAY + t) for t in range(5400)]
+    stopped = [fix.speed <= 1.0 for fix in fixes]
+    assert any(before and not after for before, after in itertools.pairwise(stopped))
+    assert any(after and not before for before, after in itertools.pairwise(stopped))
+    for before, after in itertools.pairwise(fixes):
+        # at rest the receiver reports up to 1 km/h
+        slack = 1 / 3.6 if min(before.speed, after.speed) <= 1.0 else 1e-6
+        assert abs(after.speed - before.speed) / 3.6 <= 1.2 + slack
+        turn = math.radians(abs((after.heading - before.heading + 180) % 360 - 180))
+        assert (before.speed + after.speed) / 2 / 3.6 * turn < 2
+        if before.speed > 1 or after.speed > 1:
+            # Nothing turns on the spot: no bend is tighter than 5 % of the radius.
+            assert turn <= (before.speed + after.speed) / 2 / 3.6 / (0.05 * radius)
+
+
+def test_a_journey_does_not_depend_on_how_often_it_is_asked_for() -> None:
+    often, seldom = (Vehicle(generator(3, "v"), 50.0, 8.6, radius=800) for _ in range(2))
+    seldom.at(MONDAY)
+    for tenth in range(20 * 60 * 10):
+        often.at(MONDAY + tenth / 10)
+    end = MONDAY + 20 * 60
+    assert often.at(end).heading == seldom.at(end).heading
+    assert often.at(end).speed == pytest.approx(seldom.at(end).speed, abs=1.0)
+
+
+def test_a_vehicle_moves_between_two_seconds_too() -> None:
+    vehicle = Vehicle(generator(3, "v"), 50.0, 8.6, radius=800)
+    speeds = [vehicle.at(MONDAY + tenth / 10).speed / 3.6 for tenth in range(1200)]
+    steps = [after - before for before, after in itertools.pairwise(speeds) if min(before, after) > 0.3]
+    assert len(steps) > 500
+    assert max(abs(step) for step in steps) <= 0.12 + 1e-6
+
+
+def test_a_long_silence_does_not_take_long() -> None:
+    vehicle = Vehicle(generator(3, "v"), 50.0, 8.6, radius=800)
+    vehicle.at(MONDAY)
+    fix = vehicle.at(MONDAY + 3650 * DAY)
+    assert abs(fix.latitude - 50) * 111_195 < 1500
 
 
 OPTIONS: dict[str, dict[str, object]] = {
