@@ -4,8 +4,7 @@ One invariant: no wait of its own is without a time limit, and a message given t
 order, until the broker acknowledged it or the ring had no room for it any more, which is counted.
 
 One wait is not its own: MicroPython looks names up (`getaddrinfo`) in a call that stops the whole program, sensors
-included, until its resolver gives up, many seconds later where no name server answers. A broker whose url has an address
-is never looked up.
+included, until its resolver gives up, many seconds later where no name server answers. An address is not looked up.
 
 Per connection there are two tasks: one only reads, one only writes (so no lock is needed, and every packet is one
 write). What runs beside them watches the clock. A connection on which an answer is overdue is given up, because a
