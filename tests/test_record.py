@@ -27,8 +27,13 @@ def record(gateway: GatewayProcess) -> Iterator[Start]:
     """Starts `gateway record` on the gateway; what still runs is ended with the test."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
+        """`limit`: how many bytes a file of its may have."""
         command = [sys.executable, "-m", "gateway", "record", "--url", gateway.ws, *map(str, arguments)]
+        if limit is not None:
+            script = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); "
+            script += "sys.argv = ['gateway', *sys.argv[1:]]; runpy.run_module('gateway', run_name='__main__')"
+            command[1:3] = ["-B", "-c", script.format(limit)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(process)
         return process
@@ -116,6 +121,39 @@ def test_recording_may_begin_in_the_past_and_append(
     assert [line["payload"] for line in lines(path)] == [0, 1, 2]
     assert record(f"{prefix}/a", "-o", path, "--append", "--since", "last", "--count", 1).wait(20) == 0
     assert [line["payload"] for line in lines(path)] == [0, 1, 2, 2]
+
+
+def test_a_full_disk_is_one_clear_message(publisher: Publisher, record: Start, prefix: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    publisher.publish(f"{prefix}/a", b"1")
+    process = record(f"{prefix}/a", "-o", "/dev/full", "--since", "1m", "--count", 1)
+    assert process.wait(20) == 1
+    stderr = process.stderr.read() if process.stderr else ""
+    assert "can't write /dev/full: No space left on device" in stderr
+    assert "gateway: 0 messages in /dev/full" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_what_was_written_before_the_disk_was_full_stays_in_whole_lines(
+    publisher: Publisher, record: Start, prefix: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("resource", reason="limits on the size of files are POSIX")
+    path = tmp_path / "cut.ndjson"
+    path.write_text('{"topic":"before","payload":1}\n', encoding="utf-8")
+    for number in range(10):
+        publisher.publish(f"{prefix}/a", b'"%d%s"' % (number, b"." * 200))
+    # a file that may have 1,500 bytes takes a part of a message, as a disk does that runs full
+    process = record(f"{prefix}/a", "-o", path, "--append", "--since", "1m", "--count", 10, limit=1_500)
+    assert process.wait(20) == 1
+    stderr = process.stderr.read() if process.stderr else ""
+    assert f"can't write {path}: File too large" in stderr
+    assert "Traceback" not in stderr
+    kept = lines(path)
+    assert kept[0] == {"topic": "before", "payload": 1}
+    assert 1 < len(kept) < 11
+    assert [line["payload"][0] for line in kept[1:]] == [str(number) for number in range(len(kept) - 1)]
+    assert f"gateway: {len(kept) - 1} messages in {path}" in stderr
 
 
 @pytest.mark.parametrize(

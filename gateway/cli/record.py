@@ -6,9 +6,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from gateway.settings import parse_duration
 
 if TYPE_CHECKING:
     from gateway.cli.connection import Received
+
+MAX_PENDING_BYTES = 64 * 1024
+"""So much is collected for one write while messages come without a pause."""
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +51,8 @@ def record(
     """Write messages to a file: one JSON object a line, as they come over the WebSocket.
 
     Ends with Ctrl-C, or as --count and --for say. Across a cut it goes on where it was. `sensors-sim replay FILE`
-    plays it. Exit code: 0 done, 1 refused or not reachable, 2 wrong arguments.
+    plays it. Where the disk is full, it ends, and what was written stays in whole lines. Exit code: 0 done, 1 refused,
+    not reachable or not writable any more, 2 wrong arguments.
     """
     deadline = None if duration is None else time.monotonic() + _parse(duration)
     subscriber = Subscriber(filters, url, token, since, deadline)
@@ -56,52 +61,88 @@ def record(
     with _open(output, append) as file:
         recorder = Recorder(file)
         try:
-            subscriber.run(recorder, count, True)
-        except KeyboardInterrupt:
-            pass
-        except typer.Exit as ended:
-            if ended.exit_code != TIMED_OUT:
-                raise
+            try:
+                subscriber.run(recorder, count, True)
+            except KeyboardInterrupt:
+                pass
+            except typer.Exit as ended:
+                if ended.exit_code != TIMED_OUT:
+                    raise
+            finally:
+                recorder.flush()
+        except WriteError as error:
+            fail(f"can't write {output or 'to standard output'}: {error}")
         finally:
-            recorder.flush()
             where = "" if output is None else f" in {output}"
             print(f"gateway: {recorder.count} messages{where}", file=sys.stderr)
 
 
+class WriteError(Exception):
+    """The file takes no more; the text says why."""
+
+
 class Recorder(Printer):
-    """Writes messages as they came, one a line.
+    """Writes messages as they came, one a line, and never leaves a part of one.
 
     Args:
-        file: where to.
+        file: where to; it has no buffer of its own, which could neither be counted nor be cut.
 
     Attributes:
-        count: how many so far.
+        count: how many are written.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO) -> None:
         super().__init__(json=True, payload_only=False)
         self.file = file
         self.count = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
 
     def write(self, frame: bytes, message: Received) -> None:  # noqa: ARG002
-        """Writes one message; it may stay in the buffer until `flush`."""
+        """Takes one message; it may wait until `flush`.
+
+        Raises:
+            WriteError: the file takes no more.
+        """
         from gateway.messages import json_line
 
-        self.file.write(json_line(frame) + b"\n")
-        self.count += 1
+        line = json_line(frame) + b"\n"
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self.flush()
 
     def flush(self) -> None:
-        """Hands what was written to the system."""
-        self.file.flush()
+        """Hands what was taken to the system.
+
+        Raises:
+            WriteError: the file takes no more.
+        """
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        written = 0
+        try:
+            while written < len(data):
+                written += self.file.write(memoryview(data)[written:]) or 0
+        except OSError as error:
+            whole = data.rfind(b"\n", 0, written) + 1
+            if whole < written:  # half a message
+                with suppress(OSError):
+                    self.file.truncate(self.file.tell() - (written - whole))
+            written = whole
+            raise WriteError(error.strerror or str(error)) from None
+        finally:
+            self.count += data.count(b"\n", 0, written)
 
 
 @contextmanager
-def _open(output: Path | None, append: bool) -> Iterator[BinaryIO]:
+def _open(output: Path | None, append: bool) -> Iterator[FileIO]:
     if output is None:
-        yield sys.stdout.buffer
+        yield FileIO(sys.stdout.fileno(), "wb", closefd=False)
         return
     try:
-        file = output.open("ab" if append else "wb")
+        file = FileIO(output, "ab" if append else "wb")
     except OSError as error:
         fail(f"can't write {output}: {error.strerror or error}", 2)
     with file:
