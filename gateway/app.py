@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from gateway import __version__
-from gateway.access import Origins, Owner, Policy, Principal, Role, is_loopback
+from gateway.access import AccessError, Origins, Owner, Policy, Principal, Role, is_loopback, require_subscribe
 from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
@@ -45,7 +45,7 @@ from gateway.sinks import PulledSink
 from gateway.slices import in_slices
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
 from gateway.topics import TopicError, check_characters
-from gateway.topics_api import list_topics, publish, read_topics, topics_socket
+from gateway.topics_api import TOPICS_METHODS, list_topics, topics, topics_socket
 from gateway.websocket import no_socket_here, stream_endpoint, upgrade_required, websocket_endpoint
 
 __all__ = ["Gateway", "create_app", "make_guard"]
@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PAGES = HERE / "pages"
+
+STATISTICS = "$SYS/#"
+"""Where brokers publish statistics of theirs: who is granted that may read ours, `/metrics`."""
 
 
 class Gateway:
@@ -159,14 +162,14 @@ class Gateway:
 
     @property
     def upstream_reason(self) -> str | None:
-        """Why it isn't."""
-        return self.upstream.state.last_error
+        """Why it isn't; None where everyone needs a token, since it may name a broker in a private network."""
+        return self.upstream.state.last_error if self.guard.policy.is_open else None
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published
         if state.connected != self._was_connected:
             self._was_connected = state.connected
-            self.hub.upstream_changed(state.connected, None if state.connected else state.last_error)
+            self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, properties: Properties | None = None
@@ -333,6 +336,12 @@ async def live(_request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`/metrics`: for Prometheus."""
     gateway: Gateway = request.app.state.gateway
+    if not (gateway.guard.policy.is_open or gateway.settings.access_public_metrics):
+        principal = principal_of(request.scope)
+        try:
+            require_subscribe(principal, [STATISTICS])
+        except AccessError as error:
+            raise gateway.guard.refused(principal, error) from None
     body, content_type = gateway.exporter.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
@@ -357,11 +366,9 @@ async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
     gateway: Gateway = request.app.state.gateway
     state = gateway.upstream.state
-    # the reason may name a broker in a private network: where everyone needs a token it is in the log only
-    error = state.last_error if gateway.guard.policy.is_open else None
     body = {
         "status": "ok" if state.connected else "waiting",
-        "upstream": {"connected": state.connected, "error": error},
+        "upstream": {"connected": state.connected, "error": gateway.upstream_reason},
     }
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
 
@@ -376,7 +383,7 @@ async def index(request: Request) -> Response:
     built = STATIC / "index.html"
     page = (built if built.exists() else PAGES / "index.html").read_text(encoding="utf-8")
     # only what shows a chart and nothing else may be put into a frame
-    is_chart = "embed" in request.query_params
+    is_chart = "embed" in request.query_params and bool(request.path_params.get("filter"))
     origins = request.app.state.gateway.settings.access_origins
     policy = embed_policy(origins) if is_chart else content_security_policy(page)
     raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
@@ -424,8 +431,7 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),
             WebSocketRoute("/topics/{filter:path}", topics_socket),
-            Route("/topics/{filter:path}", read_topics),
-            Route("/topics/{filter:path}", publish, methods=["POST"]),
+            Route("/topics/{filter:path}", topics, methods=TOPICS_METHODS),
             Route("/whoami", whoami),
             Route("/", index),
             WebSocketRoute("/{path:path}", no_socket_here),

@@ -1,7 +1,8 @@
 """`/topics/{filter}`: every filter is a URL; what the request accepts decides what comes.
 
 Invariant: whatever the representation, the same grant is asked for, the same messages come out in the same order, and
-what is missing is said. Live events take the hub's way, everything else reads the log in short steps.
+what is missing is said, also where it went while an answer was being written. Live events take the hub's way,
+everything else reads the log in short steps.
 """
 
 from __future__ import annotations
@@ -9,32 +10,38 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from gateway.access import AccessError, Owner, may_read, require_publish, require_subscribe
+from gateway.access import AccessError, Owner, require_publish, require_subscribe
 from gateway.guard import Expiry, Refusal, principal_of
-from gateway.history import FilterSet, Topic
+from gateway.history import FilterSet, History, Topic
+from gateway.hub import State
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
 from gateway.shapes import Format, Framing, Shape, ShapeError, look_up, pick, shape_from
 from gateway.sinks import PulledSink
+from gateway.slices import in_slices
 from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.websocket import SHAPE_PARAMETERS, run_session
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
-__all__ = ["list_topics", "publish", "read_topics", "topics_socket"]
+__all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
+
+logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,13 +55,22 @@ DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 """Messages in one JSON answer."""
 
-LISTED_AT_ONCE = 2_000
-"""So many topics are looked at before the loop gets a turn."""
+MAX_PAGE_BYTES = 8 * 2**20
+"""And about so many bytes of them."""
 
-BADGE_AT_ONCE = 200
-"""And so many messages when each may have to be decoded."""
+MAX_DOWNLOAD = 1_000_000_000
+"""Messages in one download."""
+
+AT_ONCE = 200
+"""So many topics, or messages that may have to be decoded, are looked at before the loop may get a turn."""
+
+SHORT_STRETCH = 2_000
+"""So many numbers of the log are sooner walked than the topics."""
 
 CONFIRM_SECONDS = 5.0
+
+TOPICS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""What is answered at `/topics/{filter}`, be it with what there is instead."""
 
 REPRESENTATIONS = {
     "application/json": "json",
@@ -65,12 +81,35 @@ REPRESENTATIONS = {
     "image/svg+xml": "svg",
 }
 
+_MESSAGE_PARAMETERS = SHAPE_PARAMETERS | {"topic", "since", "token"}
+_PAGE_PARAMETERS = _MESSAGE_PARAMETERS | {"until", "order", "limit", "after"}
+
+PARAMETERS = {
+    "json": _PAGE_PARAMETERS,
+    "ndjson": _PAGE_PARAMETERS,
+    "csv": _PAGE_PARAMETERS,
+    "sse": _MESSAGE_PARAMETERS,
+    "svg": frozenset({"topic", "since", "until", "where", "format", "token", "field", "title", "unit", "theme"}),
+    "list": frozenset({"prefix", "filter", "limit", "after", "format", "token"}),
+    "publish": frozenset({"qos", "retain", "confirm", "properties", "token"}),
+}
+"""What a query may hold, by what is asked for. A page (html) reads its own."""
+
 
 class ApiError(Refusal):
     """A request that can't be answered, as a problem document (RFC 9457)."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__(status, code, code, message, headers)
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        reason: str | None = None,
+    ) -> None:
+        """`reason`: what is counted and told besides the code, where it says more."""
+        super().__init__(status, code, reason or code, message, headers)
 
 
 def representation_of(request: Request) -> str:
@@ -107,19 +146,47 @@ def representation_of(request: Request) -> str:
     raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(REPRESENTATIONS)}")
 
 
+def _check_parameters(query: QueryParams, what: str) -> None:
+    """Refuses a parameter that would have no effect; one that begins with `_` is the asker's own, against caches."""
+    known = PARAMETERS[what]
+    for name in query:
+        if name not in known and not name.startswith("_"):
+            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(sorted(known))}"
+            raise ApiError(400, "bad_request", text)
+
+
 class _Question:
-    """A request for messages, read and allowed."""
+    """A request for messages, read and allowed.
 
-    __slots__ = ("after", "filters", "gap", "gateway", "is_history", "limit", "order", "shape", "since", "until")
+    Attributes:
+        after, until: numbers between which history is asked for; `until` is included.
+        after_name: the topic behind which last values go on.
+        is_history: whether history is asked for, not last values.
+        gap: what is known to be missing before anything was read.
+        is_promise: whether what has been evicted since `after` is to be told.
+    """
 
-    def __init__(self, request: Request) -> None:
+    __slots__ = (
+        "after",
+        "after_name",
+        "filters",
+        "gap",
+        "gateway",
+        "is_history",
+        "is_promise",
+        "limit",
+        "order",
+        "shape",
+        "since",
+        "until",
+    )
+
+    def __init__(self, request: Request, representation: str) -> None:
         self.gateway: Gateway = request.app.state.gateway
         query = request.query_params
         try:
             found = [validate_filter(f) for f in (request.path_params["filter"], *query.getlist("topic"))]
-            if len(found) > self.gateway.settings.limit_filters:
-                text = f"limit: {len(found)} topic filters, at most {self.gateway.settings.limit_filters} are allowed"
-                raise ApiError(400, "limit", text)
+            _require_few(self.gateway, found)
             parameters = {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
             if parameters.get("format") != "raw":
                 parameters.pop("format", None)
@@ -133,10 +200,23 @@ class _Question:
             require_subscribe(principal, self.filters.filters)
         except AccessError as error:
             raise self.gateway.guard.refused(principal, error) from None
+        _check_parameters(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
             raise ApiError(400, "bad_shape", f"order {self.order!r}: must be asc or desc")
-        self.limit = _integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        is_download = representation in ("ndjson", "csv")
+        if is_download:
+            self.limit = _integer(query.get("limit"), "limit", MAX_DOWNLOAD, 1, MAX_DOWNLOAD)
+        else:
+            self.limit = _integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        since = query.get("since") or ("" if is_download else "last")
+        self.is_history = since != "last" or "until" in query or "order" in query
+        self.after_name = query.get("after", "")
+        if self.after_name and self.is_history:
+            raise ApiError(400, "bad_request", "after: is for last values; history goes on with since, or with until")
+        self.is_promise = False
+        self.gap: dict[str, Any] | None = None
+        self.after = self._start()
         history = self.gateway.history
         self.until = history.seq
         if (until := query.get("until")) is not None:
@@ -144,33 +224,39 @@ class _Question:
                 epoch, seq = parse_position(until)
             except ProtocolError as error:
                 raise ApiError(400, error.code, str(error)) from None
-            self.until = min(seq, history.seq) if epoch == history.epoch else 0
-        # with an `until` and no `since`, or in descending order, it is history that is asked for
-        self.is_history = query.get("since") not in (None, "", "last") or "until" in query or "order" in query
-        self.after, self.gap = self._start() if query.get("since") else (0, None)
+            if epoch == history.epoch:
+                self.until = min(seq, history.seq)
+            else:
+                self.until, self.gap = 0, {"reason": "epoch", "lost": None}
 
-    def _start(self) -> tuple[int, dict[str, Any] | None]:
-        """The number to read on from, and what is missing before it."""
+    def _start(self) -> int:
+        """The number to read on from."""
         history = self.gateway.history
         since = self.since
         match since.kind:
             case SinceKind.LAST:
-                return 0, None
+                return 0
             case SinceKind.NOW:
-                return history.seq, None
+                return history.seq
             case SinceKind.TIME:
-                after = history.before_time(since.time)
-                if history.reaches(self.filters, since.time):
-                    return after, None
-                return after, {"reason": "evicted", "lost": None}
+                self.is_promise = True
+                return history.before_time(since.time)
             case SinceKind.POSITION:
                 if since.epoch != history.epoch:
-                    return 0, {"reason": "epoch", "lost": None}
+                    self.gap = {"reason": "epoch", "lost": None}
+                    return 0
                 if since.seq > history.seq:
                     text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
                     raise ApiError(400, "bad_since", text)
-                lost = history.lost(self.filters, since.seq)
-                return since.seq, None if lost == 0 else {"reason": "evicted", "lost": lost}
+                self.is_promise = True
+                return since.seq
+
+    async def look_back(self) -> None:
+        """Finds out whether history reaches back to the time that is asked for."""
+        if self.since.kind is not SinceKind.TIME or self.gap is not None:
+            return
+        if not await in_slices(_reaches(self.gateway.history, self.filters, self.since.time)):
+            self.gap = {"reason": "evicted", "lost": None}
 
     def refuse_live_shapes(self) -> None:
         """Says that what needs a stream of messages is not for a snapshot, rather than leaving it out."""
@@ -179,16 +265,116 @@ class _Question:
             text = "max_hz, mode and deadband are for live messages (text/event-stream, /ws), not for answers"
             raise ApiError(400, "bad_shape", text)
 
-    async def messages(self, last_only: bool) -> AsyncIterator[Message]:
-        """What is asked for, oldest first; the loop gets a turn after every chunk."""
+    def messages(self) -> AsyncIterator[Message]:
+        """What is asked for, in order; the loop gets a turn now and then."""
+        if not self.is_history:
+            return self._last_values()
+        return self._newest() if self.order == "desc" else self._oldest()
+
+    async def _oldest(self) -> AsyncIterator[Message]:
         history = self.gateway.history
         cursor = self.after
         while cursor < self.until:
-            chunk = history.read(self.filters, cursor, self.until, last_only=last_only)
+            chunk = history.read(self.filters, cursor, self.until)
             for message in chunk.messages:
                 yield message
             cursor = chunk.cursor
             await asyncio.sleep(0)
+
+    async def _newest(self) -> AsyncIterator[Message]:
+        newest = self.gateway.history.backwards(self.filters, self.after, self.until)
+        for number, message in enumerate(newest, start=1):
+            if message is not None:
+                yield message
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _last_values(self) -> AsyncIterator[Message]:
+        """The newest message of every topic, by name: as of when it is read, so that none is missed for its haste."""
+        history = self.gateway.history
+        after = self.after_name
+        while True:
+            found = (state.name for state in list(history.topics(self.filters)))
+            names, _ = await in_slices(_first(found, after, MAX_LIMIT))
+            for number, name in enumerate(names, start=1):
+                state = history.topic(name)
+                if state is not None and state.last is not None:
+                    yield state.last
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            if len(names) < MAX_LIMIT:
+                return
+            after = names[-1]
+
+
+def _require_few(gateway: Gateway, filters: list[str]) -> None:
+    """Refuses more filters than one subscriber may have."""
+    most = gateway.settings.limit_filters
+    if len(filters) > most:
+        text = f"limit: {len(filters)} topic filters, at most {most} are allowed"
+        raise ApiError(400, "limit", text, reason="filters")
+
+
+# long walks, made for `in_slices`
+
+
+def _first(names: Iterable[str | None], after: str, count: int) -> Generator[None, None, tuple[list[str], int]]:
+    """The first `count` of these names behind `after`, sorted, and how many names there are in all; None is none."""
+    total = 0
+    first: list[str] = []
+    more: list[str] = []
+    for number, name in enumerate(names, start=1):
+        if name is not None:
+            total += 1
+            if name > after and (len(first) < count or name < first[-1]):
+                more.append(name)
+        if number % AT_ONCE == 0:
+            if len(more) > 5 * AT_ONCE:
+                first = sorted(first + more)[:count]
+                more = []
+            yield
+    return sorted(first + more)[:count], total
+
+
+def _parts(history: History, filters: FilterSet) -> Iterator[FilterSet]:
+    """The same topics in parts that are each soon looked through."""
+    if filters.is_exact:
+        yield filters
+        return
+    names = [state.name for state in history.topics(filters)]
+    for at in range(0, max(len(names), 1), AT_ONCE):
+        yield FilterSet(names[at : at + AT_ONCE])
+
+
+def _reaches(history: History, filters: FilterSet, time: int) -> Generator[None, None, bool]:
+    """`History.reaches`."""
+    for part in _parts(history, filters):
+        if not history.reaches(part, time):
+            return False
+        yield
+    return True
+
+
+def _account(
+    history: History, filters: FilterSet, after: int, until: int
+) -> Generator[None, None, tuple[int, int | None]]:
+    """How many matching messages with `after` < seq <= `until` are kept, and how many evicted (None: unknown).
+
+    For each topic the sum of both stays the same whatever is evicted meanwhile, so the answer may take its time.
+    """
+    if after >= until:
+        return 0, 0
+    if after >= history.evicted_seq and until - after <= SHORT_STRETCH:
+        return history.count(filters, after, until), 0
+    kept = 0
+    lost: int | None = 0
+    for part in _parts(history, filters):
+        kept += history.count(part, after, until)
+        if lost is not None:
+            found = history.lost(part, after, until)
+            lost = None if found is None else lost + found
+        yield
+    return kept, lost
 
 
 def _integer(text: str | None, name: str, default: int, least: int, most: int) -> int:
@@ -199,26 +385,43 @@ def _integer(text: str | None, name: str, default: int, least: int, most: int) -
     return int(text)
 
 
+def _flag(query: QueryParams, name: str) -> bool:
+    text = query.get(name, "")
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    if text.lower() in ("", "0", "false", "no"):
+        return False
+    raise ApiError(400, "bad_request", f"{name} {text[:40]!r}: must be 1 or 0, true or false")
+
+
+async def topics(request: Request) -> Response:
+    """`/topics/{filter}`."""
+    match request.method:
+        case "GET" | "HEAD":
+            return await read_topics(request)
+        case "POST":
+            return await publish(request)
+    text = f"{request.method} has no meaning here: there are GET, HEAD, and POST to publish"
+    raise ApiError(405, "bad_request", text, [("allow", "GET, HEAD, POST")], reason="method")
+
+
 async def read_topics(request: Request) -> Response:
     """`GET /topics/{filter}`."""
     representation = representation_of(request)
-    vary = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if representation == "html":
         page: Response = await request.app.state.page(request)
         page.headers["Vary"] = "Accept"
         return page
-    question = _Question(request)
-    if representation != "sse":
-        question.refuse_live_shapes()
+    question = _Question(request, representation)
+    if representation == "sse":
+        return _event_stream(request, question)
+    question.refuse_live_shapes()
+    await question.look_back()
     match representation:
-        case "sse":
-            return _event_stream(request, question)
         case "ndjson":
-            return StreamingResponse(_ndjson(question), headers=vary, media_type="application/x-ndjson")
+            return await _download(request, question, "application/x-ndjson")
         case "csv":
-            name = quote("-".join(question.filters.filters)[:80].replace("/", "-"), safe="")
-            headers = {**vary, "Content-Disposition": f"attachment; filename*=UTF-8''{name}.csv"}
-            return StreamingResponse(_csv(question), headers=headers, media_type="text/csv; charset=utf-8")
+            return await _download(request, question, "text/csv; charset=utf-8")
         case "svg":
             return await _badge(request, question)
     return await _json(request, question)
@@ -228,58 +431,65 @@ async def read_topics(request: Request) -> Response:
 
 
 async def _json(request: Request, question: _Question) -> Response:
-    gateway = question.gateway
-    last_only = not question.is_history
+    """A page of history or of last values."""
+    history = question.gateway.history
+    epoch = history.epoch
+    position = f"{epoch}:{question.until if question.is_history else history.seq}"
+    is_falling = question.order == "desc"
     found: list[Message] = []
     bodies: list[bytes] = []
-    more = False
-    async for message in _newest(question) if question.order == "desc" else question.messages(last_only):
+    size = seen = 0
+    edge: Message | None = None  # the first of the next page
+    async for message in question.messages():
         body = pick(question.shape, message)
-        if body is None:
-            continue
-        if len(found) == question.limit:
-            more = True
-            break
-        found.append(message)
-        bodies.append(body)
-    epoch = gateway.history.epoch
-    edge = found[-1].seq if found else 0
+        if body is not None:
+            if len(found) == question.limit or (found and size + len(body) > MAX_PAGE_BYTES):
+                edge = message
+                break
+            found.append(message)
+            bodies.append(body)
+            size += len(body)
+        seen += 1
+    gap = question.gap
+    if gap is None and question.is_promise:
+        low = question.after if edge is None or not is_falling else edge.seq
+        high = question.until if edge is None or is_falling else edge.seq - 1
+        gap = await _missing(question, low, high, seen)
     # what a representation is made of: the messages, and whether they are complete
-    parts = (epoch, found[0].seq if found else 0, edge, len(found), int(more), question.shape.properties)
-    tag = 'W/"' + "-".join(map(str, parts)) + '"'
+    numbers = [message.seq for message in found] or [0]
+    parts = (epoch, min(numbers), max(numbers), len(found), int(edge is not None), question.shape.properties, gap)
+    tag = 'W/"' + "-".join(map(str, parts[:-1])) + ("" if gap is None else f"-{gap['reason']}-{gap['lost']}") + '"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
-    following = ""
-    if more:
-        following = f"{epoch}:{edge - 1}" if question.order == "desc" else f"{epoch}:{edge}"
-        query = [(k, v) for k, v in request.query_params.multi_items() if k not in ("since", "until", "token")]
-        if question.order == "desc":
-            query += [("until", following), *(("since", v) for v in request.query_params.getlist("since"))]
+    head: dict[str, Any] = {"position": position, "recovered": gap is None}
+    if gap is not None:
+        head["gap"] = gap
+    if edge is not None:
+        if not question.is_history:
+            name, following = "after", found[-1].topic
+        elif is_falling:
+            name, following = "until", f"{epoch}:{edge.seq}"
         else:
-            query += [("since", following)] if question.is_history else []
-        if question.is_history:
-            path = quote(request.path_params["filter"], safe="/")
-            headers["Link"] = f'<{request.scope.get("root_path", "")}/topics/{path}?{urlencode(query)}>; rel="next"'
+            name, following = "since", f"{epoch}:{edge.seq - 1}"
+        head |= {"more": True, "next": following}
+        query = [(k, v) for k, v in request.query_params.multi_items() if k not in (name, "token")]
+        path = quote(request.path_params["filter"], safe="/")
+        target = f"{request.scope.get('root_path', '')}/topics/{path}?{urlencode([*query, (name, following)])}"
+        headers["Link"] = f'<{target}>; rel="next"'
     if any(tag == given.strip() for given in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=headers)
-    head: dict[str, Any] = {"position": f"{epoch}:{question.until}", "recovered": question.gap is None}
-    if question.gap is not None:
-        head["gap"] = question.gap
-    if more:
-        head["more"] = True
-        if question.is_history:
-            head["next"] = following
     answer = b'%b,"messages":[%b]}' % (_encode(head)[:-1], b",".join(bodies))
     return Response(answer, headers=headers, media_type="application/json")
 
 
-async def _newest(question: _Question) -> AsyncIterator[Message]:
-    """What is asked for, newest first; the loop gets a turn now and then."""
-    newest = question.gateway.history.backwards(question.filters, question.after, question.until)
-    for number, message in enumerate(newest, start=1):
-        if message is not None:
-            yield message
-        if number % LISTED_AT_ONCE == 0:
-            await asyncio.sleep(0)
+async def _missing(question: _Question, low: int, high: int, seen: int) -> dict[str, Any] | None:
+    """The gap if fewer messages were seen than there were with `low` < seq <= `high`."""
+    history = question.gateway.history
+    if low >= history.evicted_seq:
+        return None
+    kept, lost = await in_slices(_account(history, question.filters, low, high))
+    if lost is None:
+        return {"reason": "evicted", "lost": None}
+    return {"reason": "evicted", "lost": kept + lost - seen} if kept + lost > seen else None
 
 
 async def _badge(request: Request, question: _Question) -> Response:
@@ -291,9 +501,9 @@ async def _badge(request: Request, question: _Question) -> Response:
     name, values, times = "", [], []
     newest = question.gateway.history.backwards(question.filters, question.after, question.until)
     for number, message in enumerate(newest, start=1):
-        if number % BADGE_AT_ONCE == 0:
+        if number % AT_ONCE == 0:
             await asyncio.sleep(0)
-        if message is None or (name and message.topic != name):
+        if message is None or (name and message.topic != name) or pick(question.shape, message) is None:
             continue
         value = message.value()
         if isinstance(value, dict):
@@ -318,29 +528,115 @@ def _is_number(value: object) -> bool:
 # downloads
 
 
-async def _ndjson(question: _Question) -> AsyncIterator[bytes]:
-    if question.gap is not None:
-        yield _encode({"event": "gap", **question.gap}) + b"\n"
-    batch: list[bytes] = []
-    async for message in question.messages(last_only=False):
-        body = pick(question.shape, message)
-        if body is not None:
-            batch.append(json_line(body))
-        if len(batch) >= 200:
-            yield b"\n".join(batch) + b"\n"
-            batch.clear()
-    if batch:
-        yield b"\n".join(batch) + b"\n"
+class _Incomplete(Exception):  # noqa: N818 - it is no error
+    """A download can't be completed: what was still to come has been evicted."""
 
 
-async def _csv(question: _Question) -> AsyncIterator[bytes]:
-    fields = question.shape.fields
+class _Download:
+    """What a download reads, and what went missing while its reader took its time."""
+
+    def __init__(self, question: _Question) -> None:
+        self.question = question
+        self.gap = question.gap
+        self._expected = 0
+        self._seen = 0
+        self._evicted = 0
+        self._edge: int | None = None  # the number of the first message beyond the limit
+
+    async def start(self) -> None:
+        """Counts what is to come, and sets `gap` to what has gone already."""
+        question = self.question
+        history = question.gateway.history
+        if question.is_history:
+            self._evicted = history.evicted
+            work = _account(history, question.filters, question.after, question.until)
+            self._expected, lost = await in_slices(work)
+            if question.is_promise and self.gap is None and lost != 0:
+                self.gap = {"reason": "evicted", "lost": lost}
+
+    async def messages(self) -> AsyncIterator[tuple[Message, bytes]]:
+        """The messages and their envelopes, up to the limit."""
+        question = self.question
+        count = 0
+        async for message in question.messages():
+            body = pick(question.shape, message)
+            if body is not None:
+                if count == question.limit:
+                    self._edge = message.seq
+                    return
+                count += 1
+                yield message, body
+            self._seen += 1
+
+    async def missing(self) -> dict[str, Any] | None:
+        """What has been evicted before it was read."""
+        question = self.question
+        history = question.gateway.history
+        if not question.is_history or history.evicted == self._evicted:
+            return None
+        left = self._expected - self._seen
+        if self._edge is not None:
+            is_falling = question.order == "desc"
+            low, high = (question.after, self._edge) if is_falling else (self._edge - 1, question.until)
+            left -= (await in_slices(_account(history, question.filters, low, high)))[0]
+        if left <= 0:
+            return None
+        # with a limit some of it may be what would not have come anyway
+        return {"reason": "evicted", "lost": left if self._edge is None else None}
+
+
+class _DownloadResponse(StreamingResponse):
+    """A streaming response that breaks off where it can't be completed, so that whoever downloads it sees a failure."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except _Incomplete as reason:
+            logger.warning("%s: a download is broken off: %s", scope["state"]["request_id"], reason)
+
+
+async def _download(request: Request, question: _Question, media_type: str) -> Response:
+    is_csv = media_type.startswith("text/csv")
+    headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+    if is_csv:
+        name = quote("-".join(question.filters.filters)[:80].replace("/", "-"), safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}.csv"
+    download = _Download(question)
+    await download.start()
+    if is_csv and download.gap is not None:
+        # a table has no place for it
+        headers["Gateway-Gap"] = "reason={reason}, lost={lost}".format(
+            reason=download.gap["reason"], lost="unknown" if download.gap["lost"] is None else download.gap["lost"]
+        )
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=media_type)
+    return _DownloadResponse((_csv if is_csv else _ndjson)(download), headers=headers, media_type=media_type)
+
+
+async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
+    if download.gap is not None:
+        yield _encode({"event": "gap", **download.gap}) + b"\n"
+    lines: list[bytes] = []
+    size = 0
+    async for _, body in download.messages():
+        lines.append(json_line(body))
+        size += len(body)
+        if size > 32_768:
+            yield b"\n".join(lines) + b"\n"
+            lines.clear()
+            size = 0
+    if (gap := await download.missing()) is not None:
+        lines.append(_encode({"event": "gap", **gap}))
+    if lines:
+        yield b"\n".join(lines) + b"\n"
+
+
+async def _csv(download: _Download) -> AsyncIterator[bytes]:
+    fields = download.question.shape.fields
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["time", "seq", "topic", *(fields or ["payload"])])
-    async for message in question.messages(last_only=False):
-        if pick(question.shape, message) is None:
-            continue
+    async for message, _ in download.messages():
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
         if fields:
             value = message.value()
@@ -352,6 +648,8 @@ async def _csv(question: _Question) -> AsyncIterator[bytes]:
             yield buffer.getvalue().encode()
             buffer.seek(0)
             buffer.truncate()
+    if (gap := await download.missing()) is not None:
+        raise _Incomplete(f"{gap['lost'] or 'some'} of its messages were evicted before the reader took them")
     yield buffer.getvalue().encode()
 
 
@@ -368,7 +666,7 @@ def _event_stream(request: Request, question: _Question) -> Response:
     """Server-sent events: a plain EventSource resumes by itself, since every message's id is its position."""
     gateway = question.gateway
     since = question.since
-    if (last := request.headers.get("last-event-id")) is not None:
+    if last := request.headers.get("last-event-id"):
         try:
             epoch, seq = parse_position(last)
             since = Since(SinceKind.POSITION, epoch=epoch, seq=seq)
@@ -385,8 +683,7 @@ def _event_stream(request: Request, question: _Question) -> Response:
     try:
         key = gateway.connections.open(request.client.host if request.client else None)
     except LimitError as error:
-        gateway.refusals.count(error.limit)
-        raise ApiError(503, "limit", str(error), [("retry-after", "10")]) from None
+        raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
     principal = principal_of(request.scope)
     owner = Owner(principal, request.client.host if request.client else None)
     events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), key)
@@ -421,7 +718,11 @@ async def _events(
     def tell(event: dict[str, Any]) -> None:
         sink.write(sse_event(_encode(event), event=event["event"]))
 
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner)
+    def mark(seq: int) -> None:
+        # an event with nothing but an id reaches no listener, but the next Last-Event-ID has it (HTML §9.2.6)
+        sink.write(b"id: %b:%d\n\n" % (gateway.history.epoch.encode(), seq))
+
+    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=mark)
     sink.subscriber = subscriber
     gateway.streams.add(sink)
     expiry = Expiry(
@@ -440,13 +741,17 @@ async def _events(
             sink.close(CloseCode.BAD_REQUEST, str(error))
         else:
             members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
-            # without an id: until the first message a cut connection starts over as it began
+            # without an id: while the replay is under way a cut connection starts over, or goes on from a message
             sink.write(sse_event(encode_event("subscribed", **members), event="subscribed"))
             if not gateway.is_connected:
                 event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
                 sink.write(sse_event(event, event="upstream"))
         async for data in sink.parts(KEEP_ALIVE_SECONDS):
             yield data or b": \n\n"
+            group = subscriber.group
+            if not data and subscriber.state is State.LIVE and group is not None:
+                # so that what comes back after hours of silence is still within history
+                mark(group.flushed_seq if group.has_pending else gateway.history.seq)
     finally:
         expiry.cancel()
         gateway.streams.discard(sink)
@@ -465,21 +770,27 @@ async def topics_socket(websocket: WebSocket) -> None:
 async def publish(request: Request) -> Response:
     """`POST /topics/{topic}`: publishes the body; `qos`, `retain` and `confirm` in the query.
 
-    With `confirm=1` the answer waits until the message has come back from the broker, and gives its position.
+    With `confirm=1` the answer waits until the message has come back from the broker, and gives its position; that is
+    reading, so it takes a grant to read.
     """
     gateway: Gateway = request.app.state.gateway
     topic = request.path_params["filter"]
     principal = principal_of(request.scope)
+    query = request.query_params
+    _check_parameters(query, "publish")
+    qos = _integer(query.get("qos"), "qos", 0, 0, 2)
+    retain = _flag(query, "retain")
+    confirm = _flag(query, "confirm")
+    with_properties = _flag(query, "properties")
     try:
         validate_topic(topic)
         require_publish(principal, topic)
+        if confirm:
+            require_subscribe(principal, [topic])
     except TopicError as error:
         raise ApiError(400, error.code, str(error)) from None
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
-    query = request.query_params
-    qos = _integer(query.get("qos"), "qos", 0, 0, 2)
-    retain = query.get("retain", "") in ("1", "true", "yes")
     gateway.take_publish(request)
     payload = await request.body()
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -489,9 +800,9 @@ async def publish(request: Request) -> Response:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ApiError(400, "bad_payload", f"the body is not valid JSON: {error}") from None
     properties: Properties | None = None
-    if query.get("properties") in ("1", "true", "yes") and content_type:
+    if with_properties and content_type:
         properties = {"content_type": content_type}
-    waiter = _Echo(gateway, topic, payload) if query.get("confirm") in ("1", "true", "yes") else None
+    waiter = _Echo(gateway, topic, payload) if confirm else None
     try:
         try:
             await gateway.publish(topic, payload, qos=qos, retain=retain, properties=properties)
@@ -553,44 +864,55 @@ async def list_topics(request: Request) -> Response:
     if representation_of(request) == "html":
         page: Response = await request.app.state.page(request)
         return page
-    principal = principal_of(request.scope)
-    prefix, after = query.get("prefix", ""), query.get("after", "")
+    _check_parameters(query, "list")
     limit = _integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-    filters = None
+    wanted: FilterSet | None = None
     if named := query.getlist("filter"):
         try:
-            filters = FilterSet(validate_filter(f) for f in named)
+            _require_few(gateway, named)
+            wanted = FilterSet(validate_filter(f) for f in named)
         except TopicError as error:
             raise ApiError(400, error.code, str(error)) from None
     history = gateway.history
     position = history.position
-    reads_all = any(grant.topic_filter == "#" for grant in principal.subscribe)
-    names: list[str] = []
-    for number, topic in enumerate(list(history.topics(filters)), start=1):
-        name = topic.name
-        if name.startswith(prefix) and name > after and ((reads_all and name[0] != "$") or may_read(principal, name)):
-            names.append(name)
-        if number % LISTED_AT_ONCE == 0:
-            await asyncio.sleep(0)
-    names.sort()
-    shown = [state for name in names[:limit] if (state := history.topic(name)) is not None]
+    allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
+    readable = _readable(history, wanted, allowed, query.get("prefix", ""))
+    names, total = await in_slices(_first(readable, query.get("after", ""), limit + 1))
+    now = gateway.wall_clock_ms()
     body: dict[str, Any] = {
         "position": position,
-        "total": len(names),
-        "topics": [_listed(state) for state in shown],
+        "total": total,
+        "topics": [_listed(state, now) for name in names[:limit] if (state := history.topic(name)) is not None],
     }
     if len(names) > limit:
         body["next"] = names[limit - 1]
     return Response(_encode(body), headers={"Cache-Control": "no-cache"}, media_type="application/json")
 
 
-def _listed(topic: Topic) -> dict[str, Any]:
+def _readable(history: History, wanted: FilterSet | None, allowed: FilterSet, prefix: str) -> Iterator[str | None]:
+    """The names of the topics that are wanted and allowed; None for each that isn't.
+
+    Who may read little is shown from that little, however much is asked for.
+    """
+    if not allowed:
+        return
+    reads_all = "#" in allowed
+    for state in list(history.topics(wanted if reads_all else allowed)):
+        name = state.name
+        is_allowed = (reads_all and name[0] != "$") or allowed.matches(name)
+        is_wanted = name.startswith(prefix) and (wanted is None or wanted.matches(name))
+        yield name if is_allowed and is_wanted else None
+
+
+def _listed(topic: Topic, now: int) -> dict[str, Any]:
     last = topic.last
+    # once it is silent, its silence is all that is known of its rate
+    rate = min(topic.rate(), 1000 / max(now - last.time, 1)) if last else 0.0
     return {
         "topic": topic.name,
         "count": topic.count,
         "kept": len(topic),
-        "rate": float(f"{topic.rate():.4g}"),
+        "rate": float(f"{rate:.4g}"),
         "time": last.time if last else None,
         "retained": bool(last and last.retained),
         "bytes": len(last.token) if last else 0,

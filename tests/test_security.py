@@ -64,7 +64,7 @@ def closed(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with Publisher(mosquitto.url) as publisher:
             for topic in ("a/1", "a/2", "b/secret", "$hidden/x"):
                 publisher.publish(f"{ROOT}/{topic}", json.dumps({"value": topic}))
-        eventually(lambda: process.metrics()["gateway_history_messages"] >= 4, 10, "messages")
+        eventually(lambda: process.metrics(STATISTICS)["gateway_history_messages"] >= 4, 10, "messages")
         yield process
     finally:
         process.close()
@@ -130,6 +130,21 @@ def test_every_representation_asks_for_the_grant(closed: GatewayProcess, accept:
             found, body = closed.get(path, {"Accept": accept, **headers})
             assert found in (status, 429), (path, found)
             assert b'secret"' not in body
+
+
+def test_the_metrics_are_for_those_who_may_read_the_brokers_statistics(
+    mosquitto: Broker, closed: GatewayProcess, opened: GatewayProcess, make_gateway: MakeGateway
+) -> None:
+    assert closed.get("/metrics")[0] == 401
+    for headers in (bearer(), bearer(subscribe=["#"]), bearer(subscribe=["$SYS/broker/#"]), bearer(publish=["$SYS/#"])):
+        assert closed.get("/metrics", headers)[0] == 403
+    status, body = closed.get("/metrics", {"Authorization": "Bearer x.y.z"})
+    assert status in (401, 429)
+    assert b"gateway_" not in body
+    assert closed.metrics(STATISTICS)["gateway_upstream_connected"] == 1
+    assert opened.metrics()["gateway_upstream_connected"] == 1
+    public = make_gateway(mosquitto, access_secret=SECRET, access_public_metrics=True)
+    assert public.metrics()["gateway_upstream_connected"] == 1
 
 
 def test_a_head_request_and_an_etag_tell_nothing_either(closed: GatewayProcess) -> None:
@@ -313,7 +328,8 @@ def test_what_a_sensor_sends_is_never_a_page(mosquitto: Broker, opened: GatewayP
 
     for accept in ("application/json", "text/csv", "application/x-ndjson", "image/svg+xml"):
         connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
-        connection.request("GET", f"{path}?since=1h&title={quote(script)}", headers={"Accept": accept})
+        title = f"&title={quote(script)}" if accept == "image/svg+xml" else ""
+        connection.request("GET", f"{path}?since=1h{title}", headers={"Accept": accept})
         response = connection.getresponse()
         body = response.read().decode()
         connection.close()

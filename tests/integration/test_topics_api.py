@@ -7,8 +7,8 @@ import csv
 import http.client
 import io
 import json
+import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -194,31 +194,43 @@ def test_topics_are_listed_in_pages(gateway: GatewayProcess, filled: str) -> Non
 
 
 class EventStream:
-    """A client of server-sent events that reads in a thread."""
+    """A client of server-sent events that reads in a thread, until the test's end or `cut`."""
 
     def __init__(self, gateway: GatewayProcess, path: str, **headers: str) -> None:
-        named = {"Accept": "text/event-stream", **{k.replace("_", "-"): v for k, v in headers.items()}}
-        self.answer = urlopen(Request(gateway.http + path, headers=named), timeout=20)
+        named = {"Host": "localhost", "Accept": "text/event-stream", **headers}
+        # by HTTP/1.0 the body comes without chunks around it
+        head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
+        self._socket = socket.create_connection(("127.0.0.1", gateway.port), 20)
+        self._socket.sendall(f"GET {path} HTTP/1.0\r\n{head}\r\n".encode())
+        self._lines = self._socket.makefile("r", encoding="utf-8", newline="\n")
+        assert " 200 " in self._lines.readline()
+        self.headers: dict[str, str] = {}
+        while line := self._lines.readline().strip():
+            name, _, value = line.partition(": ")
+            self.headers[name.lower()] = value
         self.events: list[dict[str, Any]] = []
+        self.last_id = ""
         threading.Thread(target=self._read, daemon=True).start()
 
-    def _lines(self) -> Iterator[str]:
-        try:
-            for line in self.answer:
-                yield line.decode().rstrip("\n")
-        except (OSError, ValueError, AttributeError):
-            return
+    def cut(self) -> None:
+        """Ends the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> None:
         event: dict[str, Any] = {}
-        for line in self._lines():
-            if line == "":
-                if "data" in event:
-                    self.events.append(event)
-                event = {}
-            elif not line.startswith(":"):
-                name, _, value = line.partition(": ")
-                event[name] = json.loads(value) if name == "data" else value
+        with contextlib.suppress(OSError), self._socket, self._lines:
+            for text in self._lines:
+                line = text.rstrip("\n")
+                if line == "":
+                    if "data" in event:
+                        self.events.append(event)
+                    event = {}
+                elif not line.startswith(":"):
+                    name, _, value = line.partition(": ")
+                    if name == "id":
+                        self.last_id = value
+                    event[name] = json.loads(value) if name == "data" else value
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -229,23 +241,65 @@ def test_events_stream_live_and_resume_from_the_last_event_id(
     gateway: GatewayProcess, publisher: Publisher, filled: str
 ) -> None:
     stream = EventStream(gateway, url(filled))
-    assert stream.answer.headers["X-Accel-Buffering"] == "no"
-    assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
+    assert stream.headers["x-accel-buffering"] == "no"
+    assert stream.headers["content-type"].startswith("text/event-stream")
     eventually(lambda: len(stream.messages) == 2)
     publisher.publish(f"{filled}/a", "10")
     eventually(lambda: len(stream.messages) == 3)
     last = stream.messages[-1]["id"]
-    stream.answer.close()
+    stream.cut()
     for number in range(11, 15):
         publisher.publish(f"{filled}/a", str(number))
     again = EventStream(gateway, url(filled), Last_Event_ID=last)
     eventually(lambda: len(again.messages) == 4)
     assert [m["data"]["payload"] for m in again.messages] == [11, 12, 13, 14]
     assert again.events[0]["event"] == "subscribed"
+    again.cut()
     other = EventStream(gateway, url(filled), Last_Event_ID="old:7")
     eventually(lambda: len(other.messages) == 2)
     gap = next(event for event in other.events if event.get("event") == "gap")
     assert gap["data"]["reason"] == "epoch"
+    other.cut()
+
+
+@pytest.mark.parametrize("query", ["", "?since=now"])
+def test_events_that_come_before_the_first_message_was_seen_are_not_missed(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, query: str
+) -> None:
+    """What an EventSource does: it sends back the last id, also that of an event without data."""
+    stream = EventStream(gateway, url(prefix, query))
+    eventually(lambda: stream.last_id)
+    stream.cut()
+    for number in range(3):
+        publisher.publish(f"{prefix}/a", str(number))
+    again = EventStream(gateway, url(prefix, query), Last_Event_ID=stream.last_id)
+    eventually(lambda: len(again.messages) >= 3)
+    assert [m["data"]["payload"] for m in again.messages] == [0, 1, 2]
+    assert [event["event"] for event in again.events if "event" in event] == ["subscribed"]
+    again.cut()
+
+
+def test_a_table_whose_rows_are_evicted_before_they_are_read_shows_as_a_failed_transfer(
+    make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
+) -> None:
+    own = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], history_messages=20)
+    payload = "x" * 500_000
+    for _ in range(20):
+        publisher.publish(f"{prefix}/a", payload)
+    eventually(lambda: own.metrics()["gateway_history_messages"] == 20)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", own.port, timeout=10)) as connection:
+        connection.connect()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
+        connection.request("GET", url(prefix, "?format=csv"))
+        answer = connection.getresponse()
+        assert answer.read(10_000).startswith(b"time,seq,topic,payload")
+        for _ in range(20):
+            publisher.publish(f"{prefix}/a", payload)
+        eventually(lambda: own.metrics()["gateway_history_evicted_total"] == 20)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+    assert "broken off" in own.log()
+    assert "Traceback" not in own.log()
 
 
 def test_a_restart_of_the_gateway_ends_event_streams_in_order(make_gateway: Any, mosquitto: Any, prefix: str) -> None:

@@ -1,0 +1,457 @@
+"""`/topics` in one loop with its reader, who takes each part of an answer when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import pytest
+from starlette.applications import Starlette
+
+import gateway.topics_api
+from gateway.app import Gateway, create_app
+from gateway.settings import load_settings
+from gateway.tokens import mint, secret_key
+
+pytestmark = pytest.mark.anyio
+
+Publish = Callable[..., object]
+
+
+@dataclass
+class Answer:
+    """What came of a request."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
+    is_complete: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
+
+    def json(self) -> Any:
+        assert self.status == 200, self.body
+        return json.loads(self.body)
+
+    @property
+    def next_page(self) -> str | None:
+        link = self.headers.get("link")
+        return link.partition("<")[2].partition(">")[0] if link else None
+
+
+@contextlib.asynccontextmanager
+async def running(**settings: object) -> AsyncIterator[tuple[Starlette, Gateway]]:
+    """The application, without a broker: what arrives is published to its hub by the test."""
+    app = create_app(load_settings({"mqtt_url": "mqtt://127.0.0.1:1", **settings}, environ={}))
+    async with app.router.lifespan_context(app):
+        yield app, app.state.gateway
+
+
+async def ask(
+    app: Starlette,
+    address: str,
+    method: str = "GET",
+    on_part: Callable[[Answer], object] | None = None,
+    **headers: str,
+) -> Answer:
+    """Asks, and calls `on_part` for each part of the body before the next one may be sent."""
+    parts = urlsplit(address)
+    answer = Answer()
+    gone = asyncio.Event()
+    named = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,
+        "scheme": "http", "path": unquote(parts.path), "root_path": "",
+        "raw_path": parts.path.encode(), "query_string": parts.query.encode(), "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80), "headers": [(b"host", b"localhost"), *named], "state": {}, "extensions": {},
+    }  # fmt: skip
+    requests: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        if (message := next(requests, None)) is not None:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
+            return
+        answer.parts.append(message.get("body", b""))
+        answer.is_complete = not message.get("more_body", False)
+        if on_part is not None and on_part(answer) == "go":
+            gone.set()
+        await asyncio.sleep(0)
+
+    await asyncio.wait_for(app(scope, receive, send), 20)
+    return answer
+
+
+def payloads(answer: Answer) -> list[Any]:
+    return [message["payload"] for message in answer.json()["messages"]]
+
+
+# event streams
+
+
+def ids(answer: Answer) -> list[str]:
+    return [line[4:] for line in answer.body.decode().splitlines() if line.startswith("id: ")]
+
+
+@pytest.mark.parametrize("query", ["", "since=now", "since=1h", "where=n%20%3E%205"])
+async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothing(query: str) -> None:
+    async with running() as (app, gateway):
+        gateway.hub.publish("q/before", b'{"n": 1}')
+        topic = "q/%2B" if "where" in query else "q/a"
+        cut = await ask(app, f"/topics/{topic}?{query}&format=sse", on_part=lambda a: "go" if ids(a) else None)
+        assert ids(cut) == [gateway.history.position]
+        for number in range(7, 10):
+            gateway.hub.publish("q/a", b'{"n": %d}' % number)
+        again = await ask(
+            app,
+            f"/topics/{topic}?{query}&format=sse",
+            on_part=lambda a: "go" if a.body.count(b'"n"') == 3 else None,
+            last_event_id=ids(cut)[-1],
+        )
+        assert [n for n in range(10) if b'{"n": %d}' % n in again.body] == [7, 8, 9]
+        assert b"event: gap" not in again.body
+
+
+async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.topics_api, "KEEP_ALIVE_SECONDS", 0.02)
+    async with running(history_messages=2) as (app, running_gateway):
+        hub = running_gateway.hub
+
+        def others_go_on(answer: Answer) -> str | None:
+            if len(ids(answer)) == 1:
+                for _ in range(50):
+                    hub.publish("busy", b"1")
+            return "go" if running_gateway.history.position in ids(answer)[1:] else None
+
+        quiet = await ask(app, "/topics/q/%23?format=sse", on_part=others_go_on)
+        assert b": \n\n" in quiet.body
+        assert ids(quiet)[-1] == running_gateway.history.position
+
+
+async def test_the_id_of_a_silent_stream_never_overtakes_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.topics_api, "KEEP_ALIVE_SECONDS", 0.001)
+    async with running() as (app, running_gateway):
+
+        def publish(answer: Answer) -> str | None:
+            if len(ids(answer)) < 30:
+                running_gateway.hub.publish("q/a", b"1")
+            return "go" if len(ids(answer)) >= 60 else None
+
+        seqs = [
+            int(found.partition(":")[2]) for found in ids(await ask(app, "/topics/q/a?format=sse", on_part=publish))
+        ]
+        assert seqs == sorted(seqs)
+
+
+async def test_an_empty_last_event_id_is_none() -> None:
+    async with running() as (app, _):
+        assert (await ask(app, "/topics/a?format=sse", "HEAD", last_event_id="")).status == 200
+        assert (await ask(app, "/topics/a?format=sse", "HEAD", last_event_id="nonsense")).status == 400
+
+
+# downloads
+
+
+def fill(gateway: Gateway, messages: int, topics: int, size: int = 1) -> None:
+    for number in range(messages):
+        for topic in range(topics):
+            gateway.hub.publish(f"t/{topic}", b"%0*d" % (size, number))
+
+
+def evicting(gateway: Gateway, messages: int, topics: int) -> Callable[[Answer], None]:
+    """A reader who, after the first part, waits until so much more has arrived."""
+
+    def on_part(answer: Answer) -> None:
+        if len(answer.parts) == 1:
+            fill(gateway, messages, topics)
+
+    return on_part
+
+
+async def test_a_download_says_what_was_evicted_while_its_reader_took_its_time() -> None:
+    async with running(history_messages=100) as (app, gateway):
+        fill(gateway, 100, 40)
+        answer = await ask(app, "/topics/t/%23?format=ndjson", on_part=evicting(gateway, 100, 40))
+        *messages, last = [json.loads(line) for line in answer.body.splitlines()]
+        assert 0 < len(messages) < 4_000
+        assert last == {"event": "gap", "reason": "evicted", "lost": 4_000 - len(messages)}
+        assert answer.is_complete
+
+        until = gateway.history.position
+        limited = await ask(app, "/topics/t/%23?format=ndjson&limit=1500", on_part=evicting(gateway, 60, 40))
+        *messages, last = [json.loads(line) for line in limited.body.splitlines()]
+        assert (len(messages), last) == (1_500, {"event": "gap", "reason": "evicted", "lost": None})
+        since = await ask(app, f"/topics/t/%23?format=ndjson&since={until}")
+        assert [line for line in since.body.splitlines() if b"event" in line] == []
+
+
+async def test_what_had_gone_before_a_download_is_said_at_its_start() -> None:
+    async with running(history_messages=10) as (app, gateway):
+        gateway.hub.publish("t/0", b"0")
+        start = gateway.history.position
+        fill(gateway, 25, 2)
+        answer = await ask(app, f"/topics/t/%23?format=ndjson&since={start}")
+        first, *messages = [json.loads(line) for line in answer.body.splitlines()]
+        assert first == {"event": "gap", "reason": "evicted", "lost": 30}
+        assert len(messages) == 20
+        table = await ask(app, f"/topics/t/%23?format=csv&since={start}")
+        assert table.headers["gateway-gap"] == "reason=evicted, lost=30"
+        assert len(table.body.splitlines()) == 21
+        foreign = await ask(app, "/topics/t/%23?format=csv&until=old:5")
+        assert foreign.headers["gateway-gap"] == "reason=epoch, lost=unknown"
+
+
+async def test_a_table_that_lost_rows_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(history_messages=100) as (app, gateway):
+        fill(gateway, 100, 40)
+        whole = await ask(app, "/topics/t/%23?format=csv")
+        assert whole.is_complete
+        assert len(whole.body.splitlines()) == 4_001
+        broken = await ask(app, "/topics/t/%23?format=csv", on_part=evicting(gateway, 100, 40))
+        assert not broken.is_complete
+        assert "broken off" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["ndjson", "csv"])
+async def test_downloads_honour_limit_order_and_since_last(name: str) -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 10, 3)
+
+        async def numbers(query: str) -> list[int]:
+            answer = await ask(app, f"/topics/t/%23?format={name}&{query}")
+            lines = answer.body.decode().splitlines()
+            assert answer.is_complete
+            return (
+                [json.loads(x)["seq"] for x in lines] if name == "ndjson" else [int(x.split(",")[1]) for x in lines[1:]]
+            )
+
+        assert await numbers("") == list(range(1, 31))
+        assert await numbers("limit=3") == [1, 2, 3]
+        assert await numbers("limit=3&order=desc") == [30, 29, 28]
+        assert await numbers("since=last") == [28, 29, 30]
+        assert await numbers("since=last&limit=2") == [28, 29]
+        assert await numbers("since=1h&limit=20000") == list(range(1, 31))
+        assert (await ask(app, f"/topics/t/%23?format={name}", "HEAD")).body == b""
+
+
+# pages
+
+
+async def test_a_snapshot_has_every_topic_whatever_arrives_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(history_messages=1, history_topics=20_000) as (app, gateway):
+        fill(gateway, 1, 3_000)
+        sleep = asyncio.sleep
+        turns = 0
+
+        async def busy_sleep(seconds: float) -> None:
+            nonlocal turns
+            turns += 1
+            if turns < 8:
+                for topic in range(3_000):
+                    gateway.hub.publish(f"t/{topic}", b"2")
+            await sleep(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", busy_sleep)
+        answer = (await ask(app, "/topics/t/%23?limit=10000")).json()
+        assert turns > 3
+        assert {m["topic"] for m in answer["messages"]} == {f"t/{topic}" for topic in range(3_000)}
+        assert len(answer["messages"]) == 3_000
+
+
+async def test_last_values_come_in_pages() -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 1, 2_500)
+        found: list[str] = []
+        address: str | None = "/topics/t/%23"
+        sizes = []
+        while address is not None:
+            answer = await ask(app, address)
+            page = answer.json()
+            assert page.get("more", False) == (answer.next_page is not None) == ("next" in page)
+            found += [m["topic"] for m in page["messages"]]
+            sizes.append(len(page["messages"]))
+            address = answer.next_page
+        assert sizes == [1_000, 1_000, 500]
+        assert sorted(found) == sorted(f"t/{topic}" for topic in range(2_500))
+        sparse = await ask(app, "/topics/t/%23?limit=2&where=" + quote("topic.endsWith('99')"))
+        rest = await ask(app, sparse.next_page or "")
+        assert [m["topic"] for m in sparse.json()["messages"] + rest.json()["messages"]] == [
+            "t/1099", "t/1199", "t/1299", "t/1399",
+        ]  # fmt: skip
+        assert (await ask(app, "/topics/t/%23?since=1h&after=t/1")).status == 400
+
+
+async def test_a_page_is_bounded_in_bytes() -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 10, 2, 1_000_000)
+        for query, count in (("since=1h", 20), ("since=last", 2), ("order=desc", 20)):
+            address: str | None = f"/topics/t/%23?{query}"
+            seqs: list[int] = []
+            while address is not None:
+                answer = await ask(app, address)
+                assert len(answer.body) < 9e6
+                seqs += [m["seq"] for m in answer.json()["messages"]]
+                address = answer.next_page
+            assert len(set(seqs)) == len(seqs) == count
+
+
+async def test_a_link_keeps_the_end_of_a_window() -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 30, 1)
+        epoch = gateway.history.epoch
+        address: str | None = f"/topics/t/0?since=1h&until={epoch}:10&limit=4&token=secret"
+        found: list[int] = []
+        while address is not None:
+            answer = await ask(app, address)
+            found += payloads(answer)
+            address = answer.next_page
+            assert "secret" not in (address or "")
+        assert found == list(range(10))
+
+
+@pytest.mark.parametrize("query", ["order=desc&until=old:500", "since=1h&until=old:500", "since=old:5"])
+async def test_a_position_of_another_epoch_is_a_gap(query: str) -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 3, 1)
+        answer = (await ask(app, f"/topics/t/0?{query}")).json()
+        assert (answer["recovered"], answer["gap"]) == (False, {"reason": "epoch", "lost": None})
+
+
+async def test_pages_tell_each_lost_message_once_and_a_new_gap_is_a_new_answer() -> None:
+    async with running(history_messages=10) as (app, gateway):
+        gateway.hub.publish("t/0", b"0")
+        start = gateway.history.position
+        gateway.hub.publish("t/1", b"1")
+        address = f"/topics/t/%23?since={start}&where=" + quote("payload > 90")
+        empty = await ask(app, address)
+        assert payloads(empty) == []
+        fill(gateway, 20, 2)
+        changed = await ask(app, address, if_none_match=empty.headers["etag"])
+        assert changed.json()["gap"] == {"reason": "evicted", "lost": 21}
+        lost, seqs = 0, []
+        page: str | None = f"/topics/t/%23?since={start}&limit=3"
+        while page is not None:
+            answer = await ask(app, page)
+            lost += answer.json().get("gap", {"lost": 0})["lost"]
+            seqs += [m["seq"] for m in answer.json()["messages"]]
+            page = answer.next_page
+        assert (lost, len(seqs)) == (21, 20)
+
+
+@pytest.mark.parametrize(
+    ("address", "method", "status"),
+    [
+        ("/topics/a?topics=b", "GET", 400),
+        ("/topics/a?format=csv&sinc=1h", "GET", 400),
+        ("/topics/a?format=sse&limit=5", "HEAD", 400),
+        ("/topics/a?format=sse&max_hz=5&where=n%20%3E%205", "HEAD", 200),
+        ("/topics/a?format=svg&field=n&title=t&unit=u&theme=dark&where=n%20%3E%205&since=1h", "GET", 200),
+        ("/topics/a?format=svg&limit=5", "GET", 400),
+        ("/topics/a?format=html&embed&anything=1", "GET", 200),
+        ("/topics/a?_=1790000000123", "GET", 200),
+        ("/topics?filters=a", "GET", 400),
+        ("/topics/a?retained=1", "POST", 400),
+    ],
+)
+async def test_a_parameter_without_effect_is_refused(address: str, method: str, status: int) -> None:
+    async with running() as (app, _):
+        answer = await ask(app, address, method)
+        assert answer.status == status
+        if status == 400 and method != "HEAD":
+            assert json.loads(answer.body)["code"] == "bad_request"
+            assert "known are" in json.loads(answer.body)["detail"]
+
+
+async def test_a_badge_honours_where() -> None:
+    async with running() as (app, gateway):
+        for number in (1, 7, 2):
+            gateway.hub.publish("t/0", b'{"n": %d}' % number)
+        answer = await ask(app, "/topics/t/0?format=svg&where=n%20%3E%205")
+        assert b"t/0 n: 7<" in answer.body
+
+
+# publishing
+
+
+async def test_other_methods_get_a_problem_document_that_names_those_there_are() -> None:
+    async with running() as (app, _):
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+            refused = await ask(app, "/topics/a/b", method)
+            assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+            assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_flag_is_understood_or_refused() -> None:
+    async with running() as (app, _):
+        for text, status in (("True", 503), ("YES", 503), ("0", 503), ("FALSE", 503), ("on", 400), ("2", 400)):
+            for name in ("retain", "confirm", "properties"):
+                assert (await ask(app, f"/topics/a?{name}={text}", "POST")).status == status, (name, text)
+
+
+async def test_a_confirmation_takes_a_grant_to_read_and_a_broker_is_named_to_nobody_without_a_token() -> None:
+    secret = "a secret of more than thirty-two bytes"
+    token = mint(secret_key(secret), ttl_seconds=60, subscribe=["b"], publish=["a"])
+    bearer = f"Bearer {token}"
+    async with running(access_secret=secret) as (app, gateway):
+        assert (await ask(app, "/topics/a", "POST", authorization=bearer)).status == 503
+        assert (await ask(app, "/topics/a?confirm=1", "POST", authorization=bearer)).status == 403
+
+        def reconnect_in_vain(answer: Answer) -> str | None:
+            if answer.body.count(b'"connected":false') == 2:
+                return "go"
+            gateway._was_connected = True
+            gateway._upstream_changed(gateway.upstream.state)
+            return None
+
+        while gateway.upstream.state.last_error is None:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0.01)
+        stream = await ask(app, "/topics/b?format=sse", on_part=reconnect_in_vain, authorization=bearer)
+        assert b"127.0.0.1" not in stream.body
+        assert b"reason" not in stream.body
+
+
+# the list of topics
+
+
+async def test_the_list_counts_all_on_every_page_and_a_silent_topic_slows_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 2, 25)
+        first = (await ask(app, "/topics?prefix=t/&limit=10")).json()
+        second = (await ask(app, f"/topics?prefix=t/&limit=10&after={first['next']}")).json()
+        assert (first["total"], second["total"]) == (25, 25)
+        assert not {t["topic"] for t in first["topics"]} & {t["topic"] for t in second["topics"]}
+        now = gateway.wall_clock_ms()
+        monkeypatch.setattr(Gateway, "wall_clock_ms", staticmethod(lambda: now + 100_000))
+        later = (await ask(app, "/topics?prefix=t/&limit=1")).json()
+        assert later["topics"][0]["rate"] == pytest.approx(0.01, rel=0.05)
+
+
+async def test_too_many_filters_are_refused_and_counted_as_such() -> None:
+    async with running(limit_filters=5) as (app, gateway):
+        many = "&".join(f"filter=a/{number}" for number in range(6))
+        refused = await ask(app, f"/topics?{many}")
+        assert (refused.status, json.loads(refused.body)["code"]) == (400, "limit")
+        assert (await ask(app, "/topics/a?" + many.replace("filter", "topic"))).status == 400
+        assert gateway.refusals.by_reason == {"filters": 2}
+
+
+async def test_a_refused_event_stream_is_counted_once() -> None:
+    async with running(limit_connections=1) as (app, gateway):
+        gateway.connections.open("127.0.0.9")
+        assert (await ask(app, "/topics/a?format=sse")).status == 503
+        assert gateway.refusals.by_reason == {"limit_connections": 1}
