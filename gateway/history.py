@@ -40,6 +40,12 @@ NARROW_TOPICS = 32
 SCAN_LIMIT = 4_096
 """How many entries of the log one chunk may walk past: about a millisecond."""
 
+NEWEST_PART = 8
+"""While topics have to be forgotten, they are those of the newest so many-th part."""
+
+SETTLING_MS = 10 * 60 * 1000
+"""After so long in use, a new topic takes the place of one that isn't."""
+
 MATCH_LISTS = 64
 MATCH_LIST_TOPICS = 1_000_000
 """At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
@@ -110,6 +116,8 @@ class Topic:
         evicted: numbers of its newest evicted messages, oldest first.
         forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
         evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
+        first_seq: number of its first message.
+        first_time: and its time.
     """
 
     __slots__ = (
@@ -118,6 +126,8 @@ class Topic:
         "count",
         "evicted",
         "evicted_time",
+        "first_seq",
+        "first_time",
         "forgotten_seq",
         "head",
         "last",
@@ -126,9 +136,11 @@ class Topic:
         "retained_hash",
     )
 
-    def __init__(self, name: str, head: bytes) -> None:
+    def __init__(self, name: str, head: bytes, first_seq: int, first_time: int) -> None:
         self.name = name
         self.head = head
+        self.first_seq = first_seq
+        self.first_time = first_time
         self.last: Message | None = None
         self.count = 0
         # a list with a moving start: a deque's first block alone would take 600 bytes a topic
@@ -215,9 +227,12 @@ class History:
     """The bounded log of all topics.
 
     Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
-    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: first those seen only
-    once and not retained, the longest silent first, then the others in the same order. So a flood of new topics pushes
-    out itself before anything that somebody uses.
+    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: of the new
+    ones the one that has been silent for longest. New are the youngest eighth of all topics, those left out that have
+    been known for `SETTLING_MS`. So a flood of new topics pushes out itself, whatever it sends, and a new topic that is
+    used stays if it is heard before an eighth of `max_topics` others are. What a flood took while there was room it
+    loses again: a new topic that has been in use for `SETTLING_MS` changes places with a settled one that has been
+    silent all that time, and as long as less than an eighth are new, settled ones go that have been silent for as long.
     """
 
     def __init__(
@@ -278,8 +293,9 @@ class History:
         self._added_topics = 0
         self._newest_topics: deque[Topic] = deque(maxlen=NEW_TOPICS)
         self._match_lists: OrderedDict[tuple[FilterSet, FilterSet | None], _MatchList] = OrderedDict()
-        # both in the order of the last message
-        self._seen_once: OrderedDict[str, Topic] = OrderedDict()
+        self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
+        # each topic is in one of these, both in the order of the last message
+        self._new: OrderedDict[str, Topic] = OrderedDict()
         self._settled: OrderedDict[str, Topic] = OrderedDict()
 
     # writing
@@ -316,13 +332,13 @@ class History:
             if not self.retained_as_published:
                 state.repeat = repeat
         if state is None:
-            state = self._add_topic(topic)
-            (self._settled if retained else self._seen_once)[topic] = state
+            state = self._add_topic(topic, time)
         elif topic in self._settled:
             self._settled.move_to_end(topic)
         else:
-            del self._seen_once[topic]
-            self._settled[topic] = state
+            self._new.move_to_end(topic)
+            if time - state.first_time >= SETTLING_MS:
+                self._maybe_settle(state)
         if retained or not self.retained_as_published:
             state.retained_hash = hash(payload)
         self.seq = seq = self.seq + 1
@@ -347,10 +363,10 @@ class History:
         self._expire(time)
         return message
 
-    def _add_topic(self, name: str) -> Topic:
+    def _add_topic(self, name: str, time: int) -> Topic:
         if len(self._topics) >= self.max_topics:
-            self._drop_topic()
-        state = Topic(name, encode_topic(name))
+            self._drop_topic(self._less_used(time))
+        state = Topic(name, encode_topic(name), self.seq + 1, time)
         self._topics[name] = state
         self._tree.add(name, state)
         if name[0] == "$":
@@ -358,7 +374,39 @@ class History:
         self._added_topics += 1
         self._newest_topics.append(state)
         self.bytes += TOPIC_COST + 3 * len(state.head)
+        self._new[name] = state
+        most = max(1, len(self._topics) // NEWEST_PART)
+        while silent := _first(self._new):
+            is_known = silent.first_seq > self._last_drop and time - silent.first_time >= SETTLING_MS
+            if not is_known and len(self._new) <= most:
+                break
+            del self._new[silent.name]
+            self._settled[silent.name] = silent
         return state
+
+    def _maybe_settle(self, state: Topic) -> None:
+        """Settles a topic that has been in use for long.
+
+        If others had to be forgotten meanwhile, so that there is room only for so many, a settled one becomes new that
+        has been silent since before this one came.
+        """
+        if self._last_drop >= state.first_seq:
+            silent = _first(self._settled)
+            if silent is None or silent.last is None or silent.last.seq >= state.first_seq:
+                return
+            del self._settled[silent.name]
+            self._new[silent.name] = silent
+            self._new.move_to_end(silent.name, last=False)
+        del self._new[state.name]
+        self._settled[state.name] = state
+
+    def _less_used(self, time: int) -> OrderedDict[str, Topic]:
+        """Where to take the topic from that makes room for a new one."""
+        if len(self._new) < self.max_topics // NEWEST_PART:
+            silent = _first(self._settled)
+            if silent is not None and silent.last is not None and time - silent.last.time >= SETTLING_MS:
+                return self._settled
+        return self._new or self._settled
 
     def _evict(self, message: Message, state: Topic) -> None:
         """Takes a message, already off its topic's list, out of the log and notes its number."""
@@ -443,9 +491,9 @@ class History:
         while self.bytes > self.max_bytes and (self._evict_oldest() or self._drop_topic()):
             pass
 
-    def _drop_topic(self) -> bool:
-        """Forgets a whole topic; False if there is none."""
-        order = self._seen_once or self._settled
+    def _drop_topic(self, order: OrderedDict[str, Topic] | None = None) -> bool:
+        """Forgets the topic that has been silent for longest, by default a new one; False if there is none."""
+        order = order or self._new or self._settled
         if not order:
             return False
         name, state = order.popitem(last=False)
@@ -454,6 +502,7 @@ class History:
         self._forget_numbers(state, len(state.evicted))
         self.bytes -= TOPIC_COST + 3 * len(state.head)
         self.dropped_topics += 1
+        self._last_drop = self.seq
         last = state.last
         if last is not None:
             self.dropped_seq = max(self.dropped_seq, last.seq)
@@ -721,6 +770,10 @@ class History:
     def topic_count(self) -> int:
         """Topics known now."""
         return len(self._topics)
+
+
+def _first(topics: OrderedDict[str, Topic]) -> Topic | None:
+    return next(iter(topics.values()), None)
 
 
 def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:

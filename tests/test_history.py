@@ -153,6 +153,79 @@ def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
     assert history.lost(FilterSet(["sensors/#"]), 0) is None
 
 
+@pytest.mark.parametrize("retained", [False, True])
+@pytest.mark.parametrize("payload", [b"x", b"x" * 20_000])
+@pytest.mark.parametrize("messages", [[1], [2], [50], [1, 1, 1]])
+def test_what_is_known_before_a_flood_survives_it(messages: list[int], payload: bytes, retained: bool) -> None:
+    history = History(max_topics=400, max_messages=50, max_bytes=4_000_000)
+    time = 0
+    for name in (f"sensors/{number}" for number in range(100)):
+        history.append(f"{name}/meta", b"{}", time, retained=True)
+    for _ in range(5):
+        for name in (f"sensors/{number}" for number in range(100)):
+            time += 10
+            history.append(f"{name}/state", b"1", time)
+    for count in messages:
+        for number in range(1_000):
+            for _ in range(count):
+                time += 1
+                history.append(f"flood/{number}", payload, time, retained=retained)
+                assert history.bytes <= 4_000_000
+    assert history.dropped_topics > 500
+    assert sum(1 for _ in history.topics(FilterSet(["sensors/#"]))) == 200
+    assert sum(1 for _ in history.topics(FilterSet(["flood/#"]))) > 50
+
+
+@pytest.mark.parametrize("payload", [b"x", b"x" * 300_000])
+@pytest.mark.parametrize("retained", [False, True])
+def test_what_is_in_use_survives_a_flood_that_finds_hardly_any_room(payload: bytes, retained: bool) -> None:
+    history = History(max_topics=500, max_messages=3, max_bytes=1_500_000)
+    names = [f"sensors/{number}" for number in range(470)]
+    time = 0
+    for _ in range(13):
+        time += 60_000
+        for name in names:
+            history.append(name, b"1", time)
+    for number in range(3_000):
+        time += 1
+        history.append(f"flood/{number}", payload, time, retained=retained)
+        if number % 100 == 0:
+            history.append(names[number // 100], b"1", time)
+    assert history.dropped_topics > 2_000
+    assert all(history.topic(name) is not None for name in names)
+
+
+def test_a_new_topic_in_use_stays_during_a_flood_and_takes_the_place_of_what_the_flood_left() -> None:
+    history = History(max_topics=400, max_messages=5)
+    names = [f"sensors/{number}" for number in range(100)]
+    for name in names[:50]:
+        history.append(name, b"1", 0)
+    flood = 0
+
+    def turn(time: int, used: list[str], flooding: int) -> None:
+        nonlocal flood
+        for _ in range(flooding):
+            flood += 1
+            history.append(f"flood/{flood}", b"x", time)
+        for name in used:
+            history.append(name, b"2", time)
+
+    for second in range(100):
+        turn(second * 1_000, names[:50], 20)
+    # 20 new ones, while the flood goes on for longer than it takes to settle
+    for second in range(100, 1_000):
+        turn(second * 1_000, names[:70], 20)
+        assert all(history.topic(name) is not None for name in names[:70])
+    assert all(name in history._settled for name in names[:70])
+    # 30 more, one after the other
+    for second in range(1_000, 3_000):
+        turn(second * 1_000, names[: min(70 + second // 20 - 50, 100)], 20)
+    assert all(name in history._settled for name in names)
+    assert history.topic_count == 400
+    assert set(history._new) | set(history._settled) == set(history._topics)
+    assert not set(history._new) & set(history._settled)
+
+
 def test_the_numbers_of_what_was_evicted_leave_the_room_to_messages() -> None:
     history = History(max_bytes=400_000)
     kept: list[int] = []
