@@ -76,6 +76,9 @@ SCALES = {
 }
 """What is a lot for a field; without ``size``, a spike is four times this, a drift 0.4 an hour, noise 0.3."""
 
+MAX_FAULTS = 100
+"""How many commands may leave a device with; each is asked at each reading."""
+
 _BY_DEFAULT = {FaultKind.SPIKE: 4.0, FaultKind.DRIFT: 0.4, FaultKind.NOISE: 0.3}
 
 
@@ -274,8 +277,8 @@ class Faults:
         return bool(self._faults or self._held)
 
     def add(self, spec: FaultSpec, t: float) -> None:
-        """Begin a fault at ``t``, as a command asks."""
-        self._faults.append(Fault(spec, t, self._rng))
+        """Begin a fault at ``t``, as a command asks; where there are too many, the oldest ends."""
+        self._faults = [*self._faults[1 - MAX_FAULTS :], Fault(spec, t, self._rng)]
 
     def clear(self, kind: FaultKind | None) -> None:
         """End all faults of that kind; None: all."""

@@ -248,6 +248,8 @@ class Device:
         if "clear" in command:
             self.faults.clear(kind)
             self._mend_link(kind, t)
+        if fault is not None:
+            self.faults.add(fault, t)
         if interval is not None:
             slept = self.sleeps
             self.interval = interval
@@ -258,8 +260,6 @@ class Device:
             events += [Event(self, message) for message in self.dialect.description(self)]
         if "reboot" in command and self._down_by is None:
             events += self._break(FaultSpec(FaultKind.REBOOT), 0.0, t)
-        if fault is not None:
-            self.faults.add(fault, t)
         # A fault that begins at once begins now, and "after now" would miss it.
         after = math.nextafter(t, -math.inf) if fault is not None else t
         self._link_fault_at, self._link_fault = self.faults.next_link_fault(after)

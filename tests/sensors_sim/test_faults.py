@@ -5,9 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sensors_sim.dialects import DIALECTS
-from sensors_sim.faults import FaultKind, FaultSpec
+from sensors_sim.faults import MAX_FAULTS, FaultKind, FaultSpec
 from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, FleetSpec
 from sensors_sim.messages import Message
 
@@ -369,3 +371,40 @@ def test_a_sleeper_joins_for_each_reading_and_says_that_it_sleeps() -> None:
 def test_a_sleeper_that_reads_often_stays_awake() -> None:
     target = Fleet(FleetSpec((DeviceSpec("a", "thermometer", "A"),)), 7, START, interval=1)
     assert changes(list(target.take(START + 10))) == []
+
+
+def test_commands_leave_a_device_with_so_many_faults_and_no_more() -> None:
+    target = fleet()
+    command(target, 0, fault="duplicate")
+    for _ in range(MAX_FAULTS):
+        command(target, 0, fault="noise")
+    assert target.devices["a"].faults.names == ["noise"] * MAX_FAULTS
+
+
+NUMBERS = st.floats() | st.integers(-(10**20), 10**20) | st.sampled_from([0, 0.1, 1e-9, 1e9, -1e9, 0.7, 60])
+COMMANDS = st.fixed_dictionaries(
+    {"fault": st.sampled_from([kind.value for kind in FaultKind])},
+    optional={
+        "field": st.sampled_from(["temperature", "power", "voltage", "humidity", "motion", "rssi", "nothing"]),
+        "size": NUMBERS,
+        "after": NUMBERS,
+        "every": NUMBERS,
+        "for": NUMBERS,
+        "probability": st.floats(0, 1),
+        "clear": st.sampled_from([True, "crash", "stuck"]),
+    },
+) | st.fixed_dictionaries({"interval": NUMBERS}, optional={"reboot": st.just(True)})
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.sampled_from(list(DIALECTS)), st.lists(st.tuples(st.sampled_from("abcd"), COMMANDS), max_size=6))
+def test_no_command_stops_or_starves_a_fleet(dialect: str, commands: list[tuple[str, dict[str, Any]]]) -> None:
+    kinds = {"a": "climate", "b": "plug", "c": "thermometer", "d": "motion", "untouched": "climate"}
+    specs = tuple(DeviceSpec(name, kind, name) for name, kind in kinds.items())
+    target = Fleet(FleetSpec(specs), 7, START, interval=1, dialect=dialect)
+    for name, what in commands:
+        target.command(f"sensors/{name}/cmd", json.dumps(what).encode(), START)
+    for count, event in enumerate(target.take(START + 5)):
+        assert count < 5 * 5 * 1000 * 12, "a reading a millisecond, each with a message for each field"
+        assert event.device.id in kinds
+    assert target.devices["untouched"].seq == 5
