@@ -251,13 +251,7 @@ class Device:
         if fault is not None:
             self.faults.add(fault, t)
         if interval is not None:
-            slept = self.sleeps
-            self.interval = interval
-            if self._down_by is None:
-                self._next_reading = t + interval
-                if slept and not self.sleeps:
-                    events.append(Event(self, Change.JOIN))
-            events += [Event(self, message) for message in self.dialect.description(self)]
+            events += self._set_interval(interval, t)
         if "reboot" in command and self._down_by is None:
             events += self._break(FaultSpec(FaultKind.REBOOT), 0.0, t)
         # A fault that begins at once begins now, and "after now" would miss it.
@@ -265,6 +259,18 @@ class Device:
         self._link_fault_at, self._link_fault = self.faults.next_link_fault(after)
         self._plan()
         return events
+
+    def _set_interval(self, interval: float, t: float) -> list[Event]:
+        slept = self.sleeps
+        self.interval = interval
+        messages = self.dialect.description(self)
+        if self._down_by is not None:
+            return [Event(self, message) for message in messages]
+        self._next_reading = t + interval
+        if not slept or self.sleeps:
+            return [Event(self, message) for message in messages]
+        # It said that it sleeps, and may be on its way out.
+        return [Event(self, Change.JOIN), *(Event(self, message) for message in self.dialect.birth(self))]
 
     def _kind_to_clear(self, value: object) -> FaultKind | None:
         if value is True:

@@ -91,6 +91,9 @@ def test_a_sleeper_that_shall_read_often_joins_and_stays() -> None:
     list(fleet.take(SEEDED_START + 65))
     events = fleet.command("sensors/a/cmd", b'{"interval":5}', SEEDED_START + 65)
     assert events[0].what is Change.JOIN
+    said = {message.topic: message.payload for message in messages(events)}
+    assert said["sensors/a/status"] == b"online"
+    assert json.loads(said["sensors/a/meta"])["interval"] == 5
     later = list(fleet.take(SEEDED_START + 100))
     assert len(messages(later)) == 7
     assert not [event for event in later if isinstance(event.what, Change)]
