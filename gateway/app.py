@@ -341,7 +341,7 @@ async def metrics(request: Request) -> Response:
         try:
             require_subscribe(principal, [STATISTICS])
         except AccessError as error:
-            raise gateway.guard.refused(principal, error) from None
+            raise gateway.guard.refused(principal, AccessError(f"/metrics: {error}")) from None
     body, content_type = gateway.exporter.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 

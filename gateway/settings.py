@@ -331,7 +331,7 @@ class StreamSettings(BaseModel):
     Attributes:
         topics: its topic filters.
         field: the field of a JSON payload that a message must have, and under which its value is sent; None sends
-            every payload as `value`.
+            every payload as `payload`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -431,6 +431,9 @@ class Settings(BaseModel):
         description="Without an access policy, listen on other than loopback addresses all the same",
         json_schema_extra={"flag": "--allow-anonymous"},
     )
+    access_public_metrics: bool = Field(
+        False, description="With an access policy, answer `/metrics` to everyone, not only to who is granted `$SYS/#`"
+    )
     access_origins: Annotated[tuple[Origin, ...], BeforeValidator(_listed)] = Field(
         (), description="Origins of other sites whose pages may use the gateway, such as `https://example.com`"
     )
@@ -456,12 +459,24 @@ class Settings(BaseModel):
     limit_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections in all")
     limit_connections_per_address: int = Field(1000, ge=1, le=1_000_000, description="Connections from one address")
     limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
+    limit_filter_bytes: Size = Field(
+        16 * 1024, ge=256, le=64 * 1024**2, description="Length of all topic filters of one subscriber together"
+    )
     limit_commands_per_second: int = Field(50, ge=1, le=100_000, description="Commands of one connection")
     limit_publishes_per_second: int = Field(100, ge=1, le=100_000, description="Messages that one connection publishes")
     limit_requests_per_second: int = Field(
-        200, ge=1, le=1_000_000, description="HTTP requests from one address; twice as many at once"
+        200,
+        ge=1,
+        le=1_000_000,
+        description="HTTP requests from one address, twice as many at once; and handshakes of WebSockets, as many at "
+        "once as it may have connections",
     )
-    limit_command_bytes: Size = Field(1024**2, ge=1024, le=64 * 1024**2, description="Longest command")
+    limit_command_bytes: Size = Field(
+        2 * 1024**2,
+        ge=8192,
+        le=96 * 1024**2,
+        description="Longest command; has to hold the longest payload in base64 and 4 KiB more",
+    )
     limit_payload_bytes: Size = Field(1024**2, ge=1, le=64 * 1024**2, description="Longest payload to publish")
     limit_url_bytes: Size = Field(8 * 1024, ge=256, le=64 * 1024, description="Longest URL")
     limit_handshake_seconds: Duration = Field(
@@ -531,6 +546,14 @@ class Settings(BaseModel):
                 f"without an access policy the gateway listens on loopback addresses only, and {self.host!r} is none",
                 "set access_secret, another key or access_anonymous_role; or, if everyone who can reach this address "
                 "may read and publish everything, access_allow_anonymous (--allow-anonymous)",
+            )
+        least = -(-self.limit_payload_bytes // 3) * 4 + 4096
+        if self.limit_command_bytes < least:
+            yield problem(
+                ("limit_command_bytes", "limit_payload_bytes"),
+                f"a payload of {format_size(self.limit_payload_bytes)} is no command of "
+                f"{format_size(self.limit_command_bytes)}: in base64 it is a third longer",
+                f"set limit_command_bytes to at least {least}, or limit_payload_bytes to less",
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             yield problem(("tls_cert", "tls_key"), "a certificate and its key go together", "set both or neither")
@@ -826,8 +849,10 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
                     problems.append(Problem((row.name,), variable, rule, "give the path of a file", repr(value)))
         elif not _OTHER_VARIABLES.fullmatch(variable):
             # no value: it may well be a secret under a misspelt name
-            near = difflib.get_close_matches(variable, [*variables, *variables_of_files], 1, 0.75)
-            way_out = f"did you mean {near[0]}?" if near else "docs/settings.md lists them all"
+            # without the prefix, which would make everything alike
+            names = [name.removeprefix(PREFIX) for name in (*variables, *variables_of_files)]
+            near = difflib.get_close_matches(variable.removeprefix(PREFIX), names, 1, 0.75)
+            way_out = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them all"
             problems.append(Problem((), variable, "is not a setting", way_out))
     return values
 

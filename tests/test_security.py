@@ -64,7 +64,9 @@ def closed(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with Publisher(mosquitto.url) as publisher:
             for topic in ("a/1", "a/2", "b/secret", "$hidden/x"):
                 publisher.publish(f"{ROOT}/{topic}", json.dumps({"value": topic}))
-        eventually(lambda: process.metrics(STATISTICS)["gateway_history_messages"] >= 4, 10, "messages")
+        eventually(
+            lambda: process.metrics(bearer(subscribe=["$SYS/#"]))["gateway_history_messages"] >= 4, 10, "messages"
+        )
         yield process
     finally:
         process.close()
@@ -141,7 +143,7 @@ def test_the_metrics_are_for_those_who_may_read_the_brokers_statistics(
     status, body = closed.get("/metrics", {"Authorization": "Bearer x.y.z"})
     assert status in (401, 429)
     assert b"gateway_" not in body
-    assert closed.metrics(STATISTICS)["gateway_upstream_connected"] == 1
+    assert closed.metrics(bearer(subscribe=["$SYS/#"]))["gateway_upstream_connected"] == 1
     assert opened.metrics()["gateway_upstream_connected"] == 1
     public = make_gateway(mosquitto, access_secret=SECRET, access_public_metrics=True)
     assert public.metrics()["gateway_upstream_connected"] == 1
@@ -207,6 +209,29 @@ async def test_the_mqtt_pipe_is_no_way_around_grants(closed: GatewayProcess) -> 
     everything = bearer(subscribe=["#", "$SYS/#"], publish=["#", "$SYS/#"])
     async with connect(f"{closed.ws}/mqtt", subprotocols=["mqtt"], additional_headers=everything) as websocket:  # type: ignore[list-item]
         assert websocket.subprotocol == "mqtt"
+
+
+def test_who_shows_no_token_is_not_told_where_the_broker_is(make_gateway: MakeGateway) -> None:
+    """Why the link is down names the broker's host in a private network."""
+    from websockets.sync.client import connect
+
+    upstream: dict[str, Any] = {"ready": False, "mqtt_topics": [f"{ROOT}/#"]}
+    secret = make_gateway("mqtt://127.0.0.1:1", access_secret=SECRET, **upstream)
+    public = make_gateway("mqtt://127.0.0.1:1", **upstream)
+    for gateway, is_told in ((secret, False), (public, True)):
+
+        def reason(gateway: GatewayProcess = gateway) -> bool:
+            with connect(f"{gateway.ws}/ws", proxy=None) as websocket:
+                event = json.loads(websocket.recv(10))
+            assert (event["event"], event["connected"]) == ("upstream", False)
+            return "127.0.0.1:1" in event.get("reason", "")
+
+        eventually(lambda gateway=gateway: b"waiting" in gateway.get("/health/ready")[1], 10)  # type: ignore[misc]
+        if is_told:
+            eventually(reason, 10, "an open gateway says why")
+        else:
+            eventually(lambda: "127.0.0.1:1" in secret.log(), 10, "the link failed, the log says why")
+            assert not reason()
 
 
 # Writing what one may not

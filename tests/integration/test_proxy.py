@@ -254,8 +254,9 @@ async def test_who_a_client_claims_to_be_is_not_believed(proxied: Proxied) -> No
 
 
 def test_numbers_are_for_the_operator(proxied: Proxied) -> None:
-    assert proxied.get("/metrics").status == 403
-    assert proxied.gateway.get("/metrics")[0] == 200
+    granted = proxied.token(subscribe=["$SYS/#"])
+    assert proxied.get("/metrics", token=granted).status == 403
+    assert proxied.gateway.get("/metrics", {"Authorization": f"Bearer {granted}"})[0] == 200
 
 
 def test_links_lead_back_through_the_proxy(proxied: Proxied, mosquitto: Broker) -> None:

@@ -121,9 +121,9 @@ class GatewayProcess:
         assert status == 200, f"{path}: {status} {body[:200]!r}"
         return json.loads(body)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, headers: dict[str, str] | None = None) -> dict[str, float]:
         """The samples of /metrics by name and labels, as Prometheus writes them: `name{label="value"}`."""
-        status, body = self.get("/metrics")
+        status, body = self.get("/metrics", headers)
         assert status == 200, f"/metrics: {status}"
         samples = {}
         for line in body.decode().splitlines():
