@@ -91,7 +91,10 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
             "expires": {"type": "integer", "description": "Milliseconds since 1970."},
         },
     ),
-    "pong": (["time"], {"id": ID, "time": {"type": "integer", "description": "Milliseconds since 1970."}}),
+    "pong": (
+        ["time"],
+        {"id": ID, "time": {"type": "integer", "description": "Milliseconds since 1970."}, "position": POSITION},
+    ),
     "gap": (
         ["reason", "lost"],
         {

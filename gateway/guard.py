@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import math
+import re
 import secrets
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gateway.access import AccessError, Origins, Policy, Principal, one_line, redact
-from gateway.limits import Attempts, Connections, LimitError, Refusals, TokenBucket
+from gateway.limits import COST_SECONDS, Attempts, Connections, LimitError, Refusals, TokenBucket
 from gateway.tokens import Verifier
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Guard",
     "Refusal",
     "content_security_policy",
+    "literal_plus",
     "principal_of",
     "problem",
     "subject_of",
@@ -296,6 +298,11 @@ class Guard:
             text = f"limit: {error}".replace("connections are open", "requests are being answered")
             raise Refusal(503, "limit", error.limit, text, [("retry-after", "10")]) from None
 
+    def charge(self, address: str | None, seconds: float) -> None:
+        """Counts processor time that one asker's filters took as handshakes of its address, one for each 5 ms."""
+        if (count := int(seconds / COST_SECONDS)) > 0:
+            self._upgrade_rates.debit(address, self._clock(), count)
+
     async def prepare(self) -> None:
         """Fetches key sets, so that the first token doesn't wait for them."""
         if self.verifier is not None:
@@ -527,6 +534,20 @@ class Expiry:
             self._end()
 
 
+_TOPICS = re.compile(rb"(?:^|(?<=&))(topic|filter)=([^&]*)")
+_PLUS_LEVEL = re.compile(rb"(?:^|(?<=/)|(?<=%2[Ff]))\+(?=/|%2[Ff]|$)")
+
+
+def literal_plus(query: bytes) -> bytes:
+    """A query in which a `+` that is a whole level of a topic filter stands for itself and not for a space.
+
+    People type it so, and a level that is one space is not what anybody means; it can be written `%20`.
+    """
+    if b"+" not in query:
+        return query
+    return _TOPICS.sub(lambda found: b"%b=%b" % (found[1], _PLUS_LEVEL.sub(b"%2B", found[2])), query)
+
+
 class Door:
     """The ASGI application around all others: checks, counts, and adds the headers that every answer has."""
 
@@ -542,6 +563,7 @@ class Door:
         request_id = self.guard.next_id()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        scope["query_string"] = literal_plus(scope["query_string"])
         if scope["type"] == "websocket":
             try:
                 self.guard.check(scope)

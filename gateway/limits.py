@@ -9,7 +9,11 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter, OrderedDict
 
-__all__ = ["Attempts", "Connections", "LimitError", "Refusals", "TokenBucket", "network_of"]
+__all__ = ["COST_SECONDS", "Attempts", "Connections", "LimitError", "Refusals", "TokenBucket", "network_of"]
+
+
+COST_SECONDS = 0.005
+"""So much of the processor's time counts as one more command, request or handshake."""
 
 
 class LimitError(Exception):
@@ -58,6 +62,11 @@ class TokenBucket:
             return False
         self._level -= count
         return True
+
+    def debit(self, now: float, count: float) -> None:
+        """Counts `count` more that have happened already: what is not there now is owed."""
+        self._fill(now)
+        self._level -= count
 
     def wait(self, now: float, count: float = 1) -> float:
         """Seconds until `take` would succeed; 0 now, infinite if never."""
@@ -142,7 +151,8 @@ class Connections:
 class Attempts:
     """Failed attempts for each address, such as bad tokens: a few at once, then a slow rate.
 
-    Remembers at most `max_addresses`; beyond that the one that failed longest ago is forgotten.
+    Remembers at most `max_addresses`; beyond that the one that failed longest ago is forgotten. So whoever has more
+    IPv6 /64 networks than that (a /48 holds 65,536) is not held up by it; the limits in all remain.
     """
 
     def __init__(self, rate_per_second: float, burst: int, max_addresses: int = 10_000) -> None:
@@ -158,6 +168,13 @@ class Attempts:
 
     def failed(self, address: str | None, now: float) -> None:
         """Notes that an attempt failed."""
+        self._bucket(address, now).take(now)
+
+    def debit(self, address: str | None, now: float, count: float) -> None:
+        """Notes what counts as `count` attempts, all of them made already."""
+        self._bucket(address, now).debit(now, count)
+
+    def _bucket(self, address: str | None, now: float) -> TokenBucket:
         key = network_of(address)
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -167,7 +184,7 @@ class Attempts:
                 self._buckets.popitem(last=False)
             bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
         self._buckets.move_to_end(key)
-        bucket.take(now)
+        return bucket
 
     def __len__(self) -> int:
         return len(self._buckets)

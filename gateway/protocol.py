@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 ERROR_CODES = {
-    "bad_request": "The request contradicts itself: a header that must be there once is there twice, or two tokens.",
+    "bad_request": "The address has an unknown parameter or path, or a header or token is there twice.",
     "bad_command": "The command is not valid JSON, has no known `command`, or a member has the wrong type.",
     "bad_topic": "A topic or topic filter breaks a rule of MQTT.",
     "bad_since": "`since` is neither last, now, a time back, an ISO time nor a position of this log.",
@@ -103,7 +103,7 @@ CLOSE_CODES: dict[CloseCode, tuple[bool, str]] = {
     CloseCode.BUSY: (True, "The gateway has as many connections as it may have, in all or from this address."),
     CloseCode.BAD_REQUEST: (
         False,
-        "The address has a bad filter, since or shape, or too many filters; an `error` event said which.",
+        "A bad filter, since, shape or parameter in the address, or a command to a stream; the reason says which.",
     ),
     CloseCode.UNAUTHORIZED: (False, "A token is needed, or the one given is not valid."),
     CloseCode.FORBIDDEN: (False, "No grant covers the topics, or a page of this origin may not connect."),
@@ -365,7 +365,7 @@ def _plain(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text = str(error)
-    if "`command`" in text or "field `command`" in text:
+    if "`command`" in text or "`$.command`" in text:
         text += "; known are subscribe, unsubscribe, publish, authenticate, ping"
     return text[:300]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from gateway.access import (
 )
 from gateway.guard import Expiry, Refusal, principal_of
 from gateway.hub import Sink, Subscriber
-from gateway.limits import LimitError, TokenBucket
+from gateway.limits import COST_SECONDS, LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
 from gateway.protocol import (
     Authenticate,
@@ -74,7 +75,12 @@ MAX_PUBLISHES_UNDER_WAY = 64
 FLOOD_FACTOR = 10
 """After so many seconds' worth of refused commands in a row the connection is closed."""
 
+MAX_WAITING = 100
+"""Commands that may come while a token is judged, where the server can't be told to stop reading."""
+
 SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
+PARAMETERS = ("topic", "since", *sorted(SHAPE_PARAMETERS), "token")
+STREAM_PARAMETERS = ("since", "deadband", "max_hz", "where", "token")
 
 
 class Session:
@@ -87,6 +93,7 @@ class Session:
         "_gateway",
         "_is_raw",
         "_is_reading",
+        "_is_stream",
         "_opened_at",
         "_publish_bucket",
         "_publishing",
@@ -102,6 +109,7 @@ class Session:
     def __init__(self, gateway: Gateway, shape: Shape, principal: Principal, label: str) -> None:
         self._gateway = gateway
         self._is_raw = shape.format is not Format.JSON
+        self._is_stream = shape.format is Format.STREAM
         self._sink: Sink | None = None
         self._bucket: TokenBucket | None = None
         self._publish_bucket: TokenBucket | None = None
@@ -137,7 +145,11 @@ class Session:
         Raises:
             ProtocolError, TopicError, AccessError: it can't be had.
         """
-        answer = self._subscribe(filters, since, None)
+        began = time.thread_time()
+        try:
+            answer = self._subscribe(filters, since, None)
+        finally:
+            self._gateway.guard.charge(self.address, time.thread_time() - began)
         if not self._is_raw:
             self._write(answer)
 
@@ -145,9 +157,20 @@ class Session:
 
     def receive(self, data: str | bytes) -> None:
         """Follows one command and answers it."""
+        if self._is_stream:
+            self._close(CloseCode.BAD_REQUEST, "a stream takes no commands; /ws does")
+            return
         if self._waiting is not None:
+            if len(self._waiting) >= MAX_WAITING:
+                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")
+                return
             self._waiting.append(data)
             return
+        began = time.thread_time()
+        self._follow(data)
+        self._pay(time.thread_time() - began)
+
+    def _follow(self, data: str | bytes) -> None:
         command_id: int | str | None = None
         try:
             self._check_rate()
@@ -168,7 +191,10 @@ class Session:
                 case Authenticate():
                     self._authenticate(command)
                 case Ping():
-                    self._write(encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms()))
+                    position = self._gateway.hub.position_of(self.subscriber)
+                    self._write(
+                        encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
+                    )
         except ProtocolError as error:
             error.id = error.id if error.id is not None else command_id
             self._refuse_command(error)
@@ -218,6 +244,13 @@ class Session:
                 self._close(CloseCode.FLOOD, f"more than {settings.limit_commands_per_second} commands a second")
             raise ProtocolError("limit", f"limit: at most {settings.limit_commands_per_second} commands a second")
 
+    def _pay(self, seconds: float) -> None:
+        """Processor time beyond that of a cheap command counts as further commands."""
+        if self._bucket is not None and (count := int(seconds / COST_SECONDS)) > 0:
+            self._bucket.debit(self._gateway.clock(), count)
+            # or else it would go on on a new connection
+            self._gateway.guard.charge(self.address, seconds)
+
     def _subscribe(
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
     ) -> bytes:
@@ -227,6 +260,13 @@ class Session:
         if wanted > settings.limit_filters:
             self._gateway.refusals.count("filters")
             raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {settings.limit_filters} are allowed")
+        size = sum(len(text.encode()) for text in (self.subscriber.filters | filters).filters)
+        if size > settings.limit_filter_bytes:
+            self._gateway.refusals.count("filter_bytes")
+            raise ProtocolError(
+                "limit",
+                f"limit: topic filters of {size} bytes in all, at most {settings.limit_filter_bytes} are allowed",
+            )
         require_subscribe(self.principal, filters)
         found = self._gateway.hub.subscribe(self.subscriber, filters, parse_since(since), shape=shape)
         return encode_event("subscribed", id=id_, topics=topics, position=found.position, recovered=found.recovered)
@@ -425,8 +465,9 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         since = query.get("since")
         failure: ProtocolError | None = None
         try:
+            _check_parameters(query, PARAMETERS if shape is None else STREAM_PARAMETERS)
             chosen = shape_from(_shape_parameters(query), shape or Shape())
-        except ShapeError as error:
+        except (ShapeError, ProtocolError) as error:
             failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
         try:
             principal = gateway.principal_of(websocket)
@@ -477,6 +518,14 @@ def _close_code(error: ProtocolError) -> CloseCode:
         return CloseCode.BUSY
     codes = {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}
     return codes.get(error.code, CloseCode.BAD_REQUEST)
+
+
+def _check_parameters(query: QueryParams, known: tuple[str, ...]) -> None:
+    """A misspelt `topic` would otherwise be a connection that is silent for ever."""
+    for name in query:
+        if name not in known:
+            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(known)}"
+            raise ProtocolError("bad_request", text)
 
 
 def _shape_parameters(query: QueryParams) -> dict[str, str]:

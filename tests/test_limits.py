@@ -163,6 +163,17 @@ def test_an_address_that_behaves_is_forgotten() -> None:
     assert len(attempts) == 1
 
 
+def test_what_has_happened_already_is_owed() -> None:
+    bucket = TokenBucket(10, burst=20)
+    bucket.debit(0.0, 30)
+    assert not bucket.take(0.9)
+    assert bucket.take(1.1)
+    attempts = Attempts(10, burst=20)
+    attempts.debit("10.0.0.1", 0.0, 30)
+    assert attempts.wait("10.0.0.1", 0.0) == pytest.approx(1.1)
+    assert attempts.wait("10.0.0.2", 0.0) == 0
+
+
 def test_refusals_are_counted_by_reason() -> None:
     refusals = Refusals()
     refusals.count("origin")

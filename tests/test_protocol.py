@@ -104,6 +104,12 @@ def test_payloads_to_publish_are_sent_as_they_are_written(payload: str, extra: s
     assert command.payload_bytes() == expected
 
 
+@pytest.mark.parametrize("text", ['{"command":"nope"}', '{"command":7}', "{}"])
+def test_an_unknown_command_is_told_the_known_ones(text: str) -> None:
+    with pytest.raises(ProtocolError, match="known are subscribe, unsubscribe, publish, authenticate, ping"):
+        parse_command(text)
+
+
 def test_a_token_is_not_in_the_text_of_a_command() -> None:
     assert "secret" not in repr(parse_command('{"command":"authenticate","token":"secret"}'))
 

@@ -231,6 +231,17 @@ class TestProblems:
         ):
             assert expected in text
 
+    def test_a_hint_is_given_only_where_the_names_are_alike(self) -> None:
+        [problem] = problems_of(environ={"GATEWAY_FOO": "1"})
+        assert "did you mean" not in problem
+        [problem] = problems_of(environ={"GATEWAY_PROT": "1"})
+        assert "did you mean GATEWAY_PORT?" in problem
+
+    def test_a_payload_that_no_command_can_hold_is_a_problem(self) -> None:
+        [problem] = problems_of({"limit_payload_bytes": "3MiB"})
+        assert "set limit_command_bytes to at least 4198400" in problem
+        assert not problems_of({"limit_payload_bytes": "3MiB", "limit_command_bytes": 4_198_400})
+
     def test_an_unknown_variable_is_told_without_its_value(self) -> None:
         [problem] = problems_of(environ={"GATEWAY_MQTT_PASWORD": "hunter2"})
         assert "did you mean GATEWAY_MQTT_PASSWORD?" in problem
@@ -435,9 +446,14 @@ class TestTable:
 
     @pytest.mark.parametrize("bound", [0, 1])
     def test_bounds_are_as_the_table_says(self, bound: int) -> None:
+        # a command has to hold a payload
+        others: dict[str, dict[str, object]] = {
+            "limit_payload_bytes": {"limit_command_bytes": "96MiB"},
+            "limit_command_bytes": {"limit_payload_bytes": 1},
+        }
         for row in SETTINGS.values():
             if row.kind in ("number", "size", "duration"):
-                assert not problems_of({row.name: row.bounds.split(" – ")[bound]})
+                assert not problems_of({**others.get(row.name, {}), row.name: row.bounds.split(" – ")[bound]})
 
     def test_rows_cannot_be_changed(self) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):

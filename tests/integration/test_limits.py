@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from gateway.tokens import mint, secret_key
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.faults import upgrade
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 # Nothing listens there: what is tested here needs no broker.
 NO_BROKER = "mqtt://127.0.0.1:1"
+SECRET = "0123456789abcdef0123456789abcdef"
 
 
 @contextlib.contextmanager
@@ -197,7 +200,7 @@ async def test_there_are_only_so_many_handshakes_a_second(make_gateway: MakeGate
         ready=False,
         limit_requests_per_second=5,
         limit_connections_per_address=20,
-        access_secret="0123456789abcdef0123456789abcdef",
+        access_secret=SECRET,
     )
     answers = []
     for _ in range(60):
@@ -212,8 +215,10 @@ async def test_there_are_only_so_many_handshakes_a_second(make_gateway: MakeGate
         said = ended(sock)
     assert b"WebSocket handshakes a second" in said
     assert b"retry-after: 1" in said.lower()
-    assert refused(gateway, "failed_tokens") >= 10
-    assert refused(gateway, "requests_per_second") >= 20
+    watcher = mint(secret_key(SECRET), ttl_seconds=300, subscribe=["$SYS/#"])
+    samples = gateway.metrics({"Authorization": f"Bearer {watcher}"})
+    assert samples['gateway_refused_total{reason="failed_tokens"}'] >= 10
+    assert samples['gateway_refused_total{reason="requests_per_second"}'] >= 20
     with connection(gateway, "127.0.0.5") as neighbour:
         neighbour.sendall(upgrade("/ws", "localhost"))
         assert neighbour.recv(65_536).startswith(b"HTTP/1.1 101")
@@ -292,6 +297,25 @@ async def test_there_are_only_so_many_commands_a_second(make_gateway: MakeGatewa
     assert refused(gateway, "commands_per_second") >= 50
 
 
+async def test_a_command_that_takes_long_counts_as_several(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(
+        NO_BROKER,
+        ready=False,
+        limit_filters=10_000,
+        limit_filter_bytes="16MiB",
+        limit_commands_per_second=1,
+    )
+    topics = [f"{number}/" + "+/" * 100 + "#" for number in range(1_000)]
+    async with Subscriber(gateway) as cheap, Subscriber(gateway) as costly:
+        for subscriber in (cheap, costly):
+            await subscriber.send("subscribe", id=1, topics=topics if subscriber is costly else ["a"], since="now")
+            await subscriber.wait_event("subscribed", id=1)
+            await subscriber.send("ping", id=2)
+        await cheap.wait_event("pong", id=2)
+        error = await costly.wait_event("error")
+        assert "at most 1 commands a second" in error["message"]
+
+
 async def test_there_are_only_so_many_publishes_a_second(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -312,9 +336,9 @@ async def test_there_are_only_so_many_publishes_a_second(
 
 
 async def test_a_large_command_closes_its_connection_only(make_gateway: MakeGateway) -> None:
-    gateway = make_gateway(NO_BROKER, ready=False, limit_command_bytes="2KiB")
+    gateway = make_gateway(NO_BROKER, ready=False, limit_command_bytes="8KiB", limit_payload_bytes="1KiB")
     async with Subscriber(gateway) as large, Subscriber(gateway) as neighbour:
-        await large.send_raw(json.dumps({"command": "ping", "id": "x" * 3_000}))
+        await large.send_raw(json.dumps({"command": "ping", "id": "x" * 9_000}))
         assert await large.wait_closed() == 1009
         assert refused(gateway, "command_bytes") == 1
         await neighbour.send_raw(json.dumps({"command": "ping", "id": "x" * 1_000}))
@@ -330,6 +354,42 @@ async def test_a_large_payload_is_refused(make_gateway: MakeGateway) -> None:
     assert status == 413
     assert json.loads(body)["code"] == "bad_payload"
     assert refused(gateway, "payload_bytes") == 2
+
+
+async def test_a_payload_of_just_the_limit_can_be_published_as_text_and_as_bytes(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> None:
+    gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"])
+    size = 1_048_576
+    binary = base64.b64encode(b"\xff" * size).decode()
+    async with Subscriber(gateway) as subscriber:
+        await subscriber.send("publish", id=1, topic=f"{prefix}/text", payload="x" * size, qos=1)
+        await subscriber.wait_event("published", id=1)
+        await subscriber.send("publish", id=2, topic=f"{prefix}/bytes", payload=binary, encoding="base64", qos=1)
+        await subscriber.wait_event("published", id=2)
+        await subscriber.send("publish", id=3, topic=f"{prefix}/over", payload="x" * (size + 1))
+        assert (await subscriber.wait_event("error", id=3))["code"] == "bad_payload"
+
+    def sizes() -> list[int]:
+        return sorted(topic["bytes"] for topic in gateway.json("/topics")["topics"])
+
+    eventually(lambda: sizes() == sorted([size + 2, len(binary) + 2]), 10, "both have arrived whole")
+
+
+async def test_filters_take_only_so_much_memory(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False)
+    long = ["a/" + letter * 8_000 for letter in "xyz"]
+    async with Subscriber(gateway) as subscriber:
+        await subscriber.send("subscribe", id=1, topics=long[:2])
+        await subscriber.wait_event("subscribed", id=1)
+        await subscriber.send("subscribe", id=2, topics=long[2:])
+        error = await subscriber.wait_event("error", id=2)
+        assert error["code"] == "limit"
+        assert error["message"] == "limit: topic filters of 24006 bytes in all, at most 16384 are allowed"
+        await subscriber.send("unsubscribe", id=3, topics=long[:1])
+        await subscriber.send("subscribe", id=4, topics=long[2:])
+        await subscriber.wait_event("subscribed", id=4)
+    assert refused(gateway, "filter_bytes") == 1
 
 
 async def test_a_long_url_is_refused(make_gateway: MakeGateway) -> None:
@@ -353,6 +413,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up(make_gateway: MakeGatewa
         "limit_buffer_bytes": "64KiB",
         "limit_commands_per_second": 100_000,
         "limit_stall_seconds": 4,
+        "limit_filter_bytes": "1MiB",
     }
     gateway = make_gateway(NO_BROKER, ready=False, **limits)
     before = gateway.memory()

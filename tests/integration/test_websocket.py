@@ -17,7 +17,7 @@ from tests.conftest import MakeGateway
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import free_port
+from tests.support.waiting import eventually, eventually_async, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +110,7 @@ async def test_a_bad_command_gets_an_error_and_the_connection_lives(
         ({"topic": "a", "format": "xml"}, "bad_shape"),
         ({"topic": "a", "max_hz": "fast"}, "bad_shape"),
         ({"topic": "a", "since": "k3f9:x"}, "bad_since"),
+        ({"topics": "a"}, "bad_request"),
     ],
 )
 async def test_a_bad_address_says_what_is_wrong_and_closes_for_good(
@@ -134,6 +135,76 @@ async def test_a_stream_carries_data_only(gateway: GatewayProcess, publisher: Pu
         assert first["temperature"] == 21.5
         assert first.keys() == {"temperature", "topic", "time"}
         assert second["temperature"] == 22
+
+
+async def test_a_stream_sends_numbers_and_leaves_out_what_failed(gateway: GatewayProcess, publisher: Publisher) -> None:
+    payloads = [
+        b'{"temperature": 1}', b'{"temperature": NaN}', b'{"temperature": null}', b"\xff\x00", b"nan", b"[]x",
+        b'{"humidity": 3}', b"2.5",
+    ]  # fmt: skip
+    topic = "sensors/stream-of-failures/state"
+    skipped = gateway.metrics()["gateway_messages_skipped_total"]
+    async with Subscriber(gateway, path="/ws/temperature/?since=now") as client:
+        await eventually_async(lambda: gateway.metrics()["gateway_subscribers"] >= 1)
+        for payload in payloads:
+            publisher.publish(topic, payload)
+        await client.wait(lambda: len(client.frames) >= 2)
+        assert [json.loads(frame)["temperature"] for frame in client.frames] == [1, 2.5]
+        await eventually_async(lambda: gateway.metrics()["gateway_messages_skipped_total"] >= skipped + 6)
+
+
+async def test_a_stream_takes_no_commands_and_only_its_own_parameters(gateway: GatewayProcess) -> None:
+    command = json.dumps({"command": "subscribe", "topics": ["#"]})
+    async with Subscriber(gateway, path="/ws/temperature/?since=now") as client:
+        await client.send_raw(command)
+        assert await client.wait_closed() == CloseCode.BAD_REQUEST
+        assert "takes no commands" in client.reason
+        assert client.frames == []
+    for query in ("topic=%23", "format=json", "fields=humidity"):
+        async with Subscriber(gateway, path=f"/ws/temperature/?{query}") as client:
+            assert await client.wait_closed() == CloseCode.BAD_REQUEST
+            assert "known are since, deadband, max_hz, where, token" in client.reason
+            assert client.frames == []
+
+
+async def test_a_plus_that_is_a_level_may_be_typed_as_it_is(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str
+) -> None:
+    for written, meant in ((f"{prefix}/+", f"{prefix}/+"), ("%2B/living+room", "+/living room"), ("%20/a", " /a")):
+        async with Subscriber(gateway, path=f"/ws?topic={written}") as client:
+            assert (await client.wait_event("subscribed"))["topics"] == [meant]
+    publisher.publish(f"{prefix}/x", b"1", qos=1)
+    eventually(lambda: gateway.json(f"/topics/{prefix}/none?topic={prefix}/+")["messages"], 10, "also over HTTP")
+
+
+async def test_a_pong_says_how_far_everything_has_come(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str
+) -> None:
+    async with Subscriber(gateway, f"{prefix}/#", since="now") as client:
+        await client.wait_event("subscribed")
+        publisher.publish(f"{prefix}/seen", b"1", qos=1)
+        [seen] = await client.wait_messages(1)
+        publisher.publish("elsewhere/x", b"1", qos=1)
+        position = ""
+
+        async def quiet_but_ahead() -> bool:
+            nonlocal position
+            position = (await ask(client, "ping", len(client.events) + 1))["position"]
+            return int(position.partition(":")[2]) > int(seen["seq"])
+
+        while not await quiet_but_ahead():
+            pass
+    publisher.publish(f"{prefix}/missed", b"2", qos=1)
+    async with Subscriber(gateway, f"{prefix}/#", since=position) as client:
+        [missed] = await client.wait_messages(1)
+        assert missed["payload"] == 2
+        assert client.events[0]["recovered"] is True
+
+
+async def test_raw_answers_commands_with_events_and_sends_no_others(gateway: GatewayProcess, prefix: str) -> None:
+    async with Subscriber(gateway, f"{prefix}/#", format="raw", since="now") as client:
+        assert (await ask(client, "ping", 1))["event"] == "pong"
+        assert len(client.frames) == 1
 
 
 async def test_an_unknown_stream_is_named_with_those_that_there_are(gateway: GatewayProcess) -> None:
