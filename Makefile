@@ -11,7 +11,7 @@ SOURCES = $(wildcard $(CODE))
 .PHONY: demo test check fmt bench soak web pages docs pins clean
 .DEFAULT_GOAL := demo
 
-demo: $(VENV)/.demo pages      ## a broker, ten simulated sensors and the gateway, in one command
+demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, in one command
 	$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/.dev pages       ## every test that this machine can run; the reason for each skip is printed

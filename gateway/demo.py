@@ -193,6 +193,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.failure: str | None = None
+        self.exit_code = 1
         self._ending = threading.Event()
 
     def over(self, name: str, child: subprocess.Popen[bytes], log: Path) -> None:
@@ -201,6 +202,7 @@ class _Watch:
         def wait() -> None:
             code = child.wait()
             if not self._ending.is_set():
+                self.exit_code = 2 if code == 2 else 1  # what was asked of it can't be
                 self.failure = f"the {name} ended (exit code {code}):{_last_lines(log)}"
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -218,7 +220,8 @@ def _say(text: str) -> None:
 def run(
     *,
     broker_url: str | None = None,
-    devices: int = 10,
+    scenario: str | None = None,
+    devices: int | None = None,
     rate: float = 1,
     seed: int = 7,
     port: int | None = None,
@@ -231,7 +234,8 @@ def run(
 
     Args:
         broker_url: the broker to use; None starts one.
-        devices: simulated sensors.
+        scenario: of the simulator; without one and without `devices` it is `home`.
+        devices: how many simulated sensors; None is as many as the scenario has.
         rate: readings a second of each.
         seed: of the simulation.
         port: of the page; None is 8000, or a free one where that is taken.
@@ -272,14 +276,18 @@ def run(
             # after the broker on the stack: on the way out, parts end before the broker does
             stack.callback(watch.end)
             settings = _settings(broker_url, page, origins)
-            if devices:
+            if scenario is None and devices is None:
+                scenario = "home"
+            if devices != 0:
                 log = folder / "sensors.log"
                 command, environment = _simulator(broker_url)
-                command += ["--devices", str(devices), "--rate", f"{rate:g}", "--seed", str(seed)]
+                command += ["--scenario", scenario] if scenario else []
+                command += ["--devices", str(devices)] if devices else []
+                command += ["--rate", f"{rate:g}", "--seed", str(seed)]
                 sensors = stack.enter_context(parts.process(command, log, environment))
                 watch.over("simulator", sensors, log)
                 stack.callback(watch.end)
-            _serve(settings, page, lambda: _announce(write, page, name, shown_url, devices))
+            _serve(settings, page, lambda: _announce(write, page, name, shown_url, _sensors(scenario, devices)))
     except _Stopped:
         if not watch.failure:
             with contextlib.suppress(OSError):  # the terminal may be gone
@@ -288,7 +296,7 @@ def run(
         for number, handler in previous.items():
             signal.signal(number, handler)
     if watch.failure:
-        raise DemoError(watch.failure)
+        raise DemoError(watch.failure, watch.exit_code)
 
 
 def _without_user(broker_url: str) -> str:
@@ -334,9 +342,14 @@ def _serve(settings: Settings, page: socket.socket, on_started: Callable[[], Non
     server.serve(settings, sockets=[page], on_started=on_started)
 
 
-def _announce(write: Callable[[str], None], page: socket.socket, broker: str, broker_url: str, devices: int) -> None:
+def _sensors(scenario: str | None, devices: int | None) -> str:
+    count = "" if devices is None else f"{devices} "
+    kind = f"sensor{'' if devices == 1 else 's'}"
+    return f"{count}simulated {kind}" + (f" (scenario {scenario})" if scenario else "")
+
+
+def _announce(write: Callable[[str], None], page: socket.socket, broker: str, broker_url: str, sensors: str) -> None:
     host, port = page.getsockname()[:2]
-    sensors = f"{devices} simulated sensors" if devices != 1 else "1 simulated sensor"
     write(f"\n  {sensors} → {broker} → gateway → your browser\n")
     for what, where in (
         ("the page", f"http://{host}:{port}/"),

@@ -50,9 +50,9 @@ COMPRESS = """async (png) => {
 
 
 @contextlib.contextmanager
-def demo(devices: int) -> Iterator[str]:
+def demo() -> Iterator[str]:
     """A running demo's address; it is stopped afterwards."""
-    command = [sys.executable, "-m", "gateway", "demo", "--port", "0", "--devices", str(devices)]
+    command = [sys.executable, "-m", "gateway", "demo", "--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         said: list[str] = []
@@ -110,7 +110,6 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Make the README's pictures of the dashboard.")
     parser.add_argument("--url", help="a running gateway; otherwise a demo is started")
-    parser.add_argument("--devices", type=int, default=10, help="sensors of the demo (10)")
     parser.add_argument(
         "--wait", type=float, default=150, help="seconds of history before the pictures are taken (150)"
     )
@@ -119,7 +118,7 @@ def main() -> None:
     if given.url:
         pictures(given.url.rstrip("/") + "/", given.out, given.wait)
         return
-    with demo(given.devices) as url:
+    with demo() as url:
         pictures(url, given.out, given.wait)
 
 

@@ -437,8 +437,10 @@ class TestDemo:
             result = run("sub", "sensors/+/state", "--url", url, "--count", "30", "--timeout", "30", "--json")
             assert result.returncode == 0, result.stderr
             messages = [json.loads(line) for line in result.stdout.splitlines()]
-            assert len({message["topic"] for message in messages}) == 10
-            assert all(-40 < message["payload"]["temperature"] < 85 for message in messages)
+            assert len({message["topic"] for message in messages}) == 12
+            temperatures = [message["payload"].get("temperature") for message in messages]
+            assert all(-40 < value < 85 for value in temperatures if value is not None)
+            assert any(temperatures)
             printed = "\n".join(demo.out)
             assert f"{url}ws?topic=sensors/%23" in printed
             assert f"{url}ws/temperature/" in printed
@@ -500,6 +502,21 @@ def test_demo_shows_no_password_to_who_lists_processes(make_mosquitto: MakeMosqu
         assert "cret" not in "\n".join(demo.out + demo.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "count", "said"),
+    [
+        (["--scenario", "office", "--devices", "3"], 3, "3 simulated sensors (scenario office) →"),
+        (["--devices", "1"], 1, "1 simulated sensor →"),
+    ],
+)
+def test_demo_simulates_what_is_asked_for(mosquitto: Broker, arguments: list[str], count: int, said: str) -> None:
+    with running("demo", "--broker", mosquitto.url, "--port", "0", *arguments) as demo:
+        url = address_in(demo).replace("http", "ws", 1)
+        result = run("sub", "sensors/+/state", "-u", url, "-C", str(4 * count), "-W", "20", "--since", "now", "--json")
+        assert len({json.loads(line)["topic"] for line in result.stdout.splitlines()}) == count
+        assert said in "\n".join(demo.out)
+
+
 def test_demo_says_when_its_port_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -517,6 +534,7 @@ def test_demo_says_when_its_port_is_taken() -> None:
         (["--broker", "mqtt://localhost", "--lan"], "--lan and --embedded are for one that the demo starts"),
         (["--broker", "mqtt://localhost", "--origin", "localhost:5173"], "--origin: origin 'localhost:5173': must be"),
         (["--devices", "-1"], "--devices"),
+        (["--scenario", "castle"], "castle"),
     ],
 )
 def test_demo_refuses_what_it_cannot_do(arguments: list[str], text: str) -> None:

@@ -101,13 +101,13 @@ def curls() -> list[str]:
 def test_every_curl_of_the_readme_is_answered(command: str, gateway: GatewayProcess, publisher: Publisher) -> None:
     if shutil.which("curl") is None:
         missing("curl")
-    publisher.publish("sensors/sim-1/state", b'{"temperature":21.5}')
-    eventually(lambda: gateway.json("/topics/sensors/sim-1/state")["messages"], 10, "a reading is there")
+    publisher.publish("sensors/living-climate/state", b'{"temperature":21.5}')
+    eventually(lambda: gateway.json("/topics/sensors/living-climate/state")["messages"], 10, "a reading is there")
     words = shlex.split(command.replace("http://127.0.0.1:8000", gateway.http))
     result = subprocess.run([*words, "-sS", "--fail", "--max-time", "3"], capture_output=True, timeout=20, check=False)
     # an event stream has no end of its own
     assert result.returncode == (28 if "text/event-stream" in command else 0), result.stderr
-    assert b"sensors/sim-1" in result.stdout
+    assert b"sensors/living-climate" in result.stdout
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:

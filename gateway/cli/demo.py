@@ -18,7 +18,14 @@ def demo(
     broker: Annotated[
         str | None, typer.Option(metavar="URL", help="Use this broker (mqtt://…) instead of starting one.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=0, max=5000, metavar="N", help="Simulated sensors.")] = 10,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="home (the default without --devices), greenhouse, factory or office."),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=0, max=5000, metavar="N", help="So many sensors; all of a kind without a scenario."),
+    ] = None,
     rate: Annotated[
         float, typer.Option(min=0.01, max=1000, metavar="HZ", help="Readings a second of each sensor.")
     ] = 1,
@@ -49,6 +56,7 @@ def demo(
     try:
         parts.run(
             broker_url=broker,
+            scenario=scenario,
             devices=devices,
             rate=rate,
             seed=seed,
