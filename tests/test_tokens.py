@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import get_default_algorithms
 
-from gateway.access import AccessError
+from gateway.access import AccessError, Policy
 from gateway.tokens import Key, KeyFile, Keys, KeyUrl, PrivateKey, TokenError, Verifier, mint, parse_keys, secret_key
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -250,11 +250,14 @@ def test_what_is_no_token_is_malformed(token: str) -> None:
     assert len(str(caught.value)) < 250
 
 
-def test_deep_claims_are_malformed_even_when_signed() -> None:
+def test_deep_claims_grant_nothing_even_when_signed() -> None:
     text = b'{"exp":9999999999,"topics":' + b"[" * 2_500 + b"]" * 2_500 + b"}"
     token = f"{segment({'alg': 'HS256'})}.{segment(text)}"
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
-    assert code_of(HS, f"{token}.{segment(signature)}") == "malformed"
+    # how deep Python's JSON reader goes depends on its version
+    with pytest.raises((TokenError, AccessError)) as caught:
+        Policy().principal(HS.verify_now(f"{token}.{segment(signature)}"))
+    assert caught.value.code in ("malformed", "bad_claims")
 
 
 def test_a_token_that_is_too_long_is_refused_unread() -> None:
