@@ -556,7 +556,10 @@ def _same_origin(origin: str, scheme: str, host: str | None) -> bool:
 
 _SECRETS = re.compile(
     r"""(?ix)
-    (?P<name>
+    (?P<header>
+        \b (?: (?: proxy- )? authorization | (?: set- )? cookie ) (?: ["']? \s* : \s* ["']? | ["'] \s* , \s* b? ["'] )
+    ) [^\r\n"'<>]+
+    | (?P<name>
         \b (?: [\w.-]*token | password | secret | authorization ) ["']? (?: = | %3d | \s*:\s*["']? ) (?: Bearer \s+ )?
     ) [^\s&"'<>;,\#]+
     | (?P<bearer> \b Bearer \s+ ) [^\s"'<>,;]+
@@ -567,11 +570,11 @@ _SECRETS = re.compile(
 
 
 def _hidden(found: re.Match[str]) -> str:
-    return (found["name"] or found["bearer"] or found["user"] or "") + "[redacted]"
+    return (found["header"] or found["name"] or found["bearer"] or found["user"] or "") + "[redacted]"
 
 
 def redact(text: str) -> str:
-    """A text for a log: tokens, passwords in queries, headers and URLs, and whatever looks like a JWT are hidden."""
+    """A text for a log: tokens, passwords, headers with credentials and whatever looks like a JWT are hidden."""
     return _SECRETS.sub(_hidden, text)
 
 

@@ -112,6 +112,7 @@ def set_up_logging(
         logger.propagate = True
     # its lines hold query strings, which may hold tokens
     logging.getLogger("uvicorn.access").disabled = True
-    # connection by connection, these are debugging
-    for name in ("uvicorn.error", "websockets", "asyncio"):
-        logging.getLogger(name).setLevel(max(logging.WARNING if level != "debug" else logging.DEBUG, root.level))
+    # requests with their queries, frames with their payloads: at no level
+    for name in ("uvicorn.error", "websockets"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("asyncio").setLevel(max(logging.WARNING if level != "debug" else logging.DEBUG, root.level))

@@ -402,7 +402,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0LXNpZ25hdHVyZQ"
         ("/ws?token=not-a-jwt", "/ws?token=[redacted]"),
         ("/ws?token%3Dsecret", "/ws?token%3D[redacted]"),
         ("/ws?access_token=abc&x=1", "/ws?access_token=[redacted]&x=1"),
-        (f"Authorization: Bearer {JWT}", "Authorization: Bearer [redacted]"),
+        (f"Authorization: Bearer {JWT}", "Authorization: [redacted]"),
         ("sent Bearer abc.def", "sent Bearer [redacted]"),
         (f'{{"command":"authenticate","token":"{JWT}"}}', '{"command":"authenticate","token":"[redacted]"}'),
         (f"cookie {JWT}", "cookie [redacted]"),

@@ -57,6 +57,26 @@ def test_a_token_is_hidden_wherever_it_stands(form: str) -> None:
             assert part not in entry
 
 
+@pytest.mark.parametrize("form", ["human", "json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "< authorization: Basic dXNlcjpTRUNSRVQ=",
+        "< Proxy-Authorization: Digest username=x, response=SECRET",
+        "< cookie: theme=dark; sid=SECRET",
+        "> set-cookie: sid=SECRET; HttpOnly",
+        "headers {'cookie': 'sid=SECRET', 'host': 'seen'}",
+        "headers [(b'authorization', b'Basic dXNlcjpTRUNSRVQ=')]",
+    ],
+)
+def test_the_whole_value_of_a_header_with_credentials_is_hidden(form: str, text: str) -> None:
+    entry = logged(form, text)
+    assert "[redacted]" in entry
+    assert "SECRET" not in entry
+    assert "dXNlcjp" not in entry
+    assert ("'seen'" in entry) == ("'seen'" in text)
+
+
 def test_an_entry_is_a_json_object_with_what_was_added() -> None:
     entry = json.loads(logged("json", "connected", connection="a-1", count=3))
     assert entry["message"] == "connected"
@@ -123,15 +143,18 @@ def test_a_debug_log_holds_no_token(make_gateway: MakeGateway) -> None:
     from websockets.sync.client import connect
 
     gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_level="debug", access_secret="k" * 32)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
+    headers = {"Authorization": f"Bearer {TOKEN}", "Cookie": "sid=OPAQUECOOKIE"}
     with connect(f"{gateway.ws}/ws?token={TOKEN}", additional_headers=headers, open_timeout=30) as ws:
-        ws.send(json.dumps({"command": "authenticate", "token": TOKEN}))
+        ws.send(json.dumps({"command": "authenticate", "token": TOKEN, "id": "PAYLOADMARK"}))
         ws.recv(30)
-    gateway.get(f"/topics/a?token={TOKEN}")
+    basic = {"Authorization": "Basic dXNlcjpCQVNJQ1BBU1M="}
+    with connect(f"{gateway.ws}/ws?topic=QUERYMARK", additional_headers=basic, open_timeout=30) as ws:
+        ws.recv(30)
+    gateway.get(f"/topics/QUERYPATH?token={TOKEN}&x=QUERYMARK", basic)
     assert gateway.stop() == 0
     log = gateway.log()
     assert "closed after" in log
-    for part in TOKEN.split("."):
+    for part in (*TOKEN.split("."), "OPAQUECOOKIE", "QUERYMARK", "PAYLOADMARK", "dXNlcjp"):
         assert part not in log
 
 
