@@ -91,7 +91,8 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_delivery_delay_seconds",
             Kind.HISTOGRAM,
-            "From the arrival of the oldest message of a flush to the end of that flush.",
+            "From when the gateway takes the oldest message of a flush to the end of that flush, when it is with the "
+            "system for all live subscribers; the network on both sides is not in it.",
         ),
         # flushes
         Description("gateway_flushes_total", _C, "Rounds of writes."),

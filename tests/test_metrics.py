@@ -139,6 +139,12 @@ def test_every_metric_that_is_named_exists(where: str, expression: str) -> None:
         assert exists(name), f"{where} reads {name}, which does not exist"
 
 
+def test_every_metric_has_its_place_on_the_dashboard() -> None:
+    shown = set().union(*(metric_names(text) for where, text in expressions() if where.startswith("dashboard")))
+    shown |= {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    assert METRICS.keys() - shown == {"gateway_info"}
+
+
 @pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_every_label_that_is_named_exists(where: str, expression: str) -> None:
     for name, selector in re.findall(r"(gateway_\w+)\{([^}]*)\}", expression):
