@@ -131,7 +131,9 @@ def caddy_files(folder: Path, port: int, upstream: int, authority: Authority) ->
         f"https://localhost:{port} {{\n\ttls /certs/caddy.pem /certs/caddy.key\n\tbind 127.0.0.1",
         1,
     )
-    text = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + text.replace("gateway:8000", f"127.0.0.1:{upstream}")
+    # into the global options, which come first
+    text = text.replace("\n{\n", "\n{\n\tadmin off\n\tauto_https disable_redirects\n", 1)
+    text = text.replace("gateway:8000", f"127.0.0.1:{upstream}")
     (folder / "Caddyfile").write_text(text)
     return {str(folder / "Caddyfile"): "/etc/caddy/Caddyfile", str(folder): "/certs"}
 
@@ -286,6 +288,22 @@ async def test_no_token_is_in_the_proxys_log(proxied: Proxied) -> None:
     log = proxied.log()
     assert token not in log
     assert token.split(".")[2] not in log
+
+
+async def test_no_token_is_in_the_proxys_log_when_the_gateway_is_away(proxied: Proxied) -> None:
+    token, path = proxied.token(subject="unlucky"), f"/topics/{ROOT}/away"
+    proxied.gateway.stop()
+    try:
+        assert proxied.get(f"{path}?token={token}", Referer=f"https://localhost/?token={token}").status == 502
+        with pytest.raises(InvalidStatus):
+            async with proxied.socket(f"/ws?topic={ROOT}/a&token={token}"):
+                pass
+        eventually(lambda: path in proxied.log() and "502" in proxied.log(), 10, "the failure is in the proxy's log")
+        log = proxied.log()
+        assert token not in log
+        assert token.split(".")[2] not in log
+    finally:
+        proxied.gateway.start()
 
 
 def test_traefiks_example_is_well_formed() -> None:
