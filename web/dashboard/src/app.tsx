@@ -1,13 +1,13 @@
 /** The frame around every view: where you are, whether it is live, and the way to the rest. */
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useLayoutEffect } from "preact/hooks";
 import { formatRate, formatSpan } from "./core/format.ts";
 import { mayPublish } from "./identity.ts";
-import { Banner } from "./parts/bits.tsx";
+import { Banner, SignInCard } from "./parts/bits.tsx";
 import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon } from "./parts/icons.tsx";
 import { useTicker } from "./parts/ticker.ts";
 import { route, to, type View } from "./router.ts";
-import { gatewayNow, link, roundTrip, token, totals, upstream } from "./session.ts";
+import { denied, gatewayNow, isLive, link, refusal, roundTrip, token, totals, upstream } from "./session.ts";
 import { chooseTheme, theme } from "./theme.ts";
 import { Connection } from "./views/connection.tsx";
 import { Devices } from "./views/devices.tsx";
@@ -57,6 +57,12 @@ export function App() {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
+  // What was refused to one view says nothing of the next.
+  useLayoutEffect(() => {
+    denied.value = null;
+  }, [view, filter]);
+  // Who may publish but not read has nothing to sign in for there; the connection view is where one sees who one is.
+  const isRefused = refusal.value !== null && (view !== "publish" || mayPublish() === false);
   // Another token is another visitor: everything that was opened as the last one goes.
   const visitor = token.value ?? "";
   if (embed) return <Live key={visitor} filter={filter} embed />;
@@ -74,10 +80,11 @@ export function App() {
       <Header view={view} />
       <main key={visitor} tabIndex={-1} class={`view-${view}`}>
         <BannerTicker />
-        {view === "devices" && <Devices />}
-        {view === "topics" && <Topics />}
-        {view === "live" && <Live filter={filter} embed={false} />}
-        {view === "publish" && <Publish />}
+        {isRefused && <SignInCard />}
+        {!isRefused && view === "devices" && <Devices />}
+        {!isRefused && view === "topics" && <Topics />}
+        {!isRefused && view === "live" && <Live filter={filter} embed={false} />}
+        {!isRefused && view === "publish" && <Publish />}
         {view === "connection" && <Connection />}
       </main>
     </div>
@@ -128,9 +135,13 @@ function Pulse() {
   useTicker(1);
   const state = link.value.state;
   const broker = upstream.value;
-  const live = state === "open" && broker?.connected !== false;
-  const word =
-    state === "open"
+  const refused = refusal.value !== null;
+  const live = isLive.value && !refused;
+  const word = refused
+    ? token.value === null
+      ? "Signed out"
+      : "No access"
+    : state === "open"
       ? broker?.connected === false
         ? "Broker away"
         : "Live"
@@ -140,7 +151,7 @@ function Pulse() {
           ? "Paused"
           : "Cut off";
   return (
-    <a class={`pulse ${live ? "on" : state === "connecting" ? "wait" : "off"}`} href={to.connection()}>
+    <a class={`pulse ${live ? "on" : refused || state === "connecting" ? "wait" : "off"}`} href={to.connection()}>
       <span class="dot" aria-hidden="true" />
       <span class="word">{word}</span>
       <span class="num rate">{live ? formatRate(totals.rate.read(gatewayNow())) : ""}</span>

@@ -56,7 +56,7 @@ export function holdFleetFeed(): () => void {
     settled.value = false;
   }
   if (!feed) {
-    for (const device of fleet.devices.values()) if (device.history === "full") device.history = "none";
+    for (const device of fleet.devices.values()) if (device.history !== "loading") device.history = "none";
     const topics = readableOf(FILTERS);
     let subscribed = false;
     // Who may read nothing of sensors has none: no need to be refused.

@@ -2,7 +2,7 @@
 import { effect, signal } from "@preact/signals";
 import { type Identity, whoAmI } from "./api.ts";
 import { covers, intersection, minimal } from "./core/filter.ts";
-import { denied, link, token } from "./session.ts";
+import { type Denial, link, lockedOut, token } from "./session.ts";
 
 /** undefined while asking, null when the gateway doesn't say. */
 export const identity = signal<Identity | null | undefined>(undefined);
@@ -25,23 +25,23 @@ export function watchIdentity(): void {
       (answer) => {
         if (asked !== held) return;
         identity.value = answer;
-        if (answer?.tokens && answer.subscribe?.length === 0) {
-          denied.value = {
-            code: "unauthorized",
-            message: answer.anonymous
-              ? "Visitors without a token may read nothing here."
-              : "This token allows to read nothing.",
-          };
-        }
+        lockedOut.value = answer && lockOf(answer);
       },
       (error: { status?: number; message: string }) => {
         if (asked !== held) return;
         // A token that the gateway can't accept is told here first; anything else is found out by trying.
-        if (error.status === 401) denied.value = { code: "unauthorized", message: error.message };
+        if (error.status === 401) lockedOut.value = { code: "unauthorized", message: error.message };
         identity.value = null;
       },
     );
   });
+}
+
+/** Why somebody may read nothing; null for those who may. */
+function lockOf(who: Identity): Denial | null {
+  if (!who.tokens || who.subscribe?.length !== 0) return null;
+  if (who.anonymous) return { code: "unauthorized", message: "Visitors without a token may read nothing here." };
+  return { code: "forbidden", message: "It allows to read nothing." };
 }
 
 /** Whether this visitor may publish to a topic (any topic when none is named); null when only a try can tell. */

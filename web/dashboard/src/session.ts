@@ -27,7 +27,7 @@ export function signIn(text: string): void {
   } catch {
     // Without storage the token lives as long as the page.
   }
-  denied.value = null;
+  denied.value = lockedOut.value = null;
   token.value = text;
 }
 
@@ -37,7 +37,7 @@ export function signOut(): void {
   } catch {
     // Nothing was kept.
   }
-  denied.value = null;
+  denied.value = lockedOut.value = null;
   token.value = null;
 }
 
@@ -63,8 +63,12 @@ export interface Losses {
 
 /** The gateway's link to the broker; null until it was told. */
 export const upstream = signal<{ connected: boolean; reason: string | null } | null>(null);
-/** Why the gateway doesn't let this visitor see what was asked for; null while it does. */
+/** Why the gateway doesn't let this visitor see what this view asked for; null while it does. */
 export const denied = signal<Denial | null>(null);
+/** Why this visitor may read nothing at all; null where something may be read, or it isn't known yet. */
+export const lockedOut = signal<Denial | null>(null);
+/** What stands between this visitor and the view, null when nothing does. */
+export const refusal = computed<Denial | null>(() => lockedOut.value ?? denied.value);
 export const losses = signal<readonly Losses[]>([]);
 /** The life of the gateway's history that positions belong to; null until a position was seen. */
 export const epoch = signal<string | null>(null);
@@ -84,7 +88,7 @@ export const link = computed<Link>(() => {
 });
 
 /** Counted since the page opened; read, never watched: they change thousands of times a second. */
-export const totals = { received: 0, skipped: 0, rate: new Rate(5), reconnects: 0 };
+export const totals = { received: 0, skipped: 0, rate: new Rate(10), reconnects: 0 };
 
 /** Milliseconds this machine's clock is ahead of the gateway's; null until it could be estimated. */
 let skew: number | null = null;
@@ -97,6 +101,34 @@ let leastAge = Number.POSITIVE_INFINITY;
  */
 export function gatewayNow(): number {
   return Date.now() - (clockSkew() ?? 0);
+}
+
+/** When the gateway was heard last, by this machine's clock; null: never. */
+let heardAt: number | null = null;
+/** The newest message's time, by the gateway's clock. */
+let newestTime: number | null = null;
+/** When the broker was lost, by the gateway's clock; null where it was away before this page asked. */
+let brokerLostAt: number | null = null;
+
+/** Whether what is shown can be news: the gateway is there, and the broker behind it. */
+export const isLive = computed(() => link.value.state === "open" && upstream.value?.connected !== false);
+
+/** Null while what is shown is live; else the moment that it shows, by the gateway's clock. */
+export function stoodStillAt(): number | null {
+  const state = link.value.state;
+  if ((state === "waiting" || state === "closed" || state === "connecting") && heardAt !== null) {
+    return heardAt - (clockSkew() ?? 0);
+  }
+  if (state === "open" && upstream.value?.connected === false) return brokerLostAt ?? newestTime ?? gatewayNow();
+  return null;
+}
+
+/**
+ * The moment that views show, by the gateway's clock. It stands still while nothing can arrive: that nobody hears of
+ * a device doesn't make it late.
+ */
+export function viewNow(): number {
+  return stoodStillAt() ?? gatewayNow();
 }
 
 export function clockSkew(): number | null {
@@ -142,6 +174,9 @@ export const socketAddress = (() => {
 /** Codes of errors that signing in may cure. */
 const DENIALS = new Set(["forbidden", "unauthorized", "token"]);
 
+/** Reasons that pass by themselves: the client tries again. */
+const NOT_NOW = new Set(["failed_tokens", "keys_unavailable"]);
+
 /** Unauthorized, forbidden, token expired. */
 const DENIAL_CLOSES = new Set([4001, 4003, 4005]);
 
@@ -168,6 +203,7 @@ export function openFeed(options: FeedOptions): Feed {
     live.ping().then(
       (milliseconds) => {
         roundTrip.value = milliseconds;
+        heardAt = Date.now();
       },
       () => undefined,
     );
@@ -185,9 +221,11 @@ export function openFeed(options: FeedOptions): Feed {
 
   live.on("message", (message) => {
     const replayed = liveFrom === null || message.seq <= liveFrom;
+    heardAt = Date.now();
+    if (newestTime === null || message.time > newestTime) newestTime = message.time;
     totals.received++;
     if (message.skipped) totals.skipped += message.skipped;
-    if (!replayed) totals.rate.note(message.time);
+    if (!replayed) totals.rate.note(message.time, 1 + (message.skipped ?? 0));
     noteAge(message, !replayed);
     options.onMessage(message, replayed);
   });
@@ -200,19 +238,25 @@ export function openFeed(options: FeedOptions): Feed {
   });
   live.on("subscribed", (event) => {
     denied.value = null;
+    heardAt = Date.now();
     const [life = null, seq] = event.position.split(":");
     epoch.value = life;
     liveFrom = Number(seq);
     options.onSubscribed?.(event.position, event.recovered);
   });
+  let openedAt = Number.POSITIVE_INFINITY;
   // The gateway says at once when the broker is away, and nothing when it is there.
   let told = false;
   live.on("upstream", (event) => {
+    // Said first of all on a new connection, it says nothing of when.
+    if (!event.connected && upstream.value?.connected !== false)
+      brokerLostAt = Date.now() - openedAt > 1000 ? gatewayNow() : null;
     told = true;
     upstream.value = { connected: event.connected, reason: event.reason ?? null };
   });
   live.on("error", (error) => {
-    if (DENIALS.has(error.code)) denied.value = { code: error.code, message: error.message };
+    if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? ""))
+      denied.value = { code: error.code, message: error.message };
     else options.onError?.(error.code, error.message);
   });
   live.on("state", (event) => {
@@ -231,6 +275,7 @@ export function openFeed(options: FeedOptions): Feed {
     }
     if (event.state === "connecting") told = false;
     if (event.state === "open") {
+      openedAt = heardAt = Date.now();
       if (!told) upstream.value = { connected: true, reason: null };
       measure();
     }

@@ -13,12 +13,16 @@ export function metaFilter(filter: string): string | null {
   return covers(filter, meta) ? null : meta;
 }
 
+/** What meta messages say of the fields and names of sensors. */
 export class Units {
   private readonly fields = new Map<Field, FieldMeta>();
+  private readonly names = new Map<string, string>();
 
   /** Takes in a message when it is a sensor's meta; false when it isn't. */
   note(topic: string, payload: unknown): boolean {
     if (!META.test(topic)) return false;
+    const name = (payload as { name?: unknown } | null)?.name;
+    if (typeof name === "string" && name !== "") this.names.set(topic.slice(0, -"/meta".length), name);
     for (const [field, entry] of fieldsOfMeta(payload)) {
       const known = this.fields.get(field);
       if (!known) this.fields.set(field, entry);
@@ -26,6 +30,19 @@ export class Units {
       else if (known.unit !== entry.unit) this.fields.set(field, {});
     }
     return true;
+  }
+
+  /** The name of the sensor that a topic belongs to; null where it has none, or this is no topic of a sensor. */
+  nameOf(topic: string): string | null {
+    return this.names.get(topic.split("/", 2).join("/")) ?? null;
+  }
+
+  /** What to call topics: by the sensor's name where it belongs to this topic alone, else as `labels` has it. */
+  name(topics: readonly string[], labels: readonly string[]): string[] {
+    const names = topics.map((topic) => this.nameOf(topic));
+    const counts = new Map<string, number>();
+    for (const name of names) if (name !== null) counts.set(name, (counts.get(name) ?? 0) + 1);
+    return names.map((name, index) => (name !== null && counts.get(name) === 1 ? name : (labels[index] ?? "")));
   }
 
   of(field: Field): string {

@@ -60,6 +60,16 @@ describe("a device", () => {
   it("says unknown instead of guessing", () => {
     const fleet = fleetOf(["sensors/k1/meta", META]);
     expect(get(fleet, "k1").status(1e12)).toBe("unknown");
+    // a retained "online" may be of last year
+    fleet.note({ topic: "sensors/k1/status", payload: "online", time: 1000 });
+    expect(get(fleet, "k1").status(1000)).toBe("unknown");
+  });
+
+  it("isn't slower than it is because messages were left out on the way", () => {
+    const fleet = new Fleet();
+    for (let index = 0; index < 6; index++)
+      fleet.note({ topic: "sensors/k1/state", payload: { t: 1 }, time: index * 5000, skipped: 4 });
+    expect(get(fleet, "k1").rhythm.interval).toBe(1000);
   });
 
   it("keeps its last readings when a payload is broken, and says so", () => {

@@ -12,6 +12,13 @@ describe("formatted JSON", () => {
   );
   it("keeps short lists of numbers on one line", () =>
     expect(text({ a: [1, 2] })).toEqual(["{", '  "a": [1, 2]', "}"]));
+  it("marks numbers that were rounded when they were read", () =>
+    expect(text(JSON.parse('{"a": 12345678901234567890, "b": [1, 9007199254740993]}'))).toEqual([
+      "{",
+      '  "a": ≈12345678901234567000,',
+      '  "b": [1, ≈9007199254740992]',
+      "}",
+    ]));
   it("says how much it cut", () => {
     const { lines, cut } = formatJson(
       Array.from({ length: 100 }, () => "x"),

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { crosses, LiveStore, offeredFields, oldestTime, parseThreshold, thresholdText } from "../src/core/store.ts";
+import {
+  crosses,
+  LIMITS,
+  LiveStore,
+  offeredFields,
+  oldestTime,
+  parseThreshold,
+  thresholdText,
+} from "../src/core/store.ts";
 
 let seq = 0;
 const arrival = (topic: string, payload: unknown, time: number) => ({ topic, payload, time, seq: ++seq });
@@ -45,6 +53,29 @@ describe("a live view's store", () => {
     store.note(arrival("a", 2, 3000));
     expect(store.gaps[0]).toMatchObject({ from: 1000, to: 3000 });
     expect([0, 1, 2].map((index) => store.row(index)?.kind)).toEqual(["message", "gap", "message"]);
+  });
+
+  it("gives a picture that nothing which comes later changes", () => {
+    const store = new LiveStore({ ...LIMITS, rows: 5 });
+    for (let index = 1; index <= 5; index++) store.note(arrival("a", index, index * 1000));
+    store.noteGap("slow", 1, 5500);
+    const held = store.snapshot();
+    const newest = held.row(held.length - 2);
+    for (let index = 6; index < 60; index++) store.note(arrival("a", index, index * 1000));
+    expect(store.snapshot(57_000).received).toBe(57);
+    store.note(arrival("a", -1, 500));
+    const series = held.series.get(LiveStore.key("a", ""));
+    expect(Array.from({ length: series?.length ?? 0 }, (_, index) => series?.value(index))).toEqual([1, 2, 3, 4, 5]);
+    expect([held.length, held.received, held.gaps[0]?.to]).toEqual([5, 5, null]);
+    expect(held.row(held.length - 2)).toBe(newest);
+    expect(held.topics.get("a")?.last.payload).toBe(5);
+    expect(store.series.get(LiveStore.key("a", ""))?.value(0)).toBe(-1);
+  });
+
+  it("says what it has no room to draw", () => {
+    const store = new LiveStore({ ...LIMITS, series: 2, topics: 2 });
+    for (const topic of ["a", "b", "c", "c"]) store.note(arrival(topic, 1, 1000));
+    expect([store.unplotted, store.uncounted, store.topics.size]).toEqual([2, 2, 2]);
   });
 
   it("is bounded in rows and in characters, the oldest go first", () => {

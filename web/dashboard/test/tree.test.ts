@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { compareNames, TopicTree } from "../src/core/tree.ts";
 
+let seq = 0;
 const note = (tree: TopicTree, topic: string, time = 1000, skipped = 0) =>
-  tree.note({ topic, payload: topic, time, skipped });
+  tree.note({ topic, payload: topic, time, skipped, seq: ++seq });
 
 describe("the tree", () => {
   it("counts messages and topics at each level", () => {
@@ -15,6 +16,26 @@ describe("the tree", () => {
     expect([a?.count, a?.topics, a?.own]).toEqual([6, 2, 0]);
     expect(tree.get("a/b")?.own).toBe(5);
     expect(tree.root.count).toBe(7);
+  });
+  it("shows what is replayed and counts what is news, each once", () => {
+    const tree = new TopicTree();
+    const message = (seq: number) => ({ topic: "a/b", payload: seq, time: seq * 1000, seq });
+    tree.beginLife("one");
+    tree.note(message(7), true);
+    expect([tree.get("a/b")?.hasValue, tree.get("a/b")?.own, tree.root.count]).toEqual([true, 0, 0]);
+    tree.note(message(8));
+    // the view is opened again: the same value is replayed
+    tree.note(message(8), true);
+    expect(tree.root.count).toBe(1);
+    // what came while the connection was cut
+    tree.note(message(9), true);
+    expect([tree.root.count, tree.get("a/b")?.payload]).toEqual([2, 9]);
+    // another log: its numbers are smaller, and its retained messages are no news
+    tree.beginLife("two");
+    tree.note(message(1), true);
+    expect([tree.root.count, tree.get("a/b")?.payload]).toEqual([2, 1]);
+    tree.note(message(2));
+    expect(tree.root.count).toBe(3);
   });
   it("keeps empty levels apart", () => {
     const tree = new TopicTree();

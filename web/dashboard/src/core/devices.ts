@@ -51,7 +51,8 @@ export class Device {
   status(now: number): Status {
     if (this.said === "offline") return "offline";
     if (this.said === "sleeping") return this.rhythm.isStale(now, true) ? "stale" : "sleeping";
-    if (this.lastTime === null) return this.said === "online" ? "online" : "unknown";
+    // A retained "online" outlives what said it: who never reported since is not known to be there.
+    if (this.lastTime === null) return "unknown";
     if (this.rhythm.isStale(now)) return "stale";
     // Reports without a status topic: something is there, and that is what "online" means to a reader.
     return "online";
@@ -125,6 +126,7 @@ export interface FleetMessage {
   topic: string;
   payload: unknown;
   time: number;
+  skipped?: number | undefined;
 }
 
 export class Fleet {
@@ -184,7 +186,7 @@ export class Fleet {
 
   private noteState(device: Device, message: FleetMessage): void {
     device.lastTime = message.time;
-    device.rhythm.note(message.time);
+    device.rhythm.note(message.time, 1 + (message.skipped ?? 0));
     const state = record(message.payload);
     if (!state && typeof message.payload !== "number") {
       device.broken++;

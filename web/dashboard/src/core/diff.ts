@@ -4,6 +4,8 @@
  * Paths are JSON pointers (RFC 6901), so that keys with dots don't collide.
  */
 
+import { numberText } from "./format.ts";
+
 export type TokenKind = "key" | "string" | "number" | "literal" | "punctuation";
 
 export interface Line {
@@ -59,7 +61,7 @@ export function removedPaths(before: unknown, after: unknown): string[] {
 
 function scalarToken(value: unknown): { kind: TokenKind; text: string } {
   if (typeof value === "string") return { kind: "string", text: JSON.stringify(value) };
-  if (typeof value === "number") return { kind: "number", text: String(value) };
+  if (typeof value === "number") return { kind: "number", text: numberText(value) };
   return { kind: "literal", text: String(value) };
 }
 
@@ -83,7 +85,7 @@ export function formatJson(value: unknown, limit = 2000): { lines: Line[]; cut: 
     const [open, close] = Array.isArray(item) ? ["[", "]"] : ["{", "}"];
     const flat = Array.isArray(item) && entries.length <= 8 && item.every((inner) => typeof inner === "number");
     if (entries.length === 0 || flat) {
-      const text = flat ? `[${item.map(String).join(", ")}]` : open + close;
+      const text = flat ? `[${item.map(numberText).join(", ")}]` : open + close;
       add({ depth, path, tokens: [...head, { kind: flat ? "number" : "punctuation", text }, ...tail] });
       return;
     }

@@ -14,11 +14,25 @@ export function formatNumber(value: number, digits = 6): string {
   return String(Number(value.toPrecision(Math.max(digits, Math.ceil(Math.log10(size)) + 1))));
 }
 
+/**
+ * A number of a payload as it is shown in full. A whole number beyond 2^53 was rounded when the payload was read:
+ * "≈" says that its last digits are not those that were sent.
+ */
+export function numberText(value: number): string {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? `≈${value}` : String(value);
+}
+
 /** A reading with the fixed decimals that `decimals` says, so that a value which changes doesn't change its width. */
 export function formatReading(value: number, decimals: number): string {
   if (!Number.isFinite(value)) return "–";
   const text = value.toFixed(Math.min(decimals, 6));
   return /^-0(\.0*)?$/.test(text) ? text.slice(1) : text;
+}
+
+/** `formatReading` for what has a usual size, `formatNumber` for what has not. */
+export function formatSteady(value: number, decimals: number): string {
+  const size = Math.abs(value);
+  return size >= 1e7 || (size > 0 && size < 1e-3) ? formatNumber(value) : formatReading(value, decimals);
 }
 
 /** How many decimals a number is written with, at most four. */
@@ -34,7 +48,7 @@ export function formatRate(perSecond: number): string {
   if (!(perSecond > 0)) return "0/s";
   if (perSecond >= 1000) return `${(perSecond / 1000).toFixed(1)}k/s`;
   if (perSecond >= 9.95) return `${Math.round(perSecond)}/s`;
-  if (perSecond >= 0.95) return `${trimZero(perSecond.toFixed(1))}/s`;
+  if (perSecond >= 0.5) return `${trimZero(perSecond.toFixed(1))}/s`;
   const perMinute = perSecond * 60;
   if (perMinute >= 0.95) return `${Math.round(perMinute)}/min`;
   const perHour = perSecond * 3600;
@@ -87,6 +101,19 @@ export function formatClock(time: number, precise = false): string {
   const at = new Date(time);
   const text = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
   return precise ? `${text}.${String(at.getMilliseconds()).padStart(3, "0")}` : text;
+}
+
+/** Whether a time is of this day, by this machine's clock. */
+export function isToday(time: number, now = Date.now()): boolean {
+  return new Date(time).toDateString() === new Date(now).toDateString();
+}
+
+/** A time of today as `formatClock` has it; of another day with its date, "05-04 14:03:07". */
+export function formatMoment(time: number, precise = false, today = Date.now()): string {
+  const at = new Date(time);
+  const clock = formatClock(time, precise);
+  if (isToday(time, today)) return clock;
+  return `${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock}`;
 }
 
 /** Local date and time, "2026-05-04 14:03:07". */

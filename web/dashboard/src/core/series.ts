@@ -5,6 +5,7 @@
  * never between the reports of something that only speaks when it changes. Drawing keeps the extremes: a decimated
  * line has the same spikes as the full one.
  */
+import { decimalsOf } from "./format.ts";
 import type { Field } from "./values.ts";
 
 export interface GapMark {
@@ -25,9 +26,11 @@ export class Series {
   private ys = new Float64Array(FIRST_CAPACITY);
   private start = 0;
   private end = 0;
+  /** A snapshot reads the arrays below this index: what is written there is written to new ones. */
+  private shared = 0;
   /** Values that were let go because the series was full. */
   dropped = 0;
-  /** Decimals to show, so that a value keeps its width: the most seen lately. */
+  /** Decimals to show, so that a value keeps its width: the most that were seen. */
   decimals = 0;
 
   constructor(
@@ -62,7 +65,10 @@ export class Series {
       this.start += shed;
       this.dropped += shed;
     }
-    if (this.end === this.xs.length) this.makeRoom();
+    const isLate = (this.lastTime ?? time) > time;
+    if (this.end === this.xs.length || (isLate && this.shared > 0)) this.makeRoom();
+    const decimals = decimalsOf(value);
+    if (decimals > this.decimals) this.decimals = decimals;
     let at = this.end;
     // Clocks step back now and then: keep time order, which all searches rely on.
     while (at > this.start && (this.xs[at - 1] ?? 0) > time) {
@@ -86,6 +92,20 @@ export class Series {
     this.ys = ys;
     this.start = 0;
     this.end = length;
+    this.shared = 0;
+  }
+
+  /** The series as it is now, whatever comes after: the values are shared until they have to move. */
+  snapshot(): Series {
+    const copy = new Series(this.topic, this.field, this.capacity);
+    copy.xs = this.xs;
+    copy.ys = this.ys;
+    copy.start = this.start;
+    copy.end = this.end;
+    copy.dropped = this.dropped;
+    copy.decimals = this.decimals;
+    this.shared = this.end;
+    return copy;
   }
 
   /** The index of the first value at or after `time` (may be `length`). */

@@ -68,8 +68,10 @@ export class LiveStore {
   skipped = 0;
   /** Messages in which there is no number. */
   numberless = 0;
-  /** Series that there was no room for. */
+  /** Numbers that belong to a series that there was no room for. */
   unplotted = 0;
+  /** Messages of topics beyond those that are told apart. */
+  uncounted = 0;
   version = 0;
 
   /** @param limits lower ones for tests. */
@@ -124,7 +126,7 @@ export class LiveStore {
       state.count++;
     } else if (this.topics.size < this.limits.topics) {
       this.topics.set(message.topic, { last: message, previous: null, count: 1 });
-    }
+    } else this.uncounted++;
     if (arrival.encoding !== undefined || !this.plot(message)) this.numberless++;
     return message;
   }
@@ -173,7 +175,41 @@ export class LiveStore {
     }
   }
 
-  /** How many rows belong to the first `n` arrivals: a paused list ends there. */
+  /**
+   * What is here now, whatever comes or goes after: for a picture that stands still.
+   *
+   * @param until messages after this time (milliseconds since 1970) are left out of the list.
+   */
+  snapshot(until = Number.POSITIVE_INFINITY): LiveStore {
+    const copy = new LiveStore(this.limits);
+    for (const [key, series] of this.series) copy.series.set(key, series.snapshot());
+    for (const [topic, state] of this.topics) copy.topics.set(topic, { ...state });
+    for (const [field, count] of this.fields) copy.fields.set(field, count);
+    copy.gaps.push(...this.gaps.map((gap) => ({ ...gap })));
+    copy.rows = this.rows.slice(this.start);
+    while (copy.rows.length > 0) {
+      const row = copy.rows[copy.rows.length - 1];
+      if (!row || (row.kind === "message" ? row.message.time : row.gap.from) <= until) break;
+      copy.rows.pop();
+    }
+    copy.arrivals = this.arrivals - (this.length - copy.rows.length);
+    copy.skipped = this.skipped;
+    copy.numberless = this.numberless;
+    copy.unplotted = this.unplotted;
+    copy.uncounted = this.uncounted;
+    return copy;
+  }
+
+  /** The message with this number in the gateway's log, null where it isn't held. */
+  find(seq: number): StoredMessage | null {
+    for (let index = this.length - 1; index >= 0; index--) {
+      const row = this.row(index);
+      if (row?.kind === "message" && row.message.seq === seq) return row.message;
+    }
+    return null;
+  }
+
+  /** How many rows belong to the first `n` arrivals. */
   lengthUntil(n: number): number {
     let low = this.start;
     let high = this.rows.length;

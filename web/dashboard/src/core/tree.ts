@@ -13,14 +13,19 @@ export class TopicNode {
   count = 0;
   /** Topics (not levels) at or below this node. */
   topics = 0;
-  /** Its own messages; 0 for a level that is only on the way. */
+  /** Its own messages since the page opened. */
   own = 0;
+  /** False for a level that is only on the way. */
+  hasValue = false;
+  /** The number of its newest message, and in which life of the gateway's log. */
+  seq = 0;
+  life = 0;
   payload: unknown;
   encoding: string | undefined;
   time = 0;
   retained = false;
   open = false;
-  readonly rate = new Rate(15);
+  readonly rate = new Rate(10);
   rhythm: Rhythm | null = null;
 
   constructor(
@@ -85,6 +90,7 @@ export interface TreeMessage {
   topic: string;
   payload: unknown;
   time: number;
+  seq: number;
   encoding?: string | undefined;
   retained?: boolean | undefined;
   skipped?: number | undefined;
@@ -93,6 +99,8 @@ export interface TreeMessage {
 export class TopicTree {
   readonly root = new TopicNode("", "", null, -1);
   private readonly nodes = new Map<string, TopicNode>();
+  private epoch: string | undefined;
+  private life = 0;
   /** Grows whenever a row may have been added, opened or closed. */
   version = 0;
 
@@ -104,8 +112,19 @@ export class TopicTree {
     return this.nodes.get(topic);
   }
 
-  /** @param counted false for what was replayed: it says what is there, not how much is going on. */
-  note(message: TreeMessage, counted = true): TopicNode {
+  /** The gateway began a new log: its numbers begin anew. */
+  beginLife(epoch: string | undefined): void {
+    if (epoch === this.epoch) return;
+    this.epoch = epoch;
+    this.life++;
+  }
+
+  /**
+   * Takes in a message; one that is known already (replayed when a view is opened again) changes nothing.
+   *
+   * @param replayed it says what is there, not what is going on: counted only when it came after one that is known.
+   */
+  note(message: TreeMessage, replayed = false): TopicNode {
     let node = this.nodes.get(message.topic);
     if (!node) {
       node = this.root;
@@ -114,6 +133,12 @@ export class TopicTree {
       for (let up: TopicNode | null = node; up; up = up.parent) up.topics++;
       this.version++;
     }
+    const isSameLife = node.life === this.life;
+    if (node.hasValue && isSameLife && message.seq <= node.seq) return node;
+    const counted = !replayed || (node.hasValue && isSameLife);
+    node.hasValue = true;
+    node.seq = message.seq;
+    node.life = this.life;
     node.payload = message.payload;
     node.encoding = message.encoding;
     node.time = message.time;
@@ -121,10 +146,12 @@ export class TopicTree {
     const stands = 1 + (message.skipped ?? 0);
     node.rhythm ??= new Rhythm();
     node.rhythm.note(message.time, stands);
+    if (!counted) return node;
     node.own += stands;
     for (let up: TopicNode | null = node; up; up = up.parent) {
       up.count += stands;
-      if (counted) up.rate.note(message.time, stands);
+      // What was missed while the connection was cut came long ago, and all at once.
+      if (!replayed) up.rate.note(message.time, stands);
     }
     return node;
   }

@@ -5,6 +5,8 @@
  * its dotted path, and "" when the payload itself is the number. Nothing here knows what a sensor is.
  */
 
+import { numberText } from "./format.ts";
+
 export type Field = string;
 
 /** Deeper or wider than this is data, not readings: it would bury the fields that people look for. */
@@ -97,11 +99,20 @@ export function oneLine(payload: unknown, limit = 160): string {
     const kept = entries.filter(([key]) => BOOKKEEPING.test(key));
     text = [...said, ...kept]
       .slice(0, 40)
-      .map(([key, value]) => `${key} ${typeof value === "string" ? value.slice(0, limit) : JSON.stringify(value)}`)
+      .map(([key, value]) => `${key} ${typeof value === "string" ? value.slice(0, limit) : jsonText(value)}`)
       .join(", ");
-  } else text = JSON.stringify(payload) ?? "";
+  } else text = jsonText(payload);
   text = text.replace(/\s+/g, " ").trim();
   return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
+}
+
+/** JSON on one line, with numbers marked that were rounded when the payload was read. */
+function jsonText(value: unknown): string {
+  if (typeof value === "number") return numberText(value);
+  if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "";
+  if (Array.isArray(value)) return `[${value.map(jsonText).join(",")}]`;
+  const members = Object.entries(value).map(([key, inner]) => `${JSON.stringify(key)}:${jsonText(inner)}`);
+  return `{${members.join(",")}}`;
 }
 
 /** A payload in a list: its line, or in words what has none. */

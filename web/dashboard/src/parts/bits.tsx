@@ -1,11 +1,11 @@
 /** Small parts that several views share. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { formatAge, formatClock } from "../core/format.ts";
 import { type Series, sparkPath } from "../core/series.ts";
 import { to } from "../router.ts";
-import { denied, gatewayNow, link, signIn, token, upstream } from "../session.ts";
+import { gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
 
 /** Why messages are missing, in words. */
@@ -133,20 +133,25 @@ export function Explain({ filter }: { filter: string }) {
           ?
         </p>
       )}
-      <ol>
-        {answer.steps.map((step) => (
-          <li key={step.name} class={step.ok ? "good" : "bad"}>
-            <span class="mark" aria-hidden="true">
-              {step.ok ? "✓" : "✕"}
-            </span>
-            <span>
-              <b>{sentence(step.name)}</b>
-              <span class="sr">{step.ok ? " (fine)" : " (fails)"}</span>
-              <span class="soft"> {step.detail}</span>
-            </span>
-          </li>
-        ))}
-      </ol>
+      <details>
+        <summary>
+          {answer.steps.filter((step) => step.ok).length} of {answer.steps.length} steps are fine
+        </summary>
+        <ol>
+          {answer.steps.map((step) => (
+            <li key={step.name} class={step.ok ? "good" : "bad"}>
+              <span class="mark" aria-hidden="true">
+                {step.ok ? "✓" : "✕"}
+              </span>
+              <span>
+                <b>{sentence(step.name)}</b>
+                <span class="sr">{step.ok ? " (fine)" : " (fails)"}</span>
+                {step.detail !== answer.answer && <span class="soft"> {step.detail}</span>}
+              </span>
+            </li>
+          ))}
+        </ol>
+      </details>
     </div>
   );
 }
@@ -155,8 +160,9 @@ export function Explain({ filter }: { filter: string }) {
 const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Asks for a token where the gateway wants one. */
-export function SignIn({ reason }: { reason: string | null }) {
+export function SignIn() {
   const [text, setText] = useState("");
+  const id = useId();
   return (
     <form
       class="sign-in"
@@ -166,11 +172,10 @@ export function SignIn({ reason }: { reason: string | null }) {
         if (trimmed !== "") signIn(trimmed);
       }}
     >
-      {reason && <p role="alert">{reason}</p>}
-      <label for="token">Access token</label>
+      <label for={id}>Access token</label>
       <div class="row">
         <input
-          id="token"
+          id={id}
           type="password"
           autoComplete="off"
           spellcheck={false}
@@ -189,34 +194,71 @@ export function SignIn({ reason }: { reason: string | null }) {
   );
 }
 
+/** Close code of a connection whose token came to its end. */
+const EXPIRED = "4005";
+
+/** Why nothing may be read, in two or three words. */
+export function refusalTitle(): string {
+  const { code = "", message = "" } = refusal.value ?? {};
+  if (token.value === null) return "Sign in to see this";
+  if (code === EXPIRED || /expired/i.test(message)) return "Your token has expired";
+  return code === "forbidden" || code === "4003" ? "Your token doesn’t cover this" : "This token isn’t valid";
+}
+
+/** Stands in the place of a view that this visitor may not see. */
+export function SignInCard() {
+  const said = refusal.value;
+  if (!said) return null;
+  return (
+    <section class="sign-in-card" aria-labelledby="sign-in-title">
+      <h1 id="sign-in-title">{refusalTitle()}</h1>
+      <p role="status">{sentence(said.message)}</p>
+      <SignIn />
+      {token.value !== null && (
+        <p>
+          <button type="button" class="quiet" onClick={signOut}>
+            Go on without a token
+          </button>
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** "as of 20:26:46", where the view stands still; "" while it is live. */
+export function asOf(): string {
+  const at = stoodStillAt();
+  return at === null ? "" : `as of ${formatClock(at)}`;
+}
+
 /** What stands between this page and the broker, if anything: one calm line above the view. */
 export function Banner() {
   const state = link.value;
   const broker = upstream.value;
-  if (denied.value) {
-    return (
-      <div class="banner bad">
-        <h2>{token.value === null ? "This needs a token" : "This token isn’t enough"}</h2>
-        <SignIn reason={denied.value.message} />
-      </div>
-    );
-  }
+  if (refusal.value) return null;
   if (state.state === "waiting" || state.state === "closed") {
     const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
     return (
       <div class="banner bad" role="status">
         <strong>No connection to the gateway.</strong>{" "}
-        {state.state === "closed"
-          ? `It closed the connection${state.reason ? `: ${state.reason}` : ""}. Reload the page to try again.`
-          : `What you see is what was known last. Next try${wait ? ` in ${wait} s` : " now"}.`}
+        {state.state === "closed" ? (
+          <>
+            It closed the connection{state.reason ? `: ${state.reason}` : ""}.{" "}
+            <button type="button" onClick={() => location.reload()}>
+              Try again
+            </button>
+          </>
+        ) : (
+          `${asOf() ? `What you see is ${asOf()}. ` : ""}Next try${wait ? ` in ${wait} s` : " now"}.`
+        )}
       </div>
     );
   }
   if (broker && !broker.connected) {
     return (
       <div class="banner warn" role="status">
-        <strong>The gateway has lost the broker.</strong> Nothing new can arrive until it is back
-        {broker.reason ? `: ${broker.reason}` : ""}. It keeps trying.
+        <strong>The gateway has lost the broker</strong>
+        {broker.reason ? ` (${broker.reason})` : ""}. What you see is {asOf()}. It keeps trying.
       </div>
     );
   }

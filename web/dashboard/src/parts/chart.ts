@@ -51,7 +51,7 @@ function timeLabels(_plot: uPlot, splits: number[], _axis: number, _space: numbe
   return splits.map((seconds, index) => {
     const at = new Date(seconds * 1000);
     if (step >= 86_400 || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) {
-      return `${two(at.getDate())}.${two(at.getMonth() + 1)}.`;
+      return `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
     }
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
     if (step >= 60) return clock;
@@ -170,7 +170,12 @@ export class Chart {
         setCursor: [
           (plot) => {
             const left = plot.cursor.left ?? -1;
-            this.events.onHover(left < 0 ? null : plot.posToVal(left, "x") * 1000);
+            if (left < 0) this.events.onHover(null);
+            // The panels follow each other's pointer; the one below it says whose dots' time it is.
+            else if (plot.over.matches(":hover")) {
+              const seconds = plot.data[0][plot.cursor.idx ?? -1];
+              this.events.onHover(seconds === undefined ? null : seconds * 1000);
+            }
           },
         ],
       },

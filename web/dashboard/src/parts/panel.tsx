@@ -1,9 +1,9 @@
 /** One field's chart: title with unit, lines of the chosen topics. */
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { formatNumber } from "../core/format.ts";
+import { formatMoment, formatNumber, formatSteady } from "../core/format.ts";
 import { align, extent, type GapMark, pointsIn, type Series } from "../core/series.ts";
 import type { Threshold } from "../core/store.ts";
-import { crosses } from "../core/store.ts";
+import { crosses, thresholdText } from "../core/store.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
 import { Chart, type ChartEvents } from "./chart.ts";
 
@@ -49,6 +49,8 @@ export function Panel(props: PanelProps) {
   events.current = props.events;
   const key = props.lines.map((line) => `${line.series.topic} ${line.colour} ${isSwitch(line.series)}`).join("\n");
 
+  const limits = props.thresholds.map(thresholdText).join("\n");
+
   useLayoutEffect(() => {
     if (!host.current) return;
     const made = new Chart(
@@ -82,8 +84,8 @@ export function Panel(props: PanelProps) {
       gaps: props.gaps,
       thresholds: props.thresholds,
     });
-    // `beat` stands for everything that is drawn
-  }, [props.beat, props.from, props.to, key, props.height, props.theme]);
+    // `beat` stands for the values, which change in place
+  }, [props.beat, props.from, props.to, key, limits, props.height, props.theme]);
 
   const single = props.lines.length === 1 ? props.lines[0] : undefined;
   const at = props.hover;
@@ -105,10 +107,13 @@ export function Panel(props: PanelProps) {
         )}
         {single && shown !== null && (
           <span class="panel-value num">
-            {formatNumber(shown)}
+            <span class="figure" style={{ minWidth: `${single.series.decimals + 4}ch` }}>
+              {formatSteady(shown, single.series.decimals)}
+            </span>
             <span class="unit">{props.unit}</span>
           </span>
         )}
+        {at !== null && <time class="soft num">{formatMoment(at, true)}</time>}
         {props.thresholds.length > 0 && (
           <span class={`crossed${outside > 0 ? " on" : ""}`}>
             {props.lines.length === 1

@@ -9,7 +9,7 @@ import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
-import { gatewayNow, openFeed } from "../session.ts";
+import { openFeed, viewNow } from "../session.ts";
 
 const SHOWN = 30;
 const KEPT = 2000;
@@ -61,7 +61,7 @@ export function AnyTopics() {
     return () => feed.close();
   }, []);
   const busy = useRef(false);
-  const now = gatewayNow();
+  const now = viewNow();
   const all = [...known.current.values()].sort((a, b) => b.time - a.time);
   const shown = all.slice(0, SHOWN).sort((a, b) => (a.topic < b.topic ? -1 : 1));
   const next = shown.find((entry) => entry.series && !entry.asked);

@@ -9,9 +9,11 @@ import { base, route, setParams } from "../router.ts";
 import {
   clockSkew,
   gatewayNow,
+  isLive,
   link,
   losses,
   openFeed,
+  refusal,
   roundTrip,
   signOut,
   token,
@@ -34,13 +36,23 @@ const STATE_WORDS = {
 
 export function Connection() {
   useTicker(2);
-  const delays = useRef({ device: new Delays(), gateway: new Delays(), screen: new Delays() }).current;
+  const delays = useRef({
+    device: new Delays(),
+    gateway: new Delays(),
+    screen: new Delays(),
+    total: new Delays(),
+  }).current;
   const [question, setQuestion] = useState(route.value.params.get("explain") ?? "");
 
   const known = identity.value !== undefined;
   useLayoutEffect(() => {
     if (!known) return undefined;
     let painting = false;
+    let hiddenTimes = 0;
+    const onHide = () => {
+      hiddenTimes++;
+    };
+    document.addEventListener("visibilitychange", onHide);
     const heard = new Set<string>();
     let everything = true;
     const opened = openFeed({
@@ -55,14 +67,19 @@ export function Connection() {
         delays.gateway.note(Math.max(0, arrived - skew - message.time));
         const stamp = (message.payload as { ts?: unknown } | null)?.ts;
         // Seconds since 1970 with a fraction; anything else called ts is something else.
-        if (typeof stamp === "number" && stamp > 1e9 && stamp < 1e10) delays.device.note(message.time - stamp * 1000);
-        if (painting) return;
+        if (typeof stamp === "number" && stamp > 1e9 && stamp < 1e10) {
+          delays.device.note(message.time - stamp * 1000);
+          delays.total.note(arrived - skew - stamp * 1000);
+        }
+        // A page that nobody sees isn't drawn: that would measure how long nobody looked.
+        if (painting || document.visibilityState === "hidden") return;
         painting = true;
         const from = performance.now();
+        const hides = hiddenTimes;
         requestAnimationFrame(() => {
           setTimeout(() => {
             painting = false;
-            delays.screen.note(performance.now() - from);
+            if (hides === hiddenTimes) delays.screen.note(performance.now() - from);
           });
         });
       },
@@ -78,6 +95,7 @@ export function Connection() {
     }, 1000);
     return () => {
       clearInterval(calm);
+      document.removeEventListener("visibilitychange", onHide);
       opened.close();
     };
   }, [known]);
@@ -146,7 +164,7 @@ export function Connection() {
           <h2 id="c-flow">Received</h2>
           <dl>
             <dt>Now</dt>
-            <dd class="num">{formatRate(totals.rate.read(gatewayNow()))}</dd>
+            <dd class="num">{isLive.value ? formatRate(totals.rate.read(gatewayNow())) : "–"}</dd>
             <dt>Since this page opened</dt>
             <dd class="num">{formatCount(totals.received)} messages</dd>
             <dt>Left out, as this page asked</dt>
@@ -185,6 +203,7 @@ export function Connection() {
             <input
               id="question"
               class="mono"
+              data-search
               placeholder="sensors/kitchen/state"
               value={question}
               spellcheck={false}
@@ -240,6 +259,7 @@ const LEGS = [
   { key: "device", name: "Device to gateway", note: "by the devices’ own clocks; broker included" },
   { key: "gateway", name: "Gateway to this page", note: "" },
   { key: "screen", name: "Page to screen", note: "" },
+  { key: "total", name: "Device to this page", note: "both of the first two, measured as one" },
 ] as const;
 
 function Legs({ delays }: { delays: Record<(typeof LEGS)[number]["key"], Delays> }) {
@@ -312,7 +332,7 @@ function Who() {
       {who?.tokens === false ? (
         <p class="soft">This gateway takes no tokens: whoever reaches it may do all of this.</p>
       ) : token.value === null ? (
-        <SignIn reason={null} />
+        refusal.value === null && <SignIn />
       ) : (
         <p class="signed">
           Signed in with a token.{" "}

@@ -20,7 +20,7 @@ import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { route, setParams, to } from "../router.ts";
-import { denied, gatewayNow, link } from "../session.ts";
+import { link, refusal, viewNow } from "../session.ts";
 import { AnyTopics } from "./any.tsx";
 
 const LABEL: Record<Status, string> = {
@@ -62,7 +62,7 @@ export function Devices() {
   const trend = params.get("trend");
   fleet.setTrendField(trend);
 
-  const now = gatewayNow();
+  const now = viewNow();
   const { rows, counts } = listDevices(fleet, { text, status, sort, descending }, now);
   const total = fleet.devices.size;
 
@@ -113,7 +113,7 @@ function Waiting() {
       <header class="view-head">
         <h1>Devices</h1>
       </header>
-      <p class="late soft" role="status" hidden={denied.value !== null}>
+      <p class="late soft" role="status" hidden={refusal.value !== null}>
         {link.value.state === "open" ? "Waiting for the first values…" : "Connecting to the gateway…"}
       </p>
     </>
@@ -191,7 +191,8 @@ interface TableProps {
 }
 
 function DeviceTable({ rows, now, sort, descending }: TableProps) {
-  const wide = useWide(900);
+  const wide = useWide(1060);
+  const huge = useWide(2400);
   const rowHeight = wide ? 60 : 124;
   const list = useRef<HTMLDivElement>(null);
   const range = useVisibleRows(list, rows.length, rowHeight);
@@ -269,6 +270,7 @@ function DeviceTable({ rows, now, sort, descending }: TableProps) {
                   now={now}
                   span={span}
                   wide={wide}
+                  huge={huge}
                 />
               )
             );
@@ -287,6 +289,7 @@ interface RowProps {
   /** What the sparkline shows, in milliseconds. */
   span: number;
   wide: boolean;
+  huge: boolean;
 }
 
 /** A trend is drawn when its past was asked for: a line that starts where the page opened would look like news. */
@@ -294,7 +297,8 @@ function drawnTrend(device: Device): Device["trend"] {
   return device.history === "full" || device.history === "failed" ? device.trend : null;
 }
 
-function DeviceRow({ listed, index, rowHeight, now, span, wide }: RowProps) {
+function DeviceRow({ listed, index, rowHeight, now, span, wide, huge }: RowProps) {
+  const most = huge ? 8 : 4;
   const { device, status } = listed;
   const field = fleet.trendOf(device);
   const readings = device.shown();
@@ -318,16 +322,16 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide }: RowProps) {
         {!device.lastProblem && readings.length === 0 && <span class="none">no readings yet</span>}
         {!device.lastProblem &&
           readings
-            .slice(0, 4)
+            .slice(0, most)
             .map(([name_, value]) => <ReadingCell key={name_} device={device} field={name_} value={value} />)}
-        {!device.lastProblem && readings.length > 4 && <span class="more">+{readings.length - 4}</span>}
+        {!device.lastProblem && readings.length > most && <span class="more">+{readings.length - most}</span>}
       </span>
       <span role="cell" class="trend">
         <Sparkline
           series={drawnTrend(device)}
           from={now - span}
           to={now}
-          width={wide ? 168 : 112}
+          width={huge ? 368 : wide ? 168 : 112}
           height={wide ? 36 : 32}
           label={trendLabel(device, field)}
         />

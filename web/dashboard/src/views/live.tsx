@@ -1,19 +1,24 @@
 /** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { copyForms } from "../core/copyas.ts";
 import { distinctLevels, filterProblem, isWildcard, matches } from "../core/filter.ts";
 import {
   formatBytes,
-  formatClock,
   formatCount,
+  formatDateTime,
+  formatMoment,
   formatNumber,
   formatRate,
   formatSpan,
+  formatSteady,
+  isToday,
   parseSpan,
 } from "../core/format.ts";
 import { Rate } from "../core/rhythm.ts";
 import {
+  LIMITS,
   LiveStore,
   offeredFields,
   oldestTime,
@@ -25,7 +30,7 @@ import {
 } from "../core/store.ts";
 import { compareNames } from "../core/tree.ts";
 import { type Field, fieldLabel, fieldRank, oneLine, summary } from "../core/values.ts";
-import { CopyButton, Empty, Explain, GAP_WORDS } from "../parts/bits.tsx";
+import { asOf, CopyButton, Empty, Explain, GAP_WORDS, refusalTitle } from "../parts/bits.tsx";
 import { PALETTE } from "../parts/chart.ts";
 import { CloseIcon, DownloadIcon, PauseIcon, PlayIcon } from "../parts/icons.tsx";
 import { Panel, type PanelLine } from "../parts/panel.tsx";
@@ -33,7 +38,7 @@ import { Hex, PayloadView, Raw } from "../parts/payload.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { base, navigate, route, setParams, to } from "../router.ts";
-import { denied, gatewayNow, link, openFeed, token } from "../session.ts";
+import { gatewayNow, isLive, link, openFeed, refusal as refused, token, viewNow } from "../session.ts";
 import { theme } from "../theme.ts";
 import { metaFilter, Units } from "../units.ts";
 
@@ -45,7 +50,20 @@ const PANELS = 3;
 /** Milliseconds that a chart shows at least. */
 const MIN_SPAN = 30_000;
 
+/** How long what is older may come in before it takes the place of what is shown, in milliseconds. */
+const REPLAY_MS = 300;
+
+/** A picture that stands still, and what it shows: messages that come meanwhile can push nothing out of it. */
+interface Paused {
+  at: number;
+  /** Messages that had come by then. */
+  n: number;
+  store: LiveStore;
+}
+
 interface State {
+  /** How far back `store` reaches; null: as far as was asked for in words. */
+  reach: number | null;
   store: LiveStore;
   units: Units;
   rate: Rate;
@@ -61,7 +79,13 @@ export function LiveView({ filter, embed }: { filter: string; embed: boolean }) 
     return (
       <>
         <FilterHead filter={filter} />
-        <Empty title="This isn’t a topic filter" />
+        <Empty title="This isn’t a topic filter">
+          <p>{problem}</p>
+          <p>
+            For example <a href={to.live("sensors/+/state")}>sensors/+/state</a>, the states of all sensors, or{" "}
+            <a href={to.live("home/#")}>home/#</a>, everything below home.
+          </p>
+        </Empty>
         <Idle />
       </>
     );
@@ -83,6 +107,7 @@ function Idle() {
 function Watching({ filter, since, embed }: { filter: string; since: string; embed: boolean }) {
   const state = useMemo<State>(
     () => ({
+      reach: null,
       store: new LiveStore(),
       units: new Units(),
       rate: new Rate(10),
@@ -95,15 +120,40 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const params = route.value.params;
   const span = parseSpan(since) ?? 15 * 60_000;
   useTicker(span <= 5 * 60_000 ? 4 : 2);
-  const [paused, setPaused] = useState<{ at: number; n: number } | null>(null);
+  const [paused, setPaused] = useState<Paused | null>(null);
   const [hover, setHover] = useState<number | null>(null);
   const [picked, setPicked] = useState<StoredMessage | null>(null);
-  const { store } = state;
+  const zoomFrom = Number(params.get("from"));
+  const zoomTo = Number(params.get("to"));
+  const zoomed = zoomFrom > 0 && zoomTo > zoomFrom;
+  // From when on messages are here by `since`; where a window reaches further, that is asked for and two windows more.
+  const begins = useMemo(() => (parseSpan(since) === null ? Date.parse(since) : gatewayNow() - span), []);
+  const wantedReach = zoomed && zoomFrom < begins ? Math.max(0, zoomFrom - 2 * (zoomTo - zoomFrom)) : null;
+  const [reach, setReach] = useState(wantedReach);
+  const isShort = wantedReach !== null && (reach === null || zoomFrom < reach);
+  useEffect(() => {
+    if (isShort) setReach(wantedReach);
+  }, [isShort]);
 
   useLayoutEffect(() => {
+    // What is shown stays until what reaches further back is here.
+    const store = new LiveStore();
+    let swapping = 0;
+    const swap = () => {
+      if (state.store === store && state.reach === reach) return;
+      state.store = store;
+      state.reach = reach;
+      setPicked((held) => held && store.find(held.seq));
+      setPaused((held) => {
+        if (!held) return null;
+        const copy = store.snapshot(held.at);
+        return { ...held, store: copy, n: copy.received };
+      });
+    };
+    if (state.store.received === 0) state.store = store;
     const feed = openFeed({
       topics: filter,
-      since,
+      since: reach === null ? since : new Date(reach).toISOString(),
       ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
       onMessage: (message, replayed) => {
         state.units.note(message.topic, message.payload);
@@ -116,6 +166,8 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
       },
       onGap: (gap) => store.noteGap(gap.reason, gap.lost ?? null, gatewayNow()),
       onSubscribed: (_position, recovered) => {
+        clearTimeout(swapping);
+        swapping = window.setTimeout(swap, REPLAY_MS);
         state.subscribed = true;
         state.refusal = null;
         state.recovered = recovered;
@@ -128,13 +180,14 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         // Units are a courtesy: who may not read meta sees numbers without them.
         .catch(() => undefined);
     }
-    return () => feed.close();
-  }, []);
+    return () => {
+      clearTimeout(swapping);
+      feed.close();
+    };
+  }, [reach]);
 
-  const now = paused?.at ?? gatewayNow();
-  const zoomFrom = Number(params.get("from"));
-  const zoomTo = Number(params.get("to"));
-  const zoomed = zoomFrom > 0 && zoomTo > zoomFrom;
+  const store = paused?.store ?? state.store;
+  const now = paused?.at ?? viewNow();
   // History that is younger than what was asked for fills the chart all the same: an empty half says nothing.
   const oldest = oldestTime(store);
   const shown = oldest === null ? span : Math.min(span, Math.max(MIN_SPAN, (now - oldest) * 1.02));
@@ -149,7 +202,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const shownTopics = params.getAll("show");
 
   const topics = useSortedTopics(store, fields);
-  const labels = distinctLevels(topics);
+  const labels = state.units.name(topics, distinctLevels(topics));
   const on = topics.filter((topic, index) =>
     shownTopics.length > 0 ? shownTopics.includes(topic) : index < LINES && !hidden.has(topic),
   );
@@ -160,14 +213,22 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
       return series ? [{ series, label: labels[index] ?? topic, colour: index }] : [];
     });
 
-  const zoom = (a: number, b: number) => setParams({ from: String(Math.round(a)), to: String(Math.round(b)) });
+  // There is nothing to see in the future.
+  const zoom = (a: number, b: number) => {
+    const end = Math.min(b, now);
+    if (end - a >= 100) setParams({ from: String(Math.round(a)), to: String(Math.round(end)) });
+  };
   const reset = () => setParams({ from: null, to: null });
   const scale = (factor: number, shift = 0) => {
-    const width = (until - from) * factor;
-    const middle = (from + until) / 2 + shift * (until - from);
+    // As the address has it: keys may come quicker than they are drawn.
+    const held = [Number(route.value.params.get("from")), Number(route.value.params.get("to"))];
+    const [a = from, b = until] = route.value.params.has("from") ? held : [from, until];
+    const width = (b - a) * factor;
+    const middle = (a + b) / 2 + shift * (b - a);
     zoom(middle - width / 2, middle + width / 2);
   };
-  const togglePause = () => setPaused(paused ? null : { at: gatewayNow(), n: store.received });
+  const togglePause = () =>
+    setPaused(paused ? null : { at: viewNow(), n: state.store.received, store: state.store.snapshot() });
 
   const onChartKey = (event: KeyboardEvent) => {
     if (event.target !== event.currentTarget || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -181,10 +242,14 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
     event.preventDefault();
   };
 
-  const beat = paused ? `paused ${zoomed}` : `${store.version} ${Math.floor(now / 250)}`;
-  const panelHeight = embed ? embedHeight(fields.length) : fields.length === 1 ? 320 : fields.length === 2 ? 220 : 168;
+  const beat = paused ? `paused ${zoomed} ${state.reach}` : `${store.version} ${Math.floor(now / 250)}`;
+  const [room, chartsBox] = useRoom(embed);
+  const panelHeight = embed
+    ? Math.max(60, Math.floor((room - AXIS) / Math.max(1, fields.length)) - CAPTION)
+    : heightOf(fields.length);
   const charts = (
     <div
+      ref={chartsBox}
       class="charts"
       role="group"
       tabIndex={0}
@@ -201,7 +266,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
           to={until}
           gaps={store.gaps}
           thresholds={thresholds.filter((threshold) => threshold.field === field)}
-          height={panelHeight + (index === fields.length - 1 ? 24 : 0)}
+          height={panelHeight + (index === fields.length - 1 ? AXIS : 0)}
           withTimes={index === fields.length - 1}
           beat={beat}
           theme={theme.value}
@@ -219,11 +284,13 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
       on={new Set(on)}
       store={store}
       field={fields[0] ?? ""}
+      unit={state.units.of(fields[0] ?? "")}
       at={hover ?? until}
     />
   );
 
   if (embed) {
+    const problem = embedProblem();
     return (
       <main class="embed">
         <h1>
@@ -231,16 +298,23 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
             {filter}
           </a>
         </h1>
-        {fields.length > 0 ? charts : <p class="late soft">{emptyWords(state)}</p>}
+        {problem !== "" && (
+          <p class="embed-problem" role="status">
+            {problem}
+          </p>
+        )}
+        {fields.length > 0 ? charts : problem === "" && <p class="late soft">{emptyWords(state)}</p>}
         {legend}
       </main>
     );
   }
 
   const empty = store.received === 0;
+  const name = isWildcard(filter) ? null : state.units.nameOf(filter);
   return (
     <>
       <FilterHead filter={filter} />
+      {name !== null && <p class="device-name">{name}</p>}
       <div class="live-tools">
         <fieldset class="segments">
           <legend class="sr">How far back</legend>
@@ -279,20 +353,19 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         </button>
         <span class="figures num" aria-live="off">
           {paused ? (
-            <b>{formatCount(store.received - paused.n)} came meanwhile</b>
+            <b>{formatCount(state.store.received - paused.n)} came meanwhile</b>
           ) : (
             <>
-              <b>{formatRate(state.rate.read(gatewayNow()))}</b> {formatCount(store.received)} here
-              {topics.length > 1 && `, ${formatCount(store.topics.size)} topics`}
+              <b class="rate">{isLive.value ? formatRate(state.rate.read(gatewayNow())) : "–"}</b>{" "}
+              {formatCount(store.received)} here
+              {topics.length > 1 && `, ${formatCount(store.topics.size)}${store.uncounted > 0 ? "+" : ""} topics`}
             </>
           )}
         </span>
-        <span class="spread" />
-        <Downloads filter={filter} since={since} />
       </div>
-      <Losses store={store} recovered={state.recovered} />
+      <Losses store={store} recovered={state.recovered} version={store.version} />
       {empty ? (
-        <Nothing filter={filter} state={state} />
+        <Nothing filter={filter} refusal={state.refusal} subscribed={state.subscribed} />
       ) : (
         <>
           {allFields.length > 0 ? (
@@ -304,6 +377,21 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
               )}
               {charts}
               {legend}
+              {zoomed && (oldest === null || oldest > from) && (
+                <p class="soft note" role="status">
+                  {isShort || state.reach !== reach
+                    ? "Fetching what is older…"
+                    : oldest === null
+                      ? "Nothing of this time is kept."
+                      : `Nothing from before ${formatMoment(oldest)} is kept.`}
+                </p>
+              )}
+              {store.unplotted > 0 && (
+                <p class="warn note" role="status">
+                  More than {formatCount(LIMITS.series)} lines: the others are listed below, but not drawn. A narrower
+                  filter draws them.
+                </p>
+              )}
               {!isWildcard(filter) && store.numberless > 0 && (
                 <p class="soft note">
                   {formatCount(store.numberless)} of {formatCount(store.received)} messages here hold no number.
@@ -317,23 +405,53 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
           <div class="below">
             <Messages
               store={store}
-              until={paused?.n ?? null}
+              version={store.version}
+              downloads={<Downloads filter={filter} since={since} />}
               wild={isWildcard(filter)}
               picked={picked}
               onPick={setPicked}
             />
-            <Inspector store={store} picked={picked} paused={paused?.n ?? null} onFollow={() => setPicked(null)} />
+            <Inspector store={store} version={store.version} picked={picked} onFollow={() => setPicked(null)} />
           </div>
         </>
       )}
-      {!denied.value && <CopyAs filter={filter} since={since} />}
+      <CopyAs filter={filter} since={since} />
     </>
   );
 }
 
-/** Heights that fill a frame: the page is as tall as whoever embeds it made it. */
-function embedHeight(panels: number): number {
-  return Math.max(80, Math.floor((innerHeight - 60 - 24) / Math.max(1, panels)) - 34);
+/** Heights of a panel's parts in pixels, as the style sheet has them. */
+const AXIS = 24;
+const CAPTION = 26;
+
+/** A panel's height: about a third of the page for one, and less for each of several. */
+function heightOf(panels: number): number {
+  const [part, least] = panels === 1 ? [0.36, 260] : panels === 2 ? [0.25, 190] : [0.19, 160];
+  return Math.round(Math.max(least, Math.min(innerHeight * part, 3 * least)));
+}
+
+/** How much height a frame leaves for its charts: the page is as tall as whoever embeds it made it. */
+function useRoom(embed: boolean): [number, RefObject<HTMLDivElement | null>] {
+  const box = useRef<HTMLDivElement>(null);
+  const [room, setRoom] = useState(innerHeight - 50);
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (!embed || !element) return undefined;
+    const observer = new ResizeObserver(() => setRoom(element.clientHeight));
+    observer.observe(element);
+    return () => observer.disconnect();
+  });
+  return [room, box];
+}
+
+/** Why an embedded chart shows nothing new, in a few words; "" while it is live. */
+function embedProblem(): string {
+  if (refused.value) return refusalTitle();
+  if (isLive.value) return "";
+  const { state } = link.value;
+  const gateway = state === "waiting" || state === "closed";
+  if (!gateway && state !== "open") return "";
+  return `${gateway ? "No connection" : "The broker is away"}${asOf() ? `, ${asOf()}` : ""}`;
 }
 
 /** What is drawn before anyone chose: the wanted readings, or whatever there is. */
@@ -400,32 +518,36 @@ function FilterHead({ filter }: { filter: string }) {
         </button>
       </form>
       <p id="filter-problem" class="problem" role="status">
-        {problem ?? ""}
+        {text === filter ? "" : (problem ?? "")}
       </p>
     </header>
   );
 }
 
-function Nothing({ filter, state }: { filter: string; state: State }) {
+interface NothingProps {
+  filter: string;
+  refusal: string | null;
+  subscribed: boolean;
+}
+
+function Nothing({ filter, refusal, subscribed }: NothingProps) {
   // Wait a moment before saying that there is nothing.
   const [late, setLate] = useState(false);
   useEffect(() => {
     const timer = setTimeout(() => setLate(true), 600);
     return () => clearTimeout(timer);
   }, []);
-  if (state.refusal !== null) {
+  if (refusal !== null) {
     return (
       <Empty title="The gateway refused this">
-        <p>{state.refusal}</p>
+        <p>{refusal}</p>
         <button type="button" onClick={() => setParams({ since: null, from: null, to: null })}>
           Show the last {DEFAULT_RANGE}
         </button>
       </Empty>
     );
   }
-  if (denied.value) return null;
-  if (!late || !state.subscribed)
-    return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
+  if (!late || !subscribed) return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
   return (
     <Empty title="Nothing here yet">
       <p>
@@ -436,8 +558,15 @@ function Nothing({ filter, state }: { filter: string; state: State }) {
   );
 }
 
-function Losses({ store, recovered }: { store: LiveStore; recovered: boolean | undefined }) {
-  if (store.gaps.length === 0 && store.skipped === 0) return null;
+interface LossesProps {
+  store: LiveStore;
+  recovered: boolean | undefined;
+  /** The store's; it is changed in place, and what looks the same isn't drawn again. */
+  version: number;
+}
+
+function Losses({ store, recovered }: LossesProps) {
+  if (store.gaps.length === 0 && store.skipped === 0 && recovered !== false) return null;
   const reasons = new Map<string, { gaps: number; lost: number | null }>();
   for (const gap of store.gaps) {
     const entry = reasons.get(gap.reason) ?? { gaps: 0, lost: 0 };
@@ -466,7 +595,10 @@ function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: readonly F
   const [more, setMore] = useState(false);
   if (all.length < 2) return null;
   const LIMIT = 10;
-  const shown = more ? all : all.filter((field, index) => index < LIMIT || chosen.includes(field));
+  // Clocks and counters are numbers too, but nobody opens a chart to see them.
+  const isWanted = (field: Field, index: number) => index < LIMIT && fieldRank(field) < 1000;
+  const shown = more ? all : all.filter((field, index) => isWanted(field, index) || chosen.includes(field));
+  if (shown.length < 2 && all.length === shown.length) return null;
   const toggle = (field: Field) => {
     const next = chosen.includes(field) ? chosen.filter((entry) => entry !== field) : [...chosen, field];
     if (next.length > 0) setParams({ field: all.filter((entry) => next.includes(entry)) });
@@ -494,10 +626,11 @@ interface LegendProps {
   on: ReadonlySet<string>;
   store: LiveStore;
   field: Field;
+  unit: string;
   at: number;
 }
 
-function Legend({ topics, labels, on, store, field, at }: LegendProps) {
+function Legend({ topics, labels, on, store, field, unit, at }: LegendProps) {
   const [search, setSearch] = useState("");
   const MANY = 24;
   const toggle = (topic: string) => {
@@ -524,7 +657,8 @@ function Legend({ topics, labels, on, store, field, at }: LegendProps) {
         </label>
       )}
       {shown.map(({ topic, index, label }) => {
-        const value = store.series.get(LiveStore.key(topic, field))?.valueAt(at) ?? null;
+        const series = store.series.get(LiveStore.key(topic, field));
+        const value = series?.valueAt(at) ?? null;
         return (
           <button
             key={topic}
@@ -536,7 +670,10 @@ function Legend({ topics, labels, on, store, field, at }: LegendProps) {
           >
             <span class={`swatch${index >= PALETTE ? " dashed" : ""}`} aria-hidden="true" />
             <span class="series-name">{label}</span>
-            <span class="num">{value === null ? "–" : formatNumber(value)}</span>
+            <span class="num">
+              {series === undefined || value === null ? "–" : formatSteady(value, series.decimals)}
+              <span class="unit">{unit}</span>
+            </span>
           </button>
         );
       })}
@@ -609,19 +746,21 @@ function Thresholds({ thresholds, fields }: { thresholds: readonly Threshold[]; 
 
 interface MessagesProps {
   store: LiveStore;
-  until: number | null;
+  /** The store's; it is changed in place, and what looks the same isn't drawn again. */
+  version: number;
+  downloads: ComponentChildren;
   wild: boolean;
   picked: StoredMessage | null;
   onPick: (message: StoredMessage) => void;
 }
 
-function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
+function Messages({ store, downloads, wild, picked, onPick }: MessagesProps) {
   const [search, setSearch] = useState("");
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLDivElement>(null);
   const wide = useWide(620);
   const rowHeight = wide || !wild ? 26 : 44;
-  const held = until === null ? store.length : store.lengthUntil(until);
+  const held = store.length;
   const needle = search.trim().toLowerCase();
   // Newest first: index 0 is the last row that is shown.
   let found: Row[] | null = null;
@@ -636,8 +775,27 @@ function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
   const count = found ? found.length : held;
   const rowAt = (index: number): Row | undefined => (found ? found[index] : store.row(held - 1 - index));
   const range = useVisibleRows(list, count, rowHeight, scroller);
+  const oldest = store.row(0);
+  const dated = oldest?.kind === "message" && !isToday(oldest.message.time);
 
-  const pickBy = (step: number) => {
+  const show = (at: number) => {
+    const box = scroller.current;
+    if (box && (at * rowHeight < box.scrollTop || (at + 1) * rowHeight > box.scrollTop + box.clientHeight)) {
+      box.scrollTop = at * rowHeight - box.clientHeight / 2;
+    }
+  };
+  /** Picks the first message at a row or, where a loss stands there, beyond it. */
+  const pickFrom = (start: number, step: number) => {
+    for (let at = Math.max(0, Math.min(count - 1, start)); at >= 0 && at < count; at += step) {
+      const row = rowAt(at);
+      if (row?.kind !== "message") continue;
+      onPick(row.message);
+      show(at);
+      return;
+    }
+  };
+  const onKey = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     let index = -1;
     for (let at = 0; picked && at < count; at++) {
       const row = rowAt(at);
@@ -646,16 +804,15 @@ function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
         break;
       }
     }
-    for (let at = index + step; at >= 0 && at < count; at += step) {
-      const row = rowAt(at);
-      if (row?.kind !== "message") continue;
-      onPick(row.message);
-      const box = scroller.current;
-      if (box && (at * rowHeight < box.scrollTop || (at + 1) * rowHeight > box.scrollTop + box.clientHeight)) {
-        box.scrollTop = at * rowHeight - box.clientHeight / 2;
-      }
-      return;
-    }
+    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 300) / rowHeight) - 1);
+    if (event.key === "ArrowDown") pickFrom(index + 1, 1);
+    else if (event.key === "ArrowUp") pickFrom(index - 1, -1);
+    else if (event.key === "PageDown") pickFrom(index + page, 1);
+    else if (event.key === "PageUp") pickFrom(index - page, -1);
+    else if (event.key === "Home") pickFrom(0, 1);
+    else if (event.key === "End") pickFrom(count - 1, -1);
+    else return;
+    event.preventDefault();
   };
   return (
     <section class="messages" aria-labelledby="messages-title">
@@ -670,20 +827,18 @@ function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
             onInput={(event) => setSearch(event.currentTarget.value)}
           />
         </label>
+        <span class="spread" />
+        {downloads}
       </div>
       <div
         ref={scroller}
         class={`message-box${wild ? " wild" : ""}${wide ? "" : " tall"}`}
+        style={dated ? { "--moment": "142px" } : undefined}
         role="listbox"
         aria-label="Messages, newest first"
         tabIndex={0}
         aria-activedescendant={picked ? `message-${picked.n}` : undefined}
-        onKeyDown={(event) => {
-          if (event.key === "ArrowDown") pickBy(1);
-          else if (event.key === "ArrowUp") pickBy(-1);
-          else return;
-          event.preventDefault();
-        }}
+        onKeyDown={onKey}
       >
         <Rows list={list} count={count} rowHeight={rowHeight} range={range} role="presentation">
           {(index) => {
@@ -715,7 +870,9 @@ function Messages({ store, until, wild, picked, onPick }: MessagesProps) {
                 style={rowStyle(index, rowHeight)}
                 onClick={() => onPick(message)}
               >
-                <span class="m-time num">{formatClock(message.time, true)}</span>
+                <span class="m-time num" title={formatDateTime(message.time)}>
+                  {formatMoment(message.time, true)}
+                </span>
                 {wild && <span class="m-topic">{message.topic}</span>}
                 <code class="m-payload">{summary(message.payload, message.encoding, 240)}</code>
                 {message.retained && <span class="m-flag">retained</span>}
@@ -733,18 +890,17 @@ type Form = "formatted" | "raw" | "hex";
 
 interface InspectorProps {
   store: LiveStore;
+  version: number;
   picked: StoredMessage | null;
-  paused: number | null;
   onFollow: () => void;
 }
 
-function Inspector({ store, picked, paused, onFollow }: InspectorProps) {
+function Inspector({ store, picked, onFollow }: InspectorProps) {
   const asked = route.value.params.get("as");
   const form: Form = asked === "raw" || asked === "hex" ? asked : "formatted";
   let message = picked;
   if (!message) {
-    const held = paused === null ? store.length : store.lengthUntil(paused);
-    for (let index = held - 1; index >= 0; index--) {
+    for (let index = store.length - 1; index >= 0; index--) {
       const row = store.row(index);
       if (row?.kind === "message") {
         message = row.message;
@@ -780,7 +936,7 @@ function Inspector({ store, picked, paused, onFollow }: InspectorProps) {
       </div>
       <p class="about num">
         <span class="topic">{message.topic}</span>
-        <span>{formatClock(message.time, true)}</span>
+        <span>{formatMoment(message.time, true)}</span>
         <span>{previous ? `${formatSpan(message.time - previous.time)} after the one before` : "first one here"}</span>
         {message.qos > 0 && <span>QoS {message.qos}</span>}
         {message.retained && <span>retained</span>}

@@ -94,7 +94,7 @@ export function Publish() {
               ? "Visitors without a token may read here, but not publish."
               : `“${identity.value?.name ?? ""}” may read here, but not publish.`}
           </p>
-          {identity.value?.tokens !== false && <SignIn reason={null} />}
+          {identity.value?.tokens !== false && <SignIn />}
         </Empty>
       </>
     );
@@ -110,8 +110,8 @@ export function Publish() {
     keep([entry, ...sent.value]);
     const settle = (outcome: string, failed: boolean) =>
       keep(sent.value.map((other) => (other === entry ? { ...entry, outcome, failed } : other)));
-    const value: unknown = kind === "json" ? JSON.parse(payload) : payload;
-    feed.current.live.publish(topic, value, { qos, retain }).then(
+    // The text as it stands: read and written again, its numbers and spaces would be others.
+    feed.current.live.publish(topic, payload, { qos, retain }).then(
       () => settle("sent", false),
       (error: Error) => settle(error.message, true),
     );
@@ -140,6 +140,7 @@ export function Publish() {
             ref={field}
             id="topic"
             class="mono"
+            data-search
             value={topic}
             spellcheck={false}
             autocapitalize="off"

@@ -10,7 +10,7 @@ import { PayloadView } from "../parts/payload.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { navigate, route, setParams, to } from "../router.ts";
-import { clockSkew, denied, type Feed, gatewayNow, link, openFeed, token } from "../session.ts";
+import { clockSkew, type Feed, isLive, link, openFeed, token, viewNow } from "../session.ts";
 
 /** The tree stays for as long as the page: coming back shows what was known, and counts go on. */
 let tree = new TopicTree();
@@ -33,7 +33,8 @@ function watch(withSystem: boolean): Feed {
     since: "last",
     // The newest value of a topic twice a second is all that eyes can use; `skipped` keeps the counts right.
     maxHz: 2,
-    onMessage: (message, replayed) => tree.note(message, !replayed),
+    onSubscribed: (position) => tree.beginLife(position.split(":")[0]),
+    onMessage: (message, replayed) => tree.note(message, replayed),
   });
 }
 
@@ -62,12 +63,18 @@ export function Topics() {
   const params = route.value.params;
   const query = params.get("q") ?? "";
   const withSystem = params.has("system");
-  const wide = useWide(760);
+  const wide = useWide(820);
   const roomy = useWide(1180);
   const rowHeight = wide ? 28 : 46;
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLDivElement>(null);
   const [selected, setSelected] = useState<string | null>(params.get("at"));
+  // In the address, so that a link opens what its sender chose; browsers allow few changes of it a second.
+  useEffect(() => {
+    if (selected === params.get("at")) return undefined;
+    const timer = setTimeout(() => setParams({ at: selected }), 250);
+    return () => clearTimeout(timer);
+  }, [selected]);
   const autoOpened = useRef(tree.size > 0);
   const cache = useRef<{ key: string; at: number; rows: TopicNode[] }>({ key: "", at: 0, rows: [] });
   const touched = useRef(false);
@@ -79,10 +86,12 @@ export function Topics() {
     return () => feed.close();
   }, [withSystem, known]);
 
-  useEffect(() => {
-    const at = params.get("at");
-    if (at && tree.reveal(at)) setSelected(at);
-  }, []);
+  // The way to it is opened once, as soon as it is there; who closes it again means that.
+  const revealed = useRef(false);
+  if (!revealed.current && selected !== null && tree.reveal(selected)) {
+    revealed.current = true;
+    touched.current = true;
+  } else if (selected === null) revealed.current = true;
 
   if (!autoOpened.current && tree.size > 0 && Date.now() - opened > 300) {
     autoOpened.current = true;
@@ -100,7 +109,7 @@ export function Topics() {
   const rows = cache.current.rows;
   const flat = query.trim() !== "";
   const range = useVisibleRows(list, rows.length, rowHeight, scroller);
-  const now = gatewayNow();
+  const now = viewNow();
   const selectedIndex = selected === null ? -1 : rows.findIndex((row) => row.path === selected);
 
   const select = (index: number) => {
@@ -121,7 +130,7 @@ export function Topics() {
     tree.setOpen(node, open);
     setSelected(node.path);
   };
-  const open = (node: TopicNode) => navigate(to.live(node.own > 0 ? node.path : `${node.path}/#`));
+  const open = (node: TopicNode) => navigate(to.live(node.hasValue ? node.path : `${node.path}/#`));
 
   const onKey = (event: KeyboardEvent) => {
     const current = rows[selectedIndex];
@@ -165,7 +174,8 @@ export function Topics() {
       <header class="view-head">
         <h1>Topics</h1>
         <p class="figures" aria-live="off">
-          <b>{formatCount(tree.size)}</b> topics <b>{formatRate(tree.root.rate.read(now))}</b>
+          <b>{formatCount(tree.size)}</b> topics{" "}
+          <b class="rate">{isLive.value ? formatRate(tree.root.rate.read(now)) : "–"}</b>
         </p>
         <div class="tools">
           <label class="search">
@@ -197,6 +207,12 @@ export function Topics() {
           )}
         </div>
       </header>
+      {withSystem && tree.size > 0 && !tree.root.children?.has("$SYS") && (
+        <p class="late soft note" role="status">
+          Nothing of $SYS came: the gateway takes what <code>GATEWAY_MQTT_TOPICS</code> names, and “#” leaves the
+          broker’s own topics out. <code>GATEWAY_MQTT_TOPICS='["#", "$SYS/#"]'</code> adds them.
+        </p>
+      )}
       {tree.size === 0 ? (
         <NoTopics tick={tick} />
       ) : (
@@ -258,7 +274,6 @@ export function Topics() {
 
 function NoTopics({ tick }: { tick: number }) {
   const waiting = link.value.state !== "open" || (tick < 6 && clockSkew() === null);
-  if (denied.value) return null;
   if (waiting) return <p class="late soft">Waiting for the first values…</p>;
   return (
     <Empty title="Nothing was published yet">
@@ -282,14 +297,14 @@ interface TreeRowProps {
 
 function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onToggle, onOpen }: TreeRowProps) {
   const branch = !flat && node.children !== null;
-  const value = node.own > 0 ? summary(node.payload, node.encoding, 120) : "";
-  const silent = node.own > 0 && now - node.time > 30_000;
+  const value = node.hasValue ? summary(node.payload, node.encoding, 120) : "";
+  const silent = node.hasValue && now - node.time > 30_000;
   const rate = node.perSecond(now);
   return (
     // The tree has the focus and the keys (aria-activedescendant); the pointer works on the rows.
     <div
       id={`row-${index}`}
-      class={`t-row${selected ? " selected" : ""}${node.own > 0 ? "" : " level"}`}
+      class={`t-row${selected ? " selected" : ""}${node.hasValue ? "" : " level"}`}
       role="treeitem"
       aria-level={flat ? 1 : node.depth + 1}
       aria-selected={selected}
@@ -312,7 +327,7 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
         ) : (
           <span class="twist none" />
         )}
-        <a href={to.live(node.own > 0 && (flat || !node.children) ? node.path : `${node.path}/#`)} tabIndex={-1}>
+        <a href={to.live(node.hasValue && (flat || !node.children) ? node.path : `${node.path}/#`)} tabIndex={-1}>
           {flat ? node.path : node.name === "" ? <i class="soft">(empty)</i> : node.name}
         </a>
         {branch && <span class="within">{formatCount(node.topics)}</span>}
@@ -320,7 +335,7 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
       <code class={`t-value${silent ? " old" : ""}`}>{value}</code>
       <span class="t-count num">{formatCount(flat ? node.own : node.count)}</span>
       <span class="t-rate num">{rate > 0.0001 ? formatRate(rate) : "–"}</span>
-      <span class="t-age num">{node.own > 0 ? formatAge(now - node.time) : ""}</span>
+      <span class="t-age num">{node.hasValue ? formatAge(now - node.time) : ""}</span>
     </div>
   );
 }
@@ -338,10 +353,10 @@ function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
     <aside class="details" aria-label="Selected topic">
       <h2 class="topic">{node.path}</h2>
       <p class="links">
-        {node.own > 0 && <a href={to.live(node.path)}>Show live</a>}
+        {node.hasValue && <a href={to.live(node.path)}>Show live</a>}
         {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}
       </p>
-      {node.own > 0 ? (
+      {node.hasValue ? (
         <>
           <p class="soft num">
             {formatAge(now - node.time) === "now" ? "just now" : `${formatAge(now - node.time)} ago`}
