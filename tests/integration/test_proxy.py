@@ -96,9 +96,12 @@ class Proxied:
         return connect(url, ssl=self.context, additional_headers={**headers, **more}, ping_interval=None)
 
     def log(self) -> str:
-        text: bytes = self.container.get_wrapped_container().logs()
+        container = self.container.get_wrapped_container()
+        text: bytes = container.logs()
         if self.kind != "caddy":
-            text += self.container.get_wrapped_container().exec_run("cat /var/log/nginx/gateway.log").output
+            # error.log leads to the container's own log, or is a file
+            files = "cd /var/log/nginx; cat gateway.log; test -f error.log && cat error.log"
+            text += container.exec_run(["sh", "-c", files]).output
         return text.decode()
 
 
