@@ -547,7 +547,7 @@ class Shelly(Dialect):
         return [Message(f"{device.id}/online", b"true", 1, True)]
 
     def readings(self, device: Device, readings: Readings, ts_ms: int) -> list[Message]:
-        components = self._components(readings, ts_ms)
+        components = self._components(readings, ts_ms, device.meter)
         messages = [
             Message(f"{device.id}/status/{component}", _json(status), 1) for component, status in components.items()
         ]
@@ -560,14 +560,13 @@ class Shelly(Dialect):
         messages.append(Message(f"{device.id}/events/rpc", _json(notification), 1))
         return messages
 
-    def _components(self, readings: Readings, ts_ms: int) -> dict[str, dict[str, object]]:
+    def _components(self, readings: Readings, ts_ms: int, meter: Meter | None) -> dict[str, dict[str, object]]:
         left = {name: value for name, value in readings.items() if name != "rssi"}
         components: dict[str, dict[str, object]] = {}
         if "power" in left:
             power = _float(left.pop("power"))
             volts = _float(left.pop("voltage", 230.0))
             amperes = _float(left.pop("current", power / volts))
-            minute = round(power * 1000 / 60, 3)
             switch: dict[str, object] = {
                 "id": 0,
                 "source": "init",
@@ -581,9 +580,10 @@ class Shelly(Dialect):
             if "power_factor" in left:
                 switch["pf"] = round(_float(left.pop("power_factor")), 2)
             if "energy" in left:
+                minutes = (meter.last_minutes() if meter else None) or (power / 60_000,) * 3
                 switch["aenergy"] = {
                     "total": round(_float(left.pop("energy")) * 1000, 3),
-                    "by_minute": [minute, minute, minute],
+                    "by_minute": [round(minute * 1e6, 3) for minute in minutes],
                     "minute_ts": ts_ms // 60_000 * 60,
                 }
             inside = _float(left.pop("temperature", 38.0 + power / 250))

@@ -223,6 +223,18 @@ class Meter:
             self._yesterday = self._past(midnight - DAY, midnight)
         return self._yesterday
 
+    def last_minutes(self) -> tuple[float, float, float] | None:
+        """Energy in kWh of the three whole minutes before the last reading, the latest first; None before the first."""
+        if self._t is None:
+            return None
+        now = self._t // 60 * 60
+        powers = [self._watts(now - second) for second in range(0, 181, 10)]
+        first, second, third = (
+            (sum(powers[start : start + 7]) - (powers[start] + powers[start + 6]) / 2) / 6 / 60 / 1000
+            for start in (0, 6, 12)
+        )
+        return first, second, third
+
     def _integrate_to(self, t: float) -> None:
         start = t if self._t is None else self._t
         count = max(1, math.ceil((t - start) / self.STEP))

@@ -457,6 +457,23 @@ def test_shelly_plug() -> None:
     assert one.dialect.will(one) == Message("kitchen-1/online", b"false", 1, True)
 
 
+def test_shelly_minutes_are_those_of_its_counter() -> None:
+    spec = DeviceSpec("a", "plug", "A", options={"appliance": "fridge"})
+    fleet = Fleet(FleetSpec((spec,)), 7, SEEDED_START, interval=10, dialect="shelly")
+    counted: dict[int, float] = {}
+    compared = 0
+    for event in fleet.take(SEEDED_START + 3600):
+        if isinstance(event.what, Message) and event.what.topic == "a/status/switch:0":
+            energy = json.loads(event.what.payload)["aenergy"]
+            if energy["minute_ts"] - 60 in counted and energy["minute_ts"] not in counted:
+                # Wh on the counter, read up to ten seconds after the turn of the minute, against mWh
+                gained = 1000 * (energy["total"] - counted[energy["minute_ts"] - 60])
+                assert energy["by_minute"][0] == pytest.approx(gained, abs=1000 * 240 * 10 / 3600)
+                compared += 1
+            counted.setdefault(energy["minute_ts"], energy["total"])
+    assert compared >= 50
+
+
 def test_shelly_battery_thermometer() -> None:
     # A message of a Shelly Plus H&T
     example = {
