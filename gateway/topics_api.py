@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket
 
 from gateway.access import AccessError, Owner, require_publish, require_subscribe
 from gateway.guard import Expiry, Refusal, principal_of
-from gateway.history import FilterSet, History, Topic
+from gateway.history import FilterSet, History
 from gateway.hub import State
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
@@ -341,9 +341,9 @@ def _parts(history: History, filters: FilterSet) -> Iterator[FilterSet]:
     if filters.is_exact:
         yield filters
         return
-    names = [state.name for state in history.topics(filters)]
-    for at in range(0, max(len(names), 1), AT_ONCE):
-        yield FilterSet(names[at : at + AT_ONCE])
+    states = list(history.topics(filters))
+    for at in range(0, max(len(states), 1), AT_ONCE):
+        yield FilterSet(state.name for state in states[at : at + AT_ONCE])
 
 
 def _reaches(history: History, filters: FilterSet, time: int) -> Generator[None, None, bool]:
@@ -878,12 +878,8 @@ async def list_topics(request: Request) -> Response:
     allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
     readable = _readable(history, wanted, allowed, query.get("prefix", ""))
     names, total = await in_slices(_first(readable, query.get("after", ""), limit + 1))
-    now = gateway.wall_clock_ms()
-    body: dict[str, Any] = {
-        "position": position,
-        "total": total,
-        "topics": [_listed(state, now) for name in names[:limit] if (state := history.topic(name)) is not None],
-    }
+    listed = await in_slices(_listed(history, names[:limit], gateway.wall_clock_ms()))
+    body: dict[str, Any] = {"position": position, "total": total, "topics": listed}
     if len(names) > limit:
         body["next"] = names[limit - 1]
     return Response(_encode(body), headers={"Cache-Control": "no-cache"}, media_type="application/json")
@@ -904,16 +900,24 @@ def _readable(history: History, wanted: FilterSet | None, allowed: FilterSet, pr
         yield name if is_allowed and is_wanted else None
 
 
-def _listed(topic: Topic, now: int) -> dict[str, Any]:
-    last = topic.last
-    # once it is silent, its silence is all that is known of its rate
-    rate = min(topic.rate(), 1000 / max(now - last.time, 1)) if last else 0.0
-    return {
-        "topic": topic.name,
-        "count": topic.count,
-        "kept": len(topic),
-        "rate": float(f"{rate:.4g}"),
-        "time": last.time if last else None,
-        "retained": bool(last and last.retained),
-        "bytes": len(last.token) if last else 0,
-    }
+def _listed(history: History, names: list[str], now: int) -> Generator[None, None, list[dict[str, Any]]]:
+    listed: list[dict[str, Any]] = []
+    for number, name in enumerate(names, start=1):
+        topic = history.topic(name)
+        if topic is not None and (last := topic.last) is not None:
+            # once it is silent, its silence is all that is known of its rate
+            rate = min(topic.rate(), 1000 / max(now - last.time, 1))
+            listed.append(
+                {
+                    "topic": name,
+                    "count": topic.count,
+                    "kept": len(topic),
+                    "rate": float(f"{rate:.4g}"),
+                    "time": last.time,
+                    "retained": last.retained,
+                    "bytes": len(last.token),
+                }
+            )
+        if number % AT_ONCE == 0:
+            yield
+    return listed

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 import pytest
 from starlette.applications import Starlette
 
-import gateway.topics_api
+from gateway import topics_api
 from gateway.app import Gateway, create_app
 from gateway.settings import load_settings
 from gateway.tokens import mint, secret_key
@@ -107,7 +107,10 @@ def ids(answer: Answer) -> list[str]:
 
 
 @pytest.mark.parametrize("query", ["", "since=now", "since=1h", "where=n%20%3E%205"])
-async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothing(query: str) -> None:
+async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothing(
+    monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 3_600)
     async with running() as (app, gateway):
         gateway.hub.publish("q/before", b'{"n": 1}')
         topic = "q/%2B" if "where" in query else "q/a"
@@ -126,29 +129,29 @@ async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothi
 
 
 async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.topics_api, "KEEP_ALIVE_SECONDS", 0.02)
-    async with running(history_messages=2) as (app, running_gateway):
-        hub = running_gateway.hub
+    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 0.02)
+    async with running(history_messages=2) as (app, gateway):
+        hub = gateway.hub
 
         def others_go_on(answer: Answer) -> str | None:
             if len(ids(answer)) == 1:
                 for _ in range(50):
                     hub.publish("busy", b"1")
-            return "go" if running_gateway.history.position in ids(answer)[1:] else None
+            return "go" if gateway.history.position in ids(answer)[1:] else None
 
         quiet = await ask(app, "/topics/q/%23?format=sse", on_part=others_go_on)
         assert b": \n\n" in quiet.body
-        assert ids(quiet)[-1] == running_gateway.history.position
+        assert ids(quiet)[-1] == gateway.history.position
 
 
 async def test_the_id_of_a_silent_stream_never_overtakes_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.topics_api, "KEEP_ALIVE_SECONDS", 0.001)
-    async with running() as (app, running_gateway):
+    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 0.001)
+    async with running() as (app, gateway):
 
         def publish(answer: Answer) -> str | None:
-            if len(ids(answer)) < 30:
-                running_gateway.hub.publish("q/a", b"1")
-            return "go" if len(ids(answer)) >= 60 else None
+            if len(ids(answer)) < 10:
+                gateway.hub.publish("q/a", b"1")
+            return "go" if len(ids(answer)) >= 20 else None
 
         seqs = [
             int(found.partition(":")[2]) for found in ids(await ask(app, "/topics/q/a?format=sse", on_part=publish))
@@ -341,14 +344,15 @@ async def test_pages_tell_each_lost_message_once_and_a_new_gap_is_a_new_answer()
         fill(gateway, 20, 2)
         changed = await ask(app, address, if_none_match=empty.headers["etag"])
         assert changed.json()["gap"] == {"reason": "evicted", "lost": 21}
-        lost, seqs = 0, []
-        page: str | None = f"/topics/t/%23?since={start}&limit=3"
-        while page is not None:
-            answer = await ask(app, page)
-            lost += answer.json().get("gap", {"lost": 0})["lost"]
-            seqs += [m["seq"] for m in answer.json()["messages"]]
-            page = answer.next_page
-        assert (lost, len(seqs)) == (21, 20)
+        for order in ("asc", "desc"):
+            lost, seqs = 0, []
+            page: str | None = f"/topics/t/%23?since={start}&limit=3&order={order}"
+            while page is not None:
+                answer = await ask(app, page)
+                lost += answer.json().get("gap", {"lost": 0})["lost"]
+                seqs += [m["seq"] for m in answer.json()["messages"]]
+                page = answer.next_page
+            assert (lost, len(seqs)) == (21, 20)
 
 
 @pytest.mark.parametrize(
@@ -439,6 +443,24 @@ async def test_the_list_counts_all_on_every_page_and_a_silent_topic_slows_down(
         monkeypatch.setattr(Gateway, "wall_clock_ms", staticmethod(lambda: now + 100_000))
         later = (await ask(app, "/topics?prefix=t/&limit=1")).json()
         assert later["topics"][0]["rate"] == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.parametrize("address", ["/topics?limit=10000", "/topics/%23", "/topics/%23?format=csv&limit=100"])
+async def test_who_asks_for_all_of_many_topics_leaves_the_loop_to_others(address: str) -> None:
+    async with running() as (app, gateway):
+        fill(gateway, 1, 15_000)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(count_turns())
+        assert (await ask(app, address)).status == 200
+        others.cancel()
+        assert turns > 100
 
 
 async def test_too_many_filters_are_refused_and_counted_as_such() -> None:
