@@ -46,6 +46,15 @@ NEWEST_PART = 8
 SETTLING_MS = 10 * 60 * 1000
 """After so long in use, a new topic takes the place of one that isn't."""
 
+EXPIRED_AT_ONCE = 1_000
+"""How many messages are at most evicted for their age in one step: about two milliseconds."""
+
+SMALL_STEP_MS = 1_000
+"""A clock that is set back by less stands still until it is there again."""
+
+MAX_STEPS = 64
+"""How many larger steps back are remembered, while messages of before are kept; at the next the clock stands still."""
+
 MATCH_LISTS = 64
 MATCH_LIST_TOPICS = 1_000_000
 """At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
@@ -293,6 +302,9 @@ class History:
         self._added_topics = 0
         self._newest_topics: deque[Topic] = deque(maxlen=NEW_TOPICS)
         self._match_lists: OrderedDict[tuple[FilterSet, FilterSet | None], _MatchList] = OrderedDict()
+        self._newest_time = 0
+        # where the clock was set back: the first number after it, and its time
+        self._steps: list[tuple[int, int]] = []
         self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
         # each topic is in one of these, both in the order of the last message
         self._new: OrderedDict[str, Topic] = OrderedDict()
@@ -315,7 +327,7 @@ class History:
         Args:
             topic: a valid topic name.
             payload: the bytes as they came.
-            time: arrival, milliseconds since 1970.
+            time: arrival, milliseconds since 1970; the clock may be set back, but see `SMALL_STEP_MS`.
             qos: 0, 1 or 2.
             retained: the retain flag as the broker sent it.
             properties: MQTT 5 properties or None.
@@ -331,6 +343,9 @@ class History:
                 return None
             if not self.retained_as_published:
                 state.repeat = repeat
+        if time < self._newest_time:
+            time = self._set_back(time)
+        self._newest_time = time
         if state is None:
             state = self._add_topic(topic, time)
         elif topic in self._settled:
@@ -360,8 +375,49 @@ class History:
             self._evict(state._pop(), state)
         if self.bytes > self.max_bytes:
             self._shrink()
-        self._expire(time)
+        if self._evict_oldest(time - self.max_age_ms):
+            self.expire(time)
         return message
+
+    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
+        """Evicts messages that are older than `max_age_ms`, last values excepted.
+
+        `append` does it, too; who may have to wait long for the next message calls it now and then.
+
+        Args:
+            now: milliseconds since 1970.
+            at_most: how many, so that it takes no longer than a turn of the loop may.
+
+        Returns:
+            Whether there may be more.
+        """
+        oldest = now - self.max_age_ms
+        return all(self._evict_oldest(oldest) for _ in range(at_most))
+
+    def _set_back(self, time: int) -> int:
+        """The time to go on with after the clock was set back to `time`."""
+        steps = self._steps
+        if self._newest_time - time < SMALL_STEP_MS:
+            return self._newest_time
+        self._forget_steps()
+        if len(steps) == MAX_STEPS:
+            return self._newest_time
+        steps.append((self.seq + 1, time))
+        # what arrived before arrived no later than now
+        self.evicted_time = min(self.evicted_time, time)
+        self.dropped_time = min(self.dropped_time, time)
+        for state in self._topics.values():
+            state.evicted_time = min(state.evicted_time, time)
+        return time
+
+    def _forget_steps(self) -> None:
+        """Forgets where the clock was set back before the oldest message that is kept."""
+        while self._steps and (not self._seqs or self._steps[0][0] <= self._seqs[0]):
+            del self._steps[0]
+
+    def _arrival(self, message: Message) -> int:
+        """When a message arrived at the latest by the clock of now; its `time` is what the clock said then."""
+        return min([message.time, *(time for seq, time in self._steps if message.seq < seq)])
 
     def _add_topic(self, name: str, time: int) -> Topic:
         if len(self._topics) >= self.max_topics:
@@ -421,10 +477,11 @@ class History:
         if message.seq > self.evicted_seq:
             self.evicted_seq = message.seq
         state.evicted.append(message.seq)
-        if message.time > state.evicted_time:
-            state.evicted_time = message.time
-            if message.time > self.evicted_time:
-                self.evicted_time = message.time
+        time = message.time if not self._steps else self._arrival(message)
+        if time > state.evicted_time:
+            state.evicted_time = time
+            if time > self.evicted_time:
+                self.evicted_time = time
         self._numbers += 1
         self.bytes += EVICTED_COST
         if len(state.evicted) > 2 * min(self.max_messages, 1_000):
@@ -459,6 +516,7 @@ class History:
         self._seqs = array("Q", map(_seq_of, self._log))
         self._next = bisect_left(self._seqs, boundary)
         self._holes = 0
+        self._forget_steps()
 
     def _evict_oldest(self, before_time: int | None = None) -> bool:
         """Evicts the oldest message that is no last value (and older than `before_time`); False if there is none."""
@@ -467,7 +525,11 @@ class History:
         while index < len(log):
             message = log[index]
             if message is not None:
-                if before_time is not None and message.time >= before_time:
+                if (
+                    before_time is not None
+                    and message.time >= before_time
+                    and (not self._steps or self._arrival(message) >= before_time)
+                ):
                     break
                 state = self._topics[message.topic]
                 if state.last is not message:
@@ -477,15 +539,6 @@ class History:
             index += 1
         self._next = index
         return False
-
-    def _expire(self, now: int) -> None:
-        oldest = now - self.max_age_ms
-        while self._next < len(self._log):
-            message = self._log[self._next]
-            if message is not None and message.time >= oldest:
-                return
-            if not self._evict_oldest(oldest):
-                return
 
     def _shrink(self) -> None:
         while self.bytes > self.max_bytes and (self._evict_oldest() or self._drop_topic()):
@@ -506,7 +559,7 @@ class History:
         last = state.last
         if last is not None:
             self.dropped_seq = max(self.dropped_seq, last.seq)
-            self.dropped_time = max(self.dropped_time, last.time)
+            self.dropped_time = max(self.dropped_time, self._arrival(last))
         state.last = None
         del self._topics[name]
         self._tree.remove(name)
@@ -521,8 +574,23 @@ class History:
         return f"{self.epoch}:{self.seq}"
 
     def before_time(self, time: int) -> int:
-        """The number after which every kept message is at or after `time` (milliseconds since 1970)."""
-        low, high = 0, len(self._log)
+        """The number up to which every kept message is before `time` (milliseconds since 1970).
+
+        As long as the clock is not set back, every one after it is at or after `time`.
+        """
+        start = 0
+        for seq, _ in self._steps:
+            end = bisect_left(self._seqs, seq, start)
+            index = self._first_at(time, start, end)
+            if any(message is not None for message in islice(self._log, index, end)):
+                return self._seqs[index] - 1
+            start = end
+        index = self._first_at(time, start, len(self._log))
+        return self._seqs[index] - 1 if index < len(self._seqs) else self.seq
+
+    def _first_at(self, time: int, start: int, end: int) -> int:
+        """Where in a part of the log, whose times never go back, the first message at or after `time` is, or `end`."""
+        low, high = start, end
         while low < high:
             middle = (low + high) // 2
             index = middle
@@ -533,7 +601,7 @@ class History:
                 high = middle
             else:
                 low = index + 1
-        return self._seqs[low] - 1 if low < len(self._seqs) else self.seq
+        return low
 
     def newest(self, count: int) -> int:
         """The number after which the log has at most `count` messages, of all topics."""

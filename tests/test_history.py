@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.history import EVICTED_COST, EVICTED_PART, MATCH_LISTS, FilterSet, History, Topic, room_for_messages
+from gateway.history import (
+    EVICTED_COST,
+    EVICTED_PART,
+    EXPIRED_AT_ONCE,
+    MATCH_LISTS,
+    FilterSet,
+    History,
+    Topic,
+    room_for_messages,
+)
 from gateway.messages import Message
 from gateway.topics import TopicTree, matches
 
@@ -416,3 +425,74 @@ def test_the_lists_of_matching_topics_are_bounded(monkeypatch: pytest.MonkeyPatc
         assert sum(len(each.topics) for each in history._match_lists.values()) <= 350
     assert len(list(history.topics(FilterSet(["+/+"]), max_visited=20))) < 20
     assert len(list(history.topics(FilterSet(["s/+"]), max_visited=1_000))) == 100
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ticks=st.lists(st.sampled_from([0, 1, 700, 4_000, -1, -900, -1_000, -5_000, -60_000]), min_size=1, max_size=60),
+    topics=st.lists(st.sampled_from(["a", "b", "c"]), min_size=60, max_size=60),
+    max_messages=st.integers(1, 10),
+    max_steps=st.sampled_from([0, 2, 64]),
+)
+def test_a_clock_that_is_set_back_hides_no_message(
+    ticks: list[int], topics: list[str], max_messages: int, max_steps: int
+) -> None:
+    everything: list[Message] = []
+    steps: list[tuple[int, int]] = []
+    now = 10_000_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.history.MAX_STEPS", max_steps)
+        history = History(max_messages=max_messages)
+        for tick, topic in zip(ticks, topics, strict=False):
+            now += tick
+            message = history.append(topic, b"", now)
+            assert message is not None
+            if everything and message.time < everything[-1].time:
+                steps.append((message.seq, message.time))
+            # what clients are shown is what the clock says, or said before a small step
+            assert message.time == now or everything[-1].time == message.time > now
+            assert message.time == now or message.time - now < 1_000 or max_steps < 64
+            everything.append(message)
+    kept = {message.seq for message in history._log if message is not None}
+    for time in {message.time + offset for message in everything for offset in (-1, 0, 1)}:
+        after = history.before_time(time)
+        assert all(m.seq > after for m in everything if m.seq in kept and m.time >= time)
+        if not steps:
+            assert all(m.time >= time for m in everything if m.seq in kept and m.seq > after)
+        arrived = [m for m in everything if min([m.time, *(t for seq, t in steps if seq > m.seq)]) >= time]
+        assert history.reaches(FilterSet(["#"]), time) == all(m.seq in kept for m in arrived)
+
+
+def test_an_age_is_counted_on_after_the_clock_was_set_back() -> None:
+    history = History(max_age_ms=60_000)
+    for time in (10_000_000, 10_001_000, 5_000_000, 5_001_000):
+        history.append("a", b"", time)
+    history.expire(5_059_000)
+    assert history.message_count == 4
+    history.expire(5_060_500)
+    assert history.message_count == 1
+    assert history.reaches(FilterSet(["a"]), 5_000_500)
+    assert not history.reaches(FilterSet(["a"]), 5_000_000)
+
+
+def test_messages_expire_although_no_more_arrive_and_in_small_steps() -> None:
+    history = History(max_age_ms=1_000, max_messages=10_000)
+    for time in range(5_000):
+        history.append("a", b"", time)
+    history.append("b", b"", 4_999)
+    assert history.message_count == 1_002
+    assert not history.expire(5_000)
+    assert history.message_count == 1_001
+    assert history.expire(1_000_000, at_most=100)
+    assert history.message_count == 901
+    while history.expire(1_000_000):
+        pass
+    assert [state.last.payload for state in history.topics() if state.last is not None] == [b"", b""]
+    assert history.message_count == 2  # the last values
+    assert history.lost(FilterSet(["#"]), history.seq - 101) == 99
+    # the clock jumps ahead: one append doesn't take out all of it
+    history = History(max_age_ms=1_000_000, max_messages=10_000)
+    for time in range(5_000):
+        history.append("a", b"", time)
+    history.append("a", b"", 10_000_000)
+    assert history.message_count == 5_000 - EXPIRED_AT_ONCE
