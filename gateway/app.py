@@ -56,6 +56,9 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PAGES = HERE / "pages"
 
+AGE_SECONDS = 1.0
+"""So long at most, messages that are too old stay in an idle log."""
+
 STATISTICS = "$SYS/#"
 """Where brokers publish statistics of theirs: who is granted that may read ours, `/metrics`."""
 
@@ -116,11 +119,13 @@ class Gateway:
             flush_interval_seconds=settings.flush_interval,
             stall_seconds=settings.limit_stall_seconds,
             max_replay_messages=settings.limit_replay_messages,
+            max_shape_bytes=settings.limit_shape_bytes,
         )
         self.upstream = Upstream(self.upstream_config, on_message=self.hub.publish, on_change=self._upstream_changed)
         async with asyncio.TaskGroup() as self._tasks:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
+            aging = self._tasks.create_task(self._age(), name="age of history")
             if self.guard.policy.is_open and not is_loopback(settings.host):
                 logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
             try:
@@ -129,6 +134,12 @@ class Gateway:
                 self.closing = True
                 link.cancel()
                 warming.cancel()
+                aging.cancel()
+
+    async def _age(self) -> None:
+        """Lets messages expire although no more arrive, a few in each turn of the loop."""
+        while True:
+            await asyncio.sleep(0 if self.history.expire(self.wall_clock_ms()) else AGE_SECONDS)
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
@@ -228,6 +239,7 @@ class Gateway:
             "gateway_subscribers_slow": hub.paused_count,
             "gateway_subscribers_slowed_total": counted.slow,
             "gateway_subscribers_closed_slow_total": counted.closed_slow,
+            "gateway_shapes_shed_total": counted.shapes_shed,
             "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
             "gateway_connections": self.connections.total,
             "gateway_requests": self.guard.requests.total,

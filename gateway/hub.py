@@ -19,7 +19,7 @@ from gateway.history import FilterSet, History
 from gateway.messages import Message, Properties
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
 from gateway.selection import Claim, Selection, overlapping, without
-from gateway.shapes import Shape, Shaper
+from gateway.shapes import Mode, Room, Shape, Shaper
 from gateway.topics import FilterTrie
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
@@ -43,6 +43,9 @@ CHUNK_BYTES = 64 * 1024
 
 CATCH_UP_SECONDS = 0.002
 """How long one turn of the loop may go on with replays before the live path gets its turn."""
+
+MAX_CHUNKS_BYTES = 4 * 2**20
+"""So many bytes of chunks are kept for those who come back together."""
 
 MAX_JOBS = 64
 """Replays that one subscriber may have waiting, so that a loop of commands can't grow memory."""
@@ -129,6 +132,18 @@ class _Job:
         self.window_end = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What one step of a replay reads: where it ends, its messages (if they have yet to be shaped), or their frames."""
+
+    cursor: int
+    count: int
+    messages: list[Message]
+    data: bytes
+    delivered: int
+    skipped: int
+
+
 class Subscriber:
     """One browser, event stream or script.
 
@@ -153,6 +168,7 @@ class Subscriber:
         "_on_live",
         "_queued",
         "_tell",
+        "_was_paused",
         "delivered",
         "filters",
         "group",
@@ -189,6 +205,7 @@ class Subscriber:
         self._claims: tuple[Claim, ...] = ()  # what its filters were promised
         self._jobs: deque[_Job] | None = None
         self._queued = False
+        self._was_paused = False  # since it was live
         # the group's count of matched messages at `position`, and its other counts when this one became live
         self._mark = 0
         self._base_delivered = 0
@@ -228,13 +245,13 @@ class Group:
         "writers",
     )
 
-    def __init__(self, filters: FilterSet, shape: Shape, epoch: str) -> None:
+    def __init__(self, filters: FilterSet, shape: Shape, epoch: str, room: Room) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch)
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, room)
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False
@@ -294,6 +311,10 @@ class Group:
         return self._settled_skipped
 
 
+def _cost_of(group: Group) -> int:
+    return 0 if group.shaper is None else group.shaper.cost
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """The answer to `Hub.subscribe`.
@@ -321,6 +342,7 @@ class HubCounters:
         "lost",
         "received",
         "replayed",
+        "shapes_shed",
         "skipped",
         "slow",
     )
@@ -338,6 +360,8 @@ class HubCounters:
         """Messages of `delivered` that came from history."""
         self.slow = 0
         """How often a subscriber left the live path because its socket was full."""
+        self.shapes_shed = 0
+        """How often a group had to end its interval and forget its deadband, since all of them held too much."""
         self.closed_slow = 0
         """Subscribers closed because they made no progress."""
         self.flushes = 0
@@ -364,6 +388,7 @@ class Hub:
         flush_interval_seconds: float | None = None,
         stall_seconds: float = 30.0,
         max_replay_messages: int = 100_000,
+        max_shape_bytes: int = 64 * 2**20,
     ) -> None:
         """Creates a hub on a log.
 
@@ -378,6 +403,8 @@ class Hub:
             flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
             stall_seconds: a subscriber whose socket takes nothing for so long is closed.
             max_replay_messages: how far back a subscription may reach, in messages of the whole log.
+            max_shape_bytes: about what intervals and deadbands of all shapes may hold; above it the largest end
+                early and forget.
         """
         self.history = history
         self.counters = HubCounters()
@@ -404,7 +431,10 @@ class Hub:
         self._window_bytes = 0  # published since the intervals were last looked at
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
-        self._chunks: dict[tuple[Selection, int], tuple[int, list[Message], bytes]] = {}
+        self._room = Room(max_shape_bytes)
+        self._chunks: dict[Any, _Chunk] = {}
+        self._chunks_bytes = 0
+        self._chunks_evicted = 0  # how much history had evicted when they were read
         self._paused: dict[Subscriber, None] = {}
         self._sweeping: Timer | None = None
 
@@ -440,6 +470,8 @@ class Hub:
                     continue
                 if not group.is_queued:
                     self._queue(group)
+            if self._room.is_crowded:
+                self._make_room()
             self._unflushed_bytes += len(message.frame)
             if self._unflushed_bytes > MAX_BATCH_BYTES:
                 self._flush_now()
@@ -522,6 +554,25 @@ class Hub:
                 heavy.append(group)
         return heavy
 
+    def _make_room(self) -> None:
+        """Lets the shapers that hold most end their intervals and forget, until half of what they may hold is free."""
+        self._room.is_crowded = False
+        groups = [group for group in self._groups.values() if group.shaper is not None and group.shaper.cost]
+        for group in sorted(groups, key=_cost_of, reverse=True):
+            if self._room.used * 2 <= self._room.limit:
+                return
+            assert group.shaper is not None  # noqa: S101 - chosen so
+            self.counters.shapes_shed += 1
+            if group.ticking is not None:
+                group.ticking.cancel()
+                group.ticking = None
+            try:
+                self._flush_group(group)
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._fail(group, error)
+                continue
+            group.shaper.forget()
+
     def _fail(self, group: Group, error: Exception) -> None:
         """Ends a group whose shape can't take a message: a fault of ours, which must not reach its neighbours."""
         logger.error(
@@ -562,7 +613,32 @@ class Hub:
         if group.waiting:
             waiting, group.waiting = group.waiting, {}
             for subscriber in waiting:
-                self._wake(subscriber)
+                if group.shaper is None or not self._join_interval(subscriber, group, group.shaper, frames):
+                    self._wake(subscriber)
+
+    def _join_interval(self, subscriber: Subscriber, group: Group, shaper: Shaper, frames: list[bytes]) -> bool:
+        """Gives a joiner what is new to it of the interval that has ended now; whether that could be done."""
+        # an aggregate of what is new to it nobody has made: it reads that from history
+        is_ready = subscriber.state is State.BEHIND and not subscriber.is_paused and not subscriber._jobs
+        if not is_ready or group.shape.mode is not Mode.LATEST:
+            return False
+        matched = group.settled_matched - subscriber._mark
+        seqs = shaper.taken_seqs
+        new = [frame for frame, seq in zip(frames, seqs, strict=True) if seq > subscriber.position]
+        subscriber.position = group.flushed_seq
+        self._join(subscriber, group)
+        subscriber.delivered += len(new)
+        subscriber.skipped += matched - len(new)
+        self.counters.delivered += len(new)
+        self.counters.skipped += matched - len(new)
+        if new:
+            data = b"".join(new)
+            self.counters.bytes_written += len(data)
+            try:
+                subscriber.sink.write(data)
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._fail_writer(group, group.writers[subscriber], error)
+        return True
 
     def _fail_writer(self, group: Group, write: Callable[[bytes], None], error: Exception) -> None:
         for subscriber in [one for one, known in group.writers.items() if known == write]:
@@ -737,7 +813,7 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch)
+            found = self._groups[key] = Group(filters, shape, history.epoch, self._room)
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)
@@ -818,6 +894,7 @@ class Hub:
         subscriber._base_delivered = group.settled_delivered
         subscriber._base_skipped = group.settled_skipped
         subscriber._jobs = None
+        subscriber._was_paused = False
         if subscriber._on_live is not None:
             subscriber._on_live(subscriber.position)
 
@@ -827,7 +904,7 @@ class Hub:
         """The socket's buffer is over its limit: the subscriber leaves the live path."""
         if subscriber.is_paused or subscriber.state is State.CLOSED:
             return
-        subscriber.is_paused = True
+        subscriber.is_paused = subscriber._was_paused = True
         if subscriber.state is State.LIVE:
             self.counters.slow += 1
             subscriber.slow_count += 1
@@ -884,7 +961,8 @@ class Hub:
         """One turn of replays: a chunk for each subscriber that waits, for as long as a turn may take."""
         self._is_catch_up_due = False
         deadline = self._clock() + CATCH_UP_SECONDS
-        self._chunks.clear()
+        if self._chunks_evicted != self.history.evicted:
+            self._forget_chunks()
         again: list[Subscriber] = []
         while self._behind:
             subscriber = self._behind.popleft()
@@ -898,9 +976,10 @@ class Hub:
                     self._fail_subscriber(subscriber)
             if self._clock() > deadline:
                 break
-        self._chunks.clear()
         for subscriber in again:
             self._wake(subscriber)
+        if not self._behind:
+            self._forget_chunks()
         if self._behind and not self._is_catch_up_due:
             self._is_catch_up_due = True
             self._call_soon(self._catch_up)
@@ -914,7 +993,8 @@ class Hub:
                 return False
             self._settle(group)
             if subscriber.position > group.flushed_seq:
-                group.waiting[subscriber] = None  # what its group has pending it got in a replay
+                # what its group has pending it got in a replay
+                group.waiting[subscriber] = None
                 return False
             if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
                 subscriber.position = group.flushed_seq
@@ -932,62 +1012,92 @@ class Hub:
             gap, job.gap = job.gap, None
             self._tell_gap(subscriber, gap.pop("reason"), gap.pop("lost"), **gap)
         self._check_catch_up(subscriber, job)
-        cursor, messages, data = self._read(job)
-        job.cursor = cursor
-        job.seen += len(messages)
-        is_done = cursor >= job.until
-        if job.shape.is_plain:
-            self._count_replayed(subscriber, len(messages), 0)
+        chunk = self._read(job)
+        job.cursor = chunk.cursor
+        job.seen += chunk.count
+        is_done = chunk.cursor >= job.until
+        if job.shape.is_stateless:
+            data = chunk.data
+            self._count_replayed(subscriber, chunk.delivered, chunk.skipped)
         else:
-            data = b"".join(self._shape_chunk(subscriber, job, messages, is_done))
+            data = b"".join(self._shape_chunk(subscriber, job, chunk.messages, is_done))
         if is_done:
             subscriber._jobs.popleft()
+            group = subscriber.group
+            if job.shaper is not None and group is not None and group.shaper is not None and group.shape == job.shape:
+                group.shaper.welcome(job.shaper)
             if job.expected is not None and job.seen < job.expected:
-                reason = "slow" if job.kind is _Kind.CATCH_UP else "evicted"
-                self._tell_gap(subscriber, reason, job.expected - job.seen, to=job.until)
+                is_slow = job.kind is _Kind.CATCH_UP and subscriber._was_paused
+                self._tell_gap(subscriber, "slow" if is_slow else "evicted", job.expected - job.seen, to=job.until)
         if data:
             self.counters.bytes_written += len(data)
             subscriber.sink.write(data)
         return subscriber.state is not State.CLOSED
 
-    def _read(self, job: _Job) -> tuple[int, list[Message], bytes]:
-        """A job's next chunk: where it ends, its messages, and their frames joined.
+    def _read(self, job: _Job) -> _Chunk:
+        """A job's next chunk.
 
-        Those who come back together have the same position and the same filters: within a turn, while history can't
-        change, each chunk is read and joined once for all of them (benchmarks S6).
+        Those who come back together want the same of history: as long as it evicts nothing, each chunk is read, shaped
+        and joined once for all of them (benchmarks S6).
         """
-        key = (job.selection, job.cursor)
-        is_shared = job.shape.is_plain and not job.last_only
-        if is_shared and (found := self._chunks.get(key)) is not None and found[0] <= job.until:
-            return found
+        shape = job.shape
+        key = None
+        if shape.is_stateless:
+            key = (job.selection, shape, job.cursor, job.until if job.last_only else 0)
+            if (found := self._chunks.get(key)) is not None and job.cursor < found.cursor <= job.until:
+                return found
         cursor, messages = job.selection.read(
             self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=CHUNK_BYTES
         )
-        data = b"".join([message.frame for message in messages]) if job.shape.is_plain else b""
-        read = (cursor, messages, data)
-        if is_shared:
-            self._chunks[key] = read
-        return read
+        if key is None:
+            return _Chunk(cursor, len(messages), messages, b"", 0, 0)
+        if shape.is_plain:
+            frames, skipped = [message.frame for message in messages], 0
+        else:
+            shaper = Shaper(shape, self.history.epoch)
+            for message in messages:
+                shaper.offer(message)
+            frames, skipped = shaper.take(), shaper.skipped
+        chunk = _Chunk(cursor, len(messages), [], b"".join(frames), len(frames), skipped)
+        self._chunks_bytes += len(chunk.data)
+        if self._chunks_bytes > MAX_CHUNKS_BYTES:
+            self._forget_chunks()
+        self._chunks_evicted = self.history.evicted
+        self._chunks[key] = chunk
+        return chunk
+
+    def _forget_chunks(self) -> None:
+        self._chunks.clear()
+        self._chunks_bytes = 0
 
     def _shape_chunk(self, subscriber: Subscriber, job: _Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch)
+            job.shaper = Shaper(job.shape, self.history.epoch, self._room)
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:
             for message in messages:
                 shaper.offer(message)
-            return self._take_counted(subscriber, shaper)
+            frames = self._take_counted(subscriber, shaper)
+            self._keep_half(shaper)
+            return frames
         interval_ms = max(int(1000 / job.shape.max_hz), 1)
         for message in messages:
             if message.time >= job.window_end or shaper.is_full:
                 frames += self._take_counted(subscriber, shaper)
                 job.window_end = message.time - message.time % interval_ms + interval_ms
             shaper.offer(message)
-        if is_done or shaper.is_heavy():
+        if is_done or shaper.is_heavy() or self._room.used * 2 > self._room.limit:
             frames += self._take_counted(subscriber, shaper)
+        self._keep_half(shaper)
         return frames
+
+    def _keep_half(self, shaper: Shaper) -> None:
+        """Replays, which may be stuck with what they hold, leave half of the room to the groups."""
+        if self._room.used * 2 > self._room.limit and shaper.cost:
+            self.counters.shapes_shed += 1
+            shaper.forget()
 
     def _take_counted(self, subscriber: Subscriber, shaper: Shaper) -> list[bytes]:
         frames = shaper.take()
@@ -1017,7 +1127,8 @@ class Hub:
         if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
             subscriber.sink.write(b"".join(frames))
         if lost > 0:
-            self._tell_gap(subscriber, "slow", lost, **{"from": job.cursor, "to": job.until})
+            reason = "slow" if subscriber._was_paused else "evicted"
+            self._tell_gap(subscriber, reason, lost, **{"from": job.cursor, "to": job.until})
 
     def _tell_gap(self, subscriber: Subscriber, reason: str, lost: int | None, **members: Any) -> None:
         if lost is not None:
@@ -1035,6 +1146,15 @@ class Hub:
             delivered += subscriber.group.settled_delivered - subscriber._base_delivered
             skipped += subscriber.group.settled_skipped - subscriber._base_skipped
         return delivered, skipped, subscriber.lost
+
+    def position_of(self, subscriber: Subscriber) -> str | None:
+        """The position up to which everything has been written to it; None while a replay is under way."""
+        group = subscriber.group
+        if subscriber.state is State.LIVE and group is not None:
+            self._settle(group)
+            return f"{self.history.epoch}:{group.flushed_seq}"
+        is_owed = subscriber.state is not State.IDLE or subscriber._jobs
+        return None if is_owed else self.history.position
 
     def subscribers(self) -> Iterator[Subscriber]:
         """Everyone who is connected."""

@@ -107,6 +107,11 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_subscribers_closed_slow_total", _C, "Subscribers closed because they took nothing for long."
         ),
+        Description(
+            "gateway_shapes_shed_total",
+            _C,
+            "How often an interval ended early or a deadband was forgotten since all shapes held too much.",
+        ),
         Description("gateway_buffer_bytes", _G, "Bytes that wait in the write buffers of all sockets."),
         Description("gateway_connections", _G, "Connections that are open now."),
         Description("gateway_requests", _G, "HTTP requests that are being answered now, event streams included."),

@@ -501,6 +501,9 @@ class Settings(BaseModel):
         30, ge=1, le=86400, description="A slow subscriber without progress for so long is closed"
     )
     limit_replay_messages: int = Field(100_000, ge=1, le=100_000_000, description="Messages that one replay sends")
+    limit_shape_bytes: Size = Field(
+        64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="What the intervals and deadbands of shapes hold"
+    )
 
     # Tables
     streams: Annotated[dict[str, StreamSettings], BeforeValidator(_mapped)] = Field(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import cel
@@ -25,6 +26,7 @@ __all__ = [
     "Format",
     "Framing",
     "Mode",
+    "Room",
     "Shape",
     "ShapeError",
     "Shaper",
@@ -54,8 +56,14 @@ MAX_DEPTH = 32
 MAX_WINDOW_BYTES = 8 * 2**20
 """And about so many bytes of messages and sums."""
 
+INTERVAL_COST = 250
+"""Bytes that a topic takes in an interval, its frame not counted."""
+
 SUMS_COST = 250
 """Bytes that the sums of one number take."""
+
+BASELINE_COST = 170
+"""Bytes that a deadband takes for a topic, and for each number of it."""
 
 MAX_BASELINE_NUMBERS = 100_000
 """Numbers that the deadband of one group remembers, of all topics; beyond it the longest known topics are forgotten."""
@@ -382,6 +390,16 @@ class Shape:
         return self == _PLAIN
 
     @property
+    def is_sample(self) -> bool:
+        """Whether a message's value need not be known: what it shows is as it came."""
+        return self.mode is Mode.LATEST and self.format is not Format.STREAM
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether what is made of a message depends on that message alone."""
+        return self.max_hz is None and self.deadband is None
+
+    @property
     def is_windowed(self) -> bool:
         """Whether messages wait for the end of an interval."""
         return self.max_hz is not None
@@ -547,14 +565,32 @@ def pick(shape: Shape, message: Message) -> bytes | None:
     return message.body if token is None else message.with_members({}, token=token)
 
 
+class Room:
+    """What all shapers of a gateway together hold, and may hold.
+
+    Attributes:
+        used: about so many bytes, frames not counted: those are shared with history.
+        limit: above it somebody has to let go.
+        is_crowded: somebody has gone above it; whoever sees to that takes it back.
+    """
+
+    __slots__ = ("is_crowded", "limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        """`limit` in bytes."""
+        self.limit = limit
+        self.used = 0
+        self.is_crowded = False
+
+
 class _Interval:
     """The messages of one topic in one interval."""
 
-    __slots__ = ("count", "message", "sums", "token", "value")
+    __slots__ = ("count", "first_seq", "message", "sums", "token")
 
-    def __init__(self) -> None:
-        self.message: Message | None = None
-        self.value: Any = None
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.first_seq = message.seq
         self.token: bytes | None = None
         self.count = 0
         self.sums: dict[Path, list[float]] = {}
@@ -567,36 +603,61 @@ class Shaper:
         offered: messages put in.
         delivered: frames that came out.
         skipped: messages that no frame was made for, or that another one stands for.
+        taken_seqs: of the frames that `take` gave last, the numbers of the messages that they show.
     """
 
     __slots__ = (
         "_baseline",
         "_baseline_numbers",
         "_condition",
+        "_cost",
         "_due",
         "_epoch",
+        "_needs_value",
         "_ready",
+        "_room",
+        "_seqs",
+        "_spread",
         "_suppressed",
         "delivered",
         "offered",
         "shape",
         "skipped",
+        "taken_seqs",
     )
 
-    def __init__(self, shape: Shape, epoch: str = "") -> None:
-        """`epoch` makes the positions of server-sent events."""
+    def __init__(self, shape: Shape, epoch: str = "", room: Room | None = None) -> None:
+        """`epoch` makes the positions of server-sent events; `room` is told what this holds."""
         self.shape = shape
         self._epoch = epoch
+        self._room = room or Room(0)
+        self._cost = 0
         self._condition = None if shape.where is None else _condition(shape.where)
+        is_compared = shape.deadband is not None and not shape.is_windowed  # else at the end of the interval
+        self._needs_value = shape.where is not None or bool(shape.fields) or is_compared or not shape.is_sample
         # the numbers that each topic sent last, or the hash of a payload that has none
         self._baseline: dict[str, dict[Path, float] | int] = {}
         self._baseline_numbers = 0
+        # where subscribers were shown different numbers: the least and the greatest
+        self._spread: dict[str, dict[Path, tuple[float, float]]] = {}
         self._suppressed: dict[str, int] = {}
         self._due: dict[str, _Interval] = {}
         self._ready: list[bytes] = []
+        self._seqs: list[int] = []
+        self.taken_seqs: list[int] = []
         self.offered = 0
         self.delivered = 0
         self.skipped = 0
+
+    def __del__(self) -> None:
+        self._room.used -= self._cost
+
+    def _charge(self, cost: int) -> None:
+        self._cost += cost
+        room = self._room
+        room.used += cost
+        if room.used > room.limit:
+            room.is_crowded = True
 
     def offer(self, message: Message) -> None:
         """Takes a message in; numbers must not fall."""
@@ -604,7 +665,7 @@ class Shaper:
         shape = self.shape
         token: bytes | None = None
         value: Any = None
-        if self._condition is not None or shape.fields or shape.deadband is not None or shape.mode is not Mode.LATEST:
+        if self._needs_value:
             if self._condition is not None and self._condition.is_beyond(message):
                 self.skipped += 1
                 return
@@ -618,16 +679,16 @@ class Shaper:
                 if token is None:
                     self.skipped += 1
                     return
-            if shape.deadband is not None and not self._is_news(message, value, token, shape.deadband):
+            if shape.format is Format.STREAM and self._shown(message, value) is None:
                 self.skipped += 1
-                self._suppressed[message.topic] = self._suppressed.get(message.topic, 0) + 1
                 return
         if shape.max_hz is None:
-            self._emit(message, token, self._suppressed.pop(message.topic, 0) if self._suppressed else 0)
+            self._emit(message, token, value)
             return
         interval = self._due.get(message.topic)
         if interval is None:
-            interval = self._due[message.topic] = _Interval()
+            interval = self._due[message.topic] = _Interval(message)
+            self._charge(INTERVAL_COST)
         interval.message = message
         interval.token = token
         interval.count += 1
@@ -636,11 +697,17 @@ class Shaper:
                 sums = interval.sums.get(path)
                 if sums is None:
                     interval.sums[path] = [number, number, number, 1]
+                    self._charge(SUMS_COST)
                 else:
                     sums[0] += number
                     sums[1] = min(sums[1], number)
                     sums[2] = max(sums[2], number)
                     sums[3] += 1
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes it holds, frames not counted."""
+        return self._cost
 
     @property
     def is_full(self) -> bool:
@@ -652,7 +719,7 @@ class Shaper:
         if self.is_full:
             return True
         intervals = self._due.values()
-        return sum(len(i.message.frame) + SUMS_COST * len(i.sums) for i in intervals if i.message) > MAX_WINDOW_BYTES
+        return sum(len(i.message.frame) + SUMS_COST * len(i.sums) for i in intervals) > MAX_WINDOW_BYTES
 
     @property
     def is_waiting(self) -> bool:
@@ -662,19 +729,34 @@ class Shaper:
     def take(self) -> list[bytes]:
         """Ends the interval: the frames of what was offered and not skipped, in the order of their numbers."""
         if self._due:
-            intervals = sorted(self._due.values(), key=_interval_seq)
-            self._due.clear()
-            for interval in intervals:
-                assert interval.message is not None  # noqa: S101 - set with the interval
-                topic = interval.message.topic
-                suppressed = self._suppressed.pop(topic, 0) if self._suppressed else 0
-                self.skipped += interval.count - 1
-                if interval.sums:
-                    self._emit_aggregate(interval.message, interval)
-                else:
-                    self._emit(interval.message, interval.token, suppressed + interval.count - 1)
+            self._end_interval()
         ready, self._ready = self._ready, []
+        self.taken_seqs, self._seqs = self._seqs, []
         return ready
+
+    def _end_interval(self) -> None:
+        if self.shape.mode is Mode.LATEST:
+            intervals = sorted(self._due.values(), key=_last_seq)
+            self._due.clear()
+            self._charge(-INTERVAL_COST * len(intervals))
+            for interval in intervals:
+                conflated = interval.count - 1
+                self.skipped += conflated
+                self._emit(interval.message, interval.token, None, conflated)
+            return
+        intervals = sorted(self._due.values(), key=_first_seq)
+        self._due.clear()
+        self._charge(-sum(INTERVAL_COST + SUMS_COST * len(interval.sums) for interval in intervals))
+        end = max(map(_last_seq, intervals))
+        for index, interval in enumerate(intervals, start=1):
+            message = interval.message
+            self.skipped += interval.count - 1
+            # what comes behind this frame begins after its number: a connection that is cut here misses nothing of it
+            number = intervals[index].first_seq - 1 if index < len(intervals) else end
+            if interval.sums:
+                self._emit_aggregate(message, interval, number)
+            else:
+                self._emit(message, interval.token, None, interval.count - 1, number)
 
     def settle(self) -> tuple[int, int]:
         """The delivered and skipped messages since the last call of this; starts both counts over."""
@@ -682,60 +764,131 @@ class Shaper:
         self.delivered = self.skipped = 0
         return counts
 
-    def _is_news(self, message: Message, value: Any, token: bytes | None, deadband: float) -> bool:
-        topic = message.topic
-        now = dict(_numbers(value)) or hash(message.token if token is None else token)
+    def _is_news(self, topic: str, now: dict[Path, float] | int) -> bool:
+        """Whether this differs enough from what was sent last; then it counts as sent."""
+        deadband = self.shape.deadband
+        assert deadband is not None  # noqa: S101 - asked for shapes with one
         before = self._baseline.get(topic)
         if isinstance(before, dict) and isinstance(now, dict):
             if before.keys() == now.keys() and all(abs(now[path] - before[path]) < deadband for path in now):
-                return False
-            self._baseline_numbers -= len(before)
+                spread = self._spread.get(topic) if self._spread else None
+                if spread is None or all(
+                    now[path] - low < deadband and high - now[path] < deadband for path, (low, high) in spread.items()
+                ):
+                    return False
         elif before == now:
             return False
-        elif isinstance(before, dict):
-            self._baseline_numbers -= len(before)
-        self._baseline[topic] = now
-        if isinstance(now, dict):
-            self._baseline_numbers += len(now)
+        if before is not None:
+            self._forget(topic)
+        self._remember(topic, now)
         while len(self._baseline) > MAX_WINDOW_TOPICS or (
             self._baseline_numbers > MAX_BASELINE_NUMBERS and len(self._baseline) > 1
         ):
-            self._forget(next(iter(self._baseline)))
+            oldest = next(iter(self._baseline))
+            self._forget(oldest)
+            self._suppressed.pop(oldest, None)
         return True
+
+    def _remember(self, topic: str, now: dict[Path, float] | int) -> None:
+        self._baseline[topic] = now
+        size = len(now) if isinstance(now, dict) else 0
+        self._baseline_numbers += size
+        self._charge(BASELINE_COST * (size + 1))
 
     def _forget(self, topic: str) -> None:
         """Its next message is news again."""
         gone = self._baseline.pop(topic)
-        if isinstance(gone, dict):
-            self._baseline_numbers -= len(gone)
-        self._suppressed.pop(topic, None)
+        size = len(gone) if isinstance(gone, dict) else 0
+        self._baseline_numbers -= size
+        self._charge(-BASELINE_COST * (size + 1))
+        if self._spread and (spread := self._spread.pop(topic, None)) is not None:
+            self._charge(-BASELINE_COST * len(spread))
 
-    def _emit_aggregate(self, message: Message, interval: _Interval) -> None:
+    def forget(self) -> None:
+        """Lets go of what was sent last: the next message of every topic is news."""
+        for topic in list(self._baseline):
+            self._forget(topic)
+        self._suppressed.clear()
+
+    def welcome(self, other: Shaper) -> None:
+        """Somebody joins who was shown what `other` gave: changes count from there as well."""
+        for topic, shown in other._baseline.items():
+            before = self._baseline.get(topic)
+            if before is None or before == shown:
+                continue
+            if not isinstance(before, dict) or not isinstance(shown, dict) or before.keys() != shown.keys():
+                self._forget(topic)
+                continue
+            spread = self._spread.get(topic)
+            if spread is None:
+                spread = {path: (number, number) for path, number in before.items()}
+                self._charge(BASELINE_COST * len(spread))
+            self._spread[topic] = {
+                path: (min(low, shown[path]), max(high, shown[path])) for path, (low, high) in spread.items()
+            }
+
+    def _suppress(self, topic: str, count: int) -> None:
+        """Counts what a deadband leaves out: `count` messages, all but one of them counted as skipped before."""
+        self.skipped += 1
+        self._suppressed[topic] = self._suppressed.get(topic, 0) + count
+
+    def _emit_aggregate(self, message: Message, interval: _Interval, number: int) -> None:
         shape = self.shape
+        numbers: dict[Path, float]
         if shape.mode is Mode.MEAN:
-            result = _nested({path: float(f"{sums[0] / sums[3]:.12g}") for path, sums in interval.sums.items()})
+            numbers = {path: float(f"{sums[0] / sums[3]:.12g}") for path, sums in interval.sums.items()}
+            result = _nested(numbers)
         else:
+            numbers = {(*path, end): sums[at] for path, sums in interval.sums.items() for end, at in _ENDS}
             result = _nested({path: {"min": sums[1], "max": sums[2]} for path, sums in interval.sums.items()})
+        if shape.deadband is not None and not self._is_news(message.topic, numbers):
+            self._suppress(message.topic, interval.count)
+            return
         assert shape.max_hz is not None  # noqa: S101 - aggregates have an interval
-        members = {"mode": shape.mode.value, "count": interval.count, "interval": float(f"{1 / shape.max_hz:.6g}")}
-        self._finish(message, message.with_members(members, token=_encode_json(result)))
+        members: dict[str, Any] = {}
+        if suppressed := self._suppressed.pop(message.topic, 0) if self._suppressed else 0:
+            members["skipped"] = suppressed
+        members |= {"mode": shape.mode.value, "count": interval.count, "interval": float(f"{1 / shape.max_hz:.6g}")}
+        self._finish(message, message.with_members(members, token=_encode_json(result)), number)
 
-    def _emit(self, message: Message, token: bytes | None, skipped: int) -> None:
+    def _emit(
+        self, message: Message, token: bytes | None, value: Any, conflated: int = 0, number: int | None = None
+    ) -> None:
+        """Makes a message's frame, unless a deadband leaves it out.
+
+        Args:
+            message: what is shown.
+            token: its payload as JSON where that isn't as it came.
+            value: its payload as a value, None where that isn't known.
+            conflated: messages of its interval that it stands for.
+            number: the position that it is given, None for its own.
+        """
         shape = self.shape
+        if shape.deadband is not None:
+            if value is None:
+                value = message.value() if token is None else msgspec.json.decode(token)
+            now = dict(_numbers(value)) or hash(message.token if token is None else token)
+            if not self._is_news(message.topic, now):
+                self._suppress(message.topic, conflated + 1)
+                return
+        skipped = conflated
+        if self._suppressed:
+            skipped += self._suppressed.pop(message.topic, 0)
         if shape.format is Format.JSON:
             if token is None and not skipped and not (shape.properties and message.properties):
-                if shape.framing is Framing.WEBSOCKET:
+                if shape.framing is Framing.WEBSOCKET and number in (None, message.seq):
                     self._ready.append(message.frame)
+                    self._seqs.append(message.seq)
                     self.delivered += 1
                 else:
-                    self._finish(message, message.body)
+                    self._finish(message, message.body, number)
                 return
             members: dict[str, Any] = {}
             if skipped:
                 members["skipped"] = skipped
             if shape.properties and message.properties:
                 members["properties"] = encode_properties(message.properties)
-            self._finish(message, message.with_members(members, token=token))
+            self._finish(message, message.with_members(members, token=token), number)
             return
         if shape.format is Format.STREAM:
             body = self._stream_body(message)
@@ -752,28 +905,44 @@ class Shaper:
             self._finish(message, token)
         else:
             self._ready.append(message.raw_frame())
+            self._seqs.append(message.seq)
             self.delivered += 1
 
+    def _shown(self, message: Message, value: Any) -> Any:
+        """What a stream shows of a message; None when it lacks the field, or is no text where none is named."""
+        field = self.shape.field
+        if field is None:
+            return None if message.kind is Kind.BASE64 else value
+        if message.kind is not Kind.JSON:
+            return None  # a reading that failed, such as {"temperature": NaN}, is no reading
+        return look_up(value, field) if isinstance(value, dict) else value
+
     def _stream_body(self, message: Message) -> bytes | None:
-        path = self.shape.field or "payload"
-        value = message.value()
-        shown = look_up(value, path) if isinstance(value, dict) else value
+        shown = self._shown(message, message.value())
         if shown is None:
             return None
+        path = self.shape.field or "payload"
         return _encode({path.rpartition(".")[2]: shown, "topic": message.topic, "time": message.time})
 
-    def _finish(self, message: Message, body: bytes) -> None:
+    def _finish(self, message: Message, body: bytes, number: int | None = None) -> None:
         self.delivered += 1
+        seq = message.seq
+        self._seqs.append(seq)
+        if number is not None and number != seq:
+            # what stands behind the payload holds numbers and names of ours only
+            head, _, tail = body.rpartition(b'"seq":%d' % seq)
+            body = b'%b"seq":%d%b' % (head, number, tail)
+            seq = number
         if self.shape.framing is Framing.WEBSOCKET:
             self._ready.append(frame_text(body))
         elif self.shape.format is Format.RAW:
             lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
             data = b"".join(b"data: %b\n" % line for line in lines)
-            self._ready.append(b"id: %b:%d\n%b\n" % (self._epoch.encode(), message.seq, data))
+            self._ready.append(b"id: %b:%d\n%b\n" % (self._epoch.encode(), seq, data))
         else:
-            self._ready.append(b"id: %b:%d\ndata: %b\n\n" % (self._epoch.encode(), message.seq, json_line(body)))
+            self._ready.append(b"id: %b:%d\ndata: %b\n\n" % (self._epoch.encode(), seq, json_line(body)))
 
 
-def _interval_seq(interval: _Interval) -> int:
-    assert interval.message is not None  # noqa: S101 - set with the interval
-    return interval.message.seq
+_ENDS = (("min", 1), ("max", 2))
+_last_seq = attrgetter("message.seq")
+_first_seq = attrgetter("first_seq")

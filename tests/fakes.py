@@ -14,6 +14,8 @@ from gateway.messages import frame_text, unframe
 from gateway.protocol import CloseCode
 from gateway.shapes import Format, Framing, Shape
 
+HUB_BOUNDS = ("max_replay_messages", "max_shape_bytes")
+
 __all__ = ["FakeLoop", "FakeSocket", "finished", "make_hub"]
 
 
@@ -163,7 +165,7 @@ class FakeSocket:
 def make_hub(loop: FakeLoop, **options: Any) -> Hub:
     history = options.pop("history", None) or History(
         epoch="k3f9",
-        **{k: options.pop(k) for k in list(options) if k.startswith("max_") and k != "max_replay_messages"},
+        **{k: options.pop(k) for k in list(options) if k.startswith("max_") and k not in HUB_BOUNDS},
     )
     return Hub(
         history,

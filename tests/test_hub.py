@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -561,9 +562,146 @@ def test_an_interval_that_holds_too_much_ends_early(loop: FakeLoop, monkeypatch:
     for number in range(200):
         publish(hub, f"flood/{number}", b"x" * 100_000)
         loop.run(0.05)
-        assert sum(len(i.message.frame) for i in group.shaper._due.values() if i.message) < 2_000_000
+        assert sum(len(i.message.frame) for i in group.shaper._due.values()) < 2_000_000
     loop.run(1_000)
     assert client.seqs == list(range(1, 202))
+
+
+@pytest.mark.parametrize("shape", [Shape(max_hz=0.1), Shape(max_hz=0.1, where="payload >= 0")])
+def test_who_joins_in_the_middle_of_an_interval_loses_nothing_that_the_others_do_not(
+    loop: FakeLoop, shape: Shape
+) -> None:
+    hub = make_hub(loop, max_messages=1_000)
+    early, late = FakeSocket(hub, shape=shape), FakeSocket(hub, shape=shape)
+    hub.subscribe(early.subscriber, ["t", "u", "v"], SINCE_NOW)
+    loop.run()
+    publish(hub, "t", 0)
+    loop.run(0.1)
+    publish(hub, "u", 1)
+    hub.subscribe(late.subscriber, ["t", "u", "v"], SINCE_LAST)
+    loop.run(0.1)
+    for number in range(2_000):
+        publish(hub, "t", number)
+        publish(hub, "v", -1)
+        loop.run(0.001)
+    loop.run(10)
+    for client in (early, late):
+        assert client.messages[-2 if shape.where is None else -1]["payload"] == 1_999
+        assert client.seqs == sorted(set(client.seqs))
+        assert client.events("gap") == []
+    assert sum(hub.counts(late.subscriber)) == 2 + 4_000
+    publish(hub, "t", 1)
+    loop.run(10)
+    assert late.messages[-1] == early.messages[-1]
+
+
+@pytest.mark.parametrize("mode", [Mode.MEAN, Mode.MINMAX])
+def test_an_interval_that_is_cut_between_two_frames_is_resumed_with_its_spike(loop: FakeLoop, mode: Mode) -> None:
+    hub = make_hub(loop)
+    shape = Shape(mode=mode, max_hz=1)
+    first = FakeSocket(hub, shape=shape)
+    hub.subscribe(first.subscriber, ["#"], SINCE_NOW)
+    loop.run(5)
+    publish(hub, "b", 0)
+    loop.run(0.01)
+    for topic, value in (("a", 1), ("c", "text"), ("a", 999), ("b", 1), ("a", 2)):
+        publish(hub, topic, value)
+        loop.run(0.01)
+    loop.run(2)
+    whole = first.messages[1:]
+    assert [m["topic"] for m in whole] == ["a", "c", "b"]
+    assert first.seqs == sorted(set(first.seqs))
+    assert first.seqs[-1] == 6
+    for seen in range(1, len(first.messages)):
+        again = FakeSocket(hub, shape=shape)
+        hub.subscribe(again.subscriber, ["#"], position(first.messages[seen - 1]["seq"]))
+        loop.run(2)
+        got = {m["topic"]: m["payload"] for m in again.messages}
+        assert all(got[m["topic"]] == m["payload"] for m in first.messages[seen:])
+        assert again.seqs[-1] == 6
+
+
+def test_the_id_of_an_event_in_an_interval_is_a_position_to_come_back_to(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, shape=Shape(mode=Mode.MINMAX, max_hz=1, framing=Framing.SSE))
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run(5)
+    publish(hub, "z", 0)
+    loop.run(0.01)
+    for topic in "aba":
+        publish(hub, topic, 1)
+    loop.run(2)
+    assert [line for line in b"".join(client.writes).split(b"\n") if line.startswith(b"id:")] == [
+        b"id: k3f9:1", b"id: k3f9:2", b"id: k3f9:4",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("framing", Framing)
+def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, framing: Framing
+) -> None:
+    from gateway.shapes import Condition
+
+    calls = 0
+    holds = Condition.holds
+
+    def counted(self: Condition, topic: str, value: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        loop.now += 0.000_01  # so that they take more than one turn
+        return holds(self, topic, value)
+
+    monkeypatch.setattr(Condition, "holds", counted)
+    hub = make_hub(loop)
+    publish(hub, "t", 5, count=900)
+    publish(hub, "t", 1, count=100)
+    clients = [FakeSocket(hub, shape=Shape(where="payload > 3", framing=framing)) for _ in range(100)]
+    for client in clients:
+        hub.subscribe(client.subscriber, ["t"], position(0))
+    loop.run()
+    assert calls == 1_000
+    assert {hub.counts(client.subscriber) for client in clients} == {(900, 100, 0)}
+    assert len({b"".join(client.writes) for client in clients}) == 1
+
+
+def test_a_deadband_counts_from_what_each_was_shown(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    early, late = (FakeSocket(hub, shape=Shape(deadband=1.0)) for _ in range(2))
+    hub.subscribe(early.subscriber, ["t"], SINCE_NOW)
+    loop.run()
+    for value in (10, 10.9):
+        publish(hub, "t", value)
+        loop.run()
+    hub.subscribe(late.subscriber, ["t"], SINCE_LAST)
+    loop.run()
+    for value in (10.4, 9.1, 9.3, 10.05):
+        publish(hub, "t", value)
+        loop.run()
+    assert [m["payload"] for m in late.messages] == [10.9, 9.1]
+    assert [m["payload"] for m in early.messages] == [10, 9.1]
+
+
+@pytest.mark.parametrize("shape", [Shape(max_hz=0.001), Shape(mode=Mode.MINMAX, max_hz=0.001), Shape(deadband=0.5)])
+def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> None:
+    limit = 1_000_000
+    hub = make_hub(loop, max_shape_bytes=limit)
+    plain = FakeSocket(hub)
+    hub.subscribe(plain.subscriber, ["#"], SINCE_NOW)
+    shaped = [FakeSocket(hub, shape=replace(shape, fields=(f"x{n}", "x"))) for n in range(20)]
+    for client in shaped:
+        hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    for number in range(1_000):
+        publish(hub, f"t/{number}", {"x": number, "y": 1})
+        assert hub._room.used <= limit
+        loop.run(0.001)
+    assert hub.counters.shapes_shed
+    loop.run(2_000)
+    assert len(plain.seqs) == 1_000
+    for client in shaped:
+        assert hub.counts(client.subscriber) == (1_000, 0, 0)
+        hub.remove(client.subscriber)
+    assert (hub._room.used, hub.group_count) == (0, 1)
 
 
 def test_who_leaves_before_its_group_is_flushed_is_forgotten(loop: FakeLoop) -> None:

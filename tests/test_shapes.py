@@ -183,6 +183,37 @@ def test_a_forgotten_topic_is_news_again_and_the_others_are_not(monkeypatch: pyt
     assert (len(shaper.take()), shaper.skipped) == (4, 1)
 
 
+def test_a_deadband_compares_what_is_sent_at_the_end_of_an_interval() -> None:
+    shaper = Shaper(Shape(deadband=1.0, max_hz=1.0))
+    sent: list[Any] = []
+    for seq, value in enumerate((20, 25, 20.1, None, 25, 22, None), start=1):
+        if value is None or seq == 1:
+            sent += [json.loads(body) for frame in shaper.take() for _, body in unframe(frame)]
+        if value is not None:
+            shaper.offer(Message.arrived(seq, "t", str(value).encode(), 0))
+        if seq == 1:
+            sent += [json.loads(body) for frame in shaper.take() for _, body in unframe(frame)]
+    assert [(body["payload"], body.get("skipped")) for body in sent] == [(20, None), (22, 3)]
+    assert (shaper.delivered, shaper.skipped) == (2, 3)
+
+
+def test_a_deadband_compares_means_and_leaves_them_whole() -> None:
+    shaper = Shaper(Shape(deadband=1.0, mode=Mode.MEAN, max_hz=1.0))
+    sent: list[Any] = []
+    for start, values in enumerate(((20, 20.5, 20.9, 20.2, 25), (21, 22), (30,))):
+        for offset, value in enumerate(values):
+            shaper.offer(Message.arrived(10 * start + offset + 1, "t", str(value).encode(), 0))
+        sent += [json.loads(body) for frame in shaper.take() for _, body in unframe(frame)]
+    assert [(b["payload"], b["count"], b.get("skipped")) for b in sent] == [(21.32, 5, None), (30, 1, 2)]
+    assert shaper.delivered + shaper.skipped == shaper.offered
+
+
+def test_an_interval_of_a_stream_shows_the_newest_message_that_has_the_field() -> None:
+    stream = Shape(format=Format.STREAM, field="a", max_hz=1.0)
+    shown = shaped(stream, '{"a":1}', '{"a":2}', '{"b":3}', '{"a":NaN}')
+    assert [body["a"] for body in shown] == [2]
+
+
 def test_a_deadband_compares_what_is_no_number_as_it_is() -> None:
     shown = shaped(Shape(deadband=1.0), '"on"', '"on"', '"off"', "1", "1.5", '"off"')
     assert [body["payload"] for body in shown] == ["on", "off", 1, "off"]
