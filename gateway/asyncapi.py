@@ -22,7 +22,7 @@ from gateway.protocol import (
     Unsubscribe,
 )
 
-__all__ = ["describe", "event_schema", "message_schema"]
+__all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
 
 POSITION = {"type": "string", "pattern": "^[a-z0-9]{1,16}:[0-9]{1,19}$", "examples": ["k3f9:18273"]}
 ID = {"type": ["integer", "string"], "description": "The id of the command that this answers."}
@@ -66,6 +66,18 @@ message_schema: dict[str, Any] = {
         "interval": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds that an aggregate covers."},
         "properties": _PROPERTIES,
     },
+}
+
+reading_schema: dict[str, Any] = {
+    "type": "object",
+    "required": ["topic", "time"],
+    "minProperties": 3,
+    "maxProperties": 3,
+    "properties": {
+        "topic": message_schema["properties"]["topic"],
+        "time": message_schema["properties"]["time"],
+    },
+    "additionalProperties": {"description": "The field of the stream under its own name: a JSON value."},
 }
 
 _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -146,6 +158,11 @@ _SHAPE_PARAMETERS = {
     "token": ("", "An access token, where it can't be a header or the first command."),
 }
 
+_STREAM_PARAMETERS = ("since", "max_hz", "deadband", "where", "token")
+
+_STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error")
+"""What is told to those who can't send commands."""
+
 _COMMANDS = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
@@ -180,6 +197,14 @@ def describe(version: str) -> dict[str, Any]:
             ],
         }
     }
+    messages["reading"] = {
+        "summary": "One field of one arrival, for pages that know nothing of MQTT",
+        "payload": {"$ref": "#/components/schemas/Reading"},
+        "contentType": "application/json",
+        "examples": [
+            {"payload": {"temperature": 21.5, "topic": "sensors/esp32-1/state", "time": 1790000000123}},
+        ],
+    }
     for event, meaning in EVENTS.items():
         messages[event] = {
             "summary": meaning,
@@ -195,6 +220,7 @@ def describe(version: str) -> dict[str, Any]:
     schemas = {
         **components,
         "Message": message_schema,
+        "Reading": reading_schema,
         **{_event_name(event): event_schema(event) for event in EVENTS},
     }
     parameters = {
@@ -204,6 +230,8 @@ def describe(version: str) -> dict[str, Any]:
             for name, (default, text) in _SHAPE_PARAMETERS.items()
         },
     }
+    query = {"type": "object", "properties": parameters}
+    stream_query = {"type": "object", "properties": {name: parameters[name] for name in _STREAM_PARAMETERS}}
     incoming = [f"{name}_command" for name in _COMMANDS]
     outgoing = ["message", *EVENTS]
     return {
@@ -215,28 +243,32 @@ def describe(version: str) -> dict[str, Any]:
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
-        "servers": {"local": {"host": "localhost:8000", "protocol": "ws"}},
+        "servers": {
+            "local": {"host": "localhost:8000", "protocol": "ws"},
+            "http": {"host": "localhost:8000", "protocol": "http"},
+        },
         "channels": {
             "ws": {
                 "address": "/ws",
                 "title": "Everything, with commands and events",
+                "servers": [{"$ref": "#/servers/local"}],
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in [*outgoing, *incoming]},
-                "bindings": {
-                    "ws": {
-                        "method": "GET",
-                        "query": {"type": "object", "properties": parameters},
-                        "bindingVersion": "0.1.0",
-                    }
-                },
+                "bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}},
+            },
+            "stream": {
+                "address": "/ws/{stream}/",
+                "title": "One field of the messages, as the configuration of the gateway names it; no events",
+                "servers": [{"$ref": "#/servers/local"}],
+                "parameters": {"stream": {"description": "The name of a stream.", "examples": ["temperature"]}},
+                "messages": {"reading": {"$ref": "#/components/messages/reading"}},
+                "bindings": {"ws": {"method": "GET", "query": stream_query, "bindingVersion": "0.1.0"}},
             },
             "events": {
                 "address": "/topics/{filter}",
                 "title": "The same messages as server-sent events; also an upgrade to the WebSocket",
+                "servers": [{"$ref": "#/servers/http"}, {"$ref": "#/servers/local"}],
                 "parameters": {"filter": {"description": "A topic filter; # is written %23, + is written %2B."}},
-                "messages": {
-                    name: {"$ref": f"#/components/messages/{name}"}
-                    for name in ("message", "subscribed", "gap", "upstream", "error")
-                },
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("message", *_STREAM_EVENTS)},
             },
         },
         "operations": {
@@ -250,7 +282,12 @@ def describe(version: str) -> dict[str, Any]:
                 "channel": {"$ref": "#/channels/ws"},
                 "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in incoming],
             },
-            "stream": {"action": "send", "channel": {"$ref": "#/channels/events"}},
+            "read": {"action": "send", "channel": {"$ref": "#/channels/stream"}},
+            "watch": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/events"},
+                "bindings": {"http": {"method": "GET", "query": query, "bindingVersion": "0.3.0"}},
+            },
         },
         "components": {"messages": messages, "schemas": schemas},
         "x-close-codes": {

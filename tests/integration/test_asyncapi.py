@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import jsonschema
 import pytest
 
+from gateway import topics_api
 from gateway.asyncapi import describe
 from gateway.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
+from gateway.tokens import mint, secret_key
+from gateway.websocket import PARAMETERS, STREAM_PARAMETERS
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.event_streams import EventStream
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +45,14 @@ def test_every_reference_leads_somewhere_and_every_table_is_there() -> None:
     assert set(EVENTS) <= set(document["channels"]["ws"]["messages"])
     assert document["x-error-codes"] == ERROR_CODES
     assert {int(code) for code in document["x-close-codes"]} == set(CLOSE_CODES)
+    parameters = {
+        name: set(channel["bindings"]["ws"]["query"]["properties"])
+        for name, channel in document["channels"].items()
+        if "bindings" in channel
+    }
+    assert parameters == {"ws": set(PARAMETERS), "stream": set(STREAM_PARAMETERS)}
+    watched = document["operations"]["watch"]["bindings"]["http"]["query"]["properties"]
+    assert set(watched) == topics_api.PARAMETERS["sse"]
 
 
 async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
@@ -76,3 +92,49 @@ async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: 
     for wrong in ({"topic": "a"}, {"topic": "a", "payload": 1, "time": 1, "seq": 1, "surprise": 1}):
         with pytest.raises(jsonschema.ValidationError):
             validator(document, "Message").validate(wrong)
+
+
+SECRET = "more than thirty-two bytes of a secret"
+
+
+async def test_streams_and_event_streams_are_as_described(
+    make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
+) -> None:
+    """With what seldom happens: a broker that goes, a token that ends, messages that are left out."""
+    broker = await asyncio.to_thread(make_mosquitto)
+    roles = {"guest": {"subscribe": ["#"]}}
+    gateway = await asyncio.to_thread(
+        make_gateway, broker, access_secret=SECRET, access_anonymous_role="guest", roles=roles
+    )
+    document = gateway.json("/asyncapi.json")
+    short = mint(secret_key(SECRET), ttl_seconds=3, subject="alice", subscribe=["#"])
+    address = "/topics/sensors/%2B/state?deadband=1"
+    ending = await asyncio.to_thread(EventStream, gateway, address, Authorization=f"Bearer {short}")
+    events = await asyncio.to_thread(EventStream, gateway, f"{address}&since=old:5")
+    async with (
+        Subscriber(gateway, "#", token=short) as ending_socket,
+        Subscriber(gateway, "sensors/#", deadband=1) as client,
+        Subscriber(gateway, path="/ws/temperature/") as stream,
+    ):
+        with Publisher(broker.url) as publisher:
+            for temperature in (20, 20.1, "warm", 25):
+                publisher.publish("sensors/a/state", json.dumps({"temperature": temperature, "ts": 1}))
+        await stream.wait_messages(4)
+        await client.wait(lambda: any("skipped" in message for message in client.messages))
+        await eventually_async(lambda: any("skipped" in message["data"] for message in events.messages))
+        await ending_socket.wait_event("expiring")
+        await eventually_async(lambda: any(event.get("event") == "expiring" for event in ending.events))
+        await asyncio.to_thread(broker.stop)
+        await client.wait_event("upstream")
+        await eventually_async(lambda: any(event.get("event") == "upstream" for event in events.events))
+        assert stream.events == []
+        for reading in stream.messages:
+            validator(document, "Reading").validate(reading)
+        for message in [*client.messages, *(event["data"] for event in events.messages)]:
+            validator(document, "Message").validate(message)
+        told = [event["data"] for event in [*events.events, *ending.events] if "event" in event]
+        assert {event["event"] for event in told} <= set(document["channels"]["events"]["messages"])
+        assert {"subscribed", "gap", "expiring", "upstream"} <= {event["event"] for event in told}
+        for event in [*client.events, *ending_socket.events, *told]:
+            validator(document, f"{event['event'].title()}Event").validate(event)
+    events.cut()
