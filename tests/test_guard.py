@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access import AccessError, Origins, Policy, Principal, Role
-from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of, problem
+from gateway.guard import Door, Guard, Refusal, content_security_policy, literal_plus, principal_of, problem
 from gateway.tokens import Keys, Verifier, mint, secret_key
 
 KEY = secret_key("k" * 32)
@@ -516,3 +516,56 @@ def test_whatever_a_request_holds_it_gets_an_answer(headers: list[tuple[str, str
     for guard in (OPEN, closed_guard(cookie="a")):
         answer = through(guard, scope_of(headers=headers, query=query))
         assert answer.status in (200, 400, 401, 403, 413, 415, 429)
+
+
+# Handshakes
+
+
+def handshakes(guard: Guard, count: int, address: str = "10.0.0.9") -> list[int]:
+    """What so many handshakes at once are answered with; 101 for those that may go on."""
+    found = []
+    for _ in range(count):
+        try:
+            guard.enter(scope_of("/ws", kind="websocket", client=(address, 1)))
+            found.append(101)
+        except Refusal as refusal:
+            found.append(refusal.status)
+    return found
+
+
+def test_all_browsers_of_one_address_may_come_back_at_once_and_then_at_a_rate() -> None:
+    now = 0.0
+    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: now)
+    assert handshakes(guard, 120) == [101] * 100 + [429] * 20
+    assert handshakes(guard, 1, "10.0.0.8") == [101]
+    now = 1.0
+    assert handshakes(guard, 20) == [101] * 10 + [429] * 10
+    # requests have their own measure
+    assert guard.enter(scope_of("/topics")) is not None
+
+
+def test_processor_time_counts_as_handshakes_of_its_address() -> None:
+    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: 0.0)
+    guard.charge("10.0.0.9", 0.004)  # every command takes some
+    assert handshakes(guard, 1) == [101]
+    guard.charge("10.0.0.9", 0.45)
+    assert handshakes(guard, 20) == [101] * 9 + [429] * 11
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        (b"topic=a/+", b"topic=a/%2B"),
+        (b"topic=+/b&since=1h&topic=+", b"topic=%2B/b&since=1h&topic=%2B"),
+        (b"topic=a%2F+%2fb/+", b"topic=a%2F%2B%2fb/%2B"),
+        (b"filter=+/+/+", b"filter=%2B/%2B/%2B"),
+        (b"topic=living+room/+", b"topic=living+room/%2B"),
+        (b"topic=a=+/b", b"topic=a=+/b"),
+        (b"where=a+/+b&topics=+", b"where=a+/+b&topics=+"),
+        (b"topic=a%2B", b"topic=a%2B"),
+        (b"", b""),
+    ],
+)
+def test_a_plus_is_itself_only_where_it_is_a_level_of_a_filter(query: bytes, meant: bytes) -> None:
+    assert literal_plus(query) == meant
+    assert literal_plus(meant) == meant

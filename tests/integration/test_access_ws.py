@@ -99,6 +99,18 @@ async def test_a_wider_filter_is_refused_and_nothing_of_it_arrives(guarded: Gate
         assert by_address.messages == []
 
 
+async def test_what_is_refused_in_band_is_counted_as_well(guarded: GatewayProcess) -> None:
+    watcher = {"Authorization": f"Bearer {token(subscribe=['$SYS/#'])}"}
+    name = 'gateway_refused_total{reason="grant"}'
+    before = guarded.metrics(watcher).get(name, 0)
+    async with Subscriber(guarded, token=token()) as subscriber:
+        await subscriber.send("subscribe", id=1, topics=["#"])
+        await subscriber.send("publish", id=2, topic="elsewhere", payload=1)
+        for number in (1, 2):
+            assert (await subscriber.wait_event("error", id=number))["code"] == "forbidden"
+    assert guarded.metrics(watcher)[name] == before + 2
+
+
 @pytest.mark.usefixtures("messages")
 async def test_replay_and_last_values_need_the_same_grant(guarded: GatewayProcess) -> None:
     for since in ("last", "1h", "now"):

@@ -81,8 +81,8 @@ export interface LiveEvents<Payload = unknown> {
   authenticated: { subject?: string; expires?: number };
   /** The token ends in so many seconds. Where `token` is a function, it has been called. */
   expiring: { seconds: number };
-  /** Answer to `ping`; the gateway's time in milliseconds since 1970. */
-  pong: { time: number };
+  /** Answer to `ping`: the gateway's time in milliseconds since 1970, and up to where everything has come. */
+  pong: { time: number; position?: string };
   /** What no promise could be rejected with. */
   error: LiveError;
   state: StateChange;
