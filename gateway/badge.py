@@ -34,7 +34,14 @@ LIGHT = {"paper": "#ffffff", "edge": "#d8d7d2", "title": "#4f5a63", "ink": "#1d2
 DARK = {"paper": "#171d22", "edge": "#333c44", "title": "#abb4bb", "ink": "#ececea", "line": "#6fcad6"}
 
 
-def badge_svg(title: str, values: Sequence[float], times: Sequence[float], unit: str = "", dark: bool = False) -> str:
+def badge_svg(
+    title: str,
+    values: Sequence[float],
+    times: Sequence[float],
+    unit: str = "",
+    dark: bool = False,
+    now: float | None = None,
+) -> str:
     """Draws a badge: title, newest value with its unit, and a sparkline.
 
     Args:
@@ -43,6 +50,7 @@ def badge_svg(title: str, values: Sequence[float], times: Sequence[float], unit:
         times: when each came, in milliseconds since 1970; as many as values, none before the one in front of it.
         unit: written behind the value; "" for none.
         dark: colours for a dark page.
+        now: milliseconds since 1970; a value that is older than a minute is shown with its age. None: without.
 
     Returns:
         An SVG document of 28 px height. Without a value it says "no data".
@@ -56,6 +64,9 @@ def badge_svg(title: str, values: Sequence[float], times: Sequence[float], unit:
     finite = [value for value in values if math.isfinite(value)]
     shown = _number(finite[-1]) if finite else "no data"
     said = f"{shown} {unit}" if unit and finite else shown
+    if finite and now is not None:
+        at = next(time for value, time in zip(reversed(values), reversed(times), strict=True) if math.isfinite(value))
+        said += _age(now - at)
     title, said = _FORBIDDEN.sub("\ufffd", title), _FORBIDDEN.sub("\ufffd", said)
     short = title if len(title) <= MAX_TITLE else "…" + title[-(MAX_TITLE - 1) :]
     title_width = _text_width(short)
@@ -97,6 +108,16 @@ def badge_svg(title: str, values: Sequence[float], times: Sequence[float], unit:
         )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _age(milliseconds: float) -> str:
+    """How old a value is, as it stands behind it; "" while it is younger than a minute."""
+    minutes = int(milliseconds / 60_000)
+    if minutes < 1:
+        return ""
+    if minutes < 120:
+        return f", {minutes} min ago"
+    return f", {minutes // 60} h ago" if minutes < 2880 else f", {minutes // 1440} d ago"
 
 
 def _number(value: float) -> str:

@@ -122,3 +122,13 @@ def test_any_input_gives_a_document_whose_line_stays_inside(
         assert 0 <= float(x) <= LINE_WIDTH
         assert LINE_TOP <= float(y) <= LINE_BOTTOM
     assert float(root.attrib["width"]) >= 30
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [(0.9, "2 W"), (1, "2 W, 1 min ago"), (119, "2 W, 119 min ago"), (120, "2 W, 2 h ago"), (2880, "2 W, 2 d ago")],
+)
+def test_an_old_value_says_how_old_it_is(minutes: float, text: str) -> None:
+    svg = badge_svg("a", [1, 2, math.nan], [0, 1000, 2000], "W", now=1000 + minutes * 60_000)
+    assert f">{text}</text>" in svg
+    assert f"<title>a: {text}</title>" in svg
