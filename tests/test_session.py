@@ -1,0 +1,104 @@
+"""A session on a hub, without a socket: what it says, and what it doesn't wait for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from gateway.app import create_app
+from gateway.messages import unframe
+from gateway.protocol import CloseCode
+from gateway.settings import Settings
+from gateway.shapes import Format, Shape
+from gateway.websocket import MAX_WAITING, Session
+from tests.fakes import FakeLoop, make_hub
+
+pytestmark = pytest.mark.anyio
+
+
+class Sink:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed: tuple[int, str] | None = None
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def buffered(self) -> int:
+        return 0
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        self.closed = (code, reason)
+
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in unframe(self.written)]
+
+
+class Open:
+    """An open session, and all around it."""
+
+    def __init__(self, settings: Settings | None = None, shape: Shape | None = None) -> None:
+        self.gateway = create_app(settings or Settings()).state.gateway
+        self.loop = FakeLoop()
+        self.gateway.hub = make_hub(self.loop)
+        self.gateway.history = self.gateway.hub.history
+        self.gateway.clock = self.loop.clock
+        # a token that is judged for ever
+        self.gateway.spawn = lambda work, _name: work.close()
+        self.sink = Sink()
+        principal = self.gateway.guard.policy.anonymous()
+        self.session = Session(self.gateway, shape or Shape(), principal, "t-1 127.0.0.1:1")
+        self.session.open(self.sink, shape or Shape())
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        self.session.receive(json.dumps(command))
+        return self.sink.objects()[-1]
+
+
+async def test_a_pongs_position_is_one_up_to_which_everything_has_been_written() -> None:
+    opened = Open()
+    hub = opened.gateway.hub
+    hub.publish("a", b"0")
+    opened.ask(command="subscribe", topics=["a"])
+    assert "position" not in opened.ask(command="ping")  # its last value has not been written yet
+    opened.loop.run(1)
+    assert opened.ask(command="ping")["position"] == hub.history.position
+    before = hub.history.position
+    hub.publish("a", b"1")  # waits for the next flush
+    assert opened.ask(command="ping")["position"] == before
+    opened.loop.run(1)
+    hub.publish("elsewhere", b"2")
+    assert opened.ask(command="ping")["position"] == hub.history.position
+    received = [message["payload"] for message in opened.sink.objects() if "topic" in message]
+    assert received == [0, 1]
+
+
+async def test_a_position_without_filters_is_that_of_the_log() -> None:
+    opened = Open()
+    opened.gateway.hub.publish("a", b"0")
+    assert opened.ask(command="ping")["position"] == opened.gateway.hub.history.position
+
+
+async def test_commands_behind_a_token_that_is_judged_are_bounded() -> None:
+    opened = Open(Settings(access_secret=SecretStr("k" * 32)))
+    opened.session.receive('{"command":"authenticate","token":"x"}')
+    for _ in range(MAX_WAITING):
+        opened.session.receive('{"command":"ping"}')
+    closed = [opened.sink.closed]
+    opened.session.receive('{"command":"ping"}')
+    closed.append(opened.sink.closed)
+    assert closed == [None, (CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")]
+    assert opened.sink.written == b""
+    opened.session.disconnected()
+
+
+async def test_a_stream_closes_at_a_command_and_says_nothing_in_band() -> None:
+    opened = Open(shape=Shape(format=Format.STREAM, field="temperature"))
+    opened.session.receive('{"command":"ping"}')
+    assert opened.sink.closed == (CloseCode.BAD_REQUEST, "a stream takes no commands; /ws does")
+    assert opened.sink.written == b""
