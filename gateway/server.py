@@ -115,6 +115,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
 
     class Protocol(WebSocketProtocol):
         max_buffer_bytes = settings.limit_buffer_bytes
+        gone_seconds = max(settings.limit_idle_seconds, settings.limit_stall_seconds)
         refusals = gateway_app.state.gateway.refusals
 
     class Http(HttpProtocol):

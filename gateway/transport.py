@@ -9,6 +9,7 @@ queue and no request stay behind for an idle browser (benchmark S4: memory per c
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -74,6 +75,9 @@ PING = b"\x89\x00"
 # A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
 TCP_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
+VANISHED = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
+"""How the system says that it has given up a connection itself."""
+
 
 class Receiver(Protocol):
     """Who gets what the client sends, and hears of the socket's state."""
@@ -135,6 +139,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     max_buffer_bytes = 256 * 1024
     """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
 
+    gone_seconds = 90.0
+    """A socket that takes nothing of what it has been sent for so long is given up; `server.serve` sets it."""
+
     refusals: Refusals | None = None
     """Counts commands that were too large, and clients that were silent; `server.serve` sets it."""
 
@@ -174,7 +181,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             # counts, and news that are old before they leave
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.max_buffer_bytes)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in TCP_KEEPALIVE:
+            # keep-alive is silent while data is under way, and where that is too little to make it slow nobody else looks
+            gone = ("TCP_USER_TIMEOUT", int(self.gone_seconds * 1000))
+            for name, value in (*TCP_KEEPALIVE, gone):
                 if hasattr(socket, name):
                     found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         return SocketSink(self)
@@ -302,6 +311,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        if isinstance(exc, OSError) and exc.errno in VANISHED:
+            self._count("idle_seconds")
         self._detach()
         super().connection_lost(exc)
         if self._on_lost is not None:

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.conftest import MakeGateway
-from tests.support.brokers import Broker
+from tests.support.brokers import Broker, docker_problem
 from tests.support.faults import assert_accounted, assert_sound, client_frame, raw_websocket, upgrade
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber, close_all
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually, eventually_async, missing
 
 
 @contextlib.contextmanager
@@ -87,6 +87,91 @@ def test_one_that_answers_no_ping_is_closed(mosquitto: Broker, make_gateway: Mak
         eventually(lambda: is_closed(silent), 15, "it is closed")
     eventually(lambda: gateway.metrics()["gateway_subscribers"] == 0)
     assert gateway.metrics()['gateway_refused_total{reason="idle_seconds"}'] == 1
+    assert_sound(gateway, ceiling_mib=200)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system can't tell that nothing is taken")
+def test_one_that_takes_nothing_but_is_not_sent_enough_to_be_slow_is_noticed(
+    mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
+) -> None:
+    gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], limit_idle_seconds=2, limit_stall_seconds=1)
+    with raw_websocket(gateway, f"{prefix}/#", receive_buffer=2048, since="now"):
+        eventually(lambda: gateway.metrics()["gateway_subscribers"] == 1)
+        for _ in range(20):
+            publisher.publish(f"{prefix}/a", b"." * 20_000)
+        eventually(lambda: gateway.metrics()["gateway_messages_delivered_total"] == 20)
+        assert gateway.metrics()["gateway_subscribers_slow"] == 0
+        assert gateway.metrics()["gateway_buffer_bytes"] > 0
+        eventually(lambda: gateway.metrics()["gateway_subscribers"] == 0, 30, "it is closed")
+    samples = gateway.metrics()
+    assert samples["gateway_buffer_bytes"] == 0
+    assert samples['gateway_refused_total{reason="idle_seconds"}'] == 1
+    assert_sound(gateway, ceiling_mib=200)
+
+
+GOES_AWAY = """
+import socket, sys, time
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+sock.connect((sys.argv[1], int(sys.argv[2])))
+sock.sendall(sys.argv[3].encode())
+assert sock.recv(12) == b"HTTP/1.1 101"
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def somebody_elsewhere(gateway: GatewayProcess, topic: str) -> Iterator[Callable[[], None]]:
+    """A subscriber in a container; the function takes its network away: packets vanish, nobody is told."""
+    if problem := docker_problem():
+        missing(problem)
+    import docker  # type: ignore[import-untyped]
+
+    client = docker.from_env()
+    bridge = client.networks.get("bridge")
+    here = bridge.attrs["IPAM"]["Config"][0].get("Gateway")
+    if here is None:
+        missing("an address of this machine in Docker's network")
+    handshake = upgrade(f"/ws?topic={topic}&since=now", f"{here}:{gateway.port}").decode()
+    command = ["python", "-c", GOES_AWAY, here, str(gateway.port), handshake]
+    container = client.containers.run("python:3.13-slim", command, detach=True, init=True)
+    try:
+        yield lambda: bridge.disconnect(container)
+    finally:
+        container.remove(force=True)
+        client.close()
+
+
+@pytest.mark.parametrize("size", [40_000, 400_000], ids=["in the system's buffer", "in ours, too"])
+async def test_one_that_vanished_with_data_under_way_is_noticed(
+    mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, size: int
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway,
+        mosquitto,
+        mqtt_topics=[f"{prefix}/#"],
+        host="0.0.0.0",
+        access_allow_anonymous=True,
+        limit_idle_seconds=3,
+        limit_stall_seconds=2,
+    )
+    async with Subscriber(gateway, "#", since="now") as neighbour:
+        await neighbour.wait_event("subscribed")
+        with somebody_elsewhere(gateway, f"{prefix}/%23") as vanish:
+            await eventually_async(lambda: gateway.metrics()["gateway_subscribers"] == 2, 30, "it is there")
+            await asyncio.to_thread(vanish)
+            for number in range(size // 20_000):
+                await asyncio.to_thread(publisher.publish, f"{prefix}/a", b"%02d" % number + b"." * 20_000)
+            await neighbour.wait_messages(size // 20_000)
+            samples = await asyncio.to_thread(gateway.metrics)
+            assert samples["gateway_subscribers_slow"] == 0, "less waits than makes it a slow one"
+            assert (samples["gateway_buffer_bytes"] > 0) is (size > 300_000)
+            await eventually_async(lambda: gateway.metrics()["gateway_subscribers"] == 1, 30, "it is gone")
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_buffer_bytes"] == 0
+        assert samples['gateway_refused_total{reason="idle_seconds"}'] == 1
+        await eventually_async(lambda: gateway.metrics()["gateway_connections"] == 1, 10, "its socket is gone, too")
+        await assert_accounted(gateway, neighbour)
     assert_sound(gateway, ceiling_mib=200)
 
 
