@@ -181,7 +181,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             # counts, and news that are old before they leave
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.max_buffer_bytes)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # keep-alive is silent while data is under way, and where that is too little to make it slow nobody else looks
+            # keep-alive is silent while data is under way; and if too little is to make it slow, nobody else looks
             gone = ("TCP_USER_TIMEOUT", int(self.gone_seconds * 1000))
             for name, value in (*TCP_KEEPALIVE, gone):
                 if hasattr(socket, name):
