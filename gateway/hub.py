@@ -626,7 +626,7 @@ class Hub:
         seqs = shaper.taken_seqs
         new = [frame for frame, seq in zip(frames, seqs, strict=True) if seq > subscriber.position]
         subscriber.position = group.flushed_seq
-        self._join(subscriber, group)
+        subscriber._mark = group.settled_matched
         subscriber.delivered += len(new)
         subscriber.skipped += matched - len(new)
         self.counters.delivered += len(new)
@@ -636,8 +636,12 @@ class Hub:
             self.counters.bytes_written += len(data)
             try:
                 subscriber.sink.write(data)
-            except Exception as error:  # noqa: BLE001 - logged there
-                self._fail_writer(group, group.writers[subscriber], error)
+            except Exception:
+                logger.exception("%s: its socket failed", subscriber.label)
+                self._fail_subscriber(subscriber)
+                return True
+        if subscriber.state is State.BEHIND and not subscriber.is_paused:
+            self._join(subscriber, group)
         return True
 
     def _fail_writer(self, group: Group, write: Callable[[bytes], None], error: Exception) -> None:

@@ -8,18 +8,25 @@ no byte of its answer for `stall_seconds` is cut. What a request may be is for `
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import socket
+from collections.abc import Callable
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gateway.limits import Connections, LimitError, Refusals
 
-__all__ = ["USED_INTERNALS", "HttpProtocol"]
+__all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
+
+EXTENSION = "gateway.pace"
+"""Key of `scope["extensions"]`: a function for answers that go at the client's pace. It takes how many bytes the system
+may buffer, and returns a function that says how many bytes wait before it."""
 
 USED_INTERNALS = (
-    "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_websocket_upgrade", "loop",
-    "pause_writing", "resume_writing", "timeout_keep_alive_handler", "transport",
+    "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
+    "handle_websocket_upgrade", "loop", "pause_writing", "resume_writing", "scope", "timeout_keep_alive_handler",
+    "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
 
@@ -66,6 +73,23 @@ class HttpProtocol(H11Protocol):
         elif self._deadline is None and not self._has_left and not self.transport.is_closing():
             # the first bytes of a further request: uvicorn's own timer ended with them
             self._expect_head()
+
+    def handle_events(self) -> None:
+        """The scope of a request gets our extension, before its task runs."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self.pace
+
+    def pace(self, max_bytes: int) -> Callable[[], int]:
+        """Bounds the system's buffer, as `transport` does for WebSockets; returns what says how much waits before it.
+
+        Left alone it would grow to megabytes for a slow reader, whose progress then can't be seen for minutes.
+        """
+        found = self.transport.get_extra_info("socket")
+        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max_bytes)
+        return self.transport.get_write_buffer_size
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Another protocol takes over."""

@@ -7,7 +7,7 @@ subscriber. The hub decides what is written; the coroutine that reads decides wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from gateway.protocol import CloseCode
@@ -26,16 +26,23 @@ class PulledSink:
         closed: the code and reason with which the hub closed it, None while it is open.
     """
 
-    __slots__ = ("_hub", "_max_bytes", "_parts", "_ready", "_size", "closed", "subscriber")
+    __slots__ = ("_hub", "_max_bytes", "_parts", "_ready", "_size", "_unsent", "closed", "subscriber")
 
-    def __init__(self, hub: Hub, max_bytes: int) -> None:
-        """`max_bytes`: above so much its subscriber is slow."""
+    def __init__(self, hub: Hub, max_bytes: int, *, unsent: Callable[[], int] | None = None) -> None:
+        """Creates an empty sink.
+
+        Args:
+            hub: where its subscriber belongs.
+            max_bytes: above so much its subscriber is slow.
+            unsent: how many bytes the server has taken and not given to the system; None where nobody can say.
+        """
         self.subscriber: Subscriber | None = None
         self.closed: tuple[CloseCode, str] | None = None
         self._hub = hub
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._size = 0
+        self._unsent = unsent
         self._ready = asyncio.Event()
 
     def write(self, data: bytes) -> None:
@@ -47,8 +54,8 @@ class PulledSink:
             self._hub.pause(self.subscriber)
 
     def buffered(self) -> int:
-        """Bytes that the reader has not taken."""
-        return self._size
+        """Bytes that the reader has not taken, and those that its server has not sent."""
+        return self._size if self._unsent is None else self._size + self._unsent()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Ends the reading after what is here already."""
@@ -56,8 +63,14 @@ class PulledSink:
             self.closed = (code, reason)
             self._ready.set()
 
-    async def parts(self, keep_alive_seconds: float | None = None) -> AsyncIterator[bytes]:
-        """What is written, joined, until the sink is closed; b"" when nothing came for `keep_alive_seconds`."""
+    async def parts(
+        self, keep_alive_seconds: float | None = None, *, max_bytes: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """What is written, joined, until the sink is closed; b"" when nothing came for `keep_alive_seconds`.
+
+        With `max_bytes` it is cut into parts of so many bytes, wherever that is: a slow reader is then seen to make
+        progress.
+        """
         while True:
             if not self._parts:
                 if self.closed is not None:
@@ -71,8 +84,11 @@ class PulledSink:
                 continue
             data = b"".join(self._parts)
             self._parts.clear()
-            # the bytes count until the consumer comes back for more: only then has the server taken them
-            yield data
-            self._size -= len(data)
-            if self.subscriber is not None and self._size <= self._max_bytes // 4:
-                self._hub.resume(self.subscriber)
+            step = max_bytes or len(data)
+            for start in range(0, len(data), step):
+                part = data[start : start + step]
+                # the bytes count until the consumer comes back for more: only then has the server taken them
+                yield part
+                self._size -= len(part)
+                if self.subscriber is not None and self._size <= self._max_bytes // 4:
+                    self._hub.resume(self.subscriber)

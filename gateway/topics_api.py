@@ -11,7 +11,7 @@ import asyncio
 import csv
 import io
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from gateway.access import AccessError, Owner, require_publish, require_subscrib
 from gateway.guard import Expiry, Refusal, principal_of
 from gateway.history import FilterSet, History
 from gateway.hub import State
+from gateway.intake import EXTENSION as PACE
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
@@ -47,6 +48,9 @@ _encode = msgspec.json.Encoder().encode
 
 KEEP_ALIVE_SECONDS = 15.0
 """A quiet event stream sends a comment so often, for proxies that close what is silent (nginx after 60 s)."""
+
+PART_BYTES = 64 * 1024
+"""An event stream is handed to the server in parts of so many bytes at most."""
 
 RETRY_MS = 2_000
 """What an EventSource is told to wait before it comes back."""
@@ -309,10 +313,14 @@ class _Question:
 
 def _require_few(gateway: Gateway, filters: list[str]) -> None:
     """Refuses more filters than one subscriber may have."""
-    most = gateway.settings.limit_filters
-    if len(filters) > most:
-        text = f"limit: {len(filters)} topic filters, at most {most} are allowed"
+    settings = gateway.settings
+    if len(filters) > settings.limit_filters:
+        text = f"limit: {len(filters)} topic filters, at most {settings.limit_filters} are allowed"
         raise ApiError(400, "limit", text, reason="filters")
+    size = sum(len(text.encode()) for text in filters)
+    if size > settings.limit_filter_bytes:
+        text = f"limit: topic filters of {size} bytes in all, at most {settings.limit_filter_bytes} are allowed"
+        raise ApiError(400, "limit", text, reason="filter_bytes")
 
 
 # long walks, made for `in_slices`
@@ -475,7 +483,8 @@ async def _json(request: Request, question: _Question) -> Response:
         path = quote(request.path_params["filter"], safe="/")
         target = f"{request.scope.get('root_path', '')}/topics/{path}?{urlencode([*query, (name, following)])}"
         headers["Link"] = f'<{target}>; rel="next"'
-    if any(tag == given.strip() for given in request.headers.get("if-none-match", "").split(",")):
+    given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
+    if tag.removeprefix("W/") in given or "*" in given:  # RFC 9110 §13.1.2: the weak comparison
         return Response(status_code=304, headers=headers)
     answer = b'%b,"messages":[%b]}' % (_encode(head)[:-1], b",".join(bodies))
     return Response(answer, headers=headers, media_type="application/json")
@@ -517,7 +526,8 @@ async def _badge(request: Request, question: _Question) -> Response:
             if len(values) >= 120:
                 break
     title = query.get("title") or (f"{name} {field}" if field else name) or question.filters.filters[0]
-    svg = badge_svg(title[:80], values[::-1], times[::-1], (query.get("unit") or "")[:12], query.get("theme") == "dark")
+    unit, is_dark, now = (query.get("unit") or "")[:12], query.get("theme") == "dark", question.gateway.wall_clock_ms()
+    svg = badge_svg(title[:80], values[::-1], times[::-1], unit, is_dark, now)
     return Response(svg, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="image/svg+xml")
 
 
@@ -609,8 +619,15 @@ async def _download(request: Request, question: _Question, media_type: str) -> R
             reason=download.gap["reason"], lost="unknown" if download.gap["lost"] is None else download.gap["lost"]
         )
     if request.method == "HEAD":
-        return Response(headers=headers, media_type=media_type)
+        return _head(headers, media_type)
     return _DownloadResponse((_csv if is_csv else _ndjson)(download), headers=headers, media_type=media_type)
+
+
+def _head(headers: dict[str, str], media_type: str) -> Response:
+    """What a GET would begin with, whose length nobody knows."""
+    response = Response(headers=headers, media_type=media_type)
+    del response.headers["content-length"]
+    return response
 
 
 async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
@@ -674,7 +691,7 @@ def _event_stream(request: Request, question: _Question) -> Response:
             raise ApiError(400, error.code, f"Last-Event-ID: {error}") from None
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
     if request.method == "HEAD":
-        return Response(headers=headers, media_type="text/event-stream")  # the events would never end
+        return _head(headers, "text/event-stream")  # the events would never end
     named = request.query_params.get("format")
     shape = shape_from(
         {k: v for k, v in request.query_params.items() if k in SHAPE_PARAMETERS and k != "format"},
@@ -686,7 +703,8 @@ def _event_stream(request: Request, question: _Question) -> Response:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
     principal = principal_of(request.scope)
     owner = Owner(principal, request.client.host if request.client else None)
-    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), key)
+    pace = request.scope.get("extensions", {}).get(PACE)
+    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), key, pace)
     return _EventStream(events, headers)
 
 
@@ -712,8 +730,10 @@ async def _events(
     owner: Owner,
     label: str,
     key: str,
+    pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
-    sink = PulledSink(gateway.hub, gateway.settings.limit_buffer_bytes)
+    max_bytes = gateway.settings.limit_buffer_bytes
+    sink = PulledSink(gateway.hub, max_bytes, unsent=None if pace is None else pace(max_bytes))
 
     def tell(event: dict[str, Any]) -> None:
         sink.write(sse_event(_encode(event), event=event["event"]))
@@ -746,7 +766,7 @@ async def _events(
             if not gateway.is_connected:
                 event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
                 sink.write(sse_event(event, event="upstream"))
-        async for data in sink.parts(KEEP_ALIVE_SECONDS):
+        async for data in sink.parts(KEEP_ALIVE_SECONDS, max_bytes=PART_BYTES):
             yield data or b": \n\n"
             group = subscriber.group
             if not data and subscriber.state is State.LIVE and group is not None:
