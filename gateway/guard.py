@@ -329,7 +329,7 @@ class Guard:
         headers.append((b"access-control-allow-origin", seen.origin.encode("latin-1")))
         if self._cookie and self.origins.may_carry_cookie(seen.origin, scheme=scope["scheme"], host=seen.host):
             headers.append((b"access-control-allow-credentials", b"true"))
-        headers.append((b"access-control-expose-headers", b"link, x-request-id"))
+        headers.append((b"access-control-expose-headers", b"gateway-gap, link, x-request-id"))
         return headers
 
     def preflight(self, scope: Scope) -> Headers | None:

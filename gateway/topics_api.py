@@ -543,11 +543,17 @@ class _Incomplete(Exception):  # noqa: N818 - it is no error
 
 
 class _Download:
-    """What a download reads, and what went missing while its reader took its time."""
+    """What a download reads, and what went missing while its reader took its time.
+
+    Attributes:
+        gap: what of that which is asked for had gone at the start.
+        begins_late: whether anything at all had gone, so that it can only be what history has left.
+    """
 
     def __init__(self, question: _Question) -> None:
         self.question = question
         self.gap = question.gap
+        self.begins_late = self.gap
         self._expected = 0
         self._seen = 0
         self._evicted = 0
@@ -561,8 +567,10 @@ class _Download:
             self._evicted = history.evicted
             work = _account(history, question.filters, question.after, question.until)
             self._expected, lost = await in_slices(work)
-            if question.is_promise and self.gap is None and lost != 0:
-                self.gap = {"reason": "evicted", "lost": lost}
+            if self.gap is None and lost != 0:
+                self.begins_late = {"reason": "evicted", "lost": lost}
+                if question.is_promise:
+                    self.gap = self.begins_late
 
     async def messages(self) -> AsyncIterator[tuple[Message, bytes]]:
         """The messages and their envelopes, up to the limit."""
@@ -613,11 +621,9 @@ async def _download(request: Request, question: _Question, media_type: str) -> R
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}.csv"
     download = _Download(question)
     await download.start()
-    if is_csv and download.gap is not None:
+    if is_csv and (late := download.begins_late) is not None:
         # a table has no place for it
-        headers["Gateway-Gap"] = "reason={reason}, lost={lost}".format(
-            reason=download.gap["reason"], lost="unknown" if download.gap["lost"] is None else download.gap["lost"]
-        )
+        headers["Gateway-Gap"] = f"reason={late['reason']}, lost={'unknown' if late['lost'] is None else late['lost']}"
     if request.method == "HEAD":
         return _head(headers, media_type)
     return _DownloadResponse((_csv if is_csv else _ndjson)(download), headers=headers, media_type=media_type)
@@ -665,7 +671,8 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
             yield buffer.getvalue().encode()
             buffer.seek(0)
             buffer.truncate()
-    if (gap := await download.missing()) is not None:
+    # what has no beginning any more goes on losing it, and would be broken off on every busy gateway
+    if download.begins_late is None and (gap := await download.missing()) is not None:
         raise _Incomplete(f"{gap['lost'] or 'some'} of its messages were evicted before the reader took them")
     yield buffer.getvalue().encode()
 

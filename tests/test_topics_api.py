@@ -202,7 +202,7 @@ async def test_a_download_says_what_was_evicted_while_its_reader_took_its_time()
 
 
 async def test_what_had_gone_before_a_download_is_said_at_its_start() -> None:
-    async with running(history_messages=10) as (app, gateway):
+    async with running(history_messages=10, access_origins=["https://page.example"]) as (app, gateway):
         gateway.hub.publish("t/0", b"0")
         start = gateway.history.position
         fill(gateway, 25, 2)
@@ -213,8 +213,9 @@ async def test_what_had_gone_before_a_download_is_said_at_its_start() -> None:
         table = await ask(app, f"/topics/t/%23?format=csv&since={start}")
         assert table.headers["gateway-gap"] == "reason=evicted, lost=30"
         assert len(table.body.splitlines()) == 21
-        foreign = await ask(app, "/topics/t/%23?format=csv&until=old:5")
+        foreign = await ask(app, "/topics/t/%23?format=csv&until=old:5", origin="https://page.example")
         assert foreign.headers["gateway-gap"] == "reason=epoch, lost=unknown"
+        assert "gateway-gap" in foreign.headers["access-control-expose-headers"]
 
 
 async def test_a_table_that_lost_rows_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -222,10 +223,15 @@ async def test_a_table_that_lost_rows_breaks_off(caplog: pytest.LogCaptureFixtur
         fill(gateway, 100, 40)
         whole = await ask(app, "/topics/t/%23?format=csv")
         assert whole.is_complete
+        assert "gateway-gap" not in whole.headers
         assert len(whole.body.splitlines()) == 4_001
         broken = await ask(app, "/topics/t/%23?format=csv", on_part=evicting(gateway, 100, 40))
         assert not broken.is_complete
         assert "broken off" in caplog.text
+        # of what has lost its beginning already, a table holds what is left
+        rest = await ask(app, "/topics/t/%23?format=csv", on_part=evicting(gateway, 1, 1))
+        assert rest.is_complete
+        assert rest.headers["gateway-gap"].startswith("reason=evicted")
 
 
 @pytest.mark.parametrize("name", ["ndjson", "csv"])
@@ -247,7 +253,9 @@ async def test_downloads_honour_limit_order_and_since_last(name: str) -> None:
         assert await numbers("since=last") == [28, 29, 30]
         assert await numbers("since=last&limit=2") == [28, 29]
         assert await numbers("since=1h&limit=20000") == list(range(1, 31))
-        assert (await ask(app, f"/topics/t/%23?format={name}", "HEAD")).body == b""
+        head = await ask(app, f"/topics/t/%23?format={name}", "HEAD")
+        assert head.body == b""
+        assert "content-length" not in head.headers
 
 
 # pages
@@ -341,6 +349,8 @@ async def test_pages_tell_each_lost_message_once_and_a_new_gap_is_a_new_answer()
         address = f"/topics/t/%23?since={start}&where=" + quote("payload > 90")
         empty = await ask(app, address)
         assert payloads(empty) == []
+        assert (await ask(app, address, if_none_match="*")).status == 304
+        assert (await ask(app, address, if_none_match=f'"x", {empty.headers["etag"][2:]}')).status == 304
         fill(gateway, 20, 2)
         changed = await ask(app, address, if_none_match=empty.headers["etag"])
         assert changed.json()["gap"] == {"reason": "evicted", "lost": 21}
@@ -464,12 +474,14 @@ async def test_who_asks_for_all_of_many_topics_leaves_the_loop_to_others(address
 
 
 async def test_too_many_filters_are_refused_and_counted_as_such() -> None:
-    async with running(limit_filters=5) as (app, gateway):
+    async with running(limit_filters=5, limit_filter_bytes=256) as (app, gateway):
         many = "&".join(f"filter=a/{number}" for number in range(6))
         refused = await ask(app, f"/topics?{many}")
         assert (refused.status, json.loads(refused.body)["code"]) == (400, "limit")
         assert (await ask(app, "/topics/a?" + many.replace("filter", "topic"))).status == 400
         assert gateway.refusals.by_reason == {"filters": 2}
+        assert (await ask(app, f"/topics/{'a' * 200}?topic={'b' * 57}")).status == 400
+        assert gateway.refusals.by_reason == {"filters": 2, "filter_bytes": 1}
 
 
 async def test_a_refused_event_stream_is_counted_once() -> None:
