@@ -254,6 +254,41 @@ async def test_one_that_subscribes_and_unsubscribes_in_a_loop(
     assert_sound(gateway, ceiling_mib=200)
 
 
+async def test_one_that_asks_for_all_of_history_in_a_loop(
+    mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
+) -> None:
+    """Wide filters since an hour ago, taken back before their replay is over, over and over."""
+    gateway = await asyncio.to_thread(
+        make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], limit_commands_per_second=100_000
+    )
+    history = [(f"{prefix}/{number % 500}/x", b"%d" % number + b"." * 100) for number in range(3_000)]
+    async with Subscriber(gateway, "#", since="now") as neighbour, Subscriber(gateway) as undecided:
+        await neighbour.wait_event("subscribed")
+        await asyncio.to_thread(publisher.publish_all, history, qos=1)
+        await neighbour.wait_messages(3_000)
+        groups = (await asyncio.to_thread(gateway.metrics))["gateway_groups"]
+        before = gateway.memory()
+        for number in range(200):
+            topics = [f"{prefix}/#", f"+/{number % 500}/#", "+/+/x", "#"]
+            await undecided.send("subscribe", id=2 * number, topics=topics, since="1h")
+            await undecided.send("unsubscribe", id=2 * number + 1, topics=topics)
+            if number % 10 == 0:
+                await asyncio.to_thread(publisher.publish, f"{prefix}/live", b"%d" % (number // 10))
+        await undecided.wait(lambda: sum("id" in event for event in undecided.events) >= 400, 60)
+        assert {event["event"] for event in undecided.events} <= {"subscribed", "unsubscribed", "gap"}
+        await neighbour.wait(lambda: neighbour.payloads(f"{prefix}/live") == list(range(20)), 20)
+        await assert_accounted(gateway, neighbour)
+        assert neighbour.lost == 0
+        samples = await asyncio.to_thread(gateway.metrics)
+        assert samples["gateway_groups"] == groups
+        assert samples["gateway_messages_replayed_total"] > 0
+        assert samples["gateway_messages_delivered_total"] - samples["gateway_messages_replayed_total"] >= 3_020
+        assert gateway.memory() - before < 40 * 2**20
+        await undecided.send("subscribe", id="last", topics=[f"{prefix}/live"])
+        await undecided.wait(lambda: undecided.payloads(f"{prefix}/live")[-1:] == [19], 20)
+    assert_sound(gateway, ceiling_mib=250)
+
+
 async def test_commands_above_the_rate_are_refused_to_the_one_who_sends_them(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
