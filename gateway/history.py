@@ -25,8 +25,11 @@ __all__ = ["Chunk", "FilterSet", "History", "Topic", "room_for_messages"]
 MESSAGE_COST = 256
 """Bytes that a kept message takes besides its frame: the object, its numbers and places (test_history measures)."""
 
-TOPIC_COST = 1_400
-"""Bytes that a known topic takes besides its name, three times: state, tree, orders, caches."""
+TOPIC_COST = 800
+"""Bytes that a known topic takes besides its name, three times, and its levels: state, orders, caches."""
+
+NODE_COST = 300
+"""Bytes that each level takes that a topic doesn't share with the beginning of another."""
 
 EVICTED_COST = 9
 """Bytes that the number of an evicted message takes."""
@@ -203,6 +206,8 @@ class Topic:
 
     def _pop(self) -> Message:
         message = self._messages[self._start]
+        # its memory is free at once, though its place is not; nobody looks at what is before the start
+        self._messages[self._start] = None  # type: ignore[call-overload]
         self._start += 1
         if self._start >= 32 and self._start * 2 >= len(self._messages):
             del self._messages[: self._start]
@@ -258,7 +263,7 @@ class History:
         Args:
             max_messages: messages kept for each topic, at least 1.
             max_topics: topics known at a time, at least 1.
-            max_bytes: memory for all of it in bytes, counted with `MESSAGE_COST` and `TOPIC_COST`.
+            max_bytes: memory for all of it in bytes, counted with the costs above.
             max_age_ms: messages older than this are evicted (last values are not); milliseconds.
             epoch: names this life of the log; random by default.
         """
@@ -424,12 +429,13 @@ class History:
             self._drop_topic(self._less_used(time))
         state = Topic(name, encode_topic(name), self.seq + 1, time)
         self._topics[name] = state
+        nodes = self._tree.size
         self._tree.add(name, state)
         if name[0] == "$":
             self._system_topics[name] = state
         self._added_topics += 1
         self._newest_topics.append(state)
-        self.bytes += TOPIC_COST + 3 * len(state.head)
+        self.bytes += TOPIC_COST + 3 * len(state.head) + NODE_COST * (self._tree.size - nodes)
         self._new[name] = state
         most = max(1, len(self._topics) // NEWEST_PART)
         while silent := _first(self._new):
@@ -553,7 +559,9 @@ class History:
         while len(state):
             self._evict(state._pop(), state)
         self._forget_numbers(state, len(state.evicted))
-        self.bytes -= TOPIC_COST + 3 * len(state.head)
+        nodes = self._tree.size
+        self._tree.remove(name)
+        self.bytes -= TOPIC_COST + 3 * len(state.head) + NODE_COST * (nodes - self._tree.size)
         self.dropped_topics += 1
         self._last_drop = self.seq
         last = state.last
@@ -562,7 +570,6 @@ class History:
             self.dropped_time = max(self.dropped_time, self._arrival(last))
         state.last = None
         del self._topics[name]
-        self._tree.remove(name)
         self._system_topics.pop(name, None)
         return True
 
@@ -845,9 +852,10 @@ def _first(topics: OrderedDict[str, Topic]) -> Topic | None:
 
 
 def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:
-    """About how many messages of 100 bytes, last values included, a log keeps with so many topics of 30 bytes."""
+    """About how many messages of 100 bytes, last values included, a log keeps with so many topics like `sensors/a/state`."""
+    topic = TOPIC_COST + 2 * NODE_COST + 90
     # the envelope adds about as much to a short payload as that has itself
-    room = max(max_bytes - max_bytes // EVICTED_PART - topics * (TOPIC_COST + 90), 0) // (MESSAGE_COST + 200)
+    room = max(max_bytes - max_bytes // EVICTED_PART - topics * topic, 0) // (MESSAGE_COST + 200)
     return min(room, topics * max_messages)
 
 

@@ -164,7 +164,7 @@ def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
 
 @pytest.mark.parametrize("retained", [False, True])
 @pytest.mark.parametrize("payload", [b"x", b"x" * 20_000])
-@pytest.mark.parametrize("messages", [[1], [2], [50], [1, 1, 1]])
+@pytest.mark.parametrize("messages", [[1], [2], [20], [1, 1]])
 def test_what_is_known_before_a_flood_survives_it(messages: list[int], payload: bytes, retained: bool) -> None:
     history = History(max_topics=400, max_messages=50, max_bytes=4_000_000)
     time = 0
@@ -175,12 +175,12 @@ def test_what_is_known_before_a_flood_survives_it(messages: list[int], payload: 
             time += 10
             history.append(f"{name}/state", b"1", time)
     for count in messages:
-        for number in range(1_000):
+        for number in range(700):
             for _ in range(count):
                 time += 1
                 history.append(f"flood/{number}", payload, time, retained=retained)
                 assert history.bytes <= 4_000_000
-    assert history.dropped_topics > 500
+    assert history.dropped_topics > 400
     assert sum(1 for _ in history.topics(FilterSet(["sensors/#"]))) == 200
     assert sum(1 for _ in history.topics(FilterSet(["flood/#"]))) > 50
 
@@ -195,12 +195,12 @@ def test_what_is_in_use_survives_a_flood_that_finds_hardly_any_room(payload: byt
         time += 60_000
         for name in names:
             history.append(name, b"1", time)
-    for number in range(3_000):
+    for number in range(1_000):
         time += 1
         history.append(f"flood/{number}", payload, time, retained=retained)
         if number % 100 == 0:
             history.append(names[number // 100], b"1", time)
-    assert history.dropped_topics > 2_000
+    assert history.dropped_topics > 900
     assert all(history.topic(name) is not None for name in names)
 
 
@@ -227,7 +227,7 @@ def test_a_new_topic_in_use_stays_during_a_flood_and_takes_the_place_of_what_the
         assert all(history.topic(name) is not None for name in names[:70])
     assert all(name in history._settled for name in names[:70])
     # 30 more, one after the other
-    for second in range(1_000, 3_000):
+    for second in range(1_000, 2_300):
         turn(second * 1_000, names[: min(70 + second // 20 - 50, 100)], 20)
     assert all(name in history._settled for name in names)
     assert history.topic_count == 400
@@ -276,7 +276,7 @@ def test_a_message_above_the_whole_bound_is_numbered_but_not_kept() -> None:
     assert message is not None
     assert len(message.payload) == 20_000
     assert history.message_count == 0
-    assert history.bytes <= 10_000
+    assert history.bytes == 0
     assert history.lost(FilterSet(["#"]), 0) is None
 
 
@@ -354,15 +354,24 @@ def test_epochs_differ() -> None:
     assert History(epoch="k3f9").position == "k3f9:0"
 
 
-@pytest.mark.parametrize(("topics", "payload_size"), [(1, 100), (2_000, 20), (20_000, 100)])
-def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int) -> None:
+@pytest.mark.parametrize(
+    ("topics", "payload_size", "form"),
+    [
+        (1, 100, "sensors/device-{}/state"),
+        (2_000, 20, "sensors/device-{}/state"),
+        (20_000, 100, "sensors/device-{}/state"),
+        (3_000, 20, "{}" + "/level" * 127),
+        (3_000, 20, "{}" + "/" * 127),
+    ],
+)
+def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int, form: str) -> None:
     generator = random.Random(1)
-    names = [f"sensors/device-{number}/state" for number in range(topics)]
+    names = [form.format(number) for number in range(topics)]
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     history = History(max_bytes=12 * 2**20)
-    for number in range(30_000):
+    for number in range(30_000 if "device" in form else 1_500):
         history.append(
             generator.choice(names), bytes(generator.randbytes(payload_size // 2).hex(), "ascii"), number * 1_000
         )
@@ -496,3 +505,21 @@ def test_messages_expire_although_no_more_arrive_and_in_small_steps() -> None:
         history.append("a", b"", time)
     history.append("a", b"", 10_000_000)
     assert history.message_count == 5_000 - EXPIRED_AT_ONCE
+
+
+def test_an_evicted_message_is_not_held_any_more() -> None:
+    def names(topics: int) -> list[str]:
+        return [f"s/{number}" for number in range(topics)]
+
+    for topics, max_messages in ((100, 1_000), (3, 50)):
+        history = History(max_bytes=300_000, max_messages=max_messages)
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(60):
+            for name in names(topics):
+                history.append(name, b"x" * 1_000, number)
+        real = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        assert history.evicted > 0
+        assert real <= history.bytes * 1.05
