@@ -852,7 +852,7 @@ def _first(topics: OrderedDict[str, Topic]) -> Topic | None:
 
 
 def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:
-    """About how many messages of 100 bytes, last values included, a log keeps with so many topics like `sensors/a/state`."""
+    """About how many messages of 100 bytes a log keeps, last values included, with topics like `sensors/a/state`."""
     topic = TOPIC_COST + 2 * NODE_COST + 90
     # the envelope adds about as much to a short payload as that has itself
     room = max(max_bytes - max_bytes // EVICTED_PART - topics * topic, 0) // (MESSAGE_COST + 200)
