@@ -682,7 +682,8 @@ class Hub:
             tell: sends an event in band; None for those who get data only.
             label: what it is called in logs.
             owner: whose it is, for those who ask for their own.
-            on_live: called whenever it has been given all that history has for it, with the number up to which.
+            on_live: called whenever it has been given all that history has for it, with the number up to which; what
+                comes next comes live.
         """
         subscriber = Subscriber(sink, shape or Shape(), tell, label)
         subscriber.owner = owner
@@ -999,6 +1000,8 @@ class Hub:
             if subscriber.position > group.flushed_seq:
                 # what its group has pending it got in a replay
                 group.waiting[subscriber] = None
+                if subscriber._on_live is not None:
+                    subscriber._on_live(subscriber.position)
                 return False
             if subscriber.position == group.flushed_seq or group.settled_matched == subscriber._mark:
                 subscriber.position = group.flushed_seq

@@ -26,7 +26,6 @@ from starlette.websockets import WebSocket
 from gateway.access import AccessError, Owner, require_publish, require_subscribe
 from gateway.guard import Expiry, Refusal, principal_of
 from gateway.history import FilterSet, History
-from gateway.hub import State
 from gateway.intake import EXTENSION as PACE
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
@@ -546,8 +545,8 @@ class _Download:
     """What a download reads, and what went missing while its reader took its time.
 
     Attributes:
-        gap: what of that which is asked for had gone at the start.
-        begins_late: whether anything at all had gone, so that it can only be what history has left.
+        gap: what had gone at the start of what was promised.
+        begins_late: what had gone at the start of what is read, promised or not; None if it can be complete.
     """
 
     def __init__(self, question: _Question) -> None:
@@ -745,11 +744,14 @@ async def _events(
     def tell(event: dict[str, Any]) -> None:
         sink.write(sse_event(_encode(event), event=event["event"]))
 
-    def mark(seq: int) -> None:
+    def mark(position: str) -> None:
         # an event with nothing but an id reaches no listener, but the next Last-Event-ID has it (HTML §9.2.6)
-        sink.write(b"id: %b:%d\n\n" % (gateway.history.epoch.encode(), seq))
+        sink.write(f"id: {position}\n\n".encode())
 
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=mark)
+    def live_from(seq: int) -> None:
+        mark(f"{gateway.history.epoch}:{seq}")
+
+    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=live_from)
     sink.subscriber = subscriber
     gateway.streams.add(sink)
     expiry = Expiry(
@@ -775,10 +777,9 @@ async def _events(
                 sink.write(sse_event(event, event="upstream"))
         async for data in sink.parts(KEEP_ALIVE_SECONDS, max_bytes=PART_BYTES):
             yield data or b": \n\n"
-            group = subscriber.group
-            if not data and subscriber.state is State.LIVE and group is not None:
+            if not data and (position := gateway.hub.position_of(subscriber)) is not None:
                 # so that what comes back after hours of silence is still within history
-                mark(group.flushed_seq if group.has_pending else gateway.history.seq)
+                mark(position)
     finally:
         expiry.cancel()
         gateway.streams.discard(sink)

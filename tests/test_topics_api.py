@@ -128,6 +128,33 @@ async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothi
         assert b"event: gap" not in again.body
 
 
+async def test_an_event_source_that_joins_a_long_interval_knows_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 3_600)
+    address = "/topics/q/a?format=sse&since=now&max_hz=0.01"
+    async with running() as (app, gateway):
+        first_is_there = asyncio.Event()
+        last = asyncio.Event()
+
+        async def open_first() -> None:
+            def on_part(answer: Answer) -> str | None:
+                if ids(answer):
+                    first_is_there.set()
+                return "go" if last.is_set() else None
+
+            await ask(app, address, on_part=on_part)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(open_first())
+            await first_is_there.wait()
+            gateway.hub.publish("q/a", b"1")
+            gateway.hub.flush()
+            gateway.hub.publish("q/a", b"2")  # waits for the end of the interval
+            second = await ask(app, address, on_part=lambda a: "go" if ids(a) else None)
+            assert ids(second) == [gateway.history.position]
+            last.set()
+            gateway.hub.flush()
+
+
 async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 0.02)
     async with running(history_messages=2) as (app, gateway):
