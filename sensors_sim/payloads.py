@@ -202,7 +202,20 @@ def discovery_payload(
         always_listens: False for a sensor that sleeps: it gets no restart button, for nobody would hear the press.
     """
     prefix = "sensors_" + sensor_id + "_"
-    components: dict[str, object] = {}
+    described = {
+        "dev": {"ids": ["sensors_" + sensor_id], "name": name, "mf": manufacturer, "mdl": model, "sw": firmware},
+        "o": {"name": "sensors", "sw": firmware},
+        "state_topic": state_topic(sensor_id),
+        "availability": [
+            {
+                "topic": status_topic(sensor_id),
+                "value_template": "{{ 'offline' if value == 'offline' else 'online' }}",
+            }
+        ],
+        "qos": 1,
+    }
+    # Component by component: all of them as one object and as one text would take a board four times the memory.
+    parts = [json_text(described)[:-1].encode(), b',"cmps":{']
     for field in fields:  # type: ignore[attr-defined]
         meta = field_meta(field, _differences(fields, field))
         component: dict[str, object] = {"p": "sensor", "name": _label(field), "unique_id": prefix + field}
@@ -219,9 +232,10 @@ def discovery_payload(
             component["suggested_display_precision"] = FIELDS[field][4]
         if field in ("rssi", "battery", "voltage"):
             component["entity_category"] = "diagnostic"
-        components[field] = component
+        parts.append((_string_text(field) + ":" + json_text(component)).encode())
+        parts.append(b",")
     if always_listens:
-        components["restart"] = {
+        button = {
             "p": "button",
             "name": "Restart",
             "unique_id": prefix + "restart",
@@ -230,21 +244,11 @@ def discovery_payload(
             "command_topic": cmd_topic(sensor_id),
             "payload_press": '{"reboot":true}',
         }
-    return json_text(
-        {
-            "dev": {"ids": ["sensors_" + sensor_id], "name": name, "mf": manufacturer, "mdl": model, "sw": firmware},
-            "o": {"name": "sensors", "sw": firmware},
-            "cmps": components,
-            "state_topic": state_topic(sensor_id),
-            "availability": [
-                {
-                    "topic": status_topic(sensor_id),
-                    "value_template": "{{ 'offline' if value == 'offline' else 'online' }}",
-                }
-            ],
-            "qos": 1,
-        }
-    ).encode()
+        parts.append(('"restart":' + json_text(button)).encode())
+    elif len(parts) > 2:
+        parts.pop()  # the comma after the last one
+    parts.append(b"}}")
+    return b"".join(parts)
 
 
 def parse_command(payload: bytes, also: tuple[str, ...] = ()) -> dict[str, object]:
@@ -318,6 +322,12 @@ def json_text(value: object) -> str:
 
 def _string_text(text: str) -> str:
     # MicroPython's json.dumps writes UTF-8 and CPython's escapes it: neither is asked.
+    # And characters are looked at one by one only where it must be: MicroPython keeps each kind of them for ever.
+    for code in text.encode():
+        if code < 0x20 or code == 0x22 or code == 0x5C:
+            break
+    else:
+        return '"' + text + '"'
     parts = ['"']
     for character in text:
         code = ord(character)

@@ -171,6 +171,8 @@ class App:
         attempt = (self.wifi.limit_seconds if self.wifi else 0) + 2 * settings["timeout"] + 60 + 10
         self.progress = Progress({"sensors": watchdog * 2 / 3, "link": max(watchdog * 2 / 3, attempt)})
 
+        self._state_topic = payloads.state_topic(self.id)  # one text for all the readings that wait
+        self._discovery_due = False
         self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
         self._finished = asyncio.Event()
@@ -270,26 +272,24 @@ class App:
             memory.pop("meta", None)
             self._telling = checksum
         messages.append(meta)
-        if self.settings["discovery"]:
-            gc.collect()  # it is the largest message by far
-            messages.append(self._discovery())
+        self._discovery_due = self.settings["discovery"]
         return messages
 
     def _announce(self, changed: bool) -> None:
-        """Publish `meta` again, and what Home Assistant must know when the interval or the fields have changed."""
+        """Publish `meta` again; what Home Assistant must know follows when the interval or the fields have changed."""
         if not self.client.connected:
             return  # `births` will say it
         self._telling = None  # the checksum is that of an older one: the next waking tells it again
         self.memory.pop("meta", None)
         self.client.announce(self.meta())
-        if changed and self.settings["discovery"]:
-            gc.collect()
-            self.client.announce(self._discovery())
+        if changed:
+            self._discovery_due = self.settings["discovery"]
 
     def _status(self, status: str) -> mqtt.Message:
         return mqtt.Message(payloads.status_topic(self.id), status.encode(), 1, True)
 
     def _discovery(self) -> mqtt.Message:
+        gc.collect()
         name, model = self._describe()
         payload = payloads.discovery_payload(
             self.id, name, model, FIRMWARE, self.interval, self.fields(), always_listens=not self.battery
@@ -352,6 +352,10 @@ class App:
 
     def _on_progress(self, what: str) -> None:
         self.progress.mark("link")
+        # the largest message by far: it is made when those that the broker missed have gone and left room
+        if self._discovery_due and what == "acknowledged" and self.client.waiting() < self.client.window:
+            self._discovery_due = False
+            self.client.announce(self._discovery())
         if what != "attempt":
             self._answered_at = ticks_ms()
 
@@ -418,7 +422,7 @@ class App:
         while True:
             payload = await self.measure()
             if payload is not None:
-                self.client.publish(payloads.state_topic(self.id), payload)
+                self.client.publish(self._state_topic, payload)
             self.progress.mark("sensors")
             gc.collect()
             interval_ms = int(self.interval * 1000)
@@ -475,7 +479,7 @@ class App:
         if payload is not None:
             backlog.append(payload)
         for waiting in backlog:
-            self.client.publish(payloads.state_topic(self.id), waiting)
+            self.client.publish(self._state_topic, waiting)
         link = asyncio.create_task(self._supervised("link", self.client.run()))
         if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
             if self._telling is not None:

@@ -688,12 +688,12 @@ def connect_packet(
 def publish_packet(message: Message, again: bool = False) -> bytes:
     """PUBLISH, MQTT 3.1.1 §3.3; `again` sets DUP."""
     first = _PUBLISH | message.qos << 1 | message.retain
-    body = _text(message.topic)
+    head = _text(message.topic)
     if message.qos:
-        body += _u16(message.packet_id)
+        head += _u16(message.packet_id)
         if again:
             first |= 0x08
-    return _packet(first, body + message.payload)
+    return b"".join((_header(first, len(head) + len(message.payload)), head, message.payload))  # one copy
 
 
 def subscribe_packet(packet_id: int, topic_filter: str, qos: int) -> bytes:
@@ -721,13 +721,16 @@ def parse_publish(first: int, body: bytes) -> "tuple[str, bytes, int]":
 
 
 def _packet(first: int, body: bytes) -> bytes:
-    length = len(body)
+    return _header(first, len(body)) + body
+
+
+def _header(first: int, length: int) -> bytes:
     header = bytearray([first])
     while True:  # MQTT 3.1.1 §2.2.3: seven bits a byte, low ones first
         length, digit = length >> 7, length & 0x7F
         header.append(digit | (0x80 if length else 0))
         if not length:
-            return bytes(header) + body
+            return bytes(header)
 
 
 def _text(text: str) -> bytes:

@@ -329,21 +329,43 @@ async def test_a_battery_sensor_repeats_its_description_until_it_is_acknowledged
         assert "meta" not in await wake(board, broker)
 
 
+def announced(app: program.App) -> dict[str, Any]:
+    """What the program has handed over, by the end of its topic, until everything is acknowledged."""
+    said: dict[str, Any] = {}
+    while app.client._birth_messages:
+        message = app.client._birth_messages.pop(0)
+        said[message.topic.rpartition("/")[2]] = json.loads(message.payload)
+        app._on_progress("acknowledged")
+    return said
+
+
 async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() -> None:
     app = make_app(discovery=True)
     app.client.connected = True
     app._on_message("cmd", b'{"interval":120}', False)
-    said = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in app.client._birth_messages}
+    said = announced(app)
     assert said["meta"]["interval"] == 120
     assert said["config"]["cmps"]["temperature"]["expire_after"] == 360
-    app.client._birth_messages.clear()
     app._on_message("cmd", b"nonsense", False)  # of no interest to Home Assistant
-    assert [message.topic.rpartition("/")[2] for message in app.client._birth_messages] == ["meta"]
-    app.client._birth_messages.clear()
+    assert list(announced(app)) == ["meta"]
     app.sources = [source(Answers(21.0))]  # it turns out to have other fields
     await app.measure()
-    said = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in app.client._birth_messages}
-    assert set(said["config"]["cmps"]) == {"temperature", "restart"}
+    assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"}
+
+
+def test_the_largest_message_waits_until_others_have_gone() -> None:
+    app = make_app(discovery=True)
+    app.client.connected = True
+    app.births()
+    for number in range(20):
+        app.client.publish("s", b"%d" % number)
+    for _ in range(20 - app.client.window):
+        app.client.ring.remove(app.client.ring.messages[0])
+        app._on_progress("acknowledged")
+        assert not app.client._birth_messages
+    app.client.ring.remove(app.client.ring.messages[0])
+    app._on_progress("acknowledged")
+    assert list(announced(app)) == ["config"]
 
 
 def test_a_certificate_that_is_missing_is_told() -> None:

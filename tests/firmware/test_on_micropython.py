@@ -211,15 +211,17 @@ def test_fits_into_120_kib(mosquitto: Broker, make_board: MakeBoard, observe: Ob
     # a board's pointers have 32 bits, so there the same program needs about half
     sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
     with Tunnel(mosquitto.port) as tunnel:
-        board = make_board(tunnel.port, sensors=sensors, interval=0.05)
+        board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest message
         observer = observe(board)
         board.power_on(heap=120 * 1024)
         observer.wait_states(50)
+        assert len(observer.discovery()) == 1
         tunnel.cut()
         observer.send({"interval": 0.02})
         eventually(lambda: observer.metas()[-1]["interval"] == 0.02)
         count = len(observer.states())
         observer.wait_states(count + 150, 30)
+        assert len(observer.discovery()) > 1
         assert "MemoryError" not in board.log()
 
 
