@@ -113,6 +113,12 @@ def test_what_no_arithmetic_is_for_is_refused(where: str) -> None:
         Shape(where=where)
 
 
+@pytest.mark.parametrize("payload", [{"a": [1], "b": [2]}, {"a": "x", "b": "y"}])
+def test_nothing_but_numbers_is_added(payload: object) -> None:
+    # lists and strings would be copied with every further plus
+    assert not shaped(Shape(where="size(a + b) > 0 || a + b != a"), json.dumps(payload))
+
+
 @pytest.mark.parametrize("payload", [list(range(3_000)), "a" * 16_000, [[[]] * 50] * 100])
 @pytest.mark.parametrize(
     "where",
