@@ -32,6 +32,9 @@ EXTENSION = "gateway.adopt"
 ON_LOST = "gateway.on_lost"
 """Key of `scope["extensions"]`: a function that takes what to call when the socket is gone, not only closing."""
 
+LINGER_SECONDS = 2.0
+"""What follows a broken frame is read and dropped for so long."""
+
 CLOSE_SECONDS = 3.0
 """How long a close frame may wait for its echo; the socket counts as a connection until then."""
 
@@ -220,7 +223,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, which is therefore there."""
         self._is_pinged = False
-        super().data_received(data)
+        if self.conn.parser_exc is None:  # what follows a broken frame means nothing
+            super().data_received(data)
 
     async def send(self, message: Any) -> None:
         """What the application sends; a close waits for no room in the buffer."""
@@ -325,11 +329,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        """The client broke the protocol; uvicorn sends the close code of the rule."""
+        """The client broke the protocol: it gets the close code of the rule, and time to read it.
+
+        Closed at once, with a part of the frame still on its way, the system would reset the connection, and the page
+        would see 1006 in place of the reason.
+        """
         sent = self.conn.close_sent
-        self._count("command_bytes" if sent is not None and sent.code == CloseCode.TOO_LARGE else "bad_frame")
+        assert sent is not None  # noqa: S101 - whatever the parser objects to it has also answered
+        self._count("command_bytes" if sent.code == CloseCode.TOO_LARGE else "bad_frame")
         self._detach()
-        super().handle_parser_exception()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": sent.code, "reason": sent.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self._end)
 
     def shutdown(self) -> None:
         """The server stops: a reconnectable close."""

@@ -16,8 +16,10 @@ from typing import Any, Self
 
 import pytest
 
+from gateway.settings import Settings
 from tests.support.gateways import GatewayProcess
 
+LONGEST: int = Settings.model_fields["limit_command_bytes"].default
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -258,8 +260,8 @@ BROKEN_UTF8 = [b"\x80", b"\xbf", b"\xfe", b"\xff", b"\xc3", b"\xe2\x82", b"a\xf8
             for bad in (0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65535)
         ),
         # 9 a message over the limit, whole, in fragments, and only announced
-        ([frame(TEXT, b"x" * 1_048_577)], 1009),
-        ([frame(TEXT, b"x" * 1_000_000, fin=False), frame(CONTINUATION, b"x" * 48_577)], 1009),
+        ([frame(TEXT, b"x" * (LONGEST + 1))], 1009),
+        ([frame(TEXT, b"x" * (LONGEST - 9), fin=False), frame(CONTINUATION, b"x" * 10)], 1009),
         ([b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff" + b"mask"], 1009),
         ([b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff" + b"mask"], 1009),
     ],
