@@ -41,6 +41,10 @@ interface Entry {
   levels: string[][];
   /** What to ask for when the gateway is asked next. */
   since: string;
+  /** Every message beyond it has come, up to where it was asked from; Infinity until the first. */
+  from: number;
+  /** Nothing up to it comes for these filters; a later subscription may still bring it. */
+  asked: number;
   /** The last message that came for these filters since they were asked for; 0 before the first. */
   seq: number;
   /** Where the replay ends that they began with; Infinity until the gateway has said so. */
@@ -176,7 +180,18 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   const subscribe = (topics: string | readonly string[], { since = "last", onMessage }: SubscribeOptions<never> = {}) =>
     new Promise<Subscription>((resolve, reject) => {
       if (state === "closed") return reject(failure("closed", "the connection is closed"));
-      const entry: Entry = { topics: [], levels: [], since, seq: 0, head: Infinity, onMessage, resolve, reject };
+      const entry: Entry = {
+        topics: [],
+        levels: [],
+        since,
+        from: Infinity,
+        asked: 0,
+        seq: 0,
+        head: Infinity,
+        onMessage,
+        resolve,
+        reject,
+      };
       setTopics(entry, list(topics));
       entries.push(entry);
       if (state === "open") request(entry);
@@ -229,9 +244,16 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     );
     // none: it was on its way already when its filter was unsubscribed
     if (!wanted[0]) return;
-    // a topic is replayed for the first subscription that it matches, and for no other
-    wanted[0].seq = message.seq;
-    newest = Math.max(newest, message.seq);
+    const { seq } = message;
+    // it comes for the first subscription that asked for it, and for no other
+    const owner = wanted.find((entry) => seq > entry.asked) ?? wanted[0];
+    const isKnown = wanted.some((entry) => seq > entry.from && seq <= entry.asked);
+    owner.asked ||= seq - 1;
+    if (!/^(last|now)$/.test(owner.since)) owner.from = Math.min(owner.from, seq - 1);
+    owner.seq = Math.max(owner.seq, seq);
+    newest = Math.max(newest, seq);
+    // it came before the connection was lost, for another subscription than that which asks for it now
+    if (isKnown) return;
     emit("message", message);
     for (const { onMessage } of wanted) run(onMessage, message);
   };
@@ -246,11 +268,17 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     }
     const [name = "", seq] = position.split(":");
     if (call?.entry) {
-      if (name !== epoch) newest = 0;
+      if (name !== epoch) {
+        newest = 0;
+        for (const other of entries) other.from = Infinity;
+      }
       epoch = name;
-      call.entry.head = Number(seq);
+      const { entry } = call;
+      entry.head = Number(seq);
+      entry.asked = entry.since.startsWith(`${name}:`) ? Number(entry.since.slice(name.length + 1)) : 0;
+      if (/^(last|now)$/.test(entry.since)) entry.from = entry.head;
       // nothing is replayed, so that is how far it has been read
-      if (call.entry.since === "now") call.entry.seq = Number(seq);
+      if (entry.since === "now") entry.asked = entry.seq = entry.head;
     }
     // what nothing came after for so long has come whole
     if (event === "pong" && quiet >= silence * SECOND) {
