@@ -22,14 +22,13 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
 
 from gateway import __version__
 from gateway.access import AccessError, Origins, Owner, Policy, Principal, Role, is_loopback, require_subscribe
 from gateway.asyncapi import describe
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
-from gateway.dashboard import embed_policy, identity, page_at
+from gateway.dashboard import Pages, embed_policy, identity, page_at
 from gateway.explain import explain_topic
 from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of, subject_of
 from gateway.history import History
@@ -447,7 +446,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/whoami", whoami),
             Route("/", index),
             WebSocketRoute("/{path:path}", no_socket_here),
-            Mount("/", StaticFiles(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),
+            Mount("/", Pages(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),
         ],
         middleware=[Middleware(Door, guard=gateway.guard)],
         lifespan=lifespan,

@@ -8,15 +8,46 @@ made here; the files beside it are served as they are, and who may see what is d
 from __future__ import annotations
 
 from collections.abc import Iterable
+from mimetypes import guess_type
 from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from gateway.access import Principal
 from gateway.guard import content_security_policy
 
-__all__ = ["embed_policy", "identity", "page_at"]
+__all__ = ["Pages", "embed_policy", "identity", "page_at"]
 
 _RELATIVE = '"./'
 """How each address in the built page begins."""
+
+
+class Pages(StaticFiles):
+    """The files beside the page: compressed for those who take it, and with a word on how long they are good.
+
+    What the build names by its content (`assets/`) is good for ever; the rest is asked for again each time, and
+    answered with 304 while it is the same.
+    """
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file at this path, or what was compressed of it when it was built.
+
+        Raises:
+            HTTPException: there is none (404), or the method is not GET or HEAD (405).
+        """
+        accepted = Headers(scope=scope).get("accept-encoding", "")
+        is_compressed = "gzip" in accepted and self.lookup_path(f"{path}.gz")[1] is not None
+        response = await super().get_response(f"{path}.gz" if is_compressed else path, scope)
+        response.headers["Vary"] = "Accept-Encoding"
+        is_named_by_content = path.startswith("assets/") and response.status_code in (200, 304)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if is_named_by_content else "no-cache"
+        if is_compressed:
+            response.headers["Content-Encoding"] = "gzip"
+            response.headers["Content-Type"] = f"{guess_type(path)[0] or 'application/octet-stream'}; charset=utf-8"
+        return response
 
 
 def page_at(page: str, raw_path: str, root_path: str = "") -> str:

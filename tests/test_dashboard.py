@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from gateway.access import Grant, Principal
-from gateway.dashboard import embed_policy, identity, page_at
+from gateway.dashboard import Pages, embed_policy, identity, page_at
 
 PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
 
@@ -64,3 +68,28 @@ def test_who_asks_hears_of_its_grants_and_its_end() -> None:
         "tokens": True,
     }
     assert identity(Principal(anonymous=True), takes_tokens=False)["expires"] is None
+
+
+def test_files_are_sent_compressed_to_those_who_take_it_and_say_how_long_they_are_good(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    for name in ("client.js", "assets/index-abc.js"):
+        (tmp_path / name).write_text("export {}")
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"export {}"))
+    (tmp_path / "icon.svg").write_text("<svg/>")
+
+    def headers(path: str, accepted: str) -> dict[str, str]:
+        scope = {"type": "http", "method": "GET", "headers": [(b"accept-encoding", accepted.encode())]}
+        return dict(asyncio.run(Pages(directory=tmp_path).get_response(path, scope)).headers)
+
+    client = headers("client.js", "br, gzip")
+    assert client["content-encoding"] == "gzip"
+    assert client["content-type"] == "text/javascript; charset=utf-8"
+    assert client["cache-control"] == "no-cache"
+    plain = headers("client.js", "identity")
+    assert "content-encoding" not in plain
+    assert plain["content-length"] == "9"
+    assert plain["etag"] != client["etag"]
+    assert "content-encoding" not in headers("icon.svg", "gzip")
+    assert headers("assets/index-abc.js", "gzip")["cache-control"] == "public, max-age=31536000, immutable"
+    with pytest.raises(HTTPException):
+        headers("assets/index-old.js", "gzip")

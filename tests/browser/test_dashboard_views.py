@@ -258,20 +258,25 @@ def test_five_thousand_devices_scroll_and_are_found(
     assert rows(page).count() < 60
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     expect(rows(page).filter(has_text="Node 4999")).to_be_visible()
-    # sixty steps through the list, and no frame takes long
-    slowest = page.evaluate(
+    # sixty steps through the list: frames come in time, and none takes long
+    frames = page.evaluate(
         """async () => {
-          let worst = 0, last = performance.now();
+          const frames = [];
+          let last = performance.now();
           for (let step = 0; step < 60; step++) {
             scrollTo(0, step * 400);
             await new Promise(requestAnimationFrame);
             const now = performance.now();
-            if (step > 5) worst = Math.max(worst, now - last);
+            if (step > 5) frames.push(now - last);
             last = now;
           }
-          return worst;
+          return frames.sort((a, b) => a - b);
         }"""
     )
+    usual, slowest = frames[len(frames) * 9 // 10], frames[-1]
+    print(f"nine of ten frames within {usual:.0f} ms, the slowest {slowest:.0f} ms")
+    # the machine may be busy with something else for a moment, but not for one frame of ten
+    assert usual <= 100
     assert slowest < 400
     page.get_by_label("Search devices").fill("node 1234")
     expect(rows(page).locator(".name a")).to_have_text(["Node 1234"])
@@ -537,7 +542,7 @@ def test_a_link_to_a_zoomed_window_shows_it_however_old_it_is(watched: Watched, 
     expect(page.locator(".m-payload")).to_have_count(1)
     charts = page.get_by_role("group", name=re.compile("Charts"))
     charts.focus()
-    for _ in range(10):
+    for _ in range(18):  # as far as these tests may have taken until here
         page.keyboard.press("-")
     expect(page.get_by_role("img", name=re.compile("between 1 and|between 1.5 and|between 2.5"))).to_be_visible()
     expect(page.locator(".note")).to_contain_text(re.compile(r"Nothing from before [\d:.]+ is kept"))
@@ -742,12 +747,14 @@ def test_an_embedded_chart_says_when_it_is_dead(
 
 
 def test_a_badge_is_a_picture(site: Site) -> None:
-    status, body = site.gateway.get(
-        "/topics/sensors/kitchen/state?field=temperature&unit=%C2%B0C", {"Accept": "image/svg+xml"}
-    )
+    # an old number is shown with its age
+    site.publisher.publish("sensors/kitchen/state", '{"temperature": 21.5}', qos=1)
+    address = "/topics/sensors/kitchen/state?field=temperature&unit=%C2%B0C"
+    picture = {"Accept": "image/svg+xml"}
+    eventually(lambda: b">21.5 \xc2\xb0C</text>" in site.gateway.get(address, picture)[1])
+    status, body = site.gateway.get(address, picture)
     assert status == 200
     assert body.startswith(b"<svg")
-    assert "°C</text>" in body.decode()
 
 
 # Publish

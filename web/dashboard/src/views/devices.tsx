@@ -331,7 +331,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge }: RowProps
           series={drawnTrend(device)}
           from={now - span}
           to={now}
-          width={huge ? 368 : wide ? 168 : 112}
+          width={huge ? 720 : wide ? 168 : 112}
           height={wide ? 36 : 32}
           label={trendLabel(device, field)}
         />
