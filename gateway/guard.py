@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import html.parser
 import itertools
@@ -548,6 +549,10 @@ def literal_plus(query: bytes) -> bytes:
     return _TOPICS.sub(lambda found: b"%b=%b" % (found[1], _PLUS_LEVEL.sub(b"%2B", found[2])), query)
 
 
+LINGER_SECONDS = 2.0
+"""A body that is too large is read and dropped for so long."""
+
+
 class Door:
     """The ASGI application around all others: checks, counts, and adds the headers that every answer has."""
 
@@ -590,8 +595,11 @@ class Door:
         except Refusal as refusal:
             self.guard.note(refusal, scope, request_id)
             if not answer.started:
-                await answer(_start(refusal))
                 document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
+                # who waits for a "100 Continue" will not send what is refused already
+                if refusal.status == 413 and all(name != b"expect" for name, _ in scope["headers"]):
+                    await body.discard()
+                await answer(_start(refusal, len(document)))
                 await answer({"type": "http.response.body", "body": document})
         finally:
             if key is not None:
@@ -610,15 +618,15 @@ class Door:
         if "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008, "reason": str(refusal)[:120]})
             return
-        start = _start(refusal)
-        await send({**start, "type": "websocket.http.response.start"})
         document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
+        await send({**_start(refusal, len(document)), "type": "websocket.http.response.start"})
         await send({"type": "websocket.http.response.body", "body": document})
 
 
-def _start(refusal: Refusal) -> dict[str, Any]:
+def _start(refusal: Refusal, size: int) -> dict[str, Any]:
     headers: Headers = [
         (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % size),
         (b"cache-control", b"no-store"),
         *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers),
     ]
@@ -667,10 +675,21 @@ class _Body:
         except TimeoutError:
             raise Refusal(408, "limit", "body_seconds", f"the body did not come within {self._seconds:g} s") from None
         self._size += len(message.get("body", b""))
+        self._is_complete = not message.get("more_body", False)
         if self._size > self._max_bytes:
             raise self._too_large(f"more than {self._max_bytes}")
-        self._is_complete = not message.get("more_body", False)
         return message
+
+    async def discard(self) -> None:
+        """Reads on for a while what has been refused.
+
+        A connection that is answered and closed while its client still sends is reset, and then the client, or a proxy
+        between, never sees the answer.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._is_complete:
+                    self._is_complete = not (await self._receive()).get("more_body", False)
 
 
 # Content types that a browser may run or show as a page get the strictest policy; a route may bring its own.

@@ -341,8 +341,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": sent.code, "reason": sent.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.read_paused:
-            self.read_paused = False
+        if not self.transport.is_reading():
             self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -372,6 +373,36 @@ def test_a_large_body_is_413_by_its_length_and_by_its_bytes() -> None:
     assert declared["connection"] == "close"
     assert through(guard, scope_of(method="POST"), body=b"x" * 10_001).status == 413
     assert through(guard, scope_of(method="POST", headers={"content-length": "9" * 5_000})).status == 413
+
+
+def test_what_is_left_of_a_large_body_is_read_so_that_its_sender_sees_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.guard.LINGER_SECONDS", 0.05)
+    guard = closed_guard(max_body_bytes=10_000)
+    taken = 0
+
+    def sender(parts: float) -> Callable[[], Awaitable[Any]]:
+        async def receive() -> dict[str, Any]:
+            nonlocal taken
+            taken += 1
+            await asyncio.sleep(0)
+            return {"type": "http.request", "body": b"x" * 1_000, "more_body": taken < parts}
+
+        return receive
+
+    for headers in ({"content-length": "20000"}, {}):
+        taken = 0
+        answer = through(guard, scope_of(method="POST", headers=headers), receive=sender(20))
+        assert answer.status == 413
+        assert answer.json["code"] == "bad_payload"
+        assert taken == 20
+    # not for ever; and not where nothing comes without a "100 Continue"
+    assert through(guard, scope_of(method="POST"), receive=sender(math.inf)).status == 413
+    taken = 0
+    headers = {"content-length": "20000", "expect": "100-continue"}
+    assert through(guard, scope_of(method="POST", headers=headers), receive=sender(20)).status == 413
+    assert taken == 0
 
 
 def test_a_body_whose_end_can_be_read_in_two_ways_is_400() -> None:

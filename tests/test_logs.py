@@ -16,7 +16,7 @@ from gateway.tokens import mint, secret_key
 from tests.conftest import MakeGateway
 from tests.support.waiting import eventually
 
-TOKEN = mint(secret_key("k" * 32), ttl_seconds=60, subject="alice")
+TOKEN = mint(secret_key("k" * 32), ttl_seconds=86_400, subject="alice")
 logger = logging.getLogger("gateway.test")
 
 

@@ -47,6 +47,7 @@ class FakeTransport(asyncio.Transport):
         self.limits: tuple[int | None, int | None] = (None, None)
         self.is_closed = self.is_aborted = False
         self.reads = True
+        self.is_ended = False
 
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
@@ -62,6 +63,12 @@ class FakeTransport(asyncio.Transport):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_ended = True
 
     def abort(self) -> None:
         self.is_aborted = self.is_closed = True
@@ -220,9 +227,20 @@ async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(conne
 
 
 async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_rule(connection: Connection) -> None:
+    connection.sink.pause_reading()
     connection.protocol.data_received(b"\x81\x02hi")  # not masked: RFC 6455 §5.1
     assert connection.transport.written[-1][2:4] == (1002).to_bytes(2, "big")
     assert connection.receiver.happened == ["disconnected"]
+    # what is still on its way is read, so that the close is not overtaken by a reset; but not for ever
+    assert connection.transport.is_ended
+    assert connection.transport.reads
+    assert not connection.transport.is_closed
+    connection.protocol.data_received(b"\x81\x02hi")
+    assert len(connection.transport.written) == 1
+    timer = connection.protocol.close_timer
+    assert timer is not None
+    timer._run()
+    assert connection.transport.is_closed
 
 
 async def test_closing_sends_code_and_reason_and_nothing_after(connection: Connection) -> None:
