@@ -6,6 +6,7 @@ clock: its owner says when an interval is over by calling `take`, and frames com
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import cel
 import msgspec
@@ -23,6 +24,7 @@ from gateway.messages import Kind, Message, encode_properties, frame_text, json_
 __all__ = [
     "BOOKKEEPING",
     "Condition",
+    "Field",
     "Format",
     "Framing",
     "Mode",
@@ -47,11 +49,14 @@ long as its text says, some 15 ms for the worst text at this size."""
 
 MAX_FIELDS = 50
 
+MAX_FIELDS_LENGTH = 4_096
+"""Characters of all paths of `fields` together."""
+
 MAX_WINDOW_TOPICS = 10_000
 """Topics that one interval of one group may hold; beyond it the interval ends early, so that memory has a ceiling."""
 
 MAX_DEPTH = 32
-"""Levels of nesting in which numbers are looked for, by deadband and aggregates."""
+"""Levels of nesting that a path of `fields` may have, and in which deadband and aggregates look for numbers."""
 
 MAX_WINDOW_BYTES = 8 * 2**20
 """And about so many bytes of messages and sums."""
@@ -340,6 +345,27 @@ def _condition(text: str) -> Condition:
     return Condition(text)
 
 
+Path = tuple[str, ...]
+"""Names of members from the outside in. No dotted text: a name may have dots of its own."""
+
+
+class Field(NamedTuple):
+    """A member of a JSON object, as it is asked for.
+
+    Attributes:
+        text: its dotted path, or the name of a member that has the dots in its name.
+        path: the same, taken apart.
+    """
+
+    text: str
+    path: Path
+
+    @classmethod
+    def at(cls, text: str) -> Field:
+        """The field at a dotted path; long work for a long text, so to be done once and not for each message."""
+        return cls(text, tuple(text.split(".")))
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a subscriber wants; equal shapes with equal filters share one group.
@@ -354,6 +380,8 @@ class Shape:
         fields: dotted paths of a JSON object payload that are kept; empty is all.
         deadband: least change of a number that is news; None is every message.
         where: condition in the Common Expression Language; None is every message.
+        kept: `fields`, taken apart.
+        shown: `field`, taken apart.
     """
 
     format: Format = Format.JSON
@@ -365,6 +393,8 @@ class Shape:
     fields: tuple[str, ...] = ()
     deadband: float | None = None
     where: str | None = None
+    kept: tuple[Field, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    shown: Field | None = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.max_hz is not None and not MIN_HZ <= self.max_hz <= MAX_HZ:
@@ -377,10 +407,17 @@ class Shape:
             raise ShapeError(f"deadband {self.deadband:g}: must be a number from 0 up")
         if len(self.fields) > MAX_FIELDS:
             raise ShapeError(f"fields: {len(self.fields)} are named, at most {MAX_FIELDS} are allowed")
-        if any(not part for path in self.fields for part in path.split(".")):
+        if (length := sum(map(len, self.fields))) > MAX_FIELDS_LENGTH:
+            raise ShapeError(f"fields: have {length} characters together, at most {MAX_FIELDS_LENGTH} are allowed")
+        kept = tuple(map(Field.at, self.fields))
+        if not all(all(member.path) for member in kept):
             raise ShapeError(
                 f"fields {','.join(self.fields)!r}: each must be a name or a dotted path such as outdoor.temperature"
             )
+        if (depth := max((len(member.path) for member in kept), default=0)) > MAX_DEPTH:
+            raise ShapeError(f"fields: a path has {depth} levels, at most {MAX_DEPTH} are allowed")
+        object.__setattr__(self, "kept", kept)
+        object.__setattr__(self, "shown", None if self.field is None else Field.at(self.field))
         if self.where is not None:
             _condition(self.where)
 
@@ -441,8 +478,7 @@ def shape_from(parameters: Mapping[str, Any], base: Shape = _PLAIN) -> Shape:
         changes["properties"] = parameters["properties"] in (True, "1", "true", "yes")
     if not changes:
         return base
-    values = {name: getattr(base, name) for name in Shape.__slots__}
-    return Shape(**{**values, **changes})
+    return dataclasses.replace(base, **changes)
 
 
 def _number(name: str, value: Any) -> float | None:
@@ -475,32 +511,32 @@ def _encode(value: Any) -> bytes | None:
         return None
 
 
-def look_up(value: Any, path: str) -> Any:
+def look_up(value: Any, field: Field) -> Any:
     """The member of a JSON object at a dotted path (a member that has the dots in its name comes first), or None."""
     if not isinstance(value, dict):
         return None
-    if path in value:
-        return value[path]
-    for part in path.split("."):
+    if field.text in value:
+        return value[field.text]
+    for part in field.path:
         if not isinstance(value, dict):
             return None
         value = value.get(part)
     return value
 
 
-def _project(value: Any, fields: tuple[str, ...]) -> dict[str, Any] | None:
+def _project(value: Any, fields: tuple[Field, ...]) -> dict[str, Any] | None:
     """Only these fields of an object, nested as they were; None when none of them is there."""
     if not isinstance(value, dict):
         return None
     kept: dict[str, Any] = {}
-    for path in fields:
-        found = look_up(value, path)
+    for field in fields:
+        found = look_up(value, field)
         if found is None:
             continue
-        if path in value or "." not in path:
-            kept[path] = found
+        if field.text in value:
+            kept[field.text] = found
             continue
-        *parents, name = path.split(".")
+        *parents, name = field.path
         inner = kept
         for parent in parents:
             inner = inner.setdefault(parent, {})
@@ -514,10 +550,6 @@ def _project(value: Any, fields: tuple[str, ...]) -> dict[str, Any] | None:
 def _is_number(value: Any) -> bool:
     """Whether one can calculate with it: JSON has integers that no float can hold."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
-
-
-Path = tuple[str, ...]
-"""Names of members from the outside in. No dotted text: a name may have dots of its own."""
 
 
 def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, float]]:
@@ -556,7 +588,7 @@ def pick(shape: Shape, message: Message) -> bytes | None:
         if condition is not None and not condition.holds(message.topic, value):
             return None
         if shape.fields:
-            projected = _project(value, shape.fields)
+            projected = _project(value, shape.kept)
             token = None if projected is None else _encode(projected)
             if token is None:
                 return None
@@ -674,7 +706,7 @@ class Shaper:
                 self.skipped += 1
                 return
             if shape.fields:
-                value = _project(value, shape.fields)
+                value = _project(value, shape.kept)
                 token = None if value is None else _encode(value)
                 if token is None:
                     self.skipped += 1
@@ -910,7 +942,7 @@ class Shaper:
 
     def _shown(self, message: Message, value: Any) -> Any:
         """What a stream shows of a message; None when it lacks the field, or is no text where none is named."""
-        field = self.shape.field
+        field = self.shape.shown
         if field is None:
             return None if message.kind is Kind.BASE64 else value
         if message.kind is not Kind.JSON:
@@ -921,8 +953,8 @@ class Shaper:
         shown = self._shown(message, message.value())
         if shown is None:
             return None
-        path = self.shape.field or "payload"
-        return _encode({path.rpartition(".")[2]: shown, "topic": message.topic, "time": message.time})
+        name = "payload" if self.shape.shown is None else self.shape.shown.path[-1]
+        return _encode({name: shown, "topic": message.topic, "time": message.time})
 
     def _finish(self, message: Message, body: bytes, number: int | None = None) -> None:
         self.delivered += 1

@@ -30,7 +30,19 @@ from gateway.intake import EXTENSION as PACE
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
-from gateway.shapes import Format, Framing, Shape, ShapeError, look_up, pick, shape_from
+from gateway.shapes import (
+    BOOKKEEPING,
+    MAX_DEPTH,
+    MAX_FIELDS_LENGTH,
+    Field,
+    Format,
+    Framing,
+    Shape,
+    ShapeError,
+    look_up,
+    pick,
+    shape_from,
+)
 from gateway.sinks import PulledSink
 from gateway.slices import in_slices
 from gateway.topics import TopicError, validate_filter, validate_topic
@@ -505,7 +517,7 @@ async def _badge(request: Request, question: _Question) -> Response:
     from gateway.badge import badge_svg
 
     query = request.query_params
-    field = query.get("field")
+    field = None if "field" not in query else _field(query["field"])
     name, values, times = "", [], []
     newest = question.gateway.history.backwards(question.filters, question.after, question.until)
     for number, message in enumerate(newest, start=1):
@@ -516,7 +528,8 @@ async def _badge(request: Request, question: _Question) -> Response:
         value = message.value()
         if isinstance(value, dict):
             if field is None:
-                field = next((k for k, v in value.items() if _is_number(v) and k not in ("ts", "seq", "boot")), None)
+                names = (k for k, v in value.items() if _is_number(v) and k not in BOOKKEEPING)
+                field = next((Field(k, (k,)) for k in names), None)
             value = look_up(value, field) if field else None
         if _is_number(value):
             name = message.topic
@@ -524,10 +537,18 @@ async def _badge(request: Request, question: _Question) -> Response:
             times.append(message.time)
             if len(values) >= 120:
                 break
-    title = query.get("title") or (f"{name} {field}" if field else name) or question.filters.filters[0]
+    title = query.get("title") or (f"{name} {field.text}" if field else name) or question.filters.filters[0]
     unit, is_dark, now = (query.get("unit") or "")[:12], query.get("theme") == "dark", question.gateway.wall_clock_ms()
     svg = badge_svg(title[:80], values[::-1], times[::-1], unit, is_dark, now)
     return Response(svg, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="image/svg+xml")
+
+
+def _field(text: str) -> Field | None:
+    """The member that a badge is asked for; None for the first number."""
+    if len(text) > MAX_FIELDS_LENGTH or text.count(".") >= MAX_DEPTH:
+        limits = f"{MAX_FIELDS_LENGTH} characters and {MAX_DEPTH} levels"
+        raise ApiError(400, "bad_shape", f"field {text[:40]!r}…: has more than {limits}")
+    return Field.at(text) if text else None
 
 
 def _is_number(value: object) -> bool:
@@ -654,15 +675,15 @@ async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
 
 
 async def _csv(download: _Download) -> AsyncIterator[bytes]:
-    fields = download.question.shape.fields
+    fields = download.question.shape.kept
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(["time", "seq", "topic", *(fields or ["payload"])])
+    writer.writerow(["time", "seq", "topic", *([field.text for field in fields] or ["payload"])])
     async for message, _ in download.messages():
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
         if fields:
             value = message.value()
-            cells = [_cell(look_up(value, path)) for path in fields]
+            cells = [_cell(look_up(value, field)) for field in fields]
         else:
             cells = [message.payload.decode() if message.kind.name != "BASE64" else message.token[1:-1].decode()]
         writer.writerow([moment.replace("+00:00", "Z"), message.seq, message.topic, *cells])

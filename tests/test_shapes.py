@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import gateway.shapes as shapes_module
 from gateway.messages import Message, unframe
-from gateway.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick
+from gateway.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick, shape_from
 
 NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -152,6 +152,33 @@ def test_a_payload_that_is_too_large_to_be_compared_is_counted_and_matches_nothi
     assert Condition.too_large == before + 2
     assert shaped(Shape(where="topic == 't'"), large)
     assert Condition.too_large == before + 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (["z0" + ".a" * 1_000_000], "at most 4096"),
+        (["a" * 100 + str(number) for number in range(50)], "at most 4096"),
+        (["a" + ".a" * 32], "33 levels, at most 32"),
+        ("a,b" + ".a" * 32, "33 levels, at most 32"),
+        (["a..b"], "dotted path"),
+    ],
+)
+def test_paths_that_are_long_or_deep_are_refused_in_few_words(fields: object, problem: str) -> None:
+    with pytest.raises(ShapeError, match=problem) as refused:
+        shape_from({"fields": fields})
+    assert len(str(refused.value)) < 200
+
+
+def test_a_path_goes_as_deep_as_one_may_look() -> None:
+    deepest = ".".join("abcdefgh" * 4)
+    payload: Any = {"x": 7}
+    for name in reversed(deepest.split(".")[:-1]):
+        payload = {name: payload | {"h": 1}}
+    [shown] = shaped(shape_from({"fields": f"{deepest},a.b,x.y"}), json.dumps(payload))
+    assert shown["payload"]["a"]["b"]["h"] == 1
+    assert shape_from({"fields": ["a.b"]}) == Shape(fields=("a.b",))
+    assert shape_from({"deadband": 1}, Shape(fields=("a.b",))).kept == Shape(fields=("a.b",)).kept
 
 
 def test_a_stream_has_no_aggregates() -> None:

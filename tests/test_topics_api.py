@@ -424,6 +424,16 @@ async def test_a_badge_honours_where() -> None:
         assert b"t/0 n: 7<" in answer.body
 
 
+@pytest.mark.parametrize("field", ["a" + ".a" * 32, "a" * 4_097])
+async def test_the_field_of_a_badge_is_bounded(field: str) -> None:
+    async with running() as (app, gateway):
+        gateway.hub.publish("t/0", b'{"a": {"b": 5}, "c.d": 6}')
+        refused = await ask(app, f"/topics/t/0?format=svg&field={field}")
+        assert (refused.status, json.loads(refused.body)["code"]) == (400, "bad_shape")
+        for name, shown in (("a.b", b"t/0 a.b: 5<"), ("c.d", b"t/0 c.d: 6<"), ("", b"t/0 c.d: 6<")):
+            assert shown in (await ask(app, f"/topics/t/0?format=svg&field={name}")).body
+
+
 # publishing
 
 
