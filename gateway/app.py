@@ -347,7 +347,8 @@ async def live(_request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`/metrics`: for Prometheus."""
     gateway: Gateway = request.app.state.gateway
-    if not (gateway.guard.policy.is_open or gateway.settings.access_public_metrics):
+    # not `policy.is_open`: a role for everybody may be granted little
+    if gateway.settings.has_access_policy and not gateway.settings.access_public_metrics:
         principal = principal_of(request.scope)
         try:
             require_subscribe(principal, [STATISTICS])

@@ -147,6 +147,11 @@ def test_the_metrics_are_for_those_who_may_read_the_brokers_statistics(
     assert opened.metrics()["gateway_upstream_connected"] == 1
     public = make_gateway(mosquitto, access_secret=SECRET, access_public_metrics=True)
     assert public.metrics()["gateway_upstream_connected"] == 1
+    # a role for everybody that is granted something else opens nothing
+    guests: dict[str, Any] = {"access_anonymous_role": "guest", "roles": {"guest": {"subscribe": ["public/#"]}}}
+    status, body = make_gateway(mosquitto, access_secret=SECRET, **guests).get("/metrics")
+    assert status in (401, 403)
+    assert b"gateway_subscribers" not in body
 
 
 def test_a_head_request_and_an_etag_tell_nothing_either(closed: GatewayProcess) -> None:
