@@ -7,6 +7,7 @@ made here; the files beside it are served as they are, and who may see what is d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from mimetypes import guess_type
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.types import Scope
 from gateway.access import Principal
 from gateway.guard import content_security_policy
 
-__all__ = ["Pages", "embed_policy", "identity", "page_at"]
+__all__ = ["Pages", "embed_policy", "identity", "page_at", "takes_gzip"]
 
 _RELATIVE = '"./'
 """How each address in the built page begins."""
@@ -39,7 +40,7 @@ class Pages(StaticFiles):
             HTTPException: there is none (404), or the method is not GET or HEAD (405).
         """
         accepted = Headers(scope=scope).get("accept-encoding", "")
-        is_compressed = "gzip" in accepted and self.lookup_path(f"{path}.gz")[1] is not None
+        is_compressed = takes_gzip(accepted) and self.lookup_path(f"{path}.gz")[1] is not None
         response = await super().get_response(f"{path}.gz" if is_compressed else path, scope)
         response.headers["Vary"] = "Accept-Encoding"
         is_named_by_content = path.startswith("assets/") and response.status_code in (200, 304)
@@ -48,6 +49,26 @@ class Pages(StaticFiles):
             response.headers["Content-Encoding"] = "gzip"
             response.headers["Content-Type"] = f"{guess_type(path)[0] or 'application/octet-stream'}; charset=utf-8"
         return response
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Where a file is, and what the system knows of it; a path that can be none (too long, a NUL) is not there."""
+        try:
+            return super().lookup_path(path)
+        except (OSError, ValueError):
+            return "", None
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether a value of `Accept-Encoding` takes gzip (RFC 9110 §12.5.3): it is named, or `*`, and not with `q=0`."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.lower().split(","):
+        name, _, parameters = part.partition(";")
+        _, _, weight = parameters.partition("q=")
+        try:
+            weights[name.strip()] = float(weight) if weight else 1.0
+        except ValueError:
+            weights[name.strip()] = 0.0
+    return next((weights[name] > 0 for name in ("gzip", "x-gzip", "*") if name in weights), False)
 
 
 def page_at(page: str, raw_path: str, root_path: str = "") -> str:

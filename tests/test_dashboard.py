@@ -11,7 +11,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from gateway.access import Grant, Principal
-from gateway.dashboard import Pages, embed_policy, identity, page_at
+from gateway.dashboard import Pages, embed_policy, identity, page_at, takes_gzip
 
 PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
 
@@ -93,3 +93,33 @@ def test_files_are_sent_compressed_to_those_who_take_it_and_say_how_long_they_ar
     assert headers("assets/index-abc.js", "gzip")["cache-control"] == "public, max-age=31536000, immutable"
     with pytest.raises(HTTPException):
         headers("assets/index-old.js", "gzip")
+
+
+@pytest.mark.parametrize("path", ["\0", "client.js\0", "a" * 300, "a/" * 5_000])
+@pytest.mark.parametrize("accepted", ["", "gzip"])
+def test_a_path_that_no_file_can_have_is_not_found(tmp_path: Path, path: str, accepted: str) -> None:
+    scope = {"type": "http", "method": "GET", "headers": [(b"accept-encoding", accepted.encode())]}
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(Pages(directory=tmp_path).get_response(path, scope))
+    assert caught.value.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_taken"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("deflate, x-gzip", True),
+        ("*", True),
+        ("gzip; q=1.0, *;q=0", True),
+        ("gzip;q=0", False),
+        ("gzip ; q=0.000", False),
+        ("*, gzip;q=0", False),
+        ("*;q=0", False),
+        ("gzip;q=much", False),
+        ("gzipped", False),
+        ("", False),
+    ],
+)
+def test_compressed_files_are_for_those_who_say_so(accept_encoding: str, is_taken: bool) -> None:
+    assert takes_gzip(accept_encoding) is is_taken
