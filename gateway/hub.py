@@ -794,7 +794,7 @@ class Hub:
 
     def _move(self, subscriber: Subscriber, filters: FilterSet, shape: Shape, *, keep: FilterSet) -> None:
         """Gives a subscriber other filters or another shape from now on; what `keep` still has coming stays owed."""
-        if filters == subscriber.filters and shape == subscriber.shape:
+        if subscriber.state is State.CLOSED or (filters == subscriber.filters and shape == subscriber.shape):
             return
         self._leave(subscriber)
         history = self.history

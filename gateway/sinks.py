@@ -1,7 +1,8 @@
 """A sink that is read by a coroutine: for everything but our own WebSocket transport (SSE, other ASGI servers).
 
 Invariant: what waits here never exceeds the limit by more than one write of the hub, since a full sink pauses its
-subscriber. The hub decides what is written; the coroutine that reads decides when.
+subscriber. The hub decides what is written; the coroutine that reads decides when. Once it is closed nothing more is
+taken, however long the reader is busy with what is here: its subscriber leaves the hub at that moment.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class PulledSink:
 
     Attributes:
         subscriber: whose sink it is; set by whoever made it.
-        closed: the code and reason with which the hub closed it, None while it is open.
+        closed: the code and reason with which it was closed, None while it is open.
     """
 
     __slots__ = ("_hub", "_max_bytes", "_parts", "_ready", "_size", "_unsent", "closed", "subscriber")
@@ -46,7 +47,9 @@ class PulledSink:
         self._ready = asyncio.Event()
 
     def write(self, data: bytes) -> None:
-        """Keeps the data for the reader."""
+        """Keeps the data for the reader; nothing once it is closed."""
+        if self.closed is not None:
+            return
         self._parts.append(data)
         self._size += len(data)
         self._ready.set()
@@ -58,10 +61,12 @@ class PulledSink:
         return self._size if self._unsent is None else self._size + self._unsent()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Ends the reading after what is here already."""
+        """Ends the reading after what is here already, and the subscription now."""
         if self.closed is None:
             self.closed = (code, reason)
             self._ready.set()
+            if self.subscriber is not None:
+                self._hub.remove(self.subscriber)
 
     async def parts(
         self, keep_alive_seconds: float | None = None, *, max_bytes: int | None = None

@@ -29,6 +29,20 @@ def run(loop: FakeLoop, seconds: float = 2.0) -> None:
         loop.now += 0.01
 
 
+def test_whoever_was_removed_stays_so(loop: FakeLoop) -> None:
+    hub: Hub = make_hub(loop)
+    gone = FakeSocket(hub)
+    hub.subscribe(gone.subscriber, ["a", "b"], NOW)
+    hub.remove(gone.subscriber)
+    hub.subscribe(gone.subscriber, ["#"], LAST)
+    hub.unsubscribe(gone.subscriber, ["a"])
+    hub.publish("b", b"1")
+    run(loop)
+    hub.remove(gone.subscriber)
+    assert gone.messages == []
+    assert (hub.subscriber_count, hub.group_count) == (0, 0)
+
+
 def fails(*_: Any) -> None:
     raise RuntimeError("a bug")
 

@@ -192,6 +192,37 @@ async def test_an_empty_last_event_id_is_none() -> None:
         assert (await ask(app, "/topics/a?format=sse", "HEAD", last_event_id="nonsense")).status == 400
 
 
+async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_slow_its_reader() -> None:
+    secret = "a secret of more than thirty-two bytes"
+    token = mint(secret_key(secret), ttl_seconds=2, subscribe=["q/#"])
+    async with running(access_secret=secret) as (app, gateway):
+        last_in_time = 0
+        late = 0
+
+        def publish_more_than_was_read(answer: Answer) -> str | None:
+            nonlocal last_in_time, late
+            if answer.is_complete:
+                return None
+            [sink] = gateway.streams
+            if sink.closed is None:
+                last_in_time = gateway.history.seq + 3
+            else:
+                late += 1
+                assert sink.closed[0] == 4005
+                assert gateway.hub.subscriber_count == 0
+            for _ in range(3):
+                gateway.hub.publish("q/a", b'"%b"' % (b"." * 30_000))
+            gateway.hub.flush()
+            return "go" if late > 200 else None
+
+        stream = await ask(
+            app, "/topics/q/a?format=sse", on_part=publish_more_than_was_read, authorization=f"Bearer {token}"
+        )
+        assert stream.is_complete
+        assert 0 < late < 200
+        assert 3 < int(ids(stream)[-1].partition(":")[2]) <= last_in_time
+
+
 # downloads
 
 
