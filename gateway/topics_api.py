@@ -309,8 +309,7 @@ class _Question:
         history = self.gateway.history
         after = self.after_name
         while True:
-            found = (state.name for state in list(history.topics(self.filters)))
-            names, _ = await in_slices(_first(found, after, MAX_LIMIT))
+            names, _ = await in_slices(_first(_names(history, self.filters), after, MAX_LIMIT))
             for number, name in enumerate(names, start=1):
                 state = history.topic(name)
                 if state is not None and state.last is not None:
@@ -334,7 +333,12 @@ def _require_few(gateway: Gateway, filters: list[str]) -> None:
         raise ApiError(400, "limit", text, reason="filter_bytes")
 
 
-# long walks, made for `in_slices`
+# long walks, made for `in_slices`: each begins with its first turn
+
+
+def _names(history: History, filters: FilterSet) -> Iterator[str]:
+    for state in list(history.topics(filters)):
+        yield state.name
 
 
 def _first(names: Iterable[str | None], after: str, count: int) -> Generator[None, None, tuple[list[str], int]]:
