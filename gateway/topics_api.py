@@ -44,7 +44,7 @@ from gateway.shapes import (
     shape_from,
 )
 from gateway.sinks import PulledSink
-from gateway.slices import in_slices
+from gateway.slices import Stride, in_slices
 from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.websocket import SHAPE_PARAMETERS, run_session
 
@@ -77,7 +77,7 @@ MAX_DOWNLOAD = 1_000_000_000
 """Messages in one download."""
 
 AT_ONCE = 200
-"""So many topics, or messages that may have to be decoded, are looked at before the loop may get a turn."""
+"""So many topics are looked at before the loop may get a turn."""
 
 SHORT_STRETCH = 2_000
 """So many numbers of the log are sooner walked than the topics."""
@@ -289,33 +289,38 @@ class _Question:
     async def _oldest(self) -> AsyncIterator[Message]:
         history = self.gateway.history
         cursor = self.after
+        stride = Stride()
         while cursor < self.until:
             chunk = history.read(self.filters, cursor, self.until)
             for message in chunk.messages:
                 yield message
+                if stride.is_over:
+                    await stride.rest()
             cursor = chunk.cursor
-            await asyncio.sleep(0)
+            if stride.is_over:
+                await stride.rest()
 
     async def _newest(self) -> AsyncIterator[Message]:
-        newest = self.gateway.history.backwards(self.filters, self.after, self.until)
-        for number, message in enumerate(newest, start=1):
+        stride = Stride()
+        for message in self.gateway.history.backwards(self.filters, self.after, self.until):
             if message is not None:
                 yield message
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
+            if stride.is_over:
+                await stride.rest()
 
     async def _last_values(self) -> AsyncIterator[Message]:
         """The newest message of every topic, by name: as of when it is read, so that none is missed for its haste."""
         history = self.gateway.history
         after = self.after_name
+        stride = Stride()
         while True:
             names, _ = await in_slices(_first(_names(history, self.filters), after, MAX_LIMIT))
-            for number, name in enumerate(names, start=1):
+            for name in names:
                 state = history.topic(name)
                 if state is not None and state.last is not None:
                     yield state.last
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                if stride.is_over:
+                    await stride.rest()
             if len(names) < MAX_LIMIT:
                 return
             after = names[-1]
@@ -523,10 +528,10 @@ async def _badge(request: Request, question: _Question) -> Response:
     query = request.query_params
     field = None if "field" not in query else _field(query["field"])
     name, values, times = "", [], []
-    newest = question.gateway.history.backwards(question.filters, question.after, question.until)
-    for number, message in enumerate(newest, start=1):
-        if number % AT_ONCE == 0:
-            await asyncio.sleep(0)
+    stride = Stride()
+    for message in question.gateway.history.backwards(question.filters, question.after, question.until):
+        if stride.is_over:
+            await stride.rest()
         if message is None or (name and message.topic != name) or pick(question.shape, message) is None:
             continue
         value = message.value()

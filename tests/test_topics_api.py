@@ -541,6 +541,33 @@ async def test_who_asks_for_all_of_many_topics_leaves_the_loop_to_others(address
         assert turns > 100
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["format=svg", "order=desc&fields=y", "since=1h&fields=y&limit=10", "format=csv&fields=y"],
+)
+async def test_turns_are_as_short_for_large_payloads(query: str) -> None:
+    count = 40
+    async with running() as (app, gateway):
+        for number in range(count):
+            gateway.hub.publish(f"t/{number}", b'{"x":[%b]}' % b",".join([b"1234567"] * 50_000))
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(count_turns())
+        await asyncio.sleep(0)
+        before = turns
+        answers = await asyncio.gather(*(ask(app, f"/topics/t/%23?{query}") for _ in range(2)))
+        others.cancel()
+        assert [answer.status for answer in answers] == [200, 200]
+        # each takes a millisecond or so to decode
+        assert turns - before > count // 3
+
+
 async def test_too_many_filters_are_refused_and_counted_as_such() -> None:
     async with running(limit_filters=5, limit_filter_bytes=256) as (app, gateway):
         many = "&".join(f"filter=a/{number}" for number in range(6))
