@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -33,7 +33,7 @@ from gateway.explain import explain_topic
 from gateway.guard import Door, Guard, Refusal, content_security_policy, principal_of, subject_of
 from gateway.history import History
 from gateway.hub import Hub
-from gateway.limits import Attempts, Connections, Refusals
+from gateway.limits import Attempts, Connections, LimitError, Refusals
 from gateway.messages import Properties
 from gateway.metrics import Exporter, Sample
 from gateway.mqtt_pipe import mqtt_socket
@@ -57,6 +57,9 @@ PAGES = HERE / "pages"
 
 AGE_SECONDS = 1.0
 """So long at most, messages that are too old stay in an idle log."""
+
+MAX_EXPLANATIONS = 4
+"""Questions of one address to `/explain` that may be under way; with wildcards and many topics each takes a second."""
 
 STATISTICS = "$SYS/#"
 """Where brokers publish statistics of theirs: who is granted that may read ours, `/metrics`."""
@@ -96,6 +99,7 @@ class Gateway:
         """Event streams that are open."""
         self.exporter = Exporter(self.samples)
         self.explaining = asyncio.Lock()
+        self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
         self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._tasks: asyncio.TaskGroup
@@ -172,8 +176,8 @@ class Gateway:
 
     @property
     def upstream_reason(self) -> str | None:
-        """Why it isn't; None where everyone needs a token, since it may name a broker in a private network."""
-        return self.upstream.state.last_error if self.guard.policy.is_open else None
+        """Why it isn't; None where there is an access policy, since it may name a broker in a private network."""
+        return None if self.settings.has_access_policy else self.upstream.state.last_error
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published
@@ -361,16 +365,33 @@ async def metrics(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """`/explain?topic=…`: why the asker sees nothing of a topic."""
     gateway: Gateway = request.app.state.gateway
-    work = explain_topic(
-        request.query_params.get("topic", ""),
-        Owner(principal_of(request.scope), request.client.host if request.client else None),
-        upstream=gateway.upstream.state,
-        hub=gateway.hub,
-        now_ms=gateway.wall_clock_ms(),
-        started_ms=int(gateway.started_at * 1000),
-    )
-    async with gateway.explaining:  # one at a time: many at once would take turns of the loop from everyone
-        answer = await in_slices(work)
+    address = request.client.host if request.client else None
+    asker = Owner(principal_of(request.scope), address)
+    try:
+        place = gateway.explanations.open(address)
+    except LimitError:
+        text = f"limit: {MAX_EXPLANATIONS} questions from this address are being answered: wait for one"
+        raise Refusal(429, "limit", "explanations", text, [("retry-after", "2")]) from None
+    try:
+        await request.body()  # what follows it tells that the client has gone
+        async with gateway.explaining:  # one at a time: many at once would take turns of the loop from everyone
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            answer = await in_slices(
+                explain_topic(
+                    request.query_params.get("topic", ""),
+                    asker,
+                    upstream=gateway.upstream.state,
+                    upstream_reason=gateway.upstream_reason,
+                    hub=gateway.hub,
+                    now_ms=gateway.wall_clock_ms(),
+                    started_ms=int(gateway.started_at * 1000),
+                )
+            )
+    except ClientDisconnect:
+        return Response(status_code=204)  # for nobody
+    finally:
+        gateway.explanations.close(place)
     return JSONResponse(answer.to_json(), headers={"Cache-Control": "no-store"})
 
 

@@ -44,10 +44,6 @@ class UpstreamFacts(Protocol):
         """Whether it is there."""
 
     @property
-    def last_error(self) -> str | None:
-        """Why not."""
-
-    @property
     def filters(self) -> Mapping[str, int | str]:
         """What was subscribed to: the QoS granted, or why it was refused."""
 
@@ -112,6 +108,7 @@ def explain_topic(
     asker: Owner,
     *,
     upstream: UpstreamFacts,
+    upstream_reason: str | None,
     hub: Hub,
     now_ms: int,
     started_ms: int,
@@ -122,6 +119,7 @@ def explain_topic(
         asked: a topic or a topic filter, valid or not.
         asker: who asks: connections of the same one are looked at.
         upstream: how it is with the broker.
+        upstream_reason: why it is not connected, as far as that may be told; None for nothing.
         hub: history and subscribers.
         now_ms: milliseconds since 1970.
         started_ms: when the gateway began to keep history.
@@ -133,12 +131,12 @@ def explain_topic(
     principal = asker.principal
     steps = [Step("filter", True, f"{asked!r} is a valid topic {'filter' if has_wildcard(asked) else 'name'}")]
     granted = may_subscribe(principal, asked)
-    steps.append(_upstream_step(upstream, in_full=granted))
+    steps.append(_upstream_step(upstream, upstream_reason if granted else None))
     grant = Step("grant", granted, explain_grant(principal, asked))
     if not granted:
         text = "what is relayed and was received is told only to those who are granted it"
         return Explanation(asked, (*steps, grant, Step("messages", None, text)))
-    steps += [_subscription_step(asked, upstream), grant]
+    steps += [_subscription_step(asked, principal, upstream), grant]
     history = hub.history
     found = yield from _newest(history, asked)
     if found is None:
@@ -150,14 +148,14 @@ def explain_topic(
     return Explanation(asked, (*steps, delivery))
 
 
-def _upstream_step(upstream: UpstreamFacts, in_full: bool) -> Step:
+def _upstream_step(upstream: UpstreamFacts, reason: str | None) -> Step:
     if upstream.connected:
         return Step("upstream", True, "the gateway is connected to the broker")
-    why = f": {upstream.last_error}" if upstream.last_error and in_full else ""
+    why = f": {reason}" if reason else ""
     return Step("upstream", False, f"the gateway is not connected to the broker{why}")
 
 
-def _subscription_step(asked: str, upstream: UpstreamFacts) -> Step:
+def _subscription_step(asked: str, principal: Principal, upstream: UpstreamFacts) -> Step:
     filters = upstream.filters
     if not filters:
         return Step("subscription", None, "nothing has been subscribed to on the broker yet")
@@ -167,12 +165,17 @@ def _subscription_step(asked: str, upstream: UpstreamFacts) -> Step:
             return Step("subscription", True, f"the broker granted {text!r}, with QoS {filters[text]}")
     for text in covering:
         return Step("subscription", False, f"the broker refused {text!r}: {filters[text]}")
-    shown = ", ".join(repr(text) for text in filters)
+    # a filter names topics: the asker hears of those only that are its own business
+    granted = [grant.topic_filter for grant in principal.subscribe]
+    told = [text for text in filters if any(intersection(text, grant) is not None for grant in granted)]
+    if not told:
+        return Step("subscription", False, f"the gateway relays nothing of {asked!r} (GATEWAY_MQTT_TOPICS)")
+    shown = ("" if len(told) < len(filters) else "only ") + ", ".join(map(repr, told))
     within = [common for text in filters if (common := intersection(text, asked)) is not None]
     if within:
-        text = f"the gateway relays only {shown}, so of {asked!r} only {', '.join(map(repr, within))}"
+        text = f"the gateway relays {shown}, so of {asked!r} only {', '.join(map(repr, within))}"
         return Step("subscription", True, text)
-    return Step("subscription", False, f"the gateway relays only {shown} (GATEWAY_MQTT_TOPICS), which is not {asked!r}")
+    return Step("subscription", False, f"the gateway relays {shown} (GATEWAY_MQTT_TOPICS), which is not {asked!r}")
 
 
 def _topics(history: History) -> list[Topic]:

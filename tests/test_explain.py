@@ -24,7 +24,6 @@ ANYONE = Policy.open().anonymous()
 @dataclass
 class Upstream:
     connected: bool = True
-    last_error: str | None = None
     filters: Mapping[str, int | str] = field(default_factory=lambda: {"#": 1})
 
 
@@ -81,12 +80,14 @@ class World:
         principal: Principal = ANYONE,
         upstream: Upstream | None = None,
         address: str = "127.0.0.1",
+        upstream_reason: str | None = None,
     ) -> Explanation:
         return finished(
             explain_topic(
                 topic,
                 Owner(principal, address),
                 upstream=upstream or Upstream(),
+                upstream_reason=upstream_reason,
                 hub=self.hub,
                 now_ms=self.now_ms,
                 started_ms=NOW_MS - 60_000,
@@ -126,7 +127,7 @@ def test_a_filter_that_is_none_is_the_first_to_fail() -> None:
 
 
 def test_a_broker_that_is_away_is_named_with_its_reason() -> None:
-    answer = World().ask("a", upstream=Upstream(connected=False, last_error="connection refused"))
+    answer = World().ask("a", upstream=Upstream(connected=False), upstream_reason="connection refused")
     assert answer.to_json()["answer"] == "the gateway is not connected to the broker: connection refused"
 
 
@@ -143,12 +144,25 @@ def test_a_topic_that_is_not_relayed_is_named() -> None:
     assert "of '#' only 'sensors/#'" in text_of(partly, "subscription")
 
 
+def test_of_what_is_relayed_only_what_the_asker_is_granted_a_part_of_is_named() -> None:
+    anna = Principal("anna", (Grant("public/#", "the token"),))
+    upstream = Upstream(filters={"public/b": 1, "vault/door/#": 1})
+    assert text_of(World().ask("public/a", anna, upstream), "subscription") == (
+        "the gateway relays 'public/b' (GATEWAY_MQTT_TOPICS), which is not 'public/a'"
+    )
+    partly = text_of(World("public/b").ask("public/#", anna, upstream), "subscription")
+    assert partly == "the gateway relays 'public/b', so of 'public/#' only 'public/b'"
+    nothing = World().ask("public/a", anna, Upstream(filters={"vault/door/#": 1}))
+    assert text_of(nothing, "subscription") == "the gateway relays nothing of 'public/a' (GATEWAY_MQTT_TOPICS)"
+
+
 def test_one_who_is_not_granted_it_learns_that_and_nothing_of_the_topic() -> None:
     world = World("secret/a", "secret/b")
     stranger = Principal("eve", (Grant("public/#", "the token"),))
-    upstream = Upstream(connected=False, last_error="secret-broker.example refused", filters={"secret/#": 1})
+    upstream = Upstream(connected=False, filters={"secret/#": 1})
+    reason = "secret-broker.example refused"
     for asked in ("secret/a", "secret/none", "#", "Secret/a"):
-        answer = world.ask(asked, stranger, upstream)
+        answer = world.ask(asked, stranger, upstream, upstream_reason=reason)
         assert not answer.near
         told = " ".join(step.text for step in answer.steps)
         assert "secret-broker" not in told
@@ -353,7 +367,13 @@ def test_every_question_gets_an_answer(asked: str, topics: list[str]) -> None:
 def test_messages_may_come_while_the_work_rests() -> None:
     world = World(*(f"sensors/{n}" for n in range(200)))
     work = explain_topic(
-        "+/x/y", Owner(ANYONE, None), upstream=Upstream(), hub=world.hub, now_ms=NOW_MS, started_ms=NOW_MS
+        "+/x/y",
+        Owner(ANYONE, None),
+        upstream=Upstream(),
+        upstream_reason=None,
+        hub=world.hub,
+        now_ms=NOW_MS,
+        started_ms=NOW_MS,
     )
 
     def interrupted() -> Generator[None, None, Explanation]:
@@ -374,6 +394,7 @@ def test_a_question_costs_one_pass_however_many_wildcards_it_has() -> None:
         "sensors/" + "+/" * 126 + "x",
         Owner(ANYONE, None),
         upstream=Upstream(),
+        upstream_reason=None,
         hub=world.hub,
         now_ms=NOW_MS,
         started_ms=NOW_MS,

@@ -284,7 +284,7 @@ def texts(source: Source) -> None:
 
 
 class _Upstream:
-    connected, last_error = True, None
+    connected = True
     filters: Mapping[str, int | str] = {"#": 1}
 
 
@@ -300,7 +300,8 @@ def questions(source: Source) -> None:
     principal = Policy({"a": Role(("a/#", "b"))}, "a").anonymous()
     asked = source.choice([a_filter(source), source.text(30)])
     asker = Owner(principal, None)
-    answer = finished(explain_topic(asked, asker, upstream=_Upstream(), hub=hub, now_ms=1, started_ms=0))
+    work = explain_topic(asked, asker, upstream=_Upstream(), upstream_reason=None, hub=hub, now_ms=1, started_ms=0)
+    answer = finished(work)
     assert answer.steps
     for near in answer.near:
         assert may_read(principal, near.topic)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,9 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
+from tests.support.waiting import eventually
 
+NO_BROKER = "mqtt://127.0.0.1:1"
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
@@ -135,3 +139,58 @@ async def test_a_connection_that_becomes_somebody_is_theirs(
         await client.wait_messages(1)
         answer = json.loads(gateway.get(f"/explain?topic={prefix}/a", {"Authorization": f"Bearer {mine}"})[1])
         assert "your connection" in answer["steps"][-1]["text"]
+
+
+@pytest.mark.parametrize("shown", ["a token", "nothing"])
+async def test_why_the_broker_is_away_is_told_only_without_a_policy(make_gateway: MakeGateway, shown: str) -> None:
+    """It may name a host in a private network; a role for everybody is a policy, too."""
+    closed = await asyncio.to_thread(
+        make_gateway,
+        NO_BROKER,
+        ready=False,
+        access_secret=SECRET,
+        access_anonymous_role="public",
+        roles={"public": {"subscribe": ["a/#"]}},
+    )
+    headers = {"Authorization": f"Bearer {token('alice', 'a/#')}"} if shown == "a token" else {}
+    for path in ("/explain?topic=a/b", "/health/ready"):
+        answer = closed.get(path, headers)[1]
+        assert b"connected" in answer
+        assert b"127.0.0.1" not in answer
+    if shown == "nothing":
+        opened = await asyncio.to_thread(make_gateway, NO_BROKER, ready=False)
+        eventually(lambda: b"127.0.0.1" in opened.get("/health/ready")[1], 10, "the reason is known")
+        assert b"127.0.0.1" in opened.get("/explain?topic=a/b")[1]
+
+
+async def test_who_asks_a_lot_and_hangs_up_holds_up_nobody(
+    mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
+) -> None:
+    gateway = await asyncio.to_thread(make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"])
+    topics = [(f"{prefix}/{number % 100}/{number}", b"1") for number in range(10_000)]
+    await asyncio.to_thread(publisher.publish_all, topics)
+    eventually(lambda: gateway.metrics()["gateway_history_topics"] >= 10_000, 30, "history")
+    path = f"/explain?topic={prefix}/%2B/nowhere"
+    began = time.monotonic()
+    assert gateway.get(path)[0] == 200
+    alone = time.monotonic() - began
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        asking = []
+        for number in range(75):
+            source = (f"127.0.1.{number // 5 + 1}", 0)
+            asking.append(
+                stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 10, source_address=source))
+            )
+            asking[-1].sendall(request)
+        # the fifth from each address is told so while the others wait
+        refused = asking[-1].recv(65_536)
+        assert refused.startswith(b"HTTP/1.1 429")
+        assert b"retry-after: 2" in refused.lower()
+    # a neighbour waits for the one that is being answered, and for none of those that have gone
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", gateway.port), 30, source_address=("127.0.0.2", 0)) as neighbour:
+        neighbour.sendall(request)
+        assert neighbour.recv(65_536).startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - began < 3 * alone + 1
+    assert gateway.metrics()['gateway_refused_total{reason="explanations"}'] >= 10
