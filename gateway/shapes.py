@@ -32,6 +32,7 @@ __all__ = [
     "Shape",
     "ShapeError",
     "Shaper",
+    "is_number",
     "look_up",
     "pick",
     "shape_from",
@@ -547,14 +548,14 @@ def _project(value: Any, fields: tuple[Field, ...]) -> dict[str, Any] | None:
     return kept or None
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether one can calculate with it: JSON has integers that no float can hold."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, float]]:
     """The numbers of a payload by path; a bare number has the empty one."""
-    if _is_number(value):
+    if is_number(value):
         yield path, value
     elif isinstance(value, dict) and len(path) < MAX_DEPTH:
         for name, inner in value.items():

@@ -39,6 +39,7 @@ from gateway.shapes import (
     Framing,
     Shape,
     ShapeError,
+    is_number,
     look_up,
     pick,
     shape_from,
@@ -537,10 +538,10 @@ async def _badge(request: Request, question: _Question) -> Response:
         value = message.value()
         if isinstance(value, dict):
             if field is None:
-                names = (k for k, v in value.items() if _is_number(v) and k not in BOOKKEEPING)
+                names = (k for k, v in value.items() if is_number(v) and k not in BOOKKEEPING)
                 field = next((Field(k, (k,)) for k in names), None)
             value = look_up(value, field) if field else None
-        if _is_number(value):
+        if is_number(value):
             name = message.topic
             values.append(float(value))
             times.append(message.time)
@@ -558,10 +559,6 @@ def _field(text: str) -> Field | None:
         limits = f"{MAX_FIELDS_LENGTH} characters and {MAX_DEPTH} levels"
         raise ApiError(400, "bad_shape", f"field {text[:40]!r}…: has more than {limits}")
     return Field.at(text) if text else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # downloads

@@ -455,6 +455,16 @@ async def test_a_badge_honours_where() -> None:
         assert b"t/0 n: 7<" in answer.body
 
 
+@pytest.mark.parametrize("payload", ["1" + "0" * 400, "-1" + "0" * 400, '{"a":1' + "0" * 400 + "}"])
+async def test_a_badge_passes_over_numbers_that_no_float_holds(payload: str) -> None:
+    async with running() as (app, gateway):
+        for text in ("7", payload):
+            gateway.hub.publish("t/0", text.encode())
+        answer = await ask(app, "/topics/t/0?format=svg")
+        assert answer.status == 200
+        assert b": 7<" in answer.body
+
+
 @pytest.mark.parametrize("field", ["a" + ".a" * 32, "a" * 4_097])
 async def test_the_field_of_a_badge_is_bounded(field: str) -> None:
     async with running() as (app, gateway):
