@@ -11,8 +11,11 @@ import asyncio
 import csv
 import io
 import logging
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
+from hashlib import blake2b
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -90,12 +93,13 @@ TOPICS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 REPRESENTATIONS = {
     "application/json": "json",
-    "text/event-stream": "sse",
     "application/x-ndjson": "ndjson",
     "text/csv": "csv",
     "text/html": "html",
     "image/svg+xml": "svg",
+    "text/event-stream": "sse",
 }
+"""What there is by media type; of those that are as welcome, the first."""
 
 _MESSAGE_PARAMETERS = SHAPE_PARAMETERS | {"topic", "since", "token"}
 _PAGE_PARAMETERS = _MESSAGE_PARAMETERS | {"until", "order", "limit", "after"}
@@ -129,7 +133,7 @@ class ApiError(Refusal):
 
 
 def representation_of(request: Request) -> str:
-    """What the request asks for: by `format=`, else the first of its `Accept` types that there is, by preference.
+    """What the request asks for: by `format=`, else what its `Accept` prefers (RFC 9110 §12.5.1).
 
     Raises:
         ApiError: it accepts nothing that there is.
@@ -139,27 +143,34 @@ def representation_of(request: Request) -> str:
         if named not in (*REPRESENTATIONS.values(), "raw"):
             raise ApiError(400, "bad_shape", f"format {named!r}: must be json, sse, ndjson, csv, html or svg")
         return "sse" if named == "raw" else named
-    accepted: list[tuple[float, int, str]] = []
-    header = request.headers.get("accept", "*/*")
+    header = request.headers.get("accept", "").strip() or "*/*"
+    ranges: dict[str, tuple[float, int]] = {}
     for number, part in enumerate(header.split(",")):
-        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    quality = float(parameter[2:])
-                except ValueError:
-                    quality = 0.0
-        if quality > 0:
-            accepted.append((-quality, number, media_type))
-    for _, _, media_type in sorted(accepted):
-        if media_type in REPRESENTATIONS:
-            return REPRESENTATIONS[media_type]
-        if media_type in ("*/*", "application/*"):
-            return "json"
-        if media_type == "text/*":
-            return "csv"
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges.setdefault(media_range, (_quality(parameters), -number))
+    best = (0.0, 0)
+    chosen = None
+    for media_type, name in REPRESENTATIONS.items():
+        # the most specific range is the one that counts, the first one of those that are as welcome
+        candidates = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        rank = next((ranges[candidate] for candidate in candidates if candidate in ranges), (0.0, 0))
+        if rank[0] > 0 and (chosen is None or rank > best):
+            best, chosen = rank, name
+    if chosen is not None:
+        return chosen
     raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(REPRESENTATIONS)}")
+
+
+def _quality(parameters: list[str]) -> float:
+    """How welcome a media range is, from 0 (not at all) to 1."""
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                quality = float(parameter[2:])
+            except ValueError:
+                return 0.0
+            return min(quality, 1.0) if quality > 0 else 0.0
+    return 1.0
 
 
 def _check_parameters(query: QueryParams, what: str) -> None:
@@ -439,7 +450,7 @@ async def read_topics(request: Request) -> Response:
     representation = representation_of(request)
     if representation == "html":
         page: Response = await request.app.state.page(request)
-        page.headers["Vary"] = "Accept"
+        page.headers.add_vary_header("Accept")
         return page
     question = _Question(request, representation)
     if representation == "sse":
@@ -485,9 +496,12 @@ async def _json(request: Request, question: _Question) -> Response:
         high = question.until if edge is None or is_falling else edge.seq - 1
         gap = await _missing(question, low, high, seen)
     # what a representation is made of: the messages, and whether they are complete
-    numbers = [message.seq for message in found] or [0]
-    parts = (epoch, min(numbers), max(numbers), len(found), int(edge is not None), question.shape.properties, gap)
-    tag = 'W/"' + "-".join(map(str, parts[:-1])) + ("" if gap is None else f"-{gap['reason']}-{gap['lost']}") + '"'
+    numbers = array("Q", (message.seq for message in found))
+    digest = blake2b(numbers.tobytes(), digest_size=12).hexdigest()
+    parts = [epoch, digest, len(found), int(edge is not None), int(question.shape.properties)]
+    if gap is not None:
+        parts += [gap["reason"], gap["lost"]]
+    tag = 'W/"' + "-".join(map(str, parts)) + '"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
     head: dict[str, Any] = {"position": position, "recovered": gap is None}
     if gap is not None:
@@ -737,22 +751,29 @@ def _event_stream(request: Request, question: _Question) -> Response:
     principal = principal_of(request.scope)
     owner = Owner(principal, request.client.host if request.client else None)
     pace = request.scope.get("extensions", {}).get(PACE)
-    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), key, pace)
-    return _EventStream(events, headers)
+    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), pace)
+    return _EventStream(events, headers, partial(gateway.connections.close, key))
 
 
 class _EventStream(StreamingResponse):
-    """A streaming response that ends its events also when the client has gone before the first one."""
+    """A streaming response that ends its events, and gives back its place, also when the client went before the first.
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+    Events that never began have nothing to end: what was taken before them is given back here.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str], leave: Callable[[], None]) -> None:
         super().__init__(events, headers=headers, media_type="text/event-stream")
         self._events = events
+        self._leave = leave
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._events.aclose()
+            try:
+                await self._events.aclose()
+            finally:
+                self._leave()
 
 
 async def _events(
@@ -762,7 +783,6 @@ async def _events(
     since: Since,
     owner: Owner,
     label: str,
-    key: str,
     pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
     max_bytes = gateway.settings.limit_buffer_bytes
@@ -811,7 +831,6 @@ async def _events(
         expiry.cancel()
         gateway.streams.discard(sink)
         gateway.hub.remove(subscriber)
-        gateway.connections.close(key)
 
 
 async def topics_socket(websocket: WebSocket) -> None:
@@ -880,7 +899,9 @@ class _Echo:
 
     def __init__(self, gateway: Gateway, topic: str, payload: bytes) -> None:
         self._gateway = gateway
-        self._start = Message.arrived(0, topic, payload, 0).body.partition(b',"time":')[0] + b',"time":'
+        # the payload may have such a member, what stands behind it has numbers and names of ours only
+        head, time, _ = Message.arrived(0, topic, payload, 0).body.rpartition(b',"time":')
+        self._start = head + time
         self._found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._subscriber = gateway.hub.add(self, label="confirmation of a publish")
         gateway.hub.subscribe(self._subscriber, [topic], Since(SinceKind.NOW))
@@ -918,6 +939,7 @@ async def list_topics(request: Request) -> Response:
     query = request.query_params
     if representation_of(request) == "html":
         page: Response = await request.app.state.page(request)
+        page.headers.add_vary_header("Accept")
         return page
     _check_parameters(query, "list")
     limit = _integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
@@ -937,7 +959,8 @@ async def list_topics(request: Request) -> Response:
     body: dict[str, Any] = {"position": position, "total": total, "topics": listed}
     if len(names) > limit:
         body["next"] = names[limit - 1]
-    return Response(_encode(body), headers={"Cache-Control": "no-cache"}, media_type="application/json")
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept"}
+    return Response(_encode(body), headers=headers, media_type="application/json")
 
 
 def _readable(history: History, wanted: FilterSet | None, allowed: FilterSet, prefix: str) -> Iterator[str | None]:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 
 from gateway import topics_api
 from gateway.app import Gateway, create_app
@@ -59,20 +60,26 @@ async def ask(
     address: str,
     method: str = "GET",
     on_part: Callable[[Answer], object] | None = None,
+    data: bytes = b"",
+    version: str = "2.3",
+    has_gone: bool = False,
     **headers: str,
 ) -> Answer:
-    """Asks, and calls `on_part` for each part of the body before the next one may be sent."""
+    """Asks, and calls `on_part` for each part of the body before the next one may be sent.
+
+    By `version` 2.4 of the ASGI specification, sending to a client that `has_gone` is an error.
+    """
     parts = urlsplit(address)
     answer = Answer()
     gone = asyncio.Event()
     named = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {
-        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,
+        "type": "http", "asgi": {"version": "3.0", "spec_version": version}, "http_version": "1.1", "method": method,
         "scheme": "http", "path": unquote(parts.path), "root_path": "",
         "raw_path": parts.path.encode(), "query_string": parts.query.encode(), "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80), "headers": [(b"host", b"localhost"), *named], "state": {}, "extensions": {},
     }  # fmt: skip
-    requests: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"", "more_body": False}])
+    requests: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": data, "more_body": False}])
 
     async def receive() -> dict[str, Any]:
         if (message := next(requests, None)) is not None:
@@ -81,6 +88,10 @@ async def ask(
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        if has_gone:
+            gone.set()
+            if version == "2.4":
+                raise OSError("the client has gone")
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             answer.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
@@ -184,6 +195,15 @@ async def test_the_id_of_a_silent_stream_never_overtakes_its_messages(monkeypatc
             int(found.partition(":")[2]) for found in ids(await ask(app, "/topics/q/a?format=sse", on_part=publish))
         ]
         assert seqs == sorted(seqs)
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+async def test_an_event_stream_whose_client_has_gone_before_its_first_event_gives_back_its_place(version: str) -> None:
+    async with running() as (app, gateway):
+        with contextlib.suppress(ClientDisconnect):
+            await ask(app, "/topics/a?format=sse", version=version, has_gone=True)
+        assert gateway.connections.total == 0
+        assert (len(gateway.streams), gateway.hub.subscriber_count) == (0, 0)
 
 
 async def test_an_empty_last_event_id_is_none() -> None:
@@ -455,6 +475,49 @@ async def test_a_badge_honours_where() -> None:
         assert b"t/0 n: 7<" in answer.body
 
 
+async def test_a_message_that_is_left_out_now_makes_a_new_answer() -> None:
+    async with running() as (app, gateway):
+        for topic in "adebc":
+            gateway.hub.publish(f"t/{topic}", b'{"v":1}')
+        address = "/topics/t/%23?limit=3&where=" + quote("v > 0")
+        first = await ask(app, address)
+        assert [m["topic"] for m in first.json()["messages"]] == ["t/a", "t/b", "t/c"]
+        assert (await ask(app, address, if_none_match=first.headers["etag"])).status == 304
+        gateway.hub.publish("t/b", b'{"v":0}')  # the third one now is between the other two
+        again = await ask(app, address, if_none_match=first.headers["etag"])
+        assert [m["topic"] for m in again.json()["messages"]] == ["t/a", "t/c", "t/d"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("text/*", "text/csv"),
+        ("image/*", "image/svg+xml"),
+        ("image/*, text/csv", "image/svg+xml"),
+        ("image/*;q=0.5, text/csv", "text/csv"),
+        ("application/json;q=0, */*", "application/x-ndjson"),
+        ("*/*, application/json;q=0, application/*;q=0.1", "text/csv"),
+        ("text/html, application/xhtml+xml, */*;q=0.8", "text/html"),
+        ("text/csv;q=0.5, application/json;q=0.7", "application/json"),
+        ("text/csv, application/json", "text/csv"),
+        ("text/csv;header=present;Q=0.1, application/x-ndjson;q=0.2", "application/x-ndjson"),
+        ("text/csv;q=much, image/svg+xml;q=nan, text/html;q=-1, */*;q=0", None),
+        ("image/png", None),
+        (";;;,,", None),
+    ],
+)
+async def test_what_is_accepted_most_is_what_comes(accept: str, expected: str | None) -> None:
+    async with running() as (app, _):
+        answer = await ask(app, "/topics/a", accept=accept)
+        if expected is None:
+            assert answer.status == 406
+        else:
+            assert answer.headers["content-type"].partition(";")[0] == expected
+
+
 @pytest.mark.parametrize("payload", ["1" + "0" * 400, "-1" + "0" * 400, '{"a":1' + "0" * 400 + "}"])
 async def test_a_badge_passes_over_numbers_that_no_float_holds(payload: str) -> None:
     async with running() as (app, gateway):
@@ -484,6 +547,22 @@ async def test_other_methods_get_a_problem_document_that_names_those_there_are()
             refused = await ask(app, "/topics/a/b", method)
             assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, POST")
             assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_confirmation_is_of_this_very_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever members its payload has, one that only begins as it does is another one."""
+    mine, other = b'{"a":1,"time":5}', b'{"a":1,"time":6,"b":7}'
+
+    async with running() as (app, gateway):
+
+        async def publish(topic: str, payload: bytes, **_: object) -> None:
+            for found in (other, payload):
+                gateway.hub.publish(topic, found)
+
+        monkeypatch.setattr(gateway, "publish", publish)
+        answer = await ask(app, "/topics/a?confirm=1", "POST", data=mine)
+        assert answer.status == 202
+        assert json.loads(answer.body)["position"] == gateway.history.position
 
 
 async def test_a_flag_is_understood_or_refused() -> None:
@@ -576,6 +655,15 @@ async def test_turns_are_as_short_for_large_payloads(query: str) -> None:
         assert [answer.status for answer in answers] == [200, 200]
         # each takes a millisecond or so to decode
         assert turns - before > count // 3
+
+
+async def test_the_list_is_kept_apart_by_what_is_accepted() -> None:
+    async with running() as (app, _):
+        for accept in ("application/json", "text/html"):
+            for address in ("/topics", "/topics/a"):
+                answer = await ask(app, address, accept=accept)
+                assert answer.headers["content-type"].startswith(accept)
+                assert "Accept" in answer.headers["vary"].split(", ")
 
 
 async def test_too_many_filters_are_refused_and_counted_as_such() -> None:
