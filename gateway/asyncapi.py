@@ -88,8 +88,15 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
             "topics": TOPICS,
             "position": POSITION,
             "recovered": {"type": "boolean", "description": "False: a gap event comes first."},
+            "from": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Every message of these topics with a higher seq comes: with this replay, for an "
+                "earlier subscription, or live.",
+            },
         },
     ),
+    "replayed": (["id"], {"id": ID}),
     "unsubscribed": (
         ["topics"],
         {"id": ID, "topics": TOPICS, "reason": {"const": "forbidden", "description": "A new token doesn't allow it."}},

@@ -99,6 +99,7 @@ class _Job:
         "cursor",
         "expected",
         "gap",
+        "id",
         "kind",
         "last_only",
         "seen",
@@ -126,6 +127,7 @@ class _Job:
         self.until = until
         self.expected = expected  # messages that must come out or be told as lost; None: not promised
         self.gap: dict[str, Any] | None = None  # told before anything else
+        self.id: int | str | None = None  # of whoever wants to hear of its end
         self.last_only = kind is _Kind.LAST
         self.seen = 0
         self.shaper: Shaper | None = None
@@ -322,10 +324,14 @@ class Subscription:
     Attributes:
         position: `epoch:seq` up to which the replay goes; what comes later comes live.
         recovered: whether the replay is complete; if not, a `gap` event comes first.
+        after: every message of these filters with a higher number comes, with this replay, an earlier one or live.
+        is_replaying: whether there is a replay, of whose end `subscribe`'s `replay_id` is told.
     """
 
     position: str
     recovered: bool
+    after: int
+    is_replaying: bool
 
 
 class HubCounters:
@@ -703,7 +709,13 @@ class Hub:
         self._paused.pop(subscriber, None)
 
     def subscribe(
-        self, subscriber: Subscriber, filters: Iterable[str], since: Since, *, shape: Shape | None = None
+        self,
+        subscriber: Subscriber,
+        filters: Iterable[str],
+        since: Since,
+        *,
+        shape: Shape | None = None,
+        replay_id: int | str | None = None,
     ) -> Subscription:
         """Adds filters, and replays what they want from `since` on; one synchronous step, so nothing falls between.
 
@@ -714,6 +726,7 @@ class Hub:
             filters: valid topic filters.
             since: where the replay starts.
             shape: from now on its shape for all its filters; None leaves it.
+            replay_id: if there is a replay, a `replayed` event with this id tells of its end; None: nothing does.
 
         Raises:
             ProtocolError: the position is ahead of the log, or too many replays wait.
@@ -727,17 +740,22 @@ class Hub:
         if subscriber._jobs is not None and len(subscriber._jobs) >= MAX_JOBS:
             raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
         old = subscriber.filters
-        added = FilterSet(f for f in filters if f not in old)
+        wanted = frozenset(filters)
+        added = FilterSet(f for f in wanted if f not in old)
         self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
         job = None
+        after = now
         if added:
             claims = subscriber._claims
             job, claim = self._first_job(added, overlapping(claims, added), since, now, subscriber.shape)
             subscriber._claims = (*claims, claim)
+            if len(added) == len(wanted):
+                after = claim.after
         if job is not None:
+            job.id = replay_id
             self._add_job(subscriber, job)
         self._wake(subscriber)
-        return Subscription(history.position, job is None or job.gap is None)
+        return Subscription(history.position, job is None or job.gap is None, after, job is not None)
 
     def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
         """Takes filters away; nothing that only they matched is written after this.
@@ -750,7 +768,13 @@ class Hub:
             rest = subscriber.filters - gone
             subscriber._claims = without(subscriber._claims, gone)
             if jobs := subscriber._jobs:
-                subscriber._jobs = deque(job for job in jobs if self._narrow(subscriber, job, gone))
+                left: deque[_Job] = deque()
+                for job in jobs:
+                    if self._narrow(subscriber, job, gone):
+                        left.append(job)
+                    else:
+                        self._tell_replayed(subscriber, job)
+                subscriber._jobs = left
             self._move(subscriber, rest, subscriber.shape, keep=rest)
             self._wake(subscriber)
         return gone
@@ -876,7 +900,7 @@ class Hub:
             skipped = group.settled_skipped
             group.settle(self.history.seq)
             self.counters.skipped += (group.settled_skipped - skipped) * len(group.writers)
-        elif not group.writers:
+        elif not group.writers and not group.waiting:
             group.take()  # nobody waits for it: whoever joins reads it from history
             group.settle(self.history.seq)
 
@@ -1039,6 +1063,8 @@ class Hub:
         if data:
             self.counters.bytes_written += len(data)
             subscriber.sink.write(data)
+        if is_done:
+            self._tell_replayed(subscriber, job)
         return subscriber.state is not State.CLOSED
 
     def _read(self, job: _Job) -> _Chunk:
@@ -1136,6 +1162,10 @@ class Hub:
         if lost > 0:
             reason = "slow" if subscriber._was_paused else "evicted"
             self._tell_gap(subscriber, reason, lost, **{"from": job.cursor, "to": job.until})
+
+    def _tell_replayed(self, subscriber: Subscriber, job: _Job) -> None:
+        if job.id is not None:
+            subscriber.tell("replayed", id=job.id)
 
     def _tell_gap(self, subscriber: Subscriber, reason: str, lost: int | None, **members: Any) -> None:
         if lost is not None:

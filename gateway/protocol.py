@@ -57,6 +57,7 @@ ERROR_CODES = {
 
 EVENTS = {
     "subscribed": "Answer to subscribe, and the first frame when the address names topics.",
+    "replayed": "All that a subscribe command with an `id` asked for of the past has come.",
     "unsubscribed": "Answer to unsubscribe.",
     "published": "Answer to publish: the broker has the message (QoS 1 and 2), or it was handed over (QoS 0).",
     "authenticated": "Answer to authenticate.",

@@ -147,11 +147,12 @@ class Session:
         """
         began = time.thread_time()
         try:
-            answer = self._subscribe(filters, since, None)
+            answers = self._subscribe(filters, since, None)
         finally:
             self._gateway.guard.charge(self.address, time.thread_time() - began)
         if not self._is_raw:
-            self._write(answer)
+            for answer in answers:
+                self._write(answer)
 
     # the transport's side
 
@@ -182,7 +183,8 @@ class Session:
                 case Subscribe():
                     shape = command.shape_parameters()
                     chosen = shape_from(shape, self.subscriber.shape) if shape else None
-                    self._write(self._subscribe(command.topics, command.since, chosen, command.id))
+                    for answer in self._subscribe(command.topics, command.since, chosen, command.id):
+                        self._write(answer)
                 case Unsubscribe():
                     gone = self._gateway.hub.unsubscribe(self.subscriber, command.topics)
                     self._write(encode_event("unsubscribed", id=command.id, topics=gone))
@@ -253,7 +255,7 @@ class Session:
 
     def _subscribe(
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
-    ) -> bytes:
+    ) -> list[bytes]:
         filters = [validate_filter(topic) for topic in topics]
         settings = self._gateway.settings
         wanted = len(self.subscriber.filters | filters)
@@ -268,8 +270,15 @@ class Session:
                 f"limit: topic filters of {size} bytes in all, at most {settings.limit_filter_bytes} are allowed",
             )
         require_subscribe(self.principal, filters)
-        found = self._gateway.hub.subscribe(self.subscriber, filters, parse_since(since), shape=shape)
-        return encode_event("subscribed", id=id_, topics=topics, position=found.position, recovered=found.recovered)
+        tell_id = None if self._is_raw else id_
+        found = self._gateway.hub.subscribe(
+            self.subscriber, filters, parse_since(since), shape=shape, replay_id=tell_id
+        )
+        members = {"topics": topics, "position": found.position, "recovered": found.recovered, "from": found.after}
+        answers = [encode_event("subscribed", id=id_, **members)]
+        if tell_id is not None and not found.is_replaying:
+            answers.append(encode_event("replayed", id=tell_id))
+        return answers
 
     def _publish(self, command: Publish) -> None:
         settings = self._gateway.settings

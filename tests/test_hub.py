@@ -55,6 +55,57 @@ def test_members_of_a_group_get_the_same_bytes_in_one_write(loop: FakeLoop) -> N
     assert one.seqs == [1, 2]
 
 
+@pytest.mark.parametrize("leaving", ["gone", "paused"])
+def test_who_joins_in_mid_interval_loses_nothing_when_the_others_leave(loop: FakeLoop, leaving: str) -> None:
+    hub = make_hub(loop)
+    shape = Shape(max_hz=0.2)
+    first, joiner = FakeSocket(hub, shape=shape), FakeSocket(hub, shape=shape)
+    hub.subscribe(first.subscriber, ["a/#"], SINCE_LAST)
+    loop.run(0.1)
+    publish(hub, "a/x", 1)
+    loop.run(0.1)
+    publish(hub, "a/y", 2)
+    hub.subscribe(joiner.subscriber, ["a/#"], SINCE_LAST)
+    loop.run(0.1)
+    publish(hub, "a/z", 3)
+    loop.run(0.1)
+    if leaving == "gone":
+        hub.remove(first.subscriber)
+        other = FakeSocket(hub, shape=shape)
+        hub.subscribe(other.subscriber, ["a/#"], SINCE_LAST)
+    else:
+        hub.pause(first.subscriber)
+        hub.resume(first.subscriber)
+    loop.run(20)
+    assert joiner.seqs == [1, 2, 3]
+    assert hub.counts(joiner.subscriber) == (3, 0, 0)
+
+
+def test_the_end_of_a_replay_is_told_to_whom_has_an_id_for_it(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    publish(hub, "a/1", "x" * 1000, 200)  # more than one chunk
+    client = FakeSocket(hub)
+    wide = hub.subscribe(client.subscriber, ["a/#"], position(20), replay_id="wide")
+    assert (wide.after, wide.is_replaying) == (20, True)
+    quiet = hub.subscribe(client.subscriber, ["b"], position(30))
+    assert (quiet.after, quiet.is_replaying) == (30, True)
+    now = hub.subscribe(client.subscriber, ["c"], SINCE_NOW, replay_id="now")
+    assert (now.after, now.is_replaying) == (200, False)
+    again = hub.subscribe(client.subscriber, ["a/#", "d"], position(10), replay_id="again")
+    # of a/# it is promised nothing
+    assert (again.after, again.is_replaying) == (200, True)
+    narrow = hub.subscribe(client.subscriber, ["e"], SINCE_LAST, replay_id=7)
+    assert (narrow.after, narrow.is_replaying) == (200, True)
+    hub.unsubscribe(client.subscriber, ["e"])
+    assert client.events("replayed") == [{"event": "replayed", "id": 7}]
+    loop.run()
+    assert client.seqs == list(range(21, 201))
+    texts = [body.decode() for body in client.bodies]
+    ends = [index for index, text in enumerate(texts) if "replayed" in text]
+    assert [json.loads(texts[index])["id"] for index in ends] == [7, "wide", "again"]
+    assert json.loads(texts[ends[1] - 1])["seq"] == 200
+
+
 def test_overlapping_filters_deliver_a_message_once(loop: FakeLoop) -> None:
     hub = make_hub(loop)
     client = FakeSocket(hub)
