@@ -149,7 +149,8 @@ def subject_of(scope: Scope) -> str:
     return "" if isinstance(found, Refusal) or found.subject is None else f" {found.subject[:64]!r}"
 
 
-def _is_health(scope: Scope) -> bool:
+def is_health(scope: Scope) -> bool:
+    """Whether it asks for our health, which is answered whatever the limits say."""
     path: str = scope["path"]
     return path.startswith(scope.get("root_path", "") + "/health/")
 
@@ -254,7 +255,7 @@ class Guard:
         seen = _seen(scope)
         scheme = scope.get("scheme", "http")
         # Health is asked for by machines, under any name, and tells nothing.
-        if self.policy.is_open and not _is_health(scope) and not self.origins.permits_host(seen.host, scheme=scheme):
+        if self.policy.is_open and not is_health(scope) and not self.origins.permits_host(seen.host, scheme=scheme):
             raise Refusal(
                 403,
                 "forbidden",
@@ -281,7 +282,7 @@ class Guard:
             Refusal: too many are, or came from this address in too short a time.
         """
         is_upgrade = scope["type"] == "websocket"
-        if _is_health(scope) and not is_upgrade:
+        if is_health(scope) and not is_upgrade:
             return None
         address, now = address_of(scope), self._clock()
         rates = self._upgrade_rates if is_upgrade else self._rates

@@ -1,8 +1,9 @@
 """uvicorn's HTTP protocol with what it lacks: an end to waiting for a client.
 
 Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
-between two requests, however often it sends a byte, and of such connections there are only so many; one that has taken
-no byte of its answer for `stall_seconds` is cut. What a request may be is for `guard`.
+between two requests, however often it sends a byte; one that has taken no byte of its answer for `stall_seconds` is
+cut. Of connections whose request `guard` doesn't count, since there is none or it asks for our health, there are only
+so many. What a request may be is for `guard`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from gateway.guard import is_health
 from gateway.limits import Connections, LimitError, Refusals
 
 __all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
@@ -25,8 +27,8 @@ may buffer, and returns a function that says how many bytes wait before it."""
 
 USED_INTERNALS = (
     "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
-    "handle_websocket_upgrade", "loop", "pause_writing", "resume_writing", "scope", "timeout_keep_alive_handler",
-    "transport",
+    "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scope",
+    "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
 
@@ -37,12 +39,14 @@ class HttpProtocol(H11Protocol):
     Attributes:
         head_seconds: how long a request head may take, from the connection or from its first byte.
         stall_seconds: how long a client may take nothing of an answer that waits for it.
-        pending: counts connections that have not sent one yet.
+        max_buffer_bytes: how much of an answer the system may buffer, so that a slow reader's progress is seen.
+        pending: counts connections that wait for a request, from their start and between two, or end.
         refusals: counts what was closed for it.
     """
 
     head_seconds = 10.0
     stall_seconds = 30.0
+    max_buffer_bytes = 256 * 1024
     pending = Connections(10_000, 1_000)
     refusals = Refusals()
 
@@ -63,11 +67,14 @@ class HttpProtocol(H11Protocol):
             self.refusals.count(error.limit)
             transport.abort()
             return
+        # now: what the system has taken for a slow reader before it is bounded it doesn't give back
+        self.pace(self.max_buffer_bytes)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
         super().data_received(data)
+        self._recount()
         if self._is_busy:
             self._head_is_here()
         elif self._deadline is None and not self._has_left and not self.transport.is_closing():
@@ -91,15 +98,25 @@ class HttpProtocol(H11Protocol):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max_bytes)
         return self.transport.get_write_buffer_size
 
+    def on_response_complete(self) -> None:
+        """A request is answered: the connection waits for the next one, or ends."""
+        super().on_response_complete()
+        self._recount()
+        if self.transport.is_closing() and self._stall is None and self.transport.get_write_buffer_size():
+            self._watch_stall()
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Another protocol takes over."""
+        """Another protocol takes over, which counts the connection itself."""
         self._has_left = True
         self._head_is_here()
+        self._uncount()
         super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self._has_left = True
         self._head_is_here()
+        self._uncount()
         self._stop_stall()
         super().connection_lost(exc)
 
@@ -113,6 +130,8 @@ class HttpProtocol(H11Protocol):
         """The write buffer has drained."""
         self._stop_stall()
         super().resume_writing()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._watch_stall()
 
     def _watch_stall(self) -> None:
         self._stalled_at = self.transport.get_write_buffer_size()
@@ -156,6 +175,22 @@ class HttpProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _recount(self) -> None:
+        """Counts the connection as pending unless a request is being answered that `guard` counts."""
+        if self._has_left:
+            return
+        if self._is_busy and not is_health(cast("dict[str, Any]", self.scope)):
+            self._uncount()
+        elif self._pending_key is None:
+            try:
+                self._pending_key = self.pending.open(self.client[0] if self.client else None)
+            except LimitError as error:
+                # it has its answer; a client whose connection ends between two requests opens another
+                self.refusals.count(error.limit)
+                self.transport.close()
+
+    def _uncount(self) -> None:
         if self._pending_key is not None:
             self.pending.close(self._pending_key)
             self._pending_key = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 
 __all__ = ["COST_SECONDS", "Attempts", "Connections", "LimitError", "Refusals", "TokenBucket", "network_of"]
 
@@ -102,9 +103,19 @@ def network_of(address: str | None) -> str:
 class Connections:
     """How many connections are open, in all and for each address."""
 
-    def __init__(self, max_total: int, max_per_address: int) -> None:
+    def __init__(
+        self, max_total: int, max_per_address: int, is_shared: Callable[[str | None], bool] | None = None
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            max_total: how many in all.
+            max_per_address: how many for each address.
+            is_shared: whether an address is that of many clients, such as a proxy's: it is bounded in all only.
+        """
         self._max_total = max_total
         self._max_per_address = max_per_address
+        self._is_shared = is_shared or (lambda _: False)
         self._open: Counter[str] = Counter()
         self.total = 0
 
@@ -115,7 +126,7 @@ class Connections:
             LimitError: there are too many (`too_many_connections`).
         """
         key = network_of(address)
-        if self._open[key] >= self._max_per_address:
+        if self._open[key] >= self._max_per_address and not self._is_shared(address):
             raise LimitError(
                 "too_many_connections",
                 "limit_connections_per_address",

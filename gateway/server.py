@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from gateway.app import Gateway, create_app
 from gateway.certificates import CHECK_SECONDS, Certificate
@@ -110,6 +111,15 @@ class GatewayServer(uvicorn.Server):
                     connection.ping()
 
 
+def pending_connections(settings: Settings) -> Connections:
+    """Counts connections without a request; those of a trusted proxy are of many clients."""
+    return Connections(
+        settings.limit_connections,
+        settings.limit_connections_per_address,
+        _TrustedHosts(settings.forwarded_allow_ips).__contains__ if settings.forwarded_allow_ips else None,
+    )
+
+
 def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     """Uvicorn's configuration for these settings."""
 
@@ -121,7 +131,8 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     class Http(HttpProtocol):
         head_seconds = settings.limit_handshake_seconds
         stall_seconds = settings.limit_stall_seconds
-        pending = Connections(settings.limit_connections, settings.limit_connections_per_address)
+        max_buffer_bytes = settings.limit_buffer_bytes
+        pending = pending_connections(settings)
         refusals = gateway_app.state.gateway.refusals
 
     return uvicorn.Config(
@@ -164,7 +175,7 @@ def serve(
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = TlsListener(
             server_context(settings.tls_cert, settings.tls_key),
-            pending=Connections(settings.limit_connections, settings.limit_connections_per_address),
+            pending=pending_connections(settings),
             handshake_seconds=settings.limit_handshake_seconds,
             refusals=gateway.refusals,
         )

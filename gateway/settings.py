@@ -457,7 +457,14 @@ class Settings(BaseModel):
 
     # Limits
     limit_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections in all")
-    limit_connections_per_address: int = Field(1000, ge=1, le=1_000_000, description="Connections from one address")
+    limit_connections_per_address: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Connections from one address: so many WebSockets and event streams, so many requests at a time, "
+        "and so many HTTP connections that wait for a request; of the last, a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` "
+        "may have as many as there may be in all",
+    )
     limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
     limit_filter_bytes: Size = Field(
         16 * 1024, ge=256, le=64 * 1024**2, description="Length of all topic filters of one subscriber together"

@@ -179,3 +179,14 @@ def test_refusals_are_counted_by_reason() -> None:
     refusals.count("origin")
     refusals.count("origin")
     assert refusals.by_reason == {"origin": 2}
+
+
+def test_an_address_of_many_clients_is_bounded_in_all_only() -> None:
+    connections = Connections(4, 1, lambda address: address == "10.0.0.1")
+    for _ in range(3):
+        connections.open("10.0.0.1")
+    connections.open("10.0.0.2")
+    for address, limit in (("10.0.0.1", "limit_connections"), ("10.0.0.2", "limit_connections_per_address")):
+        with pytest.raises(LimitError) as caught:
+            connections.open(address)
+        assert caught.value.limit == limit

@@ -180,6 +180,54 @@ async def test_there_are_only_so_many_connections_in_all(make_gateway: MakeGatew
         assert gateway.get("/health/live")[0] == 200
 
 
+def answered(sock: socket.socket, path: str) -> bool:
+    """Whether a request on a connection that is kept alive has an answer, with a body of `Content-Length`."""
+    try:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        return answer.status == 200 and bool(answer.read())
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+async def test_connections_that_are_kept_alive_count_between_requests(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(NO_BROKER, ready=False, limit_connections_per_address=5, limit_connections=20)
+    idle_files = psutil.Process(gateway.pid).num_fds()
+    with contextlib.ExitStack() as stack:
+        for path in ("/health/live", "/topics/a"):
+            sockets = [stack.enter_context(connection(gateway, "127.0.0.6")) for _ in range(30)]
+            kept = [sock for sock in sockets if answered(sock, path)]
+            kept = [sock for sock in kept if answered(sock, path)]
+            assert len(kept) <= 5
+            with connection(gateway, "127.0.0.7") as neighbour:
+                assert answered(neighbour, path)
+        eventually(lambda: psutil.Process(gateway.pid).num_fds() - idle_files <= 6, 10, "the others are closed")
+        assert refused(gateway, "limit_connections_per_address") >= 50
+    eventually(lambda: psutil.Process(gateway.pid).num_fds() <= idle_files, 10, "all are closed")
+    with contextlib.ExitStack() as stack:
+        again = [stack.enter_context(connection(gateway, "127.0.0.6")) for _ in range(5)]
+        assert all(answered(sock, "/topics/a") for sock in again)
+
+
+async def test_neither_a_browser_nor_a_proxy_is_held_up_by_the_connections_it_keeps(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(
+        NO_BROKER, ready=False, limit_connections_per_address=3, forwarded_allow_ips="127.0.0.8, 10.0.0.0/8"
+    )
+    with contextlib.ExitStack() as stack:
+        # WebSockets are no connections that wait for a request
+        for _ in range(3):
+            sock = stack.enter_context(connection(gateway, "127.0.0.9"))
+            sock.sendall(upgrade("/ws", "localhost"))
+            assert sock.recv(12) == b"HTTP/1.1 101"
+        browser = [stack.enter_context(connection(gateway, "127.0.0.9")) for _ in range(3)]
+        for _ in range(3):
+            assert all(answered(sock, "/topics/a") for sock in browser)
+        pool = [stack.enter_context(connection(gateway, "127.0.0.8")) for _ in range(20)]
+        for _ in range(2):
+            assert all(answered(sock, "/topics/a") for sock in pool)
+
+
 async def test_there_are_only_so_many_requests_a_second(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_requests_per_second=10)
     statuses = [gateway.get("/topics/a")[0] for _ in range(60)]

@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.faults import raw_websocket
@@ -73,3 +75,27 @@ def test_a_slow_reader_of_an_event_stream_is_not_taken_for_one_that_does_not_rea
             for reader in readers:
                 reader.join(25)
         assert gateway.metrics()["gateway_subscribers"] == 2
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "application/json"])
+def test_a_slow_reader_of_a_download_is_not_taken_for_one_that_does_not_read(
+    mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, accept: str
+) -> None:
+    gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], limit_stall_seconds=1, limit_buffer_bytes="64KiB")
+    publisher.publish_all((f"{prefix}/a", b"." * 10_000) for _ in range(700))
+    eventually(lambda: gateway.metrics()["gateway_history_messages"] >= 700, 20, "history")
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        sock.settimeout(20)
+        sock.connect(("127.0.0.1", gateway.port))
+        head = f"GET /topics/{prefix}/a?since=1h&limit=1000 HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
+        sock.sendall(head.encode())
+        size = 0
+        began = time.monotonic()
+        # slower than the system would empty a buffer of its own size in the time, and longer than that
+        while time.monotonic() - began < 6:
+            data = sock.recv(12_000)
+            assert data, f"closed after {size} bytes"
+            size += len(data)
+            time.sleep(0.025)
+    assert "stall_seconds" not in "".join(gateway.metrics())
