@@ -25,12 +25,33 @@ EXTENSION = "gateway.pace"
 """Key of `scope["extensions"]`: a function for answers that go at the client's pace. It takes how many bytes the system
 may buffer, and returns a function that says how many bytes wait before it."""
 
+PIECE_BYTES = 64 * 1024
+"""So much of an answer is handed to TLS at a time."""
+
 USED_INTERNALS = (
-    "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
-    "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scope",
+    "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
+    "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scheme", "scope",
     "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
+
+
+def _in_pieces(app: Any) -> Any:
+    """An ASGI application whose answers are sent in pieces, each when there is room for it."""
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        async def send_pieces(message: Any) -> None:
+            body = message.get("body", b"")
+            if len(body) > PIECE_BYTES:
+                for start in range(0, len(body), PIECE_BYTES):
+                    piece = body[start : start + PIECE_BYTES]
+                    await send({"type": message["type"], "body": piece, "more_body": True})
+                message = {**message, "body": b""}
+            await send(message)
+
+        await app(scope, receive, send_pieces)
+
+    return cut
 
 
 class HttpProtocol(H11Protocol):
@@ -69,6 +90,10 @@ class HttpProtocol(H11Protocol):
             return
         # now: what the system has taken for a slow reader before it is bounded it doesn't give back
         self.pace(self.max_buffer_bytes)
+        if self.scheme == "https":
+            # the end of TLS has its time, so an answer has to have left before: a piece at a time, none before the last
+            transport.set_write_buffer_limits(1, 0)
+            self.app = _in_pieces(self.app)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -110,6 +135,7 @@ class HttpProtocol(H11Protocol):
         self._has_left = True
         self._head_is_here()
         self._uncount()
+        self.transport.set_write_buffer_limits()
         super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -20,6 +20,9 @@ __all__ = ["TlsListener", "server_context"]
 
 logger = logging.getLogger(__name__)
 
+SHUTDOWN_SECONDS = 3.0
+"""How long a client may take to say in TLS that it has seen the end, and to take what was left of the last answer."""
+
 RETRY_SECONDS = 1.0
 """Where a connection can't be accepted there are no descriptors left: that takes a while."""
 
@@ -103,7 +106,11 @@ class TlsListener:
     ) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                make_protocol, connection, ssl=self.context, ssl_handshake_timeout=self._handshake_seconds
+                make_protocol,
+                connection,
+                ssl=self.context,
+                ssl_handshake_timeout=self._handshake_seconds,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
         except ConnectionAbortedError:
             self._refusals.count("handshake_seconds")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from cryptography import x509
 from websockets.sync.client import connect
 
+from tests.support.brokers import Broker
 from tests.support.certificates import Authority, KeyPair
 from tests.support.gateways import GatewayProcess
+from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
 
 NO_BROKER = "mqtt://127.0.0.1:1"
@@ -197,5 +202,48 @@ def test_hanging_up_does_not_end_a_gateway_without_tls(tmp_path: Path) -> None:
         os.kill(gateway.pid, signal.SIGHUP)
         assert gateway.get("/health/live")[0] == 200
         assert gateway.is_alive
+    finally:
+        gateway.close()
+
+
+def test_who_does_not_end_tls_is_cut_soon_and_who_reads_slowly_gets_all(
+    tmp_path: Path, authority: Authority, used: KeyPair, mosquitto: Broker, publisher: Publisher, prefix: str
+) -> None:
+    gateway = TlsGateway(
+        tmp_path / "tls",
+        authority,
+        used,
+        mqtt_url=mosquitto.url,
+        mqtt_topics=[f"{prefix}/#"],
+        limit_buffer_bytes="64KiB",
+    )
+    gateway.start(ready=False)
+    try:
+        eventually(lambda: "gateway_upstream_connected 1.0" in gateway.scraped(), 20, "the broker")
+        publisher.publish_all((f"{prefix}/a", b"." * 10_000) for _ in range(150))
+        eventually(lambda: "gateway_history_messages 150.0" in gateway.scraped(), 20, "history")
+        process = psutil.Process(gateway.pid)
+        before = process.num_fds()
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                sock = stack.enter_context(gateway.wrapped())
+                sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert sock.recv(12) == b"HTTP/1.1 200"
+            began = time.monotonic()
+            eventually(lambda: process.num_fds() <= before, 25, "their connections are cut")
+            assert time.monotonic() - began < 20  # a loop's own patience is 30 s
+        # the end of an answer is not the end of its reader's time
+        with gateway.wrapped() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+            path = f"/topics/{prefix}/a?since=1h&limit=1000"
+            slow.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(slow)
+            answer.begin()
+            length = int(answer.headers["content-length"])
+            size = 0
+            while data := answer.read(8_000):
+                size += len(data)
+                time.sleep(0.03)
+            assert size == length > 1_500_000
     finally:
         gateway.close()
