@@ -22,6 +22,7 @@ interface Frame extends Omit<Message<never>, "topic"> {
   message: string;
   reason?: string;
   position?: string;
+  from?: number;
   recovered?: boolean;
   connected?: boolean;
 }
@@ -37,18 +38,23 @@ interface Call {
 
 /** Filters that were subscribed to together, and how far they have been read. */
 interface Entry {
+  id: number;
   topics: string[];
   levels: string[][];
   /** What to ask for when the gateway is asked next. */
   since: string;
-  /** Every message beyond it has come, up to where it was asked from; Infinity until the first. */
+  /** Every message beyond it has come, up to where it was asked from now; Infinity before the first answer. */
   from: number;
-  /** Nothing up to it comes for these filters; a later subscription may still bring it. */
+  /** Every message beyond it comes: with its replay, for an earlier subscription, or live. */
   asked: number;
-  /** The last message that came for these filters since they were asked for; 0 before the first. */
+  /** The last message of its replay; 0 before the first. */
   seq: number;
-  /** Where the replay ends that they began with; Infinity until the gateway has said so. */
+  /** Where its replay ends; Infinity until the gateway has said so. */
   head: number;
+  /** Its replay has come whole. */
+  isWhole?: boolean;
+  /** It was asked for before another one was left, whose messages on their way are counted as its own. */
+  isHeir?: boolean;
   onMessage: Handler | undefined;
   resolve(answer: Subscription): void;
   reject(error: LiveError): void;
@@ -95,6 +101,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   let state: State = "connecting";
   let epoch = "";
   let newest = 0;
+  /** The last message of those that came live, for all subscriptions whose replay is done. */
+  let reached = 0;
   let rate = options.maxHz ?? Infinity;
   let isHidden = false;
   let turn = 0;
@@ -134,6 +142,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       const id = ++lastId;
       const call: Call = { text: JSON.stringify({ ...command, id }), entry, resolve, reject };
       calls.set(id, call);
+      if (entry) entry.id = id;
       if (isEarly || state === "open") transmit(call);
       // a subscription may take its time: a connection that is dead is noticed by `watch`
       if (!entry) {
@@ -184,8 +193,9 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
         topics: [],
         levels: [],
         since,
+        id: 0,
         from: Infinity,
-        asked: 0,
+        asked: Infinity,
         seq: 0,
         head: Infinity,
         onMessage,
@@ -211,13 +221,19 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
         );
       }
     }
-    entries = entries.filter((entry) => entry.topics.length);
+    dropLeft();
+  };
+
+  /** One that was left in the middle of its replay stays until that has ended: others may have a part in it. */
+  const dropLeft = () => {
+    entries = entries.filter((entry) => entry.topics.length || (state === "open" && !entry.isWhole));
   };
 
   const leave = async (topics: string[], only?: Entry) => {
     forget(topics, only);
     const gone = topics.filter((topic) => !entries.some((entry) => entry.topics.includes(topic)));
     if (gone.length && state === "open") {
+      for (const entry of entries) entry.isHeir ||= entry.head === Infinity;
       await send({ command: "unsubscribe", topics: gone }).catch((error) => {
         // what ends the connection ends its filters
         if (error.code !== "disconnected") throw error;
@@ -226,63 +242,56 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   };
 
   /**
-   * Where to go on with these filters. The gateway replays one subscription after the other, each in the order of the
-   * numbers, and only then goes on with all of them together. So a number beyond the end of a replay says that everything
-   * before it has come, whatever topic it is of.
+   * How far these filters have been read, 0 if that isn't known. The gateway replays one subscription after the other, each in
+   * the order of the numbers, says when it is done, and only then goes on with all of them together.
    */
-  const resumeAt = ({ head, seq, since }: Entry) => {
-    const last = newest > head ? newest : seq;
-    return last ? `${epoch}:${last}` : since;
-  };
+  const readTo = ({ isWhole, head, seq }: Entry) => (isWhole ? Math.max(head, reached) : seq);
 
   // What arrives
 
   const deliver = (message: Message<never>) => {
-    const levels = message.topic.split("/");
-    const wanted = entries.filter(
-      (entry) => entry.head < Infinity && entry.levels.some((filter) => matches(filter, levels)),
-    );
+    const { seq, topic } = message;
+    const levels = topic.split("/");
+    const wanted = entries.filter((entry) => entry.levels.some((filter) => matches(filter, levels)));
     // none: it was on its way already when its filter was unsubscribed
-    if (!wanted[0]) return;
-    const { seq } = message;
-    // it comes for the first subscription that asked for it, and for no other
-    const owner = wanted.find((entry) => seq > entry.asked) ?? wanted[0];
-    const isKnown = wanted.some((entry) => seq > entry.from && seq <= entry.asked);
-    owner.asked ||= seq - 1;
-    if (!/^(last|now)$/.test(owner.since)) owner.from = Math.min(owner.from, seq - 1);
-    owner.seq = Math.max(owner.seq, seq);
+    if (!wanted.some((entry) => entry.head < Infinity || entry.isHeir || seq > entry.asked)) return;
+    const current = entries.find((entry) => !entry.isWhole);
+    const isLive = wanted.find((entry) => entry.head < Infinity && seq > entry.asked)?.isWhole;
+    if (!isLive && current && current.head < Infinity) current.seq = seq;
+    else reached = seq;
     newest = Math.max(newest, seq);
     // it came before the connection was lost, for another subscription than that which asks for it now
-    if (isKnown) return;
+    if (!mode && wanted.some((entry) => seq > entry.from && seq <= entry.asked)) return;
     emit("message", message);
     for (const { onMessage } of wanted) run(onMessage, message);
   };
 
-  const hear = (frame: Frame, quiet: number) => {
-    const { event = "", position = "" } = frame;
-    const call = calls.get(frame.id);
-    calls.delete(frame.id);
+  const hear = (frame: Frame) => {
+    const { event = "", id, position = "" } = frame;
+    const call = calls.get(id);
+    calls.delete(id);
     if (event === "error") {
       (call?.reject ?? report)(failure(frame.code, frame.message, frame.reason));
       return;
     }
-    const [name = "", seq] = position.split(":");
+    if (event === "replayed") {
+      for (const entry of entries) entry.isWhole ||= entry.id === id;
+      dropLeft();
+      return;
+    }
     if (call?.entry) {
+      const { entry } = call;
+      const [name = "", seq] = position.split(":");
       if (name !== epoch) {
-        newest = 0;
+        newest = reached = 0;
         for (const other of entries) other.from = Infinity;
       }
       epoch = name;
-      const { entry } = call;
       entry.head = Number(seq);
-      entry.asked = entry.since.startsWith(`${name}:`) ? Number(entry.since.slice(name.length + 1)) : 0;
-      if (/^(last|now)$/.test(entry.since)) entry.from = entry.head;
-      // nothing is replayed, so that is how far it has been read
-      if (entry.since === "now") entry.asked = entry.seq = entry.head;
-    }
-    // what nothing came after for so long has come whole
-    if (event === "pong" && quiet >= silence * SECOND) {
-      for (const entry of entries) if (entry.head < Infinity) entry.seq = Math.max(entry.seq, entry.head);
+      entry.asked = frame.from ?? entry.head;
+      // a time back is another one now
+      entry.from = entry.since.startsWith(`${name}:`) ? Math.min(entry.from, entry.asked) : entry.asked;
+      entry.isWhole = entry.since === "now";
     }
     // a new token doesn't grant them any more
     if (event === "unsubscribed" && !call) forget(frame.topics);
@@ -292,15 +301,14 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   };
 
   const receive = (text: string) => {
-    const quiet = Date.now() - heardAt;
-    heardAt += quiet;
+    heardAt = Date.now();
     unanswered = 0;
     const frame: Frame = JSON.parse(text);
     // a gateway without its broker says so first of all, and otherwise says nothing
     if (isFirst && isBrokerAway && frame.event !== "upstream") emit("upstream", { event: "upstream", connected: true });
     if (isFirst || frame.event === "upstream") isBrokerAway = frame.event === "upstream" && !frame.connected;
     isFirst = false;
-    if (frame.event) hear(frame, quiet);
+    if (frame.event) hear(frame);
     else deliver(frame);
   };
 
@@ -357,10 +365,16 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       socket.close();
       socket = undefined;
     }
+    entries = entries.filter((entry) => entry.topics.length);
     for (const entry of entries) {
-      entry.since = resumeAt(entry);
+      const last = readTo(entry);
+      if (last) {
+        entry.since = `${epoch}:${last}`;
+        entry.asked = last;
+      }
       entry.seq = 0;
       entry.head = Infinity;
+      entry.isWhole = entry.isHeir = false;
     }
     for (const [id, call] of calls) {
       if (call.isSent) {
