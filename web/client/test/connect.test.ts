@@ -363,9 +363,16 @@ describe("resuming", () => {
     expect(await since()).toEqual(["e1:104"]);
   });
 
-  it("asks as at first when nothing came", async () => {
-    await startOpen({ topics: "a/#", since: "10m" });
+  it("asks as at first when nothing came before the end of the replay", async () => {
+    await start({ topics: "a/#", since: "10m" });
+    await FakeSocket.last.accept();
+    await FakeSocket.last.begin();
     expect(await since()).toEqual(["10m"]);
+  });
+
+  it("asks from the end of a replay in which nothing came", async () => {
+    await startOpen({ topics: "a/#", since: "10m" });
+    expect(await since()).toEqual(["e1:100"]);
   });
 
   it("asks from the start of a subscription to what is new, when nothing came", async () => {
@@ -374,43 +381,64 @@ describe("resuming", () => {
   });
 
   it("goes on in the middle of a replay", async () => {
-    await startOpen({ topics: "a/#", since: "10m" });
+    const { live } = await startOpen({ topics: "b" });
+    live.subscribe("a/#", { since: "10m" });
+    await FakeSocket.last.begin("e1:100", 40);
     await FakeSocket.last.message(50);
-    expect(await since()).toEqual(["e1:50"]);
-    await FakeSocket.last.grant("e1:120");
-    expect(await since()).toEqual(["e1:50"]);
+    expect(await since()).toEqual(["e1:100", "e1:50"]);
+    await FakeSocket.last.begin("e1:120", 50);
+    expect(await since()).toEqual(["e1:100", "e1:50"]);
   });
 
   it("knows for each subscription how far it has been read", async () => {
     const { live } = await startOpen({ topics: "a/#" });
     await FakeSocket.last.message(110, "a/b");
     live.subscribe("b/#", { since: "10m" });
-    await FakeSocket.last.grant("e1:110");
+    await FakeSocket.last.begin("e1:110", 20);
     await FakeSocket.last.message(60, "b/x");
     expect(await since()).toEqual(["e1:110", "e1:60"]);
   });
 
-  it("counts a number beyond a replay as the end of it, whatever topic it is of", async () => {
+  it("counts what comes live for all subscriptions whose replay is done", async () => {
     const { live } = await startOpen({ topics: "a/#" });
     live.subscribe("b/#", { since: "10m" });
     await FakeSocket.last.grant("e1:110");
-    await FakeSocket.last.message(60, "b/x");
     await FakeSocket.last.message(111, "a/b");
     expect(await since()).toEqual(["e1:111", "e1:111"]);
   });
 
-  it("counts a replay as read when the gateway answers after a silence", async () => {
-    await startOpen({ topics: "a/#", silence: 15 });
-    await world.pass(15.1);
-    await FakeSocket.last.say({ event: "pong" });
-    expect(await since()).toEqual(["e1:100"]);
+  it("doesn't count a part in another's replay as its own", async () => {
+    const { live } = await startOpen({ topics: "a/#" });
+    const handled: number[] = [];
+    live.subscribe("a/+", { since: "10m" });
+    live.subscribe("a/b", { since: "1h", onMessage: ({ seq }) => handled.push(seq) });
+    await FakeSocket.last.begin("e1:110", 20);
+    await FakeSocket.last.message(60, "a/b");
+    expect(handled).toEqual([60]);
+    expect(await since()).toEqual(["e1:100", "e1:60", "1h"]);
+  });
+
+  it("hands out once what comes again for another subscription", async () => {
+    const { live, seqs } = await startOpen({ topics: "a/#" });
+    live.subscribe("#", { since: "10m" });
+    await FakeSocket.last.message(105, "a/b");
+    await FakeSocket.last.begin("e1:110", 20);
+    expect(await since()).toEqual(["e1:105", "10m"]);
+    const [first, second] = FakeSocket.last.commands("subscribe");
+    const answer = { event: "subscribed", position: "e1:110", recovered: true };
+    await FakeSocket.last.say({ ...answer, id: first?.id, from: 105 });
+    await FakeSocket.last.say({ ...answer, id: second?.id, from: 20 });
+    for (const seq of [60, 100, 101, 105]) await FakeSocket.last.message(seq, "a/b");
+    await FakeSocket.last.message(105, "b");
+    // up to 100 the first asked for last values only
+    expect(seqs).toEqual([105, 60, 100, 105]);
   });
 
   it("takes the numbers of a gateway that was restarted", async () => {
     const { live } = await startOpen({ topics: "a/#" });
     await FakeSocket.last.message(104);
     expect(await since()).toEqual(["e1:104"]);
-    await FakeSocket.last.grant("e2:3");
+    await FakeSocket.last.begin("e2:3");
     expect(live.position).toBeUndefined();
     await FakeSocket.last.message(2);
     expect(live.position).toBe("e2:2");

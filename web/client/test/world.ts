@@ -55,13 +55,21 @@ export class FakeSocket {
     return this.sent.filter((sent) => sent.command === command);
   }
 
-  /** Takes every subscription that was sent and not answered. */
+  /** Takes every subscription that was sent and not answered, and says that their replays are done. */
   async grant(position = "e1:100") {
+    for (const id of await this.begin(position)) await this.say({ event: "replayed", id });
+  }
+
+  /** Takes every subscription that was sent and not answered; their replays are under way. */
+  async begin(position = "e1:100", from?: number) {
+    const begun: unknown[] = [];
     for (const sent of this.commands("subscribe")) {
       if (sent.isAnswered || !sent.topics) continue;
       sent.isAnswered = true;
-      await this.say({ event: "subscribed", id: sent.id, topics: sent.topics, position, recovered: true });
+      begun.push(sent.id);
+      await this.say({ event: "subscribed", id: sent.id, topics: sent.topics, position, recovered: true, from });
     }
+    return begun;
   }
 
   message(seq: number, topic = "a/b", more: object = {}) {
