@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
 from operator import attrgetter
 
 from gateway.messages import Message, Properties, encode_topic
@@ -589,7 +588,7 @@ class History:
         for seq, _ in self._steps:
             end = bisect_left(self._seqs, seq, start)
             index = self._first_at(time, start, end)
-            if any(message is not None for message in islice(self._log, index, end)):
+            if any(self._log[place] is not None for place in range(index, end)):
                 return self._seqs[index] - 1
             start = end
         index = self._first_at(time, start, len(self._log))
@@ -745,7 +744,7 @@ class History:
         self, start: int, end: int, until: int, filters: FilterSet, exclude: FilterSet | None, last_only: bool
     ) -> Iterator[Message]:
         wanted: dict[str, bool] = {}
-        for message in islice(self._log, start, end):
+        for message in self._log[start:end]:
             if message is None:
                 continue
             topic = message.topic

@@ -8,7 +8,7 @@ first replay that promised it, and comes with that replay also when the filter t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.history import FilterSet, History, Topic
@@ -118,24 +118,36 @@ class Selection:
             return replace(self, only=wanting)
         return replace(self, filters=own) if own else None
 
-    def _part(self, state: Topic, until: int) -> _Part:
-        name = state.name
-        low, high = 0, until
+    def _part(self, state: Topic, until: int, exclude: Iterable[Claim], only: Iterable[Claim]) -> _Part:
+        """What is selected of a topic, given those claims that match it."""
+        high = until
         removed: set[int] = set()
         added: set[int] = set()
-        for claim in self.exclude:
-            if claim.filters.matches(name):
-                high = min(high, claim.after)
-                if claim.last_as_of:
-                    removed.add(_last_seq(state, claim.last_as_of))
-        if self.only is not None:
-            low = until
-            for claim in self.only:
-                if claim.filters.matches(name):
-                    low = min(low, claim.after)
-                    if claim.last_as_of:
-                        added.add(_last_seq(state, claim.last_as_of))
+        for claim in exclude:
+            high = min(high, claim.after)
+            if claim.last_as_of:
+                removed.add(_last_seq(state, claim.last_as_of))
+        low = 0 if self.only is None else until
+        for claim in only:
+            low = min(low, claim.after)
+            if claim.last_as_of:
+                added.add(_last_seq(state, claim.last_as_of))
         return _Part(low, high, removed, added)
+
+    def _parts(self, history: History, until: int) -> Iterator[tuple[Topic, _Part | None]]:
+        """Each topic, and what is selected of it; None is all.
+
+        Topics are looked up by claim: history keeps these lists, and matching each name with each claim would hold the
+        loop for a second where there are many.
+        """
+        exclude = [(claim, set(history.topics(claim.filters))) for claim in self.exclude]
+        only = [(claim, set(history.topics(claim.filters))) for claim in self.only or ()]
+        for state in history.topics(self.filters):
+            excluding = [claim for claim, topics in exclude if state in topics]
+            if not excluding and self.only is None:
+                yield state, None
+            else:
+                yield state, self._part(state, until, excluding, [claim for claim, topics in only if state in topics])
 
     def read(
         self, history: History, after: int, until: int, *, last_only: bool, max_bytes: int
@@ -151,7 +163,9 @@ class Selection:
             if part is None:
                 state = history.topic(message.topic)
                 assert state is not None  # noqa: S101 - its message was read just now
-                part = parts[message.topic] = self._part(state, until)
+                exclude = [claim for claim in self.exclude if claim.filters.matches(state.name)]
+                only = [claim for claim in self.only or () if claim.filters.matches(state.name)]
+                part = parts[message.topic] = self._part(state, until, exclude, only)
             if message.seq in part:
                 messages.append(message)
         return chunk.cursor, messages
@@ -161,11 +175,13 @@ class Selection:
         if self.is_plain or after >= until:
             return history.count(self.filters, after, until, last_only=last_only)
         found = 0
-        for state in history.topics(self.filters):
-            part = self._part(state, until)
+        for state, part in self._parts(history, until):
             if last_only:
                 last = state.last_as_of(until)
-                found += last is not None and last.seq > after and last.seq in part
+                found += last is not None and last.seq > after and (part is None or last.seq in part)
+                continue
+            if part is None:
+                found += state.count_between(after, until)
                 continue
             low = max(part.low, after)
             if low < part.high:
@@ -181,10 +197,14 @@ class Selection:
         if after < history.dropped_seq:
             return None
         lost = 0
-        for state in history.topics(self.filters):
-            part = self._part(state, until)
-            low = max(part.low, after)
+        for state, part in self._parts(history, until):
             evicted = state.evicted
+            if part is None:
+                if after < state.forgotten_seq:
+                    return None
+                lost += bisect_right(evicted, until) - bisect_right(evicted, after)
+                continue
+            low = max(part.low, after)
             if low < part.high:
                 if low < state.forgotten_seq:
                     return None

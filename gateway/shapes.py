@@ -602,7 +602,8 @@ class Room:
     """What all shapers of a gateway together hold, and may hold.
 
     Attributes:
-        used: about so many bytes, frames not counted: those are shared with history.
+        used: about so many bytes. Frames of an interval are counted although history may have them, too: it may
+            let go of them before the interval ends.
         limit: above it somebody has to let go.
         is_crowded: somebody has gone above it; whoever sees to that takes it back.
     """
@@ -619,11 +620,12 @@ class Room:
 class _Interval:
     """The messages of one topic in one interval."""
 
-    __slots__ = ("count", "first_seq", "message", "sums", "token")
+    __slots__ = ("cost", "count", "first_seq", "message", "sums", "token")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.first_seq = message.seq
+        self.cost = INTERVAL_COST  # with the longest frame that it has held
         self.token: bytes | None = None
         self.count = 0
         self.sums: dict[Path, list[float]] = {}
@@ -725,6 +727,10 @@ class Shaper:
         interval.message = message
         interval.token = token
         interval.count += 1
+        cost = INTERVAL_COST + len(message.frame) + (0 if token is None else len(token))
+        if cost > interval.cost:
+            self._charge(cost - interval.cost)
+            interval.cost = cost
         if shape.mode is not Mode.LATEST:
             for path, number in _numbers(value):
                 sums = interval.sums.get(path)
@@ -739,7 +745,7 @@ class Shaper:
 
     @property
     def cost(self) -> int:
-        """About how many bytes it holds, frames not counted."""
+        """About how many bytes it holds."""
         return self._cost
 
     @property
@@ -771,7 +777,7 @@ class Shaper:
         if self.shape.mode is Mode.LATEST:
             intervals = sorted(self._due.values(), key=_last_seq)
             self._due.clear()
-            self._charge(-INTERVAL_COST * len(intervals))
+            self._charge(-sum(map(_cost_of, intervals)))
             for interval in intervals:
                 conflated = interval.count - 1
                 self.skipped += conflated
@@ -779,7 +785,7 @@ class Shaper:
             return
         intervals = sorted(self._due.values(), key=_first_seq)
         self._due.clear()
-        self._charge(-sum(INTERVAL_COST + SUMS_COST * len(interval.sums) for interval in intervals))
+        self._charge(-sum(interval.cost + SUMS_COST * len(interval.sums) for interval in intervals))
         end = max(map(_last_seq, intervals))
         for index, interval in enumerate(intervals, start=1):
             message = interval.message
@@ -979,3 +985,4 @@ class Shaper:
 _ENDS = (("min", 1), ("max", 2))
 _last_seq = attrgetter("message.seq")
 _first_seq = attrgetter("first_seq")
+_cost_of = attrgetter("cost")

@@ -81,6 +81,23 @@ def test_who_joins_in_mid_interval_loses_nothing_when_the_others_leave(loop: Fak
     assert hub.counts(joiner.subscriber) == (3, 0, 0)
 
 
+def test_what_intervals_hold_is_bounded_also_where_history_has_let_go_of_it(loop: FakeLoop) -> None:
+    groups = 20
+    hub = make_hub(loop, max_bytes=2**20, max_shape_bytes=2**20)
+    for number in range(groups):
+        client = FakeSocket(hub, shape=Shape(max_hz=0.001, where=f"n == {number}"))
+        hub.subscribe(client.subscriber, ["a/#"], SINCE_NOW)
+    loop.run(1)
+    for topic in range(40):
+        for number in range(groups):
+            publish(hub, f"a/{topic}", {"n": number, "text": "x" * 10_000})
+        loop.run(0.01)
+    held = {id(due.message): len(due.message.frame) for group in hub._groups.values() if group.shaper is not None
+            for due in group.shaper._due.values()}  # fmt: skip
+    assert sum(held.values()) <= 2**20
+    assert hub.counters.shapes_shed > 0
+
+
 def test_the_end_of_a_replay_is_told_to_whom_has_an_id_for_it(loop: FakeLoop) -> None:
     hub = make_hub(loop)
     publish(hub, "a/1", "x" * 1000, 200)  # more than one chunk
