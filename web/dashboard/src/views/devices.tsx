@@ -191,8 +191,11 @@ interface TableProps {
 }
 
 function DeviceTable({ rows, now, sort, descending }: TableProps) {
-  const wide = useWide(1060);
+  const wide = useWide(1120);
   const huge = useWide(2400);
+  // as many readings as the column has room for, and no half ones
+  const [hasRoomFor3, hasRoomFor4] = [useWide(1235), useWide(1410)];
+  const most = huge ? 8 : !wide || hasRoomFor4 ? 4 : hasRoomFor3 ? 3 : 2;
   const rowHeight = wide ? 60 : 124;
   const list = useRef<HTMLDivElement>(null);
   const range = useVisibleRows(list, rows.length, rowHeight);
@@ -271,6 +274,7 @@ function DeviceTable({ rows, now, sort, descending }: TableProps) {
                   span={span}
                   wide={wide}
                   huge={huge}
+                  most={most}
                 />
               )
             );
@@ -290,6 +294,7 @@ interface RowProps {
   span: number;
   wide: boolean;
   huge: boolean;
+  most: number;
 }
 
 /** A trend is drawn when its past was asked for: a line that starts where the page opened would look like news. */
@@ -297,8 +302,7 @@ function drawnTrend(device: Device): Device["trend"] {
   return device.history === "full" || device.history === "failed" ? device.trend : null;
 }
 
-function DeviceRow({ listed, index, rowHeight, now, span, wide, huge }: RowProps) {
-  const most = huge ? 8 : 4;
+function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most }: RowProps) {
   const { device, status } = listed;
   const field = fleet.trendOf(device);
   const readings = device.shown();
