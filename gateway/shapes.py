@@ -625,7 +625,7 @@ class _Interval:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.first_seq = message.seq
-        self.cost = INTERVAL_COST  # with the longest frame that it has held
+        self.cost = 0  # with the longest frame that it has held
         self.token: bytes | None = None
         self.count = 0
         self.sums: dict[Path, list[float]] = {}
@@ -721,13 +721,15 @@ class Shaper:
             self._emit(message, token, value)
             return
         interval = self._due.get(message.topic)
+        cost = INTERVAL_COST + len(message.frame)
+        if token is not None:
+            cost += len(token)
         if interval is None:
             interval = self._due[message.topic] = _Interval(message)
-            self._charge(INTERVAL_COST)
-        interval.message = message
+        else:
+            interval.message = message
         interval.token = token
         interval.count += 1
-        cost = INTERVAL_COST + len(message.frame) + (0 if token is None else len(token))
         if cost > interval.cost:
             self._charge(cost - interval.cost)
             interval.cost = cost
