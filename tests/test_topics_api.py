@@ -239,7 +239,7 @@ async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_
             app, "/topics/q/a?format=sse", on_part=publish_more_than_was_read, authorization=f"Bearer {token}"
         )
         assert stream.is_complete
-        assert 0 < late < 200
+        assert late < 200  # and none where the reader had just caught up
         assert 3 < int(ids(stream)[-1].partition(":")[2]) <= last_in_time
 
 
