@@ -37,6 +37,7 @@ __all__ = [
     "Guard",
     "Refusal",
     "content_security_policy",
+    "label_of",
     "literal_plus",
     "principal_of",
     "problem",
@@ -147,6 +148,13 @@ def subject_of(scope: Scope) -> str:
     """The subject of the one who asks for a label: a space and its quoted name; nothing for nobody."""
     found: Principal | Refusal = scope["state"]["principal"]
     return "" if isinstance(found, Refusal) or found.subject is None else f" {found.subject[:64]!r}"
+
+
+def label_of(scope: Scope) -> str:
+    """Who asks, for logs: the request id, the address and, if it is somebody, the quoted subject."""
+    client = scope.get("client")
+    address = f"{client[0]}:{client[1]}" if client else "local"
+    return f"{scope['state']['request_id']} {address}{subject_of(scope)}"
 
 
 def is_health(scope: Scope) -> bool:

@@ -113,7 +113,7 @@ class Connections:
             max_per_address: how many for each address.
             is_shared: whether an address is that of many clients, such as a proxy's: it is bounded in all only.
         """
-        self._max_total = max_total
+        self.max_total = max_total
         self._max_per_address = max_per_address
         self._is_shared = is_shared or (lambda _: False)
         self._open: Counter[str] = Counter()
@@ -133,11 +133,11 @@ class Connections:
                 f"{self._open[key]} connections are open from {key}, at most {self._max_per_address} are allowed",
                 retry_after_seconds=10,
             )
-        if self.total >= self._max_total:
+        if self.total >= self.max_total:
             raise LimitError(
                 "too_many_connections",
                 "limit_connections",
-                f"{self.total} connections are open, at most {self._max_total} are allowed",
+                f"{self.total} connections are open, at most {self.max_total} are allowed",
                 retry_after_seconds=10,
             )
         self._open[key] += 1

@@ -10,21 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.access import AccessError, Action, Principal, explain
 from gateway.broker import open_broker_stream
-from gateway.guard import Expiry, principal_of
+from gateway.guard import Expiry, label_of, principal_of
 from gateway.limits import LimitError
 from gateway.protocol import CloseCode
+from gateway.runtime import Gateway
 from gateway.topics import covers
 from gateway.websocket import deny, take_place
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 __all__ = ["mqtt_socket"]
 
@@ -41,7 +38,7 @@ topics is with all that start with `$`."""
 async def mqtt_socket(websocket: WebSocket) -> None:
     """Pipes one client to the broker (MQTT 5 §6)."""
     gateway: Gateway = websocket.app.state.gateway
-    if not gateway.settings.mqtt_websocket:
+    if not gateway.offers_mqtt:
         text = "MQTT over WebSocket is off; GATEWAY_MQTT_WEBSOCKET=true turns it on"
         await websocket.send_denial_response(PlainTextResponse(text, 404))
         return
@@ -49,7 +46,7 @@ async def mqtt_socket(websocket: WebSocket) -> None:
         await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
         return
     principal = principal_of(websocket.scope)
-    if gateway.settings.has_access_policy:
+    if gateway.has_access_policy:
         for action in Action:
             for needed in EVERYTHING:
                 if not any(covers(grant.topic_filter, needed) for grant in principal.grants(action)):
@@ -71,7 +68,7 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await open_broker_stream(gateway.upstream_config)
     except (OSError, TimeoutError) as error:
-        logger.info("%s: no connection to the broker for /mqtt: %s", gateway.label_of(websocket), error)
+        logger.info("%s: no connection to the broker for /mqtt: %s", label_of(websocket.scope), error)
         await websocket.send_denial_response(PlainTextResponse("the broker can't be reached", 503))
         return
     await websocket.accept(subprotocol="mqtt")

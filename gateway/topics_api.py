@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -27,12 +27,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
 from gateway.access import AccessError, Owner, require_publish, require_subscribe
-from gateway.guard import Expiry, Refusal, principal_of
+from gateway.guard import Expiry, Refusal, label_of, principal_of
 from gateway.history import FilterSet, History
 from gateway.intake import EXTENSION as PACE
 from gateway.limits import LimitError
 from gateway.messages import Message, Properties, json_line, sse_event, unframe
 from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
+from gateway.runtime import Gateway
 from gateway.shapes import (
     BOOKKEEPING,
     MAX_DEPTH,
@@ -51,9 +52,6 @@ from gateway.sinks import PulledSink
 from gateway.slices import Stride, in_slices
 from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.websocket import SHAPE_PARAMETERS, run_session
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
 
@@ -340,13 +338,13 @@ class _Question:
 
 def _require_few(gateway: Gateway, filters: list[str]) -> None:
     """Refuses more filters than one subscriber may have."""
-    settings = gateway.settings
-    if len(filters) > settings.limit_filters:
-        text = f"limit: {len(filters)} topic filters, at most {settings.limit_filters} are allowed"
+    limits = gateway.limits
+    if len(filters) > limits.filters:
+        text = f"limit: {len(filters)} topic filters, at most {limits.filters} are allowed"
         raise ApiError(400, "limit", text, reason="filters")
     size = sum(len(text.encode()) for text in filters)
-    if size > settings.limit_filter_bytes:
-        text = f"limit: topic filters of {size} bytes in all, at most {settings.limit_filter_bytes} are allowed"
+    if size > limits.filter_bytes:
+        text = f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed"
         raise ApiError(400, "limit", text, reason="filter_bytes")
 
 
@@ -751,7 +749,7 @@ def _event_stream(request: Request, question: _Question) -> Response:
     principal = principal_of(request.scope)
     owner = Owner(principal, request.client.host if request.client else None)
     pace = request.scope.get("extensions", {}).get(PACE)
-    events = _events(gateway, question.filters, shape, since, owner, gateway.label_of(request), pace)
+    events = _events(gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
     return _EventStream(events, headers, partial(gateway.connections.close, key))
 
 
@@ -785,7 +783,7 @@ async def _events(
     label: str,
     pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
-    max_bytes = gateway.settings.limit_buffer_bytes
+    max_bytes = gateway.limits.buffer_bytes
     sink = PulledSink(gateway.hub, max_bytes, unsent=None if pace is None else pace(max_bytes))
 
     def tell(event: dict[str, Any]) -> None:
@@ -800,7 +798,7 @@ async def _events(
 
     subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=live_from)
     sink.subscriber = subscriber
-    gateway.streams.add(sink)
+    gateway.event_streams.add(sink)
     expiry = Expiry(
         gateway.guard,
         asyncio.get_running_loop().call_later,
@@ -829,7 +827,7 @@ async def _events(
                 mark(position)
     finally:
         expiry.cancel()
-        gateway.streams.discard(sink)
+        gateway.event_streams.discard(sink)
         gateway.hub.remove(subscriber)
 
 
@@ -865,7 +863,7 @@ async def publish(request: Request) -> Response:
         raise ApiError(400, error.code, str(error)) from None
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
-    gateway.take_publish(request)
+    gateway.take_publish(request.client.host if request.client else None)
     payload = await request.body()
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":

@@ -11,7 +11,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -29,7 +29,7 @@ from gateway.access import (
     require_publish,
     require_subscribe,
 )
-from gateway.guard import Expiry, Refusal, principal_of
+from gateway.guard import Expiry, Refusal, label_of, principal_of
 from gateway.hub import Sink, Subscriber
 from gateway.limits import COST_SECONDS, LimitError, TokenBucket
 from gateway.messages import frame_text, unframe
@@ -46,13 +46,11 @@ from gateway.protocol import (
     parse_command,
     parse_since,
 )
+from gateway.runtime import Gateway
 from gateway.shapes import Format, Shape, ShapeError, shape_from
 from gateway.sinks import PulledSink
 from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.transport import EXTENSION, ON_LOST, SocketSink
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 __all__ = [
     "Session",
@@ -233,18 +231,18 @@ class Session:
     # commands
 
     def _check_rate(self) -> None:
-        settings = self._gateway.settings
+        limits = self._gateway.limits
         now = self._gateway.clock()
         if self._bucket is None:
-            self._bucket = TokenBucket(settings.limit_commands_per_second, settings.limit_commands_per_second * 2)
+            self._bucket = TokenBucket(limits.commands_per_second, limits.commands_per_second * 2)
         if self._bucket.take(now):
             self._flood = 0
         else:
             self._gateway.refusals.count("commands_per_second")
             self._flood += 1
-            if self._flood > FLOOD_FACTOR * settings.limit_commands_per_second:
-                self._close(CloseCode.FLOOD, f"more than {settings.limit_commands_per_second} commands a second")
-            raise ProtocolError("limit", f"limit: at most {settings.limit_commands_per_second} commands a second")
+            if self._flood > FLOOD_FACTOR * limits.commands_per_second:
+                self._close(CloseCode.FLOOD, f"more than {limits.commands_per_second} commands a second")
+            raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
 
     def _pay(self, seconds: float) -> None:
         """Processor time beyond that of a cheap command counts as further commands."""
@@ -257,17 +255,17 @@ class Session:
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
     ) -> list[bytes]:
         filters = [validate_filter(topic) for topic in topics]
-        settings = self._gateway.settings
+        limits = self._gateway.limits
         wanted = len(self.subscriber.filters | filters)
-        if wanted > settings.limit_filters:
+        if wanted > limits.filters:
             self._gateway.refusals.count("filters")
-            raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {settings.limit_filters} are allowed")
+            raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {limits.filters} are allowed")
         size = sum(len(text.encode()) for text in (self.subscriber.filters | filters).filters)
-        if size > settings.limit_filter_bytes:
+        if size > limits.filter_bytes:
             self._gateway.refusals.count("filter_bytes")
             raise ProtocolError(
                 "limit",
-                f"limit: topic filters of {size} bytes in all, at most {settings.limit_filter_bytes} are allowed",
+                f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed",
             )
         require_subscribe(self.principal, filters)
         tell_id = None if self._is_raw else id_
@@ -281,21 +279,21 @@ class Session:
         return answers
 
     def _publish(self, command: Publish) -> None:
-        settings = self._gateway.settings
+        limits = self._gateway.limits
         topic = validate_topic(command.topic)
         require_publish(self.principal, topic)
         payload = command.payload_bytes()
-        if len(payload) > settings.limit_payload_bytes:
+        if len(payload) > limits.payload_bytes:
             self._gateway.refusals.count("payload_bytes")
             raise ProtocolError(
-                "bad_payload", f"payload: has {len(payload)} bytes, at most {settings.limit_payload_bytes} are allowed"
+                "bad_payload", f"payload: has {len(payload)} bytes, at most {limits.payload_bytes} are allowed"
             )
         if self._publish_bucket is None:
-            rate = settings.limit_publishes_per_second
+            rate = limits.publishes_per_second
             self._publish_bucket = TokenBucket(rate, rate * 2)
         if not self._publish_bucket.take(self._gateway.clock()):
             self._gateway.refusals.count("publishes_per_second")
-            raise ProtocolError("limit", f"limit: at most {settings.limit_publishes_per_second} messages a second")
+            raise ProtocolError("limit", f"limit: at most {limits.publishes_per_second} messages a second")
         properties = command.properties.to_properties() if command.properties else None
         if properties and "response_topic" in properties:
             # whoever answers does so with rights of its own, which one could borrow to write where one may not go
@@ -380,7 +378,7 @@ class Session:
             self._expiry = Expiry(self._gateway.guard, call_later, self._warn, self._expire)
             self._expiry.watch(principal)
         elif self._gateway.guard.could_authenticate(principal) and not (principal.subscribe or principal.publish):
-            self._wait_timer = call_later(self._gateway.settings.limit_handshake_seconds, self._end_waiting)
+            self._wait_timer = call_later(self._gateway.limits.handshake_seconds, self._end_waiting)
 
     def _stop_timers(self) -> None:
         if self._expiry is not None:
@@ -399,7 +397,7 @@ class Session:
 
     def _end_waiting(self) -> None:
         self._gateway.refusals.count("no_token")
-        seconds = self._gateway.settings.limit_handshake_seconds
+        seconds = self._gateway.limits.handshake_seconds
         self._close(CloseCode.UNAUTHORIZED, f"no token within {seconds:g} s")
 
     def _close(self, code: CloseCode, reason: str) -> None:
@@ -479,11 +477,11 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         except (ShapeError, ProtocolError) as error:
             failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
         try:
-            principal = gateway.principal_of(websocket)
+            principal = principal_of(websocket.scope)
         except Refusal as error:
             gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
             failure, principal = ProtocolError(error.code, str(error), reason=error.reason), Principal()
-        session = Session(gateway, chosen, principal, gateway.label_of(websocket))
+        session = Session(gateway, chosen, principal, label_of(websocket.scope))
         session.address = websocket.client.host if websocket.client else None
         adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
         sink: Sink
@@ -491,7 +489,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         if adopt is not None:
             sink = adopt(session)
         else:
-            sink = pulled = PulledSink(gateway.hub, gateway.settings.limit_buffer_bytes)
+            sink = pulled = PulledSink(gateway.hub, gateway.limits.buffer_bytes)
         session.open(sink, chosen)
         if pulled is not None:
             pulled.subscriber = session.subscriber
@@ -591,7 +589,7 @@ async def stream_endpoint(websocket: WebSocket) -> None:
     """`/ws/<stream>/`: data only, no events, for pages that know nothing of MQTT."""
     gateway: Gateway = websocket.app.state.gateway
     name = websocket.path_params["stream"]
-    stream = gateway.settings.streams.get(name)
+    stream = gateway.streams.get(name)
     if stream is None:
         try:
             leave = take_place(websocket)
@@ -601,7 +599,7 @@ async def stream_endpoint(websocket: WebSocket) -> None:
         # accepted, since a browser tells a page of a refused handshake neither status nor text
         try:
             await websocket.accept()
-            known = ", ".join(sorted(gateway.settings.streams)) or "none"
+            known = ", ".join(sorted(gateway.streams)) or "none"
             await websocket.close(
                 CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
             )

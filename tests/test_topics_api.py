@@ -15,8 +15,10 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from gateway import topics_api
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
+from gateway.runtime import Gateway
 from gateway.settings import load_settings
+from gateway.sinks import PulledSink
 from gateway.tokens import mint, secret_key
 
 pytestmark = pytest.mark.anyio
@@ -203,7 +205,7 @@ async def test_an_event_stream_whose_client_has_gone_before_its_first_event_give
         with contextlib.suppress(ClientDisconnect):
             await ask(app, "/topics/a?format=sse", version=version, has_gone=True)
         assert gateway.connections.total == 0
-        assert (len(gateway.streams), gateway.hub.subscriber_count) == (0, 0)
+        assert (len(gateway.event_streams), gateway.hub.subscriber_count) == (0, 0)
 
 
 async def test_an_empty_last_event_id_is_none() -> None:
@@ -223,7 +225,8 @@ async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_
             nonlocal last_in_time, late
             if answer.is_complete:
                 return None
-            [sink] = gateway.streams
+            [sink] = gateway.event_streams
+            assert isinstance(sink, PulledSink)
             if sink.closed is None:
                 last_in_time = gateway.history.seq + 3
             else:
