@@ -89,8 +89,8 @@ async def receive(way: str, port: int, count: int, version: int) -> float:
     elif way == "upstream":
         await receive_with_upstream(port, done, done.one)
     else:
-        from gateway.history import History
-        from gateway.hub import Hub
+        from gateway.core.history import History
+        from gateway.core.hub import Hub
 
         loop = asyncio.get_running_loop()
         hub = Hub(

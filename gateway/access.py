@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from gateway.topics import TopicError, covers, matches, validate_filter
+from gateway.core.topics import TopicError, covers, matches, validate_filter
 
 __all__ = [
     "AccessError",

@@ -12,9 +12,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
-from gateway.messages import Properties
+from gateway.core.messages import Properties
+from gateway.core.topics import covers, matches, minimal_cover
 from gateway.packets import Property, encode_varint, parse_properties
-from gateway.topics import covers, matches, minimal_cover
 
 __all__ = ["Arrivals", "OnMessage", "disjoint_cover", "overlap"]
 

@@ -11,16 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.protocol import (
-    CLOSE_CODES,
-    ERROR_CODES,
-    EVENTS,
-    Authenticate,
-    Ping,
-    Publish,
-    Subscribe,
-    Unsubscribe,
-)
+from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS, Authenticate, Ping, Publish, Subscribe, Unsubscribe
 
 __all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
 

@@ -39,7 +39,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.arrivals import Arrivals, OnMessage
-from gateway.messages import Properties
+from gateway.core.messages import Properties
 from gateway.packets import PacketError, PacketReader
 
 __all__ = [

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from gateway.distribution import Distribution
+from gateway.core.distribution import Distribution
 
 __all__ = ["METRICS", "Description", "Exporter", "Kind", "Sample"]
 

@@ -16,11 +16,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.access import AccessError, Action, Principal, explain
 from gateway.broker import open_broker_stream
+from gateway.core.protocol import CloseCode
+from gateway.core.topics import covers
 from gateway.guard import Expiry, label_of, principal_of
 from gateway.limits import LimitError
-from gateway.protocol import CloseCode
 from gateway.runtime import Gateway
-from gateway.topics import covers
 from gateway.websocket import deny, take_place
 
 __all__ = ["mqtt_socket"]

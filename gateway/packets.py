@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from gateway.messages import Properties
+from gateway.core.messages import Properties
 
 __all__ = ["PacketError", "PacketReader", "Property", "encode_varint", "parse_properties"]
 

@@ -20,15 +20,15 @@ from typing import Any
 from gateway.access import Origins, Policy, Role, is_loopback
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.certificates import Certificate
+from gateway.core.history import History
+from gateway.core.hub import Hub, Sink
+from gateway.core.messages import Properties
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.topics import TopicError, check_characters
 from gateway.guard import Guard, Refusal
-from gateway.history import History
-from gateway.hub import Hub, Sink
 from gateway.limits import Attempts, Connections, Refusals
-from gateway.messages import Properties
-from gateway.protocol import CloseCode, ProtocolError
 from gateway.settings import Settings, StreamSettings
 from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
-from gateway.topics import TopicError, check_characters
 
 __all__ = ["Gateway", "Limits", "make_guard"]
 

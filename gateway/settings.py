@@ -39,7 +39,7 @@ from pydantic import (
 )
 
 from gateway.access import AccessError, is_loopback, normal_origin
-from gateway.topics import TopicError, validate_filter, validate_topic
+from gateway.core.topics import TopicError, validate_filter, validate_topic
 
 __all__ = [
     "SETTINGS",

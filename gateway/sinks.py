@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from gateway.protocol import CloseCode
+from gateway.core.protocol import CloseCode
 
 if TYPE_CHECKING:
-    from gateway.hub import Hub, Subscriber
+    from gateway.core.hub import Hub, Subscriber
 
 __all__ = ["PulledSink"]
 

@@ -27,14 +27,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
 from gateway.access import AccessError, Owner, require_publish, require_subscribe
-from gateway.guard import Expiry, Refusal, label_of, principal_of
-from gateway.history import FilterSet, History
-from gateway.intake import EXTENSION as PACE
-from gateway.limits import LimitError
-from gateway.messages import Message, Properties, json_line, sse_event, unframe
-from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind, encode_event, parse_position, parse_since
-from gateway.runtime import Gateway
-from gateway.shapes import (
+from gateway.core.filters import FilterSet
+from gateway.core.frames import json_line, sse_event, unframe
+from gateway.core.history import History
+from gateway.core.messages import Message, Properties
+from gateway.core.protocol import CloseCode, ProtocolError, encode_event
+from gateway.core.shapes import (
     BOOKKEEPING,
     MAX_DEPTH,
     MAX_FIELDS_LENGTH,
@@ -48,9 +46,14 @@ from gateway.shapes import (
     pick,
     shape_from,
 )
+from gateway.core.since import Since, SinceKind, parse_position, parse_since
+from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.guard import Expiry, Refusal, label_of, principal_of
+from gateway.intake import EXTENSION as PACE
+from gateway.limits import LimitError
+from gateway.runtime import Gateway
 from gateway.sinks import PulledSink
 from gateway.slices import Stride, in_slices
-from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.websocket import SHAPE_PARAMETERS, run_session
 
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]

@@ -29,11 +29,9 @@ from gateway.access import (
     require_publish,
     require_subscribe,
 )
-from gateway.guard import Expiry, Refusal, label_of, principal_of
-from gateway.hub import Sink, Subscriber
-from gateway.limits import COST_SECONDS, LimitError, TokenBucket
-from gateway.messages import frame_text, unframe
-from gateway.protocol import (
+from gateway.core.frames import frame_text, unframe
+from gateway.core.hub import Sink, Subscriber
+from gateway.core.protocol import (
     Authenticate,
     CloseCode,
     Ping,
@@ -44,12 +42,14 @@ from gateway.protocol import (
     encode_event,
     error_event,
     parse_command,
-    parse_since,
 )
+from gateway.core.shapes import Format, Shape, ShapeError, shape_from
+from gateway.core.since import parse_since
+from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.guard import Expiry, Refusal, label_of, principal_of
+from gateway.limits import COST_SECONDS, LimitError, TokenBucket
 from gateway.runtime import Gateway
-from gateway.shapes import Format, Shape, ShapeError, shape_from
 from gateway.sinks import PulledSink
-from gateway.topics import TopicError, validate_filter, validate_topic
 from gateway.transport import EXTENSION, ON_LOST, SocketSink
 
 __all__ = [

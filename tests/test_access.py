@@ -29,7 +29,7 @@ from gateway.access import (
     require_publish,
     require_subscribe,
 )
-from gateway.topics import covers, matches, validate_filter
+from gateway.core.topics import covers, matches, validate_filter
 
 LEVELS = ("a", "b", "", "$SYS", "é")
 topics = st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map("/".join).filter(bool)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.arrivals import Arrivals, disjoint_cover, overlap
+from gateway.core.topics import covers, matches, minimal_cover
 from gateway.packets import encode_varint
-from gateway.topics import covers, matches, minimal_cover
 
 levels = st.sampled_from(["a", "b", "+"])
 filters = st.builds(

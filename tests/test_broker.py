@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 import gateway.broker
 from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
-from gateway.messages import Properties
+from gateway.core.messages import Properties
 from tests.conftest import MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority

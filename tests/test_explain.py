@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access import Grant, Owner, Policy, Principal
+from gateway.core.history import History
+from gateway.core.hub import Hub, Subscriber
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Format, Shape
+from gateway.core.since import Since, SinceKind
 from gateway.explain import Explanation, explain_topic
-from gateway.history import History
-from gateway.hub import Hub, Subscriber
-from gateway.protocol import CloseCode, Since, SinceKind
-from gateway.shapes import Format, Shape
 from tests.fakes import FakeLoop, finished
 
 NOW_MS = 1_790_000_000_000

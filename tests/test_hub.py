@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-import gateway.hub as hub_module
-from gateway.hub import Hub, State
-from gateway.messages import unframe
-from gateway.protocol import SINCE_LAST, SINCE_NOW, CloseCode, ProtocolError, Since, SinceKind, parse_since
-from gateway.shapes import Format, Framing, Mode, Shape
-from gateway.topics import matches
+import gateway.core.hub as hub_module
+from gateway.core.frames import unframe
+from gateway.core.hub import Hub, State
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.shapes import Format, Framing, Mode, Shape
+from gateway.core.since import SINCE_LAST, SINCE_NOW, Since, SinceKind, parse_since
+from gateway.core.topics import matches
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
 
@@ -599,7 +600,7 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     for _ in range(10_000):
         hub.subscribe(FakeSocket(hub, shape=Shape(where="payload > 3")).subscriber, ["#"], SINCE_NOW)
     loop.run()
-    from gateway.shapes import Condition
+    from gateway.core.shapes import Condition
 
     calls: list[str] = []
     holds = Condition.holds
@@ -626,7 +627,7 @@ def test_an_interval_that_holds_too_much_ends_early(loop: FakeLoop, monkeypatch:
     loop.run(1)
     [group] = [group for group in hub._groups.values() if group.shaper is not None]
     assert group.shaper is not None
-    monkeypatch.setattr("gateway.shapes.MAX_WINDOW_BYTES", 500_000)
+    monkeypatch.setattr("gateway.core.shapes.MAX_WINDOW_BYTES", 500_000)
     for number in range(200):
         publish(hub, f"flood/{number}", b"x" * 100_000)
         loop.run(0.05)
@@ -708,7 +709,7 @@ def test_the_id_of_an_event_in_an_interval_is_a_position_to_come_back_to(loop: F
 def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
     loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, framing: Framing
 ) -> None:
-    from gateway.shapes import Condition
+    from gateway.core.shapes import Condition
 
     calls = 0
     holds = Condition.holds
@@ -844,7 +845,7 @@ def test_a_shape_that_raises_sends_its_group_away_and_nobody_else(
     def fail(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(f"gateway.shapes.Shaper.{method}", fail)
+    monkeypatch.setattr(f"gateway.core.shapes.Shaper.{method}", fail)
     publish(hub, "a", 1)
     loop.run(5)
     publish(hub, "a", 2)

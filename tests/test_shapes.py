@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gateway.shapes as shapes_module
-from gateway.messages import Message, unframe
-from gateway.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick, shape_from
+import gateway.core.shapes as shapes_module
+from gateway.core.frames import unframe
+from gateway.core.messages import Message
+from gateway.core.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick, shape_from
 
 NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -69,7 +69,7 @@ def check(
 
 def _memory(settings: Settings) -> str:
     """What the bounds mean in memory."""
-    from gateway.history import room_for_messages
+    from gateway.core.history import room_for_messages
 
     few, many = min(1_000, settings.history_topics), settings.history_topics
     room = [room_for_messages(settings.history_bytes, n, settings.history_messages) for n in (few, many)]

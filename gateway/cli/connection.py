@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from gateway.access import is_loopback
-from gateway.protocol import CloseCode
+from gateway.core.protocol import CloseCode
 
 __all__ = ["LostError", "Received", "RefusedError", "decode", "explain_close", "open_connection", "socket_url"]
 

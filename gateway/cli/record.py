@@ -104,7 +104,7 @@ class Recorder(Printer):
         Raises:
             WriteError: the file takes no more.
         """
-        from gateway.messages import json_line
+        from gateway.core.frames import json_line
 
         line = json_line(frame) + b"\n"
         self._pending.append(line)

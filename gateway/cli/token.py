@@ -91,10 +91,10 @@ def _signing_key(settings: Settings) -> Key:
 def describe(settings: Settings, text: str, topics: list[str]) -> bool:
     """Prints what a token may do, and whether and why it may use each topic; returns whether it may read them all."""
     from gateway.access import AccessError, Action, explain, may_publish, may_subscribe
+    from gateway.core.topics import TopicError, has_wildcard, validate_filter
     from gateway.limits import Refusals
     from gateway.runtime import make_guard
     from gateway.settings import format_duration
-    from gateway.topics import TopicError, has_wildcard, validate_filter
 
     guard = make_guard(settings, Refusals())
     if guard.verifier is None:

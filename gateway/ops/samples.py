@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from gateway import __version__
+from gateway.core.shapes import Condition
 from gateway.metrics import Sample
 from gateway.runtime import Gateway
-from gateway.shapes import Condition
 
 __all__ = ["samples"]
 

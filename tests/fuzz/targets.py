@@ -29,14 +29,16 @@ from gateway.access import (
     redact,
 )
 from gateway.app import create_app
+from gateway.core.frames import unframe
+from gateway.core.messages import Message
+from gateway.core.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command
+from gateway.core.shapes import Framing, Mode, Shape, ShapeError, Shaper, shape_from
+from gateway.core.since import parse_since
+from gateway.core.topics import TopicError, covers, matches, minimal_cover, validate_filter, validate_topic
 from gateway.explain import explain_topic
-from gateway.messages import Message, unframe
 from gateway.packets import PacketError, PacketReader
-from gateway.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command, parse_since
 from gateway.settings import Settings
-from gateway.shapes import Framing, Mode, Shape, ShapeError, Shaper, shape_from
 from gateway.tokens import Keys, TokenError, Verifier, secret_key
-from gateway.topics import TopicError, covers, matches, minimal_cover, validate_filter, validate_topic
 from gateway.websocket import Session
 from tests.fakes import FakeLoop, finished, make_hub
 

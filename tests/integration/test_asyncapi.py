@@ -11,7 +11,7 @@ import pytest
 
 from gateway import topics_api
 from gateway.asyncapi import describe
-from gateway.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
+from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
 from gateway.tokens import mint, secret_key
 from gateway.websocket import PARAMETERS, STREAM_PARAMETERS
 from tests.conftest import MakeGateway, MakeMosquitto

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.messages import Message as Arrival
-from gateway.messages import json_line
+from gateway.core.frames import json_line
+from gateway.core.messages import Message as Arrival
 from sensors_sim.messages import Message
 from sensors_sim.mqtt import BrokerAddress
 from sensors_sim.replay import Recorded, Replay, read_recording

@@ -19,10 +19,13 @@ from typing import Any, ClassVar, NamedTuple
 import cel
 import msgspec
 
-from gateway.messages import Kind, Message, encode_properties, frame_text, json_line
+from gateway.core.frames import frame_text, json_line
+from gateway.core.messages import Kind, Message, encode_properties
 
 __all__ = [
     "BOOKKEEPING",
+    "MAX_DEPTH",
+    "MAX_FIELDS_LENGTH",
     "Condition",
     "Field",
     "Format",
@@ -37,6 +40,7 @@ __all__ = [
     "pick",
     "shape_from",
 ]
+
 
 BOOKKEEPING = frozenset({"ts", "seq", "boot"})
 """Members of a sensor's state that number or date it: no measurements, so deadband and aggregates pass them over."""

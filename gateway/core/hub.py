@@ -14,17 +14,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.distribution import Distribution
-from gateway.history import FilterSet, History
-from gateway.messages import Message, Properties
-from gateway.protocol import CloseCode, ProtocolError, Since, SinceKind
-from gateway.selection import Claim, Selection, overlapping, without
-from gateway.shapes import Mode, Room, Shape, Shaper
-from gateway.topics import FilterTrie
+from gateway.core.distribution import Distribution
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
+from gateway.core.messages import Message, Properties
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.selection import Claim, Selection, overlapping, without
+from gateway.core.shapes import Mode, Room, Shape, Shaper
+from gateway.core.since import Since, SinceKind
+from gateway.core.tries import FilterTrie
 
 __all__ = ["Group", "Hub", "HubCounters", "Sink", "State", "Subscriber", "Subscription", "Timer"]
 
 logger = logging.getLogger(__name__)
+
 
 FLUSH_FACTOR = 3.0
 """After a flush that took d the next one waits this many times d: flushing takes at most a quarter of the processor,

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import binascii
 import enum
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import msgspec
 
-__all__ = [
-    "Kind",
-    "Message",
-    "Properties",
-    "encode_topic",
-    "frame_binary",
-    "frame_text",
-    "json_line",
-    "sse_event",
-    "unframe",
-]
+from gateway.core.frames import frame_binary, frame_text
+
+__all__ = ["Kind", "Message", "Properties", "encode_properties", "encode_topic"]
 
 
 class Properties(TypedDict, total=False):
@@ -52,73 +43,14 @@ class Kind(enum.IntEnum):
 # inside strings: that is what `bytes.decode` is for.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_json = msgspec.json.Decoder().decode
-_encode_json = msgspec.json.Encoder().encode
-
-_SHORT_TEXT_HEADERS = tuple(bytes((0x81, size)) for size in range(126))
+encode_json = msgspec.json.Encoder().encode
 _TAIL = b"}"
 _BASE64_TAIL = b',"encoding":"base64"}'
 
 
-def frame_text(body: bytes) -> bytes:
-    """A whole unmasked text frame (RFC 6455 §5.2); `body` must be UTF-8."""
-    size = len(body)
-    if size < 126:
-        return _SHORT_TEXT_HEADERS[size] + body
-    if size < 65_536:
-        return struct.pack(">BBH", 0x81, 126, size) + body
-    return struct.pack(">BBQ", 0x81, 127, size) + body
-
-
-def frame_binary(body: bytes) -> bytes:
-    """A whole unmasked binary frame (RFC 6455 §5.2)."""
-    size = len(body)
-    if size < 126:
-        return bytes((0x82, size)) + body
-    if size < 65_536:
-        return struct.pack(">BBH", 0x82, 126, size) + body
-    return struct.pack(">BBQ", 0x82, 127, size) + body
-
-
-def unframe(data: bytes) -> Iterator[tuple[bool, bytes]]:
-    """Takes joined frames of this module apart again: (is text, body) of each."""
-    position = 0
-    while position < len(data):
-        size = data[position + 1]
-        is_text = data[position] == 0x81
-        position += 2
-        if size == 126:
-            size = int.from_bytes(data[position : position + 2], "big")
-            position += 2
-        elif size == 127:
-            size = int.from_bytes(data[position : position + 8], "big")
-            position += 8
-        yield is_text, data[position : position + size]
-        position += size
-
-
-def json_line(body: bytes) -> bytes:
-    """The same JSON on one line: a line break can only be white space between tokens (RFC 8259 §2, §7)."""
-    if b"\n" in body or b"\r" in body:
-        return body.replace(b"\n", b" ").replace(b"\r", b" ")
-    return body
-
-
-def sse_event(data: bytes, *, position: str | None = None, event: str | None = None) -> bytes:
-    """One server-sent event with one line of data (HTML Living Standard §9.2.6).
-
-    `data` is JSON. `position` becomes the id, which an EventSource sends back as `Last-Event-ID`.
-    """
-    head = b""
-    if event is not None:
-        head = b"event: %b\n" % event.encode()
-    if position is not None:
-        head += b"id: %b\n" % position.encode()
-    return b"%bdata: %b\n\n" % (head, json_line(data))
-
-
 def encode_topic(topic: str) -> bytes:
     """The start of every envelope of this topic: `{"topic":"…","payload":`."""
-    return b'{"topic":%b,"payload":' % _encode_json(topic)
+    return b'{"topic":%b,"payload":' % encode_json(topic)
 
 
 def _encode_payload(payload: bytes) -> tuple[bytes, Kind]:
@@ -129,7 +61,7 @@ def _encode_payload(payload: bytes) -> tuple[bytes, Kind]:
     try:
         _check_json(payload)
     except (msgspec.DecodeError, RecursionError):
-        return _encode_json(text), Kind.TEXT
+        return encode_json(text), Kind.TEXT
     return payload, Kind.JSON
 
 
@@ -234,7 +166,7 @@ class Message(msgspec.Struct, gc=False, eq=False):
         body = self.body if token is None else self.frame[self._head : self._start] + token + self.frame[self._end :]
         if token is not None and self.kind is Kind.BASE64:
             body = body.removesuffix(_BASE64_TAIL) + _TAIL
-        return body[:-1] + b"," + _encode_json(members)[1:] if members else body
+        return body[:-1] + b"," + encode_json(members)[1:] if members else body
 
     def raw_frame(self) -> bytes:
         """Only the payload: a text frame when it is UTF-8, else a binary one."""

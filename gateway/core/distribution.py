@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 __all__ = ["DELAYS", "Distribution"]
 
+
 DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for delays, in seconds: from what nobody notices to what everybody does."""
 

@@ -11,15 +11,17 @@ import string
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import merge
-from operator import attrgetter
 
-from gateway.messages import Message, Properties, encode_topic
-from gateway.topics import FilterUnion, TopicTree, has_wildcard
+from gateway.core.filters import FilterSet
+from gateway.core.messages import Message, Properties, encode_topic
+from gateway.core.topic import Topic, seq_of
+from gateway.core.tries import TopicTree
 
-__all__ = ["Chunk", "FilterSet", "History", "Topic", "room_for_messages"]
+__all__ = ["EVICTED_COST", "EVICTED_PART", "EXPIRED_AT_ONCE", "MATCH_LISTS", "Chunk", "History", "room_for_messages"]
+
 
 MESSAGE_COST = 256
 """Bytes that a kept message takes besides its frame: the object, its numbers and places (test_history measures)."""
@@ -65,156 +67,6 @@ NEW_TOPICS = 1_024
 """After so many new topics a remembered list is made anew; fewer are matched one by one."""
 
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
-
-_seq_of = attrgetter("seq")
-
-
-class FilterSet:
-    """A subscriber's topic filters as one test; equal sets are equal, whatever the order."""
-
-    __slots__ = ("_exact", "_key", "_union", "filters", "is_exact")
-
-    def __init__(self, filters: Iterable[str]) -> None:
-        self.filters = tuple(dict.fromkeys(filters))
-        self._key = frozenset(self.filters)
-        self._exact = frozenset(f for f in self.filters if not has_wildcard(f))
-        self._union: FilterUnion | None = None
-        self.is_exact = len(self._exact) == len(self.filters)
-
-    def matches(self, topic: str) -> bool:
-        """Whether at least one of the filters matches."""
-        if topic in self._exact:
-            return True
-        return not self.is_exact and self.union.matches(topic)
-
-    @property
-    def union(self) -> FilterUnion:
-        """The filters as one test; made when first asked for, since most are only looked up."""
-        if self._union is None:
-            self._union = FilterUnion(self.filters)
-        return self._union
-
-    def __contains__(self, topic_filter: object) -> bool:
-        return topic_filter in self._key
-
-    def __or__(self, filters: Iterable[str]) -> FilterSet:
-        return FilterSet((*self.filters, *filters))
-
-    def __sub__(self, filters: Iterable[str]) -> FilterSet:
-        gone = set(filters)
-        return FilterSet(f for f in self.filters if f not in gone)
-
-    def __len__(self) -> int:
-        return len(self.filters)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FilterSet) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __repr__(self) -> str:
-        return f"FilterSet({list(self.filters)!r})"
-
-
-class Topic:
-    """What is known of one topic.
-
-    Attributes:
-        name: its name.
-        last: its newest message, kept even when the log has evicted it.
-        count: messages since the gateway first saw it, evicted ones included.
-        evicted: numbers of its newest evicted messages, oldest first.
-        forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
-        evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
-        first_seq: number of its first message.
-        first_time: and its time.
-    """
-
-    __slots__ = (
-        "_messages",
-        "_start",
-        "count",
-        "evicted",
-        "evicted_time",
-        "first_seq",
-        "first_time",
-        "forgotten_seq",
-        "head",
-        "last",
-        "name",
-        "repeat",
-        "retained_hash",
-    )
-
-    def __init__(self, name: str, head: bytes, first_seq: int, first_time: int) -> None:
-        self.name = name
-        self.head = head
-        self.first_seq = first_seq
-        self.first_time = first_time
-        self.last: Message | None = None
-        self.count = 0
-        # a list with a moving start: a deque's first block alone would take 600 bytes a topic
-        self._messages: list[Message] = []
-        self._start = 0
-        self.evicted: array[int] = array("Q")
-        self.forgotten_seq = 0
-        self.evicted_time = 0
-        self.retained_hash: int | None = None
-        self.repeat = 0
-
-    def __len__(self) -> int:
-        return len(self._messages) - self._start
-
-    def after(self, seq: int) -> Iterator[Message]:
-        """Its messages in the log with higher numbers, oldest first."""
-        start = bisect_right(self._messages, seq, self._start, key=_seq_of)
-        return map(self._messages.__getitem__, range(start, len(self._messages)))
-
-    def before(self, until: int, after: int) -> Iterator[Message]:
-        """Its messages in the log with `after` < seq <= `until`, newest first, as of now."""
-        start = bisect_right(self._messages, after, self._start, key=_seq_of)
-        end = bisect_right(self._messages, until, start, key=_seq_of)
-        return iter(self._messages[start:end][::-1])
-
-    def count_between(self, after: int, until: int) -> int:
-        """How many of its messages in the log have `after` < seq <= `until`."""
-        messages, start, end = self._messages, self._start, len(self._messages)
-        if start < end and messages[start].seq <= after:
-            start = bisect_right(messages, after, start, key=_seq_of)
-        if start < end and messages[-1].seq > until:
-            end = bisect_right(messages, until, start, key=_seq_of)
-        return end - start
-
-    def last_as_of(self, until: int) -> Message | None:
-        """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
-        if self.last is not None and self.last.seq <= until:
-            return self.last
-        index = bisect_right(self._messages, until, self._start, key=_seq_of)
-        return self._messages[index - 1] if index > self._start else None
-
-    def rate(self) -> float:
-        """Messages a second over what the log keeps of it; 0.0 when that is a single message."""
-        if len(self) < 2:
-            return 0.0
-        newest, oldest = self._messages[-1], self._messages[self._start]
-        return (len(self) - 1) * 1000 / max(newest.time - oldest.time, 1)
-
-    def _push(self, message: Message) -> None:
-        self._messages.append(message)
-
-    def _pop(self) -> Message:
-        message = self._messages[self._start]
-        # its memory is free at once, though its place is not; nobody looks at what is before the start
-        self._messages[self._start] = None  # type: ignore[call-overload]
-        self._start += 1
-        if self._start >= 32 and self._start * 2 >= len(self._messages):
-            del self._messages[: self._start]
-            self._start = 0
-        return message
-
-    def _oldest(self) -> Message:
-        return self._messages[self._start]
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,7 +370,7 @@ class History:
     def _compact(self) -> None:
         boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
         self._log = [message for message in self._log if message is not None]
-        self._seqs = array("Q", map(_seq_of, self._log))
+        self._seqs = array("Q", map(seq_of, self._log))
         self._next = bisect_left(self._seqs, boundary)
         self._holes = 0
         self._forget_steps()
@@ -718,11 +570,11 @@ class History:
         if few is not None:
             if last_only:
                 lasts = (state.last_as_of(until) for state in few)
-                source = iter(sorted((m for m in lasts if m is not None and m.seq > after), key=_seq_of))
+                source = iter(sorted((m for m in lasts if m is not None and m.seq > after), key=seq_of))
             elif len(few) == 1:
                 source = few[0].after(after)
             else:
-                source = merge(*(state.after(after) for state in few), key=_seq_of)
+                source = merge(*(state.after(after) for state in few), key=seq_of)
         else:
             start = bisect_right(self._seqs, after)
             end = min(start + SCAN_LIMIT, len(self._log))
@@ -762,7 +614,7 @@ class History:
         """
         few = self._few_topics(filters, None)
         if few is not None:
-            found = merge(*(state.before(until, after) for state in few), key=_seq_of, reverse=True)
+            found = merge(*(state.before(until, after) for state in few), key=seq_of, reverse=True)
             yield from found
             return
         wanted: dict[str, bool] = {}

@@ -11,8 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.history import FilterSet, History, Topic
-from gateway.messages import Message
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
+from gateway.core.messages import Message
+from gateway.core.topic import Topic
 
 __all__ = ["Claim", "Selection", "overlapping", "without"]
 
