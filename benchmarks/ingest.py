@@ -64,7 +64,9 @@ async def receive_with_aiomqtt(port: int, done: Done, version: int) -> None:
 
 async def receive_with_upstream(port: int, done: Done, on_message: Callable[..., object]) -> None:
     """`gateway.broker`, which hands over to `on_message`."""
-    from gateway.broker import Upstream, UpstreamConfig, UpstreamState
+    from gateway.upstream.config import UpstreamConfig
+    from gateway.upstream.state import UpstreamState
+    from gateway.upstream.upstream import Upstream
 
     connected = asyncio.Event()
 

@@ -32,7 +32,7 @@ from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Shape
 from gateway.core.since import SINCE_NOW
 from gateway.core.tries import FilterTrie
-from gateway.packets import PacketReader
+from gateway.upstream.packets import PacketReader
 
 DEVICES = 100
 TIME_MS = 1_790_000_000_000

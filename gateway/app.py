@@ -19,12 +19,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from gateway import __version__
-from gateway.access import AccessError, Owner, require_subscribe
+from gateway.access.grants import AccessError, Owner, require_subscribe
+from gateway.access.limits import LimitError
 from gateway.asyncapi import describe
 from gateway.dashboard import Pages, embed_policy, identity, page_at
 from gateway.explain import explain_topic
 from gateway.guard import Door, Refusal, content_security_policy, principal_of
-from gateway.limits import LimitError
 from gateway.metrics import Exporter
 from gateway.mqtt_pipe import mqtt_socket
 from gateway.ops.samples import samples

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from gateway.access import Principal
+from gateway.access.grants import Principal
 from gateway.guard import content_security_policy
 
 __all__ = ["Pages", "embed_policy", "identity", "page_at", "takes_gzip"]

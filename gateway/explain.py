@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from gateway.access import Owner, Principal, intersection, may_read, may_subscribe
-from gateway.access import explain as explain_grant
+from gateway.access.grants import Owner, Principal, may_read, may_subscribe
+from gateway.access.grants import explain as explain_grant
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub, State, Subscriber
 from gateway.core.shapes import pick
 from gateway.core.topic import Topic
-from gateway.core.topics import TopicError, covers, has_wildcard, matches, validate_filter
+from gateway.core.topics import TopicError, covers, has_wildcard, intersection, matches, validate_filter
 
 __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 

@@ -26,9 +26,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway.access import AccessError, Origins, Policy, Principal, one_line, redact
-from gateway.limits import COST_SECONDS, Attempts, Connections, LimitError, Refusals, TokenBucket
-from gateway.tokens import Verifier
+from gateway.access.grants import AccessError, Principal
+from gateway.access.limits import COST_SECONDS, Attempts, Connections, LimitError, Refusals, TokenBucket
+from gateway.access.origins import Origins
+from gateway.access.policy import Policy
+from gateway.access.redaction import one_line, redact
+from gateway.access.tokens import Verifier
 
 __all__ = [
     "EXPIRY_WARNING_SECONDS",

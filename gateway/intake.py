@@ -16,8 +16,8 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.guard import is_health
-from gateway.limits import Connections, LimitError, Refusals
 
 __all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from gateway.access import one_line, redact
+from gateway.access.redaction import one_line, redact
 
 __all__ = ["set_up_logging"]
 

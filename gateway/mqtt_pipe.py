@@ -14,13 +14,13 @@ import logging
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import AccessError, Action, Principal, explain
-from gateway.broker import open_broker_stream
+from gateway.access.grants import AccessError, Action, Principal, explain
+from gateway.access.limits import LimitError
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
 from gateway.guard import Expiry, label_of, principal_of
-from gateway.limits import LimitError
 from gateway.runtime import Gateway
+from gateway.upstream.config import open_broker_stream
 from gateway.websocket import deny, take_place
 
 __all__ = ["mqtt_socket"]

@@ -17,8 +17,11 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access import Origins, Policy, Role, is_loopback
-from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
+from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
+from gateway.access.limits import Attempts, Connections, Refusals
+from gateway.access.origins import Origins, is_loopback
+from gateway.access.policy import Policy, Role
+from gateway.access.tokens import Verifier
 from gateway.certificates import Certificate
 from gateway.core.history import History
 from gateway.core.hub import Hub, Sink
@@ -26,9 +29,10 @@ from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.topics import TopicError, check_characters
 from gateway.guard import Guard, Refusal
-from gateway.limits import Attempts, Connections, Refusals
 from gateway.settings import Settings, StreamSettings
-from gateway.tokens import KeyFile, Keys, KeySource, KeyUrl, Verifier, secret_key
+from gateway.upstream.config import UpstreamConfig
+from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
+from gateway.upstream.upstream import Upstream
 
 __all__ = ["Gateway", "Limits", "make_guard"]
 

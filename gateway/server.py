@@ -19,10 +19,10 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
+from gateway.access.limits import Connections
 from gateway.app import create_app
 from gateway.certificates import CHECK_SECONDS, Certificate
 from gateway.intake import HttpProtocol
-from gateway.limits import Connections
 from gateway.runtime import Gateway
 from gateway.settings import Settings
 from gateway.sockets import listen

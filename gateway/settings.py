@@ -38,7 +38,8 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.access import AccessError, is_loopback, normal_origin
+from gateway.access.grants import AccessError
+from gateway.access.origins import is_loopback, normal_origin
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 
 __all__ = [

@@ -13,8 +13,8 @@ import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.certificates import CIPHERS
-from gateway.limits import Connections, LimitError, Refusals
 
 __all__ = ["TlsListener", "server_context"]
 

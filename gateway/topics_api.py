@@ -26,7 +26,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from gateway.access import AccessError, Owner, require_publish, require_subscribe
+from gateway.access.grants import AccessError, Owner, require_publish, require_subscribe
+from gateway.access.limits import LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import json_line, sse_event, unframe
 from gateway.core.history import History
@@ -50,7 +51,6 @@ from gateway.core.since import Since, SinceKind, parse_position, parse_since
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.guard import Expiry, Refusal, label_of, principal_of
 from gateway.intake import EXTENSION as PACE
-from gateway.limits import LimitError
 from gateway.runtime import Gateway
 from gateway.sinks import PulledSink
 from gateway.slices import Stride, in_slices

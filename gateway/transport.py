@@ -19,8 +19,8 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import OPEN
 
+from gateway.access.limits import Refusals
 from gateway.core.protocol import CloseCode
-from gateway.limits import Refusals
 
 __all__ = ["EXTENSION", "ON_LOST", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
 

@@ -19,16 +19,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import (
+from gateway.access.grants import (
     AccessError,
     Owner,
     Principal,
     may_read,
     may_subscribe,
-    one_line,
     require_publish,
     require_subscribe,
 )
+from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
+from gateway.access.redaction import one_line
 from gateway.core.frames import frame_text, unframe
 from gateway.core.hub import Sink, Subscriber
 from gateway.core.protocol import (
@@ -47,7 +48,6 @@ from gateway.core.shapes import Format, Shape, ShapeError, shape_from
 from gateway.core.since import parse_since
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.guard import Expiry, Refusal, label_of, principal_of
-from gateway.limits import COST_SECONDS, LimitError, TokenBucket
 from gateway.runtime import Gateway
 from gateway.sinks import PulledSink
 from gateway.transport import EXTENSION, ON_LOST, SocketSink

@@ -19,9 +19,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-import gateway.broker
-from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
 from gateway.core.messages import Properties
+from gateway.upstream import link as link_module
+from gateway.upstream import upstream
+from gateway.upstream.config import UpstreamConfig
+from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
+from gateway.upstream.upstream import Upstream
 from tests.conftest import MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
@@ -198,7 +201,7 @@ async def test_a_backlog_leaves_turns_of_the_loop_to_others(mosquitto: Broker, p
 
         await asyncio.to_thread(run)
         await eventually_async(lambda: sum(turns) >= count)
-        assert max(turns) * len(payload) <= 2 * gateway.broker.READ_BYTES
+        assert max(turns) * len(payload) <= 2 * link_module.READ_BYTES
 
 
 async def test_payloads_of_a_mebibyte_and_of_nothing_arrive_whole(mosquitto: Broker, prefix: str) -> None:
@@ -288,7 +291,7 @@ async def test_what_arrives_while_it_is_held_comes_over_the_next_connection(
 async def test_retained_messages_that_may_be_repetitions_have_the_number_of_the_subscription(
     mosquitto: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.broker, "REPEAT_SECONDS", 0.3)
+    monkeypatch.setattr(upstream, "REPEAT_SECONDS", 0.3)
     await publish(mosquitto.url, (f"{prefix}/a", b"kept"), retain=True)
     async with Relay(mosquitto.port).running() as relay, linked(relay.url, f"{prefix}/#") as link:
         await link.payloads(f"{prefix}/a", 1)
@@ -647,7 +650,7 @@ async def test_two_with_one_client_id_do_not_fight(mosquitto: Broker, prefix: st
 
 
 def test_delays_grow_to_a_bound_and_start_over() -> None:
-    backoff = gateway.broker._Backoff(0.5, 30.0)
+    backoff = upstream._Backoff(0.5, 30.0)
     delays = [backoff.next() for _ in range(12)]
     for number, delay in enumerate(delays):
         most = min(0.5 * 2**number, 30.0)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import Grant, Owner, Policy, Principal
+from gateway.access.grants import Grant, Owner, Principal
+from gateway.access.policy import Policy
 from gateway.core.history import History
 from gateway.core.hub import Hub, Subscriber
 from gateway.core.protocol import CloseCode

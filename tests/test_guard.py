@@ -15,9 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import AccessError, Origins, Policy, Principal, Role
+from gateway.access.grants import AccessError, Principal
+from gateway.access.keys import Keys, secret_key
+from gateway.access.origins import Origins
+from gateway.access.policy import Policy, Role
+from gateway.access.tokens import Verifier, mint
 from gateway.guard import Door, Guard, Refusal, content_security_policy, literal_plus, principal_of, problem
-from gateway.tokens import Keys, Verifier, mint, secret_key
 
 KEY = secret_key("k" * 32)
 POLICY = Policy({"guest": Role(("public/#",)), "viewer": Role(("sensors/#",), ("cmd/{sub}",))})

@@ -20,7 +20,8 @@ from urllib.parse import quote
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess

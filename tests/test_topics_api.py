@@ -15,11 +15,12 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from gateway import topics_api
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from gateway.app import create_app
 from gateway.runtime import Gateway
 from gateway.settings import load_settings
 from gateway.sinks import PulledSink
-from gateway.tokens import mint, secret_key
 
 pytestmark = pytest.mark.anyio
 

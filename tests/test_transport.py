@@ -16,9 +16,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from gateway import intake, transport
+from gateway.access.limits import Refusals
 from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
-from gateway.limits import Refusals
 from gateway.transport import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
 
 pytestmark = pytest.mark.anyio

@@ -14,9 +14,13 @@ __all__ = [
     "TopicError",
     "check_characters",
     "covers",
+    "disjoint_cover",
+    "has_overlap",
     "has_wildcard",
+    "intersection",
     "matches",
     "minimal_cover",
+    "overlap",
     "validate_filter",
     "validate_topic",
 ]
@@ -168,3 +172,73 @@ def minimal_cover(filters: Iterable[str]) -> list[str]:
             kept = [other for other in kept if not covers(candidate, other)]
             kept.append(candidate)
     return kept
+
+
+def intersection(one: str, other: str) -> str | None:
+    """The filter that matches exactly the topics that both of two valid filters match; None if there are none."""
+    if (one[0] == "$" and other[0] in "+#") or (other[0] == "$" and one[0] in "+#"):
+        return None  # MQTT-4.7.2-1
+    left = one.split("/")
+    right = other.split("/")
+    common: list[str] = []
+    for position in range(max(len(left), len(right))):
+        mine = left[position] if position < len(left) else None
+        theirs = right[position] if position < len(right) else None
+        if mine == "#":
+            return "/".join([*common, *right[position:]]) or None
+        if theirs == "#":
+            return "/".join([*common, *left[position:]]) or None  # the empty topic, parent of '/#', can't exist
+        if mine is None or theirs is None:
+            return None
+        if mine == theirs or theirs == "+":
+            common.append(mine)
+        elif mine == "+":
+            common.append(theirs)
+        else:
+            return None
+    return "/".join(common)
+
+
+def has_overlap(filters: list[str]) -> bool:
+    """Whether a topic exists that two of these filters match."""
+    return any(overlap(a, b) for number, a in enumerate(filters) for b in filters[number + 1 :])
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether a topic exists that both filters match."""
+    if (a[0] == "$" and b[0] in "+#") or (b[0] == "$" and a[0] in "+#"):
+        return False
+    left, right = a.split("/"), b.split("/")
+    for mine, theirs in zip(left, right, strict=False):
+        if "#" in (mine, theirs):
+            return True
+        if mine != theirs and "+" not in (mine, theirs):
+            return False
+    longer = max(left, right, key=len)
+    # 'a/#' matches 'a'
+    return len(left) == len(right) or longer[min(len(left), len(right))] == "#"
+
+
+def join(a: str, b: str) -> str:
+    """A filter that covers both."""
+    left, right = a.split("/"), b.split("/")
+    levels: list[str] = []
+    for mine, theirs in zip(left, right, strict=False):
+        if "#" in (mine, theirs):
+            return "/".join([*levels, "#"])
+        levels.append(mine if mine == theirs else "+")
+    return "/".join(levels if len(left) == len(right) else [*levels, "#"])
+
+
+def disjoint_cover(filters: list[str]) -> list[str]:
+    """Filters that cover these and of which no two match the same topic."""
+    cover = list(filters)
+    while True:
+        pair = next(
+            ((a, b) for number, a in enumerate(cover) for b in cover[number + 1 :] if overlap(a, b)),
+            None,
+        )
+        if pair is None:
+            return cover
+        joined = join(*pair)
+        cover = [joined, *(f for f in cover if not covers(joined, f))]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher

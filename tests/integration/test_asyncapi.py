@@ -10,9 +10,10 @@ import jsonschema
 import pytest
 
 from gateway import topics_api
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from gateway.asyncapi import describe
 from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
-from gateway.tokens import mint, secret_key
 from gateway.websocket import PARAMETERS, STREAM_PARAMETERS
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.event_streams import EventStream

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.faults import upgrade

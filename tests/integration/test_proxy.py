@@ -22,7 +22,8 @@ import yaml
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.support.brokers import Broker, docker_problem
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess

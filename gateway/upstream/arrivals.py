@@ -13,10 +13,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from gateway.core.messages import Properties
-from gateway.core.topics import covers, matches, minimal_cover
-from gateway.packets import Property, encode_varint, parse_properties
+from gateway.core.topics import disjoint_cover, has_overlap, matches, minimal_cover
+from gateway.upstream.packets import Property, encode_varint, parse_properties
 
-__all__ = ["Arrivals", "OnMessage", "disjoint_cover", "overlap"]
+__all__ = ["Arrivals", "OnMessage"]
+
 
 MQTT_5 = 5
 
@@ -142,47 +143,3 @@ class Arrivals:
     def oversize(self, size: int) -> None:
         """A message was too large."""
         self._on_drop("too_large", f"it had {size} bytes")
-
-
-def has_overlap(filters: list[str]) -> bool:
-    return any(overlap(a, b) for number, a in enumerate(filters) for b in filters[number + 1 :])
-
-
-def overlap(a: str, b: str) -> bool:
-    """Whether a topic exists that both filters match."""
-    if (a[0] == "$" and b[0] in "+#") or (b[0] == "$" and a[0] in "+#"):
-        return False
-    left, right = a.split("/"), b.split("/")
-    for mine, theirs in zip(left, right, strict=False):
-        if "#" in (mine, theirs):
-            return True
-        if mine != theirs and "+" not in (mine, theirs):
-            return False
-    longer = max(left, right, key=len)
-    # 'a/#' matches 'a'
-    return len(left) == len(right) or longer[min(len(left), len(right))] == "#"
-
-
-def join(a: str, b: str) -> str:
-    """A filter that covers both."""
-    left, right = a.split("/"), b.split("/")
-    levels: list[str] = []
-    for mine, theirs in zip(left, right, strict=False):
-        if "#" in (mine, theirs):
-            return "/".join([*levels, "#"])
-        levels.append(mine if mine == theirs else "+")
-    return "/".join(levels if len(left) == len(right) else [*levels, "#"])
-
-
-def disjoint_cover(filters: list[str]) -> list[str]:
-    """Filters that cover these and of which no two match the same topic."""
-    cover = list(filters)
-    while True:
-        pair = next(
-            ((a, b) for number, a in enumerate(cover) for b in cover[number + 1 :] if overlap(a, b)),
-            None,
-        )
-        if pair is None:
-            return cover
-        joined = join(*pair)
-        cover = [joined, *(f for f in cover if not covers(joined, f))]

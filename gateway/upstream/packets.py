@@ -16,6 +16,7 @@ from gateway.core.messages import Properties
 
 __all__ = ["PacketError", "PacketReader", "Property", "encode_varint", "parse_properties"]
 
+
 # MQTT 5 §2.1.2: packet types in the high half of the first byte
 PUBLISH = 0x30
 
