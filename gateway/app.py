@@ -23,8 +23,10 @@ from gateway.access.grants import AccessError, Owner, require_subscribe
 from gateway.access.limits import LimitError
 from gateway.asyncapi import describe
 from gateway.dashboard import Pages, embed_policy, identity, page_at
+from gateway.door.content_policy import content_security_policy
+from gateway.door.door import Door
+from gateway.door.refusals import Refusal, principal_of
 from gateway.explain import explain_topic
-from gateway.guard import Door, Refusal, content_security_policy, principal_of
 from gateway.metrics import Exporter
 from gateway.mqtt_pipe import mqtt_socket
 from gateway.ops.samples import samples

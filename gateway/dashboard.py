@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.access.grants import Principal
-from gateway.guard import content_security_policy
+from gateway.door.content_policy import content_security_policy
 
 __all__ = ["Pages", "embed_policy", "identity", "page_at", "takes_gzip"]
 

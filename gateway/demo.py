@@ -23,7 +23,7 @@ from types import FrameType
 from urllib.parse import quote, unquote, urlsplit
 
 from gateway.settings import Settings
-from gateway.sockets import ListenError, is_free, listen
+from gateway.transport.sockets import ListenError, is_free, listen
 
 __all__ = ["DemoError", "run", "start_broker"]
 

@@ -18,7 +18,8 @@ from gateway.access.grants import AccessError, Action, Principal, explain
 from gateway.access.limits import LimitError
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
-from gateway.guard import Expiry, label_of, principal_of
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import label_of, principal_of
 from gateway.runtime import Gateway
 from gateway.upstream.config import open_broker_stream
 from gateway.websocket import deny, take_place

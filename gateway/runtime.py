@@ -22,14 +22,15 @@ from gateway.access.limits import Attempts, Connections, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
-from gateway.certificates import Certificate
 from gateway.core.history import History
 from gateway.core.hub import Hub, Sink
 from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.topics import TopicError, check_characters
-from gateway.guard import Guard, Refusal
+from gateway.door.guard import Guard
+from gateway.door.refusals import Refusal
 from gateway.settings import Settings, StreamSettings
+from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import Upstream

@@ -21,13 +21,13 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from gateway.access.limits import Connections
 from gateway.app import create_app
-from gateway.certificates import CHECK_SECONDS, Certificate
-from gateway.intake import HttpProtocol
 from gateway.runtime import Gateway
 from gateway.settings import Settings
-from gateway.sockets import listen
-from gateway.tls import TlsListener, server_context
-from gateway.transport import WebSocketProtocol
+from gateway.transport.certificates import CHECK_SECONDS, Certificate
+from gateway.transport.http import HttpProtocol
+from gateway.transport.sockets import listen
+from gateway.transport.tls import TlsListener, server_context
+from gateway.transport.websockets import WebSocketProtocol
 
 __all__ = ["GatewayServer", "serve"]
 

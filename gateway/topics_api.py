@@ -49,11 +49,12 @@ from gateway.core.shapes import (
 )
 from gateway.core.since import Since, SinceKind, parse_position, parse_since
 from gateway.core.topics import TopicError, validate_filter, validate_topic
-from gateway.guard import Expiry, Refusal, label_of, principal_of
-from gateway.intake import EXTENSION as PACE
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import Refusal, label_of, principal_of
 from gateway.runtime import Gateway
 from gateway.sinks import PulledSink
 from gateway.slices import Stride, in_slices
+from gateway.transport.http import EXTENSION as PACE
 from gateway.websocket import SHAPE_PARAMETERS, run_session
 
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]

@@ -47,10 +47,11 @@ from gateway.core.protocol import (
 from gateway.core.shapes import Format, Shape, ShapeError, shape_from
 from gateway.core.since import parse_since
 from gateway.core.topics import TopicError, validate_filter, validate_topic
-from gateway.guard import Expiry, Refusal, label_of, principal_of
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import Refusal, label_of, principal_of
 from gateway.runtime import Gateway
 from gateway.sinks import PulledSink
-from gateway.transport import EXTENSION, ON_LOST, SocketSink
+from gateway.transport.websockets import EXTENSION, ON_LOST, SocketSink
 
 __all__ = [
     "Session",

@@ -26,7 +26,7 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     """
     from gateway.logs import set_up_logging
     from gateway.settings import SettingsError, load_settings
-    from gateway.sockets import ListenError, listen
+    from gateway.transport.sockets import ListenError, listen
 
     try:
         settings = load_settings(overrides, config)

@@ -22,9 +22,10 @@ from websockets.protocol import OPEN
 from gateway.access.limits import Refusals
 from gateway.core.protocol import CloseCode
 
-__all__ = ["EXTENSION", "ON_LOST", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
+__all__ = ["EXTENSION", "ON_LOST", "PING", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
 
 logger = logging.getLogger(__name__)
+
 
 EXTENSION = "gateway.adopt"
 """Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""

@@ -17,9 +17,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gateway.access.limits import Connections, LimitError, Refusals
-from gateway.guard import is_health
+from gateway.transport.scopes import is_health
 
 __all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
+
 
 EXTENSION = "gateway.pace"
 """Key of `scope["extensions"]`: a function for answers that go at the client's pace. It takes how many bytes the system

@@ -14,11 +14,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from gateway.access.limits import Connections, LimitError, Refusals
-from gateway.certificates import CIPHERS
+from gateway.transport.certificates import CIPHERS
 
 __all__ = ["TlsListener", "server_context"]
 
 logger = logging.getLogger(__name__)
+
 
 SHUTDOWN_SECONDS = 3.0
 """How long a client may take to say in TLS that it has seen the end, and to take what was left of the last answer."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-__all__ = ["CIPHERS", "Certificate"]
+__all__ = ["CHECK_SECONDS", "CIPHERS", "Certificate"]
 
 logger = logging.getLogger(__name__)
+
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, as Mozilla's "intermediate" has them; TLS 1.3 has its own, all of them good."""
