@@ -11,7 +11,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from gateway.access.grants import Grant, Principal
-from gateway.dashboard import Pages, embed_policy, identity, page_at, takes_gzip
+from gateway.routes.dashboard import Pages, embed_policy, identity, page_at, takes_gzip
 
 PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
 

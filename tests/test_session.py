@@ -12,8 +12,8 @@ from gateway.app import create_app
 from gateway.core.frames import unframe
 from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Format, Shape
+from gateway.routes.session import MAX_WAITING, Session
 from gateway.settings import Settings
-from gateway.websocket import MAX_WAITING, Session
 from tests.fakes import FakeLoop, make_hub
 
 pytestmark = pytest.mark.anyio

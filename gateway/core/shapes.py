@@ -26,6 +26,7 @@ __all__ = [
     "BOOKKEEPING",
     "MAX_DEPTH",
     "MAX_FIELDS_LENGTH",
+    "SHAPE_PARAMETERS",
     "Condition",
     "Field",
     "Format",
@@ -79,6 +80,10 @@ MAX_BASELINE_NUMBERS = 100_000
 """Numbers that the deadband of one group remembers, of all topics; beyond it the longest known topics are forgotten."""
 
 MIN_HZ, MAX_HZ = 0.001, 1_000.0
+
+
+SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
+"""What a query or a command may say of a shape."""
 
 
 class ShapeError(ValueError):

@@ -37,9 +37,9 @@ from gateway.core.topics import (
     validate_topic,
 )
 from gateway.explain import explain_topic
+from gateway.routes.session import Session
 from gateway.settings import Settings
 from gateway.upstream.packets import PacketError, PacketReader
-from gateway.websocket import Session
 from tests.fakes import FakeLoop, finished, make_hub
 
 __all__ = ["TARGETS", "Source"]

@@ -13,7 +13,8 @@ from html import escape
 from itertools import pairwise
 from statistics import median
 
-__all__ = ["badge_svg"]
+__all__ = ["LINE_BOTTOM", "LINE_TOP", "LINE_WIDTH", "badge_svg"]
+
 
 HEIGHT = 28
 PADDING = 9

@@ -20,13 +20,14 @@ from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import label_of, principal_of
+from gateway.routes.places import deny, take_place
 from gateway.runtime import Gateway
 from gateway.upstream.config import open_broker_stream
-from gateway.websocket import deny, take_place
 
 __all__ = ["mqtt_socket"]
 
 logger = logging.getLogger(__name__)
+
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
+from gateway.core.hub import Hub, Subscriber
 from gateway.core.protocol import CloseCode
-
-if TYPE_CHECKING:
-    from gateway.core.hub import Hub, Subscriber
 
 __all__ = ["PulledSink"]
 

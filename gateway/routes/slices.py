@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["SLICE_SECONDS", "Stride", "in_slices"]
 
+
 T = TypeVar("T")
 
 SLICE_SECONDS = 0.002

@@ -10,17 +10,55 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from mimetypes import guess_type
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.access.grants import Principal
 from gateway.door.content_policy import content_security_policy
+from gateway.door.refusals import principal_of
 
-__all__ = ["Pages", "embed_policy", "identity", "page_at", "takes_gzip"]
+__all__ = ["STATIC", "Pages", "embed_policy", "identity", "index", "not_built", "page_at", "takes_gzip", "whoami"]
+
+
+HERE = Path(__file__).parents[1]
+STATIC = HERE / "static"
+PAGES = HERE / "pages"
+
+
+async def index(request: Request) -> Response:
+    """`/`, and `/topics/…` for a browser: the dashboard where it was built, else the small page."""
+    built = STATIC / "index.html"
+    page = (built if built.exists() else PAGES / "index.html").read_text(encoding="utf-8")
+    # only what shows a chart and nothing else may be put into a frame
+    is_chart = "embed" in request.query_params and bool(request.path_params.get("filter"))
+    origins = sorted(request.app.state.gateway.guard.origins.listed)
+    policy = embed_policy(origins) if is_chart else content_security_policy(page)
+    raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    page = page_at(page, raw_path.decode("latin-1"), request.scope.get("root_path", ""))
+    return HTMLResponse(page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
+
+
+async def whoami(request: Request) -> Response:
+    """`/whoami`: who the asker is taken for, until when, and what that allows."""
+    takes_tokens = request.app.state.gateway.guard.verifier is not None
+    return JSONResponse(identity(principal_of(request.scope), takes_tokens), headers={"Cache-Control": "no-store"})
+
+
+async def not_built(request: Request) -> Response:
+    """Every other path where the web pages were not built."""
+    return PlainTextResponse(
+        f"{request.url.path} is not here: the dashboard and the client library were not built. In a checkout, "
+        "`make web` builds them.\n",
+        status_code=404,
+    )
+
 
 _RELATIVE = '"./'
 """How each address in the built page begins."""
