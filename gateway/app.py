@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from gateway.door.door import Door
-from gateway.metrics import Exporter
+from gateway.ops.metrics import Exporter
 from gateway.ops.samples import samples
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
 from gateway.routes.mqtt_pipe import mqtt_socket
@@ -23,7 +23,7 @@ from gateway.routes.status import asyncapi, explain, live, metrics, ready
 from gateway.routes.topics import TOPICS_METHODS, list_topics, topics, topics_socket
 from gateway.routes.websocket import no_socket_here, stream_endpoint, upgrade_required, websocket_endpoint
 from gateway.runtime import Gateway
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 
 __all__ = ["create_app"]
 

@@ -29,7 +29,7 @@ from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.topics import TopicError, check_characters
 from gateway.door.guard import Guard
 from gateway.door.refusals import Refusal
-from gateway.settings import Settings, StreamSettings
+from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable

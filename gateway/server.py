@@ -22,7 +22,7 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts
 from gateway.access.limits import Connections
 from gateway.app import create_app
 from gateway.runtime import Gateway
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 from gateway.transport.certificates import CHECK_SECONDS, Certificate
 from gateway.transport.http import HttpProtocol
 from gateway.transport.sockets import listen

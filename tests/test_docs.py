@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.settings import SETTINGS, load_settings, markdown
+from gateway.settings.loading import load_settings
+from gateway.settings.rows import SETTINGS, markdown
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, missing

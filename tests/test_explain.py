@@ -16,7 +16,7 @@ from gateway.core.hub import Hub, Subscriber
 from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Format, Shape
 from gateway.core.since import Since, SinceKind
-from gateway.explain import Explanation, explain_topic
+from gateway.ops.explain import Explanation, explain_topic
 from tests.fakes import FakeLoop, finished
 
 NOW_MS = 1_790_000_000_000

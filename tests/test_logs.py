@@ -13,7 +13,7 @@ import pytest
 
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
-from gateway.logs import set_up_logging
+from gateway.ops.logs import set_up_logging
 from tests.conftest import MakeGateway
 from tests.support.waiting import eventually
 

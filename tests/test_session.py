@@ -13,7 +13,7 @@ from gateway.core.frames import unframe
 from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Format, Shape
 from gateway.routes.session import MAX_WAITING, Session
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 from tests.fakes import FakeLoop, make_hub
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from gateway.app import create_app
 from gateway.routes import event_stream
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
-from gateway.settings import load_settings
+from gateway.settings.loading import load_settings
 
 pytestmark = pytest.mark.anyio
 

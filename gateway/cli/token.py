@@ -12,7 +12,7 @@ from gateway.cli.flags import ConfigFile, fail
 
 if TYPE_CHECKING:
     from gateway.access.keys import Key
-    from gateway.settings import Settings
+    from gateway.settings.table import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,9 @@ def token(
     from gateway.access.grants import AccessError
     from gateway.access.policy import Policy, Role
     from gateway.access.tokens import mint
-    from gateway.settings import SettingsError, load_settings, parse_duration
+    from gateway.settings.loading import load_settings
+    from gateway.settings.problems import SettingsError
+    from gateway.settings.values import parse_duration
 
     try:
         settings = load_settings({}, config)
@@ -95,7 +97,7 @@ def describe(settings: Settings, text: str, topics: list[str]) -> bool:
     from gateway.access.limits import Refusals
     from gateway.core.topics import TopicError, has_wildcard, validate_filter
     from gateway.runtime import make_guard
-    from gateway.settings import format_duration
+    from gateway.settings.values import format_duration
 
     guard = make_guard(settings, Refusals())
     if guard.verifier is None:

@@ -9,7 +9,7 @@ import time
 
 from gateway import __version__
 from gateway.core.shapes import Condition
-from gateway.metrics import Sample
+from gateway.ops.metrics import Sample
 from gateway.runtime import Gateway
 
 __all__ = ["samples"]

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from gateway import __version__
 from gateway.access.grants import AccessError, Owner, require_subscribe
 from gateway.access.limits import LimitError
-from gateway.asyncapi import describe
 from gateway.door.refusals import Refusal, principal_of
-from gateway.explain import explain_topic
+from gateway.ops.asyncapi import describe
+from gateway.ops.explain import explain_topic
 from gateway.routes.slices import in_slices
 from gateway.runtime import MAX_EXPLANATIONS, Gateway
 

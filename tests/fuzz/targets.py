@@ -36,9 +36,9 @@ from gateway.core.topics import (
     validate_filter,
     validate_topic,
 )
-from gateway.explain import explain_topic
+from gateway.ops.explain import explain_topic
 from gateway.routes.session import Session
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 from gateway.upstream.packets import PacketError, PacketReader
 from tests.fakes import FakeLoop, finished, make_hub
 

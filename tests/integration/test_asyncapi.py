@@ -11,8 +11,8 @@ import pytest
 
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
-from gateway.asyncapi import describe
 from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
+from gateway.ops.asyncapi import describe
 from gateway.routes import question
 from gateway.routes.websocket import PARAMETERS, STREAM_PARAMETERS
 from tests.conftest import MakeGateway, MakeMosquitto

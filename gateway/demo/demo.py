@@ -22,10 +22,11 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import quote, unquote, urlsplit
 
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 from gateway.transport.sockets import ListenError, is_free, listen
 
 __all__ = ["DemoError", "run", "start_broker"]
+
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
@@ -57,7 +58,7 @@ class _Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         reading, self._line = os.pipe()
-        command = [sys.executable, "-m", "gateway.leftovers", str(folder)]
+        command = [sys.executable, "-m", "gateway.demo.leftovers", str(folder)]
         self._survivor = subprocess.Popen(command, stdin=reading, start_new_session=True)  # noqa: S603
         os.close(reading)
 
@@ -144,7 +145,7 @@ def start_broker(
             )
             command = [mosquitto, "-c", str(configuration)]
         else:
-            command = [sys.executable, "-m", "gateway.embedded_broker", host, str(port)]
+            command = [sys.executable, "-m", "gateway.demo.embedded_broker", host, str(port)]
         with parts.process(command, log) as child:
             deadline = time.monotonic() + START_SECONDS
             while child.poll() is None and time.monotonic() < deadline:
@@ -336,7 +337,7 @@ def _settings(broker_url: str, page: socket.socket, origins: Sequence[str]) -> S
 
 def _serve(settings: Settings, page: socket.socket, on_started: Callable[[], None]) -> None:
     from gateway import server
-    from gateway.logs import set_up_logging
+    from gateway.ops.logs import set_up_logging
 
     set_up_logging(settings.log_format, settings.log_level)
     server.serve(settings, sockets=[page], on_started=on_started)

@@ -19,6 +19,9 @@ from gateway.access.redaction import one_line, redact
 
 __all__ = ["set_up_logging"]
 
+logger = logging.getLogger(__name__)
+
+
 # Attributes that every record has; what else is on one was given with `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}

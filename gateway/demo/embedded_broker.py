@@ -1,4 +1,4 @@
-"""`python -m gateway.embedded_broker HOST PORT`: the broker of `gateway demo` where no Mosquitto is installed.
+"""`python -m gateway.demo.embedded_broker HOST PORT`: the broker of `gateway demo` where no Mosquitto is installed.
 
 It is amqtt (extra `demo`), in a process of its own; it stores nothing and lets everyone in.
 """

@@ -1,4 +1,4 @@
-"""`python -m gateway.healthcheck`: whether the gateway in this container answers; for Docker's HEALTHCHECK.
+"""`python -m gateway.ops.healthcheck`: whether the gateway in this container answers; for Docker's HEALTHCHECK.
 
 It reads the environment and the settings file, as `gateway serve` without flags does, and imports nothing heavy,
 because it is started every few seconds. It asks `/health/live`, not `/health/ready`: without its broker the gateway
@@ -14,6 +14,8 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from typing import Any
+
+__all__ = ["is_live"]
 
 
 def is_live(environ: Mapping[str, str]) -> bool:

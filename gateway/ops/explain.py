@@ -23,6 +23,7 @@ from gateway.core.topics import TopicError, covers, has_wildcard, intersection, 
 
 __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 
+
 MAX_NEAR = 5
 """Near misses that are offered."""
 
@@ -321,9 +322,6 @@ def _shape_text(subscriber: Subscriber) -> str | None:
     if shape.fields:
         parts.append(f"only the fields {', '.join(shape.fields)}")
     return ", ".join(parts) or None
-
-
-# Near misses
 
 
 def _near_misses(asked: str, principal: Principal, history: History) -> Generator[None, None, list[NearMiss]]:

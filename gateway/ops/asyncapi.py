@@ -15,6 +15,7 @@ from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS, Authenticate
 
 __all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
 
+
 POSITION = {"type": "string", "pattern": "^[a-z0-9]{1,16}:[0-9]{1,19}$", "examples": ["k3f9:18273"]}
 ID = {"type": ["integer", "string"], "description": "The id of the command that this answers."}
 TOPICS = {"type": "array", "items": {"type": "string"}, "description": "Topic filters."}
