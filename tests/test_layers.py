@@ -33,8 +33,7 @@ MODULES = sorted(name for name in FILES if name)
 def pure_modules() -> list[str]:
     """What the page of the architecture calls pure."""
     rows = re.findall(r"^\| (`[^|]+) \|[^|]*\| yes \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    named = [name for row in rows for name in re.findall(r"`([\w./]+)`", row)]
-    return [name for name in MODULES if name in named or f"{name.partition('.')[0]}/" in named]
+    return [name.replace("/", ".") for row in rows for name in re.findall(r"`([\w/]+)`", row)]
 
 
 @cache
