@@ -600,7 +600,7 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     for _ in range(10_000):
         hub.subscribe(FakeSocket(hub, shape=Shape(where="payload > 3")).subscriber, ["#"], SINCE_NOW)
     loop.run()
-    from gateway.core.shapes import Condition
+    from gateway.core.conditions import Condition
 
     calls: list[str] = []
     holds = Condition.holds
@@ -627,7 +627,7 @@ def test_an_interval_that_holds_too_much_ends_early(loop: FakeLoop, monkeypatch:
     loop.run(1)
     [group] = [group for group in hub._groups.values() if group.shaper is not None]
     assert group.shaper is not None
-    monkeypatch.setattr("gateway.core.shapes.MAX_WINDOW_BYTES", 500_000)
+    monkeypatch.setattr("gateway.core.shaper.MAX_WINDOW_BYTES", 500_000)
     for number in range(200):
         publish(hub, f"flood/{number}", b"x" * 100_000)
         loop.run(0.05)
@@ -709,7 +709,7 @@ def test_the_id_of_an_event_in_an_interval_is_a_position_to_come_back_to(loop: F
 def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
     loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, framing: Framing
 ) -> None:
-    from gateway.core.shapes import Condition
+    from gateway.core.conditions import Condition
 
     calls = 0
     holds = Condition.holds
@@ -762,7 +762,7 @@ def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> Non
     loop.run()
     for number in range(1_000):
         publish(hub, f"t/{number}", {"x": number, "y": 1})
-        assert hub._room.used <= limit
+        assert hub._budget.used <= limit
         loop.run(0.001)
     assert hub.counters.shapes_shed
     loop.run(2_000)
@@ -770,7 +770,7 @@ def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> Non
     for client in shaped:
         assert hub.counts(client.subscriber) == (1_000, 0, 0)
         hub.remove(client.subscriber)
-    assert (hub._room.used, hub.group_count) == (0, 1)
+    assert (hub._budget.used, hub.group_count) == (0, 1)
 
 
 def test_who_leaves_before_its_group_is_flushed_is_forgotten(loop: FakeLoop) -> None:
@@ -845,7 +845,7 @@ def test_a_shape_that_raises_sends_its_group_away_and_nobody_else(
     def fail(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(f"gateway.core.shapes.Shaper.{method}", fail)
+    monkeypatch.setattr(f"gateway.core.shaper.Shaper.{method}", fail)
     publish(hub, "a", 1)
     loop.run(5)
     publish(hub, "a", 2)

@@ -17,10 +17,12 @@ from typing import Any, Protocol
 from gateway.core.distribution import Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
+from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message, Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.selection import Claim, Selection, overlapping, without
-from gateway.core.shapes import Mode, Room, Shape, Shaper
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Mode, Shape
 from gateway.core.since import Since, SinceKind
 from gateway.core.tries import FilterTrie
 
@@ -250,13 +252,13 @@ class Group:
         "writers",
     )
 
-    def __init__(self, filters: FilterSet, shape: Shape, epoch: str, room: Room) -> None:
+    def __init__(self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch, room)
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget)
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False
@@ -440,7 +442,7 @@ class Hub:
         self._window_bytes = 0  # published since the intervals were last looked at
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
-        self._room = Room(max_shape_bytes)
+        self._budget = MemoryBudget(max_shape_bytes)
         self._chunks: dict[Any, _Chunk] = {}
         self._chunks_bytes = 0
         self._chunks_evicted = 0  # how much history had evicted when they were read
@@ -479,7 +481,7 @@ class Hub:
                     continue
                 if not group.is_queued:
                     self._queue(group)
-            if self._room.is_crowded:
+            if self._budget.is_crowded:
                 self._make_room()
             self._unflushed_bytes += len(message.frame)
             if self._unflushed_bytes > MAX_BATCH_BYTES:
@@ -565,10 +567,10 @@ class Hub:
 
     def _make_room(self) -> None:
         """Lets the shapers that hold most end their intervals and forget, until half of what they may hold is free."""
-        self._room.is_crowded = False
+        self._budget.is_crowded = False
         groups = [group for group in self._groups.values() if group.shaper is not None and group.shaper.cost]
         for group in sorted(groups, key=_cost_of, reverse=True):
-            if self._room.used * 2 <= self._room.limit:
+            if self._budget.used * 2 <= self._budget.limit:
                 return
             assert group.shaper is not None  # noqa: S101 - chosen so
             self.counters.shapes_shed += 1
@@ -845,7 +847,7 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch, self._room)
+            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget)
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)
@@ -1109,7 +1111,7 @@ class Hub:
     def _shape_chunk(self, subscriber: Subscriber, job: _Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch, self._room)
+            job.shaper = Shaper(job.shape, self.history.epoch, self._budget)
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:
@@ -1124,14 +1126,14 @@ class Hub:
                 frames += self._take_counted(subscriber, shaper)
                 job.window_end = message.time - message.time % interval_ms + interval_ms
             shaper.offer(message)
-        if is_done or shaper.is_heavy() or self._room.used * 2 > self._room.limit:
+        if is_done or shaper.is_heavy() or self._budget.used * 2 > self._budget.limit:
             frames += self._take_counted(subscriber, shaper)
         self._keep_half(shaper)
         return frames
 
     def _keep_half(self, shaper: Shaper) -> None:
         """Replays, which may be stuck with what they hold, leave half of the room to the groups."""
-        if self._room.used * 2 > self._room.limit and shaper.cost:
+        if self._budget.used * 2 > self._budget.limit and shaper.cost:
             self.counters.shapes_shed += 1
             shaper.forget()
 

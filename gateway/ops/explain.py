@@ -17,7 +17,7 @@ from gateway.access.grants import explain as explain_grant
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub, State, Subscriber
-from gateway.core.shapes import pick
+from gateway.core.shaper import pick
 from gateway.core.topic import Topic
 from gateway.core.topics import TopicError, covers, has_wildcard, intersection, matches, validate_filter
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from gateway import __version__
-from gateway.core.shapes import Condition
+from gateway.core.conditions import Condition
 from gateway.ops.metrics import Sample
 from gateway.runtime import Gateway
 

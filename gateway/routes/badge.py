@@ -8,7 +8,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.shapes import BOOKKEEPING, MAX_DEPTH, MAX_FIELDS_LENGTH, Field, is_number, look_up, pick
+from gateway.core.fields import BOOKKEEPING, MAX_DEPTH, Field, is_number, look_up
+from gateway.core.shaper import pick
+from gateway.core.shapes import MAX_FIELDS_LENGTH
 from gateway.routes.question import ApiError, Question
 from gateway.routes.slices import Stride
 from gateway.routes.sparkline import badge_svg

@@ -17,9 +17,10 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.core.fields import look_up
 from gateway.core.frames import json_line
 from gateway.core.messages import Message, encode_json
-from gateway.core.shapes import look_up, pick
+from gateway.core.shaper import pick
 from gateway.core.walks import account
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices

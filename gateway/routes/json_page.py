@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.messages import Message, encode_json
-from gateway.core.shapes import pick
+from gateway.core.shaper import pick
 from gateway.core.walks import account
 from gateway.routes.question import Question
 from gateway.routes.slices import in_slices

@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.grants import AccessError, require_subscribe
+from gateway.core.conditions import ShapeError
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
 from gateway.core.protocol import ProtocolError
-from gateway.core.shapes import SHAPE_PARAMETERS, ShapeError, shape_from
+from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
 from gateway.core.since import SinceKind, parse_position, parse_since
 from gateway.core.topics import TopicError, validate_filter
 from gateway.core.walks import first_names, reaches, topic_names

@@ -21,6 +21,7 @@ from gateway.access.grants import (
     require_subscribe,
 )
 from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
+from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text
 from gateway.core.hub import Sink, Subscriber
 from gateway.core.messages import encode_json
@@ -36,7 +37,7 @@ from gateway.core.protocol import (
     error_event,
     parse_command,
 )
-from gateway.core.shapes import Format, Shape, ShapeError, shape_from
+from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.door.expiry import Expiry

@@ -22,10 +22,12 @@ from gateway.access.policy import Policy, Role
 from gateway.access.redaction import one_line, redact
 from gateway.access.tokens import TokenError, Verifier
 from gateway.app import create_app
+from gateway.core.conditions import ShapeError
 from gateway.core.frames import unframe
 from gateway.core.messages import Message
 from gateway.core.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command
-from gateway.core.shapes import Framing, Mode, Shape, ShapeError, Shaper, shape_from
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Framing, Mode, Shape, shape_from
 from gateway.core.since import parse_since
 from gateway.core.topics import (
     TopicError,
