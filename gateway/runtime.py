@@ -23,9 +23,10 @@ from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
 from gateway.core.history import History
-from gateway.core.hub import Hub, Sink
+from gateway.core.hub import Hub
 from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError, check_characters
 from gateway.door.guard import Guard
 from gateway.door.refusals import Refusal

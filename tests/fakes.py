@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from gateway.core.frames import frame_text, unframe
 from gateway.core.history import History
-from gateway.core.hub import Hub, Subscriber
+from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Format, Framing, Shape
+from gateway.core.subscribers import Subscriber
 
 HUB_BOUNDS = ("max_replay_messages", "max_shape_bytes")
 

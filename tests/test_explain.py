@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from gateway.access.grants import Grant, Owner, Principal
 from gateway.access.policy import Policy
 from gateway.core.history import History
-from gateway.core.hub import Hub, Subscriber
+from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode
 from gateway.core.shapes import Format, Shape
 from gateway.core.since import Since, SinceKind
+from gateway.core.subscribers import Subscriber
 from gateway.ops.explain import Explanation, explain_topic
 from tests.fakes import FakeLoop, finished
 

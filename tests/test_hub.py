@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 import gateway.core.hub as hub_module
+import gateway.core.replays as replays_module
 from gateway.core.frames import unframe
-from gateway.core.hub import Hub, State
+from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.shapes import Format, Framing, Mode, Shape
 from gateway.core.since import SINCE_LAST, SINCE_NOW, Since, SinceKind, parse_since
+from gateway.core.subscribers import State
 from gateway.core.topics import matches
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
@@ -287,12 +289,12 @@ def test_a_large_replay_comes_in_chunks_between_which_live_goes_on(loop: FakeLoo
     client = FakeSocket(hub)
     hub.subscribe(client.subscriber, ["#"], position(0))
     loop.run()
-    assert max(map(len, client.writes)) < 2 * hub_module.CHUNK_BYTES
+    assert max(map(len, client.writes)) < 2 * replays_module.CHUNK_BYTES
     assert client.seqs == list(range(1, 1_001))
     slow = FakeSocket(hub, capacity=100_000, stuck=True)
     hub.subscribe(slow.subscriber, ["#"], position(0))
     loop.run()
-    assert slow.size < 100_000 + 2 * hub_module.CHUNK_BYTES
+    assert slow.size < 100_000 + 2 * replays_module.CHUNK_BYTES
     publish(hub, "b", 1)
     loop.run()
     assert other.seqs == [1001]
@@ -921,7 +923,7 @@ class Invariant(RuleBasedStateMachine):
         self.loop.cost = 0.0001
         self.hub = make_hub(self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9)
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(hub_module, "CHUNK_BYTES", 250)
+        self.patch.setattr(replays_module, "CHUNK_BYTES", 250)
         self.log: list[tuple[int, str]] = []
         self.open: list[Client] = []
 
@@ -1055,7 +1057,7 @@ class Invariant(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         assert self.hub.history.bytes <= 12_000
         for client in self.open:
-            assert client.has_changed or len(client.subscriber._jobs or ()) <= 3 + MAX_RESHAPES
+            assert client.has_changed or len(client.subscriber.jobs or ()) <= 3 + MAX_RESHAPES
 
     def check_order(self, client: Client) -> None:
         seqs = client.seqs

@@ -16,11 +16,11 @@ from gateway.core.history import History
 from gateway.core.messages import Message
 from gateway.core.topic import Topic
 
-__all__ = ["Claim", "Selection", "overlapping", "without"]
+__all__ = ["Promise", "Selection", "overlapping", "without"]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Promise:
     """What some filters of a subscriber were promised when they were added.
 
     Attributes:
@@ -34,16 +34,16 @@ class Claim:
     last_as_of: int = 0
 
 
-def without(claims: Iterable[Claim], gone: Iterable[str]) -> tuple[Claim, ...]:
-    """The claims that are left when some filters are taken away."""
+def without(promises: Iterable[Promise], gone: Iterable[str]) -> tuple[Promise, ...]:
+    """The promises that are left when some filters are taken away."""
     gone = frozenset(gone)
-    left = (replace(claim, filters=claim.filters - gone) for claim in claims)
-    return tuple(claim for claim in left if claim.filters)
+    left = (replace(promise, filters=promise.filters - gone) for promise in promises)
+    return tuple(promise for promise in left if promise.filters)
 
 
-def overlapping(claims: Iterable[Claim], filters: FilterSet) -> tuple[Claim, ...]:
-    """The claims that may match a topic that `filters` match."""
-    return tuple(claim for claim in claims if _may_overlap(claim.filters, filters))
+def overlapping(promises: Iterable[Promise], filters: FilterSet) -> tuple[Promise, ...]:
+    """The promises that may match a topic that `filters` match."""
+    return tuple(promise for promise in promises if _may_overlap(promise.filters, filters))
 
 
 def _may_overlap(one: FilterSet, other: FilterSet) -> bool:
@@ -84,25 +84,25 @@ class Selection:
 
     Attributes:
         filters: what is matched.
-        exclude: claims that were there before: what they want is with an earlier replay, or was given.
-        only: the claims that are left since filters were taken away, and want something of this; None is all.
+        exclude: promises that were there before: what they want is with an earlier replay, or was given.
+        only: the promises that are left since filters were taken away, and want something of this; None is all.
     """
 
     filters: FilterSet
-    exclude: tuple[Claim, ...] = ()
-    only: tuple[Claim, ...] | None = None
+    exclude: tuple[Promise, ...] = ()
+    only: tuple[Promise, ...] | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the filters alone say what is selected."""
         return not self.exclude and self.only is None
 
-    def narrowed(self, gone: Iterable[str], claims: Iterable[Claim], cursor: int, until: int) -> Selection | None:
+    def narrowed(self, gone: Iterable[str], promises: Iterable[Promise], cursor: int, until: int) -> Selection | None:
         """What is left of it between two numbers when filters are taken away.
 
         Args:
             gone: these filters.
-            claims: those that are left of the subscriber.
+            promises: those that are left of the subscriber.
             cursor: what was given already.
             until: where the replay ends.
 
@@ -115,41 +115,44 @@ class Selection:
         own = self.filters - gone
         if len(own) == len(self.filters):
             return self
-        wanting = tuple(c for c in overlapping(claims, self.filters) if c.after < until or c.last_as_of > cursor)
-        if any(f not in own for claim in wanting for f in claim.filters.filters):
+        wanting = tuple(c for c in overlapping(promises, self.filters) if c.after < until or c.last_as_of > cursor)
+        if any(f not in own for promise in wanting for f in promise.filters.filters):
             return replace(self, only=wanting)
         return replace(self, filters=own) if own else None
 
-    def _part(self, state: Topic, until: int, exclude: Iterable[Claim], only: Iterable[Claim]) -> _Part:
-        """What is selected of a topic, given those claims that match it."""
+    def _part(self, state: Topic, until: int, exclude: Iterable[Promise], only: Iterable[Promise]) -> _Part:
+        """What is selected of a topic, given those promises that match it."""
         high = until
         removed: set[int] = set()
         added: set[int] = set()
-        for claim in exclude:
-            high = min(high, claim.after)
-            if claim.last_as_of:
-                removed.add(_last_seq(state, claim.last_as_of))
+        for promise in exclude:
+            high = min(high, promise.after)
+            if promise.last_as_of:
+                removed.add(_last_seq(state, promise.last_as_of))
         low = 0 if self.only is None else until
-        for claim in only:
-            low = min(low, claim.after)
-            if claim.last_as_of:
-                added.add(_last_seq(state, claim.last_as_of))
+        for promise in only:
+            low = min(low, promise.after)
+            if promise.last_as_of:
+                added.add(_last_seq(state, promise.last_as_of))
         return _Part(low, high, removed, added)
 
     def _parts(self, history: History, until: int) -> Iterator[tuple[Topic, _Part | None]]:
         """Each topic, and what is selected of it; None is all.
 
-        Topics are looked up by claim: history keeps these lists, and matching each name with each claim would hold the
-        loop for a second where there are many.
+        Topics are looked up by promise: history keeps these lists, and matching each name with each promise would hold
+        the loop for a second where there are many.
         """
-        exclude = [(claim, set(history.topics(claim.filters))) for claim in self.exclude]
-        only = [(claim, set(history.topics(claim.filters))) for claim in self.only or ()]
+        exclude = [(promise, set(history.topics(promise.filters))) for promise in self.exclude]
+        only = [(promise, set(history.topics(promise.filters))) for promise in self.only or ()]
         for state in history.topics(self.filters):
-            excluding = [claim for claim, topics in exclude if state in topics]
+            excluding = [promise for promise, topics in exclude if state in topics]
             if not excluding and self.only is None:
                 yield state, None
             else:
-                yield state, self._part(state, until, excluding, [claim for claim, topics in only if state in topics])
+                yield (
+                    state,
+                    self._part(state, until, excluding, [promise for promise, topics in only if state in topics]),
+                )
 
     def read(
         self, history: History, after: int, until: int, *, last_only: bool, max_bytes: int
@@ -165,8 +168,8 @@ class Selection:
             if part is None:
                 state = history.topic(message.topic)
                 assert state is not None  # noqa: S101 - its message was read just now
-                exclude = [claim for claim in self.exclude if claim.filters.matches(state.name)]
-                only = [claim for claim in self.only or () if claim.filters.matches(state.name)]
+                exclude = [promise for promise in self.exclude if promise.filters.matches(state.name)]
+                only = [promise for promise in self.only or () if promise.filters.matches(state.name)]
                 part = parts[message.topic] = self._part(state, until, exclude, only)
             if message.seq in part:
                 messages.append(message)

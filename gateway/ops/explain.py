@@ -16,8 +16,9 @@ from gateway.access.grants import Owner, Principal, may_read, may_subscribe
 from gateway.access.grants import explain as explain_grant
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
-from gateway.core.hub import Hub, State, Subscriber
+from gateway.core.hub import Hub
 from gateway.core.shaper import pick
+from gateway.core.subscribers import State, Subscriber
 from gateway.core.topic import Topic
 from gateway.core.topics import TopicError, covers, has_wildcard, intersection, matches, validate_filter
 

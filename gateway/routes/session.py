@@ -23,7 +23,6 @@ from gateway.access.grants import (
 from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text
-from gateway.core.hub import Sink, Subscriber
 from gateway.core.messages import encode_json
 from gateway.core.protocol import (
     Authenticate,
@@ -39,6 +38,7 @@ from gateway.core.protocol import (
 )
 from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
+from gateway.core.subscribers import Sink, Subscriber
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from gateway.core.hub import Hub, Subscriber
+from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode
+from gateway.core.subscribers import Subscriber
 
 __all__ = ["PulledSink"]
 

@@ -18,9 +18,9 @@ from gateway.access.limits import LimitError
 from gateway.access.redaction import one_line
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text, unframe
-from gateway.core.hub import Sink
 from gateway.core.protocol import CloseCode, ProtocolError, error_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
+from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
 from gateway.door.refusals import Refusal, label_of, principal_of
 from gateway.routes.places import deny, take_place
