@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import flash, images
+from firmware import images, plan
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,7 +29,7 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 def test_every_option_stands_in_the_table() -> None:
     known = {
-        option for action in flash._parser()._actions for option in action.option_strings if option.startswith("--")
+        option for action in plan.parser()._actions for option in action.option_strings if option.startswith("--")
     }
     documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
     assert documented == known - {"--help"}
@@ -51,7 +51,7 @@ def test_the_pins_of_the_bootloader_are_the_chips() -> None:
 
 def test_every_driver_has_an_example_that_works() -> None:
     examples = re.findall(r"`--sensor (\S+)`", TEXT)
-    specs = [flash.parse_sensor(example) for example in examples]
+    specs = [plan.parse_sensor(example) for example in examples]
     good = {"mqtt": {"url": "mqtt://h"}, "sensors": specs}
     assert settings.check(good) == []
     assert {spec["driver"] for spec in specs} | {"fake"} == set(settings.DRIVERS)
@@ -63,7 +63,7 @@ def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) 
     root = ET.parse(DOCS / "wiring" / drawing).getroot()
     labels = {element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")}
     driver = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
-    spec = flash.parse_sensor(
+    spec = plan.parse_sensor(
         next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver))
     )
     pins = {f"GPIO {spec[key]}" for key in ("pin", "scl", "sda") if key in spec}

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from firmware import files, flash, images
+from firmware import files, flash, images, plan, tools
 from tests.conftest import MakeMosquitto
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
@@ -96,7 +96,7 @@ def test_chips_in_any_spelling(name: str) -> None:
 
 
 def test_the_pins_of_the_bootloader_are_named() -> None:
-    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in flash.BOOT_HINTS
+    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in tools.CAUSES["no bootloader"].text
 
 
 # -- what is asked for
@@ -114,7 +114,7 @@ def test_the_pins_of_the_bootloader_are_named() -> None:
     ],
 )
 def test_sensors_on_the_command_line(text: str, spec: dict[str, Any]) -> None:
-    assert flash.parse_sensor(text) == spec
+    assert plan.parse_sensor(text) == spec
 
 
 def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -262,7 +262,7 @@ class Port:
 def test_the_only_board_is_found(ports: list[Port], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     list_ports = pytest.importorskip("serial.tools.list_ports")
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    assert flash.find_port() == expected
+    assert tools.find_port() == expected
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_the_only_board_is_found(ports: list[Port], expected: str, monkeypatch: 
 def test_no_board_and_several_boards(ports: list[Port], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     list_ports = pytest.importorskip("serial.tools.list_ports")
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    with pytest.raises(flash.FlashError, match=text):
-        flash.find_port()
+    with pytest.raises(tools.FlashError, match=text):
+        tools.find_port()
 
 
 # -- the whole way
@@ -415,7 +415,7 @@ def test_a_board_without_micropython_is_told_where_to_get_it(
     bare_board: Board, kit: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flash, "ANSWER_SECONDS", 2)  # nothing comes from this device, however long one waits
-    monkeypatch.setenv(flash.WIFI_PASSWORD, WIFI_PASSWORD)
+    monkeypatch.setenv(plan.WIFI_PASSWORD, WIFI_PASSWORD)
     with devices.Device(bare_board) as device, pytest.raises(SystemExit) as end:
         flash.main([*kit(1), "--port", device.port])
     assert "there is no MicroPython on the board" in str(end.value)
@@ -441,14 +441,13 @@ def test_settings_are_not_readable_by_others_while_they_are_copied(
 ) -> None:
     seen: list[int] = []
 
-    def look(port: str, folder: Path, names: list[str]) -> None:
-        assert "settings.json" in names
-        seen.append(stat.S_IMODE(folder.stat().st_mode))
+    def look(command: tools.Command) -> str:
+        for word in command.arguments:
+            if word.endswith("/settings.json"):
+                seen.append(stat.S_IMODE(Path(word).parent.stat().st_mode))
+        return "MICROPYTHON 1 26 esp32"
 
-    monkeypatch.setattr(flash, "_copy", look)
-    monkeypatch.setattr(flash, "_check_micropython", lambda *_: None)
-    monkeypatch.setattr(flash, "_follow", lambda *_: None)
-    monkeypatch.setattr(flash, "_is_installed", lambda _: True)
+    monkeypatch.setattr(tools.Command, "run", look)
     settings = {"id": "x", "wifi": {"ssid": "home", "password": WIFI_PASSWORD}, "mqtt": {"url": "mqtt://h"}}
-    flash.flash(flash.Plan("p", None, None, None, True, settings, None, 0, False))
+    flash.flash(plan.Plan("p", None, None, None, True, settings, None, 0, False))
     assert seen == [0o700]
