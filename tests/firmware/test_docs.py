@@ -28,9 +28,7 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 
 def test_every_option_stands_in_the_table() -> None:
-    known = {
-        option for action in plan.parser()._actions for option in action.option_strings if option.startswith("--")
-    }
+    known = {option for action in plan.parser()._actions for option in action.option_strings if option.startswith("--")}
     documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
     assert documented == known - {"--help"}
 
@@ -63,9 +61,7 @@ def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) 
     root = ET.parse(DOCS / "wiring" / drawing).getroot()
     labels = {element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")}
     driver = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
-    spec = plan.parse_sensor(
-        next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver))
-    )
+    spec = plan.parse_sensor(next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver)))
     pins = {f"GPIO {spec[key]}" for key in ("pin", "scl", "sda") if key in spec}
     assert pins == {label for label in labels if re.fullmatch(r"GPIO \d+", label)}
     assert root.find("{http://www.w3.org/2000/svg}title") is not None

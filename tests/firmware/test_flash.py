@@ -341,6 +341,32 @@ def test_from_a_bare_board_to_its_first_reading(
     assert on_board == expected
 
 
+@pytest.mark.parametrize("has_firmware", [False, True])
+def test_a_rehearsal_prints_the_commands_that_are_run(
+    has_firmware: bool,
+    bare_board: Board,
+    kit: Callable[..., list[str]],
+    mosquitto: Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(plan.WIFI_PASSWORD, WIFI_PASSWORD)
+    ran: list[str] = []
+    run = tools.Command.run
+    monkeypatch.setattr(tools.Command, "run", lambda command: ran.append(str(command)) or run(command))
+    with devices.Device(bare_board, has_firmware=has_firmware) as device:
+        arguments = [*kit(mosquitto.port), "--port", device.port, "--chip", "esp32"]
+        if not has_firmware:
+            arguments += ["--firmware", str(devices.write_image(tmp_path / "image.bin"))]
+        flash.main([*arguments, "--dry-run"])
+        assert ran == []
+        printed = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("     python -m")]
+        flash.main(arguments)
+    assert len(printed) >= 4
+    assert [command for command in ran if " fs cp " not in command] == printed
+
+
 def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
     bare_board: Board,
     kit: Callable[..., list[str]],
@@ -442,9 +468,8 @@ def test_settings_are_not_readable_by_others_while_they_are_copied(
     seen: list[int] = []
 
     def look(command: tools.Command) -> str:
-        for word in command.arguments:
-            if word.endswith("/settings.json"):
-                seen.append(stat.S_IMODE(Path(word).parent.stat().st_mode))
+        copied = [Path(word) for word in command.arguments if word.endswith("/settings.json")]
+        seen.extend(stat.S_IMODE(path.parent.stat().st_mode) for path in copied)
         return "MICROPYTHON 1 26 esp32"
 
     monkeypatch.setattr(tools.Command, "run", look)
