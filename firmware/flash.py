@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sensors_sim import payloads
 
-from . import broker, files, images, plan, tools
+from . import broker, chips, files, images, plan, tools
 from .board import settings as board_settings
 from .tools import Command, FlashError, esptool, mpremote, say
 
@@ -49,7 +49,7 @@ except (ImportError, OSError):
     pass
 """  # an interval that a command has set would win over the one that is copied now
 ASK_VERSION = (
-    "import sys; print('MICROPYTHON', sys.implementation.version[0], sys.implementation.version[1], sys.platform)"
+    "import sys; print('MICROPYTHON', *sys.implementation.version[:2], getattr(sys.implementation, '_machine', ''))"
 )
 # as board/hardware.py makes it, which is not on the board yet
 ASK_ID = "import binascii, machine; print('ID', 'esp32-' + binascii.hexlify(machine.unique_id()).decode()[-6:])"
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = plan.parser().parse_args(arguments)
     try:
         flash(plan.make(options))
-    except (FlashError, broker.BrokerError, images.ImageError, files.CompileError) as error:
+    except (FlashError, broker.BrokerError, chips.ChipError, images.ImageError, files.CompileError) as error:
         sys.exit(f"sensors-flash: {error}")
     except KeyboardInterrupt:
         sys.exit("sensors-flash: stopped")
@@ -72,6 +72,7 @@ def flash(wanted: plan.Plan) -> None:
     Raises:
         FlashError: A step failed.
         broker.BrokerError: The broker went away after it had been tried.
+        chips.ChipError: The board's chip is of no use.
         images.ImageError: The image is not good.
         files.CompileError: The firmware could not be compiled.
     """
@@ -134,6 +135,7 @@ class Flashing:
                 yield Step("ask the board for its chip", self._ask_chip, (tools.ask_chip(self.port),))
             told = f"check that {image.name} is for {self.chip.name if self.chip else 'that chip'}, whole and unaltered"
             yield Step(told, self._check_image, is_harmless=self.chip is not None and image.exists())
+        yield Step("see whether the sensors' pins suit the chip", self._check_pins, is_harmless=self.chip is not None)
         if waits:
             told = f"see whether the broker at {url} lets this user publish a sensor's topics"
             yield Step(told, self._try_broker)
@@ -142,7 +144,7 @@ class Flashing:
                 yield Step("erase the flash", self._erase, (esptool(self.port, self.chip, "erasing", "erase-flash"),))
             offset = f"0x{self.chip.offset:x}" if self.chip else "OFFSET"
             write = esptool(self.port, self.chip, "writing", "write-flash", offset, str(image))
-            suitable = [chip for chip in images.CHIPS.values() if not chip.unsuitable]
+            suitable = [chip for chip in chips.CHIPS.values() if not chip.unsuitable]
             offsets = ", ".join(f"{chip.name} 0x{chip.offset:x}" for chip in suitable)
             notes = () if self.chip else (f"OFFSET is the chip's: {offsets}",)
             yield Step(f"write MicroPython at {offset}", self._write, (write,), notes)
@@ -181,7 +183,7 @@ class Flashing:
             raise FlashError(
                 f"there is no MicroPython on the board, or it does not answer.\n{self._image()}\n\n{error}"
             ) from None
-        found = re.search(r"MICROPYTHON (\d+) (\d+)", output)
+        found = re.search(r"MICROPYTHON (\d+) (\d+)([^\r\n]*)", output)
         if found is None:
             raise FlashError(f"the board answers, but not like MicroPython:\n{output.strip()[-300:]}")
         version = int(found[1]), int(found[2])
@@ -189,6 +191,20 @@ class Flashing:
             has, needed = (".".join(map(str, each)) for each in (version, MINIMUM_MICROPYTHON))
             raise FlashError(f"MicroPython {has} is too old, {needed} is needed.\n{self._image()}")
         say(f"board    has MicroPython {version[0]}.{version[1]}")
+        chip = chips.in_machine(found[3])
+        if chip and self.chip and chip is not self.chip:
+            raise FlashError(f"the board has an {chip.name}, no {self.chip.name}: see --chip")
+        self.chip = self.chip or chip
+
+    def _check_pins(self) -> None:
+        if self.chip is None:
+            say("note     the board's chip is unknown, so its pins are not checked: --chip names it")
+            return
+        problems, warnings = chips.check_pins(self.chip, self.settings.get("sensors") or [])
+        if problems:
+            raise FlashError("these pins can't work:\n  " + "\n  ".join(problems))
+        for warning in warnings:
+            say(f"note     {warning}")
 
     def _image(self) -> str:
         """Where the board's image is to be had."""

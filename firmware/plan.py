@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import images
+from . import chips
 from .board import mqtt
 from .board import settings as board_settings
 from .tools import FlashError, say
@@ -37,7 +37,7 @@ class Plan:
     """What was asked for, after the settings were read and checked."""
 
     port: str | None
-    chip: images.Chip | None
+    chip: chips.Chip | None
     image: Path | None
     sha256: str | None
     erase: bool
@@ -97,7 +97,7 @@ def make(options: argparse.Namespace) -> Plan:
 
     Raises:
         FlashError: Something is missing, or can't work.
-        images.ImageError: A chip that is of no use.
+        chips.ChipError: A chip that is of no use.
     """
     given = _read_settings(options.settings) if options.settings else {}
     wifi = {**(given.get("wifi") or {})}
@@ -140,7 +140,7 @@ def make(options: argparse.Namespace) -> Plan:
         say(f"note     to the board, {host} is itself: give the address that this computer has in your network")
     return Plan(
         port=options.port,
-        chip=images.find_chip(options.chip) if options.chip else None,
+        chip=chips.find_chip(options.chip) if options.chip else None,
         image=options.firmware,
         sha256=options.sha256,
         erase=not options.no_erase,

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import images
+from . import chips
 
 ESPTOOL_BAUD = 460800
 LIMIT_SECONDS = 300.0
@@ -77,7 +77,7 @@ CAUSES = {
         r"Failed to connect to|Wrong boot mode|No serial data received|serial TX path",
         "the board did not enter its bootloader. Try, in this order:\n"
         "  - another port (--port)\n"
-        f"  - hold BOOT ({images.boot_pins()}), press and release EN/RESET, release BOOT, and start again\n"
+        f"  - hold BOOT ({chips.boot_pins()}), press and release EN/RESET, release BOOT, and start again\n"
         "  - another cable: many carry no data",
     ),
     "garbled": Cause(
@@ -182,7 +182,7 @@ class Command:
         return FlashError(f"{self.what} failed:\n{said}")
 
 
-def esptool(port: str, chip: images.Chip | None, what: str, *arguments: str) -> Command:
+def esptool(port: str, chip: chips.Chip | None, what: str, *arguments: str) -> Command:
     """A command of esptool."""
     name = chip.name.lower().replace("-", "") if chip else "auto"
     head = ("--chip", name, "--port", port, "--baud", str(ESPTOOL_BAUD))
@@ -256,17 +256,17 @@ def wait_for_port(port: str, timeout_seconds: float = 15) -> None:
         time.sleep(0.1)
 
 
-def chip_in(output: str) -> images.Chip:
+def chip_in(output: str) -> chips.Chip:
     """The chip that esptool named.
 
     Raises:
         FlashError: It named none.
-        images.ImageError: A chip that is of no use here.
+        chips.ChipError: A chip that is of no use here.
     """
     found = re.search(r"Connected to (ESP\S+) on", output)
     if found is None:
         raise FlashError(f"esptool did not name the chip; name it: --chip\n{output.strip()[-400:]}")
-    return images.find_chip(found[1])
+    return chips.find_chip(found[1])
 
 
 def show_console(port: str, ended: threading.Event) -> None:

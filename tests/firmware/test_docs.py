@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import images, plan
+from firmware import chips, plan
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,17 +34,18 @@ def test_every_option_stands_in_the_table() -> None:
 
 
 def test_every_chip_stands_in_the_table_with_its_image_and_offset() -> None:
-    for chip in images.CHIPS.values():
+    for chip in chips.CHIPS.values():
         if chip.unsuitable:
             assert chip.name in TEXT
             assert chip.name not in ROWS
         else:
             assert ROWS[chip.name][1] == f"[{chip.board}]({chip.download})"
             assert ROWS[chip.name][2] == f"0x{chip.offset:x}"
+            assert ROWS[chip.name][4:] == [chip.adc1, chip.flash, chip.strapping, chip.memory or "none", chip.console]
 
 
 def test_the_pins_of_the_bootloader_are_the_chips() -> None:
-    assert f"hold BOOT ({images.boot_pins()})" in TEXT
+    assert f"hold BOOT ({chips.boot_pins()})" in TEXT
 
 
 def test_every_driver_has_an_example_that_works() -> None:
@@ -52,6 +53,8 @@ def test_every_driver_has_an_example_that_works() -> None:
     specs = [plan.parse_sensor(example) for example in examples]
     good = {"mqtt": {"url": "mqtt://h"}, "sensors": specs}
     assert settings.check(good) == []
+    for spec in specs:
+        assert chips.check_pins(chips.CHIPS["ESP32"], [spec]) == ([], [])
     assert {spec["driver"] for spec in specs} | {"fake"} == set(settings.DRIVERS)
 
 

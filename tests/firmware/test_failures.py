@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from firmware import images, tools
+from firmware import chips, tools
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
 from tests.support.waiting import missing
 
 DOCS = (Path(__file__).parents[2] / "docs" / "firmware.md").read_text()
-ESP32 = images.CHIPS["ESP32"]
+ESP32 = chips.CHIPS["ESP32"]
 GONE = "/dev/nowhere-at-all"
 
 # a process of root's that may read and write only what its user may
@@ -144,7 +144,7 @@ def test_a_port_without_permission_is_told_with_its_group_and_not_as_a_board_wit
 def test_a_board_that_does_not_answer() -> None:
     with terminal() as port:
         esptool, mpremote = both(port)
-        told(esptool, "no bootloader", f"hold BOOT ({images.boot_pins()})")
+        told(esptool, "no bootloader", f"hold BOOT ({chips.boot_pins()})")
         told(mpremote, "no prompt", "press EN/RESET and start again at once")
 
 
@@ -183,7 +183,7 @@ def test_what_the_bootloader_can_not_do(
 
 def test_a_board_with_another_chip_than_was_said(board: Board) -> None:
     with devices.Device(board) as device:
-        command = tools.esptool(device.port, images.CHIPS["ESP32-S2"], "erasing", "erase-flash")
+        command = tools.esptool(device.port, chips.CHIPS["ESP32-S2"], "erasing", "erase-flash")
         told(command, "another chip", "the board has an ESP32, no ESP32-S2")
         assert device.erased == 0
 

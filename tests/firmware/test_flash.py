@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from firmware import files, flash, images, plan, tools
+from firmware import chips, files, flash, images, plan, tools
 from tests.conftest import MakeMosquitto
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
@@ -26,7 +26,7 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.waiting import missing
 
-ESP32 = images.CHIPS["ESP32"]
+ESP32 = chips.CHIPS["ESP32"]
 WIFI_PASSWORD, MQTT_PASSWORD = "wifi-secret-8f2c", "mqtt-secret-91ab"
 GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
 
@@ -36,10 +36,10 @@ GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
 
 @pytest.mark.parametrize("name", ["ESP32", "ESP32-S2", "ESP32-S3", "ESP32-C2", "ESP32-C3", "ESP32-C5", "ESP32-C6"])
 def test_a_good_image_is_accepted_for_its_chip_alone(name: str, tmp_path: Path) -> None:
-    chip = images.find_chip(name)
+    chip = chips.find_chip(name)
     path = devices.write_image(tmp_path / "good.bin", chip.number, chip.offset)
     assert images.check(path, chip).size == path.stat().st_size
-    for other in images.CHIPS.values():
+    for other in chips.CHIPS.values():
         if other is not chip:
             with pytest.raises(images.ImageError, match=f"is for {chip.name}, the board has {other.name}"):
                 images.check(path, other)
@@ -86,13 +86,13 @@ def test_images_are_as_esptool_understands_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "text"), [("ESP32-H2", "no Wi-Fi"), ("esp32p4", "no Wi-Fi"), ("ESP8266", "none of")])
 def test_chips_that_are_of_no_use(name: str, text: str) -> None:
-    with pytest.raises(images.ImageError, match=text):
-        images.find_chip(name)
+    with pytest.raises(chips.ChipError, match=text):
+        chips.find_chip(name)
 
 
 @pytest.mark.parametrize("name", ["ESP32-C3", "esp32c3", "Esp32_C3"])
 def test_chips_in_any_spelling(name: str) -> None:
-    assert images.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
+    assert chips.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
 
 
 def test_the_pins_of_the_bootloader_are_named() -> None:
@@ -353,8 +353,13 @@ def test_a_rehearsal_prints_the_commands_that_are_run(
 ) -> None:
     monkeypatch.setenv(plan.WIFI_PASSWORD, WIFI_PASSWORD)
     ran: list[str] = []
-    run = tools.Command.run
-    monkeypatch.setattr(tools.Command, "run", lambda command: ran.append(str(command)) or run(command))
+    original = tools.Command.run
+
+    def run(command: tools.Command) -> str:
+        ran.append(str(command))
+        return original(command)
+
+    monkeypatch.setattr(tools.Command, "run", run)
     with devices.Device(bare_board, has_firmware=has_firmware) as device:
         arguments = [*kit(mosquitto.port), "--port", device.port, "--chip", "esp32"]
         if not has_firmware:
