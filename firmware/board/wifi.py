@@ -4,7 +4,8 @@ One invariant: `ready` returns within its limit, whatever the radio does.
 
 It leaves to others: what goes over the network.
 
-Source of the status numbers: MicroPython documentation, "class WLAN", and ESP-IDF's wifi_err_reason_t.
+Source of the status numbers: MicroPython, `network_wlan_status` in ports/esp32/network_wlan.c, which tells of a failure
+only 201, 202 and 210 to 212 while it tries again by itself; ESP-IDF, `wifi_err_reason_t`.
 """
 
 import asyncio
@@ -15,12 +16,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+_SILENT = "no answer: wrong password, too far away, or the access point gives out no address"
 REASONS = {
+    1000: _SILENT,  # what is known is only that we left another network before
+    1001: _SILENT,
     200: "beacons lost: too far away?",
     201: "no such network: wrong name, too far away, or 5 GHz only",
     202: "wrong password",
     203: "the access point refuses us",
     204: "wrong password, or too far away",
+    205: "wrong password",
+    210: "the network has another kind of security: allow WPA2 beside WPA3",
+    211: "the network's security is weaker than what a password asks for: set it to WPA2",
+    212: "the network is too far away",
     15: "wrong password",
 }
 
@@ -95,7 +103,7 @@ class Wifi:
                 return True
             await asyncio.sleep(0.1)
         status = self.wlan.status()
-        self._failed(REASONS.get(status, "no answer (%s)" % status))
+        self._failed(REASONS.get(status, "status %s" % status))
         return False
 
     def _connected(self) -> None:

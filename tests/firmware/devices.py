@@ -21,14 +21,16 @@ import subprocess
 import threading
 import tty
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.firmware.boards import Board
 
-MAGIC_REGISTER, ESP32_MAGIC = 0x40001000, 0x00F01D83
-FLASH_ID_REGISTER, FLASH_ID = 0x3FF42080, 0x1640EF  # of a flash with 4 MiB
+# of an ESP32: what says so; its flash (4 MiB); its eFuses, of which one locks it
+FLASH_ID, EFUSE_ABS_DONE = 0x3FF42080, 0x3FF5A018
+REGISTERS: Mapping[int, int] = {0x40001000: 0x00F01D83, FLASH_ID: 0x1640EF}
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 BOOTLOADER_READ_REG, MD5, DEFLATE_BEGIN, DEFLATE_DATA, ERASE, SECURITY_INFO = 0x0A, 0x13, 0x10, 0x11, 0xD0, 0x14
 
@@ -36,10 +38,28 @@ BOOTLOADER_READ_REG, MD5, DEFLATE_BEGIN, DEFLATE_DATA, ERASE, SECURITY_INFO = 0x
 class Device:
     """One board on one cable. Use it as a context manager; `port` is what a program opens."""
 
-    def __init__(self, board: Board, *, has_firmware: bool = False, magic: int = ESP32_MAGIC) -> None:
-        """`has_firmware` is a board on which MicroPython runs already."""
+    def __init__(
+        self,
+        board: Board,
+        *,
+        has_firmware: bool = False,
+        registers: Mapping[int, int] = REGISTERS,
+        bad_flash: bool = False,
+        error: str = "",
+    ) -> None:
+        """One board.
+
+        Args:
+            board: What runs on it.
+            has_firmware: MicroPython runs on it already.
+            registers: What the bootloader reads in the chip, by address.
+            bad_flash: What is read is not what was written.
+            error: What every piece of code at the prompt ends with.
+        """
         self.board = board
-        self.magic = magic
+        self.registers = registers
+        self.bad_flash = bad_flash
+        self.error = error
         self.flash = bytearray(b"\xff" * (4 << 20))
         self.erased = 0
         self.has_firmware = has_firmware
@@ -107,7 +127,7 @@ class Device:
         value, answer, status = 0, b"", b"\x00\x00"
         if command == BOOTLOADER_READ_REG:
             (register,) = struct.unpack("<I", data)
-            value = {MAGIC_REGISTER: self.magic, FLASH_ID_REGISTER: FLASH_ID}.get(register, 0)
+            value = self.registers.get(register, 0)
         elif command == SECURITY_INFO:
             status = b"\x01\x05"  # an ESP32 does not know this command
         elif command == ERASE:
@@ -128,7 +148,7 @@ class Device:
             self.has_firmware = self.flash[0x1000] == 0xE9  # where an ESP32 looks for it
         elif command == MD5:
             start, size = struct.unpack("<II", data[:8])
-            answer = hashlib.md5(self.flash[start : start + size]).digest()
+            answer = hashlib.md5(self.flash[start : start + size] + b"x" * self.bad_flash).digest()
         body = answer + status
         packet = struct.pack("<BBHI", 1, command, len(body), value) + body
         escaped = packet.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc")
@@ -163,6 +183,9 @@ class Device:
 
     def _execute(self, code: bytes) -> None:
         self._say(b"OK")
+        if self.error:
+            self._say(f"\x04{self.error}\x04>".encode())
+            return
         if self._repl is None:
             interpreter, board = self.board.interpreter, self.board
             command = interpreter.command(
@@ -217,12 +240,15 @@ class Device:
             self._shown = len(text)
 
 
-def make_image(chip_number: int, offset: int, size: int = 40_000) -> bytes:
-    """A file that is built like MicroPython's images: bootloader, partition table, program, each with its hash."""
+def make_image(chip_number: int, offset: int, size: int = 40_000, revision: int = 0) -> bytes:
+    """A file that is built like MicroPython's images: bootloader, partition table, program, each with its hash.
+
+    `revision` is the lowest of the chip that it is for, in hundredths.
+    """
 
     def part(content: bytes) -> bytes:
         header = struct.pack("<BBBBI", 0xE9, 1, 2, 0x20, 0x40080000)
-        header += struct.pack("<BBBBHB8xB", 0xEE, 0, 0, 0, chip_number, 0, 1)
+        header += struct.pack("<BBBBHBHH4xB", 0xEE, 0, 0, 0, chip_number, 0, revision, 0xFFFF, 1)
         body = header + struct.pack("<II", 0x40080000, len(content)) + content
         body += bytes(15 - len(body) % 16) + b"\xef"
         return body + hashlib.sha256(body).digest()
@@ -234,7 +260,7 @@ def make_image(chip_number: int, offset: int, size: int = 40_000) -> bytes:
     return image.ljust(0x10000 - offset, b"\xff") + part(os.urandom(size))
 
 
-def write_image(path: Path, chip_number: int = 0, offset: int = 0x1000) -> Path:
+def write_image(path: Path, chip_number: int = 0, offset: int = 0x1000, **how: int) -> Path:
     """`make_image` into a file."""
-    path.write_bytes(make_image(chip_number, offset))
+    path.write_bytes(make_image(chip_number, offset, **how))
     return path

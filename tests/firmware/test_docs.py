@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import flash, images
+from firmware import chips, plan
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,32 +28,33 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 
 def test_every_option_stands_in_the_table() -> None:
-    known = {
-        option for action in flash._parser()._actions for option in action.option_strings if option.startswith("--")
-    }
+    known = {option for action in plan.parser()._actions for option in action.option_strings if option.startswith("--")}
     documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
     assert documented == known - {"--help"}
 
 
 def test_every_chip_stands_in_the_table_with_its_image_and_offset() -> None:
-    for chip in images.CHIPS.values():
+    for chip in chips.CHIPS.values():
         if chip.unsuitable:
             assert chip.name in TEXT
             assert chip.name not in ROWS
         else:
             assert ROWS[chip.name][1] == f"[{chip.board}]({chip.download})"
             assert ROWS[chip.name][2] == f"0x{chip.offset:x}"
+            assert ROWS[chip.name][4:] == [chip.adc1, chip.flash, chip.strapping, chip.memory or "none", chip.console]
 
 
 def test_the_pins_of_the_bootloader_are_the_chips() -> None:
-    assert f"hold BOOT ({images.boot_pins()})" in TEXT
+    assert f"hold BOOT ({chips.boot_pins()})" in TEXT
 
 
 def test_every_driver_has_an_example_that_works() -> None:
     examples = re.findall(r"`--sensor (\S+)`", TEXT)
-    specs = [flash.parse_sensor(example) for example in examples]
+    specs = [plan.parse_sensor(example) for example in examples]
     good = {"mqtt": {"url": "mqtt://h"}, "sensors": specs}
     assert settings.check(good) == []
+    for spec in specs:
+        assert chips.check_pins(chips.CHIPS["ESP32"], [spec]) == ([], [])
     assert {spec["driver"] for spec in specs} | {"fake"} == set(settings.DRIVERS)
 
 
@@ -63,9 +64,7 @@ def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) 
     root = ET.parse(DOCS / "wiring" / drawing).getroot()
     labels = {element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")}
     driver = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
-    spec = flash.parse_sensor(
-        next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver))
-    )
+    spec = plan.parse_sensor(next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver)))
     pins = {f"GPIO {spec[key]}" for key in ("pin", "scl", "sda") if key in spec}
     assert pins == {label for label in labels if re.fullmatch(r"GPIO \d+", label)}
     assert root.find("{http://www.w3.org/2000/svg}title") is not None

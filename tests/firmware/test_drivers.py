@@ -137,6 +137,8 @@ async def test_a_bmp280_works_without_humidity() -> None:
     ("bus", "text"),
     [
         (Registers(0xFF, DATA), "id is 0xff"),
+        (Registers(0x61, DATA), "it is a BME680, for which there is no driver"),
+        (Registers(0x55, DATA), "it is a BMP180, for which there is no driver"),
         (Registers(0x60, bytes([0x80, 0, 0] * 2 + [0x80, 0])), "did not measure"),
         (Registers(0x60, DATA, busy=0x08), "stays busy"),
     ],
@@ -172,6 +174,12 @@ def test_dht22_refuses_a_wrong_checksum_and_impossible_values() -> None:
     for data in (bytes([0x02, 0x8C, 0x7F, 0x72]), bytes([0x0F, 0xFF, 0x00, 0xD6])):
         with pytest.raises(SensorError, match="out of range"):
             dht22.decode(data + bytes([sum(data) & 0xFF]))
+
+
+@pytest.mark.parametrize("data", [(45, 0, 23, 0), (20, 0, 0, 9), (95, 0, 60, 0), (33, 0, 5, 0x81)])
+def test_a_dht11_in_place_of_a_dht22_is_named(data: tuple[int, ...]) -> None:
+    with pytest.raises(SensorError, match=rf"this is a DHT11 \({data[2]} °C, {data[0]} %\): .* take a DHT22"):
+        dht22.decode(bytes([*data, sum(data) & 0xFF]))
 
 
 async def test_dht22_tells_a_bare_exception_apart_from_an_absent_sensor() -> None:
@@ -254,6 +262,11 @@ async def test_ds18b20_probes_keep_their_names() -> None:
     del bus.readings[b"\x28aaaaaaa"]
     with pytest.raises(SensorError, match="1 of 2 probes"):
         await sensor.start()
+
+
+async def test_a_ds18s20_is_named_and_its_half_degrees_are_not_read_as_sixteenths() -> None:
+    with pytest.raises(SensorError, match="a probe is a DS18S20"):
+        await measure(ds18b20.Ds18b20(Bus({b"\x10aaaaaaa": 0x0032})))
 
 
 # -- SCD41

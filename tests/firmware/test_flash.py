@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from firmware import files, flash, images
+from firmware import chips, files, flash, images, plan, tools
 from tests.conftest import MakeMosquitto
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
@@ -26,7 +26,7 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.waiting import missing
 
-ESP32 = images.CHIPS["ESP32"]
+ESP32 = chips.CHIPS["ESP32"]
 WIFI_PASSWORD, MQTT_PASSWORD = "wifi-secret-8f2c", "mqtt-secret-91ab"
 GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
 
@@ -36,10 +36,10 @@ GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
 
 @pytest.mark.parametrize("name", ["ESP32", "ESP32-S2", "ESP32-S3", "ESP32-C2", "ESP32-C3", "ESP32-C5", "ESP32-C6"])
 def test_a_good_image_is_accepted_for_its_chip_alone(name: str, tmp_path: Path) -> None:
-    chip = images.find_chip(name)
+    chip = chips.find_chip(name)
     path = devices.write_image(tmp_path / "good.bin", chip.number, chip.offset)
     assert images.check(path, chip).size == path.stat().st_size
-    for other in images.CHIPS.values():
+    for other in chips.CHIPS.values():
         if other is not chip:
             with pytest.raises(images.ImageError, match=f"is for {chip.name}, the board has {other.name}"):
                 images.check(path, other)
@@ -86,17 +86,17 @@ def test_images_are_as_esptool_understands_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "text"), [("ESP32-H2", "no Wi-Fi"), ("esp32p4", "no Wi-Fi"), ("ESP8266", "none of")])
 def test_chips_that_are_of_no_use(name: str, text: str) -> None:
-    with pytest.raises(images.ImageError, match=text):
-        images.find_chip(name)
+    with pytest.raises(chips.ChipError, match=text):
+        chips.find_chip(name)
 
 
 @pytest.mark.parametrize("name", ["ESP32-C3", "esp32c3", "Esp32_C3"])
 def test_chips_in_any_spelling(name: str) -> None:
-    assert images.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
+    assert chips.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
 
 
 def test_the_pins_of_the_bootloader_are_named() -> None:
-    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in flash.BOOT_HINTS
+    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in tools.CAUSES["no bootloader"].text
 
 
 # -- what is asked for
@@ -114,7 +114,7 @@ def test_the_pins_of_the_bootloader_are_named() -> None:
     ],
 )
 def test_sensors_on_the_command_line(text: str, spec: dict[str, Any]) -> None:
-    assert flash.parse_sensor(text) == spec
+    assert plan.parse_sensor(text) == spec
 
 
 def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -262,7 +262,7 @@ class Port:
 def test_the_only_board_is_found(ports: list[Port], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     list_ports = pytest.importorskip("serial.tools.list_ports")
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    assert flash.find_port() == expected
+    assert tools.find_port() == expected
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_the_only_board_is_found(ports: list[Port], expected: str, monkeypatch: 
 def test_no_board_and_several_boards(ports: list[Port], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     list_ports = pytest.importorskip("serial.tools.list_ports")
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    with pytest.raises(flash.FlashError, match=text):
-        flash.find_port()
+    with pytest.raises(tools.FlashError, match=text):
+        tools.find_port()
 
 
 # -- the whole way
@@ -339,6 +339,37 @@ def test_from_a_bare_board_to_its_first_reading(
     on_board = {path.relative_to(bare_board.folder).as_posix() for path in bare_board.folder.rglob("*.*py")}
     expected = {name if name == "main.py" else name.removesuffix(".py") + ".mpy" for name in files.sources()}
     assert on_board == expected
+
+
+@pytest.mark.parametrize("has_firmware", [False, True])
+def test_a_rehearsal_prints_the_commands_that_are_run(
+    has_firmware: bool,
+    bare_board: Board,
+    kit: Callable[..., list[str]],
+    mosquitto: Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(plan.WIFI_PASSWORD, WIFI_PASSWORD)
+    ran: list[str] = []
+    original = tools.Command.run
+
+    def run(command: tools.Command) -> str:
+        ran.append(str(command))
+        return original(command)
+
+    monkeypatch.setattr(tools.Command, "run", run)
+    with devices.Device(bare_board, has_firmware=has_firmware) as device:
+        arguments = [*kit(mosquitto.port), "--port", device.port, "--chip", "esp32"]
+        if not has_firmware:
+            arguments += ["--firmware", str(devices.write_image(tmp_path / "image.bin"))]
+        flash.main([*arguments, "--dry-run"])
+        assert ran == []
+        printed = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("     python -m")]
+        flash.main(arguments)
+    assert len(printed) >= 4
+    assert [command for command in ran if " fs cp " not in command] == printed
 
 
 def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
@@ -415,7 +446,7 @@ def test_a_board_without_micropython_is_told_where_to_get_it(
     bare_board: Board, kit: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flash, "ANSWER_SECONDS", 2)  # nothing comes from this device, however long one waits
-    monkeypatch.setenv(flash.WIFI_PASSWORD, WIFI_PASSWORD)
+    monkeypatch.setenv(plan.WIFI_PASSWORD, WIFI_PASSWORD)
     with devices.Device(bare_board) as device, pytest.raises(SystemExit) as end:
         flash.main([*kit(1), "--port", device.port])
     assert "there is no MicroPython on the board" in str(end.value)
@@ -441,14 +472,12 @@ def test_settings_are_not_readable_by_others_while_they_are_copied(
 ) -> None:
     seen: list[int] = []
 
-    def look(port: str, folder: Path, names: list[str]) -> None:
-        assert "settings.json" in names
-        seen.append(stat.S_IMODE(folder.stat().st_mode))
+    def look(command: tools.Command) -> str:
+        copied = [Path(word) for word in command.arguments if word.endswith("/settings.json")]
+        seen.extend(stat.S_IMODE(path.parent.stat().st_mode) for path in copied)
+        return "MICROPYTHON 1 26 esp32"
 
-    monkeypatch.setattr(flash, "_copy", look)
-    monkeypatch.setattr(flash, "_check_micropython", lambda *_: None)
-    monkeypatch.setattr(flash, "_follow", lambda *_: None)
-    monkeypatch.setattr(flash, "_is_installed", lambda _: True)
+    monkeypatch.setattr(tools.Command, "run", look)
     settings = {"id": "x", "wifi": {"ssid": "home", "password": WIFI_PASSWORD}, "mqtt": {"url": "mqtt://h"}}
-    flash.flash(flash.Plan("p", None, None, None, True, settings, None, 0, False))
+    flash.flash(plan.Plan("p", None, None, None, True, settings, None, 0, False))
     assert seen == [0o700]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_any_bytes_are_parsed_or_refused(flags: int, body: bytes) -> None:
     [
         ("mqtt://broker", ("broker", 1883, False)),
         ("mqtts://broker.example/", ("broker.example", 8883, True)),
+        ("mqtts://raspberrypi.local", ("raspberrypi.local", 8883, True)),
         ("mqtt://192.168.1.10:11883", ("192.168.1.10", 11883, False)),
         ("mqtt://[fe80::1]:1884", ("fe80::1", 1884, False)),
         ("mqtt://[fe80::1]", ("fe80::1", 1883, False)),
@@ -156,6 +158,16 @@ def test_errors_are_told_in_one_line() -> None:
     assert describe(ValueError("\nnot the\nname\n")) == "ValueError: not the name"
     assert describe(EOFError()) == "the broker closed the connection"
     assert describe(OSError()) == "OSError"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), OSError(-2), OSError(-200), OSError(-202)],
+)
+def test_a_name_without_an_address_is_told_as_that(error: OSError) -> None:
+    assert describe(error) == "no address for this name: is it spelt right, and is its computer on?"
+    assert "MBEDTLS" in describe(OSError(-2, "MBEDTLS_ERR_MPI_FILE_IO_ERROR"))
+    assert describe(OSError(113)) == "OSError: 113"
 
 
 # -- against a broker that is told what to do
@@ -605,6 +617,29 @@ async def test_a_thousand_messages_through_a_real_broker(mosquitto: Broker, pref
     assert received == [b"%d" % number for number in range(1000)]
     assert await client.close()
     await task
+
+
+async def test_a_name_in_local_is_looked_up_as_it_stands_and_must_be_the_certificates(
+    make_mosquitto: MakeMosquitto, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    look_up = socket.getaddrinfo
+
+    def answer(host: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(host)
+        return look_up("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    broker = make_mosquitto(BrokerOptions(server=authority.issue("pi", hosts=("pi.local",))))
+    context = tls_context(authority.ca_file.read_bytes())
+    for name, works in (("pi.local", True), ("other.local", False)):
+        client = Client(name, broker.port, client_id="c", tls=context, timeout_seconds=5)
+        task = asyncio.create_task(client.run())
+        await eventually_async(lambda client=client: client.connected or client.last_error)  # type: ignore[misc]
+        assert client.connected == works
+        assert asked[-1] == name
+        await client.close(1)
+        await task
 
 
 async def test_tls_is_verified(make_mosquitto: MakeMosquitto, authority: Authority, tmp_path: Path) -> None:

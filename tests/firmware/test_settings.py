@@ -52,7 +52,7 @@ def test_every_problem_is_listed_at_once() -> None:
         "id: expected only a-z",
         "interval: expected a number from 0.01 to 86400, got 0",
         "profile: expected mains or battery",
-        "8 to 63 characters, this one has 5",
+        "8 to 63 bytes, or 64 hexadecimal digits; this one has 5",
         "a password needs a username",
         "mqtts:// needs ca",
         "sensors[0]: dht22 needs pin",
@@ -108,6 +108,23 @@ def test_one_problem(changes: dict[str, Any], text: str) -> None:
     assert text in problem
     assert "secret" not in problem
     assert "1234" not in problem
+
+
+@pytest.mark.parametrize(
+    ("is_good", "passwords"),
+    [
+        (True, ["a" * 8, "a" * 63, "ä" * 31, "0aF" * 21 + "0", "ä" * 4, ""]),
+        (False, ["a" * 7, "ä" * 60, "ä" * 32, "g" * 64, "0" * 65, "€€"]),
+    ],
+)
+def test_a_password_is_counted_in_bytes_as_the_radio_does(is_good: bool, passwords: list[str]) -> None:
+    for password in passwords:
+        assert (settings.check({**GOOD, "wifi": {"ssid": "home", "password": password}}) == []) is is_good, password
+
+
+@pytest.mark.parametrize(("ssid", "is_good"), [("ü" * 16, True), ("ü" * 17, False), ("a" * 32, True)])
+def test_a_networks_name_is_counted_in_bytes(ssid: str, is_good: bool) -> None:
+    assert (settings.check({**GOOD, "wifi": {"ssid": ssid}}) == []) is is_good
 
 
 def test_spans_fit_into_the_boards_counter() -> None:

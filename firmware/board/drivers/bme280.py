@@ -25,6 +25,7 @@ _CONFIG = const(0xF5)
 _DATA = const(0xF7)
 _BME280_ID = const(0x60)
 _BMP280_IDS = (0x56, 0x57, 0x58)
+_OTHERS = {0x61: "it is a BME680, for which there is no driver", 0x55: "it is a BMP180, for which there is no driver"}
 _FORCED = const(0x25)  # once each of temperature and pressure, then sleep again
 _NOT_MEASURED = const(0x80000)  # what the registers hold after a reset
 
@@ -116,7 +117,8 @@ class Bme280(Sensor):
     async def start(self) -> None:
         identity = self._read(_ID, 1)[0]
         if identity != _BME280_ID and identity not in _BMP280_IDS:
-            raise SensorError("no BME280 at 0x%02x: its id is 0x%02x" % (self.address, identity))
+            other = _OTHERS.get(identity, "its id is 0x%02x" % identity)
+            raise SensorError("no BME280 at 0x%02x: %s" % (self.address, other))
         self._write(_RESET, 0xB6)
         await self._wait(0x01)  # until the trimming values are copied
         has_humidity = identity == _BME280_ID

@@ -1,6 +1,7 @@
 """DHT22 (AM2302): temperature and humidity over one wire.
 
-Source: Aosong, AM2302 product manual, "Single-bus communication": the format, its example, one reading in 2 s.
+Source: Aosong, AM2302 product manual, "Single-bus communication": the format, its example, one reading in 2 s; Aosong,
+DHT11 product manual: whole numbers and one decimal in bytes of their own, 0 to 60 °C, up to 100 %.
 """
 
 from . import Sensor, SensorError
@@ -45,7 +46,8 @@ def decode(data: "bytes | bytearray") -> "tuple[float, float]":
     """Temperature in °C and relative humidity in % of the sensor's five bytes.
 
     Raises:
-        SensorError: Wrong checksum, or a value that the sensor can't measure (-40 to 80 °C, 0 to 100 %).
+        SensorError: Wrong checksum, the whole numbers of a DHT11, or a value that the sensor can't measure (-40 to
+            80 °C, 0 to 100 %).
     """
     if sum(data[:4]) & 0xFF != data[4]:
         raise SensorError("DHT22: wrong checksum")
@@ -56,5 +58,9 @@ def decode(data: "bytes | bytearray") -> "tuple[float, float]":
         raw = -(raw & 0x7FFF) if raw & 0x7000 == 0 else raw - 0x10000
     temperature = raw / 10
     if not -40 <= temperature <= 80 or not 0 <= humidity <= 100:
+        if data[0] <= 100 and data[2] <= 60 and data[1] < 10 and data[3] & 0x7F < 10:
+            raise SensorError(
+                "DHT22: this is a DHT11 (%d °C, %d %%): there is no driver for it, take a DHT22" % (data[2], data[0])
+            )
         raise SensorError("DHT22: %g °C, %g %% is out of range" % (temperature, humidity))
     return temperature, humidity

@@ -1,7 +1,7 @@
 """DS18B20: temperature probes on a 1-Wire bus.
 
 Source: Maxim Integrated, DS18B20 Programmable Resolution 1-Wire Digital Thermometer: table 1 (temperature and data),
-table 2 (conversion time, 750 ms with 12 bits), figure 9 (scratchpad), "CRC generation".
+table 2 (conversion time, 750 ms with 12 bits), figure 9 (scratchpad), "CRC generation"; DS18S20 (family code, table 2).
 """
 
 import asyncio
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _POWER_ON = const(0x0550)  # 85 °C: what the scratchpad holds before the first conversion
+_DS18S20 = const(0x10)  # the first byte of its address
 _CONVERSION_SECONDS = 0.75
 
 
@@ -45,6 +46,8 @@ class Ds18b20(Sensor):
         roms = sorted(bytes(rom) for rom in self.bus.scan())
         if len(roms) != self.probes:
             raise SensorError("DS18B20: %d of %d probes found" % (len(roms), self.probes))
+        if any(rom[0] == _DS18S20 for rom in roms):
+            raise SensorError("DS18B20: a probe is a DS18S20, which counts half degrees: there is no driver for it")
         self.roms = list(roms)
 
     async def read(self) -> "dict[str, float]":
