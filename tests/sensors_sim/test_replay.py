@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.core.frames import json_line
 from gateway.core.messages import Message as Arrival
+from sensors_sim.links import BrokerAddress
 from sensors_sim.messages import Message
-from sensors_sim.mqtt import BrokerAddress
 from sensors_sim.replay import Recorded, Replay, read_recording
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher
@@ -180,6 +180,7 @@ def test_a_recording_of_no_length_loops_with_a_pause(mosquitto: Broker, prefix: 
         assert len(listener.received) < 10
 
 
+@pytest.mark.slow
 def test_everything_arrives_as_fast_as_the_broker_takes_it(mosquitto: Broker, prefix: str) -> None:
     many = [Recorded(number / 1000, Message("t", b"%d" % number, 1)) for number in range(5000)]
     with Publisher(mosquitto.url) as listener:

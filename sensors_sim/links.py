@@ -1,9 +1,10 @@
-"""Carries a fleet's messages to a broker: many clients, one selector loop, one thread.
+"""Carries a fleet's messages to a broker: many paho clients, one selector loop, one thread that publishes.
 
-One invariant: nothing here blocks but ``turn``, which waits for as long as it is told; only names are looked up on
-another thread, because the system offers no other way.
+One invariant: nothing here blocks but ``turn``, which waits for as long as it is told. paho looks names up, connects
+and does the TLS handshake in one blocking call, so threads make that call: a client belongs to such a thread until its
+socket is open, and to the loop from then on.
 
-It leaves to others: what is published when (``runner``), and what the bytes mean (``packets``).
+It leaves to others: what is published when (``runner``), and MQTT itself (paho-mqtt).
 """
 
 import collections
@@ -11,7 +12,6 @@ import concurrent.futures
 import contextlib
 import heapq
 import logging
-import os
 import random
 import selectors
 import socket
@@ -22,18 +22,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
 from sensors_sim.messages import Message
-from sensors_sim.packets import (
-    DISCONNECT,
-    PINGREQ,
-    REFUSALS,
-    Delivery,
-    PacketError,
-    Session,
-    encode_connect,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +39,15 @@ MAX_BACKLOG_MESSAGES = 20_000
 """Messages of one client that the broker has not acknowledged; further ones are dropped and counted."""
 
 MAX_BACKLOG_BYTES = 4 << 20
-"""What one client has not written yet; further messages are dropped and counted."""
+"""Payloads of one client that the broker does not have yet; further messages are dropped and counted."""
 
-CONNECTING_AT_ONCE = 64
-"""Connections that are being opened: a broker's queue of new ones is short."""
+CONNECTING_AT_ONCE = 16
+"""Connections that are being opened, each on a thread: a broker's queue of new ones is short."""
 
 CONNECT_SECONDS = 10.0
-"""From the first packet of TCP to CONNACK."""
+"""For TCP, for TLS, and from there to CONNACK."""
 
 FILTERS_PER_SUBSCRIBE = 50
-READ_BYTES = 65_536
-WRITE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +109,10 @@ class LinkState(Enum):
     WAITING = "waiting"
     """It waits for its turn to connect."""
     CONNECTING = "connecting"
-    """TCP is being opened."""
-    SHAKING_HANDS = "shaking hands"
-    """TLS is."""
+    """A thread opens its socket."""
     GREETING = "greeting"
     """CONNECT is sent, CONNACK awaited."""
     UP = "up"
-
-
-_OPENING = (LinkState.CONNECTING, LinkState.SHAKING_HANDS, LinkState.GREETING)
 
 
 class Link:
@@ -143,8 +131,8 @@ class Link:
     """
 
     __slots__ = (
-        "client_id", "commands", "deadline", "failures", "heard_at", "is_leaving", "keeps", "pending", "pinged_at",
-        "sent_at", "session", "socket", "state", "username_id", "waiting", "will",
+        "client", "client_id", "commands", "deadline", "failures", "is_leaving", "keeps", "reason", "said_goodbye",
+        "state", "unconfirmed", "unconfirmed_bytes", "username_id", "waiting", "will",
     )  # fmt: skip
 
     def __init__(self, client_id: str, will: Message | None, commands: list[str], username_id: str) -> None:
@@ -155,24 +143,30 @@ class Link:
         self.state = LinkState.CLOSED
         self.waiting: collections.deque[Message] = collections.deque()
         self.keeps = False
-        self.session: Session | None = None
-        self.socket: socket.socket | None = None
-        self.pending = b""
-        """What the socket has not taken yet."""
+        self.client: paho.Client | None = None
+        """A new one for each connection: the session is clean, so nothing of the last one counts."""
+        self.unconfirmed: collections.deque[tuple[paho.MQTTMessageInfo, Message]] = collections.deque()
+        """Messages that are not acknowledged or, at QoS 0, not written yet; oldest first."""
+        self.unconfirmed_bytes = 0
         self.failures = 0
         self.deadline = 0.0
-        self.sent_at = 0.0
-        self.heard_at = 0.0
-        self.pinged_at: float | None = None
+        self.reason = ""
+        """Why the broker refused it."""
         self.is_leaving = False
+        self.said_goodbye = False
 
     @property
     def backlog(self) -> int:
         """Messages that the broker may not have yet."""
-        session = self.session
-        if session is None:
-            return len(self.waiting)
-        return len(self.waiting) + len(session.unacknowledged) + len(session.out) + bool(self.pending)
+        self.settle()
+        return len(self.waiting) + len(self.unconfirmed)
+
+    def settle(self) -> None:
+        """Forget what has been confirmed since the last time."""
+        unconfirmed = self.unconfirmed
+        # Asking is cheaper than paho's on_publish, which makes a ReasonCode and Properties for each message.
+        while unconfirmed and unconfirmed[0][0].is_published():
+            self.unconfirmed_bytes -= len(unconfirmed.popleft()[1].payload)
 
     def __repr__(self) -> str:
         return f"<Link {self.client_id} {self.state.value}>"
@@ -197,14 +191,18 @@ class Links:
     Args:
         address: The broker.
         on_up: Called when a link is connected; it publishes what devices say at birth.
-        on_message: Called with what arrives.
+        on_message: Called with topic and payload and the rest of what arrives. While it runs, a link may be opened, cut
+            or told to leave, and messages may be published.
 
     Raises:
         ValueError: The authority's file can't be used.
     """
 
     def __init__(
-        self, address: BrokerAddress, on_up: Callable[[Link], None], on_message: Callable[[Delivery], None]
+        self,
+        address: BrokerAddress,
+        on_up: Callable[[Link], None] = lambda _link: None,
+        on_message: Callable[[paho.MQTTMessage], None] = lambda _message: None,
     ) -> None:
         self.address = address
         self.counters = Counters()
@@ -215,6 +213,10 @@ class Links:
         self._selector = selectors.DefaultSelector()
         self._queue: collections.deque[Link] = collections.deque()
         self._opening: dict[Link, None] = {}
+        self._connects = 0
+        self._connected: collections.deque[tuple[Link, paho.Client, concurrent.futures.Future[MQTTErrorCode]]] = (
+            collections.deque()
+        )
         self._retry: list[tuple[float, int, Link]] = []
         self._retry_number = 0
         self._to_write: dict[Link, None] = {}
@@ -224,9 +226,11 @@ class Links:
         self._told: set[str] = set()
         self._is_closing = False
         self._ssl = self._ssl_context()
-        self._names = concurrent.futures.ThreadPoolExecutor(1, "names")
-        self._lookup: concurrent.futures.Future[list[tuple[int, tuple[object, ...]]]] | None = None
-        self._looked_up_at = 0.0
+        self._threads = concurrent.futures.ThreadPoolExecutor(CONNECTING_AT_ONCE, "connecting")
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
 
     @property
     def up(self) -> int:
@@ -253,9 +257,12 @@ class Links:
 
         Returns:
             Whether it is on its way; False when it is kept or dropped.
+
+        Raises:
+            ValueError: No broker takes such a topic or so long a payload.
         """
-        session = link.session
-        if link.state is not LinkState.UP or session is None:
+        client = link.client
+        if link.state is not LinkState.UP or client is None:
             if link.state is LinkState.CLOSED and not link.keeps:
                 return False
             if len(link.waiting) >= BUFFERED_MESSAGES * devices:
@@ -263,14 +270,14 @@ class Links:
                 self.counters.dropped += 1
             link.waiting.append(message)
             return False
-        if (
-            len(session.unacknowledged) >= MAX_BACKLOG_MESSAGES
-            or session.out_bytes + len(link.pending) > MAX_BACKLOG_BYTES
-        ):
-            self.counters.dropped += 1
-            return False
-        session.publish(message)
-        self._to_write[link] = None
+        if len(link.unconfirmed) >= MAX_BACKLOG_MESSAGES or link.unconfirmed_bytes > MAX_BACKLOG_BYTES:
+            link.settle()
+            if len(link.unconfirmed) >= MAX_BACKLOG_MESSAGES or link.unconfirmed_bytes > MAX_BACKLOG_BYTES:
+                self.counters.dropped += 1
+                return False
+        topic, payload, qos, retain = message
+        link.unconfirmed.append((client.publish(topic, payload, qos, retain), message))
+        link.unconfirmed_bytes += len(payload)
         self.counters.published += 1
         return True
 
@@ -282,11 +289,9 @@ class Links:
             keeps: Whether the device lives on: what is unsent or unacknowledged then goes out when it is opened again.
         """
         link.keeps = keeps
-        if keeps:
-            self._keep_unacknowledged(link)
-        else:
-            link.waiting.clear()
         self._drop(link, LinkState.CLOSED, abort=True)
+        if not keeps:
+            link.waiting.clear()
 
     def leave(self, link: Link) -> None:
         """Disconnect ``link`` in order as soon as the broker has everything; it may not even be up yet."""
@@ -297,11 +302,15 @@ class Links:
     def turn(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for something to do, and do it."""
         self._write_all()
-        if self._queue or self._lookup is not None:
-            self._connect_next()
-            timeout = min(timeout, 0.02) if self._queue else timeout
+        self._connect_next()
         for key, mask in self._selector.select(max(0.0, timeout)):
-            self._ready(key.data, mask)
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            else:
+                self._ready(key.data, mask)
+        while self._connected:
+            self._take_over(*self._connected.popleft())
         now = time.monotonic()
         while self._retry and self._retry[0][0] <= now:
             link = heapq.heappop(self._retry)[2]
@@ -338,23 +347,19 @@ class Links:
         self._is_closing = True
         self._leaving.clear()
         self._wait_until(lambda: all(not link.backlog for link in self._links if link.state is LinkState.UP), deadline)
-        for link in self._links:
-            if link.state is LinkState.UP and link.session is not None:
-                link.session.send(DISCONNECT)
-                self._to_write[link] = None
-        self._wait_until(lambda: not any(self._has_unwritten(link) for link in self._links), deadline)
         for link in list(self._links):
-            self._drop(link, LinkState.CLOSED, abort=False)
+            self._say_goodbye(link)
+        self._wait_until(lambda: not self._up, deadline)
+        for link in list(self._links):
+            self._drop(link, LinkState.CLOSED)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._selector.close()
-        self._names.shutdown(wait=False, cancel_futures=True)
+        self._woken.close()
+        self._waker.close()
 
     def _wait_until(self, is_done: Callable[[], bool], deadline: float) -> None:
         while not is_done() and time.monotonic() < deadline:
             self.turn(0.02)
-
-    @staticmethod
-    def _has_unwritten(link: Link) -> bool:
-        return link.state is LinkState.UP and bool(link.pending or (link.session is not None and link.session.out))
 
     # Opening
 
@@ -362,118 +367,78 @@ class Links:
         if not self.address.tls:
             return None
         try:
-            return ssl.create_default_context(cafile=self.address.ca_file)
+            context = ssl.create_default_context(cafile=self.address.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"CA file {self.address.ca_file}: {error}") from None
+        context.sslsocket_class = _TlsSocket
+        return context
 
     def _connect_next(self) -> None:
-        addresses = self._addresses()
-        while addresses and self._queue and len(self._opening) < CONNECTING_AT_ONCE:
+        while self._queue and self._connects < CONNECTING_AT_ONCE:
             link = self._queue.popleft()
             if link.state is LinkState.WAITING and link in self._links:
-                # The next address of the host with each failure in a row.
-                self._connect(link, *addresses[link.failures % len(addresses)])
+                self._connect(link)
 
-    def _addresses(self) -> list[tuple[int, tuple[object, ...]]]:
-        """The host's addresses; empty while they are looked up."""
-        now = time.monotonic()
-        lookup = self._lookup
-        if lookup is None or (lookup.done() and now - self._looked_up_at > 30 and self.counters.failures):
-            self._looked_up_at = now
-            lookup = self._lookup = self._names.submit(_resolve, self.address.host, self.address.port)
-            concurrent.futures.wait([lookup], 0.005)  # a literal or localhost is there at once
-        if not lookup.done():
-            return []
-        error = lookup.exception()
-        if error is None:
-            return lookup.result()
-        self._lookup = None
-        while self._queue:
-            self._failed(self._queue.popleft(), f"{self.address.host}: {getattr(error, 'strerror', None) or error}")
-        return []
-
-    def _connect(self, link: Link, family: int, target: tuple[object, ...]) -> None:
+    def _connect(self, link: Link) -> None:
+        address = self.address
+        client = self._new_client(link)
+        link.client = client
         link.state = LinkState.CONNECTING
-        link.deadline = time.monotonic() + CONNECT_SECONDS
-        self._opening[link] = None
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link.socket = sock
-            with contextlib.suppress(BlockingIOError):
-                sock.connect(target)
-            self._selector.register(sock, selectors.EVENT_WRITE, link)
-        except OSError as error:
-            self._failed(link, error.strerror or str(error))
+        self._connects += 1
 
-    def _connected(self, link: Link) -> None:
-        sock = link.socket
-        if sock is None:
-            return
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            self._failed(link, os.strerror(error))
-        elif self._ssl is None:
-            self._greet(link)
-        else:
-            self._selector.unregister(sock)
-            link.socket = secure = self._ssl.wrap_socket(
-                sock, server_hostname=self.address.host, do_handshake_on_connect=False
-            )
-            self._selector.register(secure, selectors.EVENT_READ | selectors.EVENT_WRITE, link)
-            link.state = LinkState.SHAKING_HANDS
-            self._shake_hands(link)
+        def is_connected(future: concurrent.futures.Future[MQTTErrorCode]) -> None:
+            self._connected.append((link, client, future))
+            with contextlib.suppress(OSError):  # full, so it wakes anyway; or closed
+                self._waker.send(b"\0")
 
-    def _shake_hands(self, link: Link) -> None:
-        sock = link.socket
-        if not isinstance(sock, ssl.SSLSocket):
-            return
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self._selector.modify(sock, selectors.EVENT_READ, link)
-        except ssl.SSLWantWriteError:
-            self._selector.modify(sock, selectors.EVENT_WRITE, link)
-        except ssl.SSLCertVerificationError as error:
-            self._failed(link, f"the broker's certificate is not trusted: {error.verify_message}")
-        except OSError as error:
-            self._failed(link, f"TLS: {error.strerror or error}")
-        else:
-            self._greet(link)
+        opened = self._threads.submit(client.connect, address.host, address.port, address.keepalive)
+        opened.add_done_callback(is_connected)
 
-    def _greet(self, link: Link) -> None:
-        link.state = LinkState.GREETING
-        link.session = session = Session(
-            lambda code: self._greeted(link, code),
-            self._on_message,
-            lambda count: self._tell(f"the broker refuses {count} of the subscriptions for commands"),
-        )
-        username = self.address.username
-        password = self.address.password
+    def _new_client(self, link: Link) -> paho.Client:
+        client = paho.Client(CallbackAPIVersion.VERSION2, link.client_id, userdata=link, reconnect_on_failure=False)
+        client.connect_timeout = CONNECT_SECONDS
+        client.max_inflight_messages_set(0)  # no limit, or each acknowledgement looks through all that wait
+        if self._ssl is not None:
+            client.tls_set_context(self._ssl)
+        if link.will is not None:
+            client.will_set(*link.will)
+        username, password = self.address.username, self.address.password
         if username is not None:
             username = username.replace("{id}", link.username_id)
-            password = self.address.passwords.get(username, password)
-        session.send(
-            encode_connect(
-                link.client_id,
-                keepalive=self.address.keepalive,
-                will=link.will,
-                username=username,
-                password=password,
-            )
-        )
-        link.heard_at = time.monotonic()
-        if link.socket is not None:
-            self._selector.modify(link.socket, selectors.EVENT_READ, link)
-        self._to_write[link] = None
+            client.username_pw_set(username, self.address.passwords.get(username, password))
+        client.on_connect = self._greeted
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._subscribed
+        client.on_message = self._arrived
+        client.on_socket_close = self._closes
+        client.on_socket_register_write = self._has_to_write
+        client.on_socket_unregister_write = self._has_written
+        return client
 
-    def _greeted(self, link: Link, code: int) -> None:
-        session = link.session
-        if session is None or link.state is not LinkState.GREETING:
+    def _take_over(self, link: Link, client: paho.Client, opened: concurrent.futures.Future[MQTTErrorCode]) -> None:
+        self._connects -= 1
+        error = opened.exception()
+        sock = _socket_of(client)
+        if link.client is not client:  # it was cut meanwhile
+            if sock is not None:
+                sock.close()
+        elif error is not None:
+            self._failed(link, _reason(error, self.address.host))
+        elif sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._selector.register(sock, selectors.EVENT_READ, link)
+            link.state = LinkState.GREETING
+            link.deadline = time.monotonic() + CONNECT_SECONDS
+            self._opening[link] = None
+            self._to_write[link] = None
+
+    # What paho tells. A client that a link has given up may still tell something: it is not heard.
+
+    def _greeted(self, client: paho.Client, link: Link, _flags: object, code: Any, _properties: object) -> None:
+        if link.client is not client:
             return
-        if code:
-            self._failed(link, REFUSALS.get(code, f"the broker refuses the connection with code {code}"))
+        if code.is_failure:
+            link.reason = f"the broker refuses the connection: {code}"
             return
         self._opening.pop(link, None)
         link.state = LinkState.UP
@@ -482,18 +447,50 @@ class Links:
         self._up += 1
         self.counters.connects += 1
         for first in range(0, len(link.commands), FILTERS_PER_SUBSCRIBE):
-            session.subscribe(link.commands[first : first + FILTERS_PER_SUBSCRIBE])
-        self._to_write[link] = None
+            client.subscribe([(text, 1) for text in link.commands[first : first + FILTERS_PER_SUBSCRIBE]])
         self._on_up(link)
         for _ in range(len(link.waiting)):
             self.publish(link, link.waiting.popleft())
+
+    def _disconnected(self, client: paho.Client, link: Link, _flags: object, code: Any, _properties: object) -> None:
+        if link.client is not client:
+            return
+        if link.said_goodbye or self._is_closing:
+            self._drop(link, LinkState.CLOSED)
+        elif link.state is LinkState.GREETING and not link.reason and code == "Protocol error":
+            self._failed(link, "what answers is no MQTT broker")
+        else:
+            self._failed(link, link.reason or _LOST.get(str(code), f"the connection was lost: {code}"))
+
+    def _subscribed(self, _client: paho.Client, _link: Link, _mid: int, codes: list[Any], _properties: object) -> None:
+        refused = sum(1 for code in codes if code.is_failure)
+        if refused:
+            self._tell(f"the broker refuses {refused} of the subscriptions for commands")
+
+    def _arrived(self, client: paho.Client, link: Link, message: paho.MQTTMessage) -> None:
+        # A topic that is not UTF-8 is none of ours.
+        with contextlib.suppress(UnicodeDecodeError):
+            if link.client is client and message.topic:
+                self._on_message(message)
+
+    def _closes(self, client: paho.Client, link: Link, sock: Any) -> None:
+        if link.client is client:
+            with contextlib.suppress(KeyError, ValueError):  # it may not be registered yet
+                self._selector.unregister(sock)
+
+    def _has_to_write(self, client: paho.Client, link: Link, _sock: object) -> None:
+        if link.client is client and link.state in (LinkState.GREETING, LinkState.UP):
+            self._to_write[link] = None
+
+    def _has_written(self, client: paho.Client, link: Link, sock: Any) -> None:
+        if link.client is client and link.state in (LinkState.GREETING, LinkState.UP):
+            self._watch(sock, link, selectors.EVENT_READ)
 
     # Failing and closing
 
     def _failed(self, link: Link, reason: str) -> None:
         self.counters.failures += 1
         self.counters.last_error = reason
-        self._keep_unacknowledged(link)
         is_leaving = link.is_leaving
         self._drop(link, LinkState.WAITING, abort=True)
         link.is_leaving = is_leaving
@@ -515,28 +512,26 @@ class Links:
             self._told.add(reason)
             logger.warning("%s: %s", self.address, reason)
 
-    def _keep_unacknowledged(self, link: Link) -> None:
-        session = link.session
-        if session is not None:
-            # The session is clean, so to the broker they are new messages.
-            link.waiting.extendleft(reversed(session.unacknowledged.values()))
-
-    def _drop(self, link: Link, state: LinkState, *, abort: bool) -> None:
+    def _drop(self, link: Link, state: LinkState, *, abort: bool = False) -> None:
+        """Give the link's client up; what is not confirmed at QoS 1 and 2 waits for the next one."""
         if link.state is LinkState.UP:
             self._up -= 1
+        link.settle()
+        # The session is clean, so to the broker they are new messages.
+        link.waiting.extendleft(message for _, message in reversed(link.unconfirmed) if message.qos)
+        link.unconfirmed.clear()
+        link.unconfirmed_bytes = 0
+        client, link.client = link.client, None
+        is_connecting = link.state is LinkState.CONNECTING
         link.state = state
-        link.session = None
-        link.pending = b""
-        link.pinged_at = None
-        link.is_leaving = False
-        self._links.pop(link, None)
-        self._opening.pop(link, None)
-        self._to_write.pop(link, None)
-        self._leaving.pop(link, None)
-        sock, link.socket = link.socket, None
+        link.reason = ""
+        link.is_leaving = link.said_goodbye = False
+        for links in (self._links, self._opening, self._to_write, self._leaving):
+            links.pop(link, None)
+        sock = _socket_of(client) if client is not None and not is_connecting else None
         if sock is None:
             return
-        with contextlib.suppress(KeyError, ValueError):  # it may not be registered yet
+        with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
         if abort:
             with contextlib.suppress(OSError):
@@ -544,79 +539,35 @@ class Links:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
 
+    def _say_goodbye(self, link: Link) -> None:
+        if link.state is LinkState.UP and link.client is not None:
+            link.said_goodbye = True
+            link.client.disconnect()
+
     def _let_leave(self) -> None:
         for link in [link for link in self._leaving if link.state is LinkState.UP and not link.backlog]:
-            if link.session is not None:
-                link.session.send(DISCONNECT)
-                self._write(link)  # two bytes: an empty buffer takes them
-            self._drop(link, LinkState.CLOSED, abort=False)
+            self._leaving.pop(link)
+            self._say_goodbye(link)
 
     def _check_times(self, now: float) -> None:
-        keepalive = self.address.keepalive
         for link in [link for link in self._opening if now > link.deadline]:
             self._failed(link, f"no answer within {CONNECT_SECONDS:g} s")
-        late = []
-        for link in self._links:
-            if link.state is not LinkState.UP or link.session is None:
-                continue
-            if link.pinged_at is not None:
-                # [MQTT-3.1.2-24] gives the broker one and a half times as long to miss us; we take the same.
-                if link.heard_at < link.pinged_at and now - link.pinged_at > 0.5 * keepalive:
-                    late.append(link)
-                elif link.heard_at >= link.pinged_at:
-                    link.pinged_at = None
-            elif now - min(link.sent_at, link.heard_at) > 0.75 * keepalive:
-                # Asked also when only one direction is silent: at QoS 0 nothing else would show that nobody listens.
-                link.pinged_at = now
-                link.session.send(PINGREQ)
-                self._to_write[link] = None
-        for link in late:
-            self._failed(link, f"no answer to a ping within {0.5 * keepalive:g} s")
+        for link in list(self._links):
+            if link.state is LinkState.UP and link.client is not None:
+                link.client.loop_misc()
 
     # Reading and writing
 
     def _ready(self, link: Link, mask: int) -> None:
-        match link.state:
-            case LinkState.CONNECTING:
-                self._connected(link)
-            case LinkState.SHAKING_HANDS:
-                self._shake_hands(link)
-            case LinkState.GREETING | LinkState.UP:
-                if mask & selectors.EVENT_WRITE:
-                    self._write(link)
-                if mask & selectors.EVENT_READ:
-                    self._read(link)
-            case _:
-                pass
-
-    def _read(self, link: Link) -> None:
-        while link.socket is not None and link.session is not None:
-            try:
-                data = link.socket.recv(READ_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            except OSError as error:
-                self._lost(link, error.strerror or str(error))
-                return
-            if not data:
-                self._lost(link, "the broker closed the connection")
-                return
-            link.heard_at = time.monotonic()
-            try:
-                link.session.feed(data)
-            except PacketError as error:
-                self._failed(link, f"the broker sent {error}")
-                return
-            self._to_write[link] = None
-            # A short read has emptied a plain socket. TLS gives one record at a time, and some that no selector sees.
-            if len(data) < READ_BYTES and self._ssl is None:
-                return
-
-    def _lost(self, link: Link, reason: str) -> None:
-        if self._is_closing:
-            self._drop(link, LinkState.CLOSED, abort=False)
-        else:
-            self._failed(link, reason)
+        if mask & selectors.EVENT_WRITE:
+            self._write(link)
+        client = link.client
+        if mask & selectors.EVENT_READ and client is not None:
+            client.loop_read()
+            # TLS has read more than it gave, and no selector sees that.
+            while link.client is client and isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
+                client.loop_read()
+            link.settle()
 
     def _write_all(self) -> None:
         links, self._to_write = self._to_write, {}
@@ -624,32 +575,56 @@ class Links:
             self._write(link)
 
     def _write(self, link: Link) -> None:
-        session, sock = link.session, link.socket
-        if session is None or sock is None:
+        client = link.client
+        if client is None:
             return
-        while link.pending or session.out:
-            if not link.pending:
-                link.pending = b"".join(session.out)
-                session.out.clear()
-                session.out_bytes = 0
-            try:
-                # In pieces, so that TLS repeats a piece it could not write, and nothing is copied over and over.
-                sent = sock.send(memoryview(link.pending)[:WRITE_BYTES])
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, link)
-                return
-            except OSError as error:
-                self._lost(link, error.strerror or str(error))
-                return
-            link.pending = link.pending[sent:]
-            link.sent_at = time.monotonic()
-        if self._selector.get_key(sock).events & selectors.EVENT_WRITE:
-            self._selector.modify(sock, selectors.EVENT_READ, link)
+        client.loop_write()
+        sock = client.socket()
+        if link.client is client and sock is not None and client.want_write():
+            self._watch(sock, link, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        link.settle()
+
+    def _watch(self, sock: Any, link: Link, events: int) -> None:
+        if self._selector.get_key(sock).events != events:
+            self._selector.modify(sock, events, link)
 
 
-def _resolve(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, target) for family, _, _, _, target in found]
+_LOST = {
+    "Keep alive timeout": "no answer to a ping within the keep-alive time",
+    "Unspecified error": "the broker closed the connection",
+    "Protocol error": "the broker sent what is not MQTT",
+}
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _socket_of(client: paho.Client) -> socket.socket | None:
+    """The client's socket: paho's own type for it knows less than it has."""
+    return cast("socket.socket | None", client.socket())
+
+
+def _reason(error: BaseException, host: str) -> str:
+    """Why a connection could not be opened."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the broker's certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or error}"
+        case socket.gaierror():
+            return f"{host}: {error.strerror or error}"
+        case OSError():
+            return error.strerror or str(error) or type(error).__name__
+        case _:
+            return str(error)
 
 
 def raise_file_limit(wanted: int) -> int:
