@@ -4,6 +4,7 @@ import { matches } from "./topics.js";
 import type { Live, Message, Options, PublishOptions, State, SubscribeOptions, Subscription } from "./types.js";
 import type { FromWorker, ToWorker } from "./worker.js";
 
+export type * from "./protocol.js";
 export type * from "./types.js";
 
 export interface SharedOptions extends Options {

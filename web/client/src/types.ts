@@ -1,3 +1,5 @@
+import type { GapReason, Mode } from "./protocol.js";
+
 /** MQTT 5 properties that the gateway relays where `properties` was asked for. */
 export interface Properties {
   content_type?: string;
@@ -24,6 +26,12 @@ export interface Message<Payload = unknown> {
   qos?: 1 | 2;
   /** Messages of this topic left out since the last one, because fewer were asked for (`maxHz`, a hidden tab). */
   skipped?: number;
+  /** What an aggregate is: its payload holds the mean, or `min` and `max`, of every number. */
+  mode?: Exclude<Mode, "latest">;
+  /** Messages in an aggregate. */
+  count?: number;
+  /** Seconds that an aggregate covers. */
+  interval?: number;
   properties?: Properties;
 }
 
@@ -42,9 +50,9 @@ export interface Gap {
    * `evicted`, `epoch` (the gateway was restarted), `slow`, `limit`: from the gateway. `reader`: an async iterator of this page
    * was read too slowly.
    */
-  reason: string;
-  /** How many, where it can be known. */
-  lost?: number;
+  reason: GapReason | "reader";
+  /** How many; null when nobody can know. */
+  lost: number | null;
   from?: number;
   to?: number;
 }
@@ -75,6 +83,8 @@ export interface LiveEvents<Payload = unknown> {
   subscribed: Subscribed;
   /** Filters that were taken away; without a reason because the page asked for it. */
   unsubscribed: { topics: string[]; reason?: string };
+  /** The broker has a message that this page published. */
+  published: { topic: string };
   gap: Gap;
   upstream: Upstream;
   /** The token was taken: whose it is, and when it ends in milliseconds since 1970. */
@@ -100,7 +110,7 @@ export interface Shape {
   /** At most so many updates a second of each topic; the latest wins, unless `mode` says what stands for an interval. */
   maxHz?: number | undefined;
   /** `mean` and `minmax` for numbers, over each interval. */
-  mode?: "latest" | "mean" | "minmax";
+  mode?: Mode;
   /** Only these members of a JSON object; dotted paths. */
   fields?: readonly string[];
   /** Only changes of at least so much. */
