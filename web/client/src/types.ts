@@ -99,7 +99,7 @@ export interface LiveEvents<Payload = unknown> {
 }
 
 /** Why a command failed. `code` is stable: the gateway's, or `timeout`, `disconnected`, `closed`, `token`,
- * `blocked` (the browser forbids the connection). */
+ * `blocked` (the browser forbids the connection), `bad_option`. */
 export interface LiveError extends Error {
   code: string;
   reason?: string | undefined;
@@ -121,6 +121,19 @@ export interface Shape {
   properties?: boolean;
 }
 
+/** A class of sockets: what is used of that of a browser. */
+export type SocketClass = new (
+  url: URL,
+) => {
+  onopen: unknown;
+  onmessage: unknown;
+  onclose: unknown;
+  onerror: unknown;
+  send(text: string): void;
+  close(): void;
+};
+
+/** What `connect` can't work with it refuses at once: it throws a `LiveError` with the code `bad_option`. */
 export interface Options extends Shape {
   /** Topic filters to subscribe to. */
   topics?: string | readonly string[];
@@ -128,15 +141,17 @@ export interface Options extends Shape {
   since?: string;
   /** An access token, or what fetches one: called for every connection and before a token ends. */
   token?: string | (() => string | Promise<string>) | undefined;
+  /** Makes the connections where no WebSocket is built in, as in Node.js 20: that of the package `ws`. */
+  WebSocket?: SocketClass | undefined;
   /** `maxHz` while the tab is hidden: 0.2 unless told. 0 closes and catches up when shown; Infinity changes nothing. */
   hiddenHz?: number;
-  /** Seconds without a word from the gateway until it is asked whether it is there: 15 unless told. */
+  /** Seconds (0.001 to 2147483) without a word from the gateway until it is asked whether it is there: 15 unless told. */
   silence?: number;
-  /** Seconds that an answer may take: 10 unless told. */
+  /** Seconds (0.001 to 2147483) that an answer may take: 10 unless told. */
   timeout?: number;
-  /** Seconds: the longest delay between two attempts to connect: 30 unless told. */
+  /** Seconds (0.001 to 2147483): the longest delay between two attempts to connect: 30 unless told. */
   maxDelay?: number;
-  /** Messages that an async iterator holds for a slow reader: 10,000 unless told. */
+  /** Messages (1 to 10⁹) that an async iterator holds for a slow reader: 10,000 unless told. */
   buffer?: number;
 }
 
