@@ -1,8 +1,8 @@
 /** uPlot, told what this dashboard wants of a chart: honest gaps, thresholds, one hover for all panels. */
 import "uplot/dist/uPlot.min.css";
 import uPlot from "uplot";
-import type { GapMark } from "../core/series.ts";
-import type { Threshold } from "../core/store.ts";
+import type { GapMark } from "../../core/series.ts";
+import type { Threshold } from "../../core/store.ts";
 
 export interface ChartLine {
   label: string;

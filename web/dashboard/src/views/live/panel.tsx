@@ -1,10 +1,10 @@
 /** One field's chart: title with unit, lines of the chosen topics. */
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { formatMoment, formatNumber, formatSteady } from "../core/format.ts";
-import { align, extent, type GapMark, pointsIn, type Series } from "../core/series.ts";
-import type { Threshold } from "../core/store.ts";
-import { crosses, thresholdText } from "../core/store.ts";
-import { type Field, fieldLabel } from "../core/values.ts";
+import { formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
+import { align, extent, type GapMark, pointsIn, type Series } from "../../core/series.ts";
+import type { Threshold } from "../../core/store.ts";
+import { crosses, thresholdText } from "../../core/store.ts";
+import { type Field, fieldLabel } from "../../core/values.ts";
 import { Chart, type ChartEvents } from "./chart.ts";
 
 export interface PanelLine {
