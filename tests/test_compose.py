@@ -17,7 +17,6 @@ from urllib.request import urlopen
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import compose_problem
 from tests.support.waiting import eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
@@ -84,9 +83,7 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
-    if problem := compose_problem():
-        missing(problem)
+def project(compose: None) -> Iterator[Project]:
     project = Project()
     try:
         project.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "120")

@@ -21,7 +21,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 
-from tests.support.brokers import IMAGE, docker_problem
+from tests.support.brokers import IMAGE
 from tests.support.certificates import Authority
 from tests.support.waiting import eventually, missing
 
@@ -67,9 +67,7 @@ def own(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    if problem := docker_problem():
-        missing(problem)
+def broker(docker: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     if os.getuid() != 0:
         missing("root, to give the broker's files to the broker's user")
     from testcontainers.core.container import DockerContainer
