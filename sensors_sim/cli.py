@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 
 if TYPE_CHECKING:
     from sensors_sim.fleet import Fleet

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from paho.mqtt.client import MQTTMessage
 
 from sensors_sim import payloads
-from sensors_sim.durations import duration_text
+from gateway.core.durations import duration_text
 from sensors_sim.links import BrokerAddress, Link, Links, LinkState
 
 MAX_SAMPLES = 2000

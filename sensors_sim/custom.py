@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensors_sim import payloads
 from sensors_sim.dialects import Dialect
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 from sensors_sim.messages import Message
 from sensors_sim.noise import Drifting
 

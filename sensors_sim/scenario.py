@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import DeviceSpec, FleetSpec
 from sensors_sim.kinds import Site

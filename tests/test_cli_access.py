@@ -67,7 +67,7 @@ def test_a_token_is_made_with_a_private_key(tmp_path: Path) -> None:
     [
         (["--subscribe", "#"], {}, "there is no key to sign with"),
         (["--subscribe", "a/#/b"], {"ACCESS_SECRET": SECRET}, "'#' must be the last level"),
-        (["--subscribe", "a", "--ttl", "soon"], {"ACCESS_SECRET": SECRET}, "must be a duration"),
+        (["--subscribe", "a", "--ttl", "soon"], {"ACCESS_SECRET": SECRET}, "duration 'soon': must be"),
         (["--subscribe", "a", "--ttl", "0"], {"ACCESS_SECRET": SECRET}, "more than 0 seconds"),
         (["--subscribe", "a"], {"ACCESS_SECRET": "short"}, "at least 32 bytes"),
     ],

@@ -21,7 +21,7 @@ from gateway.core.replays import MAX_JOBS, Replays
 from gateway.core.selection import Selection, overlapping, without
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Mode, Shape
-from gateway.core.since import Since, SinceKind
+from gateway.core.since import Since, start_of
 from gateway.core.subscribers import Group, HubCounters, Job, Kind, Sink, State, Subscriber, Subscription, Timer
 from gateway.core.tries import FilterTrie
 
@@ -404,10 +404,7 @@ class Hub:
         """
         history = self.history
         now = history.seq
-        if since.kind is SinceKind.POSITION and since.epoch == history.epoch and since.seq > now:
-            raise ProtocolError(
-                "bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
-            )
+        start = start_of(since, history)
         if subscriber.jobs is not None and len(subscriber.jobs) >= MAX_JOBS:
             raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
         old = subscriber.filters
@@ -418,7 +415,8 @@ class Hub:
         after = now
         if added:
             promises = subscriber.promises
-            job, promise = self._replays.first_job(added, overlapping(promises, added), since, now, subscriber.shape)
+            before = overlapping(promises, added)
+            job, promise = self._replays.first_job(added, before, since, start, now, subscriber.shape)
             subscriber.promises = (*promises, promise)
             if len(added) == len(wanted):
                 after = promise.after

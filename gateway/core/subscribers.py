@@ -16,7 +16,7 @@ from gateway.core.distribution import Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message
-from gateway.core.protocol import CloseCode
+from gateway.core.protocol import GAP_REASONS, CloseCode
 from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
@@ -356,7 +356,7 @@ class HubCounters:
         """Messages written, summed over subscribers."""
         self.skipped = 0
         """Messages conflated or filtered away, summed over subscribers."""
-        self.lost: dict[str, int] = {"slow": 0, "evicted": 0, "epoch": 0, "limit": 0}
+        self.lost: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
         """Messages told as lost, by reason, where their number is known; summed over subscribers."""
         self.replayed = 0
         """Messages of `delivered` that came from history."""

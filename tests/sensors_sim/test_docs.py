@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.durations import duration_text
 from sensors_sim import cli
 from sensors_sim.climate import PROFILES
 from sensors_sim.dialects import DIALECTS
-from sensors_sim.durations import duration_text
 from sensors_sim.electricity import APPLIANCES
 from sensors_sim.faults import FaultKind
 from sensors_sim.fleet import SEEDED_START, Fleet
