@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.messages import Message as Arrival
 from gateway.messages import json_line
-from sensors_sim.links import BrokerAddress
+from sensors_sim.address import BrokerAddress
 from sensors_sim.messages import Message
 from sensors_sim.replay import Recorded, Replay, read_recording
 from tests.support.brokers import Broker
