@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from paho.mqtt.client import MQTTMessage
 
-from sensors_sim import payloads
 from gateway.core.durations import duration_text
-from sensors_sim.links import BrokerAddress, Link, Links, LinkState
+from sensors_sim import payloads
+from sensors_sim.address import BrokerAddress
+from sensors_sim.links import Link, Links, LinkState
 
 MAX_SAMPLES = 2000
 """Per topic; further ones are not needed to know it."""

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.core.durations import parse_duration
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import DeviceSpec, FleetSpec
-from sensors_sim.kinds import Site
+from sensors_sim.model.world import Site
 
 _DEVICE_KEYS = (
     "id", "kind", "name", "place", "room", "interval", "count", "dialect", "options", "fault",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensors_sim.dialects import DIALECTS
+from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.faults import MAX_FAULTS, FaultKind, FaultSpec
 from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, FleetSpec
 from sensors_sim.messages import Message

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import sensors_sim.replay
 from gateway.core.frames import json_line
 from gateway.core.messages import Message as Arrival
-from sensors_sim.links import BrokerAddress
+from sensors_sim.address import BrokerAddress
 from sensors_sim.messages import Message
 from sensors_sim.replay import Recorded, Replay, read_recording
 from tests.support.brokers import Broker

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from sensors_sim.address import BrokerAddress
 from sensors_sim.fleet import SEEDED_START, Fleet, counted_fleet
-from sensors_sim.links import BrokerAddress
 from sensors_sim.messages import Message
 from sensors_sim.runner import Runner
 from tests.conftest import Yardstick
