@@ -416,6 +416,35 @@ def test_on_a_broker_with_our_rules_the_sensor_gets_its_users_name(
     assert json.loads((bare_board.folder / "settings.json").read_text())["id"] == "kitchen"
 
 
+def test_watching_for_the_first_reading_does_not_throw_the_board_off_a_broker_that_knows_each_user_once(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
+) -> None:
+    users = {"kitchen": MQTT_PASSWORD}
+    broker = make_mosquitto(BrokerOptions(users=users, acl=SECURE_ACL.read_text(), names_are_ids=True))
+    with devices.Device(bare_board, has_firmware=True) as device:
+        done = run_flash(*kit(broker.port), "--port", device.port, "--mqtt-username", "kitchen", "--id", "kitchen")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "this broker knows each user once" in done.stdout
+        assert re.search(r'reading  sensors/kitchen/state\n +\{.*"seq":0,"boot":1', done.stdout)
+        bare_board.wait_log("mqtt: connected")
+        assert bare_board.log().count("mqtt: connected") == 1, bare_board.log()
+
+
+def test_a_board_without_a_reading_is_told_by_its_own_words_where_nobody_else_may_watch(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
+) -> None:
+    users = {"kitchen": MQTT_PASSWORD}
+    broker = make_mosquitto(BrokerOptions(users=users, acl=SECURE_ACL.read_text(), names_are_ids=True))
+    bare_board.world("dht22-broken")
+    with devices.Device(bare_board, has_firmware=True) as device:
+        done = run_flash(
+            *kit(broker.port), "--port", device.port, "--mqtt-username", "kitchen", "--id", "kitchen", "--sensor",
+            "dht22:pin=4", "--wait", "6",
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "no reading of kitchen within 6 s: it is online, but has no reading: look at its wiring" in done.stderr
+
+
 def test_a_broker_that_can_not_be_reached_is_told_before_the_board_is_changed(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto, tmp_path: Path
 ) -> None:
