@@ -435,7 +435,10 @@ def test_a_new_password_and_a_new_sensor_count_after_a_reload(broker: SecureBrok
         assert passwords(broker.folder)["esp32-1"] == old["esp32-1"]
 
 
-def test_a_password_file_of_mosquittos_own_tool_holds_the_same_kind_of_hash(tmp_path: Path) -> None:
+def test_a_password_file_of_mosquittos_own_tool_holds_the_same_kind_of_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SECURE)
     if shutil.which("mosquitto_passwd") is None:
         missing("the program mosquitto_passwd")
     path = tmp_path / "passwords"

@@ -30,7 +30,7 @@ import yaml
 from .certificates import KeyPair
 from .waiting import eventually, free_port, is_listening
 
-IMAGE = "eclipse-mosquitto:2"
+IMAGE = "eclipse-mosquitto:2.0"
 START_SECONDS = 20.0
 
 
