@@ -35,5 +35,5 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 GATEWAY_HOST=0.0.0.0
 WORKDIR /etc/gateway
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["python", "-m", "gateway.healthcheck"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["python", "-m", "gateway.ops.healthcheck"]
 CMD ["gateway", "serve"]

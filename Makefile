@@ -40,7 +40,7 @@ pages: $(VENV)/bin/python
 	@$(BIN)/python scripts/build_web.py --optional
 
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
-	$(BIN)/python -c 'from pathlib import Path; from gateway.settings import markdown; \
+	$(BIN)/python -c 'from pathlib import Path; from gateway.settings.rows import markdown; \
 	  page = Path("docs/settings.md"); mark = "by `make docs` -->\n"; \
 	  page.write_text(page.read_text("utf-8").partition(mark)[0] + mark + "\n" + markdown(), "utf-8")'
 

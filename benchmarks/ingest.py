@@ -64,7 +64,9 @@ async def receive_with_aiomqtt(port: int, done: Done, version: int) -> None:
 
 async def receive_with_upstream(port: int, done: Done, on_message: Callable[..., object]) -> None:
     """`gateway.broker`, which hands over to `on_message`."""
-    from gateway.broker import Upstream, UpstreamConfig, UpstreamState
+    from gateway.upstream.config import UpstreamConfig
+    from gateway.upstream.state import UpstreamState
+    from gateway.upstream.upstream import Upstream
 
     connected = asyncio.Event()
 
@@ -89,8 +91,8 @@ async def receive(way: str, port: int, count: int, version: int) -> float:
     elif way == "upstream":
         await receive_with_upstream(port, done, done.one)
     else:
-        from gateway.history import History
-        from gateway.hub import Hub
+        from gateway.core.history import History
+        from gateway.core.hub import Hub
 
         loop = asyncio.get_running_loop()
         hub = Hub(

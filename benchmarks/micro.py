@@ -25,13 +25,14 @@ from types import FrameType
 from typing import Any
 
 from benchmarks import messages, wire
-from gateway.history import History
-from gateway.hub import Hub
-from gateway.messages import Message, encode_topic
-from gateway.packets import PacketReader
-from gateway.protocol import SINCE_NOW, CloseCode
-from gateway.shapes import Shape
-from gateway.topics import FilterTrie
+from gateway.core.history import History
+from gateway.core.hub import Hub
+from gateway.core.messages import Message, encode_topic
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Shape
+from gateway.core.since import SINCE_NOW
+from gateway.core.tries import FilterTrie
+from gateway.upstream.packets import PacketReader
 
 DEVICES = 100
 TIME_MS = 1_790_000_000_000

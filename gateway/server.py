@@ -19,14 +19,15 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
-from gateway.app import Gateway, create_app
-from gateway.certificates import CHECK_SECONDS, Certificate
-from gateway.intake import HttpProtocol
-from gateway.limits import Connections
-from gateway.settings import Settings
-from gateway.sockets import listen
-from gateway.tls import TlsListener, server_context
-from gateway.transport import WebSocketProtocol
+from gateway.access.limits import Connections
+from gateway.app import create_app
+from gateway.runtime import Gateway
+from gateway.settings.table import Settings
+from gateway.transport.certificates import CHECK_SECONDS, Certificate
+from gateway.transport.http import HttpProtocol
+from gateway.transport.sockets import listen
+from gateway.transport.tls import TlsListener, server_context
+from gateway.transport.websockets import WebSocketProtocol
 
 __all__ = ["GatewayServer", "serve"]
 
@@ -41,11 +42,13 @@ class GatewayServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         gateway: Gateway,
+        settings: Settings,
         on_started: Callable[[], None] | None,
         tls: TlsListener | None,
     ) -> None:
         super().__init__(config)
         self.gateway = gateway
+        self._settings = settings
         self._tls = tls
         self._on_started = on_started
 
@@ -62,13 +65,13 @@ class GatewayServer(uvicorn.Server):
                 ),
             )
         self._watch_certificate()
-        self._rounds = asyncio.create_task(self._ping(self.gateway.settings.limit_idle_seconds / 2), name="pings")
+        self._rounds = asyncio.create_task(self._ping(self._settings.limit_idle_seconds / 2), name="pings")
         if self.started and self._on_started is not None:
             self._on_started()
 
     def _watch_certificate(self) -> None:
         """Takes renewed certificate files within seconds, and at once on SIGHUP, which ends no service."""
-        settings, loop = self.gateway.settings, asyncio.get_running_loop()
+        settings, loop = self._settings, asyncio.get_running_loop()
         certificate: Certificate | None = None
         if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
             certificate = self.gateway.certificate = Certificate(self._tls.context, settings.tls_cert, settings.tls_key)
@@ -179,5 +182,5 @@ def serve(
             handshake_seconds=settings.limit_handshake_seconds,
             refusals=gateway.refusals,
         )
-    server = GatewayServer(make_config(settings, app), gateway, on_started, tls)
+    server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
     server.run(sockets or [listen(settings.host, settings.port)])

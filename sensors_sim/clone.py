@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from paho.mqtt.client import MQTTMessage
+
 from sensors_sim import payloads
 from sensors_sim.durations import duration_text
-from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
-from sensors_sim.packets import Delivery
+from sensors_sim.links import BrokerAddress, Link, Links, LinkState
 
 MAX_SAMPLES = 2000
 """Per topic; further ones are not needed to know it."""
@@ -148,10 +149,10 @@ def listen(
         ValueError: The broker could not be reached in that time, or refused.
     """
 
-    def hear(message: Delivery) -> None:
-        learner.hear(message.topic, message.payload, time.time(), qos=message.qos, retained=message.retained)
+    def hear(message: MQTTMessage) -> None:
+        learner.hear(message.topic, bytes(message.payload), time.time(), qos=message.qos, retained=message.retain)
 
-    links = Links(address, lambda _link: None, hear)
+    links = Links(address, on_message=hear)
     link = Link("sensors-sim-clone", None, learner.filters, "clone")
     links.open(link)
     try:

@@ -4,14 +4,21 @@ import json
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
-if TYPE_CHECKING:
-    from sensors_sim.runner import Runner
+from sensors_sim.runner import Progress, Runner
 
 TABLE_SECONDS = 0.5
 LINE_SECONDS = 5.0
 _UNIT = {"temperature": "°C", "humidity": "%", "co2": "ppm", "power": "W", "battery": "%", "pressure": "hPa"}
+
+
+class Running(Protocol):
+    """What a display shows."""
+
+    @property
+    def progress(self) -> Progress:
+        """How it goes."""
 
 
 class Display:
@@ -32,16 +39,16 @@ class Display:
         self._rate = 0.0
         self._rows = 0
 
-    def tick(self, runner: "Runner") -> None:
+    def tick(self, runner: Running) -> None:
         """Show the present state, when it is time to."""
         now = time.monotonic()
         if now < self._next:
             return
         if now - self._last_at >= 0.2:
-            count = runner.links.counters.published
+            count = runner.progress.published
             self._rate = (count - self._last_count) / (now - self._last_at)
             self._last_at, self._last_count = now, count
-        if self.live:
+        if self.live and isinstance(runner, Runner):
             self._next = now + TABLE_SECONDS
             runner.keep_last = True
             self._draw(self.table(runner))
@@ -53,24 +60,24 @@ class Display:
                 self._stream.write(self.line(runner) + "\n")
                 self._stream.flush()
 
-    def line(self, runner: "Runner") -> str:
+    def line(self, runner: Running) -> str:
         """One line on how it goes."""
-        counters = runner.links.counters
+        progress = runner.progress
         parts = [
-            f"{len(runner.fleet.devices)} devices",
-            f"{runner.links.up}/{runner.clients} clients up",
-            f"{counters.published} messages",
+            f"{progress.devices} devices",
+            f"{progress.up}/{progress.clients} clients up",
+            f"{progress.published} messages",
             f"{self._rate:.0f}/s",
-            f"{counters.dropped} dropped",
-            f"{counters.failures} connection failures",
+            f"{progress.dropped} dropped",
+            f"{progress.failures} connection failures",
         ]
-        if runner.late_seconds > 1:
-            parts.append(f"{runner.late_seconds:.0f} s behind")
-        if counters.last_error and runner.links.up < runner.clients:
-            parts.append(f"last: {counters.last_error}")
+        if progress.late_seconds > 1:
+            parts.append(f"{progress.late_seconds:.0f} s behind")
+        if progress.last_error and progress.up < progress.clients:
+            parts.append(f"last: {progress.last_error}")
         return ", ".join(parts)
 
-    def table(self, runner: "Runner") -> list[str]:
+    def table(self, runner: Runner) -> list[str]:
         """The lines of the table, as many and as wide as the terminal allows."""
         width, height = shutil.get_terminal_size((100, 24))
         devices = list(runner.fleet.devices.values())

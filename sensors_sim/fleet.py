@@ -367,6 +367,12 @@ class Fleet:
         ts_offset: Seconds to add to model time for the ``ts`` of readings.
         interval: Seconds between readings, for all; None: each device's own.
         dialect: What devices speak whose description doesn't say.
+        part: Which part of how many acts here, from 0; all devices are made in every part, so that what they share is
+            the same.
+
+    Attributes:
+        devices: All, by id.
+        acting: Those of this part.
 
     Raises:
         ValueError: Devices are described wrongly, or two have the same id; the text has a line for each.
@@ -381,7 +387,9 @@ class Fleet:
         ts_offset: float = 0.0,
         interval: float | None = None,
         dialect: str = "native",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        self.part = part
         self.world = World(seed, start, spec.site)
         self.world.ts_offset = ts_offset
         self.start = start
@@ -398,10 +406,18 @@ class Fleet:
                 problems.append(f"device {described.id!r}: {error}")
         if problems:
             raise ValueError("\n".join(problems))
-        self._by_topic = {device.cmd_topic: device for device in self.devices.values()}
-        self._heap = [(device.next_time, number, device) for number, device in enumerate(self.devices.values())]
+        self.acting = list(self.devices.values())[part[0] :: part[1]]
+        self._by_topic = {device.cmd_topic: device for device in self.acting}
+        self._heap = [(device.next_time, number, device) for number, device in enumerate(self.acting)]
         self._numbers = {device.id: number for _, number, device in self._heap}
         heapq.heapify(self._heap)
+
+    def prepare(self) -> None:
+        """Let the rooms of the acting devices live through the time before the start: better before than during."""
+        for place in {device.place for device in self.acting}:
+            room = self.world.room_at(place)
+            if room is not None:
+                room.at(self.start)
 
     @property
     def next_time(self) -> float:

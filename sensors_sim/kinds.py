@@ -83,11 +83,6 @@ class World:
         """The room at ``place``, if a device has made one."""
         return self._rooms.get(place)
 
-    def prepare(self) -> None:
-        """Let every room live through the time before the start: half a millisecond each, better before than during."""
-        for room in self._rooms.values():
-            room.at(self.start)
-
     def load(self, place: str, appliance: str) -> Load:
         """The appliance of that name at ``place``: one, whoever measures it.
 

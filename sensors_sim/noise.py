@@ -32,7 +32,7 @@ SQRT_6 = math.sqrt(6)
 def white_noise(rng: random.Random) -> float:
     """A number of mean 0 and variance 1, from -2.45 to 2.45, with a triangular distribution.
 
-    A fifth of the cost of ``gauss``, which at 20,000 readings a second is a third of a core; where a sensor adds up
+    A fifth of the cost of ``gauss``, which at 5,000 readings a second is a twelfth of a core; where a sensor adds up
     several such numbers, nobody can tell.
     """
     return SQRT_6 * (rng.random() - rng.random())

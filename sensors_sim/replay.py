@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from sensors_sim.links import BrokerAddress, Link, Links, LinkState
 from sensors_sim.messages import Message
-from sensors_sim.mqtt import BrokerAddress, Link, Links, LinkState
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class Replay:
         self._speed = speed
         self._loop = loop
         self._prefix = prefix
-        self._links = Links(address, lambda _link: None, lambda _message: None)
+        self._links = Links(address)
         self._link = Link("sensors-sim-replay", None, [], "replay")
         self._stopped = threading.Event()
 

@@ -1,16 +1,48 @@
 """Runs a fleet against a broker in real time, or faster."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from typing import NamedTuple
+
+from paho.mqtt.client import MQTTMessage
 
 from sensors_sim.dialects import Dialect
 from sensors_sim.fleet import Change, Device, Fleet
+from sensors_sim.links import BrokerAddress, Link, Links
 from sensors_sim.messages import Message
-from sensors_sim.mqtt import BrokerAddress, Link, Links
-from sensors_sim.packets import Delivery
 
 logger = logging.getLogger(__name__)
+
+
+class Progress(NamedTuple):
+    """How it goes."""
+
+    devices: int
+    clients: int
+    up: int
+    """Clients that are connected."""
+    published: int
+    dropped: int
+    failures: int
+    late_seconds: float
+    last_error: str
+
+    def __add__(self, other: object) -> "Progress":
+        """Of two processes together."""
+        if not isinstance(other, Progress):
+            return NotImplemented
+        return Progress(
+            self.devices + other.devices,
+            self.clients + other.clients,
+            self.up + other.up,
+            self.published + other.published,
+            self.dropped + other.dropped,
+            self.failures + other.failures,
+            max(self.late_seconds, other.late_seconds),
+            self.last_error or other.last_error,
+        )
 
 
 class Runner:
@@ -50,12 +82,15 @@ class Runner:
         self._shared = shared_clients > 0
         self._started = 0.0
         self._said_fleet_birth = False
-        devices = list(fleet.devices.values())
+        devices = fleet.acting
+        self._is_first = fleet.part[0] == 0
+        # Two simulators at one broker must not throw each other out.
+        client_id = f"sensors-sim-{secrets.token_hex(4)}"
         groups = [devices[n::shared_clients] for n in range(shared_clients)] if self._shared else [[d] for d in devices]
         for number, group in enumerate([group for group in groups if group], 1):
             name = f"sensors-sim-{number}"
             if self._shared:
-                link = Link(name, None, [device.cmd_topic for device in group], name)
+                link = Link(f"{client_id}-{number}", None, [device.cmd_topic for device in group], name)
             else:
                 first = group[0]
                 link = Link(first.client_id, first.dialect.will(first), [first.cmd_topic], first.id)
@@ -72,6 +107,21 @@ class Runner:
     def clients(self) -> int:
         """How many MQTT clients there are."""
         return len(self._devices_of)
+
+    @property
+    def progress(self) -> Progress:
+        """How it goes."""
+        counters = self.links.counters
+        return Progress(
+            len(self.fleet.acting),
+            self.clients,
+            self.links.up,
+            counters.published,
+            counters.dropped,
+            counters.failures,
+            self.late_seconds,
+            counters.last_error,
+        )
 
     def stop(self) -> None:
         """Make ``run`` return; may be called from a signal handler."""
@@ -112,7 +162,7 @@ class Runner:
                 if device.connected or device.sleeps:
                     farewell += [(link, message) for message in device.dialect.death(device)]
                     device.connected = False  # a sleeper that is woken to say goodbye says nothing else
-        if farewell:
+        if farewell and self._is_first:
             first = next(iter(self._devices_of))
             farewell += [(first, message) for dialect in self._dialects() for message in dialect.fleet_death()]
         self.links.close(farewell)
@@ -168,7 +218,7 @@ class Runner:
             self.links.cut(link, keeps=change is Change.OUTAGE)
 
     def _born(self, link: Link) -> None:
-        if not self._said_fleet_birth:
+        if self._is_first and not self._said_fleet_birth:
             self._said_fleet_birth = True
             for dialect in self._dialects():
                 speakers = [device for device in self.fleet.devices.values() if device.dialect is dialect]
@@ -182,6 +232,6 @@ class Runner:
         for message in device.dialect.birth(device):
             self.links.publish(link, message, len(self._devices_of[link]))
 
-    def _command(self, message: Delivery) -> None:
-        for device, what in self.fleet.command(message.topic, message.payload, self.model_time):
+    def _command(self, message: MQTTMessage) -> None:
+        for device, what in self.fleet.command(message.topic, bytes(message.payload), self.model_time):
             self._do(device, what)

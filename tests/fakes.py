@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from gateway.history import History
-from gateway.hub import Hub, Subscriber
-from gateway.messages import frame_text, unframe
-from gateway.protocol import CloseCode
-from gateway.shapes import Format, Framing, Shape
+from gateway.core.frames import frame_text, unframe
+from gateway.core.history import History
+from gateway.core.hub import Hub
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Format, Framing, Shape
+from gateway.core.subscribers import Subscriber
 
 HUB_BOUNDS = ("max_replay_messages", "max_shape_bytes")
 

@@ -8,28 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import (
+from gateway.access.grants import (
     AccessError,
     Action,
     ForbiddenError,
     Grant,
-    Origins,
-    Policy,
     Principal,
-    Role,
     explain,
-    intersection,
-    is_loopback,
-    is_topic_level,
     may_publish,
     may_read,
     may_subscribe,
-    one_line,
-    redact,
     require_publish,
     require_subscribe,
 )
-from gateway.topics import covers, matches, validate_filter
+from gateway.access.origins import Origins, is_loopback
+from gateway.access.policy import Policy, Role, is_topic_level
+from gateway.access.redaction import one_line, redact
+from gateway.core.topics import covers, intersection, matches, validate_filter
 
 LEVELS = ("a", "b", "", "$SYS", "é")
 topics = st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map("/".join).filter(bool)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.arrivals import Arrivals, disjoint_cover, overlap
-from gateway.packets import encode_varint
-from gateway.topics import covers, matches, minimal_cover
+from gateway.core.topics import covers, disjoint_cover, matches, minimal_cover, overlap
+from gateway.upstream.arrivals import Arrivals
+from gateway.upstream.packets import encode_varint
 
 levels = st.sampled_from(["a", "b", "+"])
 filters = st.builds(

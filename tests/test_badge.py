@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.badge import LINE_BOTTOM, LINE_TOP, LINE_WIDTH, badge_svg
+from gateway.routes.sparkline import LINE_BOTTOM, LINE_TOP, LINE_WIDTH, badge_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -19,8 +19,8 @@ from benchmarks.__main__ import chosen, main
 from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
 from benchmarks.processes import processor_seconds, resident_bytes
 from benchmarks.scenarios import SCENARIOS, Result, Server
-from gateway.messages import frame_text, unframe
-from gateway.packets import PacketReader
+from gateway.core.frames import frame_text, unframe
+from gateway.upstream.packets import PacketReader
 from tests.support.brokers import mosquitto_program
 from tests.support.waiting import missing
 

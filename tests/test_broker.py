@@ -19,9 +19,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-import gateway.broker
-from gateway.broker import PublishRefused, Upstream, UpstreamConfig, UpstreamState, UpstreamUnavailable
-from gateway.messages import Properties
+from gateway.core.messages import Properties
+from gateway.upstream import link as link_module
+from gateway.upstream import upstream
+from gateway.upstream.config import UpstreamConfig
+from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
+from gateway.upstream.upstream import Upstream
 from tests.conftest import MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
@@ -121,6 +124,7 @@ async def publish(url: str, *messages: tuple[str, bytes], **options: Any) -> Non
 
 @BOTH_LOOPS
 async def test_a_message_arrives_with_all_that_it_has(mosquitto: Broker, prefix: str) -> None:
+    began = time.time()
     async with linked(mosquitto.url, f"{prefix}/#") as link:
         properties = {
             "ContentType": "text/plain",
@@ -149,7 +153,7 @@ async def test_a_message_arrives_with_all_that_it_has(mosquitto: Broker, prefix:
         state = link.upstream.state
         assert (state.protocol, state.received, state.retained_as_published) == ("5", 1, True)
         assert state.last_message_at is not None
-        assert abs(state.last_message_at - time.time()) < 10
+        assert began <= state.last_message_at <= time.time()
 
 
 @BOTH_LOOPS
@@ -198,7 +202,7 @@ async def test_a_backlog_leaves_turns_of_the_loop_to_others(mosquitto: Broker, p
 
         await asyncio.to_thread(run)
         await eventually_async(lambda: sum(turns) >= count)
-        assert max(turns) * len(payload) <= 2 * gateway.broker.READ_BYTES
+        assert max(turns) * len(payload) <= 2 * link_module.READ_BYTES
 
 
 async def test_payloads_of_a_mebibyte_and_of_nothing_arrive_whole(mosquitto: Broker, prefix: str) -> None:
@@ -288,7 +292,7 @@ async def test_what_arrives_while_it_is_held_comes_over_the_next_connection(
 async def test_retained_messages_that_may_be_repetitions_have_the_number_of_the_subscription(
     mosquitto: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.broker, "REPEAT_SECONDS", 0.3)
+    monkeypatch.setattr(upstream, "REPEAT_SECONDS", 0.3)
     await publish(mosquitto.url, (f"{prefix}/a", b"kept"), retain=True)
     async with Relay(mosquitto.port).running() as relay, linked(relay.url, f"{prefix}/#") as link:
         await link.payloads(f"{prefix}/a", 1)
@@ -647,7 +651,7 @@ async def test_two_with_one_client_id_do_not_fight(mosquitto: Broker, prefix: st
 
 
 def test_delays_grow_to_a_bound_and_start_over() -> None:
-    backoff = gateway.broker._Backoff(0.5, 30.0)
+    backoff = upstream._Backoff(0.5, 30.0)
     delays = [backoff.next() for _ in range(12)]
     for number, delay in enumerate(delays):
         most = min(0.5 * 2**number, 30.0)
@@ -818,12 +822,11 @@ async def test_it_works_where_its_status_may_not_be_published(
 async def test_leaving_is_quick_even_when_the_broker_does_not_answer(mosquitto: Broker, prefix: str) -> None:
     async with (
         Relay(mosquitto.port).running() as relay,
-        linked(relay.url, status_topic=f"{prefix}/status") as link,
+        linked(relay.url, status_topic=f"{prefix}/status", connect_timeout_seconds=60) as link,
     ):
         relay.swallows = True
-        began = time.monotonic()
-        await link.stop()
-        assert time.monotonic() - began < 4
+        async with asyncio.timeout(15):  # what waits for an answer would wait for 60 s
+            await link.stop()
 
 
 async def test_leaving_while_connecting_leaves_nothing_behind(mosquitto: Broker) -> None:

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import IMAGE, compose_problem
+from tests.support.brokers import IMAGE
 from tests.support.waiting import eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
@@ -86,8 +86,6 @@ class Project:
 
 def configuration(**environment: str) -> dict[str, Any]:
     """The Compose file with all profiles, as Compose reads it in this environment."""
-    if problem := compose_problem():
-        missing(problem)
     command = ["docker", "compose", "--profile", "*", "config", "--format", "json"]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=True, timeout=60
@@ -96,6 +94,7 @@ def configuration(**environment: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("compose")
 def test_every_image_says_which_version_it_is() -> None:
     images = [service["image"] for service in configuration()["services"].values() if "build" not in service]
     images += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -104,6 +103,7 @@ def test_every_image_says_which_version_it_is() -> None:
         assert re.search(r":v?\d+\.\d+", image), image
 
 
+@pytest.mark.usefixtures("compose")
 def test_monitoring_stays_on_loopback_when_the_rest_is_opened() -> None:
     def addresses(**environment: str) -> dict[str, set[str]]:
         services = configuration(**environment)["services"].items()
@@ -115,6 +115,7 @@ def test_monitoring_stays_on_loopback_when_the_rest_is_opened() -> None:
     assert addresses(MONITORING_BIND="192.0.2.1")["grafana"] == {"192.0.2.1"}
 
 
+@pytest.mark.usefixtures("compose")
 def test_grafana_starts_with_the_password_that_was_given_and_not_without_one(tmp_path: Path) -> None:
     assert "admin" not in str(configuration()["services"]["grafana"]["environment"])
     # another image in its place, which tells what Grafana would read
@@ -143,9 +144,7 @@ def test_grafana_starts_with_the_password_that_was_given_and_not_without_one(tmp
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
-    if problem := compose_problem():
-        missing(problem)
+def project(compose: None) -> Iterator[Project]:
     project = Project()
     try:
         project.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "120")

@@ -10,8 +10,8 @@ from urllib.parse import urljoin
 import pytest
 from starlette.exceptions import HTTPException
 
-from gateway.access import Grant, Principal
-from gateway.dashboard import Pages, embed_policy, identity, page_at, takes_gzip
+from gateway.access.grants import Grant, Principal
+from gateway.routes.dashboard import Pages, embed_policy, identity, page_at, takes_gzip
 
 PAGE = '<meta name="gateway-root" content="./"><script src="./assets/a.js"></script>'
 

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.settings import SETTINGS, load_settings, markdown
+from gateway.settings.loading import load_settings
+from gateway.settings.rows import SETTINGS, markdown
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, missing
@@ -85,11 +86,13 @@ def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[
 
 def test_the_architecture_has_every_module() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    table = text.partition("## Modules\n")[2].partition("\n## ")[0]
-    named = {
-        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
-    }
-    assert named == {path.stem for path in (ROOT / "gateway").glob("[!_]*.py")} | {"cli"}
+    rooms = text.partition("## Rooms\n")[2].partition("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in rooms.splitlines() if row.startswith("|")]
+    named = {name for cell in first_cells for name in re.findall(r"`([\w/]+)`", cell)}
+    package = ROOT / "gateway"
+    files = [path.relative_to(package).with_suffix("") for path in package.rglob("[!_]*.py")]
+    assert {path.as_posix() for path in files if path.parts[0] != "cli"} <= named
+    assert all((package / name).is_dir() or (package / f"{name}.py").is_file() for name in named)
 
 
 def curls() -> list[str]:

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import Grant, Owner, Policy, Principal
-from gateway.explain import Explanation, explain_topic
-from gateway.history import History
-from gateway.hub import Hub, Subscriber
-from gateway.protocol import CloseCode, Since, SinceKind
-from gateway.shapes import Format, Shape
+from gateway.access.grants import Grant, Owner, Principal
+from gateway.access.policy import Policy
+from gateway.core.history import History
+from gateway.core.hub import Hub
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Format, Shape
+from gateway.core.since import Since, SinceKind
+from gateway.core.subscribers import Subscriber
+from gateway.ops.explain import Explanation, explain_topic
 from tests.fakes import FakeLoop, finished
 
 NOW_MS = 1_790_000_000_000

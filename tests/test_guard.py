@@ -15,9 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import AccessError, Origins, Policy, Principal, Role
-from gateway.guard import Door, Guard, Refusal, content_security_policy, literal_plus, principal_of, problem
-from gateway.tokens import Keys, Verifier, mint, secret_key
+from gateway.access.grants import AccessError, Principal
+from gateway.access.keys import Keys, secret_key
+from gateway.access.origins import Origins
+from gateway.access.policy import Policy, Role
+from gateway.access.tokens import Verifier, mint
+from gateway.door.content_policy import content_security_policy
+from gateway.door.door import Door, literal_plus
+from gateway.door.guard import Guard
+from gateway.door.refusals import Refusal, principal_of, problem
 
 KEY = secret_key("k" * 32)
 POLICY = Policy({"guest": Role(("public/#",)), "viewer": Role(("sensors/#",), ("cmd/{sub}",))})
@@ -378,7 +384,7 @@ def test_a_large_body_is_413_by_its_length_and_by_its_bytes() -> None:
 def test_what_is_left_of_a_large_body_is_read_so_that_its_sender_sees_the_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.guard.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.door.door.LINGER_SECONDS", 0.05)
     guard = closed_guard(max_body_bytes=10_000)
     taken = 0
 
@@ -483,7 +489,7 @@ def test_the_gateways_own_page_has_only_what_its_policy_allows() -> None:
 
 
 def test_refusals_are_logged_without_secrets_and_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="gateway.guard")
+    caplog.set_level(logging.INFO, logger="gateway.door.guard")
     hostile = "/topics/a\nINFO forged\x1b[31m"
     guard = Guard(policy=Policy.open())
     through(guard, scope_of(hostile, query=f"token={token()}", headers={"origin": "https://evil.example/\r\nx"}))
@@ -495,7 +501,7 @@ def test_refusals_are_logged_without_secrets_and_on_one_line(caplog: pytest.LogC
 
 
 def test_a_storm_of_refusals_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="gateway.guard")
+    caplog.set_level(logging.INFO, logger="gateway.door.guard")
     now = [0.0]
     guard = Guard(policy=Policy.open(), clock=lambda: now[0])
     for _ in range(1_000):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.healthcheck import is_live
+from gateway.ops.healthcheck import is_live
 from tests.conftest import MakeGateway
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess

@@ -12,18 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.history import (
-    EVICTED_COST,
-    EVICTED_PART,
-    EXPIRED_AT_ONCE,
-    MATCH_LISTS,
-    FilterSet,
-    History,
-    Topic,
-    room_for_messages,
-)
-from gateway.messages import Message
-from gateway.topics import TopicTree, matches
+from gateway.core.filters import FilterSet
+from gateway.core.history import EVICTED_COST, EVICTED_PART, EXPIRED_AT_ONCE, MATCH_LISTS, History, room_for_messages
+from gateway.core.messages import Message
+from gateway.core.topic import Topic
+from gateway.core.topics import matches
+from gateway.core.tries import TopicTree
 
 TOPICS = ["a", "a/b", "a/c", "b", "b/c", "$s/x"]
 FILTERS = ["#", "+", "a/#", "+/c", "b", "$s/#", "a/b"]
@@ -73,8 +67,8 @@ def test_the_log_reads_as_a_list_of_what_was_not_evicted(
     narrow: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.history.NARROW_TOPICS", narrow)
-        patch.setattr("gateway.history.SCAN_LIMIT", 7)
+        patch.setattr("gateway.core.history.NARROW_TOPICS", narrow)
+        patch.setattr("gateway.core.history.SCAN_LIMIT", 7)
         history = History(
             max_messages=max_messages, max_topics=max_topics, max_bytes=max_bytes, max_age_ms=max_age_ms, epoch="e"
         )
@@ -384,7 +378,7 @@ def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int
 
 
 def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.history.NEW_TOPICS", 20)
+    monkeypatch.setattr("gateway.core.history.NEW_TOPICS", 20)
     walks: list[int] = []
     find = TopicTree.find
 
@@ -406,7 +400,7 @@ def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatc
         assert {message.topic for message in read} == rest
 
     generator = random.Random(3)
-    monkeypatch.setattr("gateway.history.SCAN_LIMIT", 4)
+    monkeypatch.setattr("gateway.core.history.SCAN_LIMIT", 4)
     for step in range(300):
         for _ in range(generator.choice([1, 1, 1, 5, 30])):
             history.append(f"s/{generator.randrange(300)}/{generator.choice('xy')}", b"1", step)
@@ -423,7 +417,7 @@ def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatc
 
 
 def test_the_lists_of_matching_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.history.MATCH_LIST_TOPICS", 350)
+    monkeypatch.setattr("gateway.core.history.MATCH_LIST_TOPICS", 350)
     history = History()
     for number in range(100):
         history.append(f"s/{number}", b"1", number)
@@ -450,7 +444,7 @@ def test_a_clock_that_is_set_back_hides_no_message(
     steps: list[tuple[int, int]] = []
     now = 10_000_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.history.MAX_STEPS", max_steps)
+        patch.setattr("gateway.core.history.MAX_STEPS", max_steps)
         history = History(max_messages=max_messages)
         for tick, topic in zip(ticks, topics, strict=False):
             now += tick

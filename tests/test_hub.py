@@ -13,12 +13,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-import gateway.hub as hub_module
-from gateway.hub import Hub, State
-from gateway.messages import unframe
-from gateway.protocol import SINCE_LAST, SINCE_NOW, CloseCode, ProtocolError, Since, SinceKind, parse_since
-from gateway.shapes import Format, Framing, Mode, Shape
-from gateway.topics import matches
+import gateway.core.hub as hub_module
+import gateway.core.replays as replays_module
+from gateway.core.frames import unframe
+from gateway.core.hub import Hub
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.shapes import Format, Framing, Mode, Shape
+from gateway.core.since import SINCE_LAST, SINCE_NOW, Since, SinceKind, parse_since
+from gateway.core.subscribers import State
+from gateway.core.topics import matches
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
 
@@ -286,12 +289,12 @@ def test_a_large_replay_comes_in_chunks_between_which_live_goes_on(loop: FakeLoo
     client = FakeSocket(hub)
     hub.subscribe(client.subscriber, ["#"], position(0))
     loop.run()
-    assert max(map(len, client.writes)) < 2 * hub_module.CHUNK_BYTES
+    assert max(map(len, client.writes)) < 2 * replays_module.CHUNK_BYTES
     assert client.seqs == list(range(1, 1_001))
     slow = FakeSocket(hub, capacity=100_000, stuck=True)
     hub.subscribe(slow.subscriber, ["#"], position(0))
     loop.run()
-    assert slow.size < 100_000 + 2 * hub_module.CHUNK_BYTES
+    assert slow.size < 100_000 + 2 * replays_module.CHUNK_BYTES
     publish(hub, "b", 1)
     loop.run()
     assert other.seqs == [1001]
@@ -599,7 +602,7 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     for _ in range(10_000):
         hub.subscribe(FakeSocket(hub, shape=Shape(where="payload > 3")).subscriber, ["#"], SINCE_NOW)
     loop.run()
-    from gateway.shapes import Condition
+    from gateway.core.conditions import Condition
 
     calls: list[str] = []
     holds = Condition.holds
@@ -626,7 +629,7 @@ def test_an_interval_that_holds_too_much_ends_early(loop: FakeLoop, monkeypatch:
     loop.run(1)
     [group] = [group for group in hub._groups.values() if group.shaper is not None]
     assert group.shaper is not None
-    monkeypatch.setattr("gateway.shapes.MAX_WINDOW_BYTES", 500_000)
+    monkeypatch.setattr("gateway.core.shaper.MAX_WINDOW_BYTES", 500_000)
     for number in range(200):
         publish(hub, f"flood/{number}", b"x" * 100_000)
         loop.run(0.05)
@@ -708,7 +711,7 @@ def test_the_id_of_an_event_in_an_interval_is_a_position_to_come_back_to(loop: F
 def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
     loop: FakeLoop, monkeypatch: pytest.MonkeyPatch, framing: Framing
 ) -> None:
-    from gateway.shapes import Condition
+    from gateway.core.conditions import Condition
 
     calls = 0
     holds = Condition.holds
@@ -761,7 +764,7 @@ def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> Non
     loop.run()
     for number in range(1_000):
         publish(hub, f"t/{number}", {"x": number, "y": 1})
-        assert hub._room.used <= limit
+        assert hub._budget.used <= limit
         loop.run(0.001)
     assert hub.counters.shapes_shed
     loop.run(2_000)
@@ -769,7 +772,7 @@ def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> Non
     for client in shaped:
         assert hub.counts(client.subscriber) == (1_000, 0, 0)
         hub.remove(client.subscriber)
-    assert (hub._room.used, hub.group_count) == (0, 1)
+    assert (hub._budget.used, hub.group_count) == (0, 1)
 
 
 def test_who_leaves_before_its_group_is_flushed_is_forgotten(loop: FakeLoop) -> None:
@@ -844,7 +847,7 @@ def test_a_shape_that_raises_sends_its_group_away_and_nobody_else(
     def fail(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(f"gateway.shapes.Shaper.{method}", fail)
+    monkeypatch.setattr(f"gateway.core.shaper.Shaper.{method}", fail)
     publish(hub, "a", 1)
     loop.run(5)
     publish(hub, "a", 2)
@@ -920,7 +923,7 @@ class Invariant(RuleBasedStateMachine):
         self.loop.cost = 0.0001
         self.hub = make_hub(self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9)
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(hub_module, "CHUNK_BYTES", 250)
+        self.patch.setattr(replays_module, "CHUNK_BYTES", 250)
         self.log: list[tuple[int, str]] = []
         self.open: list[Client] = []
 
@@ -1054,7 +1057,7 @@ class Invariant(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         assert self.hub.history.bytes <= 12_000
         for client in self.open:
-            assert client.has_changed or len(client.subscriber._jobs or ()) <= 3 + MAX_RESHAPES
+            assert client.has_changed or len(client.subscriber.jobs or ()) <= 3 + MAX_RESHAPES
 
     def check_order(self, client: Client) -> None:
         seqs = client.seqs

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.hub import Hub
-from gateway.protocol import CloseCode, Since, SinceKind
-from gateway.shapes import Mode, Shape, ShapeError
+from gateway.core.conditions import ShapeError
+from gateway.core.hub import Hub
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Mode, Shape
+from gateway.core.since import Since, SinceKind
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
 NOW = Since(SinceKind.NOW)
@@ -59,7 +61,7 @@ def test_a_shape_that_fails_closes_its_own_subscribers_only(
     group = broken.subscriber.group
     assert group is not None
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.shapes.Shaper." + method, fails)
+        patch.setattr("gateway.core.shaper.Shaper." + method, fails)
         hub.publish("a", b"1")
         run(loop)
     hub.publish("a", b"2")
@@ -80,7 +82,7 @@ def test_a_replay_that_fails_closes_its_own_subscriber_only(
     hub.publish("a", b"1")
     broken, well = FakeSocket(hub, shape=Shape(max_hz=10)), FakeSocket(hub)
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.shapes.Shaper.offer", fails)
+        patch.setattr("gateway.core.shaper.Shaper.offer", fails)
         hub.subscribe(broken.subscriber, ["#"], LAST)
         hub.subscribe(well.subscriber, ["#"], LAST)
         run(loop)

@@ -3,63 +3,82 @@
 from __future__ import annotations
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gateway"
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
+PAGE = PACKAGE.parent / "docs" / "architecture.md"
+ROOMS = [
+    "core", "access", "upstream", "transport", "settings", "door", "runtime", "ops", "routes", "app", "server", "demo",
+    "cli", "__main__",
+]  # fmt: skip
+"""From the ground up; imports point to the left."""
 
-PURE = ["topics", "messages", "shapes", "protocol", "history", "selection", "hub", "access", "limits"]
 IMPURE_PACKAGES = {"asyncio", "starlette", "uvicorn", "aiomqtt", "paho", "prometheus_client", "websockets", "socket"}
-CORE_ORDER = ["topics", "messages", "shapes", "protocol", "history", "selection", "hub"]
 
 
-def imports(module: str) -> set[str]:
-    """What a module imports when it runs: top-level packages, and `gateway.x` for ours."""
+def name_of(path: Path) -> str:
+    """A module's name below `gateway`: `hub`, `ops.samples`; a package's `__init__` has the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path.parent.name not in ("static", "pages")}
+MODULES = sorted(name for name in FILES if name)
+
+
+def pure_modules() -> list[str]:
+    """What the page of the architecture calls pure."""
+    rows = re.findall(r"^\| (`[^|]+) \|[^|]*\| yes \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name.replace("/", ".") for row in rows for name in re.findall(r"`([\w/]+)`", row)]
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports, for types only included: top-level packages, and `gateway.x` for ours."""
     found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "gateway":
-                found.update([".".join(parts[:2])] if len(parts) > 1 else [f"gateway.{a.name}" for a in node.names])
-            else:
-                found.add(parts[0])
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")))
-    return found
+            if node.module.partition(".")[0] != "gateway":
+                found.add(node.module.partition(".")[0])
+                continue
+            here = node.module.removeprefix("gateway").removeprefix(".")
+            for alias in node.names:
+                inner = f"{here}.{alias.name}".removeprefix(".")
+                found.add(f"gateway.{inner if inner in FILES else here}")
+    return frozenset(found)
 
 
-def reaches(module: str) -> set[str]:
+@cache
+def reaches(module: str) -> frozenset[str]:
     """Everything of ours that importing a module brings in."""
     seen: set[str] = set()
     todo = [module]
     while todo:
         for name in imports(todo.pop()):
-            short = name.removeprefix("gateway.")
-            if name.startswith("gateway.") and short in MODULES and short not in seen:
-                seen.add(short)
-                todo.append(short)
-    return seen
+            ours = name.removeprefix("gateway.")
+            if name.startswith("gateway.") and ours in FILES and ours not in seen:
+                seen.add(ours)
+                todo.append(ours)
+    return frozenset(seen)
 
 
-@pytest.mark.parametrize("module", PURE)
+@pytest.mark.parametrize("module", pure_modules())
 def test_pure_modules_know_no_loop_no_socket_and_no_library_of_either(module: str) -> None:
     for name in [module, *reaches(module)]:
         assert not imports(name) & IMPURE_PACKAGES, f"{module} reaches {name}"
 
 
-@pytest.mark.parametrize("module", CORE_ORDER)
-def test_the_core_imports_only_what_stands_before_it(module: str) -> None:
-    allowed = set(CORE_ORDER[: CORE_ORDER.index(module)]) | {"distribution"}
-    assert reaches(module) <= allowed
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_runs_upward(module: str) -> None:
+    here = ROOMS.index(module.partition(".")[0])
+    above = {name for name in reaches(module) if name and ROOMS.index(name.partition(".")[0]) > here}
+    assert not above
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -68,8 +87,13 @@ def test_no_module_reaches_itself(module: str) -> None:
 
 
 def test_each_library_has_its_one_place() -> None:
-    assert [m for m in MODULES if "aiomqtt" in imports(m)] == ["broker"]
-    assert [m for m in MODULES if "prometheus_client" in imports(m)] == ["metrics"]
-    assert "broker" not in reaches("transport")
-    assert "transport" not in reaches("broker")
-    assert "settings" not in reaches("websocket") | reaches("topics_api") | reaches("hub") | reaches("broker")
+    assert all(m.startswith("upstream.") for m in MODULES if imports(m) & {"aiomqtt", "paho"})
+    assert [m for m in MODULES if "prometheus_client" in imports(m)] == ["ops.metrics"]
+    assert not any(name.startswith("upstream.") for name in reaches("transport.websockets"))
+    assert not any(name.startswith("transport.") for name in reaches("upstream.upstream"))
+
+
+def test_no_route_reads_settings() -> None:
+    readers = {m for m in MODULES if any(name.startswith("gateway.settings.") for name in imports(m))}
+    rooms = {name.partition(".")[0] for name in readers}
+    assert rooms == {"app", "cli", "demo", "runtime", "server", "settings"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits import Attempts, Connections, LimitError, Refusals, TokenBucket, network_of
+from gateway.access.limits import Attempts, Connections, LimitError, Refusals, TokenBucket, network_of
 
 # Rates
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.logs import set_up_logging
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
+from gateway.ops.logs import set_up_logging
 from tests.conftest import MakeGateway
 from tests.support.waiting import eventually
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.messages import Kind, Message, frame_binary, frame_text, json_line, sse_event, unframe
+from gateway.core.frames import frame_binary, frame_text, json_line, sse_event, unframe
+from gateway.core.messages import Kind, Message
 
 payloads = st.one_of(
     st.binary(max_size=300),

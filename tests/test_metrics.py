@@ -12,8 +12,8 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from gateway.distribution import Distribution
-from gateway.metrics import METRICS, Exporter, Kind, Sample
+from gateway.core.distribution import Distribution
+from gateway.ops.metrics import METRICS, Exporter, Kind, Sample
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "monitoring" / "grafana" / "dashboards" / "gateway.json"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
-from gateway.packets import PacketError, PacketReader, encode_varint, parse_properties
+from gateway.upstream.packets import PacketError, PacketReader, encode_varint, parse_properties
 
 PINGRESP = b"\xd0\x00"
 

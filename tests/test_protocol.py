@@ -10,19 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol import (
+from gateway.core.protocol import (
     CLOSE_CODES,
     ERROR_CODES,
     EVENTS,
     ProtocolError,
     Publish,
-    Since,
-    SinceKind,
     encode_event,
     error_event,
     parse_command,
-    parse_since,
 )
+from gateway.core.since import Since, SinceKind, parse_since
 
 NOW = 1_790_000_000_000
 PAGE = (Path(__file__).parents[1] / "docs/protocol.md").read_text(encoding="utf-8")

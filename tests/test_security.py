@@ -20,7 +20,8 @@ from urllib.parse import quote
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
@@ -379,11 +380,11 @@ def test_what_a_sensor_sends_is_never_a_page(mosquitto: Broker, opened: GatewayP
         "/../../etc/passwd",
         "/..%2f..%2f..%2fetc/passwd",
         "/%2e%2e/%2e%2e/etc/passwd",
-        "/assets/../../settings.py",
-        "/assets/..%2f..%2fsettings.py",
-        "/assets/%252e%252e/settings.py",
+        "/assets/../../app.py",
+        "/assets/..%2f..%2fapp.py",
+        "/assets/%252e%252e/app.py",
         "//etc/passwd",
-        "/%5c..%5c..%5csettings.py",
+        "/%5c..%5c..%5capp.py",
         "/client.js%00.txt",
         "/\u00e9".encode().decode("latin-1"),
         "/assets/",

@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.app import create_app
-from gateway.messages import unframe
-from gateway.protocol import CloseCode
-from gateway.settings import Settings
-from gateway.shapes import Format, Shape
-from gateway.websocket import MAX_WAITING, Session
+from gateway.core.frames import unframe
+from gateway.core.protocol import CloseCode
+from gateway.core.shapes import Format, Shape
+from gateway.routes.session import MAX_WAITING, Session
+from gateway.settings.table import Settings
 from tests.fakes import FakeLoop, make_hub
 
 pytestmark = pytest.mark.anyio

@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.settings import (
-    SETTINGS,
-    Loaded,
-    Settings,
-    SettingsError,
-    StreamSettings,
-    format_duration,
-    format_size,
-    load_settings,
-    parse_duration,
-    parse_size,
-    read_settings,
-)
+from gateway.settings.loading import Loaded, load_settings, read_settings
+from gateway.settings.problems import SettingsError
+from gateway.settings.rows import SETTINGS
+from gateway.settings.table import Settings, StreamSettings
+from gateway.settings.values import format_duration, format_size, parse_duration, parse_size
 from tests.support.certificates import Authority
 
 SECRET = "correct horse battery staple, and more"

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gateway.shapes as shapes_module
-from gateway.messages import Message, unframe
-from gateway.shapes import Condition, Format, Framing, Mode, Shape, ShapeError, Shaper, pick, shape_from
+import gateway.core.deadband as deadband_module
+from gateway.core.conditions import Condition, ShapeError
+from gateway.core.frames import unframe
+from gateway.core.messages import Message
+from gateway.core.shaper import Shaper, pick
+from gateway.core.shapes import Format, Framing, Mode, Shape, shape_from
 
 NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -187,8 +190,8 @@ def test_a_stream_has_no_aggregates() -> None:
 
 
 def test_what_a_deadband_remembers_has_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes_module, "MAX_WINDOW_TOPICS", 100)
-    monkeypatch.setattr(shapes_module, "MAX_BASELINE_NUMBERS", 1_000)
+    monkeypatch.setattr(deadband_module, "MAX_TOPICS", 100)
+    monkeypatch.setattr(deadband_module, "MAX_BASELINE_NUMBERS", 1_000)
     shaper = Shaper(Shape(deadband=1.0))
     wide = json.dumps({str(n): n for n in range(100)}).encode()
     text = json.dumps("x" * 10_000).encode()
@@ -209,7 +212,7 @@ def test_what_a_deadband_remembers_has_a_ceiling(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_forgotten_topic_is_news_again_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes_module, "MAX_WINDOW_TOPICS", 2)
+    monkeypatch.setattr(deadband_module, "MAX_TOPICS", 2)
     shaper = Shaper(Shape(deadband=1.0))
     for seq, topic in enumerate("abcca", start=1):
         shaper.offer(Message.arrived(seq, topic, b"1", 0))

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from gateway.slices import SLICE_SECONDS, in_slices
+from gateway.routes.slices import SLICE_SECONDS, in_slices
 
 pytestmark = pytest.mark.anyio
 

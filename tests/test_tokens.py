@@ -26,8 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import get_default_algorithms
 
-from gateway.access import AccessError, Policy
-from gateway.tokens import Key, KeyFile, Keys, KeyUrl, PrivateKey, TokenError, Verifier, mint, parse_keys, secret_key
+from gateway.access.grants import AccessError
+from gateway.access.keys import Key, KeyFile, Keys, KeyUrl, PrivateKey, parse_keys, secret_key
+from gateway.access.policy import Policy
+from gateway.access.tokens import TokenError, Verifier, mint
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RSA_KEY = rsa.generate_private_key(65_537, 2_048)

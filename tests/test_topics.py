@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.topics import (
+from gateway.core.filters import FilterUnion
+from gateway.core.topics import (
     MAX_BYTES,
-    FilterTrie,
-    FilterUnion,
     TopicError,
-    TopicTree,
     check_characters,
     covers,
     has_wildcard,
@@ -24,6 +22,7 @@ from gateway.topics import (
     validate_filter,
     validate_topic,
 )
+from gateway.core.tries import FilterTrie, TopicTree
 
 # few names, so that matches are common; the empty level and '$' are where mistakes live
 LEVEL_NAMES = ["", "a", "b", "$x"]
@@ -205,7 +204,7 @@ def test_the_trie_keeps_no_empty_branches_and_its_cache_is_bounded() -> None:
 
 
 def test_the_cache_of_the_trie_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.topics.MAX_CACHE_BYTES", 1_000_000)
+    monkeypatch.setattr("gateway.core.tries.MAX_CACHE_BYTES", 1_000_000)
     trie: FilterTrie[int] = FilterTrie()
     trie.add("#", -1)
     for number in range(200):
@@ -245,9 +244,9 @@ def test_the_topic_tree_finds_what_the_naive_matcher_finds(
     assert tree.size == len({name[:end] for name in (f"{topic}/" for topic in model) for end in _level_ends(name)})
     expected = {topic for topic in model if naive_matches_any(filters, topic)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.topics.VISITED_AT_ONCE", at_once)
-        patch.setattr("gateway.topics.FEW_NAMES", few_names)
-        patch.setattr("gateway.topics.MAX_STATES", max_states)
+        patch.setattr("gateway.core.tries.VISITED_AT_ONCE", at_once)
+        patch.setattr("gateway.core.tries.FEW_NAMES", few_names)
+        patch.setattr("gateway.core.filters.MAX_STATES", max_states)
         union = FilterUnion(filters)
         for _ in range(2):  # the second time by the states that the first has made
             found = list(tree.find(union))

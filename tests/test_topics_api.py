@@ -14,10 +14,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
-from gateway import topics_api
-from gateway.app import Gateway, create_app
-from gateway.settings import load_settings
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
+from gateway.app import create_app
+from gateway.routes import event_stream
+from gateway.routes.sinks import PulledSink
+from gateway.runtime import Gateway
+from gateway.settings.loading import load_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +124,7 @@ def ids(answer: Answer) -> list[str]:
 async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothing(
     monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 3_600)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 3_600)
     async with running() as (app, gateway):
         gateway.hub.publish("q/before", b'{"n": 1}')
         topic = "q/%2B" if "where" in query else "q/a"
@@ -140,7 +143,7 @@ async def test_an_event_source_that_is_cut_before_its_first_message_misses_nothi
 
 
 async def test_an_event_source_that_joins_a_long_interval_knows_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 3_600)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 3_600)
     address = "/topics/q/a?format=sse&since=now&max_hz=0.01"
     async with running() as (app, gateway):
         first_is_there = asyncio.Event()
@@ -167,7 +170,7 @@ async def test_an_event_source_that_joins_a_long_interval_knows_where_it_is(monk
 
 
 async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.02)
     async with running(history_messages=2) as (app, gateway):
         hub = gateway.hub
 
@@ -183,7 +186,7 @@ async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: 
 
 
 async def test_the_id_of_a_silent_stream_never_overtakes_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics_api, "KEEP_ALIVE_SECONDS", 0.001)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.001)
     async with running() as (app, gateway):
 
         def publish(answer: Answer) -> str | None:
@@ -203,7 +206,7 @@ async def test_an_event_stream_whose_client_has_gone_before_its_first_event_give
         with contextlib.suppress(ClientDisconnect):
             await ask(app, "/topics/a?format=sse", version=version, has_gone=True)
         assert gateway.connections.total == 0
-        assert (len(gateway.streams), gateway.hub.subscriber_count) == (0, 0)
+        assert (len(gateway.event_streams), gateway.hub.subscriber_count) == (0, 0)
 
 
 async def test_an_empty_last_event_id_is_none() -> None:
@@ -223,7 +226,8 @@ async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_
             nonlocal last_in_time, late
             if answer.is_complete:
                 return None
-            [sink] = gateway.streams
+            [sink] = gateway.event_streams
+            assert isinstance(sink, PulledSink)
             if sink.closed is None:
                 last_in_time = gateway.history.seq + 3
             else:

@@ -15,11 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from gateway import intake, transport
-from gateway.limits import Refusals
-from gateway.messages import frame_text, unframe
-from gateway.protocol import CloseCode
-from gateway.transport import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
+from gateway.access.limits import Refusals
+from gateway.core.frames import frame_text, unframe
+from gateway.core.protocol import CloseCode
+from gateway.transport import http as intake
+from gateway.transport import websockets as transport
+from gateway.transport.websockets import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
 
 pytestmark = pytest.mark.anyio
 

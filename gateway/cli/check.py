@@ -11,7 +11,7 @@ import typer
 from gateway.cli.flags import ConfigFile, fail, with_settings
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.settings.table import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,9 @@ def check(
     Takes the flags of `gateway serve`. Secrets are not shown. The exit code is 2 where `gateway serve` would not start,
     and 1 where a token is not accepted or may not subscribe to a topic.
     """
-    from gateway.settings import SETTINGS, SettingsError, read_settings
+    from gateway.settings.loading import read_settings
+    from gateway.settings.problems import SettingsError
+    from gateway.settings.rows import SETTINGS
 
     loaded = read_settings(overrides, config)
     if token is not None and loaded.settings is not None and not loaded.problems:
@@ -69,7 +71,7 @@ def check(
 
 def _memory(settings: Settings) -> str:
     """What the bounds mean in memory."""
-    from gateway.history import room_for_messages
+    from gateway.core.history import room_for_messages
 
     few, many = min(1_000, settings.history_topics), settings.history_topics
     room = [room_for_messages(settings.history_bytes, n, settings.history_messages) for n in (few, many)]

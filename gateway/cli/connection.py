@@ -14,8 +14,8 @@ import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.access import is_loopback
-from gateway.protocol import CloseCode
+from gateway.access.origins import is_loopback
+from gateway.core.protocol import CloseCode
 
 __all__ = ["LostError", "Received", "RefusedError", "decode", "explain_close", "open_connection", "socket_url"]
 

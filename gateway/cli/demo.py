@@ -49,7 +49,7 @@ def demo(
 
     The broker is the mosquitto on the PATH, else the embedded one. Nothing is stored.
     """
-    from gateway import demo as parts
+    from gateway.demo import demo as parts
 
     if broker is not None and (lan or embedded):
         fail("--broker uses the broker that is there; --lan and --embedded are for one that the demo starts", 2)

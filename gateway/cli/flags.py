@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gateway.settings import SETTINGS, Setting
+from gateway.settings.rows import SETTINGS, Setting
 
 _METAVARS = {
     "text": "TEXT",

@@ -75,7 +75,7 @@ def _publish(
 
     from gateway.cli.connection import LostError, RefusedError, explain_close, open_connection, socket_url
     from gateway.cli.sub import TIMED_OUT
-    from gateway.topics import TopicError, validate_topic
+    from gateway.core.topics import TopicError, validate_topic
 
     try:
         validate_topic(topic)

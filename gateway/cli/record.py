@@ -15,7 +15,7 @@ import typer
 
 from gateway.cli.flags import Token, Url, fail
 from gateway.cli.sub import TIMED_OUT, Printer, Subscriber
-from gateway.settings import parse_duration
+from gateway.settings.values import parse_duration
 
 if TYPE_CHECKING:
     from gateway.cli.connection import Received
@@ -104,7 +104,7 @@ class Recorder(Printer):
         Raises:
             WriteError: the file takes no more.
         """
-        from gateway.messages import json_line
+        from gateway.core.frames import json_line
 
         line = json_line(frame) + b"\n"
         self._pending.append(line)

@@ -24,9 +24,10 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     Every setting can also be a GATEWAY_… variable or stand in gateway.toml; flags win, then variables, then the file.
     Passwords and secrets have no flag. `gateway check` shows the settings in force.
     """
-    from gateway.logs import set_up_logging
-    from gateway.settings import SettingsError, load_settings
-    from gateway.sockets import ListenError, listen
+    from gateway.ops.logs import set_up_logging
+    from gateway.settings.loading import load_settings
+    from gateway.settings.problems import SettingsError
+    from gateway.transport.sockets import ListenError, listen
 
     try:
         settings = load_settings(overrides, config)

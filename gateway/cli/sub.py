@@ -75,7 +75,7 @@ class Printer:
 
     def write(self, frame: bytes, message: Received) -> None:
         """Writes one message as one line; it may stay in the buffer until `flush`."""
-        from gateway.messages import json_line
+        from gateway.core.frames import json_line
 
         if self.json:
             line = json_line(frame)
@@ -90,7 +90,7 @@ class Printer:
 
         import msgspec
 
-        from gateway.messages import json_line
+        from gateway.core.frames import json_line
 
         raw = bytes(message.payload)
         if not raw.startswith(b'"'):
@@ -118,8 +118,9 @@ class Subscriber:
         self, filters: list[str], url: str, token: str | None, since: str | None, deadline: float | None
     ) -> None:
         from gateway.cli.connection import socket_url
-        from gateway.protocol import ProtocolError, parse_since
-        from gateway.topics import TopicError, validate_filter
+        from gateway.core.protocol import ProtocolError
+        from gateway.core.since import parse_since
+        from gateway.core.topics import TopicError, validate_filter
 
         try:
             self.filters = [validate_filter(text) for text in filters]

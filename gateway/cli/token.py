@@ -11,8 +11,8 @@ import typer
 from gateway.cli.flags import ConfigFile, fail
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
-    from gateway.tokens import Key
+    from gateway.access.keys import Key
+    from gateway.settings.table import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +39,12 @@ def token(
     The key is GATEWAY_ACCESS_SECRET or the file of GATEWAY_ACCESS_KEY_FILE, of which the gateway itself needs the
     public part only. `gateway check --token` says what a token may do.
     """
-    from gateway.access import AccessError, Policy, Role
-    from gateway.settings import SettingsError, load_settings, parse_duration
-    from gateway.tokens import mint
+    from gateway.access.grants import AccessError
+    from gateway.access.policy import Policy, Role
+    from gateway.access.tokens import mint
+    from gateway.settings.loading import load_settings
+    from gateway.settings.problems import SettingsError
+    from gateway.settings.values import parse_duration
 
     try:
         settings = load_settings({}, config)
@@ -77,8 +80,8 @@ def token(
 
 
 def _signing_key(settings: Settings) -> Key:
-    from gateway.access import AccessError
-    from gateway.tokens import parse_keys, secret_key
+    from gateway.access.grants import AccessError
+    from gateway.access.keys import parse_keys, secret_key
 
     if settings.access_secret is not None:
         return secret_key(settings.access_secret.get_secret_value())
@@ -90,11 +93,11 @@ def _signing_key(settings: Settings) -> Key:
 
 def describe(settings: Settings, text: str, topics: list[str]) -> bool:
     """Prints what a token may do, and whether and why it may use each topic; returns whether it may read them all."""
-    from gateway.access import AccessError, Action, explain, may_publish, may_subscribe
-    from gateway.app import make_guard
-    from gateway.limits import Refusals
-    from gateway.settings import format_duration
-    from gateway.topics import TopicError, has_wildcard, validate_filter
+    from gateway.access.grants import AccessError, Action, explain, may_publish, may_subscribe
+    from gateway.access.limits import Refusals
+    from gateway.core.topics import TopicError, has_wildcard, validate_filter
+    from gateway.runtime import make_guard
+    from gateway.settings.values import format_duration
 
     guard = make_guard(settings, Refusals())
     if guard.verifier is None:

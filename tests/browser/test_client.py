@@ -12,7 +12,7 @@ import jwt
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from gateway.protocol import CLOSE_CODES
+from gateway.core.protocol import CLOSE_CODES
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker
 from tests.support.certificates import Authority

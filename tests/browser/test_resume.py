@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from gateway.history import FilterSet
-from gateway.messages import frame_text
-from gateway.protocol import SinceKind, encode_event, parse_since
-from gateway.topics import matches
+from gateway.core.filters import FilterSet
+from gateway.core.frames import frame_text
+from gateway.core.protocol import encode_event
+from gateway.core.since import SinceKind, parse_since
+from gateway.core.topics import matches
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 from tests.support.waiting import missing
 

@@ -15,29 +15,33 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from gateway.access import (
-    AccessError,
-    Origins,
-    Owner,
-    Policy,
-    Role,
-    explain,
-    intersection,
-    may_read,
-    may_subscribe,
-    one_line,
-    redact,
-)
+from gateway.access.grants import AccessError, Owner, explain, may_read, may_subscribe
+from gateway.access.keys import Keys, secret_key
+from gateway.access.origins import Origins
+from gateway.access.policy import Policy, Role
+from gateway.access.redaction import one_line, redact
+from gateway.access.tokens import TokenError, Verifier
 from gateway.app import create_app
-from gateway.explain import explain_topic
-from gateway.messages import Message, unframe
-from gateway.packets import PacketError, PacketReader
-from gateway.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command, parse_since
-from gateway.settings import Settings
-from gateway.shapes import Framing, Mode, Shape, ShapeError, Shaper, shape_from
-from gateway.tokens import Keys, TokenError, Verifier, secret_key
-from gateway.topics import TopicError, covers, matches, minimal_cover, validate_filter, validate_topic
-from gateway.websocket import Session
+from gateway.core.conditions import ShapeError
+from gateway.core.frames import unframe
+from gateway.core.messages import Message
+from gateway.core.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Framing, Mode, Shape, shape_from
+from gateway.core.since import parse_since
+from gateway.core.topics import (
+    TopicError,
+    covers,
+    intersection,
+    matches,
+    minimal_cover,
+    validate_filter,
+    validate_topic,
+)
+from gateway.ops.explain import explain_topic
+from gateway.routes.session import Session
+from gateway.settings.table import Settings
+from gateway.upstream.packets import PacketError, PacketReader
 from tests.fakes import FakeLoop, finished, make_hub
 
 __all__ = ["TARGETS", "Source"]
@@ -463,7 +467,7 @@ def requests(source: Source) -> None:
 
 
 def _state() -> Any:
-    from gateway.broker import UpstreamState
+    from gateway.upstream.state import UpstreamState
 
     return UpstreamState("mqtt://localhost:1883", connected=True)
 

@@ -9,11 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway import topics_api
-from gateway.asyncapi import describe
-from gateway.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
-from gateway.tokens import mint, secret_key
-from gateway.websocket import PARAMETERS, STREAM_PARAMETERS
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
+from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
+from gateway.ops.asyncapi import describe
+from gateway.routes import question
+from gateway.routes.websocket import PARAMETERS, STREAM_PARAMETERS
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.event_streams import EventStream
 from tests.support.gateways import GatewayProcess
@@ -52,7 +53,7 @@ def test_every_reference_leads_somewhere_and_every_table_is_there() -> None:
     }
     assert parameters == {"ws": set(PARAMETERS), "stream": set(STREAM_PARAMETERS)}
     watched = document["operations"]["watch"]["bindings"]["http"]["query"]["properties"]
-    assert set(watched) == topics_api.PARAMETERS["sse"]
+    assert set(watched) == question.PARAMETERS["sse"]
 
 
 async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.settings.table import Settings
 from tests.support.gateways import GatewayProcess
 
 LONGEST: int = Settings.model_fields["limit_command_bytes"].default

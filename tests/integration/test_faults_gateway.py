@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.protocol import CloseCode
+from gateway.core.protocol import CloseCode
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.faults import assert_accounted, assert_sound, assert_unbroken

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import compose_problem
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import eventually, free_port
 from tests.test_metrics import expressions
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +71,7 @@ class Monitored:
 
 
 @pytest.fixture(scope="module")
-def monitored() -> Iterator[Monitored]:
-    if problem := compose_problem():
-        missing(problem)
+def monitored(compose: None) -> Iterator[Monitored]:
     stack = Monitored()
     try:
         # Grafana is left out: its image is large, and what it shows is asked of Prometheus here

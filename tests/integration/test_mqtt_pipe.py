@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as ws_connect
 from websockets.typing import Subprotocol
 
-from gateway.tokens import mint, secret_key
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
 from tests.support.brokers import Broker
 from tests.support.faults import client_frame, upgrade
 from tests.support.gateways import GatewayProcess

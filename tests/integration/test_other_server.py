@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from gateway.app import create_app
-from gateway.settings import load_settings
+from gateway.settings.loading import load_settings
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber

@@ -152,7 +152,13 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
         process.wait(10)
 
 
-@pytest.fixture(scope="module", params=[in_a_container, on_debian], ids=["container", "debian"])
+FORMS = [
+    pytest.param(in_a_container, id="container", marks=pytest.mark.docker),
+    pytest.param(on_debian, id="debian"),
+]
+
+
+@pytest.fixture(scope="module", params=FORMS)
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     folder = tmp_path_factory.mktemp("secrets")
     run("make_certs.py", folder, "--client", "esp32-9")

@@ -21,9 +21,8 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from tests.integration.test_secure_broker import Client
-from tests.support.brokers import compose_problem
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 # a sensor that nobody plays: a second connection of the simulator's would end its first
@@ -101,9 +100,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    if problem := compose_problem():
-        missing(problem)
+def stack(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
         stack.compose("up", "--build", "--detach")

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.protocol import CloseCode
+from gateway.core.protocol import CloseCode
 from tests.conftest import MakeGateway
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sensors_sim.clone import Learner, fleet_text, listen
 from sensors_sim.custom import FieldSpec, StreamSpec
 from sensors_sim.fleet import SEEDED_START, Event, Fleet, FleetSpec, counted_fleet
+from sensors_sim.links import BrokerAddress
 from sensors_sim.messages import Message
-from sensors_sim.mqtt import BrokerAddress
 from sensors_sim.noise import Drifting, generator
 from sensors_sim.payloads import FIELDS
 from sensors_sim.scenario import parse_fleet

@@ -396,6 +396,7 @@ COMMANDS = st.fixed_dictionaries(
 ) | st.fixed_dictionaries({"interval": NUMBERS}, optional={"reboot": st.just(True)})
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(st.sampled_from(list(DIALECTS)), st.lists(st.tuples(st.sampled_from("abcd"), COMMANDS), max_size=6))
 def test_no_command_stops_or_starves_a_fleet(dialect: str, commands: list[tuple[str, dict[str, Any]]]) -> None:

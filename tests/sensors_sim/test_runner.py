@@ -12,7 +12,7 @@ import pytest
 from sensors_sim.display import Display
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec, counted_fleet
-from sensors_sim.mqtt import BrokerAddress
+from sensors_sim.links import BrokerAddress
 from sensors_sim.runner import Runner
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher
@@ -90,6 +90,7 @@ def test_a_crash_fires_the_will_and_the_device_comes_back(run: Run, listener: Pu
     )
 
 
+@pytest.mark.slow
 def test_flapping_loses_no_reading(run: Run, listener: Publisher) -> None:
     run(one(faults=(FaultSpec.parse({"kind": "flapping", "after": 1, "for": 4, "size": 2}),)), interval=0.1)
     eventually(lambda: payloads(listener, "sensors/a/status").count(b"offline") >= 2, 15, "two wills")

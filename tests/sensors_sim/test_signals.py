@@ -302,6 +302,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("season", [0, 140])
 def test_readings_of_every_kind_stay_within_their_meta(kind: str, season: int) -> None:

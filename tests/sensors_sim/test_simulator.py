@@ -48,6 +48,7 @@ def retained(broker: Broker, topic: str) -> bytes | None:
         return reader.received[0][1]
 
 
+@pytest.mark.slow
 def test_ten_devices_publish_state_status_and_meta(make_mosquitto: Callable[[], Broker], simulate: Start) -> None:
     broker = make_mosquitto()
     with Publisher(broker.url) as listener:
@@ -73,6 +74,7 @@ def test_ten_devices_publish_state_status_and_meta(make_mosquitto: Callable[[], 
     eventually(lambda: all(f"Client sensors-sim-{name} disconnected" in broker.log() for name in names), 10)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_readings(make_mosquitto: Callable[[], Broker], simulate: Start) -> None:
     def readings() -> list[dict[str, Any]]:
         broker = make_mosquitto()
@@ -113,6 +115,7 @@ def test_a_reboot_by_command_fires_the_will_and_comes_back(
         assert next(state for state in states(listener) if state["boot"] == boot + 1)["seq"] == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_comes_late_or_restarts_gets_everything_kept(
     make_mosquitto: Callable[[], Broker], simulate: Start
 ) -> None:
@@ -156,3 +159,43 @@ def test_a_broker_that_is_nowhere_leaves_a_simulator_that_can_be_stopped(simulat
     assert "trying again" in process.stderr.readline()
     process.terminate()
     assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_processes_share_the_devices_out_and_speak_as_one(
+    make_mosquitto: Callable[[], Broker], simulate: Start
+) -> None:
+    def first_readings(*arguments: object) -> tuple[list[Any], list[tuple[str, bytes]], str]:
+        broker = make_mosquitto()
+        with Publisher(broker.url) as listener:
+            listener.subscribe("#")
+            process = simulate(broker, "--devices", 4, "--rate", 5, "--seed", 7, "--dialect", "zigbee2mqtt", *arguments)
+            topics = [f"zigbee2mqtt/sim-{number}" for number in range(1, 5)]
+            eventually(lambda: all(topic in dict(listener.received) for topic in topics), 30, "each device speaks")
+            process.terminate()
+            out, _ = process.communicate(timeout=20)
+            assert process.returncode == 0
+            listener.wait_for("zigbee2mqtt/bridge/state", b'{"state":"offline"}')
+            received = list(listener.received)
+        readings = [next(payload for of, payload in received if of == topic) for topic in topics]
+        return readings, received, out
+
+    alone, _, _ = first_readings()
+    together, received, out = first_readings("--processes", 2)
+    assert together == alone
+    (bridge,) = [payload for topic, payload in received if topic == "zigbee2mqtt/bridge/devices"]
+    assert len(json.loads(bridge)) == 5, "all devices and the coordinator, told by one process"
+    last = dict(received)
+    assert all(last[f"zigbee2mqtt/sim-{number}/availability"] == b'{"state":"offline"}' for number in range(1, 5))
+    assert "stopped: 4 devices, 0/4 clients up" in out
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(make_mosquitto: Callable[[], Broker], simulate: Start) -> None:
+    broker = make_mosquitto()
+    with Publisher(broker.url) as listener:
+        listener.subscribe("sensors/+/status")
+        process = simulate(broker, "--devices", 4, "--processes", 2)
+        eventually(lambda: len(listener.received) == 4, 30, "four devices online")
+        process.kill()
+        eventually(lambda: [payload for _, payload in listener.received[4:]] == [b"offline"] * 4, 20, "all offline")

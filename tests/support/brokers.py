@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -467,8 +466,3 @@ def make_broker(kind: str, folder: Path, options: BrokerOptions | None = None) -
         "amqtt": AmqttBroker,
     }
     return classes[kind](folder, options)
-
-
-def settle(seconds: float) -> None:
-    """Lets time pass where passing time is the fault that is tested, as a frozen broker is."""
-    time.sleep(seconds)

@@ -1,4 +1,4 @@
-// Bundles src/ into dist/: three modules that need nothing beside them, as a page gets them. And copies them to where the gateway
+// Bundles src/ into dist/: modules that need nothing beside them, as a page gets them. And copies them to where the gateway
 // serves them; `node build.mjs --serve` does only that, after something else has emptied gateway/static/.
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ if (!process.argv.includes("--serve")) {
     client: "index",
     "client-shared": "shared",
     "client-worker": "worker",
+    protocol: "protocol",
   })) {
     await build({
       root: here("."),

@@ -19,7 +19,12 @@ export default defineConfig({
   root: here("."),
   // Relative addresses: the gateway serves the same files at any path prefix and below /topics/….
   base: "./",
-  resolve: { alias: { "gateway-live": here("../client/src/index.ts") } },
+  resolve: {
+    alias: {
+      "gateway-live/protocol": here("../client/src/protocol.ts"),
+      "gateway-live": here("../client/src/index.ts"),
+    },
+  },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     outDir: here("../../gateway/static"),

@@ -1,4 +1,6 @@
-import { failure, type Handler, list, makeEvents, run } from "./events.js";
+import { failure, type Handler, makeEvents, run } from "./events.js";
+import { check, checkRanges, checkSince, list } from "./options.js";
+import type { CLOSE_CODES, Command, EventName } from "./protocol.js";
 import { matches } from "./topics.js";
 import type {
   Live,
@@ -6,6 +8,7 @@ import type {
   Message,
   Options,
   PublishOptions,
+  SocketClass,
   State,
   StateChange,
   SubscribeOptions,
@@ -16,7 +19,7 @@ import type {
 interface Frame extends Omit<Message<never>, "topic"> {
   topic: string;
   topics: string[];
-  event?: string;
+  event?: EventName;
   id: number;
   code: string;
   message: string;
@@ -72,14 +75,16 @@ const WAKE_DEADLINE = 3 * SECOND;
 /** After a connection that lived for so long the delays start from the beginning. */
 const SETTLED = 10 * SECOND;
 
-const BUSY = 1013;
-const UNAUTHORIZED = 4001;
-const TOKEN_REFUSED = [UNAUTHORIZED, 4005];
+// their types are the table's: numbers cost a page less than the table
+const BUSY: typeof CLOSE_CODES.BUSY = 1013;
+const UNAUTHORIZED: typeof CLOSE_CODES.UNAUTHORIZED = 4001;
+const TOKEN_EXPIRED: typeof CLOSE_CODES.TOKEN_EXPIRED = 4005;
+const TOKEN_REFUSED: number[] = [UNAUTHORIZED, TOKEN_EXPIRED];
 /** Why a token was refused that may be good. */
 const NOT_NOW = ["failed_tokens", "keys_unavailable"];
 
 /** Whether a connection that ended with this code may be opened again (docs/protocol.md). */
-const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
+export const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
 
 /**
  * Opens a connection to the gateway and keeps it.
@@ -87,6 +92,12 @@ const comesBack = (code: number) => code > 4099 || [1001, 1005, 1006, 1011, 1012
  * @param url where the gateway's `/ws` is, absolute or relative to the page; http and https do as well as ws and wss
  */
 export function connect<Payload = unknown>(url: string | URL = "ws", options: Options = {}): Live<Payload> {
+  checkRanges(options);
+  checkSince(options.since);
+  const topics = list(options.topics);
+  const { WebSocket: Socket = globalThis.WebSocket } = options;
+  const rule = "a class; where none is built in, that of the package ws";
+  check(typeof Socket === "function", "WebSocket", Socket, rule);
   const { token, silence = 15, timeout = 10, maxDelay = 30, hiddenHz = 0.2 } = options;
   const { mode, fields, deadband, where, properties } = options;
   const page = typeof document === "object" ? document : undefined;
@@ -94,10 +105,10 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   address.protocol = address.protocol.replace("http", "ws");
   const ending = new AbortController();
 
-  const { emit, on, iterate } = makeEvents<Payload>(options.buffer);
+  const { emit, on, iterate, finish } = makeEvents<Payload>(options.buffer);
   const calls = new Map<number, Call>();
   let entries: Entry[] = [];
-  let socket: WebSocket | undefined;
+  let socket: InstanceType<SocketClass> | undefined;
   let state: State = "connecting";
   let epoch = "";
   let newest = 0;
@@ -136,7 +147,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   };
 
   /** Sends a command as soon as the connection is open; `isEarly` ones are those that open it. */
-  const send = (command: object, isEarly?: boolean, entry?: Entry) =>
+  const send = (command: Command, isEarly?: boolean, entry?: Entry) =>
     new Promise<Frame>((resolve, reject) => {
       if (state === "closed") return reject(failure("closed", "the connection is closed"));
       const id = ++lastId;
@@ -171,8 +182,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
 
   const request = (entry: Entry) => {
     const { topics, since } = entry;
-    const command = { command: "subscribe", topics, since, mode, fields, deadband, where, properties, ...pace() };
-    send(command, true, entry).then(
+    const shape = { mode, fields, deadband, where, properties, ...pace() };
+    send({ command: "subscribe", topics, since, ...shape }, true, entry).then(
       ({ position = "", recovered = true }) => {
         entry.resolve({ topics, position, recovered, unsubscribe: () => leave(entry.topics, entry) });
         entry.reject = report;
@@ -188,6 +199,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
 
   const subscribe = (topics: string | readonly string[], { since = "last", onMessage }: SubscribeOptions<never> = {}) =>
     new Promise<Subscription>((resolve, reject) => {
+      checkSince(since);
+      const filters = list(topics);
       if (state === "closed") return reject(failure("closed", "the connection is closed"));
       const entry: Entry = {
         topics: [],
@@ -202,8 +215,9 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
         resolve,
         reject,
       };
-      setTopics(entry, list(topics));
+      setTopics(entry, filters);
       entries.push(entry);
+      finish();
       if (state === "open") request(entry);
     });
 
@@ -266,8 +280,8 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     for (const { onMessage } of wanted) run(onMessage, message);
   };
 
-  const hear = (frame: Frame) => {
-    const { event = "", id, position = "" } = frame;
+  const hear = (event: EventName, frame: Frame) => {
+    const { id, position = "" } = frame;
     const call = calls.get(id);
     calls.delete(id);
     if (event === "error") {
@@ -301,14 +315,14 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   };
 
   const receive = (text: string) => {
-    heardAt = Date.now();
+    heardAt = performance.now();
     unanswered = 0;
     const frame: Frame = JSON.parse(text);
     // a gateway without its broker says so first of all, and otherwise says nothing
     if (isFirst && isBrokerAway && frame.event !== "upstream") emit("upstream", { event: "upstream", connected: true });
     if (isFirst || frame.event === "upstream") isBrokerAway = frame.event === "upstream" && !frame.connected;
     isFirst = false;
-    if (frame.event) hear(frame);
+    if (frame.event) hear(frame.event, frame);
     else deliver(frame);
   };
 
@@ -326,19 +340,21 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       if (mine === turn) lose(1006, "no token");
     }
     if (mine !== turn || state !== "connecting") return;
-    let opened: WebSocket;
+    let opened: InstanceType<SocketClass>;
     try {
-      opened = new WebSocket(address);
+      opened = new Socket(address);
     } catch (error) {
       // mixed content, a content security policy: no attempt will be better
       report(failure("blocked", String(error)));
       return end(1006, "blocked");
     }
     socket = opened;
-    opened.onmessage = ({ data }) => receive(data);
-    opened.onclose = ({ code, reason }) => lose(code, reason);
+    opened.onmessage = ({ data }: MessageEvent) => receive(data);
+    opened.onclose = ({ code, reason }: CloseEvent) => lose(code, reason);
+    // a close follows; outside of browsers an error that nobody hears ends the program
+    opened.onerror = () => {};
     opened.onopen = async () => {
-      openedAt = Date.now();
+      openedAt = performance.now();
       isFirst = true;
       try {
         await authenticate(secret);
@@ -387,7 +403,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   const lose = (code: number, reason: string) => {
     detach();
     if (!comesBack(code) && !(typeof token === "function" && TOKEN_REFUSED.includes(code))) return end(code, reason);
-    if (openedAt && Date.now() - openedAt > SETTLED) attempt = 0;
+    if (openedAt && performance.now() - openedAt > SETTLED) attempt = 0;
     openedAt = 0;
     if (code === BUSY) attempt = Math.max(attempt, 3);
     const delay = Math.min(maxDelay * SECOND, SECOND * 2 ** attempt++) * (0.25 + 0.75 * Math.random());
@@ -400,8 +416,9 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     detach();
     ending.abort();
     clearTimeout(hideTimer);
-    become("closed", { code, reason });
     const error = failure("closed", reason || "the connection is closed");
+    become("closed", { code, reason });
+    finish(code === 1000 || error);
     for (const { reject } of [...calls.values(), ...entries]) reject(error);
     calls.clear();
     entries = [];
@@ -411,12 +428,12 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
 
   const watch = (delay: number) => {
     clearTimeout(watchTimer);
+    // the clock of the machine may be set, but goes on while it sleeps; the other one is steady, but may stand still then
     const due = Date.now() + delay;
     watchTimer = setTimeout(() => {
-      const now = Date.now();
-      const isLate = now - due > LATE;
+      const isLate = Date.now() - due > LATE;
       const isConnecting = state === "connecting";
-      const rest = heardAt + silence * SECOND - now;
+      const rest = heardAt + silence * SECOND - performance.now();
       // what arrived while everything stood still has not been read yet: that gets one more chance
       if (unanswered > 1 || (!isLate && (isConnecting || unanswered))) lose(1006, "no answer");
       else if (isConnecting) watch(timeout * SECOND);
@@ -465,10 +482,15 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
   for (const type of ["online", "offline", "pageshow"]) globalThis.addEventListener?.(type, wake, { signal });
   page?.addEventListener("resume", wake, { signal });
   page?.addEventListener("visibilitychange", look, { signal });
-  open();
+  // whoever listens from now on sees the first state
+  queueMicrotask(() => state === "closed" || open());
   if (page?.hidden) look();
-  const topics = list(options.topics);
-  if (topics.length) subscribe(topics, { since: options.since }).catch(report);
+  if (topics.length) {
+    subscribe(topics, { since: options.since }).catch((error) => {
+      report(error);
+      if (state !== "closed") finish(error);
+    });
+  }
 
   return {
     get state() {
@@ -482,7 +504,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
     },
     on,
     subscribe,
-    unsubscribe: (topics: string | readonly string[]) => leave(list(topics)),
+    unsubscribe: async (topics: string | readonly string[]) => leave(list(topics)),
     async publish(topic: string, payload: unknown, { qos, retain, ...properties }: PublishOptions = {}) {
       let encoding: string | undefined;
       if (payload instanceof Uint8Array) {
@@ -497,6 +519,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Op
       return performance.now() - start;
     },
     pace(maxHz?: number) {
+      checkRanges({ maxHz });
       rate = maxHz ?? Infinity;
       adapt();
     },

@@ -1,4 +1,4 @@
-import type { LiveError, LiveEvents, Message } from "./types.js";
+import type { LiveError, Message } from "./types.js";
 
 /** Seen from outside, what a handler takes is in LiveEvents. */
 export type Handler = (event: never) => void;
@@ -6,8 +6,6 @@ export type Handler = (event: never) => void;
 /** The error of a command. */
 export const failure = (code: string, message: string, reason?: string): LiveError =>
   Object.assign(new Error(message), { code, reason });
-
-export const list = (topics: string | readonly string[] = []) => (typeof topics === "string" ? [topics] : [...topics]);
 
 /** Calls a handler; its fault is the page's to see, and nobody else's to suffer. */
 export function run(handler: Handler | undefined, event: unknown) {
@@ -23,6 +21,8 @@ export function run(handler: Handler | undefined, event: unknown) {
 /** What the page listens to: handlers by event, and an async iterator over the messages. */
 export function makeEvents<Payload>(buffer = 10_000) {
   const handlers: Record<string, Set<Handler>> = {};
+  /** Why no message comes any more: an error, or true where the page wanted it so. */
+  let ending: LiveError | true | undefined;
 
   const emit = (type: string, event: unknown) => {
     for (const handler of handlers[type] ?? []) run(handler, event);
@@ -38,9 +38,14 @@ export function makeEvents<Payload>(buffer = 10_000) {
     };
   };
 
+  /** Ends the loops over the messages, or without a reason lets the next ones go on. */
+  const finish = (reason?: LiveError | true) => {
+    ending = reason;
+    emit("finish", reason);
+  };
+
   async function* iterate(): AsyncGenerator<Message<Payload>, void, undefined> {
     const queue: Message<Payload>[] = [];
-    let isClosed = false;
     let proceed = () => {};
     const offs = [
       on("message", (message: Message<Payload>) => {
@@ -51,15 +56,13 @@ export function makeEvents<Payload>(buffer = 10_000) {
         }
         proceed();
       }),
-      on("state", ({ state }: LiveEvents["state"]) => {
-        isClosed = state === "closed";
-        proceed();
-      }),
+      on("finish", () => proceed()),
     ];
     try {
       while (true) {
         for (let next = queue.shift(); next; next = queue.shift()) yield next;
-        if (isClosed) return;
+        if (ending === true) return;
+        if (ending) throw ending;
         await new Promise<void>((resolve) => {
           proceed = resolve;
         });
@@ -69,5 +72,5 @@ export function makeEvents<Payload>(buffer = 10_000) {
     }
   }
 
-  return { emit, on, iterate };
+  return { emit, on, iterate, finish };
 }

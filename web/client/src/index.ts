@@ -1,2 +1,3 @@
 export { connect } from "./connect.js";
+export type * from "./protocol.js";
 export type * from "./types.js";

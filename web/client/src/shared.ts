@@ -1,9 +1,20 @@
 import { connect as connectAlone } from "./connect.js";
-import { failure, type Handler, list, makeEvents, run } from "./events.js";
+import { failure, type Handler, makeEvents, run } from "./events.js";
+import { checkRanges, checkSince, list } from "./options.js";
 import { matches } from "./topics.js";
-import type { Live, Message, Options, PublishOptions, State, SubscribeOptions, Subscription } from "./types.js";
+import type {
+  Live,
+  Message,
+  Options,
+  PublishOptions,
+  State,
+  StateChange,
+  SubscribeOptions,
+  Subscription,
+} from "./types.js";
 import type { FromWorker, ToWorker } from "./worker.js";
 
+export type * from "./protocol.js";
 export type * from "./types.js";
 
 export interface SharedOptions extends Options {
@@ -16,10 +27,13 @@ export interface SharedOptions extends Options {
  * has no SharedWorker, each tab has its own.
  */
 export function connect<Payload = unknown>(url: string | URL = "ws", options: SharedOptions = {}): Live<Payload> {
-  if (typeof SharedWorker === "undefined") return connectAlone(url, options);
+  if (typeof SharedWorker === "undefined" || options.WebSocket) return connectAlone(url, options);
+  checkRanges(options);
+  checkSince(options.since);
+  const first = list(options.topics);
   const { worker, topics, since, token, buffer, ...rest } = options;
   const address = String(new URL(url, document.baseURI));
-  const { emit, on, iterate } = makeEvents<Payload>(buffer);
+  const { emit, on, iterate, finish } = makeEvents<Payload>(buffer);
   const calls = new Map<number, { resolve(answer: unknown): void; reject(error: Error): void }>();
   const ending = new AbortController();
   let wanted: { topics: string[]; onMessage: Handler | undefined }[] = [];
@@ -44,9 +58,11 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Sh
       post({ id: lastId, method, parameters });
     });
 
-  const become = (event: { state: State }) => {
+  const become = (event: StateChange) => {
     state = event.state;
     if (state === "closed") {
+      const { code = 1000, reason } = event;
+      finish(code === 1000 || failure("closed", reason || "the connection is closed"));
       ending.abort();
       for (const { reject } of calls.values()) reject(failure("closed", "the connection is closed"));
       calls.clear();
@@ -67,7 +83,7 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Sh
       position = data.position;
       deliver(data.message);
     } else if ("event" in data) {
-      if (data.event === "state") become(data.data as { state: State });
+      if (data.event === "state") become(data.data as StateChange);
       else emit(data.event, data.error ? failure(data.error.code, data.error.message, data.error.reason) : data.data);
     } else if ("tokenFor" in data) {
       try {
@@ -92,8 +108,10 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Sh
   };
 
   const subscribe = async (topics: string | readonly string[], { since, onMessage }: SubscribeOptions<never> = {}) => {
+    checkSince(since);
     const subscription = { topics: list(topics), onMessage };
     wanted.push(subscription);
+    if (state !== "closed") finish();
     try {
       if (state === "closed") throw failure("closed", "the connection is closed");
       const isPast = since && since !== "last" && since !== "now";
@@ -129,10 +147,11 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Sh
   addEventListener("pagehide", ({ persisted }) => persisted || end(), { signal });
   for (const type of ["online", "offline", "pageshow"]) addEventListener(type, () => post({ wake: type }), { signal });
   post({ hello: settings, isHidden: document.hidden });
-  const first = list(topics);
   if (first.length) {
     subscribe(first, { since }).catch((error) => {
-      if (error.code !== "closed") emit("error", error);
+      if (state === "closed") return;
+      emit("error", error);
+      finish(error);
     });
   }
 
@@ -148,12 +167,13 @@ export function connect<Payload = unknown>(url: string | URL = "ws", options: Sh
     },
     on,
     subscribe,
-    unsubscribe: (topics: string | readonly string[]) => leave(list(topics)),
+    unsubscribe: async (topics: string | readonly string[]) => leave(list(topics)),
     publish: async (topic: string, payload: unknown, options?: PublishOptions) => {
       await call("publish", topic, payload, options);
     },
     ping: () => call("ping"),
     pace(maxHz?: number) {
+      checkRanges({ maxHz });
       post({ pace: maxHz });
       alone?.pace(maxHz);
     },

@@ -1,3 +1,5 @@
+import type { GapReason, Mode } from "./protocol.js";
+
 /** MQTT 5 properties that the gateway relays where `properties` was asked for. */
 export interface Properties {
   content_type?: string;
@@ -24,6 +26,12 @@ export interface Message<Payload = unknown> {
   qos?: 1 | 2;
   /** Messages of this topic left out since the last one, because fewer were asked for (`maxHz`, a hidden tab). */
   skipped?: number;
+  /** What an aggregate is: its payload holds the mean, or `min` and `max`, of every number. */
+  mode?: Exclude<Mode, "latest">;
+  /** Messages in an aggregate. */
+  count?: number;
+  /** Seconds that an aggregate covers. */
+  interval?: number;
   properties?: Properties;
 }
 
@@ -42,9 +50,9 @@ export interface Gap {
    * `evicted`, `epoch` (the gateway was restarted), `slow`, `limit`: from the gateway. `reader`: an async iterator of this page
    * was read too slowly.
    */
-  reason: string;
-  /** How many, where it can be known. */
-  lost?: number;
+  reason: GapReason | "reader";
+  /** How many; null when nobody can know. */
+  lost: number | null;
   from?: number;
   to?: number;
 }
@@ -75,6 +83,8 @@ export interface LiveEvents<Payload = unknown> {
   subscribed: Subscribed;
   /** Filters that were taken away; without a reason because the page asked for it. */
   unsubscribed: { topics: string[]; reason?: string };
+  /** The broker has a message that this page published. */
+  published: { topic: string };
   gap: Gap;
   upstream: Upstream;
   /** The token was taken: whose it is, and when it ends in milliseconds since 1970. */
@@ -89,7 +99,7 @@ export interface LiveEvents<Payload = unknown> {
 }
 
 /** Why a command failed. `code` is stable: the gateway's, or `timeout`, `disconnected`, `closed`, `token`,
- * `blocked` (the browser forbids the connection). */
+ * `blocked` (the browser forbids the connection), `bad_option`. */
 export interface LiveError extends Error {
   code: string;
   reason?: string | undefined;
@@ -100,7 +110,7 @@ export interface Shape {
   /** At most so many updates a second of each topic; the latest wins, unless `mode` says what stands for an interval. */
   maxHz?: number | undefined;
   /** `mean` and `minmax` for numbers, over each interval. */
-  mode?: "latest" | "mean" | "minmax";
+  mode?: Mode;
   /** Only these members of a JSON object; dotted paths. */
   fields?: readonly string[];
   /** Only changes of at least so much. */
@@ -111,6 +121,19 @@ export interface Shape {
   properties?: boolean;
 }
 
+/** A class of sockets: what is used of that of a browser. */
+export type SocketClass = new (
+  url: URL,
+) => {
+  onopen: unknown;
+  onmessage: unknown;
+  onclose: unknown;
+  onerror: unknown;
+  send(text: string): void;
+  close(): void;
+};
+
+/** What `connect` can't work with it refuses at once: it throws a `LiveError` with the code `bad_option`. */
 export interface Options extends Shape {
   /** Topic filters to subscribe to. */
   topics?: string | readonly string[];
@@ -118,15 +141,17 @@ export interface Options extends Shape {
   since?: string;
   /** An access token, or what fetches one: called for every connection and before a token ends. */
   token?: string | (() => string | Promise<string>) | undefined;
+  /** Makes the connections where no WebSocket is built in, as in Node.js 20: that of the package `ws`. */
+  WebSocket?: SocketClass | undefined;
   /** `maxHz` while the tab is hidden: 0.2 unless told. 0 closes and catches up when shown; Infinity changes nothing. */
   hiddenHz?: number;
-  /** Seconds without a word from the gateway until it is asked whether it is there: 15 unless told. */
+  /** Seconds (0.001 to 2147483) without a word from the gateway until it is asked whether it is there: 15 unless told. */
   silence?: number;
-  /** Seconds that an answer may take: 10 unless told. */
+  /** Seconds (0.001 to 2147483) that an answer may take: 10 unless told. */
   timeout?: number;
-  /** Seconds: the longest delay between two attempts to connect: 30 unless told. */
+  /** Seconds (0.001 to 2147483): the longest delay between two attempts to connect: 30 unless told. */
   maxDelay?: number;
-  /** Messages that an async iterator holds for a slow reader: 10,000 unless told. */
+  /** Messages (1 to 10⁹) that an async iterator holds for a slow reader: 10,000 unless told. */
   buffer?: number;
 }
 

@@ -1,5 +1,6 @@
 /** One socket for all tabs: what client-shared.js starts as a SharedWorker. */
 import { connect } from "./connect.js";
+import type { EventName } from "./protocol.js";
 import { matches } from "./topics.js";
 import type { Live, LiveError, LiveEvents, Message, Options } from "./types.js";
 
@@ -40,7 +41,17 @@ interface Tab {
 
 const MAX_LAST_VALUES = 10_000;
 const TOKEN_SECONDS = 10;
-const EVENTS = ["subscribed", "unsubscribed", "gap", "upstream", "authenticated", "expiring", "pong", "error"] as const;
+/** What is told to every tab. */
+const TOLD = [
+  "subscribed",
+  "unsubscribed",
+  "gap",
+  "upstream",
+  "authenticated",
+  "expiring",
+  "pong",
+  "error",
+] as const satisfies EventName[];
 
 const tabs = new Set<Tab>();
 const lastValues = new Map<string, Message>();
@@ -97,7 +108,7 @@ function start({ url, options, hasToken }: Settings): Live {
   started.on("upstream", (event) => {
     upstream = event;
   });
-  for (const event of EVENTS) {
+  for (const event of TOLD) {
     started.on(event, (data) => {
       const said = data instanceof Error ? { event, error: faultOf(data) } : { event, data };
       for (const tab of tabs) tab.post(said);

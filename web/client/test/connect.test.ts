@@ -69,6 +69,75 @@ it("an address that the browser forbids ends it", async () => {
   expect(states.at(-1)?.state).toBe("closed");
 });
 
+describe("options", () => {
+  const seconds = "must be a number from 0.001 to 2147483";
+  const cases: [string, unknown[], string][] = [
+    ["silence", [Number.POSITIVE_INFINITY, Number.NaN, -1, 0, "15", null, 2_147_484], seconds],
+    ["timeout", [Number.POSITIVE_INFINITY, Number.NaN, -1, 0, "10", null, 2_147_484], seconds],
+    ["maxDelay", [Number.POSITIVE_INFINITY, Number.NaN, -1, 0, "30", null, 2_147_484], seconds],
+    ["hiddenHz", [Number.NaN, -1, "1", null], "must be a number from 0 to Infinity"],
+    ["maxHz", [Number.NaN, -1, 0, "5", null], "must be a number from 0.001 to Infinity"],
+    ["deadband", [Number.NaN, -1, Number.POSITIVE_INFINITY, "1"], "must be a number from 0 to 1e+300"],
+    ["buffer", [Number.NaN, -1, 0, Number.POSITIVE_INFINITY, "10"], "must be a number from 1 to 1000000000"],
+    ["topics", [5, [5], ["a", null], {}], "must be a topic filter or a list of them"],
+    ["since", [5, new Date(0), null], "must be a text such as 10m"],
+    ["WebSocket", ["ws", {}], "must be a class; where none is built in, that of the package ws"],
+  ];
+  it.each(cases.flatMap(([name, values, rule]) => values.map((value) => [name, value, rule] as const)))(
+    "%s: %j is refused at once, with its name, the value and the rule",
+    async (name, value, rule) => {
+      const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
+      expect(() => connect("ws", { topics: "a", [name]: value })).toThrow(
+        expect.objectContaining({ code: "bad_option", message: `${name} ${shown}: ${rule}` }),
+      );
+      await settle();
+      expect(FakeSocket.all).toEqual([]);
+    },
+  );
+
+  it("may stand at the ends of their ranges", async () => {
+    for (const end of [0.001, 2_147_483]) await start({ silence: end, timeout: end, maxDelay: end });
+    await start({ hiddenHz: 0, maxHz: Number.POSITIVE_INFINITY, buffer: 1, deadband: 0 });
+    await start({ hiddenHz: Number.POSITIVE_INFINITY, maxHz: 0.001 });
+    expect(FakeSocket.all).toHaveLength(4);
+  });
+
+  it("of later calls are checked as well", async () => {
+    const { live } = await startOpen();
+    expect(() => live.pace(Number.NaN)).toThrow("maxHz NaN: must be a number from 0.001 to Infinity");
+    await expect(live.subscribe([1] as never)).rejects.toThrow("topics 1: must be a topic filter or a list of them");
+    await expect(live.subscribe("b", { since: 5 as never })).rejects.toThrow("since 5: must be a text such as 10m");
+    await expect(live.unsubscribe(5 as never)).rejects.toThrow("topics 5: must be a topic filter or a list of them");
+  });
+
+  it("say that a class for sockets is missing where the platform has none", () => {
+    vi.stubGlobal("WebSocket", undefined);
+    expect(() => connect("ws://gateway.test/ws")).toThrow("WebSocket undefined: must be a class");
+  });
+});
+
+describe("handlers that are added right after connect()", () => {
+  it("see the first state", async () => {
+    const live = connect("ws");
+    lives.push(live);
+    const states: string[] = [];
+    live.on("state", ({ state }) => states.push(state));
+    expect(live.state).toBe("connecting");
+    await settle();
+    expect(states).toEqual(["connecting"]);
+  });
+
+  it("see nothing but the end of one that is closed at once", async () => {
+    const live = connect("ws", { topics: "a" });
+    const states: string[] = [];
+    live.on("state", ({ state }) => states.push(state));
+    live.close();
+    await settle();
+    expect(states).toEqual(["closed"]);
+    expect(FakeSocket.all).toEqual([]);
+  });
+});
+
 describe("subscribing", () => {
   it("asks for the topics, the start and the shape once the connection is open", async () => {
     await start({
@@ -309,6 +378,19 @@ describe("coming back", () => {
     expect(states.at(-1)?.delay).toBeLessThanOrEqual(1000);
   });
 
+  it("starts with a short delay after a connection that lasted, whatever the machine's clock said", async () => {
+    const { states } = await start({ topics: "a/#", silence: 1000 });
+    for (let i = 0; i < 5; i++) {
+      await FakeSocket.last.end(1006);
+      await world.pass((states.at(-1)?.delay ?? 0) / 1000 + 0.01);
+    }
+    await FakeSocket.last.accept();
+    world.sleep(-3600);
+    await world.pass(11);
+    await FakeSocket.last.end(1006);
+    expect(states.at(-1)?.delay).toBeLessThanOrEqual(1000);
+  });
+
   it("leaves a gateway that is full more time", async () => {
     const { states } = await startOpen();
     await FakeSocket.last.end(1013);
@@ -526,6 +608,15 @@ describe("signs of life", () => {
     expect(live.state).toBe("open");
   });
 
+  it("notices a dead connection as soon when the machine's clock is set back", async () => {
+    const { live } = await startOpen({ topics: "a/#", silence: 15, timeout: 10 });
+    world.sleep(-3600);
+    await world.pass(15.1);
+    expect(FakeSocket.last.commands("ping")).toHaveLength(1);
+    await world.pass(10.1);
+    expect(live.state).toBe("waiting");
+  });
+
   it("asks when the page is shown again", async () => {
     const { live } = await startOpen();
     world.page.show(true);
@@ -720,6 +811,67 @@ describe("for await", () => {
     live.close();
     await reading;
     expect(seqs).toEqual([1, 2]);
+  });
+
+  const read = async (live: Live) => {
+    const seqs: number[] = [];
+    try {
+      for await (const message of live) seqs.push(message.seq);
+    } catch (error) {
+      return [...seqs, error];
+    }
+    return seqs;
+  };
+
+  it("fails when the gateway ends the connection for good, after what had come", async () => {
+    const { live } = await startOpen();
+    const reading = read(live);
+    await settle();
+    await FakeSocket.last.message(1);
+    await FakeSocket.last.end(4003, "no grant covers a/#");
+    expect(await reading).toMatchObject([1, { code: "closed", message: "no grant covers a/#" }]);
+  });
+
+  it("fails when the token is refused", async () => {
+    const { live } = await start({ topics: "a", token: "bad" });
+    const reading = read(live);
+    await FakeSocket.last.accept();
+    await FakeSocket.last.say({
+      event: "error",
+      id: FakeSocket.last.sent[0]?.id,
+      code: "unauthorized",
+      message: "bad token",
+    });
+    expect(await reading).toMatchObject([{ code: "closed", message: "bad token" }]);
+  });
+
+  it("fails when its topics are refused", async () => {
+    const { live } = await start({ topics: "a" });
+    const reading = read(live);
+    await FakeSocket.last.accept();
+    const [command] = FakeSocket.last.commands("subscribe");
+    await FakeSocket.last.say({ event: "error", id: command?.id, code: "forbidden", message: "no grant covers a" });
+    expect(await reading).toMatchObject([{ code: "forbidden", message: "no grant covers a" }]);
+    expect(await read(live)).toMatchObject([{ code: "forbidden" }]);
+    live.subscribe("b");
+    const again = read(live);
+    await FakeSocket.last.grant();
+    await FakeSocket.last.message(101, "b");
+    live.close();
+    expect(await again).toEqual([101]);
+  });
+
+  it("that begins after the end ends at once, as the others did", async () => {
+    const { live } = await startOpen();
+    live.close();
+    expect(await read(live)).toEqual([]);
+    const { live: unanswered } = await start({ topics: "a" });
+    unanswered.close();
+    await settle();
+    expect(await read(unanswered)).toEqual([]);
+    const refused = await startOpen();
+    await FakeSocket.last.end(4003, "why");
+    expect(await read(refused.live)).toMatchObject([{ code: "closed", message: "why" }]);
   });
 
   it("can be left", async () => {

@@ -15,10 +15,10 @@ import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
 
 /** Charts are a third of the code: they are fetched when they are wanted, or when there is nothing else to do. */
-const liveView = signal<typeof import("./views/live.tsx").LiveView | null>(null);
+const liveView = signal<typeof import("./views/live/live.tsx").LiveView | null>(null);
 
 export async function loadCharts(): Promise<void> {
-  liveView.value = (await import("./views/live.tsx")).LiveView;
+  liveView.value = (await import("./views/live/live.tsx")).LiveView;
 }
 
 function Live({ filter, embed }: { filter: string; embed: boolean }) {

@@ -5,6 +5,8 @@
  */
 import { computed, signal } from "@preact/signals";
 import { connect, type Gap, type Live, type Message, type State } from "gateway-live";
+import { CLOSE_CODES } from "gateway-live/protocol";
+import { addLoss, type Losses } from "./core/losses.ts";
 import { Rate } from "./core/rhythm.ts";
 import { base } from "./router.ts";
 
@@ -52,13 +54,6 @@ export interface Link {
 export interface Denial {
   code: string;
   message: string;
-}
-
-export interface Losses {
-  reason: string;
-  /** null when at least one gap couldn't say how many. */
-  lost: number | null;
-  gaps: number;
 }
 
 /** The gateway's link to the broker; null until it was told. */
@@ -177,8 +172,7 @@ const DENIALS = new Set(["forbidden", "unauthorized", "token"]);
 /** Reasons that pass by themselves: the client tries again. */
 const NOT_NOW = new Set(["failed_tokens", "keys_unavailable"]);
 
-/** Unauthorized, forbidden, token expired. */
-const DENIAL_CLOSES = new Set([4001, 4003, 4005]);
+const DENIAL_CLOSES = new Set<number>([CLOSE_CODES.UNAUTHORIZED, CLOSE_CODES.FORBIDDEN, CLOSE_CODES.TOKEN_EXPIRED]);
 
 function setLink(feed: Feed, entry: Link | null): void {
   const next = new Map(links.value);
@@ -230,10 +224,7 @@ export function openFeed(options: FeedOptions): Feed {
     options.onMessage(message, replayed);
   });
   live.on("gap", (gap) => {
-    const known = losses.value.find((entry) => entry.reason === gap.reason);
-    const lost = gap.lost === undefined || known?.lost === null ? null : (known?.lost ?? 0) + gap.lost;
-    const entry: Losses = { reason: gap.reason, lost, gaps: (known?.gaps ?? 0) + 1 };
-    losses.value = [...losses.value.filter((other) => other.reason !== gap.reason), entry];
+    losses.value = addLoss(losses.value, gap.reason, gap.lost ?? null);
     options.onGap?.(gap);
   });
   live.on("subscribed", (event) => {

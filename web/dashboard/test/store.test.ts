@@ -7,6 +7,7 @@ import {
   oldestTime,
   parseThreshold,
   thresholdText,
+  withNewcomers,
 } from "../src/core/store.ts";
 
 let seq = 0;
@@ -121,5 +122,15 @@ describe("thresholds", () => {
   it("are crossed strictly", () => {
     expect(crosses({ field: "", above: true, value: 30 }, 30)).toBe(false);
     expect(crosses({ field: "", above: false, value: 30 }, 29)).toBe(true);
+  });
+});
+
+describe("the order of topics", () => {
+  it("leaves the known ones in their places and puts newcomers behind, by name", () => {
+    expect(withNewcomers(["b"], ["s10", "b", "s2", "a"], false)).toEqual(["b", "a", "s2", "s10"]);
+    expect(withNewcomers(["b"], ["b"], false)).toEqual(["b"]);
+  });
+  it("is that of names while everything is new", () => {
+    expect(withNewcomers(["b"], ["a", "b"], true)).toEqual(["a", "b"]);
   });
 });

@@ -28,3 +28,12 @@ export function bytesFromBase64(text: string): Uint8Array {
   for (let index = 0; index < raw.length; index++) bytes[index] = raw.charCodeAt(index);
   return bytes;
 }
+
+/** The text of bytes that are UTF-8; null for others, which are then shown as bytes. */
+export function utf8(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}

@@ -2,6 +2,7 @@
  * What a live view holds of its filter: messages to list, numbers to draw, losses to admit. Bounded in every direction.
  */
 import { type GapMark, Series } from "./series.ts";
+import { compareNames } from "./tree.ts";
 import { eachNumber, type Field, sortFields } from "./values.ts";
 
 export interface StoredMessage {
@@ -259,6 +260,22 @@ export function oldestTime(store: LiveStore): number | null {
     if (series.length > 0 && (oldest === null || series.time(0) < oldest)) oldest = series.time(0);
   }
   return oldest;
+}
+
+/**
+ * Topics in a stable order: those that are new come after those that are known, by name.
+ *
+ * @param isEarly everything is still new: all are put in the order of names.
+ */
+export function withNewcomers(
+  known: readonly string[],
+  topics: readonly string[],
+  isEarly: boolean,
+): readonly string[] {
+  const seen = new Set(known);
+  const fresh = topics.filter((topic) => !seen.has(topic));
+  if (fresh.length === 0) return known;
+  return isEarly ? [...known, ...fresh].sort(compareNames) : [...known, ...fresh.sort(compareNames)];
 }
 
 export interface Threshold {

@@ -81,6 +81,17 @@ export function fieldRank(field: Field): number {
   return place < 0 ? 100 : 10 + place;
 }
 
+/** Panels that are drawn before anyone chose, where each has few lines. */
+const PANELS = 3;
+
+/** What is drawn of the offered fields before anyone chose: the wanted readings, or whatever there is. */
+export function defaultFields(offered: readonly Field[], topics: number): Field[] {
+  const wanted = offered.filter((field) => fieldRank(field) < 500);
+  const pool = wanted.length > 0 ? wanted : offered;
+  // With many topics each panel is full of lines: one is enough to begin with.
+  return pool.slice(0, topics > 3 ? 1 : PANELS);
+}
+
 /** Fields in the order in which they are offered. */
 export function sortFields(fields: Iterable<Field>): Field[] {
   return [...fields].sort((a, b) => fieldRank(a) - fieldRank(b) || (a < b ? -1 : a > b ? 1 : 0));

@@ -1,4 +1,6 @@
 /** Small parts that several views share. */
+
+import { CLOSE_CODES } from "gateway-live/protocol";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
@@ -7,15 +9,6 @@ import { type Series, sparkPath } from "../core/series.ts";
 import { to } from "../router.ts";
 import { gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
-
-/** Why messages are missing, in words. */
-export const GAP_WORDS: Record<string, string> = {
-  evicted: "older than what the gateway keeps",
-  epoch: "the gateway was restarted and starts a new history",
-  slow: "this browser couldn’t keep up",
-  limit: "more than one replay may hold",
-  reader: "this page couldn’t keep up",
-};
 
 interface SparklineProps {
   series: Series | null;
@@ -194,15 +187,14 @@ export function SignIn() {
   );
 }
 
-/** Close code of a connection whose token came to its end. */
-const EXPIRED = "4005";
-
 /** Why nothing may be read, in two or three words. */
 export function refusalTitle(): string {
   const { code = "", message = "" } = refusal.value ?? {};
   if (token.value === null) return "Sign in to see this";
-  if (code === EXPIRED || /expired/i.test(message)) return "Your token has expired";
-  return code === "forbidden" || code === "4003" ? "Your token doesn’t cover this" : "This token isn’t valid";
+  if (code === String(CLOSE_CODES.TOKEN_EXPIRED) || /expired/i.test(message)) return "Your token has expired";
+  return code === "forbidden" || code === String(CLOSE_CODES.FORBIDDEN)
+    ? "Your token doesn’t cover this"
+    : "This token isn’t valid";
 }
 
 /** Stands in the place of a view that this visitor may not see. */

@@ -2,8 +2,9 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { formatCount, formatRate, formatSpan } from "../core/format.ts";
+import { gapWords } from "../core/losses.ts";
 import { identity, readable } from "../identity.ts";
-import { Explain, GAP_WORDS, SignIn, Until } from "../parts/bits.tsx";
+import { Explain, SignIn, Until } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { base, route, setParams } from "../router.ts";
 import {
@@ -247,7 +248,7 @@ export function Connection() {
 function LossRow({ reason, lost, gaps }: { reason: string; lost: number | null; gaps: number }) {
   return (
     <>
-      <dt>Lost: {GAP_WORDS[reason] ?? reason}</dt>
+      <dt>Lost: {gapWords(reason)}</dt>
       <dd class="bad num">
         {lost === null ? "unknown how many" : formatCount(lost)} in {gaps} {gaps === 1 ? "gap" : "gaps"}
       </dd>

@@ -1,0 +1,71 @@
+"""Bytes on the wire: WebSocket frames, server-sent events, lines of JSON.
+
+Invariant: whole frames only, so that bytes can be joined with the next ones. What is in them is for the caller.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+__all__ = ["frame_binary", "frame_text", "json_line", "sse_event", "unframe"]
+
+
+_SHORT_TEXT_HEADERS = tuple(bytes((0x81, size)) for size in range(126))
+
+
+def frame_text(body: bytes) -> bytes:
+    """A whole unmasked text frame (RFC 6455 §5.2); `body` must be UTF-8."""
+    size = len(body)
+    if size < 126:
+        return _SHORT_TEXT_HEADERS[size] + body
+    if size < 65_536:
+        return struct.pack(">BBH", 0x81, 126, size) + body
+    return struct.pack(">BBQ", 0x81, 127, size) + body
+
+
+def frame_binary(body: bytes) -> bytes:
+    """A whole unmasked binary frame (RFC 6455 §5.2)."""
+    size = len(body)
+    if size < 126:
+        return bytes((0x82, size)) + body
+    if size < 65_536:
+        return struct.pack(">BBH", 0x82, 126, size) + body
+    return struct.pack(">BBQ", 0x82, 127, size) + body
+
+
+def unframe(data: bytes) -> Iterator[tuple[bool, bytes]]:
+    """Takes joined frames of this module apart again: (is text, body) of each."""
+    position = 0
+    while position < len(data):
+        size = data[position + 1]
+        is_text = data[position] == 0x81
+        position += 2
+        if size == 126:
+            size = int.from_bytes(data[position : position + 2], "big")
+            position += 2
+        elif size == 127:
+            size = int.from_bytes(data[position : position + 8], "big")
+            position += 8
+        yield is_text, data[position : position + size]
+        position += size
+
+
+def json_line(body: bytes) -> bytes:
+    """The same JSON on one line: a line break can only be white space between tokens (RFC 8259 §2, §7)."""
+    if b"\n" in body or b"\r" in body:
+        return body.replace(b"\n", b" ").replace(b"\r", b" ")
+    return body
+
+
+def sse_event(data: bytes, *, position: str | None = None, event: str | None = None) -> bytes:
+    """One server-sent event with one line of data (HTML Living Standard §9.2.6).
+
+    `data` is JSON. `position` becomes the id, which an EventSource sends back as `Last-Event-ID`.
+    """
+    head = b""
+    if event is not None:
+        head = b"event: %b\n" % event.encode()
+    if position is not None:
+        head += b"id: %b\n" % position.encode()
+    return b"%bdata: %b\n\n" % (head, json_line(data))

@@ -1,0 +1,723 @@
+"""The log: every message with its sequence number, bounded in messages, topics, bytes and age; replay and last values.
+
+Invariant: `bytes` never exceeds `max_bytes` after `append` returns, and what was evicted is remembered well enough to
+tell a reader that it missed something. Who reads, and how fast, is the hub's business; time is given by the caller.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import merge
+
+from gateway.core.filters import FilterSet
+from gateway.core.messages import Message, Properties, encode_topic
+from gateway.core.topic import Topic, seq_of
+from gateway.core.tries import TopicTree
+
+__all__ = ["EVICTED_COST", "EVICTED_PART", "EXPIRED_AT_ONCE", "MATCH_LISTS", "Chunk", "History", "room_for_messages"]
+
+
+MESSAGE_COST = 256
+"""Bytes that a kept message takes besides its frame: the object, its numbers and places (test_history measures)."""
+
+TOPIC_COST = 800
+"""Bytes that a known topic takes besides its name, three times, and its levels: state, orders, caches."""
+
+NODE_COST = 300
+"""Bytes that each level takes that a topic doesn't share with the beginning of another."""
+
+EVICTED_COST = 9
+"""Bytes that the number of an evicted message takes."""
+
+EVICTED_PART = 20
+"""The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
+
+NARROW_TOPICS = 32
+"""Up to so many topics a replay merges their own lists, beyond it walks the log."""
+
+SCAN_LIMIT = 4_096
+"""How many entries of the log one chunk may walk past: about a millisecond."""
+
+NEWEST_PART = 8
+"""While topics have to be forgotten, they are those of the newest so many-th part."""
+
+SETTLING_MS = 10 * 60 * 1000
+"""After so long in use, a new topic takes the place of one that isn't."""
+
+EXPIRED_AT_ONCE = 1_000
+"""How many messages are at most evicted for their age in one step: about two milliseconds."""
+
+SMALL_STEP_MS = 1_000
+"""A clock that is set back by less stands still until it is there again."""
+
+MAX_STEPS = 64
+"""How many larger steps back are remembered, while messages of before are kept; at the next the clock stands still."""
+
+MATCH_LISTS = 64
+MATCH_LIST_TOPICS = 1_000_000
+"""At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
+
+NEW_TOPICS = 1_024
+"""After so many new topics a remembered list is made anew; fewer are matched one by one."""
+
+EPOCH_LETTERS = string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part of a replay: messages in seq order, and the number up to which nothing more is to come."""
+
+    messages: list[Message]
+    cursor: int
+
+
+class _MatchList:
+    """The topics that filters match, as of a number of topics that had come and gone."""
+
+    __slots__ = ("added", "dropped", "topics")
+
+    def __init__(self, topics: list[Topic], added: int, dropped: int) -> None:
+        self.topics = topics
+        self.added = added
+        self.dropped = dropped
+
+
+class History:
+    """The bounded log of all topics.
+
+    Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
+    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: of the new
+    ones the one that has been silent for longest. New are the youngest eighth of all topics, those left out that have
+    been known for `SETTLING_MS`. So a flood of new topics pushes out itself, whatever it sends, and a new topic that is
+    used stays if it is heard before an eighth of `max_topics` others are. What a flood took while there was room it
+    loses again: a new topic that has been in use for `SETTLING_MS` changes places with a settled one that has been
+    silent all that time, and as long as less than an eighth are new, settled ones go that have been silent for as long.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_messages: int = 1_000,
+        max_topics: int = 100_000,
+        max_bytes: int = 256 * 2**20,
+        max_age_ms: int = 24 * 3600 * 1000,
+        epoch: str | None = None,
+    ) -> None:
+        """Creates an empty log.
+
+        Args:
+            max_messages: messages kept for each topic, at least 1.
+            max_topics: topics known at a time, at least 1.
+            max_bytes: memory for all of it in bytes, counted with the costs above.
+            max_age_ms: messages older than this are evicted (last values are not); milliseconds.
+            epoch: names this life of the log; random by default.
+        """
+        self.max_messages = max_messages
+        self.max_topics = max_topics
+        self.max_bytes = max_bytes
+        self.max_age_ms = max_age_ms
+        self.epoch = epoch or "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+        self.seq = 0
+        """Number of the newest message, 0 before the first."""
+        self.bytes = 0
+        """Memory in use by the counting of `max_bytes`."""
+        self.evicted = 0
+        """Messages evicted so far."""
+        self.evicted_seq = 0
+        """Highest number among evicted messages: a reader beyond it has missed nothing."""
+        self.evicted_time = 0
+        """Latest time of an evicted message."""
+        self.dropped_topics = 0
+        """Topics forgotten so far."""
+        self.dropped_seq = 0
+        """Highest number among the messages of forgotten topics, whose names are gone."""
+        self.dropped_time = 0
+        self.repeated = 0
+        """Retained messages that a broker sent again and that were no new arrivals."""
+        self.retained_as_published = False
+        """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
+        # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
+        # `_next` only last values are left of what has been evicted.
+        self._log: list[Message | None] = []
+        self._seqs: array[int] = array("Q")
+        self._next = 0
+        self._holes = 0
+        self._messages = 0
+        self._numbers = 0  # of evicted messages, of all topics
+        self._max_numbers = max_bytes // EVICTED_PART // EVICTED_COST
+        self._forgetting: list[Topic] = []  # whose older half of these has yet to go in this round
+        self._topics: dict[str, Topic] = {}
+        self._tree: TopicTree[Topic] = TopicTree()
+        self._system_topics: dict[str, Topic] = {}  # those that '#' doesn't match
+        self._added_topics = 0
+        self._newest_topics: deque[Topic] = deque(maxlen=NEW_TOPICS)
+        self._match_lists: OrderedDict[tuple[FilterSet, FilterSet | None], _MatchList] = OrderedDict()
+        self._newest_time = 0
+        # where the clock was set back: the first number after it, and its time
+        self._steps: list[tuple[int, int]] = []
+        self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
+        # each topic is in one of these, both in the order of the last message
+        self._new: OrderedDict[str, Topic] = OrderedDict()
+        self._settled: OrderedDict[str, Topic] = OrderedDict()
+
+    # writing
+
+    def append(
+        self,
+        topic: str,
+        payload: bytes,
+        time: int,
+        qos: int = 0,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+    ) -> Message | None:
+        """Gives an arrival the next number and keeps it; returns None if it is a retained message that is no news.
+
+        Args:
+            topic: a valid topic name.
+            payload: the bytes as they came.
+            time: arrival, milliseconds since 1970; the clock may be set back, but see `SMALL_STEP_MS`.
+            qos: 0, 1 or 2.
+            retained: the retain flag as the broker sent it.
+            properties: MQTT 5 properties or None.
+            repeat: 0 for what is surely new; else the number of the broker subscription that may be repeating its
+                retained messages now. Such a message with the payload that is already known is swallowed, once for each
+                topic and subscription.
+        """
+        state = self._topics.get(topic)
+        if retained and repeat and state is not None and state.repeat != repeat:
+            if state.retained_hash == hash(payload):
+                state.repeat = repeat
+                self.repeated += 1
+                return None
+            if not self.retained_as_published:
+                state.repeat = repeat
+        if time < self._newest_time:
+            time = self._set_back(time)
+        self._newest_time = time
+        if state is None:
+            state = self._add_topic(topic, time)
+        elif topic in self._settled:
+            self._settled.move_to_end(topic)
+        else:
+            self._new.move_to_end(topic)
+            if time - state.first_time >= SETTLING_MS:
+                self._maybe_settle(state)
+        if retained or not self.retained_as_published:
+            state.retained_hash = hash(payload)
+        self.seq = seq = self.seq + 1
+        message = Message.arrived(seq, topic, payload, time, qos, retained, properties, state.head)
+        previous = state.last
+        state.last = message
+        state.count += 1
+        state._push(message)
+        self._log.append(message)
+        self._seqs.append(seq)
+        self._messages += 1
+        self.bytes += len(message.frame) + MESSAGE_COST
+        if properties is not None:
+            self.bytes += _properties_cost(properties)
+        if len(state) > self.max_messages:
+            self._evict(state._pop(), state)
+        elif previous is not None and self._next and previous.seq < self._seqs[self._next]:
+            # it was kept beyond its time only as the last value
+            self._evict(state._pop(), state)
+        if self.bytes > self.max_bytes:
+            self._shrink()
+        if self._evict_oldest(time - self.max_age_ms):
+            self.expire(time)
+        return message
+
+    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
+        """Evicts messages that are older than `max_age_ms`, last values excepted.
+
+        `append` does it, too; who may have to wait long for the next message calls it now and then.
+
+        Args:
+            now: milliseconds since 1970.
+            at_most: how many, so that it takes no longer than a turn of the loop may.
+
+        Returns:
+            Whether there may be more.
+        """
+        oldest = now - self.max_age_ms
+        return all(self._evict_oldest(oldest) for _ in range(at_most))
+
+    def _set_back(self, time: int) -> int:
+        """The time to go on with after the clock was set back to `time`."""
+        steps = self._steps
+        if self._newest_time - time < SMALL_STEP_MS:
+            return self._newest_time
+        self._forget_steps()
+        if len(steps) == MAX_STEPS:
+            return self._newest_time
+        steps.append((self.seq + 1, time))
+        # what arrived before arrived no later than now
+        self.evicted_time = min(self.evicted_time, time)
+        self.dropped_time = min(self.dropped_time, time)
+        for state in self._topics.values():
+            state.evicted_time = min(state.evicted_time, time)
+        return time
+
+    def _forget_steps(self) -> None:
+        """Forgets where the clock was set back before the oldest message that is kept."""
+        while self._steps and (not self._seqs or self._steps[0][0] <= self._seqs[0]):
+            del self._steps[0]
+
+    def _arrival(self, message: Message) -> int:
+        """When a message arrived at the latest by the clock of now; its `time` is what the clock said then."""
+        return min([message.time, *(time for seq, time in self._steps if message.seq < seq)])
+
+    def _add_topic(self, name: str, time: int) -> Topic:
+        if len(self._topics) >= self.max_topics:
+            self._drop_topic(self._less_used(time))
+        state = Topic(name, encode_topic(name), self.seq + 1, time)
+        self._topics[name] = state
+        nodes = self._tree.size
+        self._tree.add(name, state)
+        if name[0] == "$":
+            self._system_topics[name] = state
+        self._added_topics += 1
+        self._newest_topics.append(state)
+        self.bytes += TOPIC_COST + 3 * len(state.head) + NODE_COST * (self._tree.size - nodes)
+        self._new[name] = state
+        most = max(1, len(self._topics) // NEWEST_PART)
+        while silent := _first(self._new):
+            is_known = silent.first_seq > self._last_drop and time - silent.first_time >= SETTLING_MS
+            if not is_known and len(self._new) <= most:
+                break
+            del self._new[silent.name]
+            self._settled[silent.name] = silent
+        return state
+
+    def _maybe_settle(self, state: Topic) -> None:
+        """Settles a topic that has been in use for long.
+
+        If others had to be forgotten meanwhile, so that there is room only for so many, a settled one becomes new that
+        has been silent since before this one came.
+        """
+        if self._last_drop >= state.first_seq:
+            silent = _first(self._settled)
+            if silent is None or silent.last is None or silent.last.seq >= state.first_seq:
+                return
+            del self._settled[silent.name]
+            self._new[silent.name] = silent
+            self._new.move_to_end(silent.name, last=False)
+        del self._new[state.name]
+        self._settled[state.name] = state
+
+    def _less_used(self, time: int) -> OrderedDict[str, Topic]:
+        """Where to take the topic from that makes room for a new one."""
+        if len(self._new) < self.max_topics // NEWEST_PART:
+            silent = _first(self._settled)
+            if silent is not None and silent.last is not None and time - silent.last.time >= SETTLING_MS:
+                return self._settled
+        return self._new or self._settled
+
+    def _evict(self, message: Message, state: Topic) -> None:
+        """Takes a message, already off its topic's list, out of the log and notes its number."""
+        index = bisect_left(self._seqs, message.seq)
+        self._log[index] = None
+        self._holes += 1
+        self._messages -= 1
+        self.bytes -= len(message.frame) + MESSAGE_COST
+        if message.properties is not None:
+            self.bytes -= _properties_cost(message.properties)
+        self.evicted += 1
+        if message.seq > self.evicted_seq:
+            self.evicted_seq = message.seq
+        state.evicted.append(message.seq)
+        time = message.time if not self._steps else self._arrival(message)
+        if time > state.evicted_time:
+            state.evicted_time = time
+            if time > self.evicted_time:
+                self.evicted_time = time
+        self._numbers += 1
+        self.bytes += EVICTED_COST
+        if len(state.evicted) > 2 * min(self.max_messages, 1_000):
+            self._forget_numbers(state)
+        if self._numbers > self._max_numbers:
+            self._forget_more_numbers()
+        if self._holes > 256 and self._holes * 2 > len(self._log):
+            self._compact()
+
+    def _forget_numbers(self, state: Topic, count: int | None = None) -> None:
+        """Forgets the oldest so many numbers of a topic's evicted messages, by default half of them."""
+        count = (len(state.evicted) + 1) // 2 if count is None else count
+        if count:
+            state.forgotten_seq = state.evicted[count - 1]
+            del state.evicted[:count]
+            self._numbers -= count
+            self.bytes -= count * EVICTED_COST
+
+    def _forget_more_numbers(self) -> None:
+        """Halves the numbers of one topic after the other, so that all go back to about the same time."""
+        while self._numbers > self._max_numbers:
+            if not self._forgetting:
+                # far fewer than the numbers that the last round made room for: a topic alone costs more than they do
+                self._forgetting = [state for state in self._topics.values() if state.evicted]
+                if not self._forgetting:
+                    return
+            self._forget_numbers(self._forgetting.pop())
+
+    def _compact(self) -> None:
+        boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
+        self._log = [message for message in self._log if message is not None]
+        self._seqs = array("Q", map(seq_of, self._log))
+        self._next = bisect_left(self._seqs, boundary)
+        self._holes = 0
+        self._forget_steps()
+
+    def _evict_oldest(self, before_time: int | None = None) -> bool:
+        """Evicts the oldest message that is no last value (and older than `before_time`); False if there is none."""
+        log = self._log
+        index = self._next
+        while index < len(log):
+            message = log[index]
+            if message is not None:
+                if (
+                    before_time is not None
+                    and message.time >= before_time
+                    and (not self._steps or self._arrival(message) >= before_time)
+                ):
+                    break
+                state = self._topics[message.topic]
+                if state.last is not message:
+                    self._next = index + 1
+                    self._evict(state._pop(), state)
+                    return True
+            index += 1
+        self._next = index
+        return False
+
+    def _shrink(self) -> None:
+        while self.bytes > self.max_bytes and (self._evict_oldest() or self._drop_topic()):
+            pass
+
+    def _drop_topic(self, order: OrderedDict[str, Topic] | None = None) -> bool:
+        """Forgets the topic that has been silent for longest, by default a new one; False if there is none."""
+        order = order or self._new or self._settled
+        if not order:
+            return False
+        name, state = order.popitem(last=False)
+        while len(state):
+            self._evict(state._pop(), state)
+        self._forget_numbers(state, len(state.evicted))
+        nodes = self._tree.size
+        self._tree.remove(name)
+        self.bytes -= TOPIC_COST + 3 * len(state.head) + NODE_COST * (nodes - self._tree.size)
+        self.dropped_topics += 1
+        self._last_drop = self.seq
+        last = state.last
+        if last is not None:
+            self.dropped_seq = max(self.dropped_seq, last.seq)
+            self.dropped_time = max(self.dropped_time, self._arrival(last))
+        state.last = None
+        del self._topics[name]
+        self._system_topics.pop(name, None)
+        return True
+
+    # positions
+
+    @property
+    def position(self) -> str:
+        """The position of the newest message, `epoch:seq`."""
+        return f"{self.epoch}:{self.seq}"
+
+    def before_time(self, time: int) -> int:
+        """The number up to which every kept message is before `time` (milliseconds since 1970).
+
+        As long as the clock is not set back, every one after it is at or after `time`.
+        """
+        start = 0
+        for seq, _ in self._steps:
+            end = bisect_left(self._seqs, seq, start)
+            index = self._first_at(time, start, end)
+            if any(self._log[place] is not None for place in range(index, end)):
+                return self._seqs[index] - 1
+            start = end
+        index = self._first_at(time, start, len(self._log))
+        return self._seqs[index] - 1 if index < len(self._seqs) else self.seq
+
+    def _first_at(self, time: int, start: int, end: int) -> int:
+        """Where in a part of the log, whose times never go back, the first message at or after `time` is, or `end`."""
+        low, high = start, end
+        while low < high:
+            middle = (low + high) // 2
+            index = middle
+            while index < high and self._log[index] is None:
+                index += 1
+            message = self._log[index] if index < high else None
+            if message is None or message.time >= time:
+                high = middle
+            else:
+                low = index + 1
+        return low
+
+    def newest(self, count: int) -> int:
+        """The number after which the log has at most `count` messages, of all topics."""
+        if count >= len(self._seqs):
+            return 0
+        return self._seqs[-count - 1] if count else self.seq
+
+    # reading
+
+    def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
+        """The known topics that the filters match, each once, in no order; all without filters.
+
+        The first call with these filters goes through the tree of topics once, however many filters they are: 10 to 60
+        ms with 100,000 topics. The list is remembered, so what follows costs next to nothing, `read`, `count`, `lost`
+        and `reaches` included.
+
+        Args:
+            filters: what is wanted.
+            max_visited: for those who ask once, for filters that nobody subscribes to, and can do with some of the
+                topics: the search ends, as if there were no more, after about so many nodes of the tree. 10,000 take
+                about a millisecond.
+        """
+        if filters is None:
+            return iter(self._topics.values())
+        if max_visited is None or filters.is_exact or (filters, None) in self._match_lists:
+            return iter(self._matching(filters))
+        return self._tree.find(filters.union, max_visited)
+
+    def _matching(self, filters: FilterSet, exclude: FilterSet | None = None) -> list[Topic]:
+        """The topics that `filters` match and `exclude` doesn't; not to be changed."""
+        if filters.is_exact:
+            found = [state for name in filters.filters if (state := self._topics.get(name)) is not None]
+            return found if exclude is None else [state for state in found if not exclude.matches(state.name)]
+        key = (filters, exclude)
+        known = self._match_lists.get(key)
+        if known is None or self._added_topics - known.added > NEW_TOPICS:
+            if exclude is None:
+                found = list(self._tree.find(filters.union))
+            else:
+                gone = set(self._matching(exclude))
+                found = [state for state in self._matching(filters) if state not in gone]
+            self._remember(key, _MatchList(found, self._added_topics, self.dropped_topics))
+            return found
+        self._match_lists.move_to_end(key)
+        if known.added < self._added_topics:
+            new = list(self._newest_topics)[known.added - self._added_topics :]
+            known.topics = known.topics + [
+                state
+                for state in new
+                if filters.matches(state.name) and (exclude is None or not exclude.matches(state.name))
+            ]
+            known.added = self._added_topics
+        if known.dropped != self.dropped_topics:
+            known.topics = [state for state in known.topics if state.last is not None]
+            known.dropped = self.dropped_topics
+        return known.topics
+
+    def _remember(self, key: tuple[FilterSet, FilterSet | None], found: _MatchList) -> None:
+        lists = self._match_lists
+        lists[key] = found
+        lists.move_to_end(key)
+        while len(lists) > 1 and (
+            len(lists) > MATCH_LISTS or sum(len(each.topics) for each in lists.values()) > MATCH_LIST_TOPICS
+        ):
+            lists.popitem(last=False)
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic of that name, None while no message of it is known."""
+        return self._topics.get(name)
+
+    def _few_topics(self, filters: FilterSet, exclude: FilterSet | None) -> list[Topic] | None:
+        """The matching topics if they are few, else None."""
+        known = self._match_lists.get((filters, exclude))
+        if known is not None and len(known.topics) > 2 * NARROW_TOPICS:
+            return None  # even if the list has aged: both ways read the same
+        found = self._matching(filters, exclude)
+        return found if len(found) <= NARROW_TOPICS else None
+
+    def read(
+        self,
+        filters: FilterSet,
+        after: int,
+        until: int,
+        *,
+        exclude: FilterSet | None = None,
+        last_only: bool = False,
+        max_bytes: int = 65_536,
+    ) -> Chunk:
+        """The next part of a replay: messages that match, `after` < seq <= `until`, oldest first.
+
+        Args:
+            filters: what is wanted.
+            after: the number that was read last.
+            until: the number to stop at.
+            exclude: topics that also match one of these are left out.
+            last_only: only what was each topic's newest message as of `until`.
+            max_bytes: about how much to read; at least one message comes if any is left.
+
+        Returns:
+            The messages and a cursor for the next call; the replay is over when the cursor is `until`. A chunk may be
+            empty although more is to come: a chunk walks only a bounded part of the log.
+        """
+        if after >= until:
+            return Chunk([], until)
+        few = self._few_topics(filters, exclude)
+        source: Iterator[Message]
+        scan_end = until
+        if few is not None:
+            if last_only:
+                lasts = (state.last_as_of(until) for state in few)
+                source = iter(sorted((m for m in lasts if m is not None and m.seq > after), key=seq_of))
+            elif len(few) == 1:
+                source = few[0].after(after)
+            else:
+                source = merge(*(state.after(after) for state in few), key=seq_of)
+        else:
+            start = bisect_right(self._seqs, after)
+            end = min(start + SCAN_LIMIT, len(self._log))
+            if end < len(self._log):
+                scan_end = min(until, self._seqs[end] - 1)
+            source = self._scan(start, end, until, filters, exclude, last_only)
+        messages: list[Message] = []
+        size = 0
+        for message in source:
+            if message.seq > until:
+                break
+            messages.append(message)
+            size += len(message.frame)
+            if size >= max_bytes:
+                return Chunk(messages, message.seq)
+        return Chunk(messages, scan_end)
+
+    def _scan(
+        self, start: int, end: int, until: int, filters: FilterSet, exclude: FilterSet | None, last_only: bool
+    ) -> Iterator[Message]:
+        wanted: dict[str, bool] = {}
+        for message in self._log[start:end]:
+            if message is None:
+                continue
+            topic = message.topic
+            want = wanted.get(topic)
+            if want is None:
+                want = filters.matches(topic) and (exclude is None or not exclude.matches(topic))
+                wanted[topic] = want
+            if want and not (last_only and self._topics[topic].last_as_of(until) is not message):
+                yield message
+
+    def backwards(self, filters: FilterSet, after: int, until: int) -> Iterator[Message | None]:
+        """Matching messages with `after` < seq <= `until`, newest first; None for a step that found none.
+
+        Reads as it goes: what is evicted meanwhile is left out.
+        """
+        few = self._few_topics(filters, None)
+        if few is not None:
+            found = merge(*(state.before(until, after) for state in few), key=seq_of, reverse=True)
+            yield from found
+            return
+        wanted: dict[str, bool] = {}
+        seq = until
+        while True:
+            index = bisect_right(self._seqs, seq) - 1
+            if index < 0 or self._seqs[index] <= after:
+                return
+            seq = self._seqs[index] - 1
+            message = self._log[index]
+            if message is not None and message.topic not in wanted:
+                wanted[message.topic] = filters.matches(message.topic)
+            yield message if message is not None and wanted[message.topic] else None
+
+    def count(
+        self,
+        filters: FilterSet,
+        after: int,
+        until: int,
+        *,
+        exclude: FilterSet | None = None,
+        last_only: bool = False,
+    ) -> int:
+        """How many messages `read` would give in all, were it to read everything now."""
+        if after >= until:
+            return 0
+        start = bisect_right(self._seqs, after)
+        end = bisect_right(self._seqs, until, start)
+        if not filters.is_exact and end - start < min(SCAN_LIMIT, len(self._topics)):
+            return sum(1 for _ in self._scan(start, end, until, filters, exclude, last_only))
+        if "#" in filters and exclude is None and not last_only:
+            others = (state for state in self._system_topics.values() if not filters.matches(state.name))
+            kept = end - start - self._log[start:end].count(None)
+            return kept - sum(state.count_between(after, until) for state in others)
+        count = 0
+        for state in self._matching(filters, exclude):
+            last = state.last
+            if last is None or last.seq <= after:
+                continue
+            if last_only:
+                message = last if last.seq <= until else state.last_as_of(until)
+                count += message is not None and message.seq > after
+            else:
+                count += state.count_between(after, until)
+        return count
+
+    def lost(
+        self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
+    ) -> int | None:
+        """How many matching messages with `after` < seq <= `until` are evicted; None: some, nobody knows how many."""
+        if after >= self.evicted_seq:
+            return 0
+        if after < self.dropped_seq:
+            return None
+        lost = 0
+        for state in self._matching(filters, exclude):
+            evicted = state.evicted
+            if after < state.forgotten_seq:
+                return None
+            if evicted and evicted[-1] > after:
+                end = len(evicted) if until is None else bisect_right(evicted, until)
+                lost += end - bisect_right(evicted, after, 0, end)
+        return lost
+
+    def reaches(self, filters: FilterSet, time: int) -> bool:
+        """Whether no matching message that arrived at or after `time` (milliseconds since 1970) has been evicted."""
+        if self.dropped_time >= time:
+            return False
+        return self.evicted_time < time or all(state.evicted_time < time for state in self._matching(filters))
+
+    # for those who watch
+
+    @property
+    def message_count(self) -> int:
+        """Messages kept now."""
+        return self._messages
+
+    @property
+    def topic_count(self) -> int:
+        """Topics known now."""
+        return len(self._topics)
+
+
+def _first(topics: OrderedDict[str, Topic]) -> Topic | None:
+    return next(iter(topics.values()), None)
+
+
+def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:
+    """About how many messages of 100 bytes a log keeps, last values included, with topics like `sensors/a/state`."""
+    topic = TOPIC_COST + 2 * NODE_COST + 90
+    # the envelope adds about as much to a short payload as that has itself
+    room = max(max_bytes - max_bytes // EVICTED_PART - topics * topic, 0) // (MESSAGE_COST + 200)
+    return min(room, topics * max_messages)
+
+
+def _properties_cost(properties: Properties) -> int:
+    cost = 232
+    for value in properties.values():
+        match value:
+            case str() | bytes():
+                cost += 60 + len(value)
+            case list():
+                cost += sum(200 + len(name) + len(text) for name, text in value)
+            case _:
+                cost += 32
+    return cost

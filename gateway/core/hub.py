@@ -1,0 +1,595 @@
+"""Fan-out: groups, one flush for all of them, and subscribers that are replayed from their own position.
+
+Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. A
+subscriber has no queue: it is either live, and gets the bytes that its whole group gets, or behind, and is read from
+history at the pace of its socket. The loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
+from gateway.core.memory import MemoryBudget
+from gateway.core.messages import Message, Properties
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.replays import MAX_JOBS, Replays
+from gateway.core.selection import Selection, overlapping, without
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Mode, Shape
+from gateway.core.since import Since, SinceKind
+from gateway.core.subscribers import Group, HubCounters, Job, Kind, Sink, State, Subscriber, Subscription, Timer
+from gateway.core.tries import FilterTrie
+
+__all__ = ["Hub"]
+
+logger = logging.getLogger(__name__)
+
+
+FLUSH_FACTOR = 3.0
+"""After a flush that took d the next one waits this many times d: flushing takes at most a quarter of the processor,
+and when that is not enough the wait grows until messages share writes."""
+
+SHARING_FACTOR = 12.0
+SHARING_SECONDS = 0.012
+"""Where messages come so fast that a wait lets them share a write, it is so many times d, up to so long: that saves
+most of the processor's time (benchmarks S1, S2). Elsewhere it would only delay (S3, S4)."""
+
+MAX_BATCH_BYTES = 1 << 20
+"""So many bytes waiting for the next flush bring it at once."""
+
+
+def _cost_of(group: Group) -> int:
+    return 0 if group.shaper is None else group.shaper.cost
+
+
+class Hub:
+    """Publishes every message to the groups that want it, and keeps subscribers that can't keep up on history."""
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        call_soon: Callable[[Callable[[], None]], Any],
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float],
+        wall_clock_ms: Callable[[], int],
+        cost_clock: Callable[[], float] | None = None,
+        flush_interval_seconds: float | None = None,
+        stall_seconds: float = 30.0,
+        max_replay_messages: int = 100_000,
+        max_shape_bytes: int = 64 * 2**20,
+    ) -> None:
+        """Creates a hub on a log.
+
+        Args:
+            history: the log.
+            call_soon: runs a function in the loop's next turn.
+            call_later: runs a function after so many seconds.
+            clock: monotonic seconds.
+            wall_clock_ms: milliseconds since 1970.
+            cost_clock: processor seconds that were used, so that a busy machine is not taken for a costly flush; None
+                takes `clock`.
+            flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
+            stall_seconds: a subscriber whose socket takes nothing for so long is closed.
+            max_replay_messages: how far back a subscription may reach, in messages of the whole log.
+            max_shape_bytes: about what intervals and deadbands of all shapes may hold; above it the largest end
+                early and forget.
+        """
+        self.history = history
+        self.counters = HubCounters()
+        self.stall_seconds = stall_seconds
+        self._call_soon = call_soon
+        self._call_later = call_later
+        self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
+        self._cost_clock = cost_clock or clock
+        self._flush_interval_seconds = flush_interval_seconds
+        self._trie: FilterTrie[Group] = FilterTrie()
+        self._groups: dict[tuple[FilterSet, Shape], Group] = {}
+        self._subscribers: dict[Subscriber, None] = {}
+        self._dirty: list[Group] = []
+        self._is_flush_due = False
+        self._flush_started = 0.0
+        self._cost_before = 0.0
+        self._writes = 0  # of the last flush
+        self._sharing_writes = 0  # those whose group gets several messages within SHARING_SECONDS
+        self._waiting_since = 0.0
+        self._next_flush = 0.0
+        self._unflushed_bytes = 0
+        self._window_bytes = 0  # published since the intervals were last looked at
+        self._budget = MemoryBudget(max_shape_bytes)
+        self._replays = Replays(
+            history,
+            self.counters,
+            self._budget,
+            call_soon=call_soon,
+            clock=clock,
+            fail=self._fail_subscriber,
+            max_messages=max_replay_messages,
+        )
+        self._paused: dict[Subscriber, None] = {}
+        self._sweeping: Timer | None = None
+
+    # the way of a message
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+    ) -> Message | None:
+        """Takes one arrival: numbered, kept, and on its way to everyone who wants it.
+
+        The arguments are those of `History.append`.
+
+        Returns:
+            The message, or None if it is a retained message that the broker only repeated.
+        """
+        message = self.history.append(topic, payload, self._wall_clock_ms(), qos, retained, properties, repeat)
+        if message is None:
+            return None
+        self.counters.received += 1
+        groups = self._trie.match(topic)
+        if groups:
+            for group in groups:
+                try:
+                    group.offer(message)
+                except Exception as error:  # noqa: BLE001 - logged there
+                    self._fail(group, error)
+                    continue
+                if not group.is_queued:
+                    self._queue(group)
+            if self._budget.is_crowded:
+                self._make_room()
+            self._unflushed_bytes += len(message.frame)
+            if self._unflushed_bytes > MAX_BATCH_BYTES:
+                self._flush_now()
+        return message
+
+    def _queue(self, group: Group) -> None:
+        group.is_queued = True
+        if group.shaper is not None and group.shape.is_windowed:
+            wait = group.next_tick - self._clock()
+            if wait > 0:
+
+                def tick() -> None:
+                    group.ticking = None
+                    self._dirty.append(group)
+                    self._schedule_flush()
+
+                group.ticking = self._call_later(wait, tick)
+                return
+        self._dirty.append(group)
+        if not self._is_flush_due:
+            self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if self._is_flush_due:
+            return
+        self._is_flush_due = True
+        self._waiting_since = self._clock()
+        wait = self._next_flush - self._waiting_since
+        if wait <= 0:
+            self._call_soon(self._flush)  # at the end of this turn, with whatever else it brings
+        else:
+            self._call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_started = self._clock()
+        self._cost_before = self._cost_clock()
+        self._writes = self._sharing_writes = 0
+        self._flush_now()
+        # the loop hands the bytes to the system at the end of this turn, so the cost is known in the next one
+        self._call_soon(self._after_flush)
+
+    def _after_flush(self) -> None:
+        now = self._clock()
+        took = self._cost_clock() - self._cost_before
+        self.counters.flushes += 1
+        self.counters.flush_seconds += took
+        self.counters.delays.add(now - self._waiting_since)
+        if self._flush_interval_seconds is not None:
+            self._next_flush = self._flush_started + self._flush_interval_seconds
+        else:
+            wait = took * FLUSH_FACTOR
+            if self._sharing_writes * 2 > self._writes:
+                wait = max(wait, min(took * SHARING_FACTOR, SHARING_SECONDS))
+            self._next_flush = now + wait
+        self._is_flush_due = False
+        if self._dirty:
+            self._schedule_flush()
+            self._waiting_since = self._flush_started  # they came during this flush
+
+    def _flush_now(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        self._window_bytes += self._unflushed_bytes
+        self._unflushed_bytes = 0
+        if self._window_bytes > MAX_BATCH_BYTES:
+            self._window_bytes = 0
+            dirty += self._end_heavy_intervals()
+        for group in dirty:
+            try:
+                self._flush_group(group)
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._fail(group, error)
+
+    def _end_heavy_intervals(self) -> list[Group]:
+        """The groups whose interval holds so much that it has to end now."""
+        heavy: list[Group] = []
+        for group in self._groups.values():
+            if group.ticking is not None and group.shaper is not None and group.shaper.is_heavy():
+                group.ticking.cancel()
+                group.ticking = None
+                heavy.append(group)
+        return heavy
+
+    def _make_room(self) -> None:
+        """Lets the shapers that hold most end their intervals and forget, until half of what they may hold is free."""
+        self._budget.is_crowded = False
+        groups = [group for group in self._groups.values() if group.shaper is not None and group.shaper.cost]
+        for group in sorted(groups, key=_cost_of, reverse=True):
+            if self._budget.used * 2 <= self._budget.limit:
+                return
+            assert group.shaper is not None  # noqa: S101 - chosen so
+            self.counters.shapes_shed += 1
+            if group.ticking is not None:
+                group.ticking.cancel()
+                group.ticking = None
+            try:
+                self._flush_group(group)
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._fail(group, error)
+                continue
+            group.shaper.forget()
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        """Ends a group whose shape can't take a message: a fault of ours, which must not reach its neighbours."""
+        logger.error(
+            "%d subscribers are closed, since their shape failed: %s", len(group.members), group.shape, exc_info=error
+        )
+        for subscriber in list(group.members):
+            self._fail_subscriber(subscriber)
+
+    def _fail_subscriber(self, subscriber: Subscriber) -> None:
+        self.remove(subscriber)
+        subscriber.sink.close(CloseCode.INTERNAL, "a fault of the gateway")
+
+    def _flush_group(self, group: Group) -> None:
+        group.is_queued = False
+        if group.shape.max_hz is not None:
+            group.next_tick = self._clock() + 1 / group.shape.max_hz
+        skipped = group.settled_skipped
+        frames = group.take()
+        group.settle(self.history.seq)
+        if group.writers:
+            counters = self.counters
+            counters.skipped += (group.settled_skipped - skipped) * len(group.writers)
+            if frames:
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                writers = tuple(group.writers.values())  # a write may pause its own subscriber
+                counters.delivered += len(frames) * len(writers)
+                counters.batches += len(writers)
+                counters.bytes_written += len(data) * len(writers)
+                self._writes += len(writers)
+                if self._flush_started - group.flushed_at < SHARING_SECONDS * len(frames):
+                    self._sharing_writes += len(writers)
+                group.flushed_at = self._flush_started
+                for write in writers:
+                    try:
+                        write(data)
+                    except Exception as error:  # noqa: BLE001 - logged there
+                        self._fail_writer(group, write, error)
+        if group.waiting:
+            waiting, group.waiting = group.waiting, {}
+            for subscriber in waiting:
+                if group.shaper is None or not self._join_interval(subscriber, group, group.shaper, frames):
+                    self._replays.wake(subscriber)
+
+    def _join_interval(self, subscriber: Subscriber, group: Group, shaper: Shaper, frames: list[bytes]) -> bool:
+        """Gives a joiner what is new to it of the interval that has ended now; whether that could be done."""
+        # an aggregate of what is new to it nobody has made: it reads that from history
+        is_ready = subscriber.state is State.BEHIND and not subscriber.is_paused and not subscriber.jobs
+        if not is_ready or group.shape.mode is not Mode.LATEST:
+            return False
+        matched = group.settled_matched - subscriber.mark
+        seqs = shaper.taken_seqs
+        new = [frame for frame, seq in zip(frames, seqs, strict=True) if seq > subscriber.position]
+        subscriber.position = group.flushed_seq
+        subscriber.mark = group.settled_matched
+        subscriber.delivered += len(new)
+        subscriber.skipped += matched - len(new)
+        self.counters.delivered += len(new)
+        self.counters.skipped += matched - len(new)
+        if new:
+            data = b"".join(new)
+            self.counters.bytes_written += len(data)
+            try:
+                subscriber.sink.write(data)
+            except Exception:
+                logger.exception("%s: its socket failed", subscriber.label)
+                self._fail_subscriber(subscriber)
+                return True
+        if subscriber.state is State.BEHIND and not subscriber.is_paused:
+            group.join(subscriber)
+        return True
+
+    def _fail_writer(self, group: Group, write: Callable[[bytes], None], error: Exception) -> None:
+        for subscriber in [one for one, known in group.writers.items() if known == write]:
+            logger.error("%s: its socket failed", subscriber.label, exc_info=error)
+            self._fail_subscriber(subscriber)
+
+    def flush(self) -> None:
+        """Writes everything that is pending now, intervals included; for shutdown."""
+        for group in list(self._groups.values()):
+            if group.has_pending:
+                if group.ticking is not None:
+                    group.ticking.cancel()
+                    group.ticking = None
+                try:
+                    self._flush_group(group)
+                except Exception as error:  # noqa: BLE001 - logged there
+                    self._fail(group, error)
+        self._dirty = [group for group in self._dirty if group.is_queued]
+
+    # subscribers
+
+    def add(
+        self,
+        sink: Sink,
+        *,
+        shape: Shape | None = None,
+        tell: Callable[[dict[str, Any]], None] | None = None,
+        label: str = "",
+        owner: object = None,
+        on_live: Callable[[int], None] | None = None,
+    ) -> Subscriber:
+        """Makes a subscriber without filters.
+
+        Args:
+            sink: where its bytes go.
+            shape: what it wants; every message as JSON by default.
+            tell: sends an event in band; None for those who get data only.
+            label: what it is called in logs.
+            owner: whose it is, for those who ask for their own.
+            on_live: called whenever it has been given all that history has for it, with the number up to which; what
+                comes next comes live.
+        """
+        subscriber = Subscriber(sink, shape or Shape(), tell, label)
+        subscriber.owner = owner
+        subscriber.on_live = on_live
+        self._subscribers[subscriber] = None
+        return subscriber
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forgets a subscriber whose connection is gone; twice is once."""
+        if subscriber.state is State.CLOSED:
+            return
+        self._go_behind(subscriber)
+        self._leave_group(subscriber)
+        subscriber.state = State.CLOSED
+        subscriber.jobs = None
+        del self._subscribers[subscriber]
+        self._paused.pop(subscriber, None)
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        filters: Iterable[str],
+        since: Since,
+        *,
+        shape: Shape | None = None,
+        replay_id: int | str | None = None,
+    ) -> Subscription:
+        """Adds filters, and replays what they want from `since` on; one synchronous step, so nothing falls between.
+
+        Filters that are there already are not replayed: a subscriber gets a message once.
+
+        Args:
+            subscriber: whose filters they are.
+            filters: valid topic filters.
+            since: where the replay starts.
+            shape: from now on its shape for all its filters; None leaves it.
+            replay_id: if there is a replay, a `replayed` event with this id tells of its end; None: nothing does.
+
+        Raises:
+            ProtocolError: the position is ahead of the log, or too many replays wait.
+        """
+        history = self.history
+        now = history.seq
+        if since.kind is SinceKind.POSITION and since.epoch == history.epoch and since.seq > now:
+            raise ProtocolError(
+                "bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
+            )
+        if subscriber.jobs is not None and len(subscriber.jobs) >= MAX_JOBS:
+            raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
+        old = subscriber.filters
+        wanted = frozenset(filters)
+        added = FilterSet(f for f in wanted if f not in old)
+        self._move(subscriber, old | added.filters, shape or subscriber.shape, keep=old)
+        job = None
+        after = now
+        if added:
+            promises = subscriber.promises
+            job, promise = self._replays.first_job(added, overlapping(promises, added), since, now, subscriber.shape)
+            subscriber.promises = (*promises, promise)
+            if len(added) == len(wanted):
+                after = promise.after
+        if job is not None:
+            job.id = replay_id
+            self._replays.add_job(subscriber, job)
+        self._replays.wake(subscriber)
+        return Subscription(history.position, job is None or job.gap is None, after, job is not None)
+
+    def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
+        """Takes filters away; nothing that only they matched is written after this.
+
+        Returns:
+            Those of `filters` that were there.
+        """
+        gone = [f for f in dict.fromkeys(filters) if f in subscriber.filters]
+        if gone:
+            rest = subscriber.filters - gone
+            subscriber.promises = without(subscriber.promises, gone)
+            if jobs := subscriber.jobs:
+                left: deque[Job] = deque()
+                for job in jobs:
+                    if self._replays.narrow(subscriber, job, gone):
+                        left.append(job)
+                    else:
+                        self._replays.tell_replayed(subscriber, job)
+                subscriber.jobs = left
+            self._move(subscriber, rest, subscriber.shape, keep=rest)
+            self._replays.wake(subscriber)
+        return gone
+
+    def _move(self, subscriber: Subscriber, filters: FilterSet, shape: Shape, *, keep: FilterSet) -> None:
+        """Gives a subscriber other filters or another shape from now on; what `keep` still has coming stays owed."""
+        if subscriber.state is State.CLOSED or (filters == subscriber.filters and shape == subscriber.shape):
+            return
+        self._go_behind(subscriber)
+        history = self.history
+        group = subscriber.group
+        if group is not None and keep and subscriber.position < history.seq:
+            job = Job(
+                Kind.CATCH_UP, Selection(keep), subscriber.shape, subscriber.position, history.seq,
+                expected=group.matched - subscriber.mark,
+            )  # fmt: skip
+            if keep != subscriber.filters:
+                self._replays.recount(job)
+            self._replays.add_job(subscriber, job)
+        self._leave_group(subscriber)
+        subscriber.filters = filters
+        subscriber.shape = shape
+        subscriber.position = history.seq
+        if not filters:
+            subscriber.state = State.IDLE
+            return
+        subscriber.state = State.BEHIND
+        key = (filters, shape)
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget)
+            found.settle(history.seq)
+            for topic_filter in filters.filters:
+                self._trie.add(topic_filter, found)
+        found.members[subscriber] = None
+        subscriber.group = found
+        subscriber.mark = found.matched
+
+    def _go_behind(self, subscriber: Subscriber) -> None:
+        """Takes a live subscriber off its group's flushes; from here on it reads history."""
+        group = subscriber.group
+        if subscriber.state is State.LIVE and group is not None:
+            group.settle_if_quiet(self.history.seq, self.counters)
+            group.leave(subscriber)
+
+    def _leave_group(self, subscriber: Subscriber) -> None:
+        group = subscriber.group
+        if group is None:
+            return
+        subscriber.group = None
+        del group.members[subscriber]
+        group.waiting.pop(subscriber, None)
+        if not group.members:
+            if group.ticking is not None:
+                group.ticking.cancel()
+            del self._groups[(group.filters, group.shape)]
+            for topic_filter in group.filters.filters:
+                self._trie.remove(topic_filter, group)
+
+    # slow sockets
+
+    def pause(self, subscriber: Subscriber) -> None:
+        """The socket's buffer is over its limit: the subscriber leaves the live path."""
+        if subscriber.is_paused or subscriber.state is State.CLOSED:
+            return
+        subscriber.is_paused = subscriber.was_paused = True
+        if subscriber.state is State.LIVE:
+            self.counters.slow += 1
+            subscriber.slow_count += 1
+            self._go_behind(subscriber)
+        subscriber.progress = (self._clock(), subscriber.sink.buffered())
+        self._paused[subscriber] = None
+        if self._sweeping is None:
+            self._sweeping = self._call_later(min(self.stall_seconds / 4, 1.0), self._sweep)
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """The socket takes data again: replay goes on."""
+        if not subscriber.is_paused:
+            return
+        subscriber.is_paused = False
+        self._paused.pop(subscriber, None)
+        self._replays.wake(subscriber)
+
+    def _sweep(self) -> None:
+        """Closes those who made no progress for too long."""
+        self._sweeping = None
+        now = self._clock()
+        for subscriber in list(self._paused):
+            since, before = subscriber.progress
+            buffered = subscriber.sink.buffered()
+            if buffered < before:
+                subscriber.progress = (now, buffered)
+            elif now - since >= self.stall_seconds:
+                self.counters.closed_slow += 1
+                self.remove(subscriber)
+                subscriber.sink.close(CloseCode.SLOW, f"took no data for {self.stall_seconds:g} s")
+        if self._paused:
+            self._sweeping = self._call_later(min(self.stall_seconds / 4, 1.0), self._sweep)
+
+    # catching up
+
+    # for those who watch
+
+    def counts(self, subscriber: Subscriber) -> tuple[int, int, int]:
+        """Delivered, skipped and lost messages of a subscriber, up to its group's last flush."""
+        delivered, skipped = subscriber.delivered, subscriber.skipped
+        if subscriber.state is State.LIVE and subscriber.group is not None:
+            subscriber.group.settle_if_quiet(self.history.seq, self.counters)
+            delivered += subscriber.group.settled_delivered - subscriber.base_delivered
+            skipped += subscriber.group.settled_skipped - subscriber.base_skipped
+        return delivered, skipped, subscriber.lost
+
+    def position_of(self, subscriber: Subscriber) -> str | None:
+        """The position up to which everything has been written to it; None while a replay is under way."""
+        group = subscriber.group
+        if subscriber.state is State.LIVE and group is not None:
+            group.settle_if_quiet(self.history.seq, self.counters)
+            return f"{self.history.epoch}:{group.flushed_seq}"
+        is_owed = subscriber.state is not State.IDLE or subscriber.jobs
+        return None if is_owed else self.history.position
+
+    def subscribers(self) -> Iterator[Subscriber]:
+        """Everyone who is connected."""
+        return iter(self._subscribers)
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many are connected."""
+        return len(self._subscribers)
+
+    @property
+    def group_count(self) -> int:
+        """How many different sets of filters and shapes are in use."""
+        return len(self._groups)
+
+    @property
+    def paused_count(self) -> int:
+        """How many sockets take no more for now."""
+        return len(self._paused)
+
+    def upstream_changed(self, connected: bool, reason: str | None = None) -> None:
+        """Tells everyone that the link to the broker went down or came back."""
+        members: dict[str, Any] = {"connected": connected}
+        if reason is not None:
+            members["reason"] = reason
+        for subscriber in list(self._subscribers):
+            subscriber.tell("upstream", **members)

@@ -1,0 +1,360 @@
+"""Replays: each subscriber that is behind reads history from its own position, at the pace of its socket.
+
+Invariant: a replay gives what its selection promises, once and in order, or tells how much of it is lost; replays take
+turns of two milliseconds, between which the live path runs. Who is live, and what is flushed to them, is the hub's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
+from gateway.core.memory import MemoryBudget
+from gateway.core.messages import Message
+from gateway.core.selection import Promise, Selection
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Shape
+from gateway.core.since import Since, SinceKind
+from gateway.core.subscribers import HubCounters, Job, Kind, State, Subscriber
+
+__all__ = ["MAX_JOBS", "Replays"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 * 1024
+"""What one step of a replay writes: about what a socket takes in one system call."""
+
+CATCH_UP_SECONDS = 0.002
+"""How long one turn of the loop may go on with replays before the live path gets its turn."""
+
+MAX_CHUNKS_BYTES = 4 * 2**20
+"""So many bytes of chunks are kept for those who come back together."""
+
+MAX_JOBS = 64
+"""Replays that one subscriber may have waiting, so that a loop of commands can't grow memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What one step of a replay reads: where it ends, its messages (if they have yet to be shaped), or their frames."""
+
+    cursor: int
+    count: int
+    messages: list[Message]
+    data: bytes
+    delivered: int
+    skipped: int
+
+
+class Replays:
+    """Everyone who is behind, and what they have still to be given."""
+
+    def __init__(
+        self,
+        history: History,
+        counters: HubCounters,
+        budget: MemoryBudget,
+        *,
+        call_soon: Callable[[Callable[[], None]], Any],
+        clock: Callable[[], float],
+        fail: Callable[[Subscriber], None],
+        max_messages: int,
+    ) -> None:
+        """Nobody is behind.
+
+        Args:
+            history: the log that is read.
+            counters: what is counted.
+            budget: charged with what shapes hold.
+            call_soon: runs a function in the loop's next turn.
+            clock: monotonic seconds.
+            fail: ends a subscriber whose replay failed: a fault of ours.
+            max_messages: how far back a subscription may reach, in messages of the whole log.
+        """
+        self.history = history
+        self.counters = counters
+        self.max_messages = max_messages
+        self._budget = budget
+        self._call_soon = call_soon
+        self._clock = clock
+        self._fail = fail
+        self._behind: deque[Subscriber] = deque()
+        self._is_catch_up_due = False
+        self._chunks: dict[Any, _Chunk] = {}
+        self._chunks_bytes = 0
+        self._chunks_evicted = 0  # how much history had evicted when they were read
+
+    def first_job(
+        self, added: FilterSet, before: tuple[Promise, ...], since: Since, now: int, shape: Shape
+    ) -> tuple[Job | None, Promise]:
+        """The replay that a subscription starts with, None when there is none; and what it promises."""
+        history = self.history
+        if since.kind is SinceKind.NOW:
+            return None, Promise(added, now)
+        lost: int | None = 0
+        reason = "evicted"
+        after = 0
+        selection = Selection(added, before)
+        if since.kind is SinceKind.TIME:
+            after = history.before_time(since.time)
+            if not history.reaches(added, since.time):
+                lost = None
+        elif since.kind is SinceKind.POSITION and since.epoch != history.epoch:
+            lost, reason = None, "epoch"
+        elif since.kind is SinceKind.POSITION:
+            after = since.seq
+            lost = selection.lost(history, after, now)
+        if since.kind is SinceKind.LAST or reason == "epoch":
+            promise = Promise(added, now, now)
+            job = Job(Kind.LAST, selection, shape, 0, now)
+        else:
+            promise = Promise(added, after)
+            start = max(history.newest(self.max_messages), after)
+            if start > after:
+                reason = "limit"
+                lost = None if lost is None else lost + selection.count(history, after, start)
+            expected = selection.count(history, start, now)
+            job = Job(Kind.RESUME, selection, shape, start, now, expected=expected)
+        if lost != 0:
+            job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": now}
+            if since.kind is SinceKind.TIME:
+                del job.gap["from"]
+        return job, promise
+
+    def narrow(self, subscriber: Subscriber, job: Job, gone: list[str]) -> bool:
+        """Takes from a replay what only these filters want; whether anything is left of it."""
+        narrowed = job.selection.narrowed(gone, subscriber.promises, job.cursor, job.until)
+        if narrowed == job.selection:
+            return True
+        if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
+            subscriber.sink.write(b"".join(frames))  # what waits for an interval's end would be too late
+        if narrowed is None:
+            return False
+        job.selection = narrowed
+        self.recount(job)
+        return True
+
+    def recount(self, job: Job) -> None:
+        """Notes how much a replay whose selection has changed has still to give: history alone knows it now."""
+        if job.kind is Kind.LAST:
+            return
+        history, selection = self.history, job.selection
+        job.expected = job.seen + selection.count(history, job.cursor, job.until, last_only=job.last_only)
+        if job.last_only:
+            return  # what is lost of this stretch has been told
+        job.kind = Kind.RESUME
+        if job.gap is None:
+            lost = selection.lost(history, job.cursor, job.until)
+            if lost != 0:
+                job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
+        elif job.gap["lost"] is not None and (start := job.gap.get("from")) is not None:
+            lost = selection.lost(history, start, job.until)
+            job.gap["lost"] = None if lost is None else lost + selection.count(history, start, job.cursor)
+
+    def add_job(self, subscriber: Subscriber, job: Job) -> None:
+        """One more stretch that a subscriber is to be given, behind those that wait; `wake` starts it."""
+        if subscriber.jobs is None:
+            subscriber.jobs = deque()
+        subscriber.jobs.append(job)
+
+    def wake(self, subscriber: Subscriber) -> None:
+        """Gives a subscriber that is behind its next turn, if it can use one."""
+        # a subscriber without filters may still be owed what it had before
+        if subscriber.has_turn or subscriber.is_paused or subscriber.state not in (State.BEHIND, State.IDLE):
+            return
+        if subscriber.state is State.IDLE and not subscriber.jobs:
+            return
+        subscriber.has_turn = True
+        self._behind.append(subscriber)
+        if not self._is_catch_up_due:
+            self._is_catch_up_due = True
+            self._call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """One turn of replays: a chunk for each subscriber that waits, for as long as a turn may take."""
+        self._is_catch_up_due = False
+        deadline = self._clock() + CATCH_UP_SECONDS
+        if self._chunks_evicted != self.history.evicted:
+            self._forget_chunks()
+        again: list[Subscriber] = []
+        while self._behind:
+            subscriber = self._behind.popleft()
+            subscriber.has_turn = False
+            if not subscriber.is_paused and subscriber.state in (State.BEHIND, State.IDLE):
+                try:
+                    if self._advance(subscriber):
+                        again.append(subscriber)
+                except Exception:
+                    logger.exception("%s: a replay failed", subscriber.label)
+                    self._fail(subscriber)
+            if self._clock() > deadline:
+                break
+        for subscriber in again:
+            self.wake(subscriber)
+        if not self._behind:
+            self._forget_chunks()
+        if self._behind and not self._is_catch_up_due:
+            self._is_catch_up_due = True
+            self._call_soon(self._catch_up)
+
+    def _advance(self, subscriber: Subscriber) -> bool:
+        """Writes the next chunk of a subscriber's replay, or makes it live; whether it wants another turn."""
+        while not subscriber.jobs:
+            group = subscriber.group
+            if group is None:
+                subscriber.jobs = None
+                return False
+            group.settle_if_quiet(self.history.seq, self.counters)
+            if subscriber.position > group.flushed_seq:
+                # what its group has pending it got in a replay
+                group.waiting[subscriber] = None
+                if subscriber.on_live is not None:
+                    subscriber.on_live(subscriber.position)
+                return False
+            if subscriber.position == group.flushed_seq or group.settled_matched == subscriber.mark:
+                subscriber.position = group.flushed_seq
+                group.join(subscriber)
+                return False
+            job = Job(
+                Kind.CATCH_UP, Selection(subscriber.filters), subscriber.shape, subscriber.position, group.flushed_seq,
+                expected=group.settled_matched - subscriber.mark,
+            )  # fmt: skip
+            subscriber.position = group.flushed_seq
+            subscriber.mark = group.settled_matched
+            self.add_job(subscriber, job)
+        job = subscriber.jobs[0]
+        if job.gap is not None:
+            gap, job.gap = job.gap, None
+            subscriber.tell_gap(gap.pop("reason"), gap.pop("lost"), self.counters, **gap)
+        self._check_catch_up(subscriber, job)
+        chunk = self._read(job)
+        job.cursor = chunk.cursor
+        job.seen += chunk.count
+        is_done = chunk.cursor >= job.until
+        if job.shape.is_stateless:
+            data = chunk.data
+            self._count_replayed(subscriber, chunk.delivered, chunk.skipped)
+        else:
+            data = b"".join(self._shape_chunk(subscriber, job, chunk.messages, is_done))
+        if is_done:
+            subscriber.jobs.popleft()
+            group = subscriber.group
+            if job.shaper is not None and group is not None and group.shaper is not None and group.shape == job.shape:
+                group.shaper.welcome(job.shaper)
+            if job.expected is not None and job.seen < job.expected:
+                is_slow = job.kind is Kind.CATCH_UP and subscriber.was_paused
+                subscriber.tell_gap(
+                    "slow" if is_slow else "evicted", job.expected - job.seen, self.counters, to=job.until
+                )
+        if data:
+            self.counters.bytes_written += len(data)
+            subscriber.sink.write(data)
+        if is_done:
+            self.tell_replayed(subscriber, job)
+        return subscriber.state is not State.CLOSED
+
+    def _read(self, job: Job) -> _Chunk:
+        """A job's next chunk.
+
+        Those who come back together want the same of history: as long as it evicts nothing, each chunk is read, shaped
+        and joined once for all of them (benchmarks S6).
+        """
+        shape = job.shape
+        key = None
+        if shape.is_stateless:
+            key = (job.selection, shape, job.cursor, job.until if job.last_only else 0)
+            if (found := self._chunks.get(key)) is not None and job.cursor < found.cursor <= job.until:
+                return found
+        cursor, messages = job.selection.read(
+            self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=CHUNK_BYTES
+        )
+        if key is None:
+            return _Chunk(cursor, len(messages), messages, b"", 0, 0)
+        if shape.is_plain:
+            frames, skipped = [message.frame for message in messages], 0
+        else:
+            shaper = Shaper(shape, self.history.epoch)
+            for message in messages:
+                shaper.offer(message)
+            frames, skipped = shaper.take(), shaper.skipped
+        chunk = _Chunk(cursor, len(messages), [], b"".join(frames), len(frames), skipped)
+        self._chunks_bytes += len(chunk.data)
+        if self._chunks_bytes > MAX_CHUNKS_BYTES:
+            self._forget_chunks()
+        self._chunks_evicted = self.history.evicted
+        self._chunks[key] = chunk
+        return chunk
+
+    def _forget_chunks(self) -> None:
+        self._chunks.clear()
+        self._chunks_bytes = 0
+
+    def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
+        """The frames of a chunk for a shape that isn't plain, counted."""
+        if job.shaper is None:
+            job.shaper = Shaper(job.shape, self.history.epoch, self._budget)
+        shaper = job.shaper
+        frames: list[bytes] = []
+        if job.shape.max_hz is None or job.last_only:
+            for message in messages:
+                shaper.offer(message)
+            frames = self._take_counted(subscriber, shaper)
+            self._keep_half(shaper)
+            return frames
+        interval_ms = max(int(1000 / job.shape.max_hz), 1)
+        for message in messages:
+            if message.time >= job.window_end or shaper.is_full:
+                frames += self._take_counted(subscriber, shaper)
+                job.window_end = message.time - message.time % interval_ms + interval_ms
+            shaper.offer(message)
+        if is_done or shaper.is_heavy() or self._budget.used * 2 > self._budget.limit:
+            frames += self._take_counted(subscriber, shaper)
+        self._keep_half(shaper)
+        return frames
+
+    def _keep_half(self, shaper: Shaper) -> None:
+        """Replays, which may be stuck with what they hold, leave half of the room to the groups."""
+        if self._budget.used * 2 > self._budget.limit and shaper.cost:
+            self.counters.shapes_shed += 1
+            shaper.forget()
+
+    def _take_counted(self, subscriber: Subscriber, shaper: Shaper) -> list[bytes]:
+        frames = shaper.take()
+        self._count_replayed(subscriber, *shaper.settle())
+        return frames
+
+    def _count_replayed(self, subscriber: Subscriber, delivered: int, skipped: int) -> None:
+        subscriber.delivered += delivered
+        subscriber.skipped += skipped
+        self.counters.delivered += delivered
+        self.counters.replayed += delivered
+        self.counters.skipped += skipped
+
+    def _check_catch_up(self, subscriber: Subscriber, job: Job) -> None:
+        """If what a slow subscriber missed has been evicted: a gap, and then only the last values."""
+        if job.kind is not Kind.CATCH_UP or job.last_only or job.expected is None:
+            return
+        if job.cursor >= self.history.evicted_seq:
+            return
+        left = job.expected - job.seen
+        if job.selection.count(self.history, job.cursor, job.until) >= left:
+            return
+        job.last_only = True
+        lasts = job.selection.count(self.history, job.cursor, job.until, last_only=True)
+        lost = left - lasts
+        job.expected -= lost
+        if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
+            subscriber.sink.write(b"".join(frames))
+        if lost > 0:
+            reason = "slow" if subscriber.was_paused else "evicted"
+            subscriber.tell_gap(reason, lost, self.counters, **{"from": job.cursor, "to": job.until})
+
+    def tell_replayed(self, subscriber: Subscriber, job: Job) -> None:
+        """Tells of the end of a replay, if somebody wants to hear of it."""
+        if job.id is not None:
+            subscriber.tell("replayed", id=job.id)

@@ -1,0 +1,226 @@
+"""Which messages of the log a replay gives: what its filters match, less what was promised otherwise.
+
+Invariant: what a replay gives never depends on filters that come or go after it was made; what is *written* of it is
+what the filters that are still there want. So a message that two of a subscriber's filters match comes once, with the
+first replay that promised it, and comes with that replay also when the filter that it was made for is gone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
+from gateway.core.messages import Message
+from gateway.core.topic import Topic
+
+__all__ = ["Promise", "Selection", "overlapping", "without"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What some filters of a subscriber were promised when they were added.
+
+    Attributes:
+        filters: these filters.
+        after: every message with a higher number, whenever it comes.
+        last_as_of: and each topic's newest message as of this number; 0 is none.
+    """
+
+    filters: FilterSet
+    after: int
+    last_as_of: int = 0
+
+
+def without(promises: Iterable[Promise], gone: Iterable[str]) -> tuple[Promise, ...]:
+    """The promises that are left when some filters are taken away."""
+    gone = frozenset(gone)
+    left = (replace(promise, filters=promise.filters - gone) for promise in promises)
+    return tuple(promise for promise in left if promise.filters)
+
+
+def overlapping(promises: Iterable[Promise], filters: FilterSet) -> tuple[Promise, ...]:
+    """The promises that may match a topic that `filters` match."""
+    return tuple(promise for promise in promises if _may_overlap(promise.filters, filters))
+
+
+def _may_overlap(one: FilterSet, other: FilterSet) -> bool:
+    if one.is_exact:
+        return any(other.matches(topic) for topic in one.filters)
+    if other.is_exact:
+        return any(one.matches(topic) for topic in other.filters)
+    return True
+
+
+def _last_seq(state: Topic, until: int) -> int:
+    """The number of a topic's newest message as of `until`, evicted or not; 0 when nobody knows."""
+    message = state.last_as_of(until)
+    if message is not None:
+        return message.seq
+    index = bisect_right(state.evicted, until)
+    return state.evicted[index - 1] if index else 0
+
+
+class _Part:
+    """What is selected of one topic: numbers in a stretch, and single ones beside it."""
+
+    __slots__ = ("added", "high", "low", "removed")
+
+    def __init__(self, low: int, high: int, removed: set[int], added: set[int]) -> None:
+        self.low = low
+        self.high = high
+        self.removed = {seq for seq in removed if low < seq <= high}
+        self.added = {seq for seq in added if seq <= min(low, high) and seq not in removed}
+
+    def __contains__(self, seq: int) -> bool:
+        return (self.low < seq <= self.high and seq not in self.removed) or seq in self.added
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The messages of one replay; equal ones select the same.
+
+    Attributes:
+        filters: what is matched.
+        exclude: promises that were there before: what they want is with an earlier replay, or was given.
+        only: the promises that are left since filters were taken away, and want something of this; None is all.
+    """
+
+    filters: FilterSet
+    exclude: tuple[Promise, ...] = ()
+    only: tuple[Promise, ...] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the filters alone say what is selected."""
+        return not self.exclude and self.only is None
+
+    def narrowed(self, gone: Iterable[str], promises: Iterable[Promise], cursor: int, until: int) -> Selection | None:
+        """What is left of it between two numbers when filters are taken away.
+
+        Args:
+            gone: these filters.
+            promises: those that are left of the subscriber.
+            cursor: what was given already.
+            until: where the replay ends.
+
+        Returns:
+            The selection, None when nobody wants anything of it.
+        """
+        if self.only is not None:
+            only = without(self.only, gone)
+            return replace(self, only=only) if only else None
+        own = self.filters - gone
+        if len(own) == len(self.filters):
+            return self
+        wanting = tuple(c for c in overlapping(promises, self.filters) if c.after < until or c.last_as_of > cursor)
+        if any(f not in own for promise in wanting for f in promise.filters.filters):
+            return replace(self, only=wanting)
+        return replace(self, filters=own) if own else None
+
+    def _part(self, state: Topic, until: int, exclude: Iterable[Promise], only: Iterable[Promise]) -> _Part:
+        """What is selected of a topic, given those promises that match it."""
+        high = until
+        removed: set[int] = set()
+        added: set[int] = set()
+        for promise in exclude:
+            high = min(high, promise.after)
+            if promise.last_as_of:
+                removed.add(_last_seq(state, promise.last_as_of))
+        low = 0 if self.only is None else until
+        for promise in only:
+            low = min(low, promise.after)
+            if promise.last_as_of:
+                added.add(_last_seq(state, promise.last_as_of))
+        return _Part(low, high, removed, added)
+
+    def _parts(self, history: History, until: int) -> Iterator[tuple[Topic, _Part | None]]:
+        """Each topic, and what is selected of it; None is all.
+
+        Topics are looked up by promise: history keeps these lists, and matching each name with each promise would hold
+        the loop for a second where there are many.
+        """
+        exclude = [(promise, set(history.topics(promise.filters))) for promise in self.exclude]
+        only = [(promise, set(history.topics(promise.filters))) for promise in self.only or ()]
+        for state in history.topics(self.filters):
+            excluding = [promise for promise, topics in exclude if state in topics]
+            if not excluding and self.only is None:
+                yield state, None
+            else:
+                yield (
+                    state,
+                    self._part(state, until, excluding, [promise for promise, topics in only if state in topics]),
+                )
+
+    def read(
+        self, history: History, after: int, until: int, *, last_only: bool, max_bytes: int
+    ) -> tuple[int, list[Message]]:
+        """The next part, as `History.read` gives it: where it ends, and its messages."""
+        chunk = history.read(self.filters, after, until, last_only=last_only, max_bytes=max_bytes)
+        if self.is_plain:
+            return chunk.cursor, chunk.messages
+        parts: dict[str, _Part] = {}
+        messages: list[Message] = []
+        for message in chunk.messages:
+            part = parts.get(message.topic)
+            if part is None:
+                state = history.topic(message.topic)
+                assert state is not None  # noqa: S101 - its message was read just now
+                exclude = [promise for promise in self.exclude if promise.filters.matches(state.name)]
+                only = [promise for promise in self.only or () if promise.filters.matches(state.name)]
+                part = parts[message.topic] = self._part(state, until, exclude, only)
+            if message.seq in part:
+                messages.append(message)
+        return chunk.cursor, messages
+
+    def count(self, history: History, after: int, until: int, *, last_only: bool = False) -> int:
+        """How many messages `read` would give in all, were it to read everything now."""
+        if self.is_plain or after >= until:
+            return history.count(self.filters, after, until, last_only=last_only)
+        found = 0
+        for state, part in self._parts(history, until):
+            if last_only:
+                last = state.last_as_of(until)
+                found += last is not None and last.seq > after and (part is None or last.seq in part)
+                continue
+            if part is None:
+                found += state.count_between(after, until)
+                continue
+            low = max(part.low, after)
+            if low < part.high:
+                found += state.count_between(low, part.high)
+                found -= sum(state.count_between(seq - 1, seq) for seq in part.removed if seq > low)
+            found += sum(state.count_between(seq - 1, seq) for seq in part.added if seq > after)
+        return found
+
+    def lost(self, history: History, after: int, until: int) -> int | None:
+        """How many of its messages with `after` < seq <= `until` are evicted; None: nobody knows how many."""
+        if self.is_plain or after >= history.evicted_seq:
+            return history.lost(self.filters, after, until)
+        if after < history.dropped_seq:
+            return None
+        lost = 0
+        for state, part in self._parts(history, until):
+            evicted = state.evicted
+            if part is None:
+                if after < state.forgotten_seq:
+                    return None
+                lost += bisect_right(evicted, until) - bisect_right(evicted, after)
+                continue
+            low = max(part.low, after)
+            if low < part.high:
+                if low < state.forgotten_seq:
+                    return None
+                start = bisect_right(evicted, low)
+                lost += bisect_right(evicted, part.high, start) - start
+                lost -= sum(_holds(evicted, seq) for seq in part.removed if seq > low)
+            lost += sum(_holds(evicted, seq) for seq in part.added if seq > after)
+        return lost
+
+
+def _holds(numbers: Sequence[int], seq: int) -> bool:
+    """Whether a sorted sequence has the number."""
+    index = bisect_right(numbers, seq)
+    return index > 0 and numbers[index - 1] == seq

@@ -1,0 +1,375 @@
+"""Who gets messages: subscribers, the groups of those who want the same, and what is counted of both.
+
+Invariant: for every subscriber *received = delivered + skipped + lost*, where a live one's share of its group's counts
+is added when it leaves. Who is matched, flushed and replayed is for `hub` and `replays`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.core.distribution import Distribution
+from gateway.core.filters import FilterSet
+from gateway.core.memory import MemoryBudget
+from gateway.core.messages import Message
+from gateway.core.protocol import CloseCode
+from gateway.core.selection import Promise, Selection
+from gateway.core.shaper import Shaper
+from gateway.core.shapes import Shape
+
+__all__ = ["Group", "HubCounters", "Job", "Kind", "Sink", "State", "Subscriber", "Subscription", "Timer"]
+
+
+class Sink(Protocol):
+    """Where a subscriber's bytes go. It reports to the hub by `Hub.pause`, `Hub.resume` and `Hub.remove`."""
+
+    def write(self, data: bytes) -> None:
+        """Takes joined frames; never blocks. Above its limit it calls `Hub.pause`, before or after returning."""
+
+    def buffered(self) -> int:
+        """Bytes that were taken and not yet given to the system."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Closes the connection; `Hub.remove` follows."""
+
+
+class Timer(Protocol):
+    """What `call_later` returns."""
+
+    def cancel(self) -> None:
+        """Takes the call back."""
+
+
+class State(enum.Enum):
+    """Where a subscriber gets its messages from."""
+
+    IDLE = "idle"
+    """It has no filters."""
+    LIVE = "live"
+    """Every flush of its group."""
+    BEHIND = "behind"
+    """History, from its own position."""
+    CLOSED = "closed"
+
+
+class Kind(enum.Enum):
+    """Why there is a replay."""
+
+    LAST = enum.auto()
+    """Last values, when subscribing."""
+    RESUME = enum.auto()
+    """From a time or position, when subscribing."""
+    CATCH_UP = enum.auto()
+    """What a subscriber missed while it was behind."""
+
+
+class Job:
+    """One stretch of history that a subscriber still has to be given."""
+
+    __slots__ = (
+        "cursor",
+        "expected",
+        "gap",
+        "id",
+        "kind",
+        "last_only",
+        "seen",
+        "selection",
+        "shape",
+        "shaper",
+        "until",
+        "window_end",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        selection: Selection,
+        shape: Shape,
+        cursor: int,
+        until: int,
+        *,
+        expected: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.selection = selection
+        self.shape = shape
+        self.cursor = cursor
+        self.until = until
+        self.expected = expected  # messages that must come out or be told as lost; None: not promised
+        self.gap: dict[str, Any] | None = None  # told before anything else
+        self.id: int | str | None = None  # of whoever wants to hear of its end
+        self.last_only = kind is Kind.LAST
+        self.seen = 0
+        self.shaper: Shaper | None = None
+        self.window_end = 0
+
+
+class Subscriber:
+    """One browser, event stream or script.
+
+    Attributes:
+        sink: where its bytes go.
+        shape: what it wants of its messages.
+        filters: its topic filters.
+        state: where its messages come from now.
+        position: everything up to this number is delivered, skipped, lost, or in a replay that is under way.
+        is_paused: its socket takes no more for now.
+        delivered, skipped, lost: settled counts; `Hub.counts` adds what its group did since.
+        label: what it is called in logs.
+        owner: whose it is, as its route says; nothing here looks at it.
+    """
+
+    __slots__ = (
+        "_tell",
+        "base_delivered",
+        "base_skipped",
+        "delivered",
+        "filters",
+        "group",
+        "has_turn",
+        "is_paused",
+        "jobs",
+        "label",
+        "lost",
+        "mark",
+        "on_live",
+        "owner",
+        "position",
+        "progress",
+        "promises",
+        "shape",
+        "sink",
+        "skipped",
+        "slow_count",
+        "state",
+        "was_paused",
+    )
+
+    def __init__(self, sink: Sink, shape: Shape, tell: Callable[[dict[str, Any]], None] | None, label: str) -> None:
+        self.sink = sink
+        self.shape = shape
+        self.filters = FilterSet(())
+        self.state = State.IDLE
+        self.group: Group | None = None
+        self.position = 0
+        self.is_paused = False
+        self.progress: tuple[float, int] = (0.0, 0)  # when its buffer last shrank, and to what
+        self.delivered = 0
+        self.skipped = 0
+        self.lost = 0
+        self.slow_count = 0
+        self.label = label
+        self.owner: object = None
+        self._tell = tell
+        self.on_live: Callable[[int], None] | None = None
+        self.promises: tuple[Promise, ...] = ()  # what its filters were promised
+        self.jobs: deque[Job] | None = None
+        self.has_turn = False
+        self.was_paused = False  # since it was live
+        # the group's count of matched messages at `position`, and its other counts when this one became live
+        self.mark = 0
+        self.base_delivered = 0
+        self.base_skipped = 0
+
+    def tell(self, event: str, **members: Any) -> None:
+        """Sends an event in band, if this subscriber gets events."""
+        if self._tell is not None and self.state is not State.CLOSED:
+            self._tell({"event": event, **members})
+
+    def tell_gap(self, reason: str, lost: int | None, counters: HubCounters, **members: Any) -> None:
+        """Counts and tells what it did not get and why; `lost` is None where nobody knows how many."""
+        if lost is not None:
+            self.lost += lost
+            counters.lost[reason] += lost
+        self.tell("gap", reason=reason, lost=lost, **members)
+
+
+class Group:
+    """The subscribers with the same filters and shape: their messages are matched, shaped and encoded once.
+
+    Attributes:
+        filters, shape: what they have in common.
+        members: all of them; those behind do not get its flushes.
+        flushed_seq: everything that matched up to this number has been written to the live ones.
+    """
+
+    __slots__ = (
+        "_frames",
+        "_matched",
+        "_settled_delivered",
+        "_settled_skipped",
+        "filters",
+        "flushed_at",
+        "flushed_seq",
+        "is_queued",
+        "members",
+        "next_tick",
+        "settled_matched",
+        "shape",
+        "shaper",
+        "ticking",
+        "waiting",
+        "writers",
+    )
+
+    def __init__(self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget) -> None:
+        self.filters = filters
+        self.shape = shape
+        self.members: dict[Subscriber, None] = {}
+        self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
+        self.waiting: dict[Subscriber, None] = {}
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget)
+        self.flushed_seq = 0
+        self.flushed_at = 0.0
+        self.is_queued = False
+        self.next_tick = 0.0
+        self.ticking: Timer | None = None
+        self._frames: list[bytes] = []
+        self._matched = 0
+        # the counts as of `flushed_seq`
+        self.settled_matched = 0
+        self._settled_delivered = 0
+        self._settled_skipped = 0
+
+    @property
+    def matched(self) -> int:
+        """Messages that matched so far."""
+        return self._matched + len(self._frames) if self.shaper is None else self.shaper.offered
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something that matched has not been written yet."""
+        return bool(self._frames) if self.shaper is None else self.shaper.is_waiting
+
+    def offer(self, message: Message) -> None:
+        """Takes a message that matches; it goes out with the next flush."""
+        if self.shaper is None:
+            self._frames.append(message.frame)
+        else:
+            self.shaper.offer(message)
+
+    def take(self) -> list[bytes]:
+        """What is to be written now."""
+        if self.shaper is not None:
+            return self.shaper.take()
+        frames = self._frames
+        self._frames = []
+        self._matched += len(frames)
+        return frames
+
+    def settle(self, seq: int) -> None:
+        """Notes that nothing is pending up to `seq`."""
+        self.flushed_seq = seq
+        if self.shaper is None:
+            self.settled_matched = self._settled_delivered = self._matched
+        else:
+            self.settled_matched = self.shaper.offered
+            self._settled_delivered = self.shaper.delivered
+            self._settled_skipped = self.shaper.skipped
+
+    @property
+    def settled_delivered(self) -> int:
+        """Frames written up to `flushed_seq`."""
+        return self._settled_delivered
+
+    @property
+    def settled_skipped(self) -> int:
+        """Messages left out up to `flushed_seq`."""
+        return self._settled_skipped
+
+    def settle_if_quiet(self, seq: int, counters: HubCounters) -> None:
+        """Brings the settled counts up to date where nothing is pending."""
+        if not self.has_pending:
+            skipped = self._settled_skipped
+            self.settle(seq)
+            counters.skipped += (self._settled_skipped - skipped) * len(self.writers)
+        elif not self.writers and not self.waiting:
+            self.take()  # nobody waits for it: whoever joins reads it from history
+            self.settle(seq)
+
+    def join(self, subscriber: Subscriber) -> None:
+        """From now on this member gets its flushes."""
+        self.writers[subscriber] = subscriber.sink.write
+        subscriber.state = State.LIVE
+        subscriber.base_delivered = self._settled_delivered
+        subscriber.base_skipped = self._settled_skipped
+        subscriber.jobs = None
+        subscriber.was_paused = False
+        if subscriber.on_live is not None:
+            subscriber.on_live(subscriber.position)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Takes a live member off the flushes, once counts are settled; from here on it reads history."""
+        del self.writers[subscriber]
+        subscriber.state = State.BEHIND
+        subscriber.position = self.flushed_seq
+        subscriber.mark = self.settled_matched
+        subscriber.delivered += self._settled_delivered - subscriber.base_delivered
+        subscriber.skipped += self._settled_skipped - subscriber.base_skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The answer to `Hub.subscribe`.
+
+    Attributes:
+        position: `epoch:seq` up to which the replay goes; what comes later comes live.
+        recovered: whether the replay is complete; if not, a `gap` event comes first.
+        after: every message of these filters with a higher number comes, with this replay, an earlier one or live.
+        is_replaying: whether there is a replay, of whose end `subscribe`'s `replay_id` is told.
+    """
+
+    position: str
+    recovered: bool
+    after: int
+    is_replaying: bool
+
+
+class HubCounters:
+    """Plain numbers that `metrics` reads; they only grow."""
+
+    __slots__ = (
+        "batches",
+        "bytes_written",
+        "closed_slow",
+        "delays",
+        "delivered",
+        "flush_seconds",
+        "flushes",
+        "lost",
+        "received",
+        "replayed",
+        "shapes_shed",
+        "skipped",
+        "slow",
+    )
+
+    def __init__(self) -> None:
+        self.received = 0
+        """Messages published to the hub that were new arrivals."""
+        self.delivered = 0
+        """Messages written, summed over subscribers."""
+        self.skipped = 0
+        """Messages conflated or filtered away, summed over subscribers."""
+        self.lost: dict[str, int] = {"slow": 0, "evicted": 0, "epoch": 0, "limit": 0}
+        """Messages told as lost, by reason, where their number is known; summed over subscribers."""
+        self.replayed = 0
+        """Messages of `delivered` that came from history."""
+        self.slow = 0
+        """How often a subscriber left the live path because its socket was full."""
+        self.shapes_shed = 0
+        """How often a group had to end its interval and forget its deadband, since all of them held too much."""
+        self.closed_slow = 0
+        """Subscribers closed because they made no progress."""
+        self.flushes = 0
+        self.batches = 0
+        """Writes to sinks by flushes."""
+        self.bytes_written = 0
+        self.flush_seconds = 0.0
+        self.delays = Distribution()
+        """Seconds from the first message of a flush to its end, asked-for intervals not included."""

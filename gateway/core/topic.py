@@ -1,0 +1,118 @@
+"""What the log knows of one topic: its messages, and the numbers of those that are evicted.
+
+Invariant: messages and evicted numbers are in the order of their numbers. Which are evicted, and when, is `history`'s.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
+
+from gateway.core.messages import Message
+
+__all__ = ["Topic", "seq_of"]
+
+
+seq_of = attrgetter("seq")
+
+
+class Topic:
+    """What is known of one topic.
+
+    Attributes:
+        name: its name.
+        last: its newest message, kept even when the log has evicted it.
+        count: messages since the gateway first saw it, evicted ones included.
+        evicted: numbers of its newest evicted messages, oldest first.
+        forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
+        evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
+        first_seq: number of its first message.
+        first_time: and its time.
+    """
+
+    __slots__ = (
+        "_messages",
+        "_start",
+        "count",
+        "evicted",
+        "evicted_time",
+        "first_seq",
+        "first_time",
+        "forgotten_seq",
+        "head",
+        "last",
+        "name",
+        "repeat",
+        "retained_hash",
+    )
+
+    def __init__(self, name: str, head: bytes, first_seq: int, first_time: int) -> None:
+        self.name = name
+        self.head = head
+        self.first_seq = first_seq
+        self.first_time = first_time
+        self.last: Message | None = None
+        self.count = 0
+        # a list with a moving start: a deque's first block alone would take 600 bytes a topic
+        self._messages: list[Message] = []
+        self._start = 0
+        self.evicted: array[int] = array("Q")
+        self.forgotten_seq = 0
+        self.evicted_time = 0
+        self.retained_hash: int | None = None
+        self.repeat = 0
+
+    def __len__(self) -> int:
+        return len(self._messages) - self._start
+
+    def after(self, seq: int) -> Iterator[Message]:
+        """Its messages in the log with higher numbers, oldest first."""
+        start = bisect_right(self._messages, seq, self._start, key=seq_of)
+        return map(self._messages.__getitem__, range(start, len(self._messages)))
+
+    def before(self, until: int, after: int) -> Iterator[Message]:
+        """Its messages in the log with `after` < seq <= `until`, newest first, as of now."""
+        start = bisect_right(self._messages, after, self._start, key=seq_of)
+        end = bisect_right(self._messages, until, start, key=seq_of)
+        return iter(self._messages[start:end][::-1])
+
+    def count_between(self, after: int, until: int) -> int:
+        """How many of its messages in the log have `after` < seq <= `until`."""
+        messages, start, end = self._messages, self._start, len(self._messages)
+        if start < end and messages[start].seq <= after:
+            start = bisect_right(messages, after, start, key=seq_of)
+        if start < end and messages[-1].seq > until:
+            end = bisect_right(messages, until, start, key=seq_of)
+        return end - start
+
+    def last_as_of(self, until: int) -> Message | None:
+        """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
+        if self.last is not None and self.last.seq <= until:
+            return self.last
+        index = bisect_right(self._messages, until, self._start, key=seq_of)
+        return self._messages[index - 1] if index > self._start else None
+
+    def rate(self) -> float:
+        """Messages a second over what the log keeps of it; 0.0 when that is a single message."""
+        if len(self) < 2:
+            return 0.0
+        newest, oldest = self._messages[-1], self._messages[self._start]
+        return (len(self) - 1) * 1000 / max(newest.time - oldest.time, 1)
+
+    def _push(self, message: Message) -> None:
+        self._messages.append(message)
+
+    def _pop(self) -> Message:
+        message = self._messages[self._start]
+        # its memory is free at once, though its place is not; nobody looks at what is before the start
+        self._messages[self._start] = None  # type: ignore[call-overload]
+        self._start += 1
+        if self._start >= 32 and self._start * 2 >= len(self._messages):
+            del self._messages[: self._start]
+            self._start = 0
+        return message
+
+    def _oldest(self) -> Message:
+        return self._messages[self._start]

@@ -1,0 +1,399 @@
+"""The door: what is asked of every request before a route sees it, and who is asking.
+
+Invariant: no route, whatever it serves, is reached by a page of a foreign origin, under a host name that is not ours to
+trust, or with a URL or body over its limit; and a token is believed only after `tokens` has verified it. What a
+principal may do is `access`'s business, and every route that touches a topic asks there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from gateway.access.grants import AccessError, Principal
+from gateway.access.limits import COST_SECONDS, Attempts, Connections, LimitError, Refusals, TokenBucket
+from gateway.access.origins import Origins
+from gateway.access.policy import Policy
+from gateway.access.redaction import one_line, redact
+from gateway.access.tokens import Verifier
+from gateway.door.refusals import Refusal
+from gateway.transport.scopes import Headers, Scope, address_of, is_health
+
+__all__ = ["Guard"]
+
+logger = logging.getLogger(__name__)
+
+
+# RFC 6750 §2.1 allows more; a JSON Web Token has only these.
+BEARER = "bearer "
+
+FAILED_TOKENS_PER_SECOND = 0.5
+FAILED_TOKENS_AT_ONCE = 10
+
+LOGGED_REFUSALS_PER_SECOND = 1.0
+MAX_TOLD_ORIGINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The headers that decide, each at most once."""
+
+    host: str | None
+    origin: str | None
+    authorization: str | None
+    cookie: str | None
+    fetch_site: str | None
+
+
+_DECISIVE = {b"host", b"origin", b"authorization", b"cookie", b"sec-fetch-site"}
+
+
+def _seen(scope: Scope) -> _Seen:
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name not in _DECISIVE:
+            continue
+        text = value.decode("latin-1")
+        if name in found:
+            if name == b"cookie":  # HTTP/2 proxies split it (RFC 9113 §8.2.3)
+                found[name] += "; " + text
+                continue
+            # two parties could read two different ones
+            raise Refusal(400, "bad_request", "headers", f"the header {name.decode()} is there twice")
+        found[name] = text
+    return _Seen(
+        found.get(b"host"),
+        found.get(b"origin"),
+        found.get(b"authorization"),
+        found.get(b"cookie"),
+        found.get(b"sec-fetch-site"),
+    )
+
+
+class Guard:
+    """Judges requests and tokens, and counts what it refuses.
+
+    Attributes:
+        policy: what roles and anonymous clients may do.
+        origins: whose pages may ask.
+        refusals: how often it said no, by reason.
+        authentications: tokens judged, by result: `ok` or the code of `tokens.TokenError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        verifier: Verifier | None = None,
+        origins: Origins | None = None,
+        cookie: str | None = None,
+        max_url_bytes: int = 8_192,
+        max_body_bytes: int = 1_048_576,
+        body_seconds: float = 10.0,
+        max_failed_tokens: int = FAILED_TOKENS_AT_ONCE,
+        max_requests: int = 10_000,
+        max_requests_per_address: int = 1_000,
+        requests_per_second: float = 200.0,
+        public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
+        refusals: Refusals | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """A guard.
+
+        Args:
+            policy: what roles and anonymous clients may do.
+            verifier: judges tokens; None: there is no key, and nobody has to be somebody.
+            origins: pages that may ask besides our own.
+            cookie: the name of a cookie that may carry the token; None: cookies are not looked at.
+            max_url_bytes: the longest path and query.
+            max_body_bytes: the largest body of a request.
+            body_seconds: a body that makes no progress for so long is given up.
+            max_failed_tokens: bad tokens of one address at once, before it is told to wait.
+            max_requests: HTTP requests that are being answered at a time.
+            max_requests_per_address: of these, from one address.
+            requests_per_second: HTTP requests from one address, twice as many at once; and as many handshakes of
+                WebSockets, as many at once as connections may be open from one address.
+            public: paths of files that pages of all origins may load.
+            refusals: counts; its own by default.
+            clock: monotonic seconds.
+            wall_clock: seconds since 1970.
+        """
+        self.policy = policy
+        self.verifier = verifier
+        self.origins = origins or Origins()
+        self.refusals = refusals or Refusals()
+        self.authentications: Counter[str] = Counter()
+        self.max_body_bytes = max_body_bytes
+        self.body_seconds = body_seconds
+        self._cookie = cookie
+        self._public = frozenset(public)
+        self._max_url_bytes = max_url_bytes
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._anonymous = policy.anonymous()
+        self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
+        self.requests = Connections(max_requests, max_requests_per_address)
+        self._rates = Attempts(requests_per_second, int(requests_per_second * 2))
+        # a gateway that was restarted gets all its browsers back at once
+        self._upgrade_rates = Attempts(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
+        self._requests_per_second = requests_per_second
+        self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
+        self._unlogged = 0
+        self._told_origins: set[str | None] = set()
+        # Names a connection in the log; random at the start so that two runs don't share names.
+        self._prefix = secrets.token_hex(3)
+        self._numbers = itertools.count(1)
+
+    def next_id(self) -> str:
+        """A request id."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    # requests
+
+    def check(self, scope: Scope) -> None:
+        """Returns if the request may reach a route.
+
+        Raises:
+            Refusal: it may not.
+        """
+        size = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+        if size > self._max_url_bytes:
+            text = f"the URL has {size} bytes, at most {self._max_url_bytes} are allowed"
+            raise Refusal(414, "limit", "url_bytes", text)
+        seen = _seen(scope)
+        scheme = scope.get("scheme", "http")
+        # Health is asked for by machines, under any name, and tells nothing.
+        if self.policy.is_open and not is_health(scope) and not self.origins.permits_host(seen.host, scheme=scheme):
+            raise Refusal(
+                403,
+                "forbidden",
+                "host",
+                f"the host name {_quoted(seen.host)} could be somebody else's, pointed at this address; "
+                f"if it is yours, list it: GATEWAY_ACCESS_ORIGINS=https://{_hostname(seen.host)}",
+            )
+        if not self._is_public(scope) and not self.origins.permits(seen.origin, scheme=scheme, host=seen.host):
+            raise Refusal(
+                403,
+                "forbidden",
+                "origin",
+                f"pages of the origin {_quoted(seen.origin)} may not use this gateway; if they should, list it: "
+                "GATEWAY_ACCESS_ORIGINS, or gateway demo --origin",
+            )
+
+    def enter(self, scope: Scope) -> str | None:
+        """Counts an HTTP request as being answered, and returns the key with which `requests.close` ends that.
+
+        None if it isn't counted: who asks for our health must get an answer, above all when there is too much to do. Of
+        a WebSocket handshake only the rate is looked at; its route counts the connection.
+
+        Raises:
+            Refusal: too many are, or came from this address in too short a time.
+        """
+        is_upgrade = scope["type"] == "websocket"
+        if is_health(scope) and not is_upgrade:
+            return None
+        address, now = address_of(scope), self._clock()
+        rates = self._upgrade_rates if is_upgrade else self._rates
+        wait = rates.wait(address, now)
+        if wait > 0:
+            what = "WebSocket handshakes" if is_upgrade else "requests"
+            text = f"limit: at most {self._requests_per_second:g} {what} a second"
+            raise Refusal(429, "limit", "requests_per_second", text, [("retry-after", str(math.ceil(wait)))])
+        rates.failed(address, now)
+        if is_upgrade:
+            return None
+        try:
+            return self.requests.open(address)
+        except LimitError as error:
+            text = f"limit: {error}".replace("connections are open", "requests are being answered")
+            raise Refusal(503, "limit", error.limit, text, [("retry-after", "10")]) from None
+
+    def charge(self, address: str | None, seconds: float) -> None:
+        """Counts processor time that one asker's filters took as handshakes of its address, one for each 5 ms."""
+        if (count := int(seconds / COST_SECONDS)) > 0:
+            self._upgrade_rates.debit(address, self._clock(), count)
+
+    async def prepare(self) -> None:
+        """Fetches key sets, so that the first token doesn't wait for them."""
+        if self.verifier is not None:
+            await self.verifier.refresh()
+
+    def _is_public(self, scope: Scope) -> bool:
+        """Whether it is one of the files that pages of all origins may load: code, the same for everyone."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return path in self._public and scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+
+    def cors_headers(self, scope: Scope) -> Headers:
+        """What lets a page of a listed origin read the answer; nothing for any other request."""
+        if self._is_public(scope):
+            return [(b"access-control-allow-origin", b"*"), (b"cross-origin-resource-policy", b"cross-origin")]
+        if not self.origins.listed:
+            return []
+        headers: Headers = [(b"vary", b"origin")]
+        try:
+            seen = _seen(scope)
+        except Refusal:
+            return headers
+        if seen.origin is None or not self.origins.lists(seen.origin):
+            return headers
+        headers.append((b"access-control-allow-origin", seen.origin.encode("latin-1")))
+        if self._cookie and self.origins.may_carry_cookie(seen.origin, scheme=scope["scheme"], host=seen.host):
+            headers.append((b"access-control-allow-credentials", b"true"))
+        headers.append((b"access-control-expose-headers", b"gateway-gap, link, x-request-id"))
+        return headers
+
+    def preflight(self, scope: Scope) -> Headers | None:
+        """The answer to a CORS preflight; None if the request is none."""
+        if scope["method"] != "OPTIONS":
+            return None
+        asked = dict(scope["headers"])
+        if b"access-control-request-method" not in asked:
+            return None
+        headers: Headers = [
+            (b"access-control-allow-methods", b"GET, HEAD, POST"),
+            (b"access-control-allow-headers", b"accept, authorization, cache-control, content-type, last-event-id"),
+            (b"access-control-max-age", b"7200"),
+        ]
+        if asked.get(b"access-control-request-private-network") == b"true":
+            headers.append((b"access-control-allow-private-network", b"true"))
+        return headers
+
+    def note(self, refusal: Refusal, scope: Scope, request_id: str) -> None:
+        """Counts a refusal, and logs it unless there are too many."""
+        self.refusals.count(refusal.reason)
+        if not self._log_bucket.take(self._clock()):
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more were not logged)" if self._unlogged else ""
+        self._unlogged = 0
+        # A page's author sees nothing but a closed connection; the first time, whoever runs the gateway is told why.
+        origin = _seen(scope).origin if refusal.reason == "origin" else None
+        is_news = origin is not None and origin not in self._told_origins and len(self._told_origins) < MAX_TOLD_ORIGINS
+        if is_news:
+            self._told_origins.add(origin)
+        logger.log(
+            logging.WARNING if is_news else logging.INFO,
+            "refused %s %s: %s%s",
+            scope.get("method", "WebSocket"),
+            one_line(redact(scope["path"][:200])),
+            one_line(redact(str(refusal))),
+            more,
+            extra={"connection": request_id, "client": address_of(scope), "reason": refusal.reason},
+        )
+
+    # tokens
+
+    async def principal_of(self, scope: Scope) -> Principal:
+        """Who is asking, by the token in the `Authorization` header, `?token=` or the cookie, in this order.
+
+        Raises:
+            Refusal: the token is not accepted (401), or too many of this address were not (429).
+        """
+        token = self._token_of(scope)
+        if token is None or self.verifier is None:
+            return self._anonymous
+        return await self.authenticate(token, address_of(scope))
+
+    async def authenticate(self, token: str, address: str | None) -> Principal:
+        """The principal of a token.
+
+        Raises:
+            Refusal: the token is not accepted (401), or too many of this address were not (429).
+        """
+        if self.verifier is None:
+            raise Refusal(401, "unauthorized", "no_keys", "this gateway has no key to verify tokens with")
+        try:
+            principal = self.policy.principal(await self.verifier.verify(token))
+        except AccessError as error:
+            self.authentications[error.code] += 1
+            if error.code == "keys_unavailable":
+                raise Refusal(503, "unauthorized", error.code, str(error), [("retry-after", "30")]) from None
+            # A good token is never held up: its owner may share an address with one who guesses.
+            wait = self._attempts.wait(address, self._clock())
+            self._attempts.failed(address, self._clock())
+            if wait > 0:
+                text = "limit: too many tokens of this address were not accepted; try again later"
+                raise Refusal(429, "limit", "failed_tokens", text, [("retry-after", str(math.ceil(wait)))]) from None
+            # RFC 6750 §3: the text has to be quotable
+            quoted = str(error).replace("\\", "").replace('"', "'")
+            challenge = f'Bearer realm="gateway", error="invalid_token", error_description="{one_line(quoted)}"'
+            headers = [("www-authenticate", challenge.encode("ascii", "replace").decode())]
+            raise Refusal(401, "unauthorized", error.code, str(error), headers) from None
+        self.authentications["ok"] += 1
+        return principal
+
+    def renewed(self, old: Principal, new: Principal) -> Principal:
+        """The principal of a connection that shows a further token.
+
+        Raises:
+            Refusal: it would make somebody else of it, so that what one may read goes to another.
+        """
+        if not old.anonymous and old.subject != new.subject:
+            text = f"this connection is that of {old.name}; another subject needs a connection of its own"
+            raise Refusal(403, "forbidden", "other_subject", text)
+        return new
+
+    def seconds_left(self, principal: Principal) -> float | None:
+        """How long its token is valid; None for ever, 0 if no longer."""
+        if principal.expires_at is None:
+            return None
+        return max(0.0, principal.expires_at - self._wall_clock())
+
+    def could_authenticate(self, principal: Principal) -> bool:
+        """Whether a token might get it further."""
+        return principal.anonymous and self.verifier is not None
+
+    def refused(self, principal: Principal, refused: AccessError) -> Refusal:
+        """What a refused subscription or publish is over HTTP: 401 for those who could show a token, else 403."""
+        if self.could_authenticate(principal):
+            headers = [("www-authenticate", 'Bearer realm="gateway"')]
+            return Refusal(401, "unauthorized", "no_token", str(refused), headers)
+        return Refusal(403, "forbidden", "grant", str(refused))
+
+    def _token_of(self, scope: Scope) -> str | None:
+        seen = _seen(scope)
+        # Another scheme is for another party, such as a proxy that asks for a password.
+        if seen.authorization is not None and seen.authorization[: len(BEARER)].lower() == BEARER:
+            return seen.authorization[len(BEARER) :].strip()
+        if b"token" in scope["query_string"]:
+            try:
+                tokens = [
+                    value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "token"
+                ]
+            except ValueError:
+                tokens = []
+            if len(tokens) > 1:
+                raise Refusal(400, "bad_request", "token", "the URL holds more than one token")
+            if tokens:
+                return str(tokens[0])
+        if self._cookie is not None and seen.cookie is not None and self._cookie_counts(seen, scope):
+            for part in seen.cookie.split(";"):
+                name, _, value = part.strip().partition("=")
+                if name == self._cookie:
+                    return value.strip('"')
+        return None
+
+    def _cookie_counts(self, seen: _Seen, scope: Scope) -> bool:
+        """Whether a cookie may speak for the user: a page of somebody else could have made the browser send it."""
+        if not self.origins.may_carry_cookie(seen.origin, scheme=scope["scheme"], host=seen.host):
+            return False
+        changes_something = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        # Browsers name the origin of a POST; an old one might not, and what isn't a browser needs no cookie.
+        return seen.origin is not None or not changes_something or seen.fetch_site in ("same-origin", "none")
+
+
+def _quoted(text: str | None) -> str:
+    return repr(text if text is None or len(text) <= 80 else text[:77] + "...")
+
+
+def _hostname(host: str | None) -> str:
+    name = (host or "").rpartition(":")[0] or (host or "")
+    return one_line(name[:80])

@@ -1,0 +1,300 @@
+"""The AsyncAPI 3 description of what goes over the WebSocket and event streams, made from the code that says it.
+
+Invariant: commands are described by the very structures that parse them, codes and events by their own tables, so the
+description can't fall behind; tests hold real traffic to it (tests/integration/test_asyncapi.py).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS, Authenticate, Ping, Publish, Subscribe, Unsubscribe
+
+__all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
+
+
+POSITION = {"type": "string", "pattern": "^[a-z0-9]{1,16}:[0-9]{1,19}$", "examples": ["k3f9:18273"]}
+ID = {"type": ["integer", "string"], "description": "The id of the command that this answers."}
+TOPICS = {"type": "array", "items": {"type": "string"}, "description": "Topic filters."}
+
+_PROPERTIES = {
+    "type": "object",
+    "description": "MQTT 5 properties, with properties=1.",
+    "additionalProperties": False,
+    "properties": {
+        "content_type": {"type": "string"},
+        "response_topic": {"type": "string"},
+        "correlation_data": {"type": "string", "contentEncoding": "base64"},
+        "user_properties": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+        },
+        "message_expiry_interval": {"type": "integer", "minimum": 0, "description": "Seconds."},
+    },
+}
+
+message_schema: dict[str, Any] = {
+    "type": "object",
+    "required": ["topic", "payload", "time", "seq"],
+    "additionalProperties": False,
+    "properties": {
+        "topic": {"type": "string", "minLength": 1},
+        "payload": {"description": "The JSON value, else the text, else base64; with mode=mean or minmax the result."},
+        "time": {"type": "integer", "description": "Arrival at the gateway, milliseconds since 1970."},
+        "seq": {"type": "integer", "minimum": 1},
+        "encoding": {"const": "base64", "description": "The payload is not UTF-8."},
+        "retained": {"const": True, "description": "The broker keeps it as the topic's retained message."},
+        "qos": {"enum": [1, 2]},
+        "skipped": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Messages of this topic left out since the last one.",
+        },
+        "mode": {"enum": ["mean", "minmax"]},
+        "count": {"type": "integer", "minimum": 1, "description": "Messages in an aggregate."},
+        "interval": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds that an aggregate covers."},
+        "properties": _PROPERTIES,
+    },
+}
+
+reading_schema: dict[str, Any] = {
+    "type": "object",
+    "required": ["topic", "time"],
+    "minProperties": 3,
+    "maxProperties": 3,
+    "properties": {
+        "topic": message_schema["properties"]["topic"],
+        "time": message_schema["properties"]["time"],
+    },
+    "additionalProperties": {"description": "The field of the stream under its own name: a JSON value."},
+}
+
+_EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "subscribed": (
+        ["topics", "position", "recovered"],
+        {
+            "id": ID,
+            "topics": TOPICS,
+            "position": POSITION,
+            "recovered": {"type": "boolean", "description": "False: a gap event comes first."},
+            "from": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Every message of these topics with a higher seq comes: with this replay, for an "
+                "earlier subscription, or live.",
+            },
+        },
+    ),
+    "replayed": (["id"], {"id": ID}),
+    "unsubscribed": (
+        ["topics"],
+        {"id": ID, "topics": TOPICS, "reason": {"const": "forbidden", "description": "A new token doesn't allow it."}},
+    ),
+    "published": (["topic"], {"id": ID, "topic": {"type": "string"}}),
+    "authenticated": (
+        [],
+        {
+            "id": ID,
+            "subject": {"type": "string"},
+            "expires": {"type": "integer", "description": "Milliseconds since 1970."},
+        },
+    ),
+    "pong": (
+        ["time"],
+        {"id": ID, "time": {"type": "integer", "description": "Milliseconds since 1970."}, "position": POSITION},
+    ),
+    "gap": (
+        ["reason", "lost"],
+        {
+            "reason": {"enum": ["slow", "evicted", "epoch", "limit"]},
+            "lost": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "description": "How many; null when nobody can know.",
+            },
+            "from": {"type": "integer", "minimum": 0},
+            "to": {"type": "integer", "minimum": 0},
+        },
+    ),
+    "upstream": (["connected"], {"connected": {"type": "boolean"}, "reason": {"type": "string"}}),
+    "expiring": (["seconds"], {"seconds": {"type": "number", "minimum": 0}}),
+    "error": (
+        ["code", "message"],
+        {
+            "id": ID,
+            "code": {"enum": list(ERROR_CODES)},
+            "message": {"type": "string"},
+            "reason": {"type": "string", "description": "What in particular, such as the code of a token's fault."},
+        },
+    ),
+}
+
+
+def event_schema(event: str) -> dict[str, Any]:
+    """The JSON schema of one event."""
+    required, members = _EVENT_MEMBERS[event]
+    return {
+        "type": "object",
+        "description": EVENTS[event],
+        "required": ["event", *required],
+        "additionalProperties": False,
+        "properties": {"event": {"const": event}, **members},
+    }
+
+
+_SHAPE_PARAMETERS = {
+    "since": ("last", "last, now, a time back (90s, 10m, 2h), an ISO 8601 time, or a position epoch:seq."),
+    "format": ("json", "json (envelope) or raw (payload only)."),
+    "max_hz": ("", "At most so many updates a second for each topic; the latest wins."),
+    "mode": ("latest", "latest, mean or minmax of each interval of 1/max_hz seconds."),
+    "fields": ("", "Only these members of a JSON object, by dotted paths separated with commas."),
+    "deadband": ("", "Only changes of a number by at least so much."),
+    "where": ("", "Only messages for which this expression (CEL) holds, such as temperature > 30."),
+    "properties": ("", "1: with MQTT 5 properties."),
+    "token": ("", "An access token, where it can't be a header or the first command."),
+}
+
+_STREAM_PARAMETERS = ("since", "max_hz", "deadband", "where", "token")
+
+_STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error")
+"""What is told to those who can't send commands."""
+
+_COMMANDS = {
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "publish": Publish,
+    "authenticate": Authenticate,
+    "ping": Ping,
+}
+
+
+@cache
+def describe(version: str) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        version: the gateway's.
+    """
+    _, components = msgspec.json.schema_components(_COMMANDS.values(), ref_template="#/components/schemas/{name}")
+    messages: dict[str, Any] = {
+        "message": {
+            "summary": "One arrival on the broker",
+            "payload": {"$ref": "#/components/schemas/Message"},
+            "contentType": "application/json",
+            "examples": [
+                {
+                    "payload": {
+                        "topic": "sensors/esp32-1/state",
+                        "payload": {"temperature": 21.5},
+                        "time": 1790000000123,
+                        "seq": 18273,
+                    }
+                }
+            ],
+        }
+    }
+    messages["reading"] = {
+        "summary": "One field of one arrival, for pages that know nothing of MQTT",
+        "payload": {"$ref": "#/components/schemas/Reading"},
+        "contentType": "application/json",
+        "examples": [
+            {"payload": {"temperature": 21.5, "topic": "sensors/esp32-1/state", "time": 1790000000123}},
+        ],
+    }
+    for event, meaning in EVENTS.items():
+        messages[event] = {
+            "summary": meaning,
+            "payload": {"$ref": f"#/components/schemas/{_event_name(event)}"},
+            "contentType": "application/json",
+        }
+    for name, command in _COMMANDS.items():
+        messages[f"{name}_command"] = {
+            "summary": (command.__doc__ or "").partition("\n")[0],
+            "payload": {"$ref": f"#/components/schemas/{command.__name__}"},
+            "contentType": "application/json",
+        }
+    schemas = {
+        **components,
+        "Message": message_schema,
+        "Reading": reading_schema,
+        **{_event_name(event): event_schema(event) for event in EVENTS},
+    }
+    parameters = {
+        "topic": {"type": "array", "items": {"type": "string"}, "description": "Topic filters; repeat it for several."},
+        **{
+            name: {"type": "string", "description": text, **({"default": default} if default else {})}
+            for name, (default, text) in _SHAPE_PARAMETERS.items()
+        },
+    }
+    query = {"type": "object", "properties": parameters}
+    stream_query = {"type": "object", "properties": {name: parameters[name] for name in _STREAM_PARAMETERS}}
+    incoming = [f"{name}_command" for name in _COMMANDS]
+    outgoing = ["message", *EVENTS]
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "MQTT to browser gateway",
+            "version": version,
+            "description": "Messages of an MQTT broker over WebSocket and server-sent events.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "local": {"host": "localhost:8000", "protocol": "ws"},
+            "http": {"host": "localhost:8000", "protocol": "http"},
+        },
+        "channels": {
+            "ws": {
+                "address": "/ws",
+                "title": "Everything, with commands and events",
+                "servers": [{"$ref": "#/servers/local"}],
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in [*outgoing, *incoming]},
+                "bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}},
+            },
+            "stream": {
+                "address": "/ws/{stream}/",
+                "title": "One field of the messages, as the configuration of the gateway names it; no events",
+                "servers": [{"$ref": "#/servers/local"}],
+                "parameters": {"stream": {"description": "The name of a stream.", "examples": ["temperature"]}},
+                "messages": {"reading": {"$ref": "#/components/messages/reading"}},
+                "bindings": {"ws": {"method": "GET", "query": stream_query, "bindingVersion": "0.1.0"}},
+            },
+            "events": {
+                "address": "/topics/{filter}",
+                "title": "The same messages as server-sent events; also an upgrade to the WebSocket",
+                "servers": [{"$ref": "#/servers/http"}, {"$ref": "#/servers/local"}],
+                "parameters": {"filter": {"description": "A topic filter; # is written %23, + is written %2B."}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("message", *_STREAM_EVENTS)},
+            },
+        },
+        "operations": {
+            "relay": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/ws"},
+                "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in outgoing],
+            },
+            "follow": {
+                "action": "receive",
+                "channel": {"$ref": "#/channels/ws"},
+                "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in incoming],
+            },
+            "read": {"action": "send", "channel": {"$ref": "#/channels/stream"}},
+            "watch": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/events"},
+                "bindings": {"http": {"method": "GET", "query": query, "bindingVersion": "0.3.0"}},
+            },
+        },
+        "components": {"messages": messages, "schemas": schemas},
+        "x-close-codes": {
+            str(int(code)): {"reconnect": again, "meaning": text} for code, (again, text) in CLOSE_CODES.items()
+        },
+        "x-error-codes": ERROR_CODES,
+    }
+
+
+def _event_name(event: str) -> str:
+    return f"{event.title()}Event"

@@ -1,0 +1,66 @@
+"""What there is to measure of a running gateway, by the names of `metrics.METRICS`.
+
+Invariant: reading changes nothing, so that it may be done at any moment. How samples are written is `metrics`'.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway import __version__
+from gateway.core.conditions import Condition
+from gateway.ops.metrics import Sample
+from gateway.runtime import Gateway
+
+__all__ = ["samples"]
+
+
+def samples(gateway: Gateway) -> dict[str, Sample]:
+    """The samples as of now."""
+    hub, history, upstream = gateway.hub, gateway.history, gateway.upstream.state
+    counted = hub.counters
+    granted = sum(isinstance(qos, int) for qos in upstream.filters.values())
+    age = None if upstream.last_message_at is None else max(0.0, time.time() - upstream.last_message_at)
+    return {
+        "gateway_info": {(__version__, history.epoch): 1},
+        "gateway_messages_received_total": counted.received,
+        "gateway_messages_repeated_total": history.repeated,
+        "gateway_messages_delivered_total": counted.delivered,
+        "gateway_messages_replayed_total": counted.replayed,
+        "gateway_messages_skipped_total": counted.skipped,
+        "gateway_messages_beyond_where_total": Condition.too_large,
+        "gateway_messages_lost_total": dict(counted.lost),
+        "gateway_delivery_delay_seconds": counted.delays,
+        "gateway_flushes_total": counted.flushes,
+        "gateway_flush_seconds_total": counted.flush_seconds,
+        "gateway_flush_writes_total": counted.batches,
+        "gateway_flush_bytes_total": counted.bytes_written,
+        "gateway_subscribers": hub.subscriber_count,
+        "gateway_groups": hub.group_count,
+        "gateway_subscribers_slow": hub.paused_count,
+        "gateway_subscribers_slowed_total": counted.slow,
+        "gateway_subscribers_closed_slow_total": counted.closed_slow,
+        "gateway_shapes_shed_total": counted.shapes_shed,
+        "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
+        "gateway_connections": gateway.connections.total,
+        "gateway_requests": gateway.guard.requests.total,
+        "gateway_connections_limit": gateway.connections.max_total,
+        "gateway_tls_expiry_timestamp_seconds": gateway.certificate.expires_at if gateway.certificate else None,
+        "gateway_refused_total": dict(gateway.refusals.by_reason),
+        "gateway_authentications_total": dict(gateway.guard.authentications),
+        "gateway_publishes_total": dict(gateway.published),
+        "gateway_history_messages": history.message_count,
+        "gateway_history_topics": history.topic_count,
+        "gateway_history_topics_limit": history.max_topics,
+        "gateway_history_bytes": history.bytes,
+        "gateway_history_bytes_limit": history.max_bytes,
+        "gateway_history_evicted_total": history.evicted,
+        "gateway_history_dropped_topics_total": history.dropped_topics,
+        "gateway_upstream_connected": float(upstream.connected),
+        "gateway_upstream_reconnects_total": upstream.reconnects,
+        "gateway_upstream_attempts": upstream.attempts,
+        "gateway_upstream_received_total": upstream.received,
+        "gateway_upstream_dropped_total": dict(upstream.dropped),
+        "gateway_upstream_last_message_age_seconds": age,
+        "gateway_upstream_filters": {"yes": granted, "no": len(upstream.filters) - granted},
+    }

@@ -1,0 +1,169 @@
+"""History as NDJSON or CSV, of any length.
+
+Invariant: what was evicted before the reader took it is told at the end of an NDJSON file, and breaks a CSV off;
+nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.core.fields import look_up
+from gateway.core.frames import json_line
+from gateway.core.messages import Message, encode_json
+from gateway.core.shaper import pick
+from gateway.core.walks import account
+from gateway.routes.question import Question, head_only
+from gateway.routes.slices import in_slices
+
+__all__ = ["download"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Incomplete(Exception):  # noqa: N818 - it is no error
+    """A download can't be completed: what was still to come has been evicted."""
+
+
+class _Download:
+    """What a download reads, and what went missing while its reader took its time.
+
+    Attributes:
+        gap: what had gone at the start of what was promised.
+        begins_late: what had gone at the start of what is read, promised or not; None if it can be complete.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.gap = question.gap
+        self.begins_late = self.gap
+        self._expected = 0
+        self._seen = 0
+        self._evicted = 0
+        self._edge: int | None = None  # the number of the first message beyond the limit
+
+    async def start(self) -> None:
+        """Counts what is to come, and sets `gap` to what has gone already."""
+        question = self.question
+        history = question.gateway.history
+        if question.is_history:
+            self._evicted = history.evicted
+            work = account(history, question.filters, question.after, question.until)
+            self._expected, lost = await in_slices(work)
+            if self.gap is None and lost != 0:
+                self.begins_late = {"reason": "evicted", "lost": lost}
+                if question.is_promise:
+                    self.gap = self.begins_late
+
+    async def messages(self) -> AsyncIterator[tuple[Message, bytes]]:
+        """The messages and their envelopes, up to the limit."""
+        question = self.question
+        count = 0
+        async for message in question.messages():
+            body = pick(question.shape, message)
+            if body is not None:
+                if count == question.limit:
+                    self._edge = message.seq
+                    return
+                count += 1
+                yield message, body
+            self._seen += 1
+
+    async def missing(self) -> dict[str, Any] | None:
+        """What has been evicted before it was read."""
+        question = self.question
+        history = question.gateway.history
+        if not question.is_history or history.evicted == self._evicted:
+            return None
+        left = self._expected - self._seen
+        if self._edge is not None:
+            is_falling = question.order == "desc"
+            low, high = (question.after, self._edge) if is_falling else (self._edge - 1, question.until)
+            left -= (await in_slices(account(history, question.filters, low, high)))[0]
+        if left <= 0:
+            return None
+        # with a limit some of it may be what would not have come anyway
+        return {"reason": "evicted", "lost": left if self._edge is None else None}
+
+
+class _DownloadResponse(StreamingResponse):
+    """A streaming response that breaks off where it can't be completed, so that whoever downloads it sees a failure."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except _Incomplete as reason:
+            logger.warning("%s: a download is broken off: %s", scope["state"]["request_id"], reason)
+
+
+async def download(request: Request, question: Question, media_type: str) -> Response:
+    """The answer in a form that is written as it is read."""
+    is_csv = media_type.startswith("text/csv")
+    headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+    if is_csv:
+        name = quote("-".join(question.filters.filters)[:80].replace("/", "-"), safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}.csv"
+    download = _Download(question)
+    await download.start()
+    if is_csv and (late := download.begins_late) is not None:
+        # a table has no place for it
+        headers["Gateway-Gap"] = f"reason={late['reason']}, lost={'unknown' if late['lost'] is None else late['lost']}"
+    if request.method == "HEAD":
+        return head_only(headers, media_type)
+    return _DownloadResponse((_csv if is_csv else _ndjson)(download), headers=headers, media_type=media_type)
+
+
+async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
+    if download.gap is not None:
+        yield encode_json({"event": "gap", **download.gap}) + b"\n"
+    lines: list[bytes] = []
+    size = 0
+    async for _, body in download.messages():
+        lines.append(json_line(body))
+        size += len(body)
+        if size > 32_768:
+            yield b"\n".join(lines) + b"\n"
+            lines.clear()
+            size = 0
+    if (gap := await download.missing()) is not None:
+        lines.append(encode_json({"event": "gap", **gap}))
+    if lines:
+        yield b"\n".join(lines) + b"\n"
+
+
+async def _csv(download: _Download) -> AsyncIterator[bytes]:
+    fields = download.question.shape.kept
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["time", "seq", "topic", *([field.text for field in fields] or ["payload"])])
+    async for message, _ in download.messages():
+        moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
+        if fields:
+            value = message.value()
+            cells = [_cell(look_up(value, field)) for field in fields]
+        else:
+            cells = [message.payload.decode() if message.kind.name != "BASE64" else message.token[1:-1].decode()]
+        writer.writerow([moment.replace("+00:00", "Z"), message.seq, message.topic, *cells])
+        if buffer.tell() > 32_768:
+            yield buffer.getvalue().encode()
+            buffer.seek(0)
+            buffer.truncate()
+    # what has no beginning any more goes on losing it, and would be broken off on every busy gateway
+    if download.begins_late is None and (gap := await download.missing()) is not None:
+        raise _Incomplete(f"{gap['lost'] or 'some'} of its messages were evicted before the reader took them")
+    yield buffer.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else encode_json(value).decode()

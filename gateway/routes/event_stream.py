@@ -1,0 +1,149 @@
+"""Live messages as server-sent events.
+
+Invariant: a plain EventSource resumes by itself, since every message's id is its position; a stream ends with the token
+that opened it. What is written is the hub's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.access.grants import Owner
+from gateway.access.limits import LimitError
+from gateway.core.filters import FilterSet
+from gateway.core.frames import sse_event
+from gateway.core.messages import encode_json
+from gateway.core.protocol import CloseCode, ProtocolError, encode_event
+from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
+from gateway.core.since import Since, SinceKind, parse_position
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import label_of, principal_of
+from gateway.routes.question import ApiError, Question, head_only
+from gateway.routes.sinks import PulledSink
+from gateway.runtime import Gateway
+from gateway.transport.http import EXTENSION as PACE
+
+__all__ = ["event_stream"]
+
+
+KEEP_ALIVE_SECONDS = 15.0
+"""A quiet event stream sends a comment so often, for proxies that close what is silent (nginx after 60 s)."""
+
+PART_BYTES = 64 * 1024
+"""An event stream is handed to the server in parts of so many bytes at most."""
+
+RETRY_MS = 2_000
+"""What an EventSource is told to wait before it comes back."""
+
+
+def event_stream(request: Request, question: Question) -> Response:
+    """Server-sent events: a plain EventSource resumes by itself, since every message's id is its position."""
+    gateway = question.gateway
+    since = question.since
+    if last := request.headers.get("last-event-id"):
+        try:
+            epoch, seq = parse_position(last)
+            since = Since(SinceKind.POSITION, epoch=epoch, seq=seq)
+        except ProtocolError as error:
+            raise ApiError(400, error.code, f"Last-Event-ID: {error}") from None
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
+    if request.method == "HEAD":
+        return head_only(headers, "text/event-stream")  # the events would never end
+    named = request.query_params.get("format")
+    shape = shape_from(
+        {k: v for k, v in request.query_params.items() if k in SHAPE_PARAMETERS and k != "format"},
+        Shape(framing=Framing.SSE, format=Format.RAW if named == "raw" else Format.JSON),
+    )
+    try:
+        key = gateway.connections.open(request.client.host if request.client else None)
+    except LimitError as error:
+        raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
+    principal = principal_of(request.scope)
+    owner = Owner(principal, request.client.host if request.client else None)
+    pace = request.scope.get("extensions", {}).get(PACE)
+    events = _events(gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
+    return _EventStream(events, headers, partial(gateway.connections.close, key))
+
+
+class _EventStream(StreamingResponse):
+    """A streaming response that ends its events, and gives back its place, also when the client went before the first.
+
+    Events that never began have nothing to end: what was taken before them is given back here.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str], leave: Callable[[], None]) -> None:
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self._events = events
+        self._leave = leave
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            try:
+                await self._events.aclose()
+            finally:
+                self._leave()
+
+
+async def _events(
+    gateway: Gateway,
+    filters: FilterSet,
+    shape: Shape,
+    since: Since,
+    owner: Owner,
+    label: str,
+    pace: Callable[[int], Callable[[], int]] | None,
+) -> AsyncGenerator[bytes]:
+    max_bytes = gateway.limits.buffer_bytes
+    sink = PulledSink(gateway.hub, max_bytes, unsent=None if pace is None else pace(max_bytes))
+
+    def tell(event: dict[str, Any]) -> None:
+        sink.write(sse_event(encode_json(event), event=event["event"]))
+
+    def mark(position: str) -> None:
+        # an event with nothing but an id reaches no listener, but the next Last-Event-ID has it (HTML §9.2.6)
+        sink.write(f"id: {position}\n\n".encode())
+
+    def live_from(seq: int) -> None:
+        mark(f"{gateway.history.epoch}:{seq}")
+
+    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=live_from)
+    sink.subscriber = subscriber
+    gateway.event_streams.add(sink)
+    expiry = Expiry(
+        gateway.guard,
+        asyncio.get_running_loop().call_later,
+        lambda left: tell({"event": "expiring", "seconds": round(left)}),
+        lambda: sink.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+    )
+    expiry.watch(owner.principal)
+    try:
+        sink.write(b"retry: %d\n\n" % RETRY_MS)
+        try:
+            answer = gateway.hub.subscribe(subscriber, filters.filters, since)
+        except ProtocolError as error:
+            sink.write(sse_event(encode_event("error", code=error.code, message=str(error)), event="error"))
+            sink.close(CloseCode.BAD_REQUEST, str(error))
+        else:
+            members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
+            # without an id: while the replay is under way a cut connection starts over, or goes on from a message
+            sink.write(sse_event(encode_event("subscribed", **members), event="subscribed"))
+            if not gateway.is_connected:
+                event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
+                sink.write(sse_event(event, event="upstream"))
+        async for data in sink.parts(KEEP_ALIVE_SECONDS, max_bytes=PART_BYTES):
+            yield data or b": \n\n"
+            if not data and (position := gateway.hub.position_of(subscriber)) is not None:
+                # so that what comes back after hours of silence is still within history
+                mark(position)
+    finally:
+        expiry.cancel()
+        gateway.event_streams.discard(sink)
+        gateway.hub.remove(subscriber)

@@ -1,0 +1,118 @@
+"""`/mqtt`: a WebSocket with the subprotocol `mqtt`, piped to the broker byte by byte (off unless a setting says so).
+
+Invariant: bytes pass unread and in order, neither side is read faster than the other takes it, and a pipe ends with
+the token that opened it. Since no grant can be checked on this road, it is open only to those who may read and write
+everything; what they may do there is the broker's own business, which may or may not ask for a user name and password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from starlette.responses import PlainTextResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.access.grants import AccessError, Action, Principal, explain
+from gateway.access.limits import LimitError
+from gateway.core.protocol import CloseCode
+from gateway.core.topics import covers
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import label_of, principal_of
+from gateway.routes.places import deny, take_place
+from gateway.runtime import Gateway
+from gateway.upstream.config import open_broker_stream
+
+__all__ = ["mqtt_socket"]
+
+logger = logging.getLogger(__name__)
+
+
+CHUNK_BYTES = 64 * 1024
+CONNECT_SECONDS = 10.0
+
+EVERYTHING = ("#", "$SYS/#")
+"""What a principal must be granted for the pipe where there is a policy: whoever is trusted with the broker's own
+topics is with all that start with `$`."""
+
+
+async def mqtt_socket(websocket: WebSocket) -> None:
+    """Pipes one client to the broker (MQTT 5 §6)."""
+    gateway: Gateway = websocket.app.state.gateway
+    if not gateway.offers_mqtt:
+        text = "MQTT over WebSocket is off; GATEWAY_MQTT_WEBSOCKET=true turns it on"
+        await websocket.send_denial_response(PlainTextResponse(text, 404))
+        return
+    if "mqtt" not in websocket.scope["subprotocols"]:
+        await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
+        return
+    principal = principal_of(websocket.scope)
+    if gateway.has_access_policy:
+        for action in Action:
+            for needed in EVERYTHING:
+                if not any(covers(grant.topic_filter, needed) for grant in principal.grants(action)):
+                    text = f"/mqtt is for those who may {action} to everything: {explain(principal, needed, action)}"
+                    raise gateway.guard.refused(principal, AccessError(text))
+    try:
+        leave = take_place(websocket)
+    except LimitError as error:
+        await deny(websocket, error)
+        return
+    try:
+        await _pipe(websocket, gateway, principal)
+    finally:
+        leave()
+
+
+async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await open_broker_stream(gateway.upstream_config)
+    except (OSError, TimeoutError) as error:
+        logger.info("%s: no connection to the broker for /mqtt: %s", label_of(websocket.scope), error)
+        await websocket.send_denial_response(PlainTextResponse("the broker can't be reached", 503))
+        return
+    await websocket.accept(subprotocol="mqtt")
+    ended = asyncio.Event()
+    tasks = [
+        asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
+        asyncio.create_task(_to_broker(websocket, writer), name="mqtt pipe to the broker"),
+        asyncio.create_task(ended.wait(), name="end of the token of an mqtt pipe"),
+    ]
+    # bytes can't be told that the token ends soon
+    expiry = Expiry(gateway.guard, asyncio.get_running_loop().call_later, lambda _left: None, ended.set)
+    expiry.watch(principal)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        expiry.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            if ended.is_set():
+                await websocket.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+            else:
+                await websocket.close(CloseCode.NORMAL if not gateway.closing else CloseCode.RESTART)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await writer.wait_closed()  # a last DISCONNECT should get there
+        writer.transport.abort()
+
+
+async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader) -> None:
+    # `send` waits while the client's socket is full, and while it waits the broker's is not read
+    while data := await reader.read(CHUNK_BYTES):
+        await websocket.send_bytes(data)
+
+
+async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter) -> None:
+    # packets and frames need not agree (MQTT-6.0.0-2); a text frame ends the connection (MQTT-6.0.0-1)
+    while True:
+        event = await websocket.receive()
+        if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
+            return
+        writer.write(event["bytes"])
+        await writer.drain()

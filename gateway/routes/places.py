@@ -1,0 +1,46 @@
+"""A place for each WebSocket, until its socket is gone.
+
+Invariant: whatever route it is on, a connection is counted before it is accepted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from gateway.access.limits import LimitError
+from gateway.runtime import Gateway
+from gateway.transport.websockets import ON_LOST
+
+__all__ = ["deny", "take_place"]
+
+
+def take_place(websocket: WebSocket) -> Callable[[], None]:
+    """Counts a connection until its socket is gone: one that is being closed costs a descriptor, too.
+
+    Returns:
+        What to call when the route is done with it; it does nothing where the transport itself says when.
+
+    Raises:
+        LimitError: there are too many.
+    """
+    gateway: Gateway = websocket.app.state.gateway
+    try:
+        key = gateway.connections.open(websocket.client.host if websocket.client else None)
+    except LimitError as error:
+        gateway.refusals.count(error.limit)
+        raise
+    release = functools.partial(gateway.connections.close, key)
+    on_lost = websocket.scope.get("extensions", {}).get(ON_LOST)
+    if on_lost is None:
+        return release
+    on_lost(release)
+    return lambda: None
+
+
+async def deny(websocket: WebSocket, error: LimitError) -> None:
+    """Answers a handshake for which there is no place."""
+    await websocket.send_denial_response(Response(str(error), 503, {"Retry-After": "10"}, "text/plain"))

@@ -1,0 +1,115 @@
+"""`POST /topics/{topic}`: a message published by a request.
+
+Invariant: it is checked and counted before its body is read, and the answer says what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.access.grants import AccessError, require_publish, require_subscribe
+from gateway.core.frames import unframe
+from gateway.core.messages import Message, Properties, encode_json
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.since import Since, SinceKind
+from gateway.core.topics import TopicError, validate_topic
+from gateway.door.refusals import principal_of
+from gateway.routes.question import ApiError, check_parameters, flag, integer
+from gateway.runtime import Gateway
+
+__all__ = ["publish"]
+
+
+CONFIRM_SECONDS = 5.0
+
+
+async def publish(request: Request) -> Response:
+    """`POST /topics/{topic}`: publishes the body; `qos`, `retain` and `confirm` in the query.
+
+    With `confirm=1` the answer waits until the message has come back from the broker, and gives its position; that is
+    reading, so it takes a grant to read.
+    """
+    gateway: Gateway = request.app.state.gateway
+    topic = request.path_params["filter"]
+    principal = principal_of(request.scope)
+    query = request.query_params
+    check_parameters(query, "publish")
+    qos = integer(query.get("qos"), "qos", 0, 0, 2)
+    retain = flag(query, "retain")
+    confirm = flag(query, "confirm")
+    with_properties = flag(query, "properties")
+    try:
+        validate_topic(topic)
+        require_publish(principal, topic)
+        if confirm:
+            require_subscribe(principal, [topic])
+    except TopicError as error:
+        raise ApiError(400, error.code, str(error)) from None
+    except AccessError as error:
+        raise gateway.guard.refused(principal, error) from None
+    gateway.take_publish(request.client.host if request.client else None)
+    payload = await request.body()
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json":
+        try:
+            msgspec.json.decode(payload)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise ApiError(400, "bad_payload", f"the body is not valid JSON: {error}") from None
+    properties: Properties | None = None
+    if with_properties and content_type:
+        properties = {"content_type": content_type}
+    waiter = _Echo(gateway, topic, payload) if confirm else None
+    try:
+        try:
+            await gateway.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        except ProtocolError as error:
+            if error.code == "bad_topic":
+                raise ApiError(400, error.code, str(error)) from None
+            status = HTTPStatus.SERVICE_UNAVAILABLE if error.code == "upstream_unavailable" else HTTPStatus.BAD_GATEWAY
+            raise ApiError(status, error.code, str(error), [("retry-after", "5")]) from None
+        answer: dict[str, Any] = {"topic": topic, "qos": qos, "retain": retain}
+        if waiter is not None:
+            answer["position"] = await waiter.position()
+        return Response(encode_json(answer), 202, media_type="application/json")
+    finally:
+        if waiter is not None:
+            waiter.close()
+
+
+class _Echo:
+    """Waits for a message to come back from the broker."""
+
+    def __init__(self, gateway: Gateway, topic: str, payload: bytes) -> None:
+        self._gateway = gateway
+        # the payload may have such a member, what stands behind it has numbers and names of ours only
+        head, time, _ = Message.arrived(0, topic, payload, 0).body.rpartition(b',"time":')
+        self._start = head + time
+        self._found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._subscriber = gateway.hub.add(self, label="confirmation of a publish")
+        gateway.hub.subscribe(self._subscriber, [topic], Since(SinceKind.NOW))
+
+    def write(self, data: bytes) -> None:
+        for _, body in unframe(data):
+            if body.startswith(self._start) and not self._found.done():
+                seq = msgspec.json.decode(body)["seq"]
+                self._found.set_result(f"{self._gateway.history.epoch}:{seq}")
+
+    def buffered(self) -> int:
+        return 0
+
+    def close(self, _code: CloseCode = CloseCode.NORMAL, _reason: str = "") -> None:
+        self._gateway.hub.remove(self._subscriber)
+
+    async def position(self) -> str | None:
+        """Its position; None when it has not come back in time (the gateway may not subscribe to this topic)."""
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                return await self._found
+        except TimeoutError:
+            return None

@@ -1,0 +1,340 @@
+"""A request for messages, read and allowed: what it asks for, of what, since when, in which form.
+
+Invariant: whatever the representation, the same grant is asked for and the same parameters mean the same; what would
+have no effect is refused. How an answer is written is for each representation's own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.access.grants import AccessError, require_subscribe
+from gateway.core.conditions import ShapeError
+from gateway.core.filters import FilterSet
+from gateway.core.messages import Message
+from gateway.core.protocol import ProtocolError
+from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
+from gateway.core.since import SinceKind, parse_position, parse_since
+from gateway.core.topics import TopicError, validate_filter
+from gateway.core.walks import first_names, reaches, topic_names
+from gateway.door.refusals import Refusal, principal_of
+from gateway.routes.slices import Stride, in_slices
+from gateway.runtime import Gateway
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MAX_LIMIT",
+    "ApiError",
+    "Question",
+    "check_parameters",
+    "flag",
+    "head_only",
+    "integer",
+    "representation_of",
+    "require_few",
+]
+
+
+DEFAULT_LIMIT = 1_000
+MAX_LIMIT = 10_000
+"""Messages in one JSON answer."""
+
+MAX_DOWNLOAD = 1_000_000_000
+"""Messages in one download."""
+
+REPRESENTATIONS = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "text/csv": "csv",
+    "text/html": "html",
+    "image/svg+xml": "svg",
+    "text/event-stream": "sse",
+}
+"""What there is by media type; of those that are as welcome, the first."""
+
+_MESSAGE_PARAMETERS = SHAPE_PARAMETERS | {"topic", "since", "token"}
+_PAGE_PARAMETERS = _MESSAGE_PARAMETERS | {"until", "order", "limit", "after"}
+
+PARAMETERS = {
+    "json": _PAGE_PARAMETERS,
+    "ndjson": _PAGE_PARAMETERS,
+    "csv": _PAGE_PARAMETERS,
+    "sse": _MESSAGE_PARAMETERS,
+    "svg": frozenset({"topic", "since", "until", "where", "format", "token", "field", "title", "unit", "theme"}),
+    "list": frozenset({"prefix", "filter", "limit", "after", "format", "token"}),
+    "publish": frozenset({"qos", "retain", "confirm", "properties", "token"}),
+}
+"""What a query may hold, by what is asked for. A page (html) reads its own."""
+
+
+class ApiError(Refusal):
+    """A request that can't be answered, as a problem document (RFC 9457)."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        reason: str | None = None,
+    ) -> None:
+        """`reason`: what is counted and told besides the code, where it says more."""
+        super().__init__(status, code, reason or code, message, headers)
+
+
+def representation_of(request: Request) -> str:
+    """What the request asks for: by `format=`, else what its `Accept` prefers (RFC 9110 §12.5.1).
+
+    Raises:
+        ApiError: it accepts nothing that there is.
+    """
+    named = request.query_params.get("format")
+    if named is not None:
+        if named not in (*REPRESENTATIONS.values(), "raw"):
+            raise ApiError(400, "bad_shape", f"format {named!r}: must be json, sse, ndjson, csv, html or svg")
+        return "sse" if named == "raw" else named
+    header = request.headers.get("accept", "").strip() or "*/*"
+    ranges: dict[str, tuple[float, int]] = {}
+    for number, part in enumerate(header.split(",")):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges.setdefault(media_range, (_quality(parameters), -number))
+    best = (0.0, 0)
+    chosen = None
+    for media_type, name in REPRESENTATIONS.items():
+        # the most specific range is the one that counts, the first one of those that are as welcome
+        candidates = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        rank = next((ranges[candidate] for candidate in candidates if candidate in ranges), (0.0, 0))
+        if rank[0] > 0 and (chosen is None or rank > best):
+            best, chosen = rank, name
+    if chosen is not None:
+        return chosen
+    raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(REPRESENTATIONS)}")
+
+
+def _quality(parameters: list[str]) -> float:
+    """How welcome a media range is, from 0 (not at all) to 1."""
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                quality = float(parameter[2:])
+            except ValueError:
+                return 0.0
+            return min(quality, 1.0) if quality > 0 else 0.0
+    return 1.0
+
+
+def check_parameters(query: QueryParams, what: str) -> None:
+    """Refuses a parameter that would have no effect; one that begins with `_` is the asker's own, against caches."""
+    known = PARAMETERS[what]
+    for name in query:
+        if name not in known and not name.startswith("_"):
+            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(sorted(known))}"
+            raise ApiError(400, "bad_request", text)
+
+
+class Question:
+    """A request for messages, read and allowed.
+
+    Attributes:
+        after, until: numbers between which history is asked for; `until` is included.
+        after_name: the topic behind which last values go on.
+        is_history: whether history is asked for, not last values.
+        gap: what is known to be missing before anything was read.
+        is_promise: whether what has been evicted since `after` is to be told.
+    """
+
+    __slots__ = (
+        "after",
+        "after_name",
+        "filters",
+        "gap",
+        "gateway",
+        "is_history",
+        "is_promise",
+        "limit",
+        "order",
+        "shape",
+        "since",
+        "until",
+    )
+
+    def __init__(self, request: Request, representation: str) -> None:
+        self.gateway: Gateway = request.app.state.gateway
+        query = request.query_params
+        try:
+            found = [validate_filter(f) for f in (request.path_params["filter"], *query.getlist("topic"))]
+            require_few(self.gateway, found)
+            parameters = {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
+            if parameters.get("format") != "raw":
+                parameters.pop("format", None)
+            self.shape = shape_from(parameters)
+            self.since = parse_since(query.get("since"))
+        except (TopicError, ShapeError, ProtocolError) as error:
+            raise ApiError(400, error.code, str(error)) from None
+        self.filters = FilterSet(found)
+        principal = principal_of(request.scope)
+        try:
+            require_subscribe(principal, self.filters.filters)
+        except AccessError as error:
+            raise self.gateway.guard.refused(principal, error) from None
+        check_parameters(query, representation)
+        self.order = query.get("order", "asc")
+        if self.order not in ("asc", "desc"):
+            raise ApiError(400, "bad_shape", f"order {self.order!r}: must be asc or desc")
+        is_download = representation in ("ndjson", "csv")
+        if is_download:
+            self.limit = integer(query.get("limit"), "limit", MAX_DOWNLOAD, 1, MAX_DOWNLOAD)
+        else:
+            self.limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        since = query.get("since") or ("" if is_download else "last")
+        self.is_history = since != "last" or "until" in query or "order" in query
+        self.after_name = query.get("after", "")
+        if self.after_name and self.is_history:
+            raise ApiError(400, "bad_request", "after: is for last values; history goes on with since, or with until")
+        self.is_promise = False
+        self.gap: dict[str, Any] | None = None
+        self.after = self._start()
+        history = self.gateway.history
+        self.until = history.seq
+        if (until := query.get("until")) is not None:
+            try:
+                epoch, seq = parse_position(until)
+            except ProtocolError as error:
+                raise ApiError(400, error.code, str(error)) from None
+            if epoch == history.epoch:
+                self.until = min(seq, history.seq)
+            else:
+                self.until, self.gap = 0, {"reason": "epoch", "lost": None}
+
+    def _start(self) -> int:
+        """The number to read on from."""
+        history = self.gateway.history
+        since = self.since
+        match since.kind:
+            case SinceKind.LAST:
+                return 0
+            case SinceKind.NOW:
+                return history.seq
+            case SinceKind.TIME:
+                self.is_promise = True
+                return history.before_time(since.time)
+            case SinceKind.POSITION:
+                if since.epoch != history.epoch:
+                    self.gap = {"reason": "epoch", "lost": None}
+                    return 0
+                if since.seq > history.seq:
+                    text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
+                    raise ApiError(400, "bad_since", text)
+                self.is_promise = True
+                return since.seq
+
+    async def look_back(self) -> None:
+        """Finds out whether history reaches back to the time that is asked for."""
+        if self.since.kind is not SinceKind.TIME or self.gap is not None:
+            return
+        if not await in_slices(reaches(self.gateway.history, self.filters, self.since.time)):
+            self.gap = {"reason": "evicted", "lost": None}
+
+    def refuse_live_shapes(self) -> None:
+        """Says that what needs a stream of messages is not for a snapshot, rather than leaving it out."""
+        shape = self.shape
+        if shape.is_windowed or shape.deadband is not None:
+            text = "max_hz, mode and deadband are for live messages (text/event-stream, /ws), not for answers"
+            raise ApiError(400, "bad_shape", text)
+
+    def messages(self) -> AsyncIterator[Message]:
+        """What is asked for, in order; the loop gets a turn now and then."""
+        if not self.is_history:
+            return self._last_values()
+        return self._newest() if self.order == "desc" else self._oldest()
+
+    async def _oldest(self) -> AsyncIterator[Message]:
+        history = self.gateway.history
+        cursor = self.after
+        stride = Stride()
+        while cursor < self.until:
+            chunk = history.read(self.filters, cursor, self.until)
+            for message in chunk.messages:
+                yield message
+                if stride.is_over:
+                    await stride.rest()
+            cursor = chunk.cursor
+            if stride.is_over:
+                await stride.rest()
+
+    async def _newest(self) -> AsyncIterator[Message]:
+        stride = Stride()
+        for message in self.gateway.history.backwards(self.filters, self.after, self.until):
+            if message is not None:
+                yield message
+            if stride.is_over:
+                await stride.rest()
+
+    async def _last_values(self) -> AsyncIterator[Message]:
+        """The newest message of every topic, by name: as of when it is read, so that none is missed for its haste."""
+        history = self.gateway.history
+        after = self.after_name
+        stride = Stride()
+        while True:
+            names, _ = await in_slices(first_names(topic_names(history, self.filters), after, MAX_LIMIT))
+            for name in names:
+                state = history.topic(name)
+                if state is not None and state.last is not None:
+                    yield state.last
+                if stride.is_over:
+                    await stride.rest()
+            if len(names) < MAX_LIMIT:
+                return
+            after = names[-1]
+
+
+def require_few(gateway: Gateway, filters: list[str]) -> None:
+    """Refuses more filters than one subscriber may have."""
+    limits = gateway.limits
+    if len(filters) > limits.filters:
+        text = f"limit: {len(filters)} topic filters, at most {limits.filters} are allowed"
+        raise ApiError(400, "limit", text, reason="filters")
+    size = sum(len(text.encode()) for text in filters)
+    if size > limits.filter_bytes:
+        text = f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed"
+        raise ApiError(400, "limit", text, reason="filter_bytes")
+
+
+def integer(text: str | None, name: str, default: int, least: int, most: int) -> int:
+    """A parameter's whole number.
+
+    Raises:
+        ApiError: it is none, or out of its bounds.
+    """
+    if text is None or text == "":
+        return default
+    if len(text) > 12 or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ApiError(400, "limit", f"{name} {text[:40]!r}: must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def flag(query: QueryParams, name: str) -> bool:
+    """A parameter that is on or off.
+
+    Raises:
+        ApiError: it is neither.
+    """
+    text = query.get(name, "")
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    if text.lower() in ("", "0", "false", "no"):
+        return False
+    raise ApiError(400, "bad_request", f"{name} {text[:40]!r}: must be 1 or 0, true or false")
+
+
+def head_only(headers: dict[str, str], media_type: str) -> Response:
+    """What a GET would begin with, whose length nobody knows."""
+    response = Response(headers=headers, media_type=media_type)
+    del response.headers["content-length"]
+    return response

@@ -1,0 +1,409 @@
+"""One WebSocket connection: its subscriber, its commands, its answers, its token.
+
+Invariant: a command gets exactly one answer, in the order of the commands (a publish answers when the broker has); a
+bad one gets an `error` event and the connection lives. What is said is `protocol`'s, who may is `access`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from gateway.access.grants import (
+    AccessError,
+    Owner,
+    Principal,
+    may_read,
+    may_subscribe,
+    require_publish,
+    require_subscribe,
+)
+from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
+from gateway.core.conditions import ShapeError
+from gateway.core.frames import frame_text
+from gateway.core.messages import encode_json
+from gateway.core.protocol import (
+    Authenticate,
+    CloseCode,
+    Ping,
+    ProtocolError,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    encode_event,
+    error_event,
+    parse_command,
+)
+from gateway.core.shapes import Format, Shape, shape_from
+from gateway.core.since import parse_since
+from gateway.core.subscribers import Sink, Subscriber
+from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import Refusal
+from gateway.runtime import Gateway
+from gateway.transport.websockets import SocketSink
+
+__all__ = ["MAX_WAITING", "Session", "public_code"]
+
+logger = logging.getLogger(__name__)
+
+
+MAX_PUBLISHES_UNDER_WAY = 64
+"""Beyond it a connection's commands wait in its socket."""
+
+FLOOD_FACTOR = 10
+"""After so many seconds' worth of refused commands in a row the connection is closed."""
+
+MAX_WAITING = 100
+"""Commands that may come while a token is judged, where the server can't be told to stop reading."""
+
+
+class Session:
+    """One WebSocket connection: its subscriber, its commands, its events."""
+
+    __slots__ = (
+        "_bucket",
+        "_expiry",
+        "_flood",
+        "_gateway",
+        "_is_raw",
+        "_is_reading",
+        "_is_stream",
+        "_opened_at",
+        "_publish_bucket",
+        "_publishing",
+        "_sink",
+        "_wait_timer",
+        "_waiting",
+        "address",
+        "label",
+        "principal",
+        "subscriber",
+    )
+
+    def __init__(self, gateway: Gateway, shape: Shape, principal: Principal, label: str) -> None:
+        self._gateway = gateway
+        self._is_raw = shape.format is not Format.JSON
+        self._is_stream = shape.format is Format.STREAM
+        self._sink: Sink | None = None
+        self._bucket: TokenBucket | None = None
+        self._publish_bucket: TokenBucket | None = None
+        self._publishing = 0
+        self._is_reading = True
+        self._expiry: Expiry | None = None
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._flood = 0
+        self._waiting: list[str | bytes] | None = None
+        self._opened_at = gateway.clock()
+        self.address: str | None = None
+        self.principal = principal
+        self.label = label
+        self.subscriber: Subscriber
+
+    def open(self, sink: Sink, shape: Shape) -> None:
+        """Becomes a subscriber on this sink."""
+        self._sink = sink
+        tell = None if self._is_raw else self._tell
+        self.subscriber = self._gateway.hub.add(
+            sink, shape=shape, tell=tell, label=self.label, owner=Owner(self.principal, self.address)
+        )
+        self._watch_expiry()
+
+    def tell_upstream(self) -> None:
+        """Says so where the broker isn't there now."""
+        if not self._is_raw and not self._gateway.is_connected:
+            self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
+
+    def start(self, filters: list[str], since: str | None) -> None:
+        """Subscribes to what the address names.
+
+        Raises:
+            ProtocolError, TopicError, AccessError: it can't be had.
+        """
+        began = time.thread_time()
+        try:
+            answers = self._subscribe(filters, since, None)
+        finally:
+            self._gateway.guard.charge(self.address, time.thread_time() - began)
+        if not self._is_raw:
+            for answer in answers:
+                self._write(answer)
+
+    # the transport's side
+
+    def receive(self, data: str | bytes) -> None:
+        """Follows one command and answers it."""
+        if self._is_stream:
+            self._close(CloseCode.BAD_REQUEST, "a stream takes no commands; /ws does")
+            return
+        if self._waiting is not None:
+            if len(self._waiting) >= MAX_WAITING:
+                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")
+                return
+            self._waiting.append(data)
+            return
+        began = time.thread_time()
+        self._follow(data)
+        self._pay(time.thread_time() - began)
+
+    def _follow(self, data: str | bytes) -> None:
+        command_id: int | str | None = None
+        try:
+            self._check_rate()
+            if isinstance(data, bytes):
+                raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
+            command = parse_command(data)
+            command_id = command.id
+            match command:
+                case Subscribe():
+                    shape = command.shape_parameters()
+                    chosen = shape_from(shape, self.subscriber.shape) if shape else None
+                    for answer in self._subscribe(command.topics, command.since, chosen, command.id):
+                        self._write(answer)
+                case Unsubscribe():
+                    gone = self._gateway.hub.unsubscribe(self.subscriber, command.topics)
+                    self._write(encode_event("unsubscribed", id=command.id, topics=gone))
+                case Publish():
+                    self._publish(command)
+                case Authenticate():
+                    self._authenticate(command)
+                case Ping():
+                    position = self._gateway.hub.position_of(self.subscriber)
+                    self._write(
+                        encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
+                    )
+        except ProtocolError as error:
+            error.id = error.id if error.id is not None else command_id
+            self._refuse_command(error)
+        except (TopicError, ShapeError, AccessError, LimitError) as error:
+            self._refuse_command(ProtocolError(public_code(error), str(error), command_id))
+
+    def socket_full(self) -> None:
+        """The hub stops writing, and commands are not taken: their answers would need room, too."""
+        self._gateway.hub.pause(self.subscriber)
+        self._update_reading()
+
+    def socket_drained(self) -> None:
+        """The hub goes on."""
+        self._gateway.hub.resume(self.subscriber)
+        self._update_reading()
+
+    def disconnected(self) -> None:
+        """The connection is gone or going."""
+        gateway = self._gateway
+        delivered, skipped, lost = gateway.hub.counts(self.subscriber)
+        gateway.hub.remove(self.subscriber)
+        self._sink = None
+        self._stop_timers()
+        logger.info(
+            "%s: closed after %.1f s, %d messages delivered, %d skipped, %d lost",
+            self.label,
+            gateway.clock() - self._opened_at,
+            delivered,
+            skipped,
+            lost,
+            extra={"connection": self.label.partition(" ")[0], "subject": self.principal.subject},
+        )
+
+    # commands
+
+    def _check_rate(self) -> None:
+        limits = self._gateway.limits
+        now = self._gateway.clock()
+        if self._bucket is None:
+            self._bucket = TokenBucket(limits.commands_per_second, limits.commands_per_second * 2)
+        if self._bucket.take(now):
+            self._flood = 0
+        else:
+            self._gateway.refusals.count("commands_per_second")
+            self._flood += 1
+            if self._flood > FLOOD_FACTOR * limits.commands_per_second:
+                self._close(CloseCode.FLOOD, f"more than {limits.commands_per_second} commands a second")
+            raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
+
+    def _pay(self, seconds: float) -> None:
+        """Processor time beyond that of a cheap command counts as further commands."""
+        if self._bucket is not None and (count := int(seconds / COST_SECONDS)) > 0:
+            self._bucket.debit(self._gateway.clock(), count)
+            # or else it would go on on a new connection
+            self._gateway.guard.charge(self.address, seconds)
+
+    def _subscribe(
+        self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
+    ) -> list[bytes]:
+        filters = [validate_filter(topic) for topic in topics]
+        limits = self._gateway.limits
+        wanted = len(self.subscriber.filters | filters)
+        if wanted > limits.filters:
+            self._gateway.refusals.count("filters")
+            raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {limits.filters} are allowed")
+        size = sum(len(text.encode()) for text in (self.subscriber.filters | filters).filters)
+        if size > limits.filter_bytes:
+            self._gateway.refusals.count("filter_bytes")
+            raise ProtocolError(
+                "limit",
+                f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed",
+            )
+        require_subscribe(self.principal, filters)
+        tell_id = None if self._is_raw else id_
+        found = self._gateway.hub.subscribe(
+            self.subscriber, filters, parse_since(since), shape=shape, replay_id=tell_id
+        )
+        members = {"topics": topics, "position": found.position, "recovered": found.recovered, "from": found.after}
+        answers = [encode_event("subscribed", id=id_, **members)]
+        if tell_id is not None and not found.is_replaying:
+            answers.append(encode_event("replayed", id=tell_id))
+        return answers
+
+    def _publish(self, command: Publish) -> None:
+        limits = self._gateway.limits
+        topic = validate_topic(command.topic)
+        require_publish(self.principal, topic)
+        payload = command.payload_bytes()
+        if len(payload) > limits.payload_bytes:
+            self._gateway.refusals.count("payload_bytes")
+            raise ProtocolError(
+                "bad_payload", f"payload: has {len(payload)} bytes, at most {limits.payload_bytes} are allowed"
+            )
+        if self._publish_bucket is None:
+            rate = limits.publishes_per_second
+            self._publish_bucket = TokenBucket(rate, rate * 2)
+        if not self._publish_bucket.take(self._gateway.clock()):
+            self._gateway.refusals.count("publishes_per_second")
+            raise ProtocolError("limit", f"limit: at most {limits.publishes_per_second} messages a second")
+        properties = command.properties.to_properties() if command.properties else None
+        if properties and "response_topic" in properties:
+            # whoever answers does so with rights of its own, which one could borrow to write where one may not go
+            answer = validate_topic(properties["response_topic"])
+            if not may_read(self.principal, answer):
+                require_publish(self.principal, answer)
+        self._publishing += 1
+        self._update_reading()
+        self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
+
+    async def _finish_publish(self, command: Publish, payload: bytes, properties: Any) -> None:
+        try:
+            await self._gateway.publish(
+                command.topic, payload, qos=command.qos, retain=command.retain, properties=properties
+            )
+            self._write(encode_event("published", id=command.id, topic=command.topic))
+        except ProtocolError as error:
+            error.id = command.id
+            self._refuse(error)
+        finally:
+            self._publishing -= 1
+            self._update_reading()
+
+    def _update_reading(self) -> None:
+        """Takes commands unless a token is being judged, too much is being published, or answers find no room."""
+        wanted = self._waiting is None and self._publishing < MAX_PUBLISHES_UNDER_WAY and not self.subscriber.is_paused
+        if wanted != self._is_reading and isinstance(self._sink, SocketSink):
+            self._is_reading = wanted
+            (self._sink.resume_reading if wanted else self._sink.pause_reading)()
+
+    # tokens
+
+    def _authenticate(self, command: Authenticate) -> None:
+        if self._gateway.guard.verifier is None:
+            # nobody has to be somebody here: a page with a token works on a laptop, too
+            self._write(encode_event("authenticated", id=command.id))
+            return
+        # what follows may need the new grants, so it waits
+        self._waiting = []
+        self._update_reading()
+        self._gateway.spawn(self._finish_authenticate(command), f"token of {self.label}")
+
+    async def _finish_authenticate(self, command: Authenticate) -> None:
+        guard = self._gateway.guard
+        try:
+            principal = guard.renewed(self.principal, await guard.authenticate(command.token, self.address))
+            self._become(principal)
+            expires = None if principal.expires_at is None else int(principal.expires_at * 1000)
+            self._write(encode_event("authenticated", id=command.id, subject=principal.subject, expires=expires))
+        except Refusal as error:
+            self._gateway.refusals.count(error.reason)
+            self._refuse(ProtocolError(error.code, str(error), command.id, reason=error.reason))
+        finally:
+            waiting, self._waiting = self._waiting or [], None
+            for data in waiting:
+                if self._sink is not None:
+                    self.receive(data)
+            self._update_reading()
+
+    def _become(self, principal: Principal) -> None:
+        """Goes on as this principal; filters that it may not have are taken away."""
+        self.principal = principal
+        if self._sink is None:
+            return
+        self.subscriber.owner = Owner(principal, self.address)
+        if principal.subject is not None:
+            self.label = " ".join((*self.label.split(" ", 2)[:2], repr(principal.subject[:64])))
+            self.subscriber.label = self.label
+        gone = [text for text in self.subscriber.filters.filters if not may_subscribe(principal, text)]
+        if gone:
+            self._gateway.hub.unsubscribe(self.subscriber, gone)
+            if not self._is_raw:
+                self._write(encode_event("unsubscribed", topics=gone, reason="forbidden"))
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        """Sets the timer for the end of the token, or for one that has to come."""
+        self._stop_timers()
+        principal = self.principal
+        call_later = asyncio.get_running_loop().call_later
+        if principal.expires_at is not None:
+            self._expiry = Expiry(self._gateway.guard, call_later, self._warn, self._expire)
+            self._expiry.watch(principal)
+        elif self._gateway.guard.could_authenticate(principal) and not (principal.subscribe or principal.publish):
+            self._wait_timer = call_later(self._gateway.limits.handshake_seconds, self._end_waiting)
+
+    def _stop_timers(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+
+    def _warn(self, left: float) -> None:
+        if not self._is_raw:
+            self._write(encode_event("expiring", seconds=round(left)))
+
+    def _expire(self) -> None:
+        self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+
+    def _end_waiting(self) -> None:
+        self._gateway.refusals.count("no_token")
+        seconds = self._gateway.limits.handshake_seconds
+        self._close(CloseCode.UNAUTHORIZED, f"no token within {seconds:g} s")
+
+    def _close(self, code: CloseCode, reason: str) -> None:
+        if self._sink is not None:
+            self._sink.close(code, reason)
+
+    # answers
+
+    def _write(self, event: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(frame_text(event))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self._write(encode_json(event))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._write(error_event(error))
+
+    def _refuse_command(self, error: ProtocolError) -> None:
+        if error.code == "forbidden":
+            self._gateway.refusals.count("grant")
+        elif error.code not in ("limit", "bad_payload"):  # whoever found that counted what it was
+            self._gateway.refusals.count(error.code)
+        self._refuse(error)
+
+
+def public_code(error: Exception) -> str:
+    """The documented error code of an exception of another module."""
+    code = getattr(error, "code", "internal")
+    return {"too_many_connections": "limit", "too_fast": "limit"}.get(code, code)

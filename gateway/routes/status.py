@@ -1,0 +1,92 @@
+"""What operators and tools ask: health, metrics, explanations, the description of the protocol.
+
+Invariant: none of it changes anything, and none tells more than its asker is granted.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import __version__
+from gateway.access.grants import AccessError, Owner, require_subscribe
+from gateway.access.limits import LimitError
+from gateway.door.refusals import Refusal, principal_of
+from gateway.ops.asyncapi import describe
+from gateway.ops.explain import explain_topic
+from gateway.routes.slices import in_slices
+from gateway.runtime import MAX_EXPLANATIONS, Gateway
+
+__all__ = ["asyncapi", "explain", "live", "metrics", "ready"]
+
+
+STATISTICS = "$SYS/#"
+"""Where brokers publish statistics of theirs: who is granted that may read ours, `/metrics`."""
+
+
+async def live(_request: Request) -> Response:
+    """`/health/live`: the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def metrics(request: Request) -> Response:
+    """`/metrics`: for Prometheus."""
+    gateway: Gateway = request.app.state.gateway
+    # not `policy.is_open`: a role for everybody may be granted little
+    if not gateway.is_metrics_public:
+        principal = principal_of(request.scope)
+        try:
+            require_subscribe(principal, [STATISTICS])
+        except AccessError as error:
+            raise gateway.guard.refused(principal, AccessError(f"/metrics: {error}")) from None
+    body, content_type = request.app.state.exporter.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+async def explain(request: Request) -> Response:
+    """`/explain?topic=…`: why the asker sees nothing of a topic."""
+    gateway: Gateway = request.app.state.gateway
+    address = request.client.host if request.client else None
+    asker = Owner(principal_of(request.scope), address)
+    try:
+        place = gateway.explanations.open(address)
+    except LimitError:
+        text = f"limit: {MAX_EXPLANATIONS} questions from this address are being answered: wait for one"
+        raise Refusal(429, "limit", "explanations", text, [("retry-after", "2")]) from None
+    try:
+        await request.body()  # what follows it tells that the client has gone
+        async with gateway.explaining:  # one at a time: many at once would take turns of the loop from everyone
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            answer = await in_slices(
+                explain_topic(
+                    request.query_params.get("topic", ""),
+                    asker,
+                    upstream=gateway.upstream.state,
+                    upstream_reason=gateway.upstream_reason,
+                    hub=gateway.hub,
+                    now_ms=gateway.wall_clock_ms(),
+                    started_ms=int(gateway.started_at * 1000),
+                )
+            )
+    except ClientDisconnect:
+        return Response(status_code=204)  # for nobody
+    finally:
+        gateway.explanations.close(place)
+    return JSONResponse(answer.to_json(), headers={"Cache-Control": "no-store"})
+
+
+async def ready(request: Request) -> Response:
+    """`/health/ready`: 200 when the broker is connected, else 503 and why."""
+    gateway: Gateway = request.app.state.gateway
+    state = gateway.upstream.state
+    body = {
+        "status": "ok" if state.connected else "waiting",
+        "upstream": {"connected": state.connected, "error": gateway.upstream_reason},
+    }
+    return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
+
+
+async def asyncapi(_request: Request) -> Response:
+    """`/asyncapi.json`: the description of the protocol, for tools."""
+    return JSONResponse(describe(__version__), headers={"Cache-Control": "no-cache"})

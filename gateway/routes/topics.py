@@ -1,0 +1,114 @@
+"""`/topics` and `/topics/{filter}`: every filter is a URL; what the request accepts decides what comes.
+
+Invariant: thin: each representation has a module of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from gateway.core.filters import FilterSet
+from gateway.core.messages import encode_json
+from gateway.core.topics import TopicError, validate_filter
+from gateway.core.walks import describe_topics, first_names, readable_names
+from gateway.door.refusals import principal_of
+from gateway.routes.badge import badge
+from gateway.routes.dashboard import index
+from gateway.routes.downloads import download
+from gateway.routes.event_stream import event_stream
+from gateway.routes.json_page import json_page
+from gateway.routes.publishing import publish
+from gateway.routes.question import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    ApiError,
+    Question,
+    check_parameters,
+    integer,
+    representation_of,
+    require_few,
+)
+from gateway.routes.slices import in_slices
+from gateway.routes.websocket import run_session
+from gateway.runtime import Gateway
+
+__all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
+
+
+TOPICS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""What is answered at `/topics/{filter}`, be it with what there is instead."""
+
+
+async def topics(request: Request) -> Response:
+    """`/topics/{filter}`."""
+    match request.method:
+        case "GET" | "HEAD":
+            return await read_topics(request)
+        case "POST":
+            return await publish(request)
+    text = f"{request.method} has no meaning here: there are GET, HEAD, and POST to publish"
+    raise ApiError(405, "bad_request", text, [("allow", "GET, HEAD, POST")], reason="method")
+
+
+async def read_topics(request: Request) -> Response:
+    """`GET /topics/{filter}`."""
+    representation = representation_of(request)
+    if representation == "html":
+        page = await index(request)
+        page.headers.add_vary_header("Accept")
+        return page
+    question = Question(request, representation)
+    if representation == "sse":
+        return event_stream(request, question)
+    question.refuse_live_shapes()
+    await question.look_back()
+    match representation:
+        case "ndjson":
+            return await download(request, question, "application/x-ndjson")
+        case "csv":
+            return await download(request, question, "text/csv; charset=utf-8")
+        case "svg":
+            return await badge(request, question)
+    return await json_page(request, question)
+
+
+async def topics_socket(websocket: WebSocket) -> None:
+    """An upgrade of `/topics/{filter}`: the WebSocket, subscribed to the filter."""
+    await run_session(websocket, [websocket.path_params["filter"], *websocket.query_params.getlist("topic")], None)
+
+
+async def list_topics(request: Request) -> Response:
+    """`GET /topics`: the topics that the asker may read, by name, with counts, rates and times.
+
+    `prefix` and `filter` narrow it; `limit` and `after` (a name) make pages.
+    """
+    gateway: Gateway = request.app.state.gateway
+    query = request.query_params
+    if representation_of(request) == "html":
+        page = await index(request)
+        page.headers.add_vary_header("Accept")
+        return page
+    check_parameters(query, "list")
+    limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    wanted: FilterSet | None = None
+    if named := query.getlist("filter"):
+        try:
+            require_few(gateway, named)
+            wanted = FilterSet(validate_filter(f) for f in named)
+        except TopicError as error:
+            raise ApiError(400, error.code, str(error)) from None
+    history = gateway.history
+    position = history.position
+    allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
+    readable = readable_names(history, wanted, allowed, query.get("prefix", ""))
+    names, total = await in_slices(first_names(readable, query.get("after", ""), limit + 1))
+    listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms()))
+    body: dict[str, Any] = {"position": position, "total": total, "topics": listed}
+    if len(names) > limit:
+        body["next"] = names[limit - 1]
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept"}
+    return Response(encode_json(body), headers=headers, media_type="application/json")

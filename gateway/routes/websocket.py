@@ -1,0 +1,195 @@
+"""`/ws` and `/ws/<stream>/`: from a handshake to a session.
+
+Invariant: whatever is wrong with a handshake that was accepted is told in band and by a close code, since a page sees
+nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.access.grants import AccessError, Principal
+from gateway.access.limits import LimitError
+from gateway.access.redaction import one_line
+from gateway.core.conditions import ShapeError
+from gateway.core.frames import frame_text, unframe
+from gateway.core.protocol import CloseCode, ProtocolError, error_event
+from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
+from gateway.core.subscribers import Sink
+from gateway.core.topics import TopicError
+from gateway.door.refusals import Refusal, label_of, principal_of
+from gateway.routes.places import deny, take_place
+from gateway.routes.session import Session, public_code
+from gateway.routes.sinks import PulledSink
+from gateway.runtime import Gateway
+from gateway.transport.websockets import EXTENSION
+
+__all__ = [
+    "PARAMETERS",
+    "STREAM_PARAMETERS",
+    "no_socket_here",
+    "run_session",
+    "stream_endpoint",
+    "upgrade_required",
+    "websocket_endpoint",
+]
+
+
+PARAMETERS = ("topic", "since", *sorted(SHAPE_PARAMETERS), "token")
+STREAM_PARAMETERS = ("since", "deadband", "max_hz", "where", "token")
+
+
+async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
+    """Accepts, subscribes, and leaves the connection to its session."""
+    gateway: Gateway = websocket.app.state.gateway
+    try:
+        leave = take_place(websocket)
+    except LimitError as error:
+        await deny(websocket, error)
+        return
+    try:
+        await websocket.accept()
+        query = websocket.query_params
+        since = query.get("since")
+        failure: ProtocolError | None = None
+        try:
+            _check_parameters(query, PARAMETERS if shape is None else STREAM_PARAMETERS)
+            chosen = shape_from(_shape_parameters(query), shape or Shape())
+        except (ShapeError, ProtocolError) as error:
+            failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
+        try:
+            principal = principal_of(websocket.scope)
+        except Refusal as error:
+            gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
+            failure, principal = ProtocolError(error.code, str(error), reason=error.reason), Principal()
+        session = Session(gateway, chosen, principal, label_of(websocket.scope))
+        session.address = websocket.client.host if websocket.client else None
+        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
+        sink: Sink
+        pulled: PulledSink | None = None
+        if adopt is not None:
+            sink = adopt(session)
+        else:
+            sink = pulled = PulledSink(gateway.hub, gateway.limits.buffer_bytes)
+        session.open(sink, chosen)
+        if pulled is not None:
+            pulled.subscriber = session.subscriber
+        if failure is None:
+            try:
+                topics = query.getlist("topic") if filters is None else filters
+                if topics:
+                    session.start(topics, since)
+            except ProtocolError as error:
+                failure = error
+            except (TopicError, ShapeError, AccessError) as error:
+                failure = ProtocolError(public_code(error), str(error))
+                if failure.code == "forbidden":
+                    gateway.refusals.count("grant")
+                    if gateway.guard.could_authenticate(principal):
+                        failure = ProtocolError("unauthorized", str(error), reason="no_token")
+        if failure is not None:
+            if chosen.format is Format.JSON:
+                sink.write(frame_text(error_event(failure)))
+            sink.close(_close_code(failure), str(failure))
+        else:
+            session.tell_upstream()
+        if pulled is not None:
+            await _pull(websocket, session, pulled)
+    finally:
+        leave()
+
+
+def _close_code(error: ProtocolError) -> CloseCode:
+    if error.reason == "expired":
+        return CloseCode.TOKEN_EXPIRED
+    if error.reason in ("failed_tokens", "keys_unavailable"):
+        return CloseCode.BUSY
+    codes = {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}
+    return codes.get(error.code, CloseCode.BAD_REQUEST)
+
+
+def _check_parameters(query: QueryParams, known: tuple[str, ...]) -> None:
+    """A misspelt `topic` would otherwise be a connection that is silent for ever."""
+    for name in query:
+        if name not in known:
+            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(known)}"
+            raise ProtocolError("bad_request", text)
+
+
+def _shape_parameters(query: QueryParams) -> dict[str, str]:
+    return {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
+
+
+async def _pull(websocket: WebSocket, session: Session, sink: PulledSink) -> None:
+    """The same connection on any other ASGI server: frames are taken apart and sent one by one."""
+
+    async def write() -> None:
+        async for data in sink.parts():
+            for is_text, body in unframe(data):
+                if is_text:
+                    await websocket.send_text(body.decode())
+                else:
+                    await websocket.send_bytes(body)
+        assert sink.closed is not None  # noqa: S101 - parts() ends when the sink is closed
+        await websocket.close(sink.closed[0], sink.closed[1][:120])
+
+    writer = asyncio.create_task(write(), name=f"writes of {session.label}")
+    try:
+        while True:
+            event = await websocket.receive()
+            if event["type"] == "websocket.disconnect":
+                break
+            session.receive(event["text"] if event.get("text") is not None else event["bytes"])
+    except WebSocketDisconnect:
+        pass
+    finally:
+        session.disconnected()
+        writer.cancel()
+
+
+async def websocket_endpoint(websocket: WebSocket) -> None:
+    """`/ws`."""
+    await run_session(websocket, None, None)
+
+
+async def no_socket_here(websocket: WebSocket) -> None:
+    """A handshake at any other path."""
+    principal_of(websocket.scope)  # a bad token counts as one wherever it is tried
+    path = one_line(websocket.url.path[:80])
+    text = f"no WebSocket is at {path}: there are /ws, /ws/<stream>/ and /topics/<filter>"
+    raise Refusal(404, "bad_request", "path", text)
+
+
+async def upgrade_required(_request: Request) -> Response:
+    """`/ws` and streams, asked for without an upgrade (RFC 9110 §15.5.22)."""
+    text = "This address is a WebSocket: open it with new WebSocket(…). Over HTTP the same is at /topics/<filter>.\n"
+    return Response(text, 426, {"Upgrade": "websocket", "Connection": "Upgrade"}, "text/plain")
+
+
+async def stream_endpoint(websocket: WebSocket) -> None:
+    """`/ws/<stream>/`: data only, no events, for pages that know nothing of MQTT."""
+    gateway: Gateway = websocket.app.state.gateway
+    name = websocket.path_params["stream"]
+    stream = gateway.streams.get(name)
+    if stream is None:
+        try:
+            leave = take_place(websocket)
+        except LimitError as error:
+            await deny(websocket, error)
+            return
+        # accepted, since a browser tells a page of a refused handshake neither status nor text
+        try:
+            await websocket.accept()
+            known = ", ".join(sorted(gateway.streams)) or "none"
+            await websocket.close(
+                CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
+            )
+        finally:
+            leave()
+        return
+    await run_session(websocket, list(stream.topics), Shape(format=Format.STREAM, field=stream.field))

@@ -1,0 +1,297 @@
+"""The parts of one running gateway, their life and their end.
+
+Invariant: everything that lives as long as the gateway hangs on one `Gateway` object, and its tasks end in order when
+`run` ends. Settings are read here, once: what routes need of them they find on the gateway. What routes do with it is
+theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
+from gateway.access.limits import Attempts, Connections, Refusals
+from gateway.access.origins import Origins, is_loopback
+from gateway.access.policy import Policy, Role
+from gateway.access.tokens import Verifier
+from gateway.core.history import History
+from gateway.core.hub import Hub
+from gateway.core.messages import Properties
+from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.subscribers import Sink
+from gateway.core.topics import TopicError, check_characters
+from gateway.door.guard import Guard
+from gateway.door.refusals import Refusal
+from gateway.settings.table import Settings, StreamSettings
+from gateway.transport.certificates import Certificate
+from gateway.upstream.config import UpstreamConfig
+from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
+from gateway.upstream.upstream import Upstream
+
+__all__ = ["Gateway", "Limits", "make_guard"]
+
+logger = logging.getLogger(__name__)
+
+AGE_SECONDS = 1.0
+"""So long at most, messages that are too old stay in an idle log."""
+
+MAX_EXPLANATIONS = 4
+"""Questions of one address to `/explain` that may be under way; with wildcards and many topics each takes a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client is held to, wherever it comes in.
+
+    Attributes:
+        filters: topic filters of one subscriber or request.
+        filter_bytes: UTF-8 bytes of all of them together.
+        commands_per_second: commands of one WebSocket.
+        publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
+        payload_bytes: of a message that is published.
+        buffer_bytes: above so many unsent bytes a subscriber is slow.
+        handshake_seconds: how long a client without a token may take to show one.
+    """
+
+    filters: int
+    filter_bytes: int
+    commands_per_second: int
+    publishes_per_second: int
+    payload_bytes: int
+    buffer_bytes: int
+    handshake_seconds: float
+
+
+class Gateway:
+    """The parts of a running gateway.
+
+    Attributes:
+        limits: what clients are held to.
+        has_access_policy: whether somebody was told who may do what; if not, everybody may, on loopback.
+        is_metrics_public: whether `/metrics` is for everybody all the same.
+        offers_mqtt: whether `/mqtt` is open.
+        streams: the streams `/ws/<name>/`, by name.
+        history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
+        connections: how many are open, in all and for each address.
+        guard: who may ask, and who is asking.
+        refusals: how often each limit or check said no.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.limits = Limits(
+            filters=settings.limit_filters,
+            filter_bytes=settings.limit_filter_bytes,
+            commands_per_second=settings.limit_commands_per_second,
+            publishes_per_second=settings.limit_publishes_per_second,
+            payload_bytes=settings.limit_payload_bytes,
+            buffer_bytes=settings.limit_buffer_bytes,
+            handshake_seconds=settings.limit_handshake_seconds,
+        )
+        self.has_access_policy = settings.has_access_policy
+        self.is_metrics_public = not settings.has_access_policy or settings.access_public_metrics
+        self.offers_mqtt = settings.mqtt_websocket
+        self.streams: Mapping[str, StreamSettings] = settings.streams
+        self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
+        self.refusals = Refusals()
+        self.guard = make_guard(settings, self.refusals)
+        self.upstream_config = _upstream_config(settings)
+        self.history = History(
+            max_messages=settings.history_messages,
+            max_topics=settings.history_topics,
+            max_bytes=settings.history_bytes,
+            max_age_ms=int(settings.history_age * 1000),
+        )
+        # uvloop's own clock stands still within a turn: what is bounded by it would never end
+        self.clock = time.monotonic
+        self.hub: Hub
+        self.upstream: Upstream
+        self.published: Counter[str] = Counter()
+        """Messages that clients published, by result: `ok` or an error code."""
+        self.certificate: Certificate | None = None
+        """The gateway's own, where it speaks TLS itself."""
+        self.closing = False
+        self.event_streams: set[Sink] = set()
+        """Event streams that are open."""
+        self.explaining = asyncio.Lock()
+        self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
+        self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self.started_at = time.time()
+        self._settings = settings
+        self._tasks: asyncio.TaskGroup
+        self._was_connected: bool | None = None
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Connects to the broker and serves until the context ends."""
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        self.hub = Hub(
+            self.history,
+            call_soon=loop.call_soon,
+            call_later=loop.call_later,
+            clock=self.clock,
+            wall_clock_ms=self.wall_clock_ms,
+            cost_clock=time.thread_time,
+            flush_interval_seconds=settings.flush_interval,
+            stall_seconds=settings.limit_stall_seconds,
+            max_replay_messages=settings.limit_replay_messages,
+            max_shape_bytes=settings.limit_shape_bytes,
+        )
+        self.upstream = Upstream(self.upstream_config, on_message=self.hub.publish, on_change=self._upstream_changed)
+        async with asyncio.TaskGroup() as self._tasks:
+            link = self._tasks.create_task(self.upstream.run(), name="upstream")
+            warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
+            aging = self._tasks.create_task(self._age(), name="age of history")
+            if self.guard.policy.is_open and not is_loopback(settings.host):
+                logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
+            try:
+                yield
+            finally:
+                self.closing = True
+                link.cancel()
+                warming.cancel()
+                aging.cancel()
+
+    async def _age(self) -> None:
+        """Lets messages expire although no more arrive, a few in each turn of the loop."""
+        while True:  # noqa: ASYNC110 - no event tells that time has passed
+            await asyncio.sleep(0 if self.history.expire(self.wall_clock_ms()) else AGE_SECONDS)
+
+    def stop(self) -> None:
+        """Writes what is pending; connections are closed after this."""
+        self.closing = True
+        self.upstream.hold()  # what nobody would see any more stays with the broker
+        self.hub.flush()
+        for sink in list(self.event_streams):
+            sink.close(CloseCode.RESTART, "the gateway stops")
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs a task that the gateway owns."""
+        self._tasks.create_task(self._guarded(work, name), name=name)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("%s failed", name)
+
+    @staticmethod
+    def wall_clock_ms() -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    # upstream
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there now."""
+        return self.upstream.state.connected
+
+    @property
+    def upstream_reason(self) -> str | None:
+        """Why it isn't; None where there is an access policy, since it may name a broker in a private network."""
+        return None if self.has_access_policy else self.upstream.state.last_error
+
+    def _upstream_changed(self, state: UpstreamState) -> None:
+        self.history.retained_as_published = state.retained_as_published
+        if state.connected != self._was_connected:
+            self._was_connected = state.connected
+            self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
+
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, properties: Properties | None = None
+    ) -> None:
+        """Publishes to the broker.
+
+        Raises:
+            ProtocolError: the broker is not there or refused the message, or would close the connection for it.
+        """
+        try:
+            check_characters("topic", topic)
+            for text in _texts(properties or {}):
+                check_characters("property", text)
+            await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            self.published["ok"] += 1
+        except (UpstreamUnavailable, PublishRefused, TopicError) as error:
+            self.published[error.code] += 1
+            raise ProtocolError(error.code, str(error)) from None
+
+    def take_publish(self, address: str | None) -> None:
+        """Counts a message that is published by a request against its address.
+
+        Raises:
+            Refusal: there were too many (429).
+        """
+        wait = self._post_buckets.wait(address, self.clock())
+        if wait > 0:
+            text = f"limit: at most {self.limits.publishes_per_second} messages a second"
+            raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
+        self._post_buckets.failed(address, self.clock())
+
+
+def _texts(properties: Properties) -> Iterator[str]:
+    """The strings of a message's properties."""
+    for name in ("content_type", "response_topic"):
+        if name in properties:
+            yield properties[name]
+    for pair in properties.get("user_properties", ()):
+        yield from pair
+
+
+def _upstream_config(settings: Settings) -> UpstreamConfig:
+    return UpstreamConfig(
+        url=settings.mqtt_url,
+        topics=settings.mqtt_topics,
+        client_id=settings.mqtt_client_id,
+        username=settings.mqtt_username,
+        password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
+        ca_file=settings.mqtt_ca_file,
+        cert_file=settings.mqtt_cert_file,
+        key_file=settings.mqtt_key_file,
+        keepalive_seconds=settings.mqtt_keepalive,
+        session_expiry_seconds=settings.mqtt_session_expiry,
+        status_topic=settings.mqtt_status_topic,
+    )
+
+
+def make_guard(settings: Settings, refusals: Refusals) -> Guard:
+    """The guard that these settings describe.
+
+    Raises:
+        AccessError: a key or a role is unusable.
+    """
+    sources: list[KeySource] = []
+    if settings.access_secret is not None:
+        sources.append(Keys([secret_key(settings.access_secret.get_secret_value())]))
+    sources += [KeyFile(path) for path in (settings.access_key_file, settings.access_jwks_file) if path is not None]
+    if settings.access_jwks_url is not None:
+        sources.append(KeyUrl(settings.access_jwks_url))
+    verifier = Verifier(
+        sources,
+        algorithms=settings.access_algorithms or None,
+        audience=settings.access_audience,
+        issuer=settings.access_issuer,
+    )
+    roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
+    return Guard(
+        policy=Policy(roles, settings.access_anonymous_role) if settings.has_access_policy else Policy.open(),
+        verifier=verifier if sources else None,
+        origins=Origins.parse(settings.access_origins),
+        cookie=settings.access_cookie,
+        max_url_bytes=settings.limit_url_bytes,
+        max_body_bytes=settings.limit_payload_bytes,
+        body_seconds=settings.limit_handshake_seconds,
+        max_failed_tokens=settings.limit_failed_tokens,
+        max_requests=settings.limit_connections,
+        max_requests_per_address=settings.limit_connections_per_address,
+        requests_per_second=settings.limit_requests_per_second,
+        refusals=refusals,
+    )

@@ -1,0 +1,1 @@
+"""One table of settings, and how it is read."""

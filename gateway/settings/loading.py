@@ -1,0 +1,247 @@
+"""Settings from environment, file and flags.
+
+Invariant: every problem is found in one go, each with where it stands and what was perhaps meant, and without a secret.
+What a value must be like is in `values` and `table`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.settings.problems import Problem, RuleError, SettingsError, masked
+from gateway.settings.rows import SETTINGS
+from gateway.settings.table import Settings
+from gateway.settings.values import CONFIG_FILE, PREFIX, SECTIONS, without_credentials
+
+__all__ = ["Loaded", "load_settings", "read_settings"]
+
+
+# Variables with our prefix that are no settings: the file's name, the client commands' own, the test suite's, and
+# what Kubernetes sets for a service called "gateway".
+_OTHER_VARIABLES = re.compile(r"GATEWAY_(CONFIG|URL|TOKEN|TEST_.*|SERVICE_.*|PORT_\d+_.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was found, for those who want to see it whole.
+
+    Attributes:
+        settings: the settings in force; where there are problems, with defaults in place of what is wrong, or None
+            if that isn't possible.
+        origins: for each setting that isn't at its default, where its value comes from.
+        problems: all of them.
+        config_file: the file that was read; None if there was none.
+    """
+
+    settings: Settings | None
+    origins: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    config_file: Path | None
+
+
+def load_settings(
+    overrides: Mapping[str, object] | None = None,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings from file, environment and flags, in rising order.
+
+    Args:
+        overrides: values of flags by setting, as text or as values; None stands for a flag that wasn't given.
+        config_file: the file to read; None takes `GATEWAY_CONFIG`, or `gateway.toml` here if there is one.
+        environ: the environment; None is the process's own.
+
+    Raises:
+        SettingsError: something is wrong with them; the text lists every problem.
+    """
+    loaded = read_settings(overrides, config_file, environ)
+    if loaded.problems or loaded.settings is None:
+        raise SettingsError(loaded.problems)
+    return loaded.settings
+
+
+def read_settings(
+    overrides: Mapping[str, object] | None = None,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Like `load_settings`, but never raises and says where each value comes from."""
+    environ = os.environ if environ is None else environ
+    problems: list[Problem] = []
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    path, file_values = _read_file(config_file, environ, problems)
+    for name, value in without_credentials(file_values).items():
+        values[name] = value
+        origins[name] = f"{path}: {SETTINGS[name].key}" if SETTINGS[name].kind != "table" else str(path)
+    variables = _read_environment(environ, problems)
+    # credentials in a URL rank with their URL: they take the place of those from a weaker source
+    for name, value in without_credentials({name: value for name, (value, _) in variables.items()}).items():
+        values[name] = value
+        origins[name] = variables[name][1] if name in variables else variables["mqtt_url"][1]
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    for name, value in without_credentials(given).items():
+        values[name] = value
+        origins[name] = SETTINGS[name].flag or SETTINGS["mqtt_url"].flag or name
+    settings = _validate(values, origins, problems)
+    order = {name: number for number, name in enumerate(SETTINGS)}
+    problems.sort(key=lambda problem: min((order.get(name, -1) for name in problem.names), default=-1))
+    return Loaded(settings, origins, tuple(problems), path)
+
+
+def _read_file(
+    config_file: Path | None, environ: Mapping[str, str], problems: list[Problem]
+) -> tuple[Path | None, dict[str, object]]:
+    path = config_file or Path(environ.get(PREFIX + "CONFIG") or CONFIG_FILE)
+    asked_for = config_file is not None or bool(environ.get(PREFIX + "CONFIG"))
+    if not asked_for and not path.exists():
+        return None, {}
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(Problem((), str(path), f"can't be read: {error.strerror}", "give the path of a TOML file"))
+        return path, {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(Problem((), str(path), f"is not valid TOML: {error}", 'text is written in quotes: "…"'))
+        return path, {}
+    values: dict[str, object] = {}
+
+    def take(name: str, where: str, value: object) -> None:
+        if name not in SETTINGS:
+            problems.append(Problem((), f"{path}: {where}", "is not a setting", _near_miss_in_file(where)))
+        elif name in values:
+            problems.append(Problem((name,), f"{path}: {where}", "is there twice", "keep one of them"))
+        else:
+            values[name] = value
+
+    for key, value in data.items():
+        if key in SECTIONS and isinstance(value, dict):
+            for inner, inner_value in value.items():
+                take(f"{key}_{inner}", f"[{key}] {inner}", inner_value)
+        else:
+            take(key, key, value)
+    return path, values
+
+
+def _near_miss_in_file(where: str) -> str:
+    places = {row.key.replace(".NAME", ""): row.key for row in SETTINGS.values()}
+    places |= {row.name: row.key for row in SETTINGS.values()} | {section: f"[{section}]" for section in SECTIONS}
+    near = difflib.get_close_matches(where, places, 1, 0.7)
+    return f"did you mean {places[near[0]]}?" if near else "docs/settings.md lists them all"
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, tuple[object, str]]:
+    values: dict[str, tuple[object, str]] = {}
+    variables = {row.variable: row for row in SETTINGS.values()}
+    variables_of_files = {f"{row.variable}_FILE": row for row in SETTINGS.values() if row.kind == "secret"}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        value = environ[variable]
+        if variable in variables:
+            # Compose passes ${NAME:-} on as an empty variable
+            if value:
+                values[variables[variable].name] = value, variable
+        elif variable in variables_of_files:
+            row = variables_of_files[variable]
+            if environ.get(row.variable):
+                rule = f"{row.variable} is set, too"
+                problems.append(Problem((row.name,), variable, rule, "keep one of them"))
+            elif value:
+                try:
+                    values[row.name] = Path(value).read_text(encoding="utf-8").rstrip("\r\n"), variable
+                except (OSError, UnicodeDecodeError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                    rule = f"can't be read: {reason}"
+                    problems.append(Problem((row.name,), variable, rule, "give the path of a file", repr(value)))
+        elif not _OTHER_VARIABLES.fullmatch(variable):
+            # no value: it may well be a secret under a misspelt name
+            # without the prefix, which would make everything alike
+            names = [name.removeprefix(PREFIX) for name in (*variables, *variables_of_files)]
+            near = difflib.get_close_matches(variable.removeprefix(PREFIX), names, 1, 0.75)
+            way_out = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them all"
+            problems.append(Problem((), variable, "is not a setting", way_out))
+    return values
+
+
+def _validate(values: dict[str, object], origins: Mapping[str, str], problems: list[Problem]) -> Settings | None:
+    """The settings, with everything that is wrong left at its default; problems are added to the list."""
+    between: list[Problem] = []
+    bad: set[str] = set()
+    settings: Settings | None = None
+    while settings is None:
+        between.clear()
+        given = {name: value for name, value in values.items() if name not in bad}
+        try:
+            settings = Settings.model_validate(given, context=between)
+        except ValidationError as error:
+            found = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+            if not found - bad:
+                return None
+            # a list is too short only because its items were bad: one problem, not two
+            parents = {item["loc"][:end] for item in error.errors() for end in range(1, len(item["loc"]))}
+            problems += [
+                _problem(item, values, origins)
+                for item in error.errors()
+                if not (item["type"] == "too_short" and item["loc"] in parents)
+            ]
+            bad |= found
+    for problem in between:
+        # what an unusable value would have changed can't be judged
+        if not bad.intersection(problem.names):
+            where = ", ".join(dict.fromkeys(origins.get(name, name) for name in problem.names if name in origins))
+            problems.append(Problem(problem.names, where or problem.where, problem.rule, problem.way_out))
+    return settings
+
+
+def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str]) -> Problem:
+    """A problem from one of pydantic's."""
+    name = str(error["loc"][0])
+    row = SETTINGS[name]
+    inner = [str(part) for part in error["loc"][1:]]
+    cause = error.get("ctx", {}).get("error")
+    value = values.get(name)
+    for part in error["loc"][1:]:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+    way_out: str | None = None
+    if isinstance(cause, RuleError):
+        rule, way_out = cause.rule, cause.way_out
+    elif error["type"] in ("greater_than_equal", "less_than_equal"):
+        rule = f"must be in the range {row.bounds}"
+    elif error["type"] == "literal_error":
+        near = difflib.get_close_matches(str(value).lower(), row.bounds.split(", "), 1)
+        rule, way_out = f"must be one of {row.bounds}", f"did you mean {near[0]}?" if near else None
+    elif error["type"] == "extra_forbidden":
+        rule, way_out = f"has no key {inner[-1]!r}", "a stream has topics and field, a role subscribe and publish"
+    elif error["type"] == "missing":
+        rule = f"lacks {inner[-1]!r}"
+    else:
+        expected = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "string": "text",
+            "tuple": "a list",
+            "dict": "a table",
+            "model": "a table",
+            "path": "a path",
+            "too": "a list with at least one item",
+        }.get(error["type"].partition("_")[0])
+        rule = f"must be {expected}" if expected else str(error["msg"])
+    if name == "port" and str(value).startswith("tcp://"):
+        way_out = "Kubernetes sets this for a service called 'gateway': turn enableServiceLinks off for the pod"
+    if way_out is None:
+        way_out = f"the default is {row.default}" if row.default and not inner else "docs/settings.md has examples"
+    shown = None if row.kind in ("secret", "table") or value is None else masked(repr(value))[:200]
+    where = origins.get(name, name)
+    if row.kind == "table" and inner:
+        where += f": [{name}.{inner[0]}] {' '.join(part for part in inner[1:] if not part.isdecimal())}".rstrip()
+    return Problem((name,), where, rule, masked(way_out), shown)

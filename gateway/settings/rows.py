@@ -1,0 +1,148 @@
+"""The table of settings as rows: variable, key of the file, flag, default, bounds and help of each.
+
+Invariant: all of it is derived from the fields of `Settings`, so that flags, documents and checks can't fall behind.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+from pydantic import SecretStr
+
+from gateway.settings.problems import masked
+from gateway.settings.table import Settings
+from gateway.settings.values import (
+    PREFIX,
+    SECTIONS,
+    OptionalDuration,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+
+__all__ = ["SETTINGS", "Setting", "markdown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table.
+
+    Attributes:
+        name: the field of `Settings`.
+        kind: text, number, size, duration, switch, choice, list, file, secret or table.
+        default: as one would write it; empty for none.
+        bounds: the least and the greatest value, or the choices, as one would write them; empty for none.
+        help: what it does.
+        flag: its flag of `gateway serve`. A secret has none, because everyone on a machine can see the command lines
+            of its processes; a table has none either.
+    """
+
+    name: str
+    kind: str
+    default: str
+    bounds: str
+    help: str
+    flag: str | None
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def key(self) -> str:
+        """Its place in the file: `port`, `[mqtt] url` or `[streams.NAME]`."""
+        if self.kind == "table":
+            return f"[{self.name}.NAME]"
+        section, _, rest = self.name.partition("_")
+        return f"[{section}] {rest}" if section in SECTIONS else self.name
+
+    def show(self, value: object) -> str:
+        """A value as one would write it; a secret only as being set."""
+        if value is None or value == () or value == "":
+            return ""
+        if self.kind == "secret":
+            return "(set, not shown)"
+        return masked(self._as_text(value))
+
+    def _as_text(self, value: object) -> str:
+        match value:
+            case bool():
+                return "true" if value else "false"
+            case int() if self.kind == "size":
+                return format_size(value)
+            case int() | float() if self.kind == "duration":
+                return format_duration(value)
+            case tuple() | list():
+                return ", ".join(str(item) for item in value)
+            case dict():
+                return ", ".join(value)
+            case _:
+                return str(value)
+
+
+def _kind(annotation: Any) -> str:
+    """What kind of value an annotation of `Settings` stands for."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _kind(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return _kind(next(item for item in typing.get_args(annotation) if item is not type(None)))
+    names: dict[Any, str] = {bool: "switch", int: "number", float: "number", Path: "file", SecretStr: "secret"}
+    if origin is Literal:
+        return "choice"
+    return {tuple: "list", dict: "table"}.get(origin) or names.get(annotation, "text")
+
+
+def _rows() -> Iterator[Setting]:
+    parsers: dict[Any, str] = {parse_size: "size", parse_duration: "duration"}
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    for name, field in Settings.model_fields.items():
+        kind = "duration" if hints[name] is OptionalDuration else _kind(hints[name])
+        for item in field.metadata:
+            kind = parsers.get(getattr(item, "func", None), kind)
+        row = Setting(name, kind, "", "", "", None)
+        least = next((row.show(item.ge) for item in field.metadata if isinstance(item, Ge)), "")
+        most = next((row.show(item.le) for item in field.metadata if isinstance(item, Le)), "")
+        bounds = f"{least} – {most}" if least or most else ""
+        if kind == "choice":
+            bounds = ", ".join(typing.get_args(hints[name]))
+        default = field.default or None if kind == "table" else field.default
+        flag = None if kind in ("secret", "table") else "--" + name.replace("_", "-")
+        if isinstance(field.json_schema_extra, dict):
+            flag = str(field.json_schema_extra.get("flag", flag))
+        yield Setting(name, kind, row.show(default), bounds, field.description or "", flag)
+
+
+SETTINGS: Mapping[str, Setting] = {row.name: row for row in _rows()}
+
+
+def markdown() -> str:
+    """The table for docs/settings.md."""
+    titles = {
+        "mqtt": "Broker",
+        "history": "History",
+        "access": "Access",
+        "limit": "Limits",
+        "table": "Tables",
+        "": "Server",
+    }
+    lines: list[str] = []
+    last = None
+    for row in SETTINGS.values():
+        section = row.name.partition("_")[0]
+        title = titles["table"] if row.kind == "table" else titles.get(section, titles[""])
+        if title != last:
+            lines += ["", f"### {title}", "", "| variable, flag | in the file | default | |", "|---|---|---|---|"]
+            last = title
+        names = f"`{row.variable}`" + (f"<br>`{row.flag}`" if row.flag else "")
+        bounds = f" ({row.bounds})" if row.bounds else ""
+        lines.append(f"| {names} | `{row.key}` | {f'`{row.default}`' if row.default else ''} | {row.help}{bounds} |")
+    return "\n".join(lines[1:]) + "\n"

@@ -1,0 +1,333 @@
+"""One table of settings: names, types, defaults, units, bounds and help.
+
+Invariant: a `Settings` object that exists is one that the gateway can start with, as far as can be told without opening
+a connection. Everything else about settings is derived from its fields (`rows`): environment variables, the layout of
+`gateway.toml`, the flags of `gateway serve`, `gateway check` and docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+
+from gateway.access.origins import is_loopback
+from gateway.settings.problems import Problem
+from gateway.settings.values import (
+    CONFIG_FILE,
+    Duration,
+    ExistingFile,
+    GrantFilter,
+    OptionalDuration,
+    Origin,
+    Size,
+    TopicFilter,
+    check_host,
+    check_mqtt_url,
+    check_root_path,
+    check_secret,
+    check_status_topic,
+    check_web_url,
+    format_size,
+    list_from_text,
+    mapping_from_text,
+    without_credentials,
+)
+
+__all__ = ["RoleSettings", "Settings", "StreamSettings"]
+
+
+class StreamSettings(BaseModel):
+    """A stream `/ws/NAME/`: data only, for pages that know nothing of MQTT.
+
+    Attributes:
+        topics: its topic filters.
+        field: the field of a JSON payload that a message must have, and under which its value is sent; None sends
+            every payload as `payload`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topics: Annotated[tuple[TopicFilter, ...], BeforeValidator(list_from_text), Field(min_length=1)]
+    field: str | None = None
+
+
+class RoleSettings(BaseModel):
+    """What everyone with a role may do.
+
+    Attributes:
+        subscribe: topic filters; `{sub}` stands for the token's subject.
+        publish: likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subscribe: Annotated[tuple[GrantFilter, ...], BeforeValidator(list_from_text)] = ()
+    publish: Annotated[tuple[GrantFilter, ...], BeforeValidator(list_from_text)] = ()
+
+
+class Settings(BaseModel):
+    """The settings in force; sizes are in bytes and durations in seconds.
+
+    Made directly, it reads neither environment nor file: that is for `load_settings`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Upstream
+    mqtt_url: Annotated[str, AfterValidator(check_mqtt_url)] = Field(
+        "mqtt://localhost:1883",
+        description="The broker; `mqtts://` for TLS. `user:password@` may stand before the host",
+    )
+    mqtt_topics: Annotated[tuple[TopicFilter, ...], BeforeValidator(list_from_text)] = Field(
+        ("#",), min_length=1, max_length=1000, description="Topic filters to subscribe to on the broker"
+    )
+    mqtt_username: str | None = Field(None, description="User name for the broker")
+    mqtt_password: SecretStr | None = Field(None, description="Password for the broker")
+    mqtt_client_id: str = Field(
+        "gateway",
+        min_length=1,
+        max_length=200,
+        description="Client id on the broker, which keeps our session under it: each gateway needs its own",
+    )
+    mqtt_ca_file: ExistingFile | None = Field(
+        None, description="Certificates to trust for `mqtts://`, PEM; the system's where unset"
+    )
+    mqtt_cert_file: ExistingFile | None = Field(None, description="Our certificate for the broker, PEM")
+    mqtt_key_file: ExistingFile | None = Field(None, description="The key of that certificate, PEM")
+    mqtt_keepalive: Duration = Field(
+        30, ge=1, le=65535, description="Longest silence on the broker's connection; half of it more means it is dead"
+    )
+    mqtt_session_expiry: Duration = Field(
+        3600,
+        ge=0,
+        le=10 * 365 * 86400,
+        description="How long the broker keeps QoS 1 messages for a gateway that is away (MQTT 5)",
+    )
+    mqtt_status_topic: Annotated[str, AfterValidator(check_status_topic)] = Field(
+        "gateway/status", description="Where `online` and, as the last will, `offline` are published; empty: nowhere"
+    )
+    mqtt_websocket: bool = Field(False, description="Serve `/mqtt`: MQTT over WebSocket, piped to the broker")
+
+    # Server
+    host: Annotated[str, AfterValidator(check_host)] = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one")
+    root_path: Annotated[str, AfterValidator(check_root_path)] = Field(
+        "", description="Path prefix under which a proxy serves the gateway"
+    )
+    forwarded_allow_ips: str = Field(
+        "", description="Addresses or networks of proxies whose `X-Forwarded-…` headers count, separated by commas"
+    )
+    tls_cert: ExistingFile | None = Field(None, description="Certificate chain for HTTPS, PEM")
+    tls_key: ExistingFile | None = Field(None, description="Its key, PEM")
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="Form of the log; `auto` is `human` in a terminal and `json` elsewhere"
+    )
+    log_file: Path | None = Field(
+        None, description="File to log to instead of standard error; opened again when it was rotated away"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe entries to log")
+    flush_interval: OptionalDuration = Field(
+        None, ge=0, le=1, description="Least time between two flushes; unset, it follows the load"
+    )
+
+    # History
+    history_messages: int = Field(1000, ge=1, le=1_000_000, description="Messages kept for each topic")
+    history_topics: int = Field(100_000, ge=1, le=10_000_000, description="Topics kept")
+    history_bytes: Size = Field(256 * 1024**2, ge=1024**2, le=1024**4, description="Memory for all of history")
+    history_age: Duration = Field(86400, ge=1, le=10 * 365 * 86400, description="Messages older than this are dropped")
+
+    # Access
+    access_allow_anonymous: bool = Field(
+        False,
+        description="Without an access policy, listen on other than loopback addresses all the same",
+        json_schema_extra={"flag": "--allow-anonymous"},
+    )
+    access_public_metrics: bool = Field(
+        False, description="With an access policy, answer `/metrics` to everyone, not only to who is granted `$SYS/#`"
+    )
+    access_origins: Annotated[tuple[Origin, ...], BeforeValidator(list_from_text)] = Field(
+        (), description="Origins of other sites whose pages may use the gateway, such as `https://example.com`"
+    )
+    access_secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = Field(
+        None, description="Secret that signs access tokens (HS256), at least 32 bytes"
+    )
+    access_key_file: ExistingFile | None = Field(None, description="Public key that verifies access tokens, PEM")
+    access_jwks_url: Annotated[str, AfterValidator(check_web_url)] | None = Field(
+        None, description="Where the issuer publishes its keys (JWKS)"
+    )
+    access_jwks_file: ExistingFile | None = Field(None, description="A file with the issuer's keys (JWKS)")
+    access_algorithms: Annotated[tuple[str, ...], BeforeValidator(list_from_text)] = Field(
+        (), description="Accepted signature algorithms; unset, those that fit the key"
+    )
+    access_audience: str | None = Field(None, description="Demanded `aud` of a token")
+    access_issuer: str | None = Field(None, description="Demanded `iss` of a token")
+    access_cookie: str | None = Field(None, description="Name of a cookie that may carry the token")
+    access_anonymous_role: str | None = Field(
+        None, description="Role of those without a token; unset, they get nothing"
+    )
+
+    # Limits
+    limit_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections in all")
+    limit_connections_per_address: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Connections from one address: so many WebSockets and event streams, so many requests at a time, "
+        "and so many HTTP connections that wait for a request; of the last, a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` "
+        "may have as many as there may be in all",
+    )
+    limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
+    limit_filter_bytes: Size = Field(
+        16 * 1024, ge=256, le=64 * 1024**2, description="Length of all topic filters of one subscriber together"
+    )
+    limit_commands_per_second: int = Field(50, ge=1, le=100_000, description="Commands of one connection")
+    limit_publishes_per_second: int = Field(100, ge=1, le=100_000, description="Messages that one connection publishes")
+    limit_requests_per_second: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="HTTP requests from one address, twice as many at once; and handshakes of WebSockets, as many at "
+        "once as it may have connections",
+    )
+    limit_command_bytes: Size = Field(
+        2 * 1024**2,
+        ge=8192,
+        le=96 * 1024**2,
+        description="Longest command; has to hold the longest payload in base64 and 4 KiB more",
+    )
+    limit_payload_bytes: Size = Field(1024**2, ge=1, le=64 * 1024**2, description="Longest payload to publish")
+    limit_url_bytes: Size = Field(8 * 1024, ge=256, le=64 * 1024, description="Longest URL")
+    limit_handshake_seconds: Duration = Field(
+        10, ge=0.1, le=600, description="Time for a request's headers, and for a refused one to authenticate"
+    )
+    limit_idle_seconds: Duration = Field(
+        90,
+        ge=2,
+        le=86400,
+        description="A connection that is silent for so long is closed; pings go at half of it",
+    )
+    limit_buffer_bytes: Size = Field(
+        256 * 1024, ge=4096, le=1024**3, description="Unsent bytes of one socket at which its subscriber is slow"
+    )
+    limit_failed_tokens: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Bad tokens of one address at once; then one every two seconds, and the others are told to wait",
+    )
+    limit_stall_seconds: Duration = Field(
+        30, ge=1, le=86400, description="A slow subscriber without progress for so long is closed"
+    )
+    limit_replay_messages: int = Field(100_000, ge=1, le=100_000_000, description="Messages that one replay sends")
+    limit_shape_bytes: Size = Field(
+        64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="What the intervals and deadbands of shapes hold"
+    )
+
+    # Tables
+    streams: Annotated[dict[str, StreamSettings], BeforeValidator(mapping_from_text)] = Field(
+        {"temperature": StreamSettings(topics=("sensors/+/state",), field="temperature")},
+        description="Streams, each a table `[streams.NAME]` with `topics` and `field`; they take the default's place",
+    )
+    roles: Annotated[dict[str, RoleSettings], BeforeValidator(mapping_from_text)] = Field(
+        {}, description="Roles, each a table `[roles.NAME]` with `subscribe` and `publish`"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_credentials_out_of_url(cls, values: Any) -> Any:
+        return without_credentials(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _check_together(self, info: ValidationInfo) -> Settings:
+        problems = list(self._problems_between())
+        if isinstance(info.context, list):
+            info.context.extend(problems)
+        elif problems:
+            raise ValueError("; ".join(f"{problem.rule} ({problem.way_out})" for problem in problems))
+        return self
+
+    @property
+    def has_access_policy(self) -> bool:
+        """Whether something decides who may do what, other than being on this machine."""
+        return any((*self._keys().values(), self.access_anonymous_role))
+
+    def _keys(self) -> dict[str, object]:
+        names = ("access_secret", "access_key_file", "access_jwks_url", "access_jwks_file")
+        return {name: getattr(self, name) for name in names}
+
+    def _problems_between(self) -> Iterator[Problem]:
+        """What is wrong only because of another setting."""
+
+        def problem(names: tuple[str, ...], rule: str, way_out: str) -> Problem:
+            return Problem(names, ", ".join(names), rule, way_out)
+
+        if not (is_loopback(self.host) or self.has_access_policy or self.access_allow_anonymous):
+            yield problem(
+                ("host", "access_allow_anonymous", "access_anonymous_role", *self._keys()),
+                f"without an access policy the gateway listens on loopback addresses only, and {self.host!r} is none",
+                "set access_secret, another key or access_anonymous_role; or, if everyone who can reach this address "
+                "may read and publish everything, access_allow_anonymous (--allow-anonymous)",
+            )
+        least = -(-self.limit_payload_bytes // 3) * 4 + 4096
+        if self.limit_command_bytes < least:
+            yield problem(
+                ("limit_command_bytes", "limit_payload_bytes"),
+                f"a payload of {format_size(self.limit_payload_bytes)} is no command of "
+                f"{format_size(self.limit_command_bytes)}: in base64 it is a third longer",
+                f"set limit_command_bytes to at least {least}, or limit_payload_bytes to less",
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            yield problem(("tls_cert", "tls_key"), "a certificate and its key go together", "set both or neither")
+        elif self.tls_cert is not None and self.tls_key is not None:
+            yield from _certificate_problems(("tls_cert", "tls_key"), self.tls_cert, self.tls_key)
+        if (self.mqtt_cert_file is None) != (self.mqtt_key_file is None):
+            names = ("mqtt_cert_file", "mqtt_key_file")
+            yield problem(names, "a certificate and its key go together", "set both or neither")
+        elif self.mqtt_cert_file is not None and self.mqtt_key_file is not None:
+            yield from _certificate_problems(
+                ("mqtt_cert_file", "mqtt_key_file"), self.mqtt_cert_file, self.mqtt_key_file
+            )
+        for name in ("mqtt_ca_file", "mqtt_cert_file"):
+            if getattr(self, name) is not None and not self.mqtt_url.startswith("mqtts://"):
+                way_out = (
+                    f"write mqtts://{self.mqtt_url.partition('://')[2]} with the broker's port for TLS, often 8883"
+                )
+                yield problem((name, "mqtt_url"), "is used only for mqtts://", way_out)
+        if self.mqtt_password is not None and self.mqtt_username is None:
+            yield problem(("mqtt_password", "mqtt_username"), "a password needs a user name", "set mqtt_username")
+        keys = tuple(name for name, value in self._keys().items() if value is not None)
+        if len(keys) > 1:
+            yield problem(keys, "only one of them can verify tokens", "keep one and unset the others")
+        role = self.access_anonymous_role
+        if role is not None and role not in self.roles:
+            known = ", ".join(sorted(self.roles)) or "none"
+            rule = f"the role {role!r} is not defined; defined are: {known}"
+            yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
+        for name in self.streams:
+            if not re.fullmatch(r"[\w\-]+", name):
+                rule = f"the stream's name {name!r} can't be part of a URL"
+                yield problem(("streams",), rule, "use letters, digits, '-' and '_'")
+
+
+def _certificate_problems(names: tuple[str, str], cert: Path, key: Path) -> Iterator[Problem]:
+    try:
+        # an empty password, so that an encrypted key is an error and not a question on the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        reason = "the key does not belong to the certificate" if "MISMATCH" in str(error) else str(error)
+        way_out = "both must be PEM files, the certificate first in its chain, the key without a password"
+        yield Problem(names, ", ".join(names), f"{cert} and {key} can't be used: {reason}", way_out)

@@ -1,0 +1,305 @@
+"""Values of settings as people write them: sizes, durations, lists, addresses, topic filters.
+
+Invariant: what can't be had is told by a rule and a way out, and no text made here contains a secret. Which setting is
+of which kind is in `table`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from gateway.access.grants import AccessError
+from gateway.access.origins import normal_origin
+from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.settings.problems import CREDENTIALS, RuleError
+
+__all__ = [
+    "CONFIG_FILE",
+    "PREFIX",
+    "SECTIONS",
+    "Duration",
+    "ExistingFile",
+    "GrantFilter",
+    "OptionalDuration",
+    "Origin",
+    "Size",
+    "TopicFilter",
+    "check_host",
+    "check_mqtt_url",
+    "check_root_path",
+    "check_secret",
+    "check_status_topic",
+    "check_web_url",
+    "format_duration",
+    "format_size",
+    "list_from_text",
+    "mapping_from_text",
+    "parse_duration",
+    "parse_size",
+    "without_credentials",
+]
+
+
+PREFIX = "GATEWAY_"
+CONFIG_FILE = "gateway.toml"
+
+# Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
+SECTIONS = ("mqtt", "history", "access", "limit", "tls", "log")
+
+
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "kib": 1024,
+    "mib": 1024**2,
+    "gib": 1024**3,
+    "tib": 1024**4,
+}
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
+
+
+def parse_size(value: object) -> int:
+    """A number of bytes from a number or text such as `256MiB`, `1.5 GiB`, `64kB`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise RuleError("must be a size")
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        if not found:
+            raise RuleError("must be a size", "write a number of bytes, or one with a unit such as 256MiB")
+        if found[2].lower() not in _SIZE_UNITS:
+            near = {"k": "KiB", "m": "MiB", "g": "GiB", "t": "TiB"}.get(found[2].lower()[:1])
+            way_out = f"write {found[1]}{near}" if near else "the units are B, KiB, MiB, GiB, kB, MB and GB"
+            raise RuleError(f"has the unknown unit {found[2]!r}", way_out)
+        value = float(found[1]) * _SIZE_UNITS[found[2].lower()]
+    if not math.isfinite(value) or value != int(value):
+        raise RuleError("must be a whole number of bytes")
+    return int(value)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number (of seconds) or text such as `250ms`, `10m`, `1h30m`, `7d`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise RuleError("must be a duration")
+    if isinstance(value, str):
+        text = value.replace(" ", "")
+        try:
+            return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else _sum_of_units(text)
+        except ValueError:
+            raise RuleError("must be a duration", "write it as 250ms, 30s, 10m, 24h or 7d") from None
+    if not math.isfinite(value):
+        raise RuleError("must be a duration")
+    return float(value)
+
+
+def _sum_of_units(text: str) -> float:
+    if not _DURATION.fullmatch(text):
+        raise ValueError(text)
+    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", text))
+
+
+def format_size(size: int) -> str:
+    """The shortest exact text that `parse_size` reads: `256MiB`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _SIZE_UNITS[unit.lower()] == 0:
+            return f"{size // _SIZE_UNITS[unit.lower()]}{unit}"
+    return str(size)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact text that `parse_duration` reads: `24h`."""
+    for unit in ("d", "h", "m"):
+        count, rest = divmod(seconds, _DURATION_UNITS[unit])
+        # a day is more familiar as 24h
+        if count > (unit == "d") and not rest:
+            return f"{count:.0f}{unit}"
+    return f"{seconds * 1000:.10g}ms" if 0 < seconds < 1 else f"{seconds:.10g}s"
+
+
+def _or_none(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else parse(value)
+
+
+def list_from_text(value: object) -> object:
+    """A list from text: JSON when it starts like a JSON list, else separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise RuleError("starts like a JSON list but is none", 'write it as ["a/#","b/+"] or as a/#,b/+') from None
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def mapping_from_text(value: object) -> object:
+    """A table from text: a JSON object.
+
+    Raises:
+        RuleError: it is none.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise RuleError("must be a JSON object", f"or use a table in {CONFIG_FILE}") from None
+
+
+def _topic_filter(text: str) -> str:
+    try:
+        return validate_filter(text)
+    except TopicError as error:
+        raise RuleError(str(error), "a filter looks like sensors/+/state, sensors/# or #") from None
+
+
+def _grant_filter(text: str) -> str:
+    _topic_filter(text.replace("{sub}", "s"))
+    return text
+
+
+def _origin(text: str) -> str:
+    try:
+        return normal_origin(text)
+    except AccessError as error:
+        raise RuleError(str(error)) from None
+
+
+def check_status_topic(text: str) -> str:
+    """A topic, or nothing for no status.
+
+    Raises:
+        RuleError: it is none.
+    """
+    try:
+        return validate_topic(text) if text else text
+    except TopicError as error:
+        raise RuleError(str(error)) from None
+
+
+_MQTT_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
+
+
+def check_mqtt_url(text: str) -> str:
+    """A broker's address, without what may stand behind it.
+
+    Raises:
+        RuleError: it is none.
+    """
+    example = "write it as mqtt://localhost:1883, or mqtts://broker.example:8883 for TLS"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        guess = f"mqtt://{text}"
+        usable = re.fullmatch(r"[\w.\-]+(:\d+)?", text) is not None
+        raise RuleError("has no scheme", f"write {guess}" if usable else example)
+    if scheme not in _MQTT_SCHEMES:
+        near = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts"}.get(scheme.lower())
+        near = near or next(iter(difflib.get_close_matches(scheme.lower(), _MQTT_SCHEMES, 1)), None)
+        raise RuleError("must start with mqtt:// or mqtts://", f"write {near}://{rest}" if near else example)
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise RuleError("is not a URL with a host and a port from 1 to 65535", example) from None
+    if not host or re.search(r"[\s\x00-\x1f]", text):
+        raise RuleError("names no host", example)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise RuleError("must end after the port", f"write {parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def check_web_url(text: str) -> str:
+    """The address of a key set.
+
+    Raises:
+        RuleError: it is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RuleError("must be an http:// or https:// URL")
+    return text
+
+
+def check_root_path(text: str) -> str:
+    """A prefix of paths, without a slash at its end.
+
+    Raises:
+        RuleError: it is none.
+    """
+    text = text.rstrip("/")
+    if text and not re.fullmatch(r"(/[\w.~%\-]+)+", text):
+        raise RuleError("must be a path such as /gateway, or empty", f"write /{text.strip('/')}")
+    return text
+
+
+def _readable(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise RuleError(f"can't be read: {error.strerror}") from None
+
+
+def check_secret(secret: SecretStr) -> SecretStr:
+    """A secret that is long enough to sign with.
+
+    Raises:
+        RuleError: it is none.
+    """
+    if len(secret.get_secret_value().encode()) < 32:  # RFC 7518 §3.2: as long as the hash of HS256
+        raise RuleError("must have at least 32 bytes", "make one with: openssl rand -base64 32")
+    return secret
+
+
+def check_host(text: str) -> str:
+    """An address or a name to listen on, without brackets.
+
+    Raises:
+        RuleError: it is none.
+    """
+    if not re.fullmatch(r"[\w.:\-%]+", text.strip("[]")):
+        raise RuleError("must be an address or a name", "127.0.0.1 is this machine only, 0.0.0.0 all its addresses")
+    return text.strip("[]")
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+OptionalDuration = Annotated[float | None, BeforeValidator(_or_none(parse_duration))]
+TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
+GrantFilter = Annotated[str, AfterValidator(_grant_filter)]
+Origin = Annotated[str, AfterValidator(_origin)]
+ExistingFile = Annotated[Path, AfterValidator(_readable)]
+
+
+def without_credentials(values: Mapping[str, object]) -> dict[str, object]:
+    """Moves user name and password from the broker's URL to settings of their own, so that the URL can be shown."""
+    values = dict(values)
+    url = values.get("mqtt_url")
+    found = CREDENTIALS.search(url) if isinstance(url, str) else None
+    if isinstance(url, str) and found:
+        values["mqtt_url"] = CREDENTIALS.sub("", url)
+        username, _, password = found[0][:-1].partition(":")
+        if "mqtt_username" not in values and "mqtt_password" not in values:
+            values["mqtt_username"] = unquote(username) or None
+            values["mqtt_password"] = unquote(password) or None
+    return values

@@ -1,0 +1,1 @@
+"""Sockets, TLS and the subclasses of uvicorn's protocols."""

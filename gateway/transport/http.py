@@ -1,0 +1,232 @@
+"""uvicorn's HTTP protocol with what it lacks: an end to waiting for a client.
+
+Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
+between two requests, however often it sends a byte; one that has taken no byte of its answer for `stall_seconds` is
+cut. Of connections whose request `guard` doesn't count, since there is none or it asks for our health, there are only
+so many. What a request may be is for `guard`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.transport.scopes import is_health
+
+__all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
+
+
+EXTENSION = "gateway.pace"
+"""Key of `scope["extensions"]`: a function for answers that go at the client's pace. It takes how many bytes the system
+may buffer, and returns a function that says how many bytes wait before it."""
+
+PIECE_BYTES = 64 * 1024
+"""So much of an answer is handed to TLS at a time."""
+
+USED_INTERNALS = (
+    "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
+    "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scheme", "scope",
+    "timeout_keep_alive_handler", "transport",
+)  # fmt: skip
+"""What of uvicorn's class this module relies on (uvicorn 0.54)."""
+
+
+def _in_pieces(app: Any) -> Any:
+    """An ASGI application whose answers are sent in pieces, each when there is room for it."""
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        async def send_pieces(message: Any) -> None:
+            body = message.get("body", b"")
+            if len(body) > PIECE_BYTES:
+                for start in range(0, len(body), PIECE_BYTES):
+                    piece = body[start : start + PIECE_BYTES]
+                    await send({"type": message["type"], "body": piece, "more_body": True})
+                message = {**message, "body": b""}
+            await send(message)
+
+        await app(scope, receive, send_pieces)
+
+    return cut
+
+
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 whose clients have to get to the point.
+
+    Attributes:
+        head_seconds: how long a request head may take, from the connection or from its first byte.
+        stall_seconds: how long a client may take nothing of an answer that waits for it.
+        max_buffer_bytes: how much of an answer the system may buffer, so that a slow reader's progress is seen.
+        pending: counts connections that wait for a request, from their start and between two, or end.
+        refusals: counts what was closed for it.
+    """
+
+    head_seconds = 10.0
+    stall_seconds = 30.0
+    max_buffer_bytes = 256 * 1024
+    pending = Connections(10_000, 1_000)
+    refusals = Refusals()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._pending_key: str | None = None
+        self._has_left = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._stalled_at = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody connected."""
+        super().connection_made(transport)
+        try:
+            self._pending_key = self.pending.open(self.client[0] if self.client else None)
+        except LimitError as error:
+            self.refusals.count(error.limit)
+            transport.abort()
+            return
+        # now: what the system has taken for a slow reader before it is bounded it doesn't give back
+        self.pace(self.max_buffer_bytes)
+        if self.scheme == "https":
+            # the end of TLS has its time, so an answer has to have left before: a piece at a time, none before the last
+            transport.set_write_buffer_limits(1, 0)
+            self.app = _in_pieces(self.app)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request."""
+        super().data_received(data)
+        self._recount()
+        if self._is_busy:
+            self._head_is_here()
+        elif self._deadline is None and not self._has_left and not self.transport.is_closing():
+            # the first bytes of a further request: uvicorn's own timer ended with them
+            self._expect_head()
+
+    def handle_events(self) -> None:
+        """The scope of a request gets our extension, before its task runs."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self.pace
+
+    def pace(self, max_bytes: int) -> Callable[[], int]:
+        """Bounds the system's buffer, as `transport` does for WebSockets; returns what says how much waits before it.
+
+        Left alone it would grow to megabytes for a slow reader, whose progress then can't be seen for minutes.
+        """
+        found = self.transport.get_extra_info("socket")
+        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max_bytes)
+        return self.transport.get_write_buffer_size
+
+    def on_response_complete(self) -> None:
+        """A request is answered: the connection waits for the next one, or ends."""
+        super().on_response_complete()
+        self._recount()
+        if self.transport.is_closing() and self._stall is None and self.transport.get_write_buffer_size():
+            self._watch_stall()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Another protocol takes over, which counts the connection itself."""
+        self._has_left = True
+        self._head_is_here()
+        self._uncount()
+        self.transport.set_write_buffer_limits()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._has_left = True
+        self._head_is_here()
+        self._uncount()
+        self._stop_stall()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The write buffer is full: the client reads more slowly than we write, or not at all."""
+        super().pause_writing()
+        if self._stall is None:
+            self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """The write buffer has drained."""
+        self._stop_stall()
+        super().resume_writing()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._watch_stall()
+
+    def _watch_stall(self) -> None:
+        self._stalled_at = self.transport.get_write_buffer_size()
+        self._stall = self.loop.call_later(self.stall_seconds, self._check_stall)
+
+    def _check_stall(self) -> None:
+        self._stall = None
+        if self.transport.get_write_buffer_size() < self._stalled_at:
+            self._watch_stall()  # slow, but it reads
+            return
+        self.refusals.count("stall_seconds")
+        # not close(): that would wait for the buffer
+        self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came after the last answer."""
+        super().timeout_keep_alive_handler()
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        """Sees to it that a connection that is being closed ends, though the client may never read the rest."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._stop_stall()
+            self._stall = self.loop.call_later(self.stall_seconds, self.transport.abort)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its type says
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _head_is_here(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _recount(self) -> None:
+        """Counts the connection as pending unless a request is being answered that `guard` counts."""
+        if self._has_left:
+            return
+        if self._is_busy and not is_health(cast("dict[str, Any]", self.scope)):
+            self._uncount()
+        elif self._pending_key is None:
+            try:
+                self._pending_key = self.pending.open(self.client[0] if self.client else None)
+            except LimitError as error:
+                # it has its answer; a client whose connection ends between two requests opens another
+                self.refusals.count(error.limit)
+                self.transport.close()
+
+    def _uncount(self) -> None:
+        if self._pending_key is not None:
+            self.pending.close(self._pending_key)
+            self._pending_key = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing() or self._is_busy:
+            return
+        self.refusals.count("handshake_seconds")
+        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.transport.close()
+        self._cut_later()

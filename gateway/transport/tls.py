@@ -1,0 +1,121 @@
+"""The gateway's own TLS: connections are accepted and their handshakes done under the limits of a request's head.
+
+Invariant: a connection counts from the moment when it was accepted, and one whose handshake takes too long is closed.
+A loop's own server counts nothing before the handshake and waits a minute. The certificate is `certificates`' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.transport.certificates import CIPHERS
+
+__all__ = ["TlsListener", "server_context"]
+
+logger = logging.getLogger(__name__)
+
+
+SHUTDOWN_SECONDS = 3.0
+"""How long a client may take to say in TLS that it has seen the end, and to take what was left of the last answer."""
+
+RETRY_SECONDS = 1.0
+"""Where a connection can't be accepted there are no descriptors left: that takes a while."""
+
+
+def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """What TLS is spoken with: 1.2 and 1.3.
+
+    Raises:
+        OSError: the files can't be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.load_cert_chain(cert_file, key_file, password="")
+    return context
+
+
+class TlsListener:
+    """Accepts connections and hands them on when TLS is spoken.
+
+    Attributes:
+        context: what TLS is spoken with.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        pending: Connections,
+        handshake_seconds: float,
+        refusals: Refusals,
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            context: what TLS is spoken with.
+            pending: counts connections whose handshake is not done.
+            handshake_seconds: how long one may take.
+            refusals: counts what was closed for either.
+        """
+        self.context = context
+        self._pending = pending
+        self._handshake_seconds = handshake_seconds
+        self._refusals = refusals
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, sockets: list[socket.socket], make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accepts on these sockets, which listen and don't block, until `stop`."""
+        for sock in sockets:
+            self._spawn(self._accept(sock, make_protocol), "TLS connections")
+
+    def stop(self) -> None:
+        """Accepts nothing more, and gives up handshakes that are under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, sock: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(sock)
+            except OSError as error:
+                logger.warning("a connection can't be accepted: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            try:
+                key = self._pending.open(address[0] if isinstance(address, tuple) else None)
+            except LimitError as error:
+                self._refusals.count(error.limit)
+                connection.close()
+                continue
+            self._spawn(self._shake_hands(connection, make_protocol, key), "TLS handshake")
+
+    async def _shake_hands(
+        self, connection: socket.socket, make_protocol: Callable[[], asyncio.Protocol], key: str
+    ) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                make_protocol,
+                connection,
+                ssl=self.context,
+                ssl_handshake_timeout=self._handshake_seconds,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+        except ConnectionAbortedError:
+            self._refusals.count("handshake_seconds")
+        except OSError as error:  # those of TLS are among them
+            logger.debug("a TLS handshake failed: %s", error)
+        finally:
+            self._pending.close(key)

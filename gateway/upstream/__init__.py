@@ -1,0 +1,1 @@
+"""The link to the broker; nothing else imports aiomqtt or paho."""

@@ -1,0 +1,373 @@
+"""The upstream: one MQTT connection that is always there or being made, and that hands every message on at once.
+
+Invariant: a message goes from the socket to `on_message` within one call, in the order of arrival, with nothing awaited
+between; whatever breaks is reported through `on_change` and mended here, and never raises out of `run` or into a
+publisher of messages. What a message means, and which retained message is no news, is for the hub and history.
+
+aiomqtt (with paho under it) speaks MQTT: handshake, subscriptions, acknowledgements, keep-alive. Its transport is
+ours: `Link` is an asyncio protocol that paho takes for its socket, so that connecting can be cancelled, TLS is
+asyncio's, one system call brings many messages, and PUBLISH packets never meet paho at all (benchmarks/ingest.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import random
+import time
+from typing import Any
+
+from gateway.core.messages import Properties
+from gateway.upstream.arrivals import Arrivals, OnMessage
+from gateway.upstream.config import MQTT_3_1_1, MQTT_5, VERSION_NAMES, UpstreamConfig, Version
+from gateway.upstream.failures import RIVAL_SECONDS, Failure, VersionChoice
+from gateway.upstream.link import MAX_CONCURRENT_PUBLISHES, Link
+from gateway.upstream.state import OnChange, PublishRefused, UpstreamState, UpstreamUnavailable
+
+__all__ = ["Upstream"]
+
+logger = logging.getLogger(__name__)
+
+
+REPEAT_SECONDS = 10.0
+"""How long after SUBACK a retained message may still be the broker's repetition (MQTT 5)."""
+
+REPEATED_WARNING_SECONDS = 60.0
+
+SHORT_SECONDS = 10.0
+SUSPICIOUS_LIVES = 3
+
+
+class Upstream:
+    """The gateway's link to the broker."""
+
+    def __init__(self, config: UpstreamConfig, *, on_message: OnMessage, on_change: OnChange) -> None:
+        """Prepares it; `run` does everything.
+
+        Args:
+            config: which broker.
+            on_message: gets every message as (topic, payload, qos, retained, properties, repeat), in the event loop,
+                and must neither block nor await. `repeat` is 0 for what is surely new, else the number of the
+                subscription that may be repeating a retained message.
+            on_change: gets the state whenever it is another one, other than by counting.
+        """
+        self._config = config
+        self._on_message = on_message
+        self._on_change = on_change
+        self._state = UpstreamState(config.address)
+        self._reported: tuple[object, ...] = ()
+        self._link: Link | None = None
+        self._versions = VersionChoice()
+        self._warnings = _Warnings()
+        self._publishing = asyncio.Semaphore(MAX_CONCURRENT_PUBLISHES)
+        self._received = 0
+        self._unwanted = 0
+        self._last_message_at: float | None = None
+        self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0}
+        self._discard_session = False
+        self._has_discarded = False
+        self._may_say = True
+        self._is_held = False
+        self._numbers = itertools.count(1)
+        self._short_lives = 0
+
+    @property
+    def state(self) -> UpstreamState:
+        """How it stands now."""
+        link = self._link
+        return dataclasses.replace(
+            self._state,
+            received=self._received + (link.reader.received if link else 0),
+            last_message_at=(link.last_message_at if link else None) or self._last_message_at,
+            dropped={**self._dropped, "not_wanted": self._dropped["not_wanted"] + self._unwanted_in(link)},
+        )
+
+    def _unwanted_in(self, link: Link | None) -> int:
+        return self._unwanted + (link.reader.unwanted if link else 0)
+
+    def _note(self, **changes: Any) -> None:
+        """Changes the state and reports it if it says something new."""
+        self._state = dataclasses.replace(self._state, **changes)
+        state = self._state
+        says = (state.connected, state.last_error, state.protocol, dict(state.filters), state.subscription)
+        if says == self._reported:
+            return
+        self._reported = says
+        try:
+            self._on_change(self.state)
+        except Exception:
+            logger.exception("reporting the state of the upstream failed")
+
+    def hold(self) -> None:
+        """Takes no more messages, and acknowledges none: those at QoS 1 wait on the broker for the next gateway.
+
+        Called before subscribers are sent away: what arrives after that would be acknowledged and seen by nobody.
+        """
+        self._is_held = True
+        if self._link is not None:
+            self._link.reader.is_held = True
+
+    # staying connected
+
+    async def run(self) -> None:
+        """Connects, stays connected and connects again, until it is cancelled; then leaves the broker in order."""
+        config = self._config
+        backoff = _Backoff(config.reconnect_min_seconds, config.reconnect_max_seconds)
+        try:
+            while True:
+                began = time.monotonic()
+                self._note(attempts=self._state.attempts + 1)
+                try:
+                    failure = await self._live()
+                except Failure as error:
+                    failure = error
+                except Exception as error:
+                    logger.exception("the link to the broker failed in a way that was not foreseen")
+                    failure = Failure(f"{type(error).__name__}: {error}")
+                lasted = time.monotonic() - began if self._state.connected else 0.0
+                failure = self._suspect_a_rival(failure, lasted)
+                self._note(connected=False, connected_since=None, last_error=str(failure))
+                if self._versions.refused(failure.version):
+                    continue
+                if lasted >= config.stable_seconds:
+                    backoff.reset()
+                delay = max(backoff.next(), failure.wait_seconds)
+                if self._warnings.may_say(str(failure)):
+                    what = "lost" if lasted else "not made"
+                    text = "connection to the broker %s %s: %s; next attempt in %.1f s"
+                    logger.warning(text, config.address, what, failure, delay)
+                await asyncio.sleep(delay)
+        finally:
+            self._note(connected=False, connected_since=None, last_error="the gateway is stopping")
+
+    def _suspect_a_rival(self, failure: Failure, lasted: float) -> Failure:
+        """A broker that doesn't say who took the session over (3.1.1, older Mosquittos) only closes, over and over."""
+        self._short_lives = self._short_lives + 1 if 0 < lasted < SHORT_SECONDS else 0
+        if self._short_lives < SUSPICIOUS_LIVES or failure.wait_seconds:
+            return failure
+        text = f"{failure}, soon after it was made, {self._short_lives} times in a row"
+        return Failure(
+            f"{text}: perhaps another client uses the client id {self._config.client_id!r}", wait_seconds=RIVAL_SECONDS
+        )
+
+    async def _live(self) -> Failure:
+        """One connection, from its making to its end; returns or raises why it ended."""
+        version = self._versions.next(time.monotonic())
+        if self._discard_session and version == MQTT_3_1_1:
+            # a clean session of 3.1.1 ends with its connection: it takes the old one along
+            link = await self._open(version, clean=True)
+            await self._close(link)
+        number = next(self._numbers)
+        link = await self._open(version, clean=self._discard_session and version == MQTT_5, number=number)
+        self._discard_session = False
+        self._link = link
+        try:
+            self._versions.worked(version)
+            filters = await self._subscribe(link)
+            self._report_connected(link, filters)
+            await self._say(link, "online")
+            return await link.wait_closed()
+        finally:
+            await self._close(link)
+            self._received += link.reader.received
+            self._unwanted += link.reader.unwanted
+            self._last_message_at = link.last_message_at or self._last_message_at
+            self._link = None
+
+    def _report_connected(self, link: Link, filters: dict[str, int | str]) -> None:
+        first = self._state.subscription == 0
+        refused = {name: why for name, why in filters.items() if isinstance(why, str)}
+        error = "; ".join(f"subscription to {name!r} refused: {why}" for name, why in refused.items()) or None
+        self._note(
+            connected=True,
+            connected_since=time.time(),
+            attempts=0,
+            last_error=error,
+            filters=filters,
+            subscription=link.arrivals.number,
+            reconnects=self._state.reconnects + (not first),
+        )
+        self._warnings.forget()
+        logger.info(
+            "connected to the broker %s as %r, MQTT %s, %s session, subscribed to %s",
+            self._config.address,
+            self._config.client_id,
+            VERSION_NAMES[link.version],
+            "resumed" if link.session_present else "new",
+            ", ".join(name for name in filters if name not in refused) or "nothing",
+        )
+        for name, why in refused.items():
+            logger.warning("the broker refused the subscription to %r: %s", name, why)
+
+    async def _open(self, version: Version, *, clean: bool, number: int = 0) -> Link:
+        """A link whose CONNACK has arrived.
+
+        Raises:
+            Failure: there is none.
+        """
+        link = Link(self._config, version, self._arrivals(version, number), clean=clean, on_connack=self._connack)
+        link.reader.is_held = self._is_held
+        try:
+            await link.connect(self._versions.patience(version, self._config.connect_timeout_seconds))
+        except BaseException:
+            link.abort()
+            raise
+        return link
+
+    def _connack(self, link: Link) -> None:
+        """The broker has accepted; from the next packet on, messages may arrive."""
+        if link.arrivals.number:
+            self._note(
+                protocol=VERSION_NAMES[link.version],
+                retained_as_published=link.version == MQTT_5,
+                session_resumed=link.session_present,
+            )
+
+    def _arrivals(self, version: Version, number: int) -> Arrivals:
+        return Arrivals(
+            self._config.topics,
+            version,
+            number=number,
+            numbers=self._numbers,
+            on_message=self._on_message,
+            on_drop=self._drop,
+            on_stale=self._found_stale_subscription,
+        )
+
+    async def _close(self, link: Link) -> None:
+        """Leaves in order if the link still works, and makes sure that it is closed."""
+        try:
+            if not link.closed.done():
+                async with asyncio.timeout(2):
+                    await self._say(link, "offline")
+                    await link.disconnect()
+        except Exception as error:  # noqa: BLE001 - it is closed all the same
+            logger.debug("the broker was not left in order: %r", error)
+        finally:
+            link.abort()
+
+    async def _say(self, link: Link, status: str) -> None:
+        """Publishes our status; that it isn't allowed is no reason to do without a connection."""
+        if not self._config.status_topic or not self._may_say or not link.arrivals.number:
+            return
+        try:
+            async with asyncio.timeout(self._config.connect_timeout_seconds):
+                await link.publish(self._config.status_topic, status.encode(), 1, True, None)
+        except PublishRefused as error:
+            # not again: some brokers close the connection over it
+            self._may_say = False
+            logger.info("the status %r was not published to %r: %s", status, self._config.status_topic, error)
+        except (UpstreamUnavailable, TimeoutError):
+            logger.debug("the status %r was not acknowledged", status)
+
+    async def _subscribe(self, link: Link) -> dict[str, int | str]:
+        """Subscribes to everything; returns what was granted or refused."""
+        arrivals = link.arrivals
+        granted: dict[str, int | str] = {}
+        # from now on the broker may send retained messages, which must not share a number with those before
+        arrivals.number = next(self._numbers)
+        arrivals.repeat_until = float("inf")
+        wanted = arrivals.subscriptions(link.offers_identifiers)
+        link.reader.plain = arrivals.plain_sections
+        for topic_filter, identifier in wanted.items():
+            granted[topic_filter] = await link.subscribe(topic_filter, identifier)
+        arrivals.is_subscribed = True
+        arrivals.repeat_until = time.monotonic() + REPEAT_SECONDS
+        return granted
+
+    # what happens to single messages
+
+    def _drop(self, reason: str, text: str) -> None:
+        self._dropped[reason] += 1
+        if reason != "duplicate" and self._warnings.may_say(f"{reason} {text}", kind=reason):
+            logger.warning("a message was dropped (%s): %s", reason.replace("_", " "), text)
+
+    def _found_stale_subscription(self, topic: str) -> None:
+        """The broker's session has a subscription of an earlier configuration, which no packet can list or remove."""
+        link = self._link
+        if self._has_discarded or link is None or not link.session_present:
+            return
+        self._has_discarded = self._discard_session = True
+        logger.info(
+            "the session %r on the broker has a subscription of an earlier configuration (it sent %r): starting anew",
+            self._config.client_id,
+            topic[:80],
+        )
+        link.fail(Failure("the session on the broker belonged to an earlier configuration"))
+
+    # publishing
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties | None = None,
+        timeout_seconds: float = 10,
+    ) -> None:
+        """Publishes a message and waits until the broker has it (QoS 1 and 2) or it is on its way (QoS 0).
+
+        Args:
+            topic: a valid topic name, which nobody checks here.
+            payload: up to 268,435,455 bytes.
+            qos: 0, 1 or 2.
+            retain: whether the broker keeps it.
+            properties: MQTT 5 properties.
+            timeout_seconds: after this it is given up; a message at QoS 1 or 2 may have arrived all the same.
+
+        Raises:
+            UpstreamUnavailable: not connected, the connection was lost, or no acknowledgement came in time.
+            PublishRefused: the broker refuses it, or can't take it.
+        """
+        link = self._link
+        if link is None or not self._state.connected:
+            why = self._state.last_error
+            raise UpstreamUnavailable("not connected to the broker" + (f": {why}" if why else ""))
+        try:
+            async with asyncio.timeout(timeout_seconds), self._publishing:
+                await link.publish(topic, payload, qos, retain, properties)
+        except TimeoutError:
+            raise UpstreamUnavailable(f"the broker did not acknowledge within {timeout_seconds:g} s") from None
+
+
+class _Backoff:
+    """Delays that double, each with jitter, so that many gateways don't come back at once."""
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least = least
+        self._most = most
+        self._next = least
+
+    def next(self) -> float:
+        """The next delay in seconds."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+        self._next = min(self._next * 2, self._most)
+        return delay
+
+    def reset(self) -> None:
+        """Starts over."""
+        self._next = self._least
+
+
+class _Warnings:
+    """Says a thing when it is new, and else once a minute."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def may_say(self, text: str, kind: str = "") -> bool:
+        """Whether to say it now; among one `kind`, other than the default, only time counts."""
+        now = time.monotonic()
+        last, at = self._said.get(kind, ("", float("-inf")))
+        if (kind or last == text) and now - at < REPEATED_WARNING_SECONDS:
+            return False
+        self._said[kind] = (text, now)
+        return True
+
+    def forget(self) -> None:
+        """What was said about the connection is news when it happens again."""
+        self._said.pop("", None)

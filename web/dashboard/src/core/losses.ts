@@ -1,0 +1,30 @@
+/** Messages that will not come, added up by reason. */
+
+import type { Gap } from "gateway-live";
+
+const WORDS: Record<Gap["reason"], string> = {
+  evicted: "older than what the gateway keeps",
+  epoch: "the gateway was restarted and starts a new history",
+  slow: "this browser couldn’t keep up",
+  limit: "more than one replay may hold",
+  reader: "this page couldn’t keep up",
+};
+
+/** Why messages are missing, in words; a reason that a newer gateway may give as it is. */
+export function gapWords(reason: string): string {
+  return (WORDS as Record<string, string>)[reason] ?? reason;
+}
+
+export interface Losses {
+  reason: string;
+  /** null when at least one gap couldn't say how many. */
+  lost: number | null;
+  gaps: number;
+}
+
+/** The losses with one gap more, which comes last. */
+export function addLoss(losses: readonly Losses[], reason: string, lost: number | null): Losses[] {
+  const known = losses.find((entry) => entry.reason === reason) ?? { lost: 0, gaps: 0 };
+  const sum = known.lost === null || lost === null ? null : known.lost + lost;
+  return [...losses.filter((entry) => entry.reason !== reason), { reason, lost: sum, gaps: known.gaps + 1 }];
+}

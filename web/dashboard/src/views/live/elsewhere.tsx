@@ -1,0 +1,37 @@
+/** The same data without this page: commands and code to copy. */
+import { useState } from "preact/hooks";
+import { copyForms } from "../../core/copyas.ts";
+import { CopyButton } from "../../parts/bits.tsx";
+import { base } from "../../router.ts";
+import { token } from "../../session.ts";
+
+export function Elsewhere({ filter, since }: { filter: string; since: string }) {
+  const forms = copyForms(base.href, filter, since, token.value !== null);
+  const [name, setName] = useState(forms[0]?.name ?? "");
+  const form = forms.find((entry) => entry.name === name) ?? forms[0];
+  if (!form) return null;
+  return (
+    <section class="copy-as" aria-labelledby="copy-title">
+      <div class="section-head">
+        <h2 id="copy-title">Use it elsewhere</h2>
+        <fieldset class="segments">
+          <legend class="sr">Copy as</legend>
+          {forms.map((entry) => (
+            <button
+              key={entry.name}
+              type="button"
+              aria-pressed={entry.name === form.name}
+              onClick={() => setName(entry.name)}
+            >
+              {entry.name}
+            </button>
+          ))}
+        </fieldset>
+        <span class="spread" />
+        <CopyButton text={form.text} label={`as ${form.name}`} />
+      </div>
+      <pre tabIndex={0}>{form.text}</pre>
+      {form.note && <p class="soft">{form.note}</p>}
+    </section>
+  );
+}

@@ -1,0 +1,33 @@
+/** Which fields are drawn: a chip for each that is worth it, the others on request. */
+import { useState } from "preact/hooks";
+import { type Field, fieldLabel, fieldRank } from "../../core/values.ts";
+import { setParams } from "../../router.ts";
+
+export function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: readonly Field[] }) {
+  const [more, setMore] = useState(false);
+  if (all.length < 2) return null;
+  const LIMIT = 10;
+  // Clocks and counters are numbers too, but nobody opens a chart to see them.
+  const isWanted = (field: Field, index: number) => index < LIMIT && fieldRank(field) < 1000;
+  const shown = more ? all : all.filter((field, index) => isWanted(field, index) || chosen.includes(field));
+  if (shown.length < 2 && all.length === shown.length) return null;
+  const toggle = (field: Field) => {
+    const next = chosen.includes(field) ? chosen.filter((entry) => entry !== field) : [...chosen, field];
+    if (next.length > 0) setParams({ field: all.filter((entry) => next.includes(entry)) });
+  };
+  return (
+    <fieldset class="chips">
+      <legend class="sr">Fields to draw</legend>
+      {shown.map((field) => (
+        <button key={field} type="button" aria-pressed={chosen.includes(field)} onClick={() => toggle(field)}>
+          {fieldLabel(field)}
+        </button>
+      ))}
+      {all.length > shown.length && (
+        <button type="button" class="more" onClick={() => setMore(true)}>
+          {all.length - shown.length} more
+        </button>
+      )}
+    </fieldset>
+  );
+}

@@ -1,0 +1,105 @@
+/** One message: the picked one, or the newest as it comes. */
+import { useEffect, useState } from "preact/hooks";
+import * as api from "../../api.ts";
+import { formatMoment, formatSpan } from "../../core/format.ts";
+import { utf8 } from "../../core/hex.ts";
+import type { LiveStore, StoredMessage } from "../../core/store.ts";
+import { Hex, PayloadView, Raw } from "../../parts/payload.tsx";
+import { route, setParams } from "../../router.ts";
+
+type Form = "formatted" | "raw" | "hex";
+
+interface InspectorProps {
+  store: LiveStore;
+  version: number;
+  picked: StoredMessage | null;
+  onFollow: () => void;
+}
+
+export function Inspector({ store, picked, onFollow }: InspectorProps) {
+  const asked = route.value.params.get("as");
+  const form: Form = asked === "raw" || asked === "hex" ? asked : "formatted";
+  let message = picked;
+  if (!message) {
+    for (let index = store.length - 1; index >= 0; index--) {
+      const row = store.row(index);
+      if (row?.kind === "message") {
+        message = row.message;
+        break;
+      }
+    }
+  }
+  if (!message) return null;
+  const previous = store.before(message);
+  return (
+    <section class="inspector" aria-labelledby="inspector-title">
+      <div class="section-head">
+        <h2 id="inspector-title">{picked ? "Message" : "Newest message"}</h2>
+        {picked && (
+          <button type="button" class="quiet" onClick={onFollow}>
+            Follow the newest
+          </button>
+        )}
+        <span class="spread" />
+        <fieldset class="segments">
+          <legend class="sr">Show the payload as</legend>
+          {(["formatted", "raw", "hex"] as const).map((entry) => (
+            <button
+              key={entry}
+              type="button"
+              aria-pressed={form === entry}
+              onClick={() => setParams({ as: entry === "formatted" ? null : entry })}
+            >
+              {entry === "formatted" ? "Formatted" : entry === "raw" ? "Raw" : "Hex"}
+            </button>
+          ))}
+        </fieldset>
+      </div>
+      <p class="about num">
+        <span class="topic">{message.topic}</span>
+        <span>{formatMoment(message.time, true)}</span>
+        <span>{previous ? `${formatSpan(message.time - previous.time)} after the one before` : "first one here"}</span>
+        {message.qos > 0 && <span>QoS {message.qos}</span>}
+        {message.retained && <span>retained</span>}
+        <span>seq {message.seq}</span>
+      </p>
+      {form === "formatted" ? (
+        <PayloadView
+          payload={message.payload}
+          encoding={message.encoding}
+          previous={previous && previous.encoding === message.encoding ? previous.payload : undefined}
+        />
+      ) : (
+        <Exact message={message} form={form} />
+      )}
+    </section>
+  );
+}
+
+/** The payload's own bytes: JSON that was parsed and written again would hide how it was sent. */
+function Exact({ message, form }: { message: StoredMessage; form: "raw" | "hex" }) {
+  const [bytes, setBytes] = useState<{ n: number; data: Uint8Array; exact: boolean } | null>(null);
+  useEffect(() => {
+    let gone = false;
+    api.exactBytes(message).then((data) => {
+      if (!gone) setBytes({ n: message.n, ...data });
+    });
+    return () => {
+      gone = true;
+    };
+  }, [message]);
+  if (!bytes) return <p class="late soft">Fetching the bytes…</p>;
+  const text = form === "raw" ? utf8(bytes.data) : null;
+  return (
+    <>
+      {text === null ? (
+        <Hex bytes={bytes.data} />
+      ) : text === "" ? (
+        <p class="soft">An empty payload.</p>
+      ) : (
+        <Raw text={text} />
+      )}
+      {!bytes.exact && <p class="soft">Written from the value: the gateway no longer has this message’s own bytes.</p>}
+    </>
+  );
+}

@@ -1,0 +1,40 @@
+/** What stands in the place of the chart while nothing came. */
+import { useEffect, useState } from "preact/hooks";
+import { Empty, Explain } from "../../parts/bits.tsx";
+import { setParams } from "../../router.ts";
+import { link } from "../../session.ts";
+import { DEFAULT_RANGE } from "./tools.tsx";
+
+interface NothingProps {
+  filter: string;
+  refusal: string | null;
+  subscribed: boolean;
+}
+
+export function Nothing({ filter, refusal, subscribed }: NothingProps) {
+  // Wait a moment before saying that there is nothing.
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), 600);
+    return () => clearTimeout(timer);
+  }, []);
+  if (refusal !== null) {
+    return (
+      <Empty title="The gateway refused this">
+        <p>{refusal}</p>
+        <button type="button" onClick={() => setParams({ since: null, from: null, to: null })}>
+          Show the last {DEFAULT_RANGE}
+        </button>
+      </Empty>
+    );
+  }
+  if (!late || !subscribed) return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
+  return (
+    <Empty title="Nothing here yet">
+      <p>
+        This page listens to <code>{filter}</code> and shows the first message as it comes.
+      </p>
+      <Explain filter={filter} />
+    </Empty>
+  );
+}

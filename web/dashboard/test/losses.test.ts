@@ -1,0 +1,18 @@
+import { expect, it } from "vitest";
+import { addLoss, type Losses } from "../src/core/losses.ts";
+
+it("adds losses up by reason, and doesn't make a number of what nobody knows", () => {
+  let losses: Losses[] = [];
+  for (const [reason, lost] of [
+    ["slow", 3],
+    ["epoch", null],
+    ["slow", 4],
+    ["epoch", 5],
+  ] as const) {
+    losses = addLoss(losses, reason, lost);
+  }
+  expect(losses).toEqual([
+    { reason: "slow", lost: 7, gaps: 2 },
+    { reason: "epoch", lost: null, gaps: 2 },
+  ]);
+});
