@@ -119,6 +119,15 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_no_page_puts_a_token_or_a_password_onto_a_command_line() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in blocks(text, "sh"):
+            assert not re.search(r"--(token|password) +(?!-(\s|$))|--secret\b|Bearer +\S|\s-P\s|://\w+:\w+@", block), (
+                page.name
+            )
+
+
 def test_no_page_names_a_path_of_somebodys_machine() -> None:
     for page in PAGES:
         assert not re.search(r"/(home|root|Users|tmp)/\w", page.read_text(encoding="utf-8")), page.name

@@ -42,12 +42,17 @@ class Monitored:
         self.name = f"gateway-monitored-{uuid.uuid4().hex[:8]}"
         names = ("HTTP_PORT", "MQTT_PORT", "MQTTS_PORT", "PROMETHEUS_PORT")
         self.ports = {name: free_port() for name in names}
+        # where there is no registry, the Prometheus that there is
+        has_any = subprocess.run(
+            ["docker", "image", "inspect", "prom/prometheus:latest"], capture_output=True, check=False
+        )
+        self.version = {"PROMETHEUS_VERSION": "latest"} if has_any.returncode == 0 else {}
 
     def compose(self, *arguments: str) -> None:
         done = subprocess.run(
             ["docker", "compose", "-p", self.name, "--profile", "demo", "--profile", "monitoring", *arguments],
             cwd=ROOT,
-            env={**os.environ, **{name: str(port) for name, port in self.ports.items()}},
+            env={**os.environ, **self.version, **{name: str(port) for name, port in self.ports.items()}},
             capture_output=True,
             text=True,
             timeout=540,

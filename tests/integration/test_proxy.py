@@ -328,6 +328,7 @@ def test_the_systemd_unit_is_valid_and_hardened(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False
     )
     assert str(unit) not in verified.stderr + verified.stdout
+    assert "LimitCORE=0" in text.splitlines()  # no password lands in a core dump
     judged = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True, timeout=60, check=False
     )
