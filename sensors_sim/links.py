@@ -4,7 +4,8 @@ One invariant: nothing here blocks but ``turn``, which waits for as long as it i
 and does the TLS handshake in one blocking call, so threads make that call: a client belongs to such a thread until its
 socket is open, and to the loop from then on.
 
-It leaves to others: what is published when (``runner``), and MQTT itself (paho-mqtt).
+It leaves to others: what is published when (``runner``), and MQTT itself (paho-mqtt). It is long because a link and the
+loop that turns all of them share sockets, timers and queues.
 """
 
 import collections

@@ -608,7 +608,7 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     calls: list[str] = []
     holds = Condition.holds
 
-    def counted(self: Condition, topic: str, value: Any) -> bool:
+    def counted(self: Condition, topic: str, value: Any) -> bool | None:
         calls.append(topic)
         return holds(self, topic, value)
 
@@ -717,7 +717,7 @@ def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
     calls = 0
     holds = Condition.holds
 
-    def counted(self: Condition, topic: str, value: Any) -> bool:
+    def counted(self: Condition, topic: str, value: Any) -> bool | None:
         nonlocal calls
         calls += 1
         loop.now += 0.000_01  # so that they take more than one turn

@@ -3,6 +3,9 @@
 Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. A
 subscriber has no queue: it is either live, and gets the bytes that its whole group gets, or behind, and is read from
 history at the pace of its socket. The loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
+
+It is long because publishing, flushing and membership of groups share one state, and each call between them would be
+made for every message.
 """
 
 from __future__ import annotations
@@ -474,7 +477,7 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget)
+            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget, self.counters)
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)

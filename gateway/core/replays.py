@@ -268,7 +268,7 @@ class Replays:
         if shape.is_plain:
             frames, skipped = [message.frame for message in messages], 0
         else:
-            shaper = Shaper(shape, self.history.epoch)
+            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large)
             for message in messages:
                 shaper.offer(message)
             frames, skipped = shaper.take(), shaper.skipped
@@ -287,7 +287,7 @@ class Replays:
     def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch, self._budget)
+            job.shaper = Shaper(job.shape, self.history.epoch, self._budget, self.counters.count_too_large)
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:
