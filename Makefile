@@ -8,7 +8,7 @@ CODE = gateway sensors_sim tests benchmarks firmware scripts
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 
-.PHONY: demo test check fmt bench soak web pages docs pins clean
+.PHONY: demo test check fmt bench soak web pages peers docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, in one command
@@ -38,6 +38,12 @@ web: $(VENV)/bin/python        ## the dashboard and the client library, into gat
 # the same where it can be had: without Node.js and a network the gateway shows a smaller page
 pages: $(VENV)/bin/python
 	@$(BIN)/python scripts/build_web.py --optional
+
+peers: tests/peers/node_modules/.package-lock.json  ## other brokers that tests talk to; needs Node.js and a network
+
+tests/peers/node_modules/.package-lock.json: tests/peers/package.json tests/peers/package-lock.json
+	cd tests/peers && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
 	$(BIN)/python -c 'from pathlib import Path; from gateway.settings.rows import markdown; \

@@ -363,6 +363,7 @@ async def test_subscriptions_of_an_earlier_configuration_are_thrown_away(
             assert {arrival.topic for arrival in link.arrivals} == {f"{prefix}/a/1"}
             # the broker sends what is not wanted no more
             assert (state.received, state.reconnects) == (2, 1)
+            assert state.dropped["not_wanted"] == 1
             # and only once was it started anew
             relay.cut()
             await eventually_async(lambda: link.upstream.state.reconnects == 2)

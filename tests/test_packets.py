@@ -35,7 +35,11 @@ class Calls:
     """A reader and everything that it calls, in order."""
 
     def __init__(
-        self, version: int = 5, max_message_bytes: int = 1 << 20, accepts: Callable[[str], bool] | None = None
+        self,
+        version: int = 5,
+        max_message_bytes: int = 1 << 20,
+        accepts: Callable[[str], bool] | None = None,
+        exchanges: set[bytes] | None = None,
     ) -> None:
         self.made: list[tuple[Any, ...]] = []
         note = self.made.append
@@ -48,6 +52,7 @@ class Calls:
             on_oversize=lambda size: note(("oversize", size)),
             accepts=accepts or bool,
             max_message_bytes=max_message_bytes,
+            exchanges=exchanges,
         )
         self.reader.plain = frozenset({b""})
 
@@ -84,7 +89,8 @@ def test_while_held_messages_are_left_to_the_broker_and_other_packets_are_not() 
     calls.reader.is_held = True
     calls.feed(publish(b"a", b"x", qos=1) + PINGRESP + publish(b"a", b"y"))
     assert calls.made == [("packet", PINGRESP)]
-    assert (calls.reader.acknowledgements, calls.reader.received) == ([], 0)
+    # nobody sends again what was at QoS 0
+    assert (calls.reader.acknowledgements, calls.reader.received, calls.reader.held) == ([], 1, 1)
 
 
 def test_an_empty_payload_is_a_message() -> None:
@@ -92,9 +98,48 @@ def test_an_empty_payload_is_a_message() -> None:
     assert Calls(4).feed(publish(b"a", b"", qos=1)) == [("message", "a", b"", 1)]
 
 
-def test_other_packets_and_qos_2_come_whole() -> None:
-    exactly_once = publish(b"a", b"x", qos=2, properties=b"")
-    assert Calls().feed(PINGRESP + exactly_once) == [("packet", PINGRESP), ("packet", exactly_once)]
+def test_other_packets_come_whole() -> None:
+    suback = b"\x90\x04\x00\x01\x00\x01"
+    assert Calls().feed(PINGRESP + suback) == [("packet", PINGRESP), ("packet", suback)]
+
+
+def pubrel(mid: int) -> bytes:
+    return b"\x62\x02" + struct.pack("!H", mid)
+
+
+def test_qos_2_is_handed_over_once_and_its_exchange_completed() -> None:
+    calls = Calls(4)
+    again = bytes([0x3C]) + publish(b"a", b"x", qos=2)[1:]
+    calls.feed(publish(b"a", b"x", qos=2) + again + pubrel(7) + publish(b"a", b"y", qos=2))
+    assert calls.made == [("message", "a", b"x", 2), ("message", "a", b"y", 2)]
+    received, complete = b"\x50\x02\x00\x07", b"\x70\x02\x00\x07"
+    assert calls.reader.acknowledgements == [received, received, complete, received]
+    assert (calls.reader.received, calls.reader.repeated) == (3, 1)
+
+
+def test_the_session_and_not_the_connection_remembers_what_arrived_at_qos_2() -> None:
+    exchanges: set[bytes] = set()
+    Calls(4, exchanges=exchanges).feed(publish(b"a", b"x", qos=2))
+    again = Calls(4, exchanges=exchanges)
+    again.feed(publish(b"a", b"x", qos=2) + pubrel(7))
+    assert again.made == []
+    assert exchanges == set()
+
+
+def test_while_held_qos_2_is_left_to_the_broker_and_what_was_handed_over_is_completed() -> None:
+    calls = Calls(4)
+    calls.feed(publish(b"a", b"x", qos=2, mid=1))
+    calls.reader.acknowledgements.clear()
+    calls.reader.is_held = True
+    calls.feed(publish(b"a", b"y", qos=2, mid=2) + pubrel(1))
+    assert calls.made == [("message", "a", b"x", 2)]
+    assert calls.reader.acknowledgements == [b"\x70\x02\x00\x01"]
+
+
+def test_a_pubrel_that_nothing_is_known_of_is_answered() -> None:
+    calls = Calls()
+    calls.feed(pubrel(9))
+    assert calls.reader.acknowledgements == [b"\x70\x02\x00\x09"]
 
 
 def test_a_message_that_a_callback_fails_on_is_acknowledged_and_the_next_one_arrives() -> None:
@@ -133,17 +178,18 @@ def test_a_topic_is_judged_once_and_its_messages_dropped() -> None:
     assert len(calls.reader.acknowledgements) == 3
 
 
+@pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize("piece", [1, 2, 3, 5, 1000, 1 << 20])
-def test_a_message_over_the_limit_is_skipped_without_being_held(piece: int) -> None:
+def test_a_message_over_the_limit_is_skipped_without_being_held(piece: int, qos: int) -> None:
     calls = Calls(4, max_message_bytes=100)
-    large = publish(b"big", b"x" * 5_000, qos=1, mid=9)
+    large = publish(b"big", b"x" * 5_000, qos=qos, mid=9)
     stream = publish(b"a", b"1") + large + publish(b"b", b"2")
     held = 0
     for start in range(0, len(stream), piece):
         calls.reader.feed(stream[start : start + piece])
         held = max(held, len(calls.reader._partial))
     assert calls.made == [("message", "a", b"1", 0), ("oversize", 5_007), ("message", "b", b"2", 0)]
-    assert calls.reader.acknowledgements == [b"\x40\x02\x00\x09"]
+    assert calls.reader.acknowledgements == [{1: b"\x40", 2: b"\x50"}[qos] + b"\x02\x00\x09"]
     assert held <= 110
 
 
@@ -158,15 +204,17 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0+#"), min_siz
 sections = st.sampled_from([b"", b"\x0b\x01", b"\x02\x00\x00\x00\x09", b"\x26\x00\x01a\x00\x01b" * 20])
 packets = st.one_of(
     st.builds(
-        lambda topic, payload, qos, retain, section: publish(
-            topic.encode(), payload, qos=qos, retain=retain, properties=section
+        lambda topic, payload, qos, retain, mid, section: publish(
+            topic.encode(), payload, qos=qos, retain=retain, mid=mid, properties=section
         ),
         names,
         st.binary(max_size=300),
         st.integers(0, 2),
         st.booleans(),
+        st.integers(1, 3),
         sections,
     ),
+    st.builds(pubrel, st.integers(1, 3)),
     st.just(PINGRESP),
     st.just(b"\x90\x05\x00\x01\x00\x01\x01"),
 )
@@ -189,6 +237,17 @@ def test_the_same_calls_however_the_stream_is_cut(stream: list[bytes], sizes: li
     assert cut.reader.missing == whole.reader.missing == 0
 
 
+@given(st.lists(packets, max_size=8), st.integers(0, 8))
+def test_what_is_received_is_handed_over_or_told_as_dropped_once(stream: list[bytes], held_from: int) -> None:
+    calls = Calls(max_message_bytes=250, accepts=lambda topic: len(topic) % 3 != 0)
+    for number, packet in enumerate(stream):
+        calls.reader.is_held = number >= held_from
+        calls.reader.feed(packet)
+    reader = calls.reader
+    told = sum(call[0] in ("message", "special", "error", "oversize") for call in calls.made)
+    assert reader.received == told + reader.unwanted + reader.repeated + reader.held
+
+
 @given(st.binary(max_size=200), st.sampled_from([4, 5]))
 def test_garbage_raises_one_error_only(data: bytes, version: int) -> None:
     calls = Calls(version, max_message_bytes=1000)
@@ -200,6 +259,8 @@ def test_garbage_raises_one_error_only(data: bytes, version: int) -> None:
     "garbage",
     [
         b"\x36\x05\x00\x01a\x00\x01",  # QoS 3
+        b"\x34\x03\x00\x01a",  # QoS 2 and no packet identifier
+        b"\x62\x01\x00",  # a PUBREL without one
         b"\x30\x03\x00\x09a",  # the topic is longer than the packet
         b"\x30\x01\x00",  # no room for a topic
         b"\x32\x03\x00\x01a",  # no packet identifier

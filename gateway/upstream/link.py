@@ -81,6 +81,7 @@ class Link(asyncio.BufferedProtocol):
         arrivals: Arrivals,
         *,
         clean: bool,
+        exchanges: set[bytes],
         on_connack: Callable[[Link], None],
     ) -> None:
         self.version = version
@@ -97,6 +98,7 @@ class Link(asyncio.BufferedProtocol):
             on_oversize=arrivals.oversize,
             accepts=arrivals.accepts,
             max_message_bytes=config.max_message_bytes,
+            exchanges=exchanges,
         )
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -353,7 +355,7 @@ class Link(asyncio.BufferedProtocol):
     # paho's side
 
     def _packet_received(self, packet: bytes) -> None:
-        """Lets paho read one packet, which is no PUBLISH at QoS 0 or 1."""
+        """Lets paho read one packet, which is neither PUBLISH nor PUBREL."""
         if packet[0] == 0x50 and len(packet) > 4 and packet[4] >= 0x80:
             # A PUBREC that refuses ends the exchange (MQTT 5 §4.3.3), but paho would ask for more: to it, it is over.
             mid = packet[2:4]

@@ -1,7 +1,8 @@
 """The hot half of MQTT: takes PUBLISH packets out of a stream of bytes, and leaves every other packet whole to others.
 
-Invariant: however the stream is cut into pieces, the same calls are made in the same order. What a connection is, and
-all packets but PUBLISH at QoS 0 and 1, belong to `broker` and the client library under it.
+Invariant: however the stream is cut into pieces, the same calls are made in the same order, and every PUBLISH that is
+counted as received is handed over or told as dropped, once. What a connection is, and all packets but PUBLISH and
+PUBREL, belong to `link` and the client library under it.
 
 Why it exists: the client library makes three calls to the socket and builds an object with 27 properties for each
 message; reading whole buffers here costs a tenth of that (benchmarks/ingest.py).
@@ -19,6 +20,7 @@ __all__ = ["PacketError", "PacketReader", "Property", "encode_varint", "parse_pr
 
 # MQTT 5 §2.1.2: packet types in the high half of the first byte
 PUBLISH = 0x30
+PUBREL = 0x60
 
 QOS_BITS = 0b0110
 QOS_1 = 0b0010
@@ -56,11 +58,14 @@ class PacketReader:
     """Cuts a stream into packets.
 
     Attributes:
-        received: PUBLISH packets so far, those included that were too large or not accepted.
+        received: PUBLISH packets so far, those included that were too large, not accepted or sent again.
         unwanted: those that `accepts` refused.
-        acknowledgements: PUBACK packets that the caller sends and clears; a message is handed over before.
-        is_held: while True, PUBLISH packets are neither handed over, acknowledged nor counted: the broker will send
-            those at QoS 1 again over the next connection.
+        repeated: those at QoS 2 that were sent again although they had arrived (MQTT 5 §4.3.3).
+        held: those at QoS 0 that came while `is_held`; nobody will send them again.
+        acknowledgements: PUBACK, PUBREC and PUBCOMP packets that the caller sends and clears; a message is handed over
+            before.
+        is_held: while True, PUBLISH packets are neither handed over nor acknowledged, and those at QoS 1 and 2 not
+            counted: the broker will send them again over the next connection.
         plain: property sections, without their length, that nobody has to look at. A message with another one, or with
             the retain flag, goes to `on_special`.
     """
@@ -76,6 +81,7 @@ class PacketReader:
         on_oversize: Callable[[int], object],
         accepts: Callable[[str], bool],
         max_message_bytes: int,
+        exchanges: set[bytes] | None = None,
     ) -> None:
         """Makes a reader for one connection.
 
@@ -90,9 +96,13 @@ class PacketReader:
             accepts: asked about a topic when it is first seen; a message that it refuses is dropped (its sender asks
                 for an acknowledgement all the same).
             max_message_bytes: larger PUBLISH packets are skipped without being held in memory.
+            exchanges: packet identifiers of messages at QoS 2 that have arrived and whose PUBREL has not: at most
+                65,535. They belong to the session (MQTT 5 §4.1), so the next connection gets the same set.
         """
         self.received = 0
         self.unwanted = 0
+        self.repeated = 0
+        self.held = 0
         self.acknowledgements: list[bytes] = []
         self.is_held = False
         self.plain: frozenset[bytes] = frozenset()
@@ -104,6 +114,7 @@ class PacketReader:
         self._on_oversize = on_oversize
         self._accepts = accepts
         self._max_message_bytes = max_message_bytes
+        self._exchanges = set() if exchanges is None else exchanges
         self._names: dict[bytes, str] = {}
         self._partial = bytearray()
         self._needed = 0
@@ -153,15 +164,16 @@ class PacketReader:
                     break
                 size, start = found
             stop = start + size
-            if head & 0xF0 != PUBLISH or head & QOS_2:
-                if head & QOS_BITS == QOS_BITS and head & 0xF0 == PUBLISH:
-                    raise PacketError("a PUBLISH has QoS 3")  # MQTT-3.3.1-4
-                if size > max(MAX_OTHER_BYTES, self._max_message_bytes if head & 0xF0 == PUBLISH else 0):
+            if head & 0xF0 != PUBLISH:
+                if size > MAX_OTHER_BYTES:
                     raise PacketError(f"a packet of type {head >> 4} says that it has {size} bytes")
                 if stop > end:
                     self._needed = stop - position
                     return position
-                self._on_packet(data[position:stop])
+                if head & 0xF0 == PUBREL:
+                    self._end_exchange(data[start:stop])
+                else:
+                    self._on_packet(data[position:stop])
                 # what has arrived in answer may change it
                 plain = self.plain
                 position = stop
@@ -176,13 +188,19 @@ class PacketReader:
                 self._needed = stop - position
                 return position
             if self.is_held:
+                self._hold(head)
                 position = stop
                 continue
             name_end = start + 2 + (data[start] << 8 | data[start + 1]) if size >= 2 else stop + 1
             body = name_end
             if head & QOS_BITS:
                 body += 2
-                self.acknowledgements.append(b"\x40\x02" + data[name_end:body])
+                if head & QOS_2:
+                    if self._is_repeated(head, data[name_end : min(body, stop)]):
+                        position = stop
+                        continue
+                else:
+                    self.acknowledgements.append(b"\x40\x02" + data[name_end:body])
             if is_v5 and body < stop:
                 length = data[body]
                 body += 1
@@ -231,12 +249,41 @@ class PacketReader:
         if header > end:
             self._needed = header - position
             return None
-        if data[position] & QOS_BITS:
+        self._skip = max(stop - end, 0)
+        if data[position] & QOS_2:
+            if self._is_repeated(data[position], data[header - 2 : header]):
+                return min(stop, end)
+        elif data[position] & QOS_1:
             self.acknowledgements.append(b"\x40\x02" + data[header - 2 : header])
         self.received += 1
         self._on_oversize(stop - start)
-        self._skip = max(stop - end, 0)
         return min(stop, end)
+
+    def _is_repeated(self, head: int, identifier: bytes) -> bool:
+        """Answers a PUBLISH at QoS 2 by PUBREC; whether it arrived before, and is no more than counted."""
+        if head & QOS_1:
+            raise PacketError("a PUBLISH has QoS 3")  # MQTT-3.3.1-4
+        if len(identifier) < 2:
+            raise PacketError("a PUBLISH ends within its header")
+        self.acknowledgements.append(b"\x50\x02" + identifier)
+        if identifier not in self._exchanges:
+            self._exchanges.add(identifier)
+            return False
+        self.received += 1
+        self.repeated += 1
+        return True
+
+    def _end_exchange(self, body: bytes) -> None:
+        """Answers a PUBREL by PUBCOMP, whether its message is known or came to an earlier run (MQTT 5 §4.3.3)."""
+        if len(body) < 2:
+            raise PacketError("a PUBREL has no packet identifier")
+        self._exchanges.discard(body[:2])
+        self.acknowledgements.append(b"\x70\x02" + body[:2])
+
+    def _hold(self, head: int) -> None:
+        if not head & QOS_BITS:
+            self.received += 1
+            self.held += 1
 
     def _name(self, raw: bytes) -> str | None:
         """The topic name; empty if its messages are not wanted, None if it is none."""

@@ -47,7 +47,8 @@ class UpstreamState:
         subscription: the number of this subscription, which is what `repeat` gives; rises, not always by one.
         last_message_at: when the last message arrived; None before the first.
         received: messages so far, dropped ones included.
-        dropped: messages that were not handed on, by reason: `too_large`, `not_wanted`, `duplicate` or `failed`.
+        dropped: messages that were not handed on, by reason: `too_large`, `not_wanted`, `duplicate`, `failed` or
+            `stopping` (at QoS 0, while the gateway stops).
         reconnects: connections after the first.
     """
 

@@ -17,6 +17,7 @@ import itertools
 import logging
 import random
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.messages import Properties
@@ -63,9 +64,9 @@ class Upstream:
         self._warnings = _Warnings()
         self._publishing = asyncio.Semaphore(MAX_CONCURRENT_PUBLISHES)
         self._received = 0
-        self._unwanted = 0
         self._last_message_at: float | None = None
-        self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0}
+        self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0, "stopping": 0}
+        self._exchanges: set[bytes] = set()
         self._discard_session = False
         self._has_discarded = False
         self._may_say = True
@@ -81,11 +82,8 @@ class Upstream:
             self._state,
             received=self._received + (link.reader.received if link else 0),
             last_message_at=(link.last_message_at if link else None) or self._last_message_at,
-            dropped={**self._dropped, "not_wanted": self._dropped["not_wanted"] + self._unwanted_in(link)},
+            dropped=dict(self._dropped) if link is None else _with_dropped(self._dropped, link),
         )
-
-    def _unwanted_in(self, link: Link | None) -> int:
-        return self._unwanted + (link.reader.unwanted if link else 0)
 
     def _note(self, **changes: Any) -> None:
         """Changes the state and reports it if it says something new."""
@@ -172,7 +170,7 @@ class Upstream:
         finally:
             await self._close(link)
             self._received += link.reader.received
-            self._unwanted += link.reader.unwanted
+            self._dropped = _with_dropped(self._dropped, link)
             self._last_message_at = link.last_message_at or self._last_message_at
             self._link = None
 
@@ -207,7 +205,8 @@ class Upstream:
         Raises:
             Failure: there is none.
         """
-        link = Link(self._config, version, self._arrivals(version, number), clean=clean, on_connack=self._connack)
+        arrivals = self._arrivals(version, number)
+        link = Link(self._config, version, arrivals, clean=clean, exchanges=self._exchanges, on_connack=self._connack)
         link.reader.is_held = self._is_held
         try:
             await link.connect(self._versions.patience(version, self._config.connect_timeout_seconds))
@@ -218,6 +217,8 @@ class Upstream:
 
     def _connack(self, link: Link) -> None:
         """The broker has accepted; from the next packet on, messages may arrive."""
+        if not link.session_present:
+            self._exchanges.clear()
         if link.arrivals.number:
             self._note(
                 protocol=VERSION_NAMES[link.version],
@@ -287,6 +288,8 @@ class Upstream:
     def _found_stale_subscription(self, topic: str) -> None:
         """The broker's session has a subscription of an earlier configuration, which no packet can list or remove."""
         link = self._link
+        if self._warnings.may_say(topic, kind="not_wanted"):
+            logger.warning("a message was dropped (not wanted): no configured filter matches %r", topic[:80])
         if self._has_discarded or link is None or not link.session_present:
             return
         self._has_discarded = self._discard_session = True
@@ -332,6 +335,17 @@ class Upstream:
                 await link.publish(topic, payload, qos, retain, properties)
         except TimeoutError:
             raise UpstreamUnavailable(f"the broker did not acknowledge within {timeout_seconds:g} s") from None
+
+
+def _with_dropped(dropped: Mapping[str, int], link: Link) -> dict[str, int]:
+    """What was dropped so far, that which a link's reader counts included."""
+    reader = link.reader
+    return {
+        **dropped,
+        "not_wanted": dropped["not_wanted"] + reader.unwanted,
+        "duplicate": dropped["duplicate"] + reader.repeated,
+        "stopping": dropped["stopping"] + reader.held,
+    }
 
 
 class _Backoff:

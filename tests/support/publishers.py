@@ -24,11 +24,18 @@ class Publisher:
     Use it as a context manager. `received` holds `(topic, payload)` of what arrives for `subscribe`.
     """
 
-    def __init__(self, url: str, *, protocol: int = 5, client_id: str = "", **tls: Any) -> None:
-        """`url` as in settings, user and password included; `tls` goes to paho's `tls_set`."""
+    def __init__(
+        self, url: str, *, protocol: int = 5, client_id: str = "", clean_session: bool | None = None, **tls: Any
+    ) -> None:
+        """`url` as in settings, user and password included; `tls` goes to paho's `tls_set`.
+
+        `clean_session` is for MQTT 3.1.1, where False leaves a session behind.
+        """
         parts = urlsplit(url)
         version = MQTTProtocolVersion(protocol)
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session, protocol=version
+        )
         if parts.username is not None:
             self._client.username_pw_set(parts.username, parts.password)
         if parts.scheme == "mqtts":

@@ -41,6 +41,7 @@ class Relay:
         versions: the MQTT version of every CONNECT that came, 4 or 5.
         max_subscribes: how many SUBSCRIBE packets a connection may send before it is cut; None for any number.
         swallows: while True, bytes of passed connections vanish in both directions: a network that is gone.
+        swallows_answers: while True, what clients send after CONNECT vanishes, and what brokers send does not.
     """
 
     def __init__(self, target_port: int, answer: Answer = Answer.PASS) -> None:
@@ -48,6 +49,7 @@ class Relay:
         self.answer = answer
         self.versions: list[int] = []
         self.swallows = False
+        self.swallows_answers = False
         self.max_subscribes: int | None = None
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -114,12 +116,12 @@ class Relay:
         try:
             async with asyncio.TaskGroup() as group:
                 for source, sink in ((reader, there_writer), (there_reader, writer)):
-                    group.create_task(self._pump(source, sink))
+                    group.create_task(self._pump(source, sink, is_client=source is reader))
         finally:
             self._writers.discard(there_writer)
             there_writer.close()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_client: bool) -> None:
         subscribes = 0
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
@@ -128,7 +130,7 @@ class Relay:
                 if self.max_subscribes is not None and subscribes > self.max_subscribes:
                     self.cut()
                     return
-                if not self.swallows:
+                if not (self.swallows or (self.swallows_answers and is_client)):
                     sink.write(data)
                     await sink.drain()
         if not self.swallows:
