@@ -86,8 +86,8 @@ def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[
 
 def test_the_architecture_has_every_module() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rooms = text.partition("## Rooms\n")[2].partition("\n## ")[0]
-    first_cells = [row.split("|")[1] for row in rooms.splitlines() if row.startswith("|")]
+    table = text.partition("## Files\n")[2].partition("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
     named = {name for cell in first_cells for name in re.findall(r"`([\w/]+)`", cell)}
     package = ROOT / "gateway"
     files = [path.relative_to(package).with_suffix("") for path in package.rglob("[!_]*.py")]
