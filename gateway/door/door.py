@@ -68,6 +68,7 @@ class Door:
         answer = _Answer(send, self.guard.cors_headers(scope), request_id)
         key: str | None = None
         try:
+            check_framing(scope)
             self.guard.check(scope)
             key = self.guard.enter(scope)
             if (headers := self.guard.preflight(scope)) is not None:
@@ -108,6 +109,19 @@ class Door:
         await send({"type": "websocket.http.response.body", "body": document})
 
 
+def check_framing(scope: Scope) -> None:
+    """Refuses a request whose end two parties could see in two places, before anything else is looked at.
+
+    A proxy before us may go by the one header and we by the other (RFC 9112 §6.1); the connection ends with the answer.
+
+    Raises:
+        Refusal: it has both a Content-Length and a Transfer-Encoding (400).
+    """
+    names = {name for name, _ in scope["headers"]}
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise Refusal(400, "bad_request", "headers", "there is both a Content-Length and a Transfer-Encoding")
+
+
 def _start(refusal: Refusal, size: int) -> dict[str, Any]:
     headers: Headers = [
         (b"content-type", b"application/problem+json"),
@@ -135,10 +149,6 @@ class _Body:
 
     def check(self, scope: Scope) -> None:
         """Refuses by the headers alone what would be refused later."""
-        names = {name for name, _ in scope["headers"]}
-        if b"content-length" in names and b"transfer-encoding" in names:
-            # a proxy before us may go by the one and we by the other (RFC 9112 §6.1)
-            raise Refusal(400, "bad_request", "headers", "there is both a Content-Length and a Transfer-Encoding")
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:20]) > self._max_bytes:
                 raise self._too_large(value[:20].decode())

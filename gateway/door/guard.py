@@ -376,7 +376,8 @@ class Guard:
                 return str(tokens[0])
         if self._cookie is not None and seen.cookie is not None and self._cookie_counts(seen, scope):
             for part in seen.cookie.split(";"):
-                name, _, value = part.strip().partition("=")
+                # only these are white space here (RFC 6265 §4.1.1): a name with another one is another name
+                name, _, value = part.strip(" \t").partition("=")
                 if name == self._cookie:
                     return value.strip('"')
         return None

@@ -169,7 +169,9 @@ class Session:
                 case Authenticate():
                     self._authenticate(command)
                 case Ping():
-                    position = self._gateway.hub.position_of(self.subscriber)
+                    # who may read nothing would count and time by it what is hidden
+                    may_know = bool(self.principal.subscribe)
+                    position = self._gateway.hub.position_of(self.subscriber) if may_know else None
                     self._write(
                         encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
                     )

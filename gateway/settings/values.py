@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
+from gateway.access.secrets import weakness
 from gateway.core.durations import parse_duration
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
@@ -240,8 +241,8 @@ def check_secret(secret: SecretStr) -> SecretStr:
     Raises:
         RuleError: it is none.
     """
-    if len(secret.get_secret_value().encode()) < 32:  # RFC 7518 §3.2: as long as the hash of HS256
-        raise RuleError("must have at least 32 bytes", "make one with: openssl rand -base64 32")
+    if (problem := weakness(secret.get_secret_value().encode())) is not None:
+        raise RuleError(problem, "make one with: openssl rand -base64 32")
     return secret
 
 
