@@ -46,6 +46,7 @@ class BrokerOptions:
         websockets: Adds a listener for MQTT over WebSocket, on `websocket_port`.
         autosave: Writes the persistence at every second change, so that SIGKILL loses at most the newest message.
         extra: Further lines of mosquitto.conf.
+        listener: Further lines for the MQTT listener.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class BrokerOptions:
     websockets: bool = False
     autosave: bool = False
     extra: tuple[str, ...] = ()
+    listener: tuple[str, ...] = ()
 
 
 class Broker(ABC):
@@ -202,7 +204,7 @@ def _mosquitto_files(options: BrokerOptions, port: int, websocket_port: int, at:
         files["acl"] = options.acl.encode()
         lines.append(f"acl_file {at / 'acl'}")
     lines += options.extra
-    lines.append(f"listener {port}")
+    lines += [f"listener {port}", *options.listener]
     if options.server:
         files["server.pem"] = options.server.cert.read_bytes()
         files["server.key"] = options.server.key.read_bytes()
