@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,29 @@ async def _may_speak(broker: dict[str, Any], ca: Path | None, sensor_id: str | N
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(came_back.wait(), ECHO_SECONDS)
         return came_back.is_set()
+
+
+def knows_names_only(broker: dict[str, Any], ca: Path | None, sensor_id: str) -> bool:
+    """Whether the broker takes a user's name for the client id, so that a second connection of a user ends the first.
+
+    Mosquitto does so with `use_username_as_clientid`, as in mosquitto/secure: whoever watches a sensor with its own
+    name throws it off.
+
+    Raises:
+        BrokerError: It can't be reached, or refuses the connection.
+    """
+    return asyncio.run(_knows_names_only(broker, ca, sensor_id))
+
+
+async def _knows_names_only(broker: dict[str, Any], ca: Path | None, sensor_id: str) -> bool:
+    if not broker.get("username"):
+        return False
+    async with _connected(broker, ca, None, lambda *_: None) as first:
+        async with _connected(broker, ca, None, lambda *_: None):
+            pass
+        first.subscribe(payloads.cmd_topic(sensor_id))  # its answer comes over the same connection, or a new one
+        await first.wait_delivered(CONNECT_SECONDS)
+        return first.connects > 1
 
 
 def first_reading(
@@ -161,7 +184,7 @@ def _client(broker: dict[str, Any], ca: Path | None, take: Callable[[str, bytes,
     return mqtt.Client(
         host,
         port,
-        client_id=f"sensors-flash-{os.getpid()}",
+        client_id=f"sensors-flash-{secrets.token_hex(4)}",
         username=broker.get("username") or None,
         password=broker.get("password") or None,
         tls=context,

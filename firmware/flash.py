@@ -13,7 +13,6 @@ import json
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from sensors_sim import payloads
 
 from . import broker, chips, files, images, plan, tools
+from .board import DELIVERED
 from .board import settings as board_settings
 from .tools import Command, FlashError, esptool, mpremote, say
 
@@ -290,31 +290,34 @@ class Flashing:
             reset.run()
             say("done     the sensor starts now")
             return
-        ended = threading.Event()
-        console = threading.Thread(target=tools.show_console, args=(self.port, ended), name="console", daemon=True)
-
-        def start() -> None:
-            reset.run()
-            console.start()
-
-        say(f"waiting  for its first reading at {self.settings['mqtt']['url']}")
+        access, seconds = self.settings["mqtt"], self.plan.wait_seconds
+        meta: str | None = None
         try:
-            state, meta = broker.first_reading(
-                self.settings["mqtt"], self.plan.ca, self.sensor_id, start, self.plan.wait_seconds
-            )
+            with tools.Console(self.port) as console:
+
+                def start() -> None:
+                    reset.run()
+                    console.start()
+
+                by_board = broker.knows_names_only(access, self.plan.ca, self.sensor_id)
+                say(f"waiting  for its first reading at {access['url']}")
+                if by_board:
+                    say("note     this broker knows each user once, so the board itself tells of its first reading")
+                    start()
+                    state = console.wait_for(DELIVERED, seconds)
+                    if state is None:
+                        raise broker.NoReadingError(any("mqtt: connected" in line for line in console.lines))
+                else:
+                    state, meta = broker.first_reading(access, self.plan.ca, self.sensor_id, start, seconds)
         except broker.BrokerError as error:
             raise FlashError(f"{error}\nThe files are on the board; it starts when it is reset.") from None
         except broker.NoReadingError as error:
             wiring = "it is online, but has no reading: look at its wiring"
             raise FlashError(
-                f"no reading of {self.sensor_id} within {self.plan.wait_seconds:g} s: "
+                f"no reading of {self.sensor_id} within {seconds:g} s: "
                 f"{wiring if error.online else 'it did not reach the broker'}. What it printed stands above; "
                 "docs/firmware.md has a table of causes."
             ) from None
-        finally:
-            ended.set()
-            if console.ident is not None:
-                console.join(2)
         say(f"reading  {payloads.state_topic(self.sensor_id)}\n         {state}")
         if meta is not None:
             say(f"done     {json.loads(meta).get('name')}: {json.loads(meta).get('model')}")

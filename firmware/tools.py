@@ -18,6 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from . import chips
 
@@ -269,22 +270,58 @@ def chip_in(output: str) -> chips.Chip:
     return chips.find_chip(found[1])
 
 
-def show_console(port: str, ended: threading.Event) -> None:
-    """Print what the board prints, until `ended`; a port that vanishes for a moment is opened again."""
-    import serial
+class Console:
+    """What a board prints, printed here and searched; a port that vanishes for a moment is opened again.
 
-    rest = b""
-    while not ended.is_set():
-        try:
-            with serial.serial_for_url(port, baudrate=115200, timeout=0.2) as console:
-                while not ended.is_set():
-                    *lines, rest = (rest + console.read(512)).split(b"\n")
-                    for line in lines:
-                        text = "".join(c for c in line.decode(errors="replace") if c.isprintable()).strip()
-                        if text:
-                            say(f"  board  {text}")
-        except (OSError, serial.SerialException):
-            ended.wait(0.3)
+    Args:
+        port: Opened by `start`, and left at the end of the `with` block.
+    """
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="console", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(2)
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._thread.start()
+
+    def wait_for(self, text: str, timeout_seconds: float) -> str | None:
+        """What follows `text` in the first line with it; None when none came in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(text in line for line in self.lines), timeout_seconds)
+            return next((line.partition(text)[2] for line in self.lines if text in line), None)
+
+    def _listen(self) -> None:
+        import serial
+
+        rest = b""
+        while not self._ended.is_set():
+            try:
+                with serial.serial_for_url(self.port, baudrate=115200, timeout=0.2) as console:
+                    while not self._ended.is_set():
+                        *lines, rest = (rest + console.read(512)).split(b"\n")
+                        for line in lines:
+                            self._take("".join(c for c in line.decode(errors="replace") if c.isprintable()).strip())
+            except (OSError, serial.SerialException):
+                self._ended.wait(0.3)
+
+    def _take(self, line: str) -> None:
+        if line:
+            say(f"  board  {line}")
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
 
 
 def _open_problem(port: str) -> str:

@@ -13,21 +13,22 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
-from gateway.access.limits import Attempts, Connections, Refusals
+from gateway.access.limits import Attempts, Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
+from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.subscribers import Sink
-from gateway.core.topics import TopicError, check_characters
+from gateway.core.topics import TopicError, check_characters, validate_filter
 from gateway.door.guard import Guard
 from gateway.door.refusals import Refusal
 from gateway.settings.table import Settings, StreamSettings
@@ -68,6 +69,38 @@ class Limits:
     payload_bytes: int
     buffer_bytes: int
     handshake_seconds: float
+
+    def check_filters(self, asked: Iterable[str], had: FilterSet | None = None) -> list[str]:
+        """Topic filters of a client, valid and few enough.
+
+        Args:
+            asked: what it asks for, looked at one by one until there are too many.
+            had: what it has already, and may name again.
+
+        Returns:
+            The filters, each once.
+
+        Raises:
+            TopicError: one is no topic filter.
+            LimitError: they are too many, or too long together.
+        """
+        had = had or FilterSet(())
+        found: dict[str, None] = {}
+        count, size = len(had), sum(len(text.encode()) for text in had.filters)
+        for text in asked:
+            if text in found:
+                continue
+            found[validate_filter(text)] = None
+            if text not in had:
+                count += 1
+                size += len(text.encode())
+            if count > self.filters:
+                text = f"limit: more than {self.filters} topic filters, at most {self.filters} are allowed"
+                raise LimitError("limit", "filters", text)
+            if size > self.filter_bytes:
+                text = f"limit: topic filters of more than {self.filter_bytes} bytes in all, that is the most allowed"
+                raise LimitError("limit", "filter_bytes", text)
+        return list(found)
 
 
 class Gateway:

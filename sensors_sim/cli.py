@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 
 if TYPE_CHECKING:
+    from sensors_sim.address import BrokerAddress
     from sensors_sim.fleet import Fleet
-    from sensors_sim.links import BrokerAddress
     from sensors_sim.runner import Runner
 
 DIALECTS = ("native", "homeassistant", "tasmota", "zigbee2mqtt", "esphome", "homie", "senml", "shelly")
@@ -292,7 +292,7 @@ def _clone(argv: list[str]) -> int:
 
 
 def _address(arguments: argparse.Namespace) -> "BrokerAddress":
-    from sensors_sim.links import BrokerAddress
+    from sensors_sim.address import BrokerAddress
 
     return BrokerAddress.parse(
         arguments.broker,

@@ -3,6 +3,8 @@
 Everything is judged by what was heard in a limited time, so it errs on the plain side: a field that never changed is a
 constant, a topic heard once has the listening time as its interval. Wills can't be heard; a retained topic that says
 ``online`` in one of the usual ways is taken for a status, and its opposite for the will.
+
+It is long because every guess (cadence, range, kind, topic) looks at the same record of what was heard.
 """
 
 import datetime
@@ -19,9 +21,10 @@ from typing import Any, NamedTuple
 
 from paho.mqtt.client import MQTTMessage
 
+from gateway.core.durations import duration_text
 from sensors_sim import payloads
-from sensors_sim.durations import duration_text
-from sensors_sim.links import BrokerAddress, Link, Links, LinkState
+from sensors_sim.address import BrokerAddress
+from sensors_sim.links import Link, Links, LinkState
 
 MAX_SAMPLES = 2000
 """Per topic; further ones are not needed to know it."""

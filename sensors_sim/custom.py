@@ -1,30 +1,20 @@
 """Devices that are described field by field, as ``sensors-sim clone`` learns them from live ones.
 
-A device has streams (topics), each a JSON object, a bare number or a text, whose fields follow simple statistics. It
-speaks its own topics, so it has a dialect of its own.
+A device has streams (topics), each a JSON object, a bare number or a text, whose fields follow simple statistics.
+
+It leaves to others: topics and payloads (``dialects.raw``).
 """
-
-# ruff: noqa: D102  the dialect's base class describes its methods
-
-from __future__ import annotations
 
 import json
 import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from sensors_sim import payloads
-from sensors_sim.dialects import Dialect
-from sensors_sim.durations import parse_duration
-from sensors_sim.messages import Message
-from sensors_sim.noise import Drifting
-
-if TYPE_CHECKING:
-    from sensors_sim.fleet import Device
-    from sensors_sim.kinds import Readings, Setting
+from gateway.core.durations import parse_duration
+from sensors_sim.kind import Readings, Setting
+from sensors_sim.model.noise import Drifting
 
 MODELS = ("value", "counter", "choice", "constant", "constant-json", "seq", "boot", "clock", "iso-clock")
 _OF_DEVICE = ("seq", "boot", "clock", "iso-clock")
@@ -66,7 +56,7 @@ class FieldSpec:
     hold: float = 60.0
 
     @classmethod
-    def parse(cls, described: Mapping[str, Any]) -> FieldSpec:
+    def parse(cls, described: Mapping[str, Any]) -> Self:
         """Read a table of a fleet file.
 
         Raises:
@@ -110,7 +100,7 @@ class StreamSpec:
     """It is published at each so many readings of the device."""
 
     @classmethod
-    def parse(cls, described: Mapping[str, Any]) -> StreamSpec:
+    def parse(cls, described: Mapping[str, Any]) -> Self:
         """Read a table of a fleet file.
 
         Raises:
@@ -173,7 +163,7 @@ class CustomSpec:
     """Field to what its meta says: unit, device class, range."""
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> CustomSpec:
+    def parse(cls, options: Mapping[str, Any]) -> Self:
         """Read the options of a device.
 
         Raises:
@@ -309,83 +299,3 @@ def _choice(item: FieldSpec, rng: random.Random) -> Callable[[float], object]:
         return current
 
     return choose
-
-
-class Raw(Dialect):
-    """The topics of a custom device, and the native ``meta`` that says that it is simulated."""
-
-    name = "raw"
-
-    def __init__(self) -> None:
-        self._specs: dict[str, tuple[CustomSpec, list[dict[str, str]]]] = {}
-
-    def will(self, device: Device) -> Message | None:
-        status = self._spec(device)[0].status
-        if status is None:
-            return None
-        return Message(_fill(status.topic, device), status.offline.encode(), status.qos, status.retain)
-
-    def birth(self, device: Device) -> list[Message]:
-        spec, _ = self._spec(device)
-        messages = []
-        if spec.status is not None:
-            status = spec.status
-            messages.append(Message(_fill(status.topic, device), status.online.encode(), status.qos, status.retain))
-        for constant in spec.constants:
-            payload = _fill(constant.payload, device).encode()
-            messages.append(Message(_fill(constant.topic, device), payload, constant.qos, constant.retain))
-        return messages + self.description(device)
-
-    def description(self, device: Device) -> list[Message]:
-        return [Message(payloads.meta_topic(device.id), device.meta_payload(), 1, True)]
-
-    def readings(self, device: Device, readings: Readings, ts_ms: int) -> list[Message]:
-        spec, all_names = self._spec(device)
-        messages = []
-        for stream, names in zip(spec.streams, all_names, strict=True):
-            if device.seq % stream.every:
-                continue
-            values: dict[str, object] = {}
-            for item in stream.fields:
-                if item.model == "seq":
-                    values[item.name] = device.seq // stream.every
-                elif item.model == "boot":
-                    values[item.name] = device.boot
-                elif item.model == "iso-clock":
-                    values[item.name] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
-                elif item.model == "clock":
-                    ticks = ts_ms / 1000 * item.rate
-                    values[item.name] = round(ticks, item.decimals) if item.decimals else round(ticks)
-                else:
-                    values[item.name] = readings.get(names[item.name])
-            if stream.format == "json":
-                payload = json.dumps(_nested(values), ensure_ascii=False, separators=(",", ":")).encode()
-            else:
-                payload = str(next(iter(values.values()))).encode()
-            messages.append(Message(_fill(stream.topic, device), payload, stream.qos, stream.retain))
-        return messages
-
-    def _spec(self, device: Device) -> tuple[CustomSpec, list[dict[str, str]]]:
-        known = self._specs.get(device.id)
-        if known is None or known[0] is not device.custom:
-            if device.custom is None:
-                raise ValueError(f"device {device.id} is of kind {device.kind.name}: only custom ones speak raw")
-            known = self._specs[device.id] = (device.custom, reading_names(device.custom))
-        return known
-
-
-def _fill(text: str, device: Device) -> str:
-    return text.replace("{id}", device.id).replace("{name}", device.spec.name)
-
-
-def _nested(values: Mapping[str, object]) -> dict[str, object]:
-    nested: dict[str, Any] = {}
-    for path, value in values.items():
-        inner = nested
-        *levels, last = path.split(".")
-        for level in levels:
-            if not isinstance(inner.get(level), dict):
-                inner[level] = {}
-            inner = inner[level]
-        inner[last] = value
-    return nested

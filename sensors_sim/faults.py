@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 from sensors_sim.messages import Message
 
 

@@ -1,9 +1,9 @@
 """A fleet of simulated devices as a pure, seeded model: time goes in, events come out.
 
 One invariant: the same seed, devices, start and commands give the same events, whatever the speed and however late they
-are asked for. Time is the model's own (``climate``); nothing here reads a clock or opens a socket.
+are asked for. Time is the model's own (``model``); nothing here reads a clock or opens a socket.
 
-It leaves to others: carrying events to a broker (``mqtt``), and waiting (``runner``).
+It leaves to others: carrying events to a broker (``links``), and waiting (``runner``).
 """
 
 import heapq
@@ -15,13 +15,17 @@ from enum import Enum
 from typing import NamedTuple
 
 from sensors_sim import payloads
-from sensors_sim.custom import CustomSpec, Raw
-from sensors_sim.dialects import DIALECTS, Dialect
-from sensors_sim.electricity import Meter
+from sensors_sim.custom import CustomSpec
+from sensors_sim.dialects.all import DIALECTS
+from sensors_sim.dialects.base import Dialect
+from sensors_sim.dialects.raw import Raw
 from sensors_sim.faults import FLAPPING_PERIOD, FaultKind, Faults, FaultSpec
-from sensors_sim.kinds import KINDS, Setting, Site, World, setting_generator
+from sensors_sim.kind import Setting
+from sensors_sim.kinds import KINDS, setting_generator
 from sensors_sim.messages import Message
-from sensors_sim.noise import generator, unit_hash
+from sensors_sim.model.electricity import Meter
+from sensors_sim.model.noise import generator, unit_hash
+from sensors_sim.model.world import Site, World
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +60,6 @@ NAMES = (
     ("Greenhouse", "greenhouse"),
 )
 """Places of a fleet that is only counted, in turn, with their room profiles."""
-
-RAW = Raw()
 
 FAULT_COMMANDS = ("fault", "field", "size", "after", "every", "for", "probability", "clear")
 
@@ -150,7 +152,6 @@ class Device:
             known = ", ".join(sorted(self.kind.options)) or "none"
             raise ValueError(f"kind {spec.kind!r} has no option {unknown[0]!r}: known are {known}")
         self.interval = _checked_interval(interval)
-        self.state_topic = payloads.state_topic(spec.id)
         self.cmd_topic = payloads.cmd_topic(spec.id)
         self.seq = 0
         self.place = spec.place or spec.id
@@ -160,10 +161,8 @@ class Device:
         self._phase_key = rng.getrandbits(64)
         self._start = world.start
         setting = Setting(spec.id, self.place, spec.room or self.kind.room, world, spec.options, rng)
-        self.fields = dict(self.kind.fields_of(setting))
+        self.fields: Mapping[str, Mapping[str, object] | None] = dict(self.kind.fields_of(setting))
         self._read = self.kind.make(setting)
-        self.custom = CustomSpec.parse(spec.options) if self.kind.dialect == RAW.name else None
-        """What describes its fields, when its kind doesn't."""
         self.dialect = self._dialect_of(dialect)
         self.faults = Faults(spec.faults, world.start, generator(world.seed, "faults", spec.id))
         self._down_by: FaultKind | None = None
@@ -180,12 +179,32 @@ class Device:
         self._plan()
 
     def _dialect_of(self, of_fleet: str) -> Dialect:
-        if self.kind.dialect == RAW.name:
-            return RAW
+        if self.kind.dialect == Raw.name:
+            return Raw(CustomSpec.parse(self.spec.options))
         name = self.spec.dialect or of_fleet
         if name not in DIALECTS:
             raise ValueError(f"unknown dialect {name!r}: known are {', '.join(DIALECTS)}")
         return DIALECTS[name]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.spec.name
+
+    @property
+    def kind_name(self) -> str:
+        """Such as ``climate``."""
+        return self.kind.name
+
+    @property
+    def model(self) -> str:
+        """What hardware it is."""
+        return self.kind.model
+
+    @property
+    def runs_on_battery(self) -> bool:
+        """Whether its kind sleeps between readings, where interval and dialect let it."""
+        return self.kind.sleeps
 
     @property
     def sleeps(self) -> bool:

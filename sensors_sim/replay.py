@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sensors_sim.links import BrokerAddress, Link, Links, LinkState
+from sensors_sim.address import BrokerAddress
+from sensors_sim.links import Link, Links, LinkState
 from sensors_sim.messages import Message
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from paho.mqtt.client import MQTTMessage
 
-from sensors_sim.dialects import Dialect
+from sensors_sim.address import BrokerAddress
+from sensors_sim.dialects.base import Dialect
 from sensors_sim.fleet import Change, Device, Fleet
-from sensors_sim.links import BrokerAddress, Link, Links
+from sensors_sim.links import Link, Links
 from sensors_sim.messages import Message
 
 logger = logging.getLogger(__name__)

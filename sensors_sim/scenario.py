@@ -11,10 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sensors_sim.durations import parse_duration
+from gateway.core.durations import parse_duration
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import DeviceSpec, FleetSpec
-from sensors_sim.kinds import Site
+from sensors_sim.model.world import Site
 
 _DEVICE_KEYS = (
     "id", "kind", "name", "place", "room", "interval", "count", "dialect", "options", "fault",

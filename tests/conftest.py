@@ -9,6 +9,10 @@
     make_gateway      a gateway of the test's own
     prefix            topics that no other test uses, such as `t17`
     authority         a certificate authority
+    docker, compose   what makes a test skip where there is no Docker, or no Docker Compose
+    yardstick         judges processor time against fixed work beside it
+
+Markers come by themselves where fixtures say enough (`MARKED_BY`): who uses `compose` is marked `docker`.
 
 Which Mosquitto it is (a container, else the program, else amqtt where that can show it) stands in pytest's header;
 GATEWAY_TEST_BROKER=process chooses another one.
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +37,7 @@ from tests.support.brokers import (
     AmqttBroker,
     Broker,
     BrokerOptions,
+    compose_problem,
     describe,
     docker_problem,
     has_amqtt,
@@ -41,8 +47,12 @@ from tests.support.brokers import (
 )
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
+from tests.support.inheritance import forget_parent
 from tests.support.publishers import Publisher
 from tests.support.waiting import missing
+from tests.support.yardsticks import in_yardsticks
+
+forget_parent()
 
 # how long an example takes says more about what else runs here than about the code
 hypothesis.settings.register_profile("gateway", deadline=None)
@@ -65,8 +75,50 @@ class MakeGateway(Protocol):
     ) -> GatewayProcess: ...
 
 
+SLOW_SECONDS = 5.0
+MARKED_BY = {
+    "docker": {"docker", "compose"},
+    "browser": {"chromium"},
+    "timing": {"yardstick", "blank_page"},
+}
+"""Markers by the fixtures that bring them."""
+
+Yardstick = Callable[[Callable[[], float]], float]
+
+
 def pytest_report_header() -> str:
     return f"mosquitto: {describe()}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: most tests wait, for a broker or for a gateway that starts."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        needed = set(getattr(item, "fixturenames", ()))
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and callspec.params.get("kind") == "container":
+            needed.add("docker")
+        if "interpreter" in needed and shutil.which("micropython") is None:
+            needed.add("docker")
+        for marker, fixtures in MARKED_BY.items():
+            if needed & fixtures:
+                item.add_marker(marker)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Names the tests that are slow and not marked so; alone, the machine's other work counts least."""
+    seconds: dict[str, float] = {}
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport) and "slow" not in report.keywords:
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0) + report.duration
+    for name, taken in sorted(seconds.items(), key=lambda pair: -pair[1]):
+        if taken > SLOW_SECONDS:
+            terminalreporter.write_line(f"not marked slow: {taken:4.1f} s {name}")
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +141,26 @@ def _kind(wanted: str | None) -> str:
     if kind in ("amqtt", "none"):
         missing("a Mosquitto (neither Docker nor the program is here; amqtt can't show this)")
     return kind
+
+
+@pytest.fixture(scope="session")
+def docker() -> None:
+    """Containers can be used."""
+    if problem := docker_problem():
+        missing(problem)
+
+
+@pytest.fixture(scope="session")
+def compose() -> None:
+    """docker-compose.yml can be used."""
+    if problem := compose_problem():
+        missing(problem)
+
+
+@pytest.fixture
+def yardstick() -> Yardstick:
+    """Seconds of processor time as a multiple of fixed work beside them."""
+    return in_yardsticks
 
 
 @pytest.fixture(scope="session")
@@ -117,11 +189,12 @@ def any_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def make_mosquitto(tmp_path: Path) -> Iterator[MakeMosquitto]:
+def make_mosquitto(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeMosquitto]:
     """Makes brokers of the test's own; they end with the test."""
     brokers: list[Broker] = []
 
     def make(options: BrokerOptions | None = None, *, kind: str | None = None) -> Broker:
+        assert kind != "container" or request.node.get_closest_marker("docker"), "mark this test `docker`"
         broker = make_broker(_kind(kind), tmp_path / f"broker{len(brokers)}", options)
         brokers.append(broker)
         broker.start()

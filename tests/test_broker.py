@@ -124,6 +124,7 @@ async def publish(url: str, *messages: tuple[str, bytes], **options: Any) -> Non
 
 @BOTH_LOOPS
 async def test_a_message_arrives_with_all_that_it_has(mosquitto: Broker, prefix: str) -> None:
+    began = time.time()
     async with linked(mosquitto.url, f"{prefix}/#") as link:
         properties = {
             "ContentType": "text/plain",
@@ -152,7 +153,7 @@ async def test_a_message_arrives_with_all_that_it_has(mosquitto: Broker, prefix:
         state = link.upstream.state
         assert (state.protocol, state.received, state.retained_as_published) == ("5", 1, True)
         assert state.last_message_at is not None
-        assert abs(state.last_message_at - time.time()) < 10
+        assert began <= state.last_message_at <= time.time()
 
 
 @BOTH_LOOPS
@@ -822,12 +823,11 @@ async def test_it_works_where_its_status_may_not_be_published(
 async def test_leaving_is_quick_even_when_the_broker_does_not_answer(mosquitto: Broker, prefix: str) -> None:
     async with (
         Relay(mosquitto.port).running() as relay,
-        linked(relay.url, status_topic=f"{prefix}/status") as link,
+        linked(relay.url, status_topic=f"{prefix}/status", connect_timeout_seconds=60) as link,
     ):
         relay.swallows = True
-        began = time.monotonic()
-        await link.stop()
-        assert time.monotonic() - began < 4
+        async with asyncio.timeout(15):  # what waits for an answer would wait for 60 s
+            await link.stop()
 
 
 async def test_leaving_while_connecting_leaves_nothing_behind(mosquitto: Broker) -> None:

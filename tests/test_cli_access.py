@@ -40,13 +40,14 @@ def run(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> s
 
 def test_a_token_is_made_with_the_secret(tmp_path: Path) -> None:
     asked = ("--subject", "alice", "--subscribe", "sensors/#", "--publish", "cmd/{sub}", "--ttl", "90m")
+    before = int(time.time())
     done = run(tmp_path, "token", *asked, ACCESS_SECRET=SECRET, ACCESS_AUDIENCE="gw")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     claims = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"], audience="gw")
     assert claims["sub"] == "alice"
     assert claims["topics"] == {"subscribe": ["sensors/#"], "publish": ["cmd/{sub}"]}
-    assert claims["exp"] - time.time() == pytest.approx(5_400, abs=30)
+    assert before <= claims["exp"] - 5_400 <= time.time()
 
 
 def test_a_token_is_made_with_a_private_key(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_a_token_is_made_with_a_private_key(tmp_path: Path) -> None:
     [
         (["--subscribe", "#"], {}, "there is no key to sign with"),
         (["--subscribe", "a/#/b"], {"ACCESS_SECRET": SECRET}, "'#' must be the last level"),
-        (["--subscribe", "a", "--ttl", "soon"], {"ACCESS_SECRET": SECRET}, "must be a duration"),
+        (["--subscribe", "a", "--ttl", "soon"], {"ACCESS_SECRET": SECRET}, "duration 'soon': must be"),
         (["--subscribe", "a", "--ttl", "0"], {"ACCESS_SECRET": SECRET}, "more than 0 seconds"),
         (["--subscribe", "a"], {"ACCESS_SECRET": "short"}, "at least 32 bytes"),
     ],

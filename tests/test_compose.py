@@ -12,12 +12,13 @@ import uuid
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.brokers import compose_problem
+from tests.support.brokers import IMAGE
 from tests.support.waiting import eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
@@ -83,10 +84,67 @@ class Project:
         return found
 
 
+def configuration(**environment: str) -> dict[str, Any]:
+    """The Compose file with all profiles, as Compose reads it in this environment."""
+    command = ["docker", "compose", "--profile", "*", "config", "--format", "json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=True, timeout=60
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.usefixtures("compose")
+def test_every_image_says_which_version_it_is() -> None:
+    images = [service["image"] for service in configuration()["services"].values() if "build" not in service]
+    images += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(images) >= 6
+    for image in images:
+        assert re.search(r":v?\d+\.\d+", image), image
+
+
+@pytest.mark.usefixtures("compose")
+def test_monitoring_stays_on_loopback_when_the_rest_is_opened() -> None:
+    def addresses(**environment: str) -> dict[str, set[str]]:
+        services = configuration(**environment)["services"].items()
+        return {name: {port["host_ip"] for port in service.get("ports", ())} for name, service in services}
+
+    opened = addresses(BIND="0.0.0.0")
+    assert opened["gateway"] == opened["mosquitto"] == {"0.0.0.0"}
+    assert opened["prometheus"] == opened["grafana"] == {"127.0.0.1"}
+    assert addresses(MONITORING_BIND="192.0.2.1")["grafana"] == {"192.0.2.1"}
+
+
+@pytest.mark.usefixtures("compose")
+def test_grafana_starts_with_the_password_that_was_given_and_not_without_one(tmp_path: Path) -> None:
+    assert "admin" not in str(configuration()["services"]["grafana"]["environment"])
+    # another image in its place, which tells what Grafana would read
+    override = tmp_path / "override.yml"
+    override.write_text(
+        f'services: {{grafana: {{image: "{IMAGE}", entrypoint: ["cat", "/run/secrets/grafana_password"]}}}}'
+    )
+    name = f"gateway-test-{uuid.uuid4().hex[:8]}"
+    compose = ["docker", "compose", "-p", name, "-f", str(ROOT / "docker-compose.yml"), "-f", str(override)]
+    environment = {key: value for key, value in os.environ.items() if key != "GRAFANA_PASSWORD"}
+    environment["GRAFANA_PORT"] = str(free_port())
+
+    def start(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [*compose, "--profile", "monitoring", "run", "--rm", "grafana"]
+        env = {**environment, **more}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    try:
+        without = start()
+        assert without.returncode != 0
+        assert 'environment variable "GRAFANA_PASSWORD" required' in without.stderr
+        given = start(GRAFANA_PASSWORD="a password of one's own")
+        assert given.stdout == "a password of one's own", given.stderr
+    finally:
+        subprocess.run([*compose, "down", "--volumes"], env=environment, capture_output=True, timeout=60, check=False)
+
+
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
-    if problem := compose_problem():
-        missing(problem)
+def project(compose: None) -> Iterator[Project]:
     project = Project()
     try:
         project.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "120")

@@ -86,8 +86,8 @@ def test_every_command_that_is_shown_has_these_flags(page: str, arguments: list[
 
 def test_the_architecture_has_every_module() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rooms = text.partition("## Rooms\n")[2].partition("\n## ")[0]
-    first_cells = [row.split("|")[1] for row in rooms.splitlines() if row.startswith("|")]
+    table = text.partition("## Files\n")[2].partition("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
     named = {name for cell in first_cells for name in re.findall(r"`([\w/]+)`", cell)}
     package = ROOT / "gateway"
     files = [path.relative_to(package).with_suffix("") for path in package.rglob("[!_]*.py")]
@@ -117,6 +117,15 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_page_puts_a_token_or_a_password_onto_a_command_line() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in blocks(text, "sh"):
+            assert not re.search(r"--(token|password) +(?!-(\s|$))|--secret\b|Bearer +\S|\s-P\s|://\w+:\w+@", block), (
+                page.name
+            )
 
 
 def test_no_page_names_a_path_of_somebodys_machine() -> None:

@@ -252,7 +252,7 @@ def test_what_was_evicted_is_told_before_anything_else(loop: FakeLoop) -> None:
     assert client.seqs == [8, 9, 10]
 
 
-def test_another_epoch_is_a_gap_and_then_the_last_values(loop: FakeLoop) -> None:
+def test_another_epoch_is_a_gap_and_then_all_that_this_one_has(loop: FakeLoop) -> None:
     hub = make_hub(loop)
     publish(hub, "a", 1, count=3)
     client = FakeSocket(hub)
@@ -261,7 +261,8 @@ def test_another_epoch_is_a_gap_and_then_the_last_values(loop: FakeLoop) -> None
     loop.run()
     assert client.objects[0]["event"] == "gap"
     assert (client.objects[0]["reason"], client.objects[0]["lost"]) == ("epoch", None)
-    assert client.seqs == [3]
+    assert client.seqs == [1, 2, 3]
+    assert answer.after == 0
 
 
 def test_a_replay_is_limited_in_messages(loop: FakeLoop) -> None:
@@ -607,7 +608,7 @@ def test_ten_thousand_viewers_of_one_shape_cost_one_evaluation(loop: FakeLoop, m
     calls: list[str] = []
     holds = Condition.holds
 
-    def counted(self: Condition, topic: str, value: Any) -> bool:
+    def counted(self: Condition, topic: str, value: Any) -> bool | None:
         calls.append(topic)
         return holds(self, topic, value)
 
@@ -716,7 +717,7 @@ def test_a_hundred_who_come_back_with_one_shape_cost_one_evaluation(
     calls = 0
     holds = Condition.holds
 
-    def counted(self: Condition, topic: str, value: Any) -> bool:
+    def counted(self: Condition, topic: str, value: Any) -> bool | None:
         nonlocal calls
         calls += 1
         loop.now += 0.000_01  # so that they take more than one turn

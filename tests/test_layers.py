@@ -97,3 +97,11 @@ def test_no_route_reads_settings() -> None:
     readers = {m for m in MODULES if any(name.startswith("gateway.settings.") for name in imports(m))}
     rooms = {name.partition(".")[0] for name in readers}
     assert rooms == {"app", "cli", "demo", "runtime", "server", "settings"}
+
+
+def test_a_file_beyond_five_hundred_lines_says_why() -> None:
+    for package in (PACKAGE, PACKAGE.parent / "sensors_sim"):
+        for path in package.rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if text.count("\n") > 500:
+                assert "It is long because" in (ast.get_docstring(ast.parse(text)) or "").replace("\n", " "), path

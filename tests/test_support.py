@@ -1,17 +1,24 @@
-"""The test brokers do what tests rely on."""
+"""Brokers, processes, ports and yardsticks do what tests rely on."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeMosquitto
+from tests.conftest import MakeMosquitto, Yardstick
 from tests.support.brokers import Broker, BrokerOptions, MosquittoContainer
 from tests.support.certificates import Authority
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, is_listening
+from tests.support.yardsticks import yardstick_seconds
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("kind", ["process", "container"])
@@ -79,7 +86,7 @@ def test_users_and_tls_are_demanded(make_mosquitto: MakeMosquitto, authority: Au
         publisher.publish("a", b"x")
 
 
-def test_a_container_can_lose_its_network_and_get_it_back(make_mosquitto: MakeMosquitto) -> None:
+def test_a_container_can_lose_its_network_and_get_it_back(docker: None, make_mosquitto: MakeMosquitto) -> None:
     broker = make_mosquitto(kind="container")
     assert isinstance(broker, MosquittoContainer)
     broker.cut()
@@ -95,3 +102,46 @@ def test_amqtt_speaks_3_1_1(amqtt: Broker, tmp_path: Path) -> None:
         publisher.subscribe("a")
         publisher.publish("a", b"x")
         publisher.wait_for("a", b"x")
+
+
+GRANDCHILD = """
+import os, signal
+heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+print(*heard, oct(os.umask(0)), os.environ.get("GATEWAY_PORT"))
+"""
+CHILD = f"""
+import subprocess, sys
+from tests.support.inheritance import forget_parent
+forget_parent()
+subprocess.run([sys.executable, "-c", {GRANDCHILD!r}], check=True)
+"""
+
+
+def test_nothing_that_the_parent_of_a_test_run_left_reaches_what_tests_start() -> None:
+    """As with `nohup make test > file &`, and with settings of a gateway in the environment."""
+    shell = f"trap '' INT HUP; umask 077; exec {shlex.join([sys.executable, '-c', CHILD])}"
+    environment = {**os.environ, "GATEWAY_PORT": "1"}
+    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "0o22", "None"]
+
+
+def test_two_workers_of_a_run_are_given_different_ports() -> None:
+    program = "from tests.support.waiting import free_port; print(*(free_port() for _ in range(50)))"
+    given: list[str] = []
+    for number in range(2):
+        environment = {**os.environ, "PYTEST_XDIST_WORKER": f"gw{number}", "PYTEST_XDIST_WORKER_COUNT": "2"}
+        command = [sys.executable, "-c", program]
+        given += subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+    assert len(set(given)) == 100
+
+
+def test_a_busy_machine_makes_the_yardstick_longer_with_what_is_measured(yardstick: Yardstick) -> None:
+    """Ten times the yardstick's work is about ten yardsticks, also where another process takes this core."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            found = yardstick(lambda: 10 * yardstick_seconds())
+        finally:
+            busy.kill()
+    assert 5 < found < 20

@@ -30,6 +30,7 @@ from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeyUrl, PrivateKey, parse_keys, secret_key
 from gateway.access.policy import Policy
 from gateway.access.tokens import TokenError, Verifier, mint
+from tests.support.tokens import verified
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RSA_KEY = rsa.generate_private_key(65_537, 2_048)
@@ -63,7 +64,7 @@ def signed(claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", 
 
 def code_of(verifier: Verifier, token: str) -> str:
     with pytest.raises(TokenError) as caught:
-        verifier.verify_now(token)
+        verified(verifier, token)
     assert token not in str(caught.value)
     return caught.value.code
 
@@ -91,7 +92,7 @@ def segment(value: object) -> str:
 )
 def test_a_token_verifies_with_the_public_part_of_its_key(private: PrivateKey, algorithm: str) -> None:
     verifier = Verifier([Keys(parse_keys(public_pem(private)))])
-    assert verifier.verify_now(signed({"sub": "alice"}, private, algorithm))["sub"] == "alice"
+    assert verified(verifier, signed({"sub": "alice"}, private, algorithm))["sub"] == "alice"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_minted_token_verifies_and_holds_what_was_asked_for(key: Key) -> None:
         audience="gateway",
         issuer="tests",
     )
-    claims = Verifier([Keys([key])], audience="gateway", issuer="tests").verify_now(token)
+    claims = verified(Verifier([Keys([key])], audience="gateway", issuer="tests"), token)
     assert claims["sub"] == "alice"
     assert claims["topics"] == {"subscribe": ["sensors/#"], "publish": ["cmd/{sub}"]}
     assert claims["roles"] == ["viewer"]
@@ -151,8 +152,8 @@ def test_a_public_key_is_never_a_secret(form: Callable[[bytes], bytes]) -> None:
 
 def test_the_keys_type_decides_even_where_several_keys_are_known() -> None:
     verifier = Verifier([Keys([secret_key(SECRET), *parse_keys(public_pem(RSA_KEY))])])
-    assert verifier.verify_now(signed({}))
-    assert verifier.verify_now(signed({}, RSA_KEY, "RS256"))
+    assert verified(verifier, signed({}))
+    assert verified(verifier, signed({}, RSA_KEY, "RS256"))
     assert code_of(verifier, signed({}, EC_KEY, "ES256")) == "bad_algorithm"
 
 
@@ -203,7 +204,7 @@ def test_each_claim_has_its_code(claims: dict[str, Any], code: str) -> None:
 
 def test_clocks_may_differ_by_the_leeway() -> None:
     now = int(time.time())
-    assert HS.verify_now(signed({"exp": now - 5, "nbf": now + 5}))
+    assert verified(HS, signed({"exp": now - 5, "nbf": now + 5}))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_clocks_may_differ_by_the_leeway() -> None:
 )
 def test_audience_and_issuer_are_demanded_when_configured(claims: dict[str, Any], code: str) -> None:
     verifier = Verifier([Keys([secret_key(SECRET)])], audience=["gateway", "gateway-2"], issuer="idp")
-    assert verifier.verify_now(jwt.encode({"exp": time.time() + 60, "iss": "idp", "aud": ["x", "gateway"]}, SECRET))
+    assert verified(verifier, jwt.encode({"exp": time.time() + 60, "iss": "idp", "aud": ["x", "gateway"]}, SECRET))
     token = f"{segment({'alg': 'HS256'})}.{segment({'exp': time.time() + 60, **claims})}"
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
     assert code_of(verifier, f"{token}.{segment(signature)}") == code
@@ -247,7 +248,7 @@ def test_audience_and_issuer_are_demanded_when_configured(claims: dict[str, Any]
 )
 def test_what_is_no_token_is_malformed(token: str) -> None:
     with pytest.raises(TokenError) as caught:
-        HS.verify_now(token)
+        verified(HS, token)
     assert caught.value.code == "malformed"
     assert len(str(caught.value)) < 250
 
@@ -258,7 +259,7 @@ def test_deep_claims_grant_nothing_even_when_signed() -> None:
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
     # how deep Python's JSON reader goes depends on its version
     with pytest.raises((TokenError, AccessError)) as caught:
-        Policy().principal(HS.verify_now(f"{token}.{segment(signature)}"))
+        Policy().principal(verified(HS, f"{token}.{segment(signature)}"))
     assert caught.value.code in ("malformed", "bad_claims")
 
 
@@ -270,7 +271,7 @@ def test_a_token_that_is_too_long_is_refused_unread() -> None:
 @given(st.text(max_size=60))
 def test_no_text_raises_anything_but_a_token_error(token: str) -> None:
     with pytest.raises(TokenError):
-        HS.verify_now(token)
+        verified(HS, token)
 
 
 @given(
@@ -291,7 +292,7 @@ def test_no_header_and_no_claims_raise_anything_but_a_token_error(header: object
     token = f"{segment(header)}.{segment(claims)}"
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
     try:
-        assert isinstance(HS.verify_now(f"{token}.{segment(signature)}"), dict)
+        assert isinstance(verified(HS, f"{token}.{segment(signature)}"), dict)
     except TokenError:
         pass
 
@@ -348,20 +349,20 @@ def test_a_certificate_gives_its_key() -> None:
         .sign(RSA_KEY, hashes.SHA256())
     )
     keys = parse_keys(certificate.public_bytes(serialization.Encoding.PEM))
-    assert Verifier([Keys(keys)]).verify_now(signed({}, RSA_KEY, "RS256"))
+    assert verified(Verifier([Keys(keys)]), signed({}, RSA_KEY, "RS256"))
 
 
 def test_a_key_file_may_hold_the_old_and_the_new_key() -> None:
     verifier = Verifier([Keys(parse_keys(public_pem(RSA_KEY) + public_pem(OTHER_RSA_KEY)))])
-    assert verifier.verify_now(signed({}, RSA_KEY, "RS256"))
-    assert verifier.verify_now(signed({}, OTHER_RSA_KEY, "RS256"))
+    assert verified(verifier, signed({}, RSA_KEY, "RS256"))
+    assert verified(verifier, signed({}, OTHER_RSA_KEY, "RS256"))
 
 
 def test_a_key_set_chooses_by_key_id() -> None:
     verifier = Verifier([Keys(parse_keys(jwks(jwk(RSA_KEY, "one", "RS256"), jwk(EC_KEY, "two", "ES256"))))])
-    assert verifier.verify_now(signed({}, RSA_KEY, "RS256", kid="one"))
-    assert verifier.verify_now(signed({}, EC_KEY, "ES256", kid="two"))
-    assert verifier.verify_now(signed({}, EC_KEY, "ES256"))
+    assert verified(verifier, signed({}, RSA_KEY, "RS256", kid="one"))
+    assert verified(verifier, signed({}, EC_KEY, "ES256", kid="two"))
+    assert verified(verifier, signed({}, EC_KEY, "ES256"))
     assert code_of(verifier, signed({}, EC_KEY, "ES256", kid="one")) == "bad_algorithm"
     assert code_of(verifier, signed({}, EC_KEY, "ES256", kid="three")) == "unknown_key"
 
@@ -392,7 +393,7 @@ def test_a_key_sets_alg_narrows_the_key_to_it() -> None:
 
 def test_a_key_set_file_may_hold_secrets_but_a_published_one_may_not() -> None:
     secret = {"kty": "oct", "k": segment(SECRET.encode()), "kid": "s"}
-    assert Verifier([Keys(parse_keys(jwks(secret)))]).verify_now(signed({}, kid="s"))
+    assert verified(Verifier([Keys(parse_keys(jwks(secret)))]), signed({}, kid="s"))
     with pytest.raises(AccessError):
         parse_keys(jwks(secret), secrets_allowed=False)
 
@@ -413,10 +414,10 @@ def test_a_key_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(public_pem(RSA_KEY))
     verifier = Verifier([KeyFile(path, clock=clock)])
-    assert verifier.verify_now(signed({}, RSA_KEY, "RS256"))
+    assert verified(verifier, signed({}, RSA_KEY, "RS256"))
     path.write_bytes(public_pem(EC_KEY))
     clock.now += 2
-    assert verifier.verify_now(signed({}, EC_KEY, "ES256"))
+    assert verified(verifier, signed({}, EC_KEY, "ES256"))
     assert code_of(verifier, signed({}, RSA_KEY, "RS256")) == "bad_algorithm"
 
 

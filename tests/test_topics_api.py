@@ -17,6 +17,9 @@ from starlette.requests import ClientDisconnect
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
 from gateway.app import create_app
+from gateway.core.frames import unframe
+from gateway.core.protocol import ProtocolError
+from gateway.core.since import parse_since
 from gateway.routes import event_stream
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
@@ -686,3 +689,49 @@ async def test_a_refused_event_stream_is_counted_once() -> None:
         gateway.connections.open("127.0.0.9")
         assert (await ask(app, "/topics/a?format=sse")).status == 503
         assert gateway.refusals.by_reason == {"limit_connections": 1}
+
+
+@pytest.mark.parametrize(
+    "since", ["last", "now", "1h", "1790000000000", "old:7", "{epoch}:0", "{epoch}:3", "{epoch}:6"]
+)
+async def test_since_means_the_same_over_websocket_events_and_pages(since: str) -> None:
+    async with running() as (app, gateway):
+        for number in range(6):
+            gateway.hub.publish(f"a/{number % 2}", b"%d" % number)
+        text = since.format(epoch=gateway.history.epoch)
+        heard: list[bytes] = []
+
+        class Ear:
+            def write(self, data: bytes) -> None:
+                heard.append(data)
+
+            def buffered(self) -> int:
+                return 0
+
+            def close(self, code: object, reason: str) -> None: ...
+
+        subscriber = gateway.hub.add(Ear())
+        answer = gateway.hub.subscribe(subscriber, ["a/+"], parse_since(text))
+        await asyncio.sleep(0.02)
+        over_websocket = [json.loads(body)["seq"] for data in heard for _, body in unframe(data)]
+
+        def has_subscribed(stream: Answer) -> str | None:
+            return "go" if b"event: subscribed" in stream.body and stream.body.endswith(b"\n\n") else None
+
+        events = await ask(app, f"/topics/a/%2B?format=sse&since={text}", on_part=has_subscribed)
+        page = (await ask(app, f"/topics/a/%2B?since={text}")).json()
+        assert [message["seq"] for message in page["messages"]] == over_websocket
+        assert page["recovered"] == answer.recovered
+        assert (b'"recovered":true' in events.body) == answer.recovered
+        gap = page.get("gap")
+        assert (gap and gap["reason"]) == ("epoch" if since.startswith("old") else None)
+
+
+async def test_a_position_ahead_of_the_log_is_refused_alike() -> None:
+    async with running() as (app, gateway):
+        text = f"{gateway.history.epoch}:9"
+        page = await ask(app, f"/topics/a?since={text}")
+        assert page.status == 400
+        with pytest.raises(ProtocolError) as refused:
+            gateway.hub.subscribe(gateway.hub.add(PulledSink(gateway.hub, 1)), ["a"], parse_since(text))
+        assert json.loads(page.body)["detail"] == str(refused.value)

@@ -15,7 +15,7 @@ import time
 
 import payloads
 
-from . import VERSION, drivers, mqtt
+from . import DELIVERED, VERSION, drivers, mqtt
 from .clock import Clock, ClockError
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
 from .wifi import Wifi
@@ -172,6 +172,8 @@ class App:
         self.progress = Progress({"sensors": watchdog * 2 / 3, "link": max(watchdog * 2 / 3, attempt)})
 
         self._state_topic = payloads.state_topic(self.id)  # one text for all the readings that wait
+        self._first: "mqtt.Message | None" = None  # the reading whose delivery is to be told
+        self._told_first = False
         self._discovery_due = False
         self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
@@ -326,6 +328,10 @@ class App:
         self._errors, self._fields = errors, fields
         self._announce(changed)
 
+    def _publish(self, reading: bytes) -> None:
+        if self.client.publish(self._state_topic, reading) and self._first is None and not self._told_first:
+            self._first = self.client.ring.messages[-1]
+
     # -- what is heard
 
     def _on_message(self, _topic: str, payload: bytes, retained: bool) -> None:
@@ -358,6 +364,11 @@ class App:
             self.client.announce(self._discovery())
         if what != "attempt":
             self._answered_at = ticks_ms()
+        if what == "acknowledged" and self._first is not None and self._first not in self.client.ring.messages:
+            if not self.client.ring.dropped:  # otherwise it may be one of those: none is told then
+                self._told_first = True
+                self.log(DELIVERED + self._first.payload.decode())
+            self._first = None
 
     async def _network(self) -> bool:
         if self.wifi is not None and not await self.wifi.ready():
@@ -422,7 +433,7 @@ class App:
         while True:
             payload = await self.measure()
             if payload is not None:
-                self.client.publish(self._state_topic, payload)
+                self._publish(payload)
             self.progress.mark("sensors")
             gc.collect()
             interval_ms = int(self.interval * 1000)
@@ -479,7 +490,7 @@ class App:
         if payload is not None:
             backlog.append(payload)
         for waiting in backlog:
-            self.client.publish(self._state_topic, waiting)
+            self._publish(waiting)
         link = asyncio.create_task(self._supervised("link", self.client.run()))
         if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
             if self._telling is not None:

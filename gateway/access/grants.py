@@ -11,7 +11,8 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.core.topics import covers, intersection, matches
+from gateway.core.messages import Properties
+from gateway.core.topics import covers, intersection, matches, validate_topic
 
 __all__ = [
     "AccessError",
@@ -20,6 +21,7 @@ __all__ = [
     "Grant",
     "Owner",
     "Principal",
+    "check_publication",
     "explain",
     "may_publish",
     "may_read",
@@ -163,6 +165,23 @@ def require_publish(principal: Principal, topic: str) -> None:
     """
     if not may_publish(principal, topic):
         raise ForbiddenError(explain(principal, topic, Action.PUBLISH))
+
+
+def check_publication(principal: Principal, topic: str, properties: Properties | None = None) -> None:
+    """Returns if the principal may publish a message with these properties to this topic.
+
+    Whoever answers a message does so with rights of its own, which one could borrow to write where one may not go: so a
+    response topic has to be one that the principal may read or write itself.
+
+    Raises:
+        TopicError: a topic is no topic.
+        ForbiddenError: no grant covers one.
+    """
+    require_publish(principal, validate_topic(topic))
+    if properties and "response_topic" in properties:
+        answer = validate_topic(properties["response_topic"])
+        if not may_read(principal, answer):
+            require_publish(principal, answer)
 
 
 def explain(principal: Principal, asked: str, action: Action = Action.SUBSCRIBE) -> str:

@@ -85,15 +85,6 @@ class Verifier:
             await self.refresh()
         return self._verified(token, kid, algorithm, self._candidates(kid))
 
-    def verify_now(self, token: str) -> dict[str, Any]:
-        """Like `verify`, with the keys that are known now.
-
-        Raises:
-            TokenError: with the code that says what is wrong.
-        """
-        kid, algorithm = self._header(token)
-        return self._verified(token, kid, algorithm, self._candidates(kid))
-
     def _header(self, token: str) -> tuple[str | None, str]:
         if len(token) > self._max_bytes:
             raise TokenError(

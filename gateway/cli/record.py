@@ -15,7 +15,7 @@ import typer
 
 from gateway.cli.flags import Token, Url, fail
 from gateway.cli.sub import TIMED_OUT, Printer, Subscriber
-from gateway.settings.values import parse_duration
+from gateway.core.durations import parse_duration
 
 if TYPE_CHECKING:
     from gateway.cli.connection import Received

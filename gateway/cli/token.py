@@ -42,9 +42,9 @@ def token(
     from gateway.access.grants import AccessError
     from gateway.access.policy import Policy, Role
     from gateway.access.tokens import mint
+    from gateway.core.durations import parse_duration
     from gateway.settings.loading import load_settings
     from gateway.settings.problems import SettingsError
-    from gateway.settings.values import parse_duration
 
     try:
         settings = load_settings({}, config)
@@ -95,9 +95,9 @@ def describe(settings: Settings, text: str, topics: list[str]) -> bool:
     """Prints what a token may do, and whether and why it may use each topic; returns whether it may read them all."""
     from gateway.access.grants import AccessError, Action, explain, may_publish, may_subscribe
     from gateway.access.limits import Refusals
+    from gateway.core.durations import duration_text
     from gateway.core.topics import TopicError, has_wildcard, validate_filter
     from gateway.runtime import make_guard
-    from gateway.settings.values import format_duration
 
     guard = make_guard(settings, Refusals())
     if guard.verifier is None:
@@ -111,7 +111,7 @@ def describe(settings: Settings, text: str, topics: list[str]) -> bool:
     if principal.expires_at is not None:
         left = max(0, round(principal.expires_at - time.time()))
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(principal.expires_at))
-        typer.echo(f"{'expires':<10} {moment}, in {format_duration(left)}")
+        typer.echo(f"{'expires':<10} {moment}, in {duration_text(left)}")
     for action in Action:
         for grant in principal.grants(action):
             typer.echo(f"{action.value:<10} {grant.topic_filter}  ({grant.source})")

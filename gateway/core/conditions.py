@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import cel
 
@@ -21,8 +21,12 @@ MAX_CONDITION_LENGTH = 500
 """Characters of a `where` expression."""
 
 MAX_CONDITION_BYTES = 16 * 1024
-"""A message with a larger envelope meets no `where` that looks at its payload: a list is turned over and over for as
-long as its text says, some 15 ms for the worst text at this size."""
+"""A message with a larger envelope meets no `where` that looks at its payload."""
+
+MAX_CONDITION_VALUES = 10_000
+"""Nor does one whose values, in the lists and objects that a `where` names, are more than this, each counted once for
+every name and step in the text: the library copies what is named, at 0.1 to 0.8 µs a value, so that the worst text
+takes some 8 ms with the worst payload."""
 
 
 class ShapeError(ValueError):
@@ -60,6 +64,7 @@ _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 _TOKEN = re.compile(
     rf"{_QUOTED}|0[xX][0-9a-fA-F]+[uU]?|(?:\d*\.)?\d+(?:[eE][+-]?\d+)?[uU]?|[A-Za-z_]\w*|&&|\|\||[<>=!]=|\S"
 )
+_COPIES = re.compile(r"[A-Za-z_]\w*|\[")  # names, steps to a member or an item, lists
 _OPERATORS = (("||",), ("&&",), ("<", "<=", ">", ">=", "==", "!=", "in"), ("+", "-"), ("*", "/", "%"))
 
 
@@ -67,7 +72,10 @@ class _Doubles:
     """Rewrites an expression that calculates so that every number in it is a double.
 
     JSON knows one kind of number, CEL several that don't mix: `temperature * 2` would hold or not by whether a sensor
-    writes 31 or 31.5. `a + b` becomes `a - -b`, which there is for numbers only.
+    writes 31 or 31.5. The library compares numbers of all kinds, but calculates with two of one kind only and has no
+    `%` for doubles. Its operators can't be overloaded, functions in Python in their place cost more than the rest of
+    an evaluation, and it shows no syntax tree: so the text is rewritten, and the library parses it again. `a + b`
+    becomes `a - -b`, which there is for numbers only.
     """
 
     def __init__(self, text: str) -> None:
@@ -182,21 +190,31 @@ def _as_doubles(value: Any) -> Any:
     return float(value) if type(value) is int else value
 
 
+def _has_more_values(value: Any, most: int) -> bool:
+    """Whether a list or an object holds more values than this, those in its lists and objects included."""
+    count = 0
+    todo = [value]
+    while todo:
+        inner = todo.pop()
+        count += len(inner)
+        if count > most:
+            return True
+        todo += [item for item in (inner.values() if isinstance(inner, dict) else inner) if type(item) in (dict, list)]
+    return False
+
+
 class Condition:
     """A `where` expression in the Common Expression Language, compiled once.
 
     Names are the members of a JSON object payload; `payload` is the whole payload and `topic` the topic. A message for
     which the expression can't be evaluated (a member is missing, the types don't fit) does not match, nor does one
-    that is larger than `MAX_CONDITION_BYTES`.
+    that is too large to be looked at.
 
     Attributes:
         text: as it was given.
-        too_large: how many messages were too large, counted for all conditions together.
     """
 
-    __slots__ = ("_calculates", "_program", "_reads_payload", "_variables", "text")
-
-    too_large: ClassVar[int] = 0
+    __slots__ = ("_calculates", "_max_values", "_program", "_reads_payload", "_variables", "text")
 
     def __init__(self, text: str) -> None:
         """Compiles the expression.
@@ -229,6 +247,7 @@ class Condition:
                 raise ShapeError(f"where {text!r}: is nested too deeply") from None
         self._variables = tuple(self._program.variables())
         self._reads_payload = self._variables != ("topic",)
+        self._max_values = MAX_CONDITION_VALUES // max(len(_COPIES.findall(bare)), 1)
 
     def _compile(self, text: str) -> Any:
         try:
@@ -237,24 +256,27 @@ class Condition:
             detail = str(error).partition("ERROR: ")[2].partition("\n")[0] or str(error)
             raise ShapeError(f"where {self.text!r}: {detail[:200]}") from None
 
-    def is_beyond(self, message: Message) -> bool:
-        """Whether the message is too large to be looked at; then it is counted and does not match."""
-        if len(message.frame) <= MAX_CONDITION_BYTES or not self._reads_payload:
-            return False
-        Condition.too_large += 1
-        return True
+    def is_too_large(self, message: Message) -> bool:
+        """Whether the message has more bytes than are looked at."""
+        return self._reads_payload and len(message.frame) > MAX_CONDITION_BYTES
 
-    def holds(self, topic: str, value: Any) -> bool:
-        """Whether a message with this payload value matches."""
+    def holds(self, topic: str, value: Any) -> bool | None:
+        """Whether a message with this payload value matches; None when it has too many values to be looked at."""
         members = value if isinstance(value, dict) else {}
         names: dict[str, Any] = {}
         for name in self._variables:
             if name == "topic":
                 names[name] = topic
-            elif name == "payload":
-                names[name] = value
+                continue
+            if name == "payload":
+                found = value
             elif name in members:
-                names[name] = members[name]
+                found = members[name]
+            else:
+                continue
+            if type(found) in (dict, list) and _has_more_values(found, self._max_values):
+                return None
+            names[name] = found
         try:
             return self._program.execute(_as_doubles(names) if self._calculates else names) is True
         except Exception:  # noqa: BLE001 - whatever a client wrote, it must not stop the message's way to the others

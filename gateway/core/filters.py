@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from gateway.core.topics import has_wildcard
+from gateway.core.topics import has_wildcard, overlap
 
 __all__ = ["FilterSet", "FilterUnion"]
 
@@ -31,6 +31,16 @@ class FilterSet:
         if topic in self._exact:
             return True
         return not self.is_exact and self.union.matches(topic)
+
+    def may_meet(self, other: FilterSet) -> bool:
+        """Whether a topic may exist that both match; surely not, where it is False."""
+        if self.is_exact:
+            return any(other.matches(topic) for topic in self.filters)
+        if other.is_exact:
+            return any(self.matches(topic) for topic in other.filters)
+        if len(self) * len(other) > MAX_PAIRS:
+            return True
+        return any(overlap(one, two) for one in self.filters for two in other.filters)
 
     @property
     def union(self) -> FilterUnion:
@@ -67,6 +77,9 @@ _Levels: TypeAlias = "dict[str, _Levels]"
 
 _END = "/"  # what no level can be
 _SPECIAL = frozenset({"+", "#", _END})
+
+MAX_PAIRS = 1_000
+"""So many pairs of filters are looked at one by one, some 500 µs; more are taken to meet."""
 
 MAX_STATES = 4_096
 """How many states a union of filters remembers: far more than any that isn't made to have many."""

@@ -2,6 +2,8 @@
 
 Invariant: `bytes` never exceeds `max_bytes` after `append` returns, and what was evicted is remembered well enough to
 tell a reader that it missed something. Who reads, and how fast, is the hub's business; time is given by the caller.
+
+It is long because writing, eviction and reading share one state: the log, its numbers, and two orders of topics.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. A
 subscriber has no queue: it is either live, and gets the bytes that its whole group gets, or behind, and is read from
 history at the pace of its socket. The loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
+
+It is long because publishing, flushing and membership of groups share one state, and each call between them would be
+made for every message.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from gateway.core.replays import MAX_JOBS, Replays
 from gateway.core.selection import Selection, overlapping, without
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Mode, Shape
-from gateway.core.since import Since, SinceKind
+from gateway.core.since import Since, start_of
 from gateway.core.subscribers import Group, HubCounters, Job, Kind, Sink, State, Subscriber, Subscription, Timer
 from gateway.core.tries import FilterTrie
 
@@ -404,10 +407,7 @@ class Hub:
         """
         history = self.history
         now = history.seq
-        if since.kind is SinceKind.POSITION and since.epoch == history.epoch and since.seq > now:
-            raise ProtocolError(
-                "bad_since", f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
-            )
+        start = start_of(since, history)
         if subscriber.jobs is not None and len(subscriber.jobs) >= MAX_JOBS:
             raise ProtocolError("limit", f"limit: {MAX_JOBS} replays wait for this subscriber already")
         old = subscriber.filters
@@ -418,7 +418,8 @@ class Hub:
         after = now
         if added:
             promises = subscriber.promises
-            job, promise = self._replays.first_job(added, overlapping(promises, added), since, now, subscriber.shape)
+            before = overlapping(promises, added)
+            job, promise = self._replays.first_job(added, before, since, start, now, subscriber.shape)
             subscriber.promises = (*promises, promise)
             if len(added) == len(wanted):
                 after = promise.after
@@ -476,7 +477,7 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget)
+            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget, self.counters)
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)

@@ -1,7 +1,7 @@
 """What is said over a connection: commands in, events out, `since`, error codes and close codes.
 
 Invariant: any input gives either a command or a `ProtocolError` with a documented code, never another exception.
-Carrying the words is for `websocket`, `sse` and `topics_api`; acting on them for the hub.
+Carrying the words is for routes; acting on them for the hub.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from gateway.core.messages import Properties
 
 __all__ = [
     "CLOSE_CODES",
+    "COMMANDS",
     "ERROR_CODES",
     "EVENTS",
+    "GAP_REASONS",
     "Authenticate",
     "CloseCode",
     "Command",
@@ -60,6 +62,15 @@ EVENTS = {
     "expiring": "The token ends soon: authenticate with a new one to stay.",
     "error": "A command failed; the connection lives unless a close follows.",
 }
+
+
+GAP_REASONS = {
+    "slow": "The connection took data more slowly than history could keep it.",
+    "evicted": "The bounds of history have been reached since the position, or during the replay.",
+    "epoch": "The gateway was restarted; its log began anew.",
+    "limit": "`since` reaches back further than one replay may.",
+}
+"""Why a subscriber will not get messages."""
 
 
 class CloseCode(enum.IntEnum):
@@ -243,6 +254,15 @@ class _Head(msgspec.Struct):
 
 AnyCommand = Subscribe | Unsubscribe | Publish | Authenticate | Ping
 
+COMMANDS: dict[str, type[AnyCommand]] = {
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "publish": Publish,
+    "authenticate": Authenticate,
+    "ping": Ping,
+}
+"""What a client may send, by its `command`."""
+
 _command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode = msgspec.json.Encoder().encode
@@ -279,7 +299,7 @@ def _plain(error: Exception) -> str:
         return "nested too deeply"
     text = str(error)
     if "`command`" in text or "`$.command`" in text:
-        text += "; known are subscribe, unsubscribe, publish, authenticate, ping"
+        text += f"; known are {', '.join(COMMANDS)}"
     return text[:300]
 
 

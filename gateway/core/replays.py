@@ -19,7 +19,7 @@ from gateway.core.messages import Message
 from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
-from gateway.core.since import Since, SinceKind
+from gateway.core.since import Since, SinceKind, Start
 from gateway.core.subscribers import HubCounters, Job, Kind, State, Subscriber
 
 __all__ = ["MAX_JOBS", "Replays"]
@@ -90,41 +90,31 @@ class Replays:
         self._chunks_evicted = 0  # how much history had evicted when they were read
 
     def first_job(
-        self, added: FilterSet, before: tuple[Promise, ...], since: Since, now: int, shape: Shape
+        self, added: FilterSet, before: tuple[Promise, ...], since: Since, start: Start, now: int, shape: Shape
     ) -> tuple[Job | None, Promise]:
         """The replay that a subscription starts with, None when there is none; and what it promises."""
         history = self.history
         if since.kind is SinceKind.NOW:
             return None, Promise(added, now)
-        lost: int | None = 0
-        reason = "evicted"
-        after = 0
         selection = Selection(added, before)
-        if since.kind is SinceKind.TIME:
-            after = history.before_time(since.time)
-            if not history.reaches(added, since.time):
-                lost = None
-        elif since.kind is SinceKind.POSITION and since.epoch != history.epoch:
-            lost, reason = None, "epoch"
-        elif since.kind is SinceKind.POSITION:
-            after = since.seq
-            lost = selection.lost(history, after, now)
-        if since.kind is SinceKind.LAST or reason == "epoch":
-            promise = Promise(added, now, now)
-            job = Job(Kind.LAST, selection, shape, 0, now)
-        else:
-            promise = Promise(added, after)
-            start = max(history.newest(self.max_messages), after)
-            if start > after:
-                reason = "limit"
-                lost = None if lost is None else lost + selection.count(history, after, start)
-            expected = selection.count(history, start, now)
-            job = Job(Kind.RESUME, selection, shape, start, now, expected=expected)
+        if start.is_last:
+            return Job(Kind.LAST, selection, shape, 0, now), Promise(added, now, now)
+        reason = "epoch" if start.is_other_epoch else "evicted"
+        lost: int | None = None
+        if since.kind is SinceKind.POSITION and not start.is_other_epoch:
+            lost = selection.lost(history, start.after, now)
+        elif since.kind is SinceKind.TIME and history.reaches(added, since.time):
+            lost = 0
+        first = max(history.newest(self.max_messages), start.after)
+        if first > start.after and not start.is_other_epoch:
+            reason = "limit"
+            lost = None if lost is None else lost + selection.count(history, start.after, first)
+        job = Job(Kind.RESUME, selection, shape, first, now, expected=selection.count(history, first, now))
         if lost != 0:
             job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": now}
             if since.kind is SinceKind.TIME:
                 del job.gap["from"]
-        return job, promise
+        return job, Promise(added, start.after)
 
     def narrow(self, subscriber: Subscriber, job: Job, gone: list[str]) -> bool:
         """Takes from a replay what only these filters want; whether anything is left of it."""
@@ -278,7 +268,7 @@ class Replays:
         if shape.is_plain:
             frames, skipped = [message.frame for message in messages], 0
         else:
-            shaper = Shaper(shape, self.history.epoch)
+            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large)
             for message in messages:
                 shaper.offer(message)
             frames, skipped = shaper.take(), shaper.skipped
@@ -297,7 +287,7 @@ class Replays:
     def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch, self._budget)
+            job.shaper = Shaper(job.shape, self.history.epoch, self._budget, self.counters.count_too_large)
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:

@@ -43,15 +43,7 @@ def without(promises: Iterable[Promise], gone: Iterable[str]) -> tuple[Promise, 
 
 def overlapping(promises: Iterable[Promise], filters: FilterSet) -> tuple[Promise, ...]:
     """The promises that may match a topic that `filters` match."""
-    return tuple(promise for promise in promises if _may_overlap(promise.filters, filters))
-
-
-def _may_overlap(one: FilterSet, other: FilterSet) -> bool:
-    if one.is_exact:
-        return any(other.matches(topic) for topic in one.filters)
-    if other.is_exact:
-        return any(one.matches(topic) for topic in other.filters)
-    return True
+    return tuple(promise for promise in promises if promise.filters.may_meet(filters))
 
 
 def _last_seq(state: Topic, until: int) -> int:

@@ -6,6 +6,7 @@ clock: its owner says when an interval is over by calling `take`, and frames com
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -48,7 +49,7 @@ def pick(shape: Shape, message: Message) -> bytes | None:
     token: bytes | None = None
     if shape.where is not None or shape.fields:
         condition = None if shape.where is None else compile_condition(shape.where)
-        if condition is not None and condition.is_beyond(message):
+        if condition is not None and condition.is_too_large(message):
             return None
         value = message.value()
         if condition is not None and not condition.holds(message.topic, value):
@@ -93,6 +94,7 @@ class Shaper:
         "_due",
         "_epoch",
         "_needs_value",
+        "_on_too_large",
         "_ready",
         "_seqs",
         "_share",
@@ -103,8 +105,22 @@ class Shaper:
         "taken_seqs",
     )
 
-    def __init__(self, shape: Shape, epoch: str = "", budget: MemoryBudget | None = None) -> None:
-        """`epoch` makes the positions of server-sent events; `budget` is charged with what this holds."""
+    def __init__(
+        self,
+        shape: Shape,
+        epoch: str = "",
+        budget: MemoryBudget | None = None,
+        on_too_large: Callable[[], None] | None = None,
+    ) -> None:
+        """Nothing is held yet.
+
+        Args:
+            shape: what is wanted.
+            epoch: makes the positions of server-sent events.
+            budget: is charged with what this holds.
+            on_too_large: hears of each message that is too large to be compared with `where`.
+        """
+        self._on_too_large = on_too_large
         self.shape = shape
         self._epoch = epoch
         self._share = share = MemoryShare(budget or MemoryBudget(0))
@@ -127,13 +143,18 @@ class Shaper:
         token: bytes | None = None
         value: Any = None
         if self._needs_value:
-            if self._condition is not None and self._condition.is_beyond(message):
-                self.skipped += 1
-                return
-            value = message.value()
-            if self._condition is not None and not self._condition.holds(message.topic, value):
-                self.skipped += 1
-                return
+            if self._condition is not None:
+                is_met = None
+                if not self._condition.is_too_large(message):
+                    value = message.value()
+                    is_met = self._condition.holds(message.topic, value)
+                if not is_met:
+                    self.skipped += 1
+                    if is_met is None and self._on_too_large is not None:
+                        self._on_too_large()
+                    return
+            else:
+                value = message.value()
             if shape.fields:
                 value = project(value, shape.kept)
                 token = None if value is None else encode_or_none(value)

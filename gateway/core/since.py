@@ -11,10 +11,12 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol, assert_never
 
+from gateway.core.durations import parse_duration
 from gateway.core.protocol import ProtocolError
 
-__all__ = ["SINCE_LAST", "SINCE_NOW", "Since", "SinceKind", "parse_position", "parse_since"]
+__all__ = ["SINCE_LAST", "SINCE_NOW", "Since", "SinceKind", "Start", "parse_position", "parse_since", "start_of"]
 
 
 class SinceKind(enum.Enum):
@@ -46,9 +48,8 @@ class Since:
 SINCE_LAST = Since(SinceKind.LAST)
 SINCE_NOW = Since(SinceKind.NOW)
 
-_BACK = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h|d)", re.ASCII)
+_MILLISECONDS = re.compile(r"\d{12,14}", re.ASCII)  # what `time` of a message holds: from 1973 to the year 5138
 _POSITION = re.compile(r"([a-z0-9]{1,16}):(\d{1,19})", re.ASCII)
-_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def parse_position(text: str) -> tuple[str, int]:
@@ -64,9 +65,10 @@ def parse_position(text: str) -> tuple[str, int]:
 
 
 def parse_since(text: str | None, *, now_ms: int | None = None) -> Since:
-    """Reads `last`, `now`, a time back (`90s`, `10m`, `2h`), an ISO 8601 time or a position; None is `last`.
+    """Reads what a client wrote; None is `last`.
 
-    A time without a zone is UTC.
+    There are `last`, `now`, a time back (`90s`, `10m`, `1h30m`), an ISO 8601 time, milliseconds since 1970 (as
+    `time` of a message) and a position. A time without a zone is UTC.
 
     Raises:
         ProtocolError: it is none of these.
@@ -77,17 +79,79 @@ def parse_since(text: str | None, *, now_ms: int | None = None) -> Since:
         return SINCE_NOW
     if (found := _POSITION.fullmatch(text)) is not None:
         return Since(SinceKind.POSITION, epoch=found[1], seq=int(found[2]))
-    if (found := _BACK.fullmatch(text)) is not None:
+    if _MILLISECONDS.fullmatch(text):
+        return Since(SinceKind.TIME, time=int(text))
+    try:
+        back_ms = int(parse_duration(text, needs_unit=True) * 1000)
         now = int(time.time() * 1000) if now_ms is None else now_ms
-        return Since(SinceKind.TIME, time=max(now - int(float(found[1]) * _UNIT_MS[found[2]]), 0))
+        return Since(SinceKind.TIME, time=max(now - back_ms, 0))
+    except ValueError:
+        pass
     try:
         # in a query '+' means a space: '2026-11-22T10:00:00 01:00'
-        moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text))
+        moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text).upper())
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return Since(SinceKind.TIME, time=max(int(moment.timestamp() * 1000), 0))
     except (ValueError, OverflowError):
         raise ProtocolError(
             "bad_since",
-            f"since {text[:80]!r}: must be last, now, a time back (10m), an ISO time or a position (k3f9:18273)",
+            f"since {text[:80]!r}: must be last, now, a time back (10m), an ISO time, milliseconds since 1970 or a "
+            "position (k3f9:18273)",
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a replay starts in a log.
+
+    Attributes:
+        after: the number behind which it reads.
+        is_last: whether last values are asked for, not history.
+        is_promise: whether what has been evicted since `after` is to be told.
+        is_other_epoch: the position is of another life of the log: nobody knows what is missing, and all that this one
+            has comes.
+    """
+
+    after: int
+    is_last: bool = False
+    is_promise: bool = False
+    is_other_epoch: bool = False
+
+
+class Log(Protocol):
+    """What is asked of `history.History`."""
+
+    epoch: str
+    seq: int
+
+    @property
+    def position(self) -> str:
+        """`epoch:seq` of the newest message."""
+
+    def before_time(self, time: int) -> int:
+        """The number behind which all messages are that arrived at or after this time."""
+
+
+def start_of(since: Since, log: Log) -> Start:
+    """What `since` means in this log, on every way in.
+
+    Raises:
+        ProtocolError: the position is ahead of the log (`bad_since`).
+    """
+    match since.kind:
+        case SinceKind.LAST:
+            return Start(0, is_last=True)
+        case SinceKind.NOW:
+            return Start(log.seq)
+        case SinceKind.TIME:
+            return Start(log.before_time(since.time), is_promise=True)
+        case SinceKind.POSITION:
+            if since.epoch != log.epoch:
+                return Start(0, is_other_epoch=True)
+            if since.seq > log.seq:
+                text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {log.position}"
+                raise ProtocolError("bad_since", text)
+            return Start(since.seq, is_promise=True)
+        case _:
+            assert_never(since.kind)

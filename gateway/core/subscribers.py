@@ -16,7 +16,7 @@ from gateway.core.distribution import Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message
-from gateway.core.protocol import CloseCode
+from gateway.core.protocol import GAP_REASONS, CloseCode
 from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
@@ -217,13 +217,15 @@ class Group:
         "writers",
     )
 
-    def __init__(self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget) -> None:
+    def __init__(
+        self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget, counters: HubCounters
+    ) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget)
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large)
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False
@@ -347,6 +349,7 @@ class HubCounters:
         "shapes_shed",
         "skipped",
         "slow",
+        "too_large_for_where",
     )
 
     def __init__(self) -> None:
@@ -356,8 +359,10 @@ class HubCounters:
         """Messages written, summed over subscribers."""
         self.skipped = 0
         """Messages conflated or filtered away, summed over subscribers."""
-        self.lost: dict[str, int] = {"slow": 0, "evicted": 0, "epoch": 0, "limit": 0}
+        self.lost: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
         """Messages told as lost, by reason, where their number is known; summed over subscribers."""
+        self.too_large_for_where = 0
+        """Messages of `skipped` that were too large to be compared with a `where`, once for each group."""
         self.replayed = 0
         """Messages of `delivered` that came from history."""
         self.slow = 0
@@ -373,3 +378,7 @@ class HubCounters:
         self.flush_seconds = 0.0
         self.delays = Distribution()
         """Seconds from the first message of a flush to its end, asked-for intervals not included."""
+
+    def count_too_large(self) -> None:
+        """One more message was too large for a `where`."""
+        self.too_large_for_where += 1

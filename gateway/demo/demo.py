@@ -58,7 +58,7 @@ class _Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         reading, self._line = os.pipe()
-        command = [sys.executable, "-m", "gateway.demo.leftovers", str(folder)]
+        command = [sys.executable, "-m", "gateway.demo.cleanup", str(folder)]
         self._survivor = subprocess.Popen(command, stdin=reading, start_new_session=True)  # noqa: S603
         os.close(reading)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS, Authenticate, Ping, Publish, Subscribe, Unsubscribe
+from gateway.core.parameters import PARAMETERS, parameters_of
+from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENTS, GAP_REASONS
+from gateway.core.shapes import Mode
 
 __all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
 
@@ -53,7 +55,7 @@ message_schema: dict[str, Any] = {
             "minimum": 1,
             "description": "Messages of this topic left out since the last one.",
         },
-        "mode": {"enum": ["mean", "minmax"]},
+        "mode": {"enum": [mode.value for mode in Mode if mode is not Mode.LATEST]},
         "count": {"type": "integer", "minimum": 1, "description": "Messages in an aggregate."},
         "interval": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds that an aggregate covers."},
         "properties": _PROPERTIES,
@@ -109,7 +111,7 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "gap": (
         ["reason", "lost"],
         {
-            "reason": {"enum": ["slow", "evicted", "epoch", "limit"]},
+            "reason": {"enum": list(GAP_REASONS)},
             "lost": {
                 "type": ["integer", "null"],
                 "minimum": 1,
@@ -145,30 +147,8 @@ def event_schema(event: str) -> dict[str, Any]:
     }
 
 
-_SHAPE_PARAMETERS = {
-    "since": ("last", "last, now, a time back (90s, 10m, 2h), an ISO 8601 time, or a position epoch:seq."),
-    "format": ("json", "json (envelope) or raw (payload only)."),
-    "max_hz": ("", "At most so many updates a second for each topic; the latest wins."),
-    "mode": ("latest", "latest, mean or minmax of each interval of 1/max_hz seconds."),
-    "fields": ("", "Only these members of a JSON object, by dotted paths separated with commas."),
-    "deadband": ("", "Only changes of a number by at least so much."),
-    "where": ("", "Only messages for which this expression (CEL) holds, such as temperature > 30."),
-    "properties": ("", "1: with MQTT 5 properties."),
-    "token": ("", "An access token, where it can't be a header or the first command."),
-}
-
-_STREAM_PARAMETERS = ("since", "max_hz", "deadband", "where", "token")
-
 _STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error")
 """What is told to those who can't send commands."""
-
-_COMMANDS = {
-    "subscribe": Subscribe,
-    "unsubscribe": Unsubscribe,
-    "publish": Publish,
-    "authenticate": Authenticate,
-    "ping": Ping,
-}
 
 
 @cache
@@ -178,7 +158,7 @@ def describe(version: str) -> dict[str, Any]:
     Args:
         version: the gateway's.
     """
-    _, components = msgspec.json.schema_components(_COMMANDS.values(), ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(COMMANDS.values(), ref_template="#/components/schemas/{name}")
     messages: dict[str, Any] = {
         "message": {
             "summary": "One arrival on the broker",
@@ -210,7 +190,7 @@ def describe(version: str) -> dict[str, Any]:
             "payload": {"$ref": f"#/components/schemas/{_event_name(event)}"},
             "contentType": "application/json",
         }
-    for name, command in _COMMANDS.items():
+    for name, command in COMMANDS.items():
         messages[f"{name}_command"] = {
             "summary": (command.__doc__ or "").partition("\n")[0],
             "payload": {"$ref": f"#/components/schemas/{command.__name__}"},
@@ -222,16 +202,11 @@ def describe(version: str) -> dict[str, Any]:
         "Reading": reading_schema,
         **{_event_name(event): event_schema(event) for event in EVENTS},
     }
-    parameters = {
-        "topic": {"type": "array", "items": {"type": "string"}, "description": "Topic filters; repeat it for several."},
-        **{
-            name: {"type": "string", "description": text, **({"default": default} if default else {})}
-            for name, (default, text) in _SHAPE_PARAMETERS.items()
-        },
-    }
-    query = {"type": "object", "properties": parameters}
-    stream_query = {"type": "object", "properties": {name: parameters[name] for name in _STREAM_PARAMETERS}}
-    incoming = [f"{name}_command" for name in _COMMANDS]
+    query, stream_query, event_query = (
+        {"type": "object", "properties": {name: _parameter_schema(name) for name in parameters_of(use)}}
+        for use in ("ws", "stream", "sse")
+    )
+    incoming = [f"{name}_command" for name in COMMANDS]
     outgoing = ["message", *EVENTS]
     return {
         "asyncapi": "3.0.0",
@@ -285,7 +260,7 @@ def describe(version: str) -> dict[str, Any]:
             "watch": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/events"},
-                "bindings": {"http": {"method": "GET", "query": query, "bindingVersion": "0.3.0"}},
+                "bindings": {"http": {"method": "GET", "query": event_query, "bindingVersion": "0.3.0"}},
             },
         },
         "components": {"messages": messages, "schemas": schemas},
@@ -294,6 +269,14 @@ def describe(version: str) -> dict[str, Any]:
         },
         "x-error-codes": ERROR_CODES,
     }
+
+
+def _parameter_schema(name: str) -> dict[str, Any]:
+    parameter = PARAMETERS[name]
+    if name == "topic":
+        return {"type": "array", "items": {"type": "string"}, "description": parameter.text}
+    default = {"default": parameter.default} if parameter.default else {}
+    return {"type": "string", "description": parameter.text, **default}
 
 
 def _event_name(event: str) -> str:

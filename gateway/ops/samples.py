@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 
 from gateway import __version__
-from gateway.core.conditions import Condition
 from gateway.ops.metrics import Sample
 from gateway.runtime import Gateway
 
@@ -28,7 +27,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_messages_delivered_total": counted.delivered,
         "gateway_messages_replayed_total": counted.replayed,
         "gateway_messages_skipped_total": counted.skipped,
-        "gateway_messages_beyond_where_total": Condition.too_large,
+        "gateway_messages_beyond_where_total": counted.too_large_for_where,
         "gateway_messages_lost_total": dict(counted.lost),
         "gateway_delivery_delay_seconds": counted.delays,
         "gateway_flushes_total": counted.flushes,

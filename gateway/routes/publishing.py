@@ -13,14 +13,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.access.grants import AccessError, require_publish, require_subscribe
+from gateway.access.grants import AccessError, check_publication, require_subscribe
 from gateway.core.frames import unframe
 from gateway.core.messages import Message, Properties, encode_json
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.since import Since, SinceKind
-from gateway.core.topics import TopicError, validate_topic
+from gateway.core.topics import TopicError
 from gateway.door.refusals import principal_of
-from gateway.routes.question import ApiError, check_parameters, flag, integer
+from gateway.routes.question import ApiError, check_query, flag, integer
 from gateway.runtime import Gateway
 
 __all__ = ["publish"]
@@ -39,14 +39,13 @@ async def publish(request: Request) -> Response:
     topic = request.path_params["filter"]
     principal = principal_of(request.scope)
     query = request.query_params
-    check_parameters(query, "publish")
+    check_query(query, "publish")
     qos = integer(query.get("qos"), "qos", 0, 0, 2)
     retain = flag(query, "retain")
     confirm = flag(query, "confirm")
     with_properties = flag(query, "properties")
     try:
-        validate_topic(topic)
-        require_publish(principal, topic)
+        check_publication(principal, topic)
         if confirm:
             require_subscribe(principal, [topic])
     except TopicError as error:

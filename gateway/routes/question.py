@@ -14,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.grants import AccessError, require_subscribe
+from gateway.access.limits import LimitError
 from gateway.core.conditions import ShapeError
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
+from gateway.core.parameters import check_parameters
 from gateway.core.protocol import ProtocolError
 from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
-from gateway.core.since import SinceKind, parse_position, parse_since
-from gateway.core.topics import TopicError, validate_filter
+from gateway.core.since import SinceKind, parse_position, parse_since, start_of
+from gateway.core.topics import TopicError
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.refusals import Refusal, principal_of
 from gateway.routes.slices import Stride, in_slices
@@ -31,12 +33,12 @@ __all__ = [
     "MAX_LIMIT",
     "ApiError",
     "Question",
-    "check_parameters",
+    "check_filters",
+    "check_query",
     "flag",
     "head_only",
     "integer",
     "representation_of",
-    "require_few",
 ]
 
 
@@ -56,20 +58,6 @@ REPRESENTATIONS = {
     "text/event-stream": "sse",
 }
 """What there is by media type; of those that are as welcome, the first."""
-
-_MESSAGE_PARAMETERS = SHAPE_PARAMETERS | {"topic", "since", "token"}
-_PAGE_PARAMETERS = _MESSAGE_PARAMETERS | {"until", "order", "limit", "after"}
-
-PARAMETERS = {
-    "json": _PAGE_PARAMETERS,
-    "ndjson": _PAGE_PARAMETERS,
-    "csv": _PAGE_PARAMETERS,
-    "sse": _MESSAGE_PARAMETERS,
-    "svg": frozenset({"topic", "since", "until", "where", "format", "token", "field", "title", "unit", "theme"}),
-    "list": frozenset({"prefix", "filter", "limit", "after", "format", "token"}),
-    "publish": frozenset({"qos", "retain", "confirm", "properties", "token"}),
-}
-"""What a query may hold, by what is asked for. A page (html) reads its own."""
 
 
 class ApiError(Refusal):
@@ -129,13 +117,12 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-def check_parameters(query: QueryParams, what: str) -> None:
-    """Refuses a parameter that would have no effect; one that begins with `_` is the asker's own, against caches."""
-    known = PARAMETERS[what]
-    for name in query:
-        if name not in known and not name.startswith("_"):
-            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(sorted(known))}"
-            raise ApiError(400, "bad_request", text)
+def check_query(query: QueryParams, use: str) -> None:
+    """`check_parameters`, as an answer."""
+    try:
+        check_parameters(query, use)
+    except ProtocolError as error:
+        raise ApiError(400, error.code, str(error)) from None
 
 
 class Question:
@@ -168,8 +155,7 @@ class Question:
         self.gateway: Gateway = request.app.state.gateway
         query = request.query_params
         try:
-            found = [validate_filter(f) for f in (request.path_params["filter"], *query.getlist("topic"))]
-            require_few(self.gateway, found)
+            found = check_filters(self.gateway, (request.path_params["filter"], *query.getlist("topic")))
             parameters = {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
             if parameters.get("format") != "raw":
                 parameters.pop("format", None)
@@ -183,7 +169,7 @@ class Question:
             require_subscribe(principal, self.filters.filters)
         except AccessError as error:
             raise self.gateway.guard.refused(principal, error) from None
-        check_parameters(query, representation)
+        check_query(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
             raise ApiError(400, "bad_shape", f"order {self.order!r}: must be asc or desc")
@@ -197,10 +183,13 @@ class Question:
         self.after_name = query.get("after", "")
         if self.after_name and self.is_history:
             raise ApiError(400, "bad_request", "after: is for last values; history goes on with since, or with until")
-        self.is_promise = False
-        self.gap: dict[str, Any] | None = None
-        self.after = self._start()
         history = self.gateway.history
+        try:
+            start = start_of(self.since, history)
+        except ProtocolError as error:
+            raise ApiError(400, error.code, str(error)) from None
+        self.after, self.is_promise = start.after, start.is_promise
+        self.gap: dict[str, Any] | None = {"reason": "epoch", "lost": None} if start.is_other_epoch else None
         self.until = history.seq
         if (until := query.get("until")) is not None:
             try:
@@ -211,28 +200,6 @@ class Question:
                 self.until = min(seq, history.seq)
             else:
                 self.until, self.gap = 0, {"reason": "epoch", "lost": None}
-
-    def _start(self) -> int:
-        """The number to read on from."""
-        history = self.gateway.history
-        since = self.since
-        match since.kind:
-            case SinceKind.LAST:
-                return 0
-            case SinceKind.NOW:
-                return history.seq
-            case SinceKind.TIME:
-                self.is_promise = True
-                return history.before_time(since.time)
-            case SinceKind.POSITION:
-                if since.epoch != history.epoch:
-                    self.gap = {"reason": "epoch", "lost": None}
-                    return 0
-                if since.seq > history.seq:
-                    text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {history.position}"
-                    raise ApiError(400, "bad_since", text)
-                self.is_promise = True
-                return since.seq
 
     async def look_back(self) -> None:
         """Finds out whether history reaches back to the time that is asked for."""
@@ -294,16 +261,18 @@ class Question:
             after = names[-1]
 
 
-def require_few(gateway: Gateway, filters: list[str]) -> None:
-    """Refuses more filters than one subscriber may have."""
-    limits = gateway.limits
-    if len(filters) > limits.filters:
-        text = f"limit: {len(filters)} topic filters, at most {limits.filters} are allowed"
-        raise ApiError(400, "limit", text, reason="filters")
-    size = sum(len(text.encode()) for text in filters)
-    if size > limits.filter_bytes:
-        text = f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed"
-        raise ApiError(400, "limit", text, reason="filter_bytes")
+def check_filters(gateway: Gateway, filters: Iterable[str]) -> list[str]:
+    """The filters, valid and no more of them than one subscriber may have.
+
+    Raises:
+        ApiError: one is not, or there are too many.
+    """
+    try:
+        return gateway.limits.check_filters(filters)
+    except TopicError as error:
+        raise ApiError(400, error.code, str(error)) from None
+    except LimitError as error:
+        raise ApiError(400, error.code, str(error), reason=error.limit) from None
 
 
 def integer(text: str | None, name: str, default: int, least: int, most: int) -> int:

@@ -15,9 +15,8 @@ from gateway.access.grants import (
     AccessError,
     Owner,
     Principal,
-    may_read,
+    check_publication,
     may_subscribe,
-    require_publish,
     require_subscribe,
 )
 from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
@@ -39,13 +38,13 @@ from gateway.core.protocol import (
 from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
 from gateway.core.subscribers import Sink, Subscriber
-from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.core.topics import TopicError
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal
 from gateway.runtime import Gateway
 from gateway.transport.websockets import SocketSink
 
-__all__ = ["MAX_WAITING", "Session", "public_code"]
+__all__ = ["MAX_WAITING", "Session"]
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +176,11 @@ class Session:
         except ProtocolError as error:
             error.id = error.id if error.id is not None else command_id
             self._refuse_command(error)
-        except (TopicError, ShapeError, AccessError, LimitError) as error:
-            self._refuse_command(ProtocolError(public_code(error), str(error), command_id))
+        except LimitError as error:
+            self._gateway.refusals.count(error.limit)
+            self._refuse_command(ProtocolError("limit", str(error), command_id))
+        except (TopicError, ShapeError, AccessError) as error:
+            self._refuse_command(ProtocolError(error.code, str(error), command_id))
 
     def socket_full(self) -> None:
         """The hub stops writing, and commands are not taken: their answers would need room, too."""
@@ -233,19 +235,7 @@ class Session:
     def _subscribe(
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
     ) -> list[bytes]:
-        filters = [validate_filter(topic) for topic in topics]
-        limits = self._gateway.limits
-        wanted = len(self.subscriber.filters | filters)
-        if wanted > limits.filters:
-            self._gateway.refusals.count("filters")
-            raise ProtocolError("limit", f"limit: {wanted} topic filters, at most {limits.filters} are allowed")
-        size = sum(len(text.encode()) for text in (self.subscriber.filters | filters).filters)
-        if size > limits.filter_bytes:
-            self._gateway.refusals.count("filter_bytes")
-            raise ProtocolError(
-                "limit",
-                f"limit: topic filters of {size} bytes in all, at most {limits.filter_bytes} are allowed",
-            )
+        filters = self._gateway.limits.check_filters(topics, self.subscriber.filters)
         require_subscribe(self.principal, filters)
         tell_id = None if self._is_raw else id_
         found = self._gateway.hub.subscribe(
@@ -259,8 +249,8 @@ class Session:
 
     def _publish(self, command: Publish) -> None:
         limits = self._gateway.limits
-        topic = validate_topic(command.topic)
-        require_publish(self.principal, topic)
+        properties = command.properties.to_properties() if command.properties else None
+        check_publication(self.principal, command.topic, properties)
         payload = command.payload_bytes()
         if len(payload) > limits.payload_bytes:
             self._gateway.refusals.count("payload_bytes")
@@ -273,12 +263,6 @@ class Session:
         if not self._publish_bucket.take(self._gateway.clock()):
             self._gateway.refusals.count("publishes_per_second")
             raise ProtocolError("limit", f"limit: at most {limits.publishes_per_second} messages a second")
-        properties = command.properties.to_properties() if command.properties else None
-        if properties and "response_topic" in properties:
-            # whoever answers does so with rights of its own, which one could borrow to write where one may not go
-            answer = validate_topic(properties["response_topic"])
-            if not may_read(self.principal, answer):
-                require_publish(self.principal, answer)
         self._publishing += 1
         self._update_reading()
         self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
@@ -401,9 +385,3 @@ class Session:
         elif error.code not in ("limit", "bad_payload"):  # whoever found that counted what it was
             self._gateway.refusals.count(error.code)
         self._refuse(error)
-
-
-def public_code(error: Exception) -> str:
-    """The documented error code of an exception of another module."""
-    code = getattr(error, "code", "internal")
-    return {"too_many_connections": "limit", "too_fast": "limit"}.get(code, code)

@@ -13,7 +13,6 @@ from starlette.websockets import WebSocket
 
 from gateway.core.filters import FilterSet
 from gateway.core.messages import encode_json
-from gateway.core.topics import TopicError, validate_filter
 from gateway.core.walks import describe_topics, first_names, readable_names
 from gateway.door.refusals import principal_of
 from gateway.routes.badge import badge
@@ -27,10 +26,10 @@ from gateway.routes.question import (
     MAX_LIMIT,
     ApiError,
     Question,
-    check_parameters,
+    check_filters,
+    check_query,
     integer,
     representation_of,
-    require_few,
 )
 from gateway.routes.slices import in_slices
 from gateway.routes.websocket import run_session
@@ -92,15 +91,11 @@ async def list_topics(request: Request) -> Response:
         page = await index(request)
         page.headers.add_vary_header("Accept")
         return page
-    check_parameters(query, "list")
+    check_query(query, "list")
     limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
     wanted: FilterSet | None = None
     if named := query.getlist("filter"):
-        try:
-            require_few(gateway, named)
-            wanted = FilterSet(validate_filter(f) for f in named)
-        except TopicError as error:
-            raise ApiError(400, error.code, str(error)) from None
+        wanted = FilterSet(check_filters(gateway, named))
     history = gateway.history
     position = history.position
     allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)

@@ -18,30 +18,25 @@ from gateway.access.limits import LimitError
 from gateway.access.redaction import one_line
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text, unframe
+from gateway.core.parameters import check_parameters
 from gateway.core.protocol import CloseCode, ProtocolError, error_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
 from gateway.door.refusals import Refusal, label_of, principal_of
 from gateway.routes.places import deny, take_place
-from gateway.routes.session import Session, public_code
+from gateway.routes.session import Session
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from gateway.transport.websockets import EXTENSION
 
 __all__ = [
-    "PARAMETERS",
-    "STREAM_PARAMETERS",
     "no_socket_here",
     "run_session",
     "stream_endpoint",
     "upgrade_required",
     "websocket_endpoint",
 ]
-
-
-PARAMETERS = ("topic", "since", *sorted(SHAPE_PARAMETERS), "token")
-STREAM_PARAMETERS = ("since", "deadband", "max_hz", "where", "token")
 
 
 async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
@@ -58,7 +53,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         since = query.get("since")
         failure: ProtocolError | None = None
         try:
-            _check_parameters(query, PARAMETERS if shape is None else STREAM_PARAMETERS)
+            check_parameters(query, "ws" if shape is None else "stream")
             chosen = shape_from(_shape_parameters(query), shape or Shape())
         except (ShapeError, ProtocolError) as error:
             failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
@@ -86,8 +81,11 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
                     session.start(topics, since)
             except ProtocolError as error:
                 failure = error
+            except LimitError as error:
+                gateway.refusals.count(error.limit)
+                failure = ProtocolError("limit", str(error))
             except (TopicError, ShapeError, AccessError) as error:
-                failure = ProtocolError(public_code(error), str(error))
+                failure = ProtocolError(error.code, str(error))
                 if failure.code == "forbidden":
                     gateway.refusals.count("grant")
                     if gateway.guard.could_authenticate(principal):
@@ -111,14 +109,6 @@ def _close_code(error: ProtocolError) -> CloseCode:
         return CloseCode.BUSY
     codes = {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}
     return codes.get(error.code, CloseCode.BAD_REQUEST)
-
-
-def _check_parameters(query: QueryParams, known: tuple[str, ...]) -> None:
-    """A misspelt `topic` would otherwise be a connection that is silent for ever."""
-    for name in query:
-        if name not in known:
-            text = f"query parameter {name[:40]!r}: is not known; known are {', '.join(known)}"
-            raise ProtocolError("bad_request", text)
 
 
 def _shape_parameters(query: QueryParams) -> dict[str, str]:

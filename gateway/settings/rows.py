@@ -16,6 +16,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.core.durations import duration_text
 from gateway.settings.problems import masked
 from gateway.settings.table import Settings
 from gateway.settings.values import (
@@ -23,10 +24,9 @@ from gateway.settings.values import (
     PREFIX,
     SECTIONS,
     OptionalDuration,
-    format_duration,
     format_size,
-    parse_duration,
     parse_size,
+    read_duration,
 )
 
 __all__ = ["SETTINGS", "Setting", "markdown"]
@@ -83,7 +83,7 @@ class Setting:
             case int() if self.kind == "size":
                 return format_size(value)
             case int() | float() if self.kind == "duration":
-                return format_duration(value)
+                return duration_text(value)
             case tuple() | list():
                 return ", ".join(str(item) for item in value)
             case dict():
@@ -106,7 +106,7 @@ def _kind(annotation: Any) -> str:
 
 
 def _rows() -> Iterator[Setting]:
-    parsers: dict[Any, str] = {parse_size: "size", parse_duration: "duration"}
+    parsers: dict[Any, str] = {parse_size: "size", read_duration: "duration"}
     hints = typing.get_type_hints(Settings, include_extras=True)
     for name, field in Settings.model_fields.items():
         kind = "duration" if hints[name] is OptionalDuration else _kind(hints[name])

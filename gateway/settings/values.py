@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
+from gateway.core.durations import parse_duration
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
 
@@ -41,11 +42,9 @@ __all__ = [
     "check_secret",
     "check_status_topic",
     "check_web_url",
-    "format_duration",
     "format_size",
     "list_from_text",
     "mapping_from_text",
-    "parse_duration",
     "parse_size",
     "without_credentials",
 ]
@@ -73,8 +72,6 @@ _SIZE_UNITS = {
     "gib": 1024**3,
     "tib": 1024**4,
 }
-_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
 
 
 def parse_size(value: object) -> int:
@@ -99,29 +96,16 @@ def parse_size(value: object) -> int:
     return int(value)
 
 
-def parse_duration(value: object) -> float:
-    """Seconds from a number (of seconds) or text such as `250ms`, `10m`, `1h30m`, `7d`.
+def read_duration(value: object) -> float:
+    """`parse_duration`, with a way out.
 
     Raises:
-        ValueError: it is none.
+        RuleError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise RuleError("must be a duration")
-    if isinstance(value, str):
-        text = value.replace(" ", "")
-        try:
-            return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else _sum_of_units(text)
-        except ValueError:
-            raise RuleError("must be a duration", "write it as 250ms, 30s, 10m, 24h or 7d") from None
-    if not math.isfinite(value):
-        raise RuleError("must be a duration")
-    return float(value)
-
-
-def _sum_of_units(text: str) -> float:
-    if not _DURATION.fullmatch(text):
-        raise ValueError(text)
-    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", text))
+    try:
+        return parse_duration(value)
+    except ValueError:
+        raise RuleError("must be a duration", "write it as 250ms, 30s, 10m, 24h or 7d") from None
 
 
 def format_size(size: int) -> str:
@@ -130,16 +114,6 @@ def format_size(size: int) -> str:
         if size and size % _SIZE_UNITS[unit.lower()] == 0:
             return f"{size // _SIZE_UNITS[unit.lower()]}{unit}"
     return str(size)
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest exact text that `parse_duration` reads: `24h`."""
-    for unit in ("d", "h", "m"):
-        count, rest = divmod(seconds, _DURATION_UNITS[unit])
-        # a day is more familiar as 24h
-        if count > (unit == "d") and not rest:
-            return f"{count:.0f}{unit}"
-    return f"{seconds * 1000:.10g}ms" if 0 < seconds < 1 else f"{seconds:.10g}s"
 
 
 def _or_none(parse: Callable[[object], Any]) -> Callable[[object], Any]:
@@ -289,8 +263,8 @@ def check_host(text: str) -> str:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-OptionalDuration = Annotated[float | None, BeforeValidator(_or_none(parse_duration))]
+Duration = Annotated[float, BeforeValidator(read_duration)]
+OptionalDuration = Annotated[float | None, BeforeValidator(_or_none(read_duration))]
 TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
 GrantFilter = Annotated[str, AfterValidator(_grant_filter)]
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -2,6 +2,8 @@
 
 Invariant: a message goes from the socket to `Arrivals` within one call, in the order of arrival, with nothing awaited
 between; PUBLISH packets never meet paho (benchmarks/ingest.py). Connecting again is for `upstream`.
+
+It is long because it is one socket with two sides, asyncio's and paho's, that share every attribute.
 """
 
 from __future__ import annotations

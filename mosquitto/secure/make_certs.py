@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import os
 import re
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from whole_files import write
 
 AUTHORITY_DAYS = 3_650
 RENEW_DAYS = 30
@@ -34,21 +34,6 @@ BROKER_HOSTS = ("mosquitto", "localhost", "127.0.0.1", "::1")
 GATEWAY_HOSTS = ("gateway", "localhost", "127.0.0.1", "::1")
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def write(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Writes a file whole or not at all; a secret one only its owner can read, from the first moment on."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644), "wb") as file:
-        file.write(data)
-    if path.exists():
-        # who reads the old file must be able to read the new one
-        status = path.stat()
-        if (status.st_uid, status.st_gid) != (os.getuid(), os.getgid()) and os.getuid() == 0:
-            os.chown(new, status.st_uid, status.st_gid)
-    new.replace(path)
 
 
 def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:

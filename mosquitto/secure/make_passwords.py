@@ -28,6 +28,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from whole_files import write
+
 # PBKDF2 with SHA-512, Mosquitto's format 7. Slow hashing protects weak passwords, of which there are none here; the
 # broker would pay for it at every connection of every sensor.
 ROUNDS = 1_000
@@ -64,18 +66,6 @@ def read(path: Path) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all, and leaves it to its former owner."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    if path.exists() and os.getuid() == 0:
-        os.chown(new, path.stat().st_uid, path.stat().st_gid)
-    new.replace(path)
-
-
 def gateway_password(path: Path) -> str:
     """The gateway's password, from its settings file, which is made if there is none."""
     if path.exists():
@@ -84,12 +74,12 @@ def gateway_password(path: Path) -> str:
             raise SystemExit(f"{path}: has no [mqtt] password; put one there, or remove the file for a new one")
         return password
     password = new_password()
-    write(
-        path,
+    text = (
         "# Made by make_passwords.py; what else you add here is kept.\n\n"
         f'[mqtt]\nusername = "{GATEWAY}"\npassword = "{password}"\n\n'
-        f'[access]\nsecret = "{secrets.token_hex(32)}"\n',
+        f'[access]\nsecret = "{secrets.token_hex(32)}"\n'
     )
+    write(path, text.encode(), secret=True)
     return password
 
 
@@ -126,8 +116,9 @@ def main(argv: list[str] | None = None) -> int:
         name: former[name] if is_right(password, former.get(name, "")) else hashed(password)
         for name, password in users.items()
     }
-    write(folder / "sensors" / "passwords", "".join(f"{name}:{value}\n" for name, value in known.items()))
-    write(folder / "broker" / "passwords", "".join(f"{name}:{value}\n" for name, value in hashes.items()))
+    for part, values in (("sensors", known), ("broker", hashes)):
+        text = "".join(f"{name}:{value}\n" for name, value in values.items())
+        write(folder / part / "passwords", text.encode(), secret=True)
     if arguments.show:
         for name in arguments.ids:
             sys.stdout.write(f"{name}:{known.get(name, '(none)')}\n")

@@ -912,6 +912,29 @@ def test_losses_are_told_by_reason_and_silence_is_explained(watched: Watched, si
         expect(flow.locator("dd").first).to_have_text(re.compile(r"^[1-9][\d.]*/s$"))
 
 
+def test_a_restart_is_one_loss_of_an_unknown_number_however_many_subscriptions_are_told_of_it(
+    watched: Watched, site: Site, make_gateway: MakeGateway
+) -> None:
+    gateway = make_gateway(site.broker)
+    page = watched.open(f"{gateway.http}/")
+    # the feed of the devices stays for a while, and a view of states subscribes to units as well
+    rows(page).filter(has_text="Kitchen").get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Nothing here yet")).to_be_visible()
+    site.publisher.publish("sensors/kitchen/state", '{"temperature": 20, "humidity": 40}')
+    expect(page.locator(".m-row").first).to_be_visible()
+    gateway.stop()
+    expect(page.locator(".banner")).to_be_visible()
+    gateway.start()
+    expect(page.locator(".banner")).to_have_count(0, timeout=40_000)
+    expect(page.locator(".losses")).to_contain_text("Some missing: the gateway was restarted")
+    # what is told of a restart is told before the first message
+    site.publisher.publish("sensors/kitchen/state", '{"temperature": 20, "humidity": 40}')
+    expect(page.locator(".m-row.gap")).to_have_count(1)
+    expect(page.locator(".m-row.gap")).to_have_text(re.compile("Messages missing: the gateway was restarted"))
+    page.get_by_role("link", name="Connection", exact=True).click()
+    expect(page.get_by_role("region", name="Received")).to_contain_text("unknown how many in 1 gap")
+
+
 def test_the_connection_view_splits_the_delay_and_knows_the_visitor(watched: Watched, site: Site) -> None:
     page = watched.open(f"{site.home}?view=connection")
     expect(page.get_by_role("region", name="State")).to_contain_text("Connected")

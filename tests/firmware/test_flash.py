@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import random
 import re
 import shutil
 import stat
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from firmware import chips, files, flash, images, plan, tools
+from firmware import files, flash, plan, tools
 from tests.conftest import MakeMosquitto
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
@@ -26,77 +25,8 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.waiting import missing
 
-ESP32 = chips.CHIPS["ESP32"]
 WIFI_PASSWORD, MQTT_PASSWORD = "wifi-secret-8f2c", "mqtt-secret-91ab"
 GOOD = ("--wifi", "home", "--mqtt", "mqtt://192.168.1.10")
-
-
-# -- images
-
-
-@pytest.mark.parametrize("name", ["ESP32", "ESP32-S2", "ESP32-S3", "ESP32-C2", "ESP32-C3", "ESP32-C5", "ESP32-C6"])
-def test_a_good_image_is_accepted_for_its_chip_alone(name: str, tmp_path: Path) -> None:
-    chip = chips.find_chip(name)
-    path = devices.write_image(tmp_path / "good.bin", chip.number, chip.offset)
-    assert images.check(path, chip).size == path.stat().st_size
-    for other in chips.CHIPS.values():
-        if other is not chip:
-            with pytest.raises(images.ImageError, match=f"is for {chip.name}, the board has {other.name}"):
-                images.check(path, other)
-
-
-def test_any_altered_byte_of_bootloader_table_and_program_is_found(tmp_path: Path) -> None:
-    good = devices.make_image(0, 0x1000)
-    path = tmp_path / "altered.bin"
-    rng = random.Random(7)
-    # the bootloader with its hash, the partitions, the program with its hash; between them is nothing that runs
-    for start, end in ((0, 2270), (0x7000, 0x7000 + 64), (0xF000, len(good))):
-        for _ in range(40):
-            data = bytearray(good)
-            data[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
-            path.write_bytes(data)
-            with pytest.raises(images.ImageError):
-                images.check(path, ESP32)
-
-
-@pytest.mark.parametrize("kept", [0, 10, 1000, 0x7000, 0x8000, 0xF000, 0xF100, 0xF000 + 40_000])
-def test_a_broken_download_is_found(kept: int, tmp_path: Path) -> None:
-    path = tmp_path / "short.bin"
-    path.write_bytes(devices.make_image(0, 0x1000)[:kept])
-    with pytest.raises(images.ImageError, match=r"download|no ESP32 image|partition table"):
-        images.check(path, ESP32)
-
-
-def test_a_given_hash_must_fit(tmp_path: Path) -> None:
-    path = devices.write_image(tmp_path / "good.bin")
-    good = images.check(path, ESP32).sha256
-    assert images.check(path, ESP32, good.upper()).sha256 == good
-    with pytest.raises(images.ImageError, match=r"good\.bin has the SHA-256 [0-9a-f]{64}, expected 00"):
-        images.check(path, ESP32, "00" * 32)
-
-
-def test_images_are_as_esptool_understands_them(tmp_path: Path) -> None:
-    pytest.importorskip("esptool")
-    path = devices.write_image(tmp_path / "good.bin")
-    command = [sys.executable, "-m", "esptool", "--chip", "esp32", "image-info", str(path)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"Chip ID: +0 \(ESP32\)", output)
-    assert re.search(r"Validation hash: +[0-9a-f]{64} \(valid\)", output)
-
-
-@pytest.mark.parametrize(("name", "text"), [("ESP32-H2", "no Wi-Fi"), ("esp32p4", "no Wi-Fi"), ("ESP8266", "none of")])
-def test_chips_that_are_of_no_use(name: str, text: str) -> None:
-    with pytest.raises(chips.ChipError, match=text):
-        chips.find_chip(name)
-
-
-@pytest.mark.parametrize("name", ["ESP32-C3", "esp32c3", "Esp32_C3"])
-def test_chips_in_any_spelling(name: str) -> None:
-    assert chips.find_chip(name).download == "https://micropython.org/download/ESP32_GENERIC_C3/"
-
-
-def test_the_pins_of_the_bootloader_are_named() -> None:
-    assert "hold BOOT (GPIO 0; 9 on C2, C3, C6; 28 on C5), press" in tools.CAUSES["no bootloader"].text
 
 
 # -- what is asked for
@@ -414,6 +344,35 @@ def test_on_a_broker_with_our_rules_the_sensor_gets_its_users_name(
     assert "the broker lets 'kitchen' speak of sensors/kitchen/" in done.stdout
     assert "reading  sensors/kitchen/state" in done.stdout
     assert json.loads((bare_board.folder / "settings.json").read_text())["id"] == "kitchen"
+
+
+def test_watching_for_the_first_reading_does_not_throw_the_board_off_a_broker_that_knows_each_user_once(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
+) -> None:
+    users = {"kitchen": MQTT_PASSWORD}
+    broker = make_mosquitto(BrokerOptions(users=users, acl=SECURE_ACL.read_text(), names_are_ids=True))
+    with devices.Device(bare_board, has_firmware=True) as device:
+        done = run_flash(*kit(broker.port), "--port", device.port, "--mqtt-username", "kitchen", "--id", "kitchen")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "this broker knows each user once" in done.stdout
+        assert re.search(r'reading  sensors/kitchen/state\n +\{.*"seq":0,"boot":1', done.stdout)
+        bare_board.wait_log("mqtt: connected")
+        assert bare_board.log().count("mqtt: connected") == 1, bare_board.log()
+
+
+def test_a_board_without_a_reading_is_told_by_its_own_words_where_nobody_else_may_watch(
+    bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
+) -> None:
+    users = {"kitchen": MQTT_PASSWORD}
+    broker = make_mosquitto(BrokerOptions(users=users, acl=SECURE_ACL.read_text(), names_are_ids=True))
+    bare_board.world("dht22-broken")
+    with devices.Device(bare_board, has_firmware=True) as device:
+        done = run_flash(
+            *kit(broker.port), "--port", device.port, "--mqtt-username", "kitchen", "--id", "kitchen", "--sensor",
+            "dht22:pin=4", "--wait", "6",
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "no reading of kitchen within 6 s: it is online, but has no reading: look at its wiring" in done.stderr
 
 
 def test_a_broker_that_can_not_be_reached_is_told_before_the_board_is_changed(

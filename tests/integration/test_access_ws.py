@@ -71,12 +71,14 @@ async def test_a_token_in_each_place_opens_what_it_grants(guarded: GatewayProces
     async with Subscriber(guarded, f"{ROOT}/a/#", token=token()) as by_query:
         await by_query.wait_messages(2)
     async with Subscriber(guarded) as by_command:
+        before = time.time()
         await by_command.send("authenticate", id=1, token=token())
+        minted = time.time()
         await by_command.send("subscribe", id=2, topics=[f"{ROOT}/a/#"])
         await by_command.wait_messages(2)
         event = await by_command.wait_event("authenticated", id=1)
         assert event["subject"] == "alice"
-        assert abs(event["expires"] / 1000 - time.time() - 60) < 5
+        assert before - 1 < event["expires"] / 1000 - 60 < minted + 1
         assert [event["event"] for event in by_command.events][:2] == ["authenticated", "subscribed"]
     assert {message["topic"] for message in by_header.messages} == {f"{ROOT}/a/state", f"{ROOT}/a/x"}
 
@@ -207,7 +209,7 @@ async def test_a_token_that_ends_is_announced_and_then_closes_the_connection(gua
         assert 0 <= warning["seconds"] <= 1
         assert await subscriber.wait_closed() == 4005
         assert subscriber.reason == "the token has expired"
-        assert 0.5 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.5
         # and the same token does not open it again, once the leeway for clocks is over
     late = mint(KEY, ttl_seconds=1, now=time.time() - 12, subscribe=[f"{ROOT}/a/#"])
     async with Subscriber(guarded, f"{ROOT}/a/#", token=late) as replayed:

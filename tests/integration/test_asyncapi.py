@@ -11,10 +11,9 @@ import pytest
 
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
+from gateway.core.parameters import parameters_of
 from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
 from gateway.ops.asyncapi import describe
-from gateway.routes import question
-from gateway.routes.websocket import PARAMETERS, STREAM_PARAMETERS
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.event_streams import EventStream
 from tests.support.gateways import GatewayProcess
@@ -51,9 +50,9 @@ def test_every_reference_leads_somewhere_and_every_table_is_there() -> None:
         for name, channel in document["channels"].items()
         if "bindings" in channel
     }
-    assert parameters == {"ws": set(PARAMETERS), "stream": set(STREAM_PARAMETERS)}
+    assert parameters == {"ws": set(parameters_of("ws")), "stream": set(parameters_of("stream"))}
     watched = document["operations"]["watch"]["bindings"]["http"]["query"]["properties"]
-    assert set(watched) == question.PARAMETERS["sse"]
+    assert set(watched) == set(parameters_of("sse"))
 
 
 async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:

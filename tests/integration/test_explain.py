@@ -163,6 +163,7 @@ async def test_why_the_broker_is_away_is_told_only_without_a_policy(make_gateway
         assert b"127.0.0.1" in opened.get("/explain?topic=a/b")[1]
 
 
+@pytest.mark.timing
 async def test_who_asks_a_lot_and_hangs_up_holds_up_nobody(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -171,9 +172,9 @@ async def test_who_asks_a_lot_and_hangs_up_holds_up_nobody(
     await asyncio.to_thread(publisher.publish_all, topics)
     eventually(lambda: gateway.metrics()["gateway_history_topics"] >= 10_000, 30, "history")
     path = f"/explain?topic={prefix}/%2B/nowhere"
-    began = time.monotonic()
+    began = gateway.processor_seconds()
     assert gateway.get(path)[0] == 200
-    alone = time.monotonic() - began
+    alone = gateway.processor_seconds() - began
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with contextlib.ExitStack() as stack:
         asking = []
@@ -188,9 +189,9 @@ async def test_who_asks_a_lot_and_hangs_up_holds_up_nobody(
         assert refused.startswith(b"HTTP/1.1 429")
         assert b"retry-after: 2" in refused.lower()
     # a neighbour waits for the one that is being answered, and for none of those that have gone
-    began = time.monotonic()
+    began = gateway.processor_seconds()
     with socket.create_connection(("127.0.0.1", gateway.port), 30, source_address=("127.0.0.2", 0)) as neighbour:
         neighbour.sendall(request)
         assert neighbour.recv(65_536).startswith(b"HTTP/1.1 200")
-    assert time.monotonic() - began < 3 * alone + 1
+    assert gateway.processor_seconds() - began < 3 * alone
     assert gateway.metrics()['gateway_refused_total{reason="explanations"}'] >= 10

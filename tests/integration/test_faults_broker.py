@@ -59,7 +59,7 @@ async def test_killed_mid_stream_and_started_again(
     assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
-@pytest.mark.parametrize("fault", ["frozen", "cut off"])
+@pytest.mark.parametrize("fault", ["frozen", pytest.param("cut off", marks=pytest.mark.docker)])
 async def test_silent_for_longer_than_the_keep_alive(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway, fault: str
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import time
 from collections.abc import Awaitable, Callable
+
+import pytest
 
 from benchmarks.ingest import packets
 from benchmarks.wire import mqtt_connect, mqtt_publish
@@ -15,6 +16,7 @@ from tests.support.brokers import Broker
 from tests.support.faults import assert_accounted, assert_sound, neighbour
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
+from tests.support.yardsticks import yardstick_seconds
 
 
 def flood(broker: Broker, prefix: str, count: int) -> None:
@@ -46,11 +48,11 @@ async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gatewa
         assert (await asyncio.to_thread(gateway.get, "/health/ready"))[0] == 200
         assert_sound(gateway, ceiling_mib=64 * 1.5 + 200)
         await assert_accounted(gateway, client, timeout_seconds=60)
-        began = time.monotonic()
+        before = gateway.processor_seconds()
         with Publisher(broker.url) as publisher:
             await asyncio.to_thread(publisher.publish, "end", b"2")
         await end.wait_messages(2)
-        assert time.monotonic() - began < 3
+        assert gateway.processor_seconds() - before < 1, "nothing of the flood is left to do"
         samples = await asyncio.to_thread(gateway.metrics)
         # what the broker could not queue for the gateway was lost there; what came, every number speaks of
         assert samples["gateway_messages_received_total"] == end.messages[-1]["seq"]
@@ -69,6 +71,8 @@ def wide_filters() -> list[str]:
     return [*names, *(f"{name.rpartition('/')[0]}/#" for name in names if name.endswith("/+"))][:100]
 
 
+@pytest.mark.slow
+@pytest.mark.timing
 async def test_a_hundred_thousand_topics_and_who_asks_for_all_of_them(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:
@@ -108,7 +112,6 @@ async def test_a_hundred_thousand_topics_and_who_asks_for_all_of_them(
             await everything.wait(lambda: everything.payloads()[-1:] == [count - 1], 60)
 
     questions: dict[str, Callable[[], Awaitable[None]]] = {
-        "nothing": lambda: asyncio.sleep(0.5),
         "a hundred wide filters since 1h": subscribe,
     }
     for path in (
@@ -119,15 +122,14 @@ async def test_a_hundred_thousand_topics_and_who_asks_for_all_of_them(
         "/topics/t/%2B/a/%23?since=1h&order=desc&limit=10000",
     ):
         questions[path] = functools.partial(asyncio.to_thread, ask, path)
-    worst: dict[str, float] = {}
     for name, question in questions.items():
-        with neighbour(gateway) as delays:
-            await question()
-        worst[name] = max(delays)
-    print({name[:40]: round(seconds, 3) for name, seconds in worst.items()})
-    # where the machine is busy with other things, its own delay counts, too
-    allowed = 0.3 + 10 * worst.pop("nothing")
-    assert max(worst.values()) < allowed, worst
+        worst = []
+        for _ in range(3):  # the best of three: what else runs here takes the caches now and then
+            with neighbour(gateway) as waits:
+                await question()
+            worst.append(max(waits) / yardstick_seconds())
+        # 0.3 s where a yardstick takes 12 µs
+        assert min(worst) < 25_000, f"{name[:40]}: the gateway did {worst} yardsticks of work before it answered"
     assert_sound(gateway, ceiling_mib=256 * 1.5 + 150)
 
 

@@ -36,7 +36,8 @@ SECRET = "0123456789abcdef0123456789abcdef"
 @contextlib.contextmanager
 def connection(gateway: GatewayProcess, source: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A bare connection, from an address of loopback of its own if need be."""
-    with socket.create_connection(("127.0.0.1", gateway.port), 10, source_address=(source, 0)) as sock:
+    # its patience ends before a limit that was left at 10 s
+    with socket.create_connection(("127.0.0.1", gateway.port), 8, source_address=(source, 0)) as sock:
         yield sock
 
 
@@ -81,18 +82,17 @@ async def test_a_connection_that_says_nothing_is_closed(make_gateway: MakeGatewa
     began = time.monotonic()
     with connection(gateway) as sock:
         assert b"408" in ended(sock)
-    assert 0.4 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.4
     assert refused(gateway, "handshake_seconds") == 1
 
 
 async def test_a_request_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGateway) -> None:
     """Slow loris: each byte in time, the request never."""
     gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
-    head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 100
-    began = time.monotonic()
+    # so few bytes that they take less than a limit that was left at 10 s, and more than this one
+    head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 4
     with connection(gateway) as sock:
         assert b"408" in trickle(sock, head, 0.05)
-    assert time.monotonic() - began < 3
     # also as the second request of a connection, where the timer between two requests has been answered by a byte
     with connection(gateway) as sock:
         sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -10,7 +10,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
@@ -24,7 +23,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
-from tests.support.brokers import Broker, docker_problem
+from tests.support.brokers import Broker
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
@@ -144,10 +143,12 @@ def caddy_files(folder: Path, port: int, upstream: int, authority: Authority) ->
 
 @pytest.fixture(scope="module", params=["nginx", "caddy", "nginx below a path"])
 def proxied(
-    request: pytest.FixtureRequest, mosquitto: Broker, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    docker: None,
+    request: pytest.FixtureRequest,
+    mosquitto: Broker,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Proxied]:
-    if problem := docker_problem():
-        missing(problem)
     from testcontainers.core.container import DockerContainer
 
     folder = tmp_path_factory.mktemp("proxy")
@@ -220,17 +221,16 @@ async def test_a_websocket_of_another_origin_is_not(proxied: Proxied) -> None:
 
 
 def test_an_event_leaves_when_it_comes(proxied: Proxied, mosquitto: Broker) -> None:
+    """It does not wait for the next one, nor for the end of the answer: no other follows, and the socket waits 20 s."""
     headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {proxied.token()}"}
     with proxied.response(f"/topics/{ROOT}/live?since=now", headers=headers) as response:
         assert response.status == 200
         while b"subscribed" not in response.readline():
             pass
         with Publisher(mosquitto.url) as publisher:
-            began = time.monotonic()
             publisher.publish(f"{ROOT}/live", b"1")
             while b'"payload":1' not in response.readline():
                 pass
-        assert time.monotonic() - began < 2
 
 
 def test_publishing_and_payloads_at_the_limit_pass(proxied: Proxied) -> None:
@@ -328,6 +328,7 @@ def test_the_systemd_unit_is_valid_and_hardened(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False
     )
     assert str(unit) not in verified.stderr + verified.stdout
+    assert "LimitCORE=0" in text.splitlines()  # no password lands in a core dump
     judged = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True, timeout=60, check=False
     )

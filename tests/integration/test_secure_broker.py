@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import re
 import runpy
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,15 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.support.brokers import IMAGE, docker_problem
+from tests.support.brokers import IMAGE, docker_problem, mosquitto_program
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually, missing
+from tests.support.waiting import eventually, free_port, is_listening, missing
 
-SECURE = Path(__file__).parents[2] / "mosquitto" / "secure"
+ROOT = Path(__file__).parents[2]
+SECURE = ROOT / "mosquitto" / "secure"
 MOSQUITTO_UID = 1883
 
 
@@ -47,17 +52,14 @@ def passwords(folder: Path) -> dict[str, str]:
 @dataclass
 class SecureBroker:
     folder: Path
-    container: Any
     port: int
     certificate_port: int
+    listening: Callable[[], set[int]]
+    hang_up: Callable[[], None]
 
     @property
     def ca_file(self) -> Path:
         return self.folder / "sensors" / "ca.pem"
-
-    def reload(self) -> None:
-        own(self.folder / "broker")
-        self.container.get_wrapped_container().kill(signal="SIGHUP")
 
 
 def own(folder: Path) -> None:
@@ -66,19 +68,21 @@ def own(folder: Path) -> None:
         os.chown(path, MOSQUITTO_UID, MOSQUITTO_UID)
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+def ports_in(table: str, inodes: set[str] | None = None) -> set[int]:
+    """The ports that are listened on in the text of /proc/net/tcp; with inodes, by these sockets."""
+    rows = [line.split() for line in table.splitlines() if " 0A " in line]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if inodes is None or row[9] in inodes}
+
+
+@contextlib.contextmanager
+def in_a_container(folder: Path) -> Iterator[SecureBroker]:
+    """As docker-compose.yml runs it."""
     if problem := docker_problem():
         missing(problem)
     if os.getuid() != 0:
         missing("root, to give the broker's files to the broker's user")
     from testcontainers.core.container import DockerContainer
 
-    folder = tmp_path_factory.mktemp("secrets")
-    run("make_certs.py", folder, "--client", "esp32-9")
-    run("make_passwords.py", folder, "esp32-1", "esp32-2", "--simulated", "2")
-    (folder / "broker" / "acl").write_text((SECURE / "acl").read_text())
-    (folder / "broker" / "acl").chmod(0o600)
     own(folder / "broker")
     container = (
         DockerContainer(IMAGE)
@@ -94,9 +98,75 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
         eventually(lambda: b" running" in wrapped.logs(), 20, "the broker runs")
         wrapped.reload()
         ports = [int(wrapped.ports[f"{port}/tcp"][0]["HostPort"]) for port in (8883, 8884)]
-        yield SecureBroker(folder, container, *ports)
+
+        def listening() -> set[int]:
+            inside = ports_in(wrapped.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output.decode())
+            return {{8883: ports[0], 8884: ports[1]}.get(port, port) for port in inside}
+
+        def hang_up() -> None:
+            own(folder / "broker")
+            wrapped.kill(signal="SIGHUP")
+
+        yield SecureBroker(folder, ports[0], ports[1], listening, hang_up)
     finally:
         container.stop()
+
+
+@contextlib.contextmanager
+def on_debian(folder: Path) -> Iterator[SecureBroker]:
+    """As docs/security.md sets it up on Debian, but for the folders and ports."""
+    program = mosquitto_program()
+    if program is None:
+        missing("the program mosquitto")
+    documented = re.search(r"^sed '(.+)' mosquitto\.conf", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
+    assert documented is not None
+    text = subprocess.run(
+        ["sed", documented[1], SECURE / "mosquitto.conf"], capture_output=True, text=True, check=True, timeout=10
+    ).stdout
+    ports = [free_port(), free_port()]
+    for old, new in (
+        ("/etc/mosquitto/secrets/", f"{folder}/broker/"),
+        ("/var/lib/mosquitto/", f"{folder}/data/"),
+        ("listener 8883", f"listener {ports[0]} 127.0.0.1"),
+        ("listener 8884", f"listener {ports[1]} 127.0.0.1"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "data").mkdir()
+    configuration = folder / "mosquitto.conf"
+    # the folders of a test are only for the user that runs it
+    configuration.write_text(text + (f"user {pwd.getpwuid(os.getuid()).pw_name}\n"))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([program, "-c", configuration], stdout=log, stderr=log)
+    try:
+        eventually(lambda: all(map(is_listening, ports)), 20, "the broker listens")
+
+        def listening() -> set[int]:
+            links = [str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+            inodes = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
+            return ports_in(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text(), inodes)
+
+        yield SecureBroker(folder, ports[0], ports[1], listening, lambda: process.send_signal(signal.SIGHUP))
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+FORMS = [
+    pytest.param(in_a_container, id="container", marks=pytest.mark.docker),
+    pytest.param(on_debian, id="debian"),
+]
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    folder = tmp_path_factory.mktemp("secrets")
+    run("make_certs.py", folder, "--client", "esp32-9")
+    run("make_passwords.py", folder, "esp32-1", "esp32-2", "--simulated", "2")
+    (folder / "broker" / "acl").write_text((SECURE / "acl").read_text())
+    (folder / "broker" / "acl").chmod(0o600)
+    with request.param(folder) as broker:
+        yield broker
 
 
 class Client:
@@ -110,14 +180,21 @@ class Client:
         user: str | None = None,
         password: str | None = None,
         certificate: Path | None = None,
+        client_id: str = "",
+        keeps: bool = False,
     ) -> None:
+        """`keeps` is whether the broker keeps its session."""
+        self.had_session: bool | None = None
         self.reason: str | None = None
         self.error: Exception | None = None
         self.ended = threading.Event()
         self.received: list[str] = []
+        self.payloads: list[str] = []
         self.refused: list[str] = []
         self._granted: list[Any] = []
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, reconnect_on_failure=False
+        )
         if user is not None:
             self._client.username_pw_set(user, password)
         if ca_file is not None:
@@ -127,24 +204,31 @@ class Client:
             self._client.tls_set_context(context)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = lambda *_: self.ended.set()
-        self._client.on_message = lambda _c, _u, message: self.received.append(message.topic)
+        self._client.on_message = self._on_message
         self._client.on_subscribe = lambda _c, _u, _m, codes, _p: self._granted.extend(codes)
         self._published: dict[int, Any] = {}
         self._client.on_publish = lambda _c, _u, mid, code, _p: self._published.__setitem__(mid, code)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = 600 if keeps else 0
         try:
-            self._client.connect("127.0.0.1", port, keepalive=30)
+            self._client.connect("127.0.0.1", port, keepalive=30, clean_start=not keeps, properties=properties)
         except (OSError, ssl.SSLError) as error:
             self.error = error
             return
         self._client.loop_start()
         eventually(lambda: self.reason is not None or self.ended.is_set(), 10, "an answer of the broker")
 
-    def _on_connect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Properties | None) -> None:
+    def _on_connect(self, _c: Any, _u: Any, flags: Any, reason: Any, _p: Properties | None) -> None:
+        self.had_session = flags.session_present
         self.reason = str(reason)
 
-    def publish(self, topic: str, payload: str = "1") -> str:
+    def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+        self.received.append(message.topic)
+        self.payloads.append(message.payload.decode())
+
+    def publish(self, topic: str, payload: str = "1", *, retain: bool = False) -> str:
         """The broker's reason code."""
-        info = self._client.publish(topic, payload, qos=1)
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
         eventually(lambda: info.mid in self._published, 10, "a PUBACK")
         return str(self._published[info.mid])
 
@@ -156,6 +240,9 @@ class Client:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        if (left := self._client.socket()) is not None:  # of a connection that the broker has ended
+            left.close()
+        del self._client  # which holds our methods, and would be found with us, its sockets first
 
 
 @contextlib.contextmanager
@@ -189,11 +276,7 @@ def test_nobody_comes_in_without_tls(broker: SecureBroker) -> None:
 
 
 def test_the_plain_port_is_closed(broker: SecureBroker) -> None:
-    wrapped = broker.container.get_wrapped_container()
-    listening = wrapped.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output.decode()
-    ports = {int(line.split()[1].rpartition(":")[2], 16) for line in listening.splitlines() if " 0A " in line}
-    assert {8883, 8884} <= ports
-    assert 1883 not in ports
+    assert broker.listening() == {broker.port, broker.certificate_port}
 
 
 def test_a_client_that_trusts_another_authority_sends_nothing(broker: SecureBroker, tmp_path: Path) -> None:
@@ -238,17 +321,77 @@ def test_a_sensor_writes_its_own_topics_and_no_others(broker: SecureBroker) -> N
             assert sensor.publish(topic) == "Not authorized", topic
 
 
+EVERYTHING = ("#", "+/#", "sensors/+/+", "sensors/esp32-2/cmd", "homeassistant/#", "gateway/#", "$SYS/#", "$share/a/#")
+
+
+def speak(gateway: Client, other: Client, *, retain: bool) -> None:
+    """Everything that those who are not esp32-1 may say."""
+    for topic in ("sensors/esp32-2/state", "sensors/esp32-2/status", "sensors/esp32-2/meta"):
+        assert other.publish(topic, retain=retain) != "Not authorized"
+    assert other.publish("homeassistant/device/esp32-2/config", retain=retain) != "Not authorized"
+    for topic in ("gateway/status", "sensors/esp32-2/cmd", "sensors/nobody/cmd"):
+        assert gateway.publish(topic, retain=retain) != "Not authorized"
+
+
 def test_a_sensor_reads_its_commands_and_nothing_else(broker: SecureBroker) -> None:
-    with connected(broker, "esp32-1") as sensor, connected(broker, "gateway") as gateway:
-        # Mosquitto grants any subscription and filters what is delivered
-        for topic_filter in ("#", "sensors/+/cmd", "sensors/esp32-2/cmd", "$SYS/#", "sensors/+/state"):
-            sensor.subscribe(topic_filter)
-        with connected(broker, "esp32-2") as other:
-            other.publish("sensors/esp32-2/state")
-        gateway.publish("sensors/esp32-2/cmd")
-        gateway.publish("sensors/esp32-1/cmd", "last")
-        eventually(lambda: "sensors/esp32-1/cmd" in sensor.received, 10, "its command")
-        assert set(sensor.received) == {"sensors/esp32-1/cmd"}
+    with connected(broker, "gateway") as gateway, connected(broker, "esp32-2") as other:
+        speak(gateway, other, retain=True)
+        with connected(broker, "esp32-1") as sensor:
+            # Mosquitto grants any subscription and filters what is delivered
+            for topic_filter in EVERYTHING:
+                sensor.subscribe(topic_filter)
+            speak(gateway, other, retain=False)
+            gateway.publish("sensors/esp32-1/cmd", "last")
+            eventually(lambda: "sensors/esp32-1/cmd" in sensor.received, 10, "its command")
+            assert set(sensor.received) == {"sensors/esp32-1/cmd"}
+        for topic in ("gateway/status", "sensors/esp32-2/cmd", "sensors/nobody/cmd"):
+            gateway.publish(topic, "", retain=True)
+
+
+def test_no_password_takes_the_place_of_another_user_by_its_client_id(broker: SecureBroker) -> None:
+    pem = broker.folder / "clients" / "esp32-9.pem"
+    said = []
+    with connected(broker, "gateway", client_id="gateway") as gateway, connected(broker, "esp32-2") as other:
+        gateway.subscribe("sensors/#")
+        for client_id in ("gateway", "esp32-2"):
+            with connected(broker, "esp32-1", client_id=client_id) as sensor:
+                said.append(f"with a password as {client_id}")
+                sensor.publish("sensors/esp32-1/state", said[-1])
+            certified = Client(broker.certificate_port, ca_file=broker.ca_file, certificate=pem, client_id=client_id)
+            said.append(f"with a certificate as {client_id}")
+            certified.publish("sensors/esp32-9/state", said[-1])
+            certified.close()
+        said.append("the other one")
+        other.publish("sensors/esp32-2/state", said[-1])
+        eventually(lambda: set(said) <= set(gateway.payloads), 10, "every reading")
+        assert not gateway.ended.is_set()
+        assert not other.ended.is_set()
+
+
+def test_a_sensor_can_not_take_over_the_gateways_session(broker: SecureBroker) -> None:
+    with connected(broker, "gateway", client_id="gateway", keeps=True) as gateway:
+        gateway.subscribe("sensors/#")
+    with connected(broker, "esp32-2") as other:
+        other.publish("sensors/esp32-2/state", "waits")
+        with connected(broker, "esp32-1", client_id="gateway", keeps=True) as sensor:
+            assert sensor.had_session is False
+            sensor.subscribe("#")
+            other.publish("sensors/esp32-2/state", "waits, too")
+            sensor.publish("sensors/esp32-1/state", "its own")
+            eventually(lambda: sensor.received, 10, "its own reading")
+            assert sensor.payloads == ["its own"]
+    with connected(broker, "gateway", client_id="gateway", keeps=True) as gateway:
+        assert gateway.had_session is True
+        eventually(lambda: {"waits", "waits, too", "its own"} <= set(gateway.payloads), 10, "what waited for it")
+    for user in ("gateway", "esp32-1"):
+        with connected(broker, user) as client:  # leaves no session behind
+            assert client.had_session is False
+
+
+def test_a_user_has_one_place_and_comes_back_to_it(broker: SecureBroker) -> None:
+    with connected(broker, "esp32-1", client_id="a") as first, connected(broker, "esp32-1", client_id="b") as second:
+        eventually(first.ended.is_set, 10, "the former connection ends")
+        assert second.publish("sensors/esp32-1/state") != "Not authorized"
 
 
 def test_the_gateway_reads_all_and_writes_commands_and_its_status(broker: SecureBroker) -> None:
@@ -286,7 +429,7 @@ def test_a_new_password_and_a_new_sensor_count_after_a_reload(broker: SecureBrok
     old = passwords(broker.folder)
     run("make_passwords.py", broker.folder, "--new", "sim-2")
     run("make_passwords.py", broker.folder, "esp32-3")
-    broker.reload()
+    broker.hang_up()
 
     def refused() -> bool:
         client = Client(broker.port, ca_file=broker.ca_file, user="sim-2", password=old["sim-2"])
@@ -298,7 +441,10 @@ def test_a_new_password_and_a_new_sensor_count_after_a_reload(broker: SecureBrok
         assert passwords(broker.folder)["esp32-1"] == old["esp32-1"]
 
 
-def test_a_password_file_of_mosquittos_own_tool_holds_the_same_kind_of_hash(tmp_path: Path) -> None:
+def test_a_password_file_of_mosquittos_own_tool_holds_the_same_kind_of_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SECURE)
     if shutil.which("mosquitto_passwd") is None:
         missing("the program mosquitto_passwd")
     path = tmp_path / "passwords"

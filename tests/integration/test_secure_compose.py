@@ -21,11 +21,12 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from tests.integration.test_secure_broker import Client
-from tests.support.brokers import compose_problem
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
+# a sensor that nobody plays: a second connection of the simulator's would end its first
+PROBE = "esp32-8"
 
 # building the image the first time fetches every requirement
 pytestmark = pytest.mark.timeout(600)
@@ -75,23 +76,41 @@ class Stack:
     def token(self, *arguments: str) -> str:
         return self.compose("exec", "-T", "gateway", "gateway", "token", *arguments).strip()
 
-    def client(self, user: str | None = "sim-1", password: str | None = None, **options: Any) -> Client:
+    def has_left(self) -> float:
+        """How often the gateway has come back to the broker."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as response:
+            (line,) = re.findall(rb"^gateway_upstream_reconnects_total (\S+)$", response.read(), re.MULTILINE)
+        return float(line)
+
+    def let_in(self, sensor: str) -> str:
+        """Gives a further sensor a password, which the broker has yet to read."""
+        script = ("python", "/scripts/make_passwords.py", "/secrets", sensor, "--show")
+        shown = self.compose("run", "--rm", "--no-deps", "secrets", *script)
+        return shown.strip().removeprefix(f"{sensor}:")
+
+    def gets_in(self, sensor: str) -> bool:
+        client = self.client(sensor)
+        client.close()
+        return client.reason == "Success"
+
+    def client(self, user: str | None = PROBE, password: str | None = None, **options: Any) -> Client:
         options.setdefault("ca_file", self.ca_file)
         options.setdefault("port", self.mqtts_port)
         return Client(user=user, password=password or self.passwords.get(user or ""), **options)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    if problem := compose_problem():
-        missing(problem)
+def stack(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
         stack.compose("up", "--build", "--detach")
         eventually(stack.is_ready, 120, "the gateway is connected to the broker")
         stack.ca_file.write_text(stack.compose("run", "--rm", "--no-deps", "secrets", "cat", "/secrets/sensors/ca.pem"))
+        stack.let_in(PROBE)
+        stack.compose("kill", "--signal", "HUP", "mosquitto")
         lines = stack.compose("run", "--rm", "--no-deps", "secrets", "cat", "/secrets/sensors/passwords").splitlines()
         stack.passwords = dict(line.split(":", 1) for line in lines)
+        eventually(lambda: stack.gets_in(PROBE), 10, "the probe gets in")
         yield stack
     finally:
         subprocess.run(
@@ -152,16 +171,33 @@ def test_all_parts_speak_tls_and_nothing_else(stack: Stack) -> None:
 
 
 def test_a_wrong_password_and_a_foreign_topic_are_refused(stack: Stack) -> None:
-    for user, password in (("sim-1", "wrong"), ("sim-1", stack.passwords["sim-2"]), ("root", "x"), (None, None)):
+    for user, password in ((PROBE, "wrong"), (PROBE, stack.passwords["sim-2"]), ("root", "x"), (None, None)):
         client = stack.client(user, password)
         assert client.reason == "Not authorized"
         client.close()
-    client = stack.client("sim-1")
+    client = stack.client()
     assert client.reason == "Success"
     assert client.publish("sensors/sim-2/state") == "Not authorized"
-    assert client.publish("sensors/sim-1/cmd") == "Not authorized"
-    assert client.publish("sensors/sim-1/state") in ("Success", "No matching subscribers")
+    assert client.publish(f"sensors/{PROBE}/cmd") == "Not authorized"
+    assert client.publish(f"sensors/{PROBE}/state") in ("Success", "No matching subscribers")
     client.close()
+
+
+def test_a_sensors_password_takes_neither_the_place_of_the_gateway_nor_what_it_reads(stack: Stack) -> None:
+    before = stack.has_left()
+    token = stack.token("--subscribe", f"sensors/{PROBE}/state", "--ttl", "5m")
+    with connect(
+        f"ws://127.0.0.1:{stack.http_port}/ws?topic=sensors/{PROBE}/state&since=now&token={token}"
+    ) as websocket:
+        client = stack.client(client_id="gateway", keeps=True)
+        assert client.had_session is False
+        client.subscribe("#")
+        client.publish(f"sensors/{PROBE}/state", "still heard")
+        while "still heard" not in str(websocket.recv(20)):
+            pass
+        eventually(lambda: client.payloads == ["still heard"], 10, "its own reading and nobody else's")
+        client.close()
+    assert stack.has_left() == before
 
 
 def test_nobody_gets_in_without_tls_or_with_another_authority(stack: Stack, tmp_path: Path) -> None:
@@ -198,19 +234,10 @@ def test_no_secret_is_in_a_log(stack: Stack) -> None:
 
 
 def test_another_sensor_gets_in_after_it_was_added(stack: Stack) -> None:
-    shown = stack.compose(
-        "run", "--rm", "--no-deps", "secrets", "python", "/scripts/make_passwords.py", "/secrets", "esp32-1", "--show"
-    )
-    stack.passwords["esp32-1"] = shown.strip().removeprefix("esp32-1:")
-    assert stack.client("esp32-1").reason == "Not authorized"
+    stack.passwords["esp32-1"] = stack.let_in("esp32-1")
+    assert not stack.gets_in("esp32-1")
     stack.compose("kill", "--signal", "HUP", "mosquitto")
-
-    def connected() -> bool:
-        client = stack.client("esp32-1")
-        client.close()
-        return client.reason == "Success"
-
-    eventually(connected, 10, "the new sensor gets in")
+    eventually(lambda: stack.gets_in("esp32-1"), 10, "the new sensor gets in")
 
 
 def test_it_stays_secure_without_the_profile(stack: Stack) -> None:

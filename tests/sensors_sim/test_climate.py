@@ -1,4 +1,4 @@
-"""sensors_sim/climate.py: physics against tables, and rooms that behave."""
+"""sensors_sim/model/climate.py and weather.py: physics against tables, and rooms that behave."""
 
 import itertools
 import json
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors_sim import climate
-from sensors_sim.climate import DAY, HOUR, PROFILES, Room, Schedule, Weather, Window
 from sensors_sim.fleet import DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
+from sensors_sim.model import climate, weather
+from sensors_sim.model.climate import PROFILES, Room, Schedule, Window
+from sensors_sim.model.weather import DAY, HOUR, Weather
 
 MONDAY = 1_772_409_600.0  # 2 March 2026, 0:00
 
@@ -22,25 +23,25 @@ MONDAY = 1_772_409_600.0  # 2 March 2026, 0:00
     [(-20.0, 1.254), (0.0, 6.112), (10.0, 12.28), (20.0, 23.39), (30.0, 42.46), (40.0, 73.85)],
 )
 def test_saturation_vapour_pressure_agrees_with_tables(temperature: float, expected: float) -> None:
-    assert climate.saturation_vapour_pressure(temperature) == pytest.approx(expected, rel=0.005)
+    assert weather.saturation_vapour_pressure(temperature) == pytest.approx(expected, rel=0.005)
 
 
 @given(st.floats(min_value=-30, max_value=45))
 def test_the_dew_point_of_saturated_air_is_its_temperature(temperature: float) -> None:
-    pressure = climate.saturation_vapour_pressure(temperature)
-    assert climate.dew_point(pressure) == pytest.approx(temperature, abs=1e-6)
-    assert climate.vapour_pressure_of(temperature, climate.vapour_density(temperature, pressure)) == pytest.approx(
+    pressure = weather.saturation_vapour_pressure(temperature)
+    assert weather.dew_point(pressure) == pytest.approx(temperature, abs=1e-6)
+    assert weather.vapour_pressure_of(temperature, weather.vapour_density(temperature, pressure)) == pytest.approx(
         pressure
     )
 
 
 def test_the_sun_is_highest_at_noon_in_june_and_gone_at_midnight() -> None:
     june = 1_781_956_800.0  # 20 June 2026, 12:00
-    height = math.degrees(math.asin(climate.sine_of_sun_height(june, 50.0)))
+    height = math.degrees(math.asin(weather.sine_of_sun_height(june, 50.0)))
     assert height == pytest.approx(90 - 50 + 23.44, abs=0.2)
-    assert climate.sine_of_sun_height(june - 12 * HOUR, 50.0) < 0
-    assert climate.clear_sky_irradiance(climate.sine_of_sun_height(june, 50.0)) == pytest.approx(919, abs=10)
-    assert climate.clear_sky_irradiance(-0.5) == 0
+    assert weather.sine_of_sun_height(june - 12 * HOUR, 50.0) < 0
+    assert weather.clear_sky_irradiance(weather.sine_of_sun_height(june, 50.0)) == pytest.approx(919, abs=10)
+    assert weather.clear_sky_irradiance(-0.5) == 0
 
 
 def test_july_is_warmer_than_january_and_afternoon_than_dawn() -> None:

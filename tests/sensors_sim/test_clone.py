@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensors_sim.address import BrokerAddress
 from sensors_sim.clone import Learner, fleet_text, listen
 from sensors_sim.custom import FieldSpec, StreamSpec
 from sensors_sim.fleet import SEEDED_START, Event, Fleet, FleetSpec, counted_fleet
-from sensors_sim.links import BrokerAddress
 from sensors_sim.messages import Message
-from sensors_sim.noise import Drifting, generator
+from sensors_sim.model.noise import Drifting, generator
 from sensors_sim.payloads import FIELDS
 from sensors_sim.scenario import parse_fleet
 from tests.support.brokers import Broker
@@ -110,7 +110,7 @@ def test_what_was_learned_has_the_same_form_when_it_runs() -> None:
 
 @pytest.mark.parametrize(
     ("gap", "interval"),
-    [(1.003, "1s"), (9.98, "10s"), (60.4, "1m"), (0.2501, "0.25s"), (37.2, "37s"), (299, "5m"), (0.0337, "0.0337s")],
+    [(1.003, "1s"), (9.98, "10s"), (60.4, "1m"), (0.2501, "250ms"), (37.2, "37s"), (299, "5m"), (0.0337, "0.0337s")],
 )
 def test_the_interval_is_the_round_number_that_somebody_set(gap: float, interval: str) -> None:
     learner = Learner("d/+/s")
@@ -314,7 +314,7 @@ def test_a_wrong_stream_is_refused(stream: dict[str, Any], text: str) -> None:
         ({"name": "x", "model": "magic"}, "unknown model"),
         ({"name": "x", "mean": "much"}, "mean is a number"),
         ({"name": "x", "model": "choice"}, "needs choices"),
-        ({"name": "x", "memory": "long"}, "no duration"),
+        ({"name": "x", "memory": "long"}, "must be such as"),
         ({"name": "x", "size": 1}, "unknown 'size'"),
     ],
 )

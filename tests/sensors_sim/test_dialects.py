@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sensors_sim import cli
-from sensors_sim.dialects import DIALECTS
+from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, Device, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensors_sim.dialects import DIALECTS
+from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.faults import MAX_FAULTS, FaultKind, FaultSpec
 from sensors_sim.fleet import SEEDED_START, Change, DeviceSpec, Event, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -320,7 +320,7 @@ def test_a_schedule_of_fractions_of_a_second_goes_on(kind: str, every: float) ->
         ({"fault": "flapping", "size": 1e-12}, "at least 0.1 seconds"),
         ({"fault": "clock-skew", "size": -1e300}, "size is from"),
         ({"fault": "gremlins"}, "unknown fault 'gremlins'"),
-        ({"fault": "stuck", "for": "soon"}, "no duration"),
+        ({"fault": "stuck", "for": "soon"}, "must be such as"),
         ({"fault": "stuck", "probability": 2}, "probability"),
         ({"field": "co2"}, "unknown fault None"),
         ({"clear": "gremlins"}, "clear takes"),

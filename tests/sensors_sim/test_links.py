@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from paho.mqtt.client import MQTTMessage
 
-from sensors_sim.links import BrokerAddress, Link, Links, LinkState, raise_file_limit
+from sensors_sim.address import BrokerAddress
+from sensors_sim.links import Link, Links, LinkState, raise_file_limit
 from sensors_sim.messages import Message
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority

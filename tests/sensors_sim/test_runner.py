@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from sensors_sim.address import BrokerAddress
 from sensors_sim.display import Display
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec, counted_fleet
-from sensors_sim.links import BrokerAddress
 from sensors_sim.runner import Runner
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher

@@ -8,15 +8,17 @@ import statistics
 import pytest
 
 from sensors_sim import payloads
-from sensors_sim.battery import CELLS, Battery
-from sensors_sim.climate import DAY, HOUR, Weather
-from sensors_sim.electricity import APPLIANCES, Appliance, Grid, Load, Meter
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
-from sensors_sim.kinds import KINDS, Setting, World, setting_generator
-from sensors_sim.machine import SKF_6205, Machine
+from sensors_sim.kind import Setting
+from sensors_sim.kinds import KINDS, setting_generator
 from sensors_sim.messages import Message
-from sensors_sim.noise import Drifting, Waves, generator, unit_hash, white_noise
-from sensors_sim.track import EARTH_RADIUS, Vehicle
+from sensors_sim.model.battery import CELLS, Battery
+from sensors_sim.model.electricity import APPLIANCES, Appliance, Grid, Load, Meter
+from sensors_sim.model.machine import SKF_6205, Machine
+from sensors_sim.model.noise import Drifting, Waves, generator, unit_hash, white_noise
+from sensors_sim.model.track import EARTH_RADIUS, Vehicle
+from sensors_sim.model.weather import DAY, HOUR, Weather
+from sensors_sim.model.world import World
 
 MONDAY = SEEDED_START - 7 * HOUR
 

@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ import yaml
 from .certificates import KeyPair
 from .waiting import eventually, free_port, is_listening
 
-IMAGE = "eclipse-mosquitto:2"
+IMAGE = "eclipse-mosquitto:2.0"
 START_SECONDS = 20.0
 
 
@@ -43,6 +42,7 @@ class BrokerOptions:
         acl: The text of Mosquitto's ACL file, `None` for none.
         server: Certificate and key of a TLS listener, which then is the only one.
         client_ca: With `server`: clients must show a certificate of this authority.
+        names_are_ids: The broker takes a user's name for its client id.
         websockets: Adds a listener for MQTT over WebSocket, on `websocket_port`.
         autosave: Writes the persistence at every second change, so that SIGKILL loses at most the newest message.
         extra: Further lines of mosquitto.conf.
@@ -53,6 +53,7 @@ class BrokerOptions:
     acl: str | None = None
     server: KeyPair | None = None
     client_ca: Path | None = None
+    names_are_ids: bool = False
     websockets: bool = False
     autosave: bool = False
     extra: tuple[str, ...] = ()
@@ -204,7 +205,11 @@ def _mosquitto_files(options: BrokerOptions, port: int, websocket_port: int, at:
         files["acl"] = options.acl.encode()
         lines.append(f"acl_file {at / 'acl'}")
     lines += options.extra
-    lines += [f"listener {port}", *options.listener]
+    lines += [
+        f"listener {port}",
+        f"use_username_as_clientid {str(options.names_are_ids).lower()}",
+        *options.listener,
+    ]
     if options.server:
         files["server.pem"] = options.server.cert.read_bytes()
         files["server.key"] = options.server.key.read_bytes()
@@ -467,8 +472,3 @@ def make_broker(kind: str, folder: Path, options: BrokerOptions | None = None) -
         "amqtt": AmqttBroker,
     }
     return classes[kind](folder, options)
-
-
-def settle(seconds: float) -> None:
-    """Lets time pass where passing time is the fault that is tested, as a frozen broker is."""
-    time.sleep(seconds)

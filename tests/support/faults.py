@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -54,22 +53,25 @@ async def assert_accounted(
 
 @contextlib.contextmanager
 def neighbour(gateway: GatewayProcess) -> Iterator[list[float]]:
-    """Somebody else who asks whether it is alive, all the time: how long each answer took, in seconds."""
-    delays: list[float] = []
+    """Somebody else who asks whether it is alive, all the time: what the gateway did before each answer.
+
+    In seconds of its processor time, which what else runs on this machine does not lengthen.
+    """
+    waits: list[float] = []
     done = threading.Event()
 
     def ask() -> None:
         while not done.is_set():
-            began = time.monotonic()
+            began = gateway.processor_seconds()
             with contextlib.suppress(OSError):
                 gateway.get("/health/live")
-            delays.append(time.monotonic() - began)
+            waits.append(gateway.processor_seconds() - began)
             done.wait(0.005)
 
     thread = threading.Thread(target=ask, name="neighbour")
     thread.start()
     try:
-        yield delays
+        yield waits
     finally:
         done.set()
         thread.join()

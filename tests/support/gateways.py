@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processes import processor_seconds
+
 from .waiting import eventually, free_port
 
 START_SECONDS = 20.0
@@ -138,7 +140,9 @@ class GatewayProcess:
         return resident
 
     def processor_seconds(self) -> float:
-        """Processor time used so far, in seconds."""
+        """Processor time used so far, in seconds: to the nanosecond on Linux, elsewhere to about 10 ms."""
+        if Path("/proc/self/schedstat").exists():
+            return processor_seconds(self.pid)
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 

@@ -29,14 +29,30 @@ def free_port() -> int:
     """A TCP port of loopback that nothing listens on now, below those that the system gives to outgoing connections.
 
     A broker that a test stops and starts keeps its port: from the system's range, somebody's outgoing connection might
-    take it meanwhile.
+    take it meanwhile. None is given twice, nor to another worker of the same run: between this look at it and its use,
+    and while its broker is stopped, nobody listens there.
     """
     while True:
-        port = random.randrange(15_000, 32_000)  # Linux gives out 32768 and more, others 49152 and more
+        port = _PORTS.start + _CHANCE.randrange(len(_PORTS))
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
+
+
+def _own_ports() -> range:
+    """The ports of this worker of pytest-xdist, or all: below 32768, from where Linux gives them out (others 49152)."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    each = (32_000 - 15_000) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(15_000 + number * each, 15_000 + (number + 1) * each)
+
+
+_PORTS = _own_ports()
+_CHANCE = random.SystemRandom()
+_given: set[int] = set()
 
 
 def eventually(condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = "") -> T:

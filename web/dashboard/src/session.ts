@@ -139,6 +139,9 @@ export function noteAge(message: Message, live: boolean): void {
   }
 }
 
+/** The last life of the gateway's history whose beginning was counted as a loss. */
+let countedLife: string | null = null;
+
 /** How often the round trip is measured. */
 const PING_MS = 5000;
 
@@ -185,6 +188,9 @@ export function openFeed(options: FeedOptions): Feed {
   const held = token.value;
   // Up to the position that the gateway answered with, messages are from history; those after it are news.
   let liveFrom: number | null = null;
+  /** The life of the gateway's history that this feed is in, and the last one whose beginning it was told of. */
+  let life: string | null = null;
+  let toldOf: string | null = null;
   const live = connect(socketAddress, {
     topics: options.topics,
     ...(options.since === undefined ? {} : { since: options.since }),
@@ -224,14 +230,19 @@ export function openFeed(options: FeedOptions): Feed {
     options.onMessage(message, replayed);
   });
   live.on("gap", (gap) => {
-    losses.value = addLoss(losses.value, gap.reason, gap.lost ?? null);
+    // Each subscription is told of a restart, by its own connection or on the same one: it is one loss all the same.
+    const isRestart = gap.reason === "epoch";
+    if (isRestart && toldOf === life) return;
+    if (isRestart) toldOf = life;
+    if (!isRestart || life !== countedLife) losses.value = addLoss(losses.value, gap.reason, gap.lost);
+    if (isRestart) countedLife = life;
     options.onGap?.(gap);
   });
   live.on("subscribed", (event) => {
     denied.value = null;
     heardAt = Date.now();
-    const [life = null, seq] = event.position.split(":");
-    epoch.value = life;
+    const [name = null, seq] = event.position.split(":");
+    epoch.value = life = name;
     liveFrom = Number(seq);
     options.onSubscribed?.(event.position, event.recovered);
   });

@@ -79,6 +79,56 @@ describe("drawing", () => {
     expect(a).toEqual([1, null, 3, undefined]);
     expect(b).toEqual([undefined, 8, undefined, 9]);
   });
+  it("leaves the drawing nothing to go through between the ends of a break, whatever other lines have there", () => {
+    const [, a, b] = align([
+      { x: [1000, 3000, 5000], y: [1, null, 5] },
+      { x: [500, 2000, 3000, 4000, 6000], y: [7, 8, 9, 8, 7] },
+    ]);
+    expect(a).toEqual([undefined, 1, null, null, null, 5, undefined]);
+    expect(b).toEqual([7, undefined, 8, 9, 8, undefined, 7]);
+  });
+  it("breaks each of several lines at each loss and at its own silence", () => {
+    const gaps = [
+      { from: 20_000, to: 22_500, reason: "slow", lost: 3 },
+      { from: 40_000, to: 42_000, reason: "slow", lost: null },
+    ];
+    const isKept = (time: number) => gaps.every((gap) => time <= gap.from || time >= gap.to);
+    const a = series(steady(60).filter(isKept));
+    const b = series(steady(60, 1000, 500).filter((time) => isKept(time) && (time < 50_000 || time > 55_000)));
+    const [xs, ...columns] = align([a, b].map((line) => pointsIn(line, 0, 60_000, 500, gaps)));
+    const breaks = columns.map((column) => {
+      const found: [number, number][] = [];
+      let last = -1;
+      for (const [row, value] of column.entries()) {
+        if (typeof value !== "number") continue;
+        const between = column.slice(last + 1, row);
+        if (last >= 0 && between.includes(null)) {
+          // uPlot breaks a line only from row to row: one between that isn't null would be gone through
+          expect(between.every((other) => other === null)).toBe(true);
+          found.push([xs[last] ?? 0, xs[row] ?? 0]);
+        }
+        last = row;
+      }
+      return found;
+    });
+    expect(breaks).toEqual([
+      [
+        [20, 23],
+        [40, 42],
+      ],
+      [
+        [19.5, 22.5],
+        [39.5, 42.5],
+        [49.5, 55.5],
+      ],
+    ]);
+  });
+  it("breaks at a loss in the middle of a pixel", () => {
+    const gap = { from: 5_000_000, to: 5_001_000, reason: "slow", lost: 1 };
+    const points = pointsIn(series(steady(10_000)), 0, 10_000_000, 100, [gap]);
+    const at = points.y.indexOf(null);
+    expect([points.x[at - 1], points.x[at + 1]]).toEqual([5_000_000, 5_001_000]);
+  });
   it("knows the extent of a window", () => {
     expect(extent(series(steady(10)), 2000, 4000)).toEqual([2000, 4000]);
     expect(extent(series(steady(10)), 20_000, 40_000)).toBeNull();

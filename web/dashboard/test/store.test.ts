@@ -28,6 +28,37 @@ describe("a live view's store", () => {
     expect(store.numberless).toBe(1);
   });
 
+  it("ends a loss with the next news, not with a last value that is sent again", () => {
+    const store = new LiveStore();
+    store.note({ topic: "a", payload: 1, time: 1000, seq: 1 });
+    store.note({ topic: "b", payload: 2, time: 9000, seq: 9 });
+    store.noteGap("slow", 10, 12_000);
+    store.note({ topic: "a", payload: 1, time: 1000, seq: 1 }, true);
+    expect(store.gaps).toEqual([{ from: 9000, to: null, reason: "slow", lost: 10 }]);
+    store.note({ topic: "b", payload: 3, time: 15_000, seq: 20 });
+    expect(store.gaps).toEqual([{ from: 9000, to: 15_000, reason: "slow", lost: 10 }]);
+    // and what is here is neither listed nor drawn twice
+    expect(store.received).toBe(3);
+    expect(store.series.get(LiveStore.key("a", ""))?.length).toBe(1);
+  });
+  it("ends a loss with the first message of a gateway's new life", () => {
+    const store = new LiveStore();
+    store.note({ topic: "a", payload: 1, time: 9000, seq: 50 });
+    store.noteGap("epoch", null, 12_000);
+    store.note({ topic: "a", payload: 1, time: 8000, seq: 1 }, true);
+    expect(store.gaps).toEqual([{ from: 8000, to: 8000, reason: "epoch", lost: null }]);
+  });
+  it("adds losses up, those of gaps that are no longer drawn included", () => {
+    const store = new LiveStore();
+    for (let n = 0; n < 600; n++) store.noteGap("slow", 2, 1000);
+    store.noteGap("evicted", null, 1000);
+    const losses = [
+      { reason: "slow", lost: 1200, gaps: 600 },
+      { reason: "evicted", lost: null, gaps: 1 },
+    ];
+    expect(store.losses).toEqual(losses);
+    expect(store.snapshot().losses).toEqual(losses);
+  });
   it("offers fields that keep coming before those that came once", () => {
     const store = new LiveStore();
     store.note(arrival("s/status", "online", 500));

@@ -169,48 +169,43 @@ export function pointsIn(series: Series, from: number, to: number, pixels: numbe
   let gap = 0;
   while (gap < gaps.length && (gaps[gap]?.to ?? Number.POSITIVE_INFINITY) <= series.time(first)) gap++;
 
+  /** Whether the line is broken between two points that are next to each other; asked once for each two, in order. */
+  const isBroken = (before: number, after: number): boolean => {
+    let isLost = false;
+    for (; gap < gaps.length; gap++) {
+      const { from: start, to: end } = gaps[gap] as GapMark;
+      if (start >= after || (end ?? after) > after) break;
+      if (start >= before - 1) isLost = true;
+    }
+    return isLost || after - before > silence;
+  };
   const add = (index: number) => {
     points.x.push(series.time(index));
     points.y.push(series.value(index));
   };
-  let previous: number | null = null;
-  let index = first;
-  while (index < last) {
+  let broken = false;
+  for (let index = first; index < last; ) {
     const time = series.time(index);
-    if (previous !== null) {
-      let broken = time - previous > silence;
-      while (gap < gaps.length && (gaps[gap]?.from ?? 0) < time) {
-        if ((gaps[gap]?.to ?? time) <= time) {
-          if ((gaps[gap]?.from ?? 0) >= previous - 1) broken = true;
-          gap++;
-        } else break;
-      }
-      if (broken) {
-        points.x.push((previous + time) / 2);
-        points.y.push(null);
-      }
-    }
-    if (!decimate) {
-      add(index);
-      previous = time;
-      index++;
-      continue;
+    if (broken) {
+      points.x.push((series.time(index - 1) + time) / 2);
+      points.y.push(null);
     }
     // First, lowest, highest and last of each bucket: what a line through all of them would have touched.
-    const until = Math.min(from + (Math.floor((time - from) / bucketSpan) + 1) * bucketSpan, time + bucketSpan);
+    const until = decimate
+      ? Math.min(from + (Math.floor((time - from) / bucketSpan) + 1) * bucketSpan, time + bucketSpan)
+      : time;
     let low = index;
     let high = index;
     let end = index;
-    while (end + 1 < last) {
+    broken = false;
+    for (; end + 1 < last; end++) {
       const next = series.time(end + 1);
-      if (next >= until || next - series.time(end) > silence) break;
-      end++;
-      if (series.value(end) < series.value(low)) low = end;
-      if (series.value(end) > series.value(high)) high = end;
+      broken = isBroken(series.time(end), next);
+      if (broken || next >= until) break;
+      if (series.value(end + 1) < series.value(low)) low = end + 1;
+      if (series.value(end + 1) > series.value(high)) high = end + 1;
     }
-    const chosen = [...new Set([index, Math.min(low, high), Math.max(low, high), end])];
-    for (const choice of chosen) add(choice);
-    previous = series.time(end);
+    for (const choice of new Set([index, Math.min(low, high), Math.max(low, high), end])) add(choice);
     index = end + 1;
   }
   return points;
@@ -218,7 +213,8 @@ export function pointsIn(series: Series, from: number, to: number, pixels: numbe
 
 /**
  * Several lines on one time axis, as uPlot wants them: `undefined` where a line has no point of its own (it is drawn
- * through), `null` where it is broken. Times become seconds.
+ * through), `null` in all rows between the two ends of a break: uPlot leaves out what is between a `null` and the rows
+ * beside it, whichever line they are of. Times become seconds.
  */
 export function align(lines: readonly Points[]): [number[], ...(number | null | undefined)[][]] {
   let total = 0;
@@ -236,7 +232,8 @@ export function align(lines: readonly Points[]): [number[], ...(number | null | 
     const column: (number | null | undefined)[] = new Array(xs.length).fill(undefined);
     let row = 0;
     for (const [index, time] of line.x.entries()) {
-      while (xs[row] !== time) row++;
+      const isBreak = line.y[index] === null || (index > 0 && line.y[index - 1] === null);
+      for (; xs[row] !== time; row++) if (isBreak && column[row] === undefined) column[row] = null;
       // Two values at one time: the later one stands, but a break doesn't hide a value.
       const value = line.y[index] ?? null;
       if (value !== null || column[row] === undefined) column[row] = value;

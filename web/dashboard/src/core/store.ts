@@ -1,6 +1,7 @@
 /**
  * What a live view holds of its filter: messages to list, numbers to draw, losses to admit. Bounded in every direction.
  */
+import { addLoss, type Losses } from "./losses.ts";
 import { type GapMark, Series } from "./series.ts";
 import { compareNames } from "./tree.ts";
 import { eachNumber, type Field, sortFields } from "./values.ts";
@@ -59,13 +60,18 @@ export class LiveStore {
   readonly topics = new Map<string, TopicState>();
   /** How many numbers came for each field. */
   readonly fields = new Map<Field, number>();
+  /** The newest losses, to be drawn. */
   readonly gaps: GapMark[] = [];
+  /** All losses, added up. */
+  losses: readonly Losses[] = [];
   private rows: Row[] = [];
   private sizes: number[] = [];
   private start = 0;
   private characters = 0;
   private arrivals = 0;
   private newest = 0;
+  /** The highest number in the gateway's log, of its present life. */
+  private newestSeq = 0;
   skipped = 0;
   /** Messages in which there is no number. */
   numberless = 0;
@@ -95,7 +101,10 @@ export class LiveStore {
     return this.rows[this.start + index];
   }
 
+  /** Takes a message in; a last value that is here already, and is sent again after a loss, is not counted again. */
   note(arrival: Arrival, replayed = false): StoredMessage {
+    const state = this.topics.get(arrival.topic);
+    if (replayed && state?.last.seq === arrival.seq && state.last.time === arrival.time) return state.last;
     this.arrivals++;
     this.version++;
     const message: StoredMessage = {
@@ -111,16 +120,17 @@ export class LiveStore {
       replayed,
     };
     this.skipped += message.skipped;
-    if (message.time > this.newest) this.newest = message.time;
+    const isNews = message.seq > this.newestSeq;
+    this.newestSeq = Math.max(this.newestSeq, message.seq);
+    this.newest = Math.max(this.newest, message.time);
     for (let index = this.gaps.length - 1; index >= 0; index--) {
       const gap = this.gaps[index];
-      if (!gap || gap.to !== null) break;
+      if (!gap || gap.to !== null || !isNews) break;
       gap.to = message.time;
       if (gap.from > gap.to) gap.from = gap.to;
     }
     this.push({ kind: "message", message }, 200 + roughSize(message.payload));
 
-    const state = this.topics.get(message.topic);
     if (state) {
       state.previous = state.last;
       state.last = message;
@@ -155,6 +165,9 @@ export class LiveStore {
   /** A loss, between the newest message that is here and the next one to come. */
   noteGap(reason: string, lost: number | null, now: number): void {
     const gap: GapMark = { from: this.newest || now, to: null, reason, lost };
+    // a gateway that was restarted counts anew
+    if (reason === "epoch") this.newestSeq = 0;
+    this.losses = addLoss(this.losses, reason, lost);
     this.gaps.push(gap);
     if (this.gaps.length > 500) this.gaps.shift();
     this.push({ kind: "gap", gap, n: this.arrivals }, 100);
@@ -187,6 +200,7 @@ export class LiveStore {
     for (const [topic, state] of this.topics) copy.topics.set(topic, { ...state });
     for (const [field, count] of this.fields) copy.fields.set(field, count);
     copy.gaps.push(...this.gaps.map((gap) => ({ ...gap })));
+    copy.losses = this.losses;
     copy.rows = this.rows.slice(this.start);
     while (copy.rows.length > 0) {
       const row = copy.rows[copy.rows.length - 1];

@@ -1,6 +1,6 @@
 /** What is missing here, and why. */
 import { formatCount } from "../../core/format.ts";
-import { addLoss, gapWords, type Losses as Lost } from "../../core/losses.ts";
+import { gapWords } from "../../core/losses.ts";
 import type { LiveStore } from "../../core/store.ts";
 
 interface LossesProps {
@@ -11,12 +11,10 @@ interface LossesProps {
 }
 
 export function Losses({ store, recovered }: LossesProps) {
-  if (store.gaps.length === 0 && store.skipped === 0 && recovered !== false) return null;
-  let reasons: Lost[] = [];
-  for (const gap of store.gaps) reasons = addLoss(reasons, gap.reason, gap.lost);
+  if (store.losses.length === 0 && store.skipped === 0 && recovered !== false) return null;
   return (
     <p class="losses" role="status">
-      {reasons.map(({ reason, lost }) => (
+      {store.losses.map(({ reason, lost }) => (
         <span key={reason} title={gapWords(reason)}>
           <b>{lost === null ? "Some" : formatCount(lost)}</b> missing: {gapWords(reason)}.{" "}
         </span>
@@ -26,7 +24,7 @@ export function Losses({ store, recovered }: LossesProps) {
           <b>{formatCount(store.skipped)}</b> left out while this tab was hidden.
         </span>
       )}
-      {recovered === false && reasons.length === 0 && <span>History doesn’t reach back so far.</span>}
+      {recovered === false && store.losses.length === 0 && <span>History doesn’t reach back so far.</span>}
     </p>
   );
 }

@@ -72,7 +72,7 @@ export function useWatch(
       onError: (_code, message) => {
         heard.refusal = message;
       },
-      onGap: (gap) => store.noteGap(gap.reason, gap.lost ?? null, gatewayNow()),
+      onGap: (gap) => store.noteGap(gap.reason, gap.lost, gatewayNow()),
       onSubscribed: (_position, recovered) => {
         clearTimeout(swapping);
         swapping = window.setTimeout(swap, REPLAY_MS);

@@ -1,4 +1,4 @@
-"""`python -m gateway.leftovers FOLDER`: ends the processes of a demo that was killed, and removes its folder.
+"""`python -m gateway.demo.cleanup FOLDER`: ends the processes of a demo that was killed, and removes its folder.
 
 It reads `+PID` and `-PID` lines, of processes that began and ended, until its input ends. That happens when whoever
 holds the other end is gone, however it went, which nobody can say of itself after SIGKILL.

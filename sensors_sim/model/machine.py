@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sensors_sim.climate import DAY, HOUR, Schedule, Window
-from sensors_sim.noise import Waves, generator
+from sensors_sim.model.climate import Schedule, Window
+from sensors_sim.model.noise import Waves, generator
+from sensors_sim.model.weather import DAY, HOUR
 
 
 @dataclass(frozen=True, slots=True)

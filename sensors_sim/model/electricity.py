@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sensors_sim.climate import DAY, HOUR, Schedule, Weather, Window
-from sensors_sim.noise import Waves, generator, unit_hash
+from sensors_sim.model.climate import Schedule, Window
+from sensors_sim.model.noise import Waves, generator, unit_hash
+from sensors_sim.model.weather import DAY, HOUR, Weather
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import math
 import random
 from typing import NamedTuple
 
-from sensors_sim.noise import Drifting
+from sensors_sim.model.noise import Drifting
 
 EARTH_RADIUS = 6_371_008.8
 """Mean radius in m (IUGG)."""

@@ -1,0 +1,92 @@
+"""The parameters that an address may have, and which of them is for what: one table.
+
+Invariant: a parameter that would have no effect is refused, wherever it stands, so that no misspelt one is a connection
+that is silent for ever. What their values may be is for those who read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.core.protocol import ProtocolError
+
+__all__ = ["PARAMETERS", "Parameter", "check_parameters", "parameters_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter.
+
+    Attributes:
+        uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
+            `ndjson`, `csv`, `sse`, `svg`), `list` (`/topics`) or `publish`.
+        text: its meaning.
+        default: what it is when it is absent; empty where that is nothing.
+    """
+
+    uses: frozenset[str]
+    text: str
+    default: str = ""
+
+
+_PAGES = "json ndjson csv"
+_MESSAGES = f"ws sse {_PAGES}"
+
+
+def _for(uses: str, text: str, default: str = "") -> Parameter:
+    return Parameter(frozenset(uses.split()), text, default)
+
+
+PARAMETERS = {
+    "topic": _for(f"{_MESSAGES} svg", "Topic filters; repeat it for several."),
+    "since": _for(
+        f"{_MESSAGES} stream svg",
+        "last, now, a time back (90s, 10m, 1h30m), an ISO 8601 time, milliseconds since 1970, or a position epoch:seq.",
+        "last",
+    ),
+    "format": _for(f"{_MESSAGES} svg list", "json (envelope) or raw (payload only).", "json"),
+    "max_hz": _for(f"{_MESSAGES} stream", "At most so many updates a second for each topic; the latest wins."),
+    "mode": _for(_MESSAGES, "latest, mean or minmax of each interval of 1/max_hz seconds.", "latest"),
+    "fields": _for(_MESSAGES, "Only these members of a JSON object, by dotted paths separated with commas."),
+    "deadband": _for(f"{_MESSAGES} stream", "Only changes of a number by at least so much."),
+    "where": _for(
+        f"{_MESSAGES} stream svg", "Only messages for which this expression (CEL) holds, such as temperature > 30."
+    ),
+    "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
+    "token": _for(
+        f"{_MESSAGES} stream svg list publish", "An access token, where it can't be a header or the first command."
+    ),
+    "until": _for(f"{_PAGES} svg", "Up to this position."),
+    "order": _for(_PAGES, "asc or desc.", "asc"),
+    "limit": _for(f"{_PAGES} list", "At most so many messages, or topics of the list."),
+    "after": _for(f"{_PAGES} list", "The name behind which last values, or the list, go on."),
+    "prefix": _for("list", "Only topics that begin so."),
+    "filter": _for("list", "Only topics that this filter matches; repeat it for several."),
+    "field": _for("svg", "The member that is drawn."),
+    "title": _for("svg", "What stands before the number."),
+    "unit": _for("svg", "What stands behind it."),
+    "theme": _for("svg", "dark or light.", "light"),
+    "qos": _for("publish", "0, 1 or 2.", "0"),
+    "retain": _for("publish", "1: the broker keeps it as the topic's retained message."),
+    "confirm": _for("publish", "1: the answer waits for the message to come back, and gives its position."),
+}
+"""By name; a page (html) reads its own."""
+
+
+def parameters_of(use: str) -> tuple[str, ...]:
+    """The names that are for this use, in the order of the table."""
+    return tuple(name for name, parameter in PARAMETERS.items() if use in parameter.uses)
+
+
+def check_parameters(names: Iterable[str], use: str) -> None:
+    """Refuses a parameter that would have no effect; one that begins with `_` is the asker's own, against caches.
+
+    Raises:
+        ProtocolError: it is not known for this use (`bad_request`).
+    """
+    for name in names:
+        found = PARAMETERS.get(name)
+        if (found is None or use not in found.uses) and not name.startswith("_"):
+            known = ", ".join(parameters_of(use))
+            raise ProtocolError("bad_request", f"query parameter {name[:40]!r}: is not known; known are {known}")

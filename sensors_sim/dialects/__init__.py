@@ -1,0 +1,1 @@
+"""Dialects: in which topics and payloads a device speaks, a module each."""

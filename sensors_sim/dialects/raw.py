@@ -1,0 +1,89 @@
+"""How a device speaks that is described field by field."""
+
+# ruff: noqa: D102  the base describes the methods
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sensors_sim import payloads
+from sensors_sim.custom import CustomSpec, reading_names
+from sensors_sim.dialects.base import Dialect, Speaker, json_bytes
+from sensors_sim.kind import Readings
+from sensors_sim.messages import Message
+
+
+class Raw(Dialect):
+    """The topics of a custom device, and the native ``meta`` that says that it is simulated.
+
+    Args:
+        spec: The device's own, so each has a dialect of its own.
+    """
+
+    name = "raw"
+
+    def __init__(self, spec: CustomSpec) -> None:
+        self._spec = spec
+        self._names = reading_names(spec)
+
+    def will(self, device: Speaker) -> Message | None:
+        status = self._spec.status
+        if status is None:
+            return None
+        return Message(_fill(status.topic, device), status.offline.encode(), status.qos, status.retain)
+
+    def birth(self, device: Speaker) -> list[Message]:
+        spec = self._spec
+        messages = []
+        if spec.status is not None:
+            status = spec.status
+            messages.append(Message(_fill(status.topic, device), status.online.encode(), status.qos, status.retain))
+        for constant in spec.constants:
+            payload = _fill(constant.payload, device).encode()
+            messages.append(Message(_fill(constant.topic, device), payload, constant.qos, constant.retain))
+        return messages + self.description(device)
+
+    def description(self, device: Speaker) -> list[Message]:
+        return [Message(payloads.meta_topic(device.id), device.meta_payload(), 1, True)]
+
+    def readings(self, device: Speaker, readings: Readings, ts_ms: int) -> list[Message]:
+        messages = []
+        for stream, names in zip(self._spec.streams, self._names, strict=True):
+            if device.seq % stream.every:
+                continue
+            values: dict[str, object] = {}
+            for item in stream.fields:
+                if item.model == "seq":
+                    values[item.name] = device.seq // stream.every
+                elif item.model == "boot":
+                    values[item.name] = device.boot
+                elif item.model == "iso-clock":
+                    values[item.name] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
+                elif item.model == "clock":
+                    ticks = ts_ms / 1000 * item.rate
+                    values[item.name] = round(ticks, item.decimals) if item.decimals else round(ticks)
+                else:
+                    values[item.name] = readings.get(names[item.name])
+            if stream.format == "json":
+                payload = json_bytes(_nested(values))
+            else:
+                payload = str(next(iter(values.values()))).encode()
+            messages.append(Message(_fill(stream.topic, device), payload, stream.qos, stream.retain))
+        return messages
+
+
+def _fill(text: str, device: Speaker) -> str:
+    return text.replace("{id}", device.id).replace("{name}", device.name)
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        inner = nested
+        *levels, last = path.split(".")
+        for level in levels:
+            if not isinstance(inner.get(level), dict):
+                inner[level] = {}
+            inner = inner[level]
+        inner[last] = value
+    return nested

@@ -1,0 +1,1 @@
+"""The physics behind the readings. Nothing here knows of dialects, MQTT or the network."""

@@ -1,0 +1,109 @@
+"""What must agree is one table: code, AsyncAPI, the client library's types and docs/protocol.md say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.messages import Properties
+from gateway.core.parameters import PARAMETERS, check_parameters, parameters_of
+from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENTS, GAP_REASONS, CloseCode, ProtocolError
+from gateway.core.shapes import SHAPE_PARAMETERS, Mode
+from gateway.ops.asyncapi import describe, message_schema
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+TYPES = (ROOT / "web/client/src/protocol.ts").read_text(encoding="utf-8")
+DOCUMENT = describe("0")
+
+
+def typed(name: str) -> Any:
+    """A table of protocol.ts."""
+    found = re.search(rf"^export const {name} = (.*?) as const;$", TYPES, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"protocol.ts has no {name}"
+    text = re.sub(r"^(\s*)(\w+):", r'\1"\2":', found[1], flags=re.MULTILINE)
+    return json.loads(re.sub(r",(\s*[\]}])", r"\1", text))
+
+
+def table(header: str) -> list[list[str]]:
+    """The rows of a table of docs/protocol.md, by the beginning of its header."""
+    rows = PAGE.partition(f"\n| {header}")[2].split("\n")[2:]
+    end = next(number for number, row in enumerate(rows) if not row.startswith("|"))
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[:end]]
+
+
+def named(header: str) -> list[str]:
+    return [name for row in table(header) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+def test_events() -> None:
+    assert typed("EVENTS") == list(EVENTS)
+    assert named("event | meaning") == list(EVENTS)
+    assert {f"{event.title()}Event" for event in EVENTS} <= DOCUMENT["components"]["schemas"].keys()
+    assert set(EVENTS) <= DOCUMENT["channels"]["ws"]["messages"].keys()
+
+
+def test_commands() -> None:
+    members = {
+        name: [field for field in command.__struct_fields__ if field != "id"] for name, command in COMMANDS.items()
+    }
+    assert {name: set(fields) for name, fields in typed("COMMANDS").items()} == {
+        name: set(fields) for name, fields in members.items()
+    }
+    assert {f"{name}_command" for name in COMMANDS} <= DOCUMENT["channels"]["ws"]["messages"].keys()
+    for name in COMMANDS:
+        assert f'"command":"{name}"' in PAGE.replace('"command": "', '"command":"'), name
+
+
+def test_modes() -> None:
+    assert typed("MODES") == [mode.value for mode in Mode]
+    [row] = [row for row in table("query | meaning") if row[0] == "`mode`"]
+    assert set(Mode) <= set(re.findall(r"`(\w+)`", row[1]))
+    assert message_schema["properties"]["mode"]["enum"] == [mode.value for mode in Mode if mode is not Mode.LATEST]
+
+
+def test_query_parameters() -> None:
+    assert named("query | meaning") == list(parameters_of("ws"))
+    assert set(typed("PARAMETERS")) <= SHAPE_PARAMETERS <= PARAMETERS.keys()
+    queries = {
+        name: set(channel["bindings"]["ws"]["query"]["properties"])
+        for name, channel in DOCUMENT["channels"].items()
+        if "bindings" in channel
+    }
+    assert queries == {"ws": set(parameters_of("ws")), "stream": set(parameters_of("stream"))}
+    for name in PARAMETERS:
+        assert f"`{name}" in PAGE, f"docs/protocol.md says nothing of {name}"
+
+
+def test_gap_reasons() -> None:
+    assert typed("GAP_REASONS") == named("reason of a gap") == list(GAP_REASONS)
+    reasons = DOCUMENT["components"]["schemas"]["GapEvent"]["properties"]["reason"]["enum"]
+    assert reasons == list(GAP_REASONS)
+
+
+def test_codes() -> None:
+    assert typed("ERROR_CODES") == named("code | meaning") == list(ERROR_CODES)
+    assert typed("CLOSE_CODES") == {code.name: code.value for code in CloseCode}
+    assert {CloseCode[name] for name in typed("RECONNECTABLE")} == {code for code in CloseCode if CLOSE_CODES[code][0]}
+    assert [int(row[0]) for row in table("code | come back?")] == sorted(CLOSE_CODES)
+    assert DOCUMENT["x-close-codes"].keys() == {str(int(code)) for code in CLOSE_CODES}
+
+
+def test_members_of_a_message_and_its_properties() -> None:
+    members = list(message_schema["properties"])
+    assert set(typed("MESSAGE")) == set(members)
+    assert set(members) <= {"topic", *named("member | meaning")}
+    assert set(typed("PROPERTIES")) == set(Properties.__annotations__)
+    assert set(message_schema["properties"]["properties"]["properties"]) == set(Properties.__annotations__)
+
+
+@pytest.mark.parametrize("use", ["ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "publish"])
+def test_a_parameter_that_would_have_no_effect_is_refused_on_every_way_in(use: str) -> None:
+    check_parameters([*parameters_of(use), "_"], use)
+    for name in {"tpoic", *PARAMETERS} - set(parameters_of(use)):
+        with pytest.raises(ProtocolError, match=f"query parameter '{name}': is not known; known are .*token"):
+            check_parameters([name], use)
