@@ -315,7 +315,11 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
     )
     roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
     return Guard(
-        policy=Policy(roles, settings.access_anonymous_role) if settings.has_access_policy else Policy.open(),
+        policy=(
+            Policy(roles, settings.access_anonymous_role)
+            if settings.has_access_policy
+            else Policy.open(settings.mqtt_topics)
+        ),
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),
         cookie=settings.access_cookie,

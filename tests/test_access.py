@@ -270,6 +270,14 @@ def test_the_open_policy_keeps_dollar_topics_from_publishers() -> None:
     assert explain(anyone, "a", Action.PUBLISH).endswith("by '#' (role 'anonymous')")
 
 
+def test_the_open_policy_lets_everyone_read_the_dollar_topics_that_are_subscribed_to() -> None:
+    anyone = Policy.open(("#", "$data/#", "a/$b")).anonymous()
+    assert may_subscribe(anyone, "$data/#")
+    assert may_read(anyone, "$data/a")
+    assert not may_publish(anyone, "$data/a")
+    assert not may_subscribe(anyone, "$other/#")
+
+
 # Origins
 
 LISTED = Origins.parse(["https://example.com", "HTTP://Dev.Example:80", "http://[::1]:3000"])

@@ -7,7 +7,7 @@ Invariant: nothing that a token says can make a grant wider than its author wrot
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.access.grants import AccessError, Action, Grant, Principal, shortened
@@ -91,9 +91,10 @@ class Policy:
             )
 
     @classmethod
-    def open(cls) -> Policy:
-        """Everyone may read and write everything but `$`-topics; of these, `$SYS` may be read."""
-        return cls({"anonymous": Role(("#", "$SYS/#"), ("#",))}, "anonymous")
+    def open(cls, topics: Iterable[str] = ()) -> Policy:
+        """Everyone may read and write everything but `$`-topics; of these, `$SYS` and those in `topics` may be read."""
+        named = (topic_filter for topic_filter in topics if topic_filter.startswith("$"))
+        return cls({"anonymous": Role(("#", "$SYS/#", *named), ("#",))}, "anonymous")
 
     @property
     def is_open(self) -> bool:

@@ -28,6 +28,7 @@ from gateway.access.origins import is_loopback
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
     CONFIG_FILE,
+    MAY_BE_EMPTY,
     Duration,
     ExistingFile,
     GrantFilter,
@@ -118,7 +119,9 @@ class Settings(BaseModel):
         description="How long the broker keeps QoS 1 messages for a gateway that is away (MQTT 5)",
     )
     mqtt_status_topic: Annotated[str, AfterValidator(check_status_topic)] = Field(
-        "gateway/status", description="Where `online` and, as the last will, `offline` are published; empty: nowhere"
+        "gateway/status",
+        description="Where `online` and, as the last will, `offline` are published; `none`: nowhere",
+        json_schema_extra=MAY_BE_EMPTY,
     )
     mqtt_websocket: bool = Field(False, description="Serve `/mqtt`: MQTT over WebSocket, piped to the broker")
 

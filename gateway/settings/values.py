@@ -26,6 +26,8 @@ from gateway.settings.problems import CREDENTIALS, RuleError
 
 __all__ = [
     "CONFIG_FILE",
+    "MAY_BE_EMPTY",
+    "NOTHING",
     "PREFIX",
     "SECTIONS",
     "Duration",
@@ -50,6 +52,10 @@ __all__ = [
 
 
 PREFIX = "GATEWAY_"
+NOTHING = "none"
+"""In a variable or a flag it leaves a setting empty; an empty variable counts as not set."""
+MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
+"""Marks a text that has a default and may be empty all the same."""
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
