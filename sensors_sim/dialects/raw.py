@@ -14,7 +14,7 @@ from sensors_sim.messages import Message
 
 
 class Raw(Dialect):
-    """The topics of a custom device, and the native ``meta`` that says that it is simulated.
+    """The topics of a custom device, and ``meta`` where its readings are those of the native dialect.
 
     Args:
         spec: The device's own, so each has a dialect of its own.
@@ -25,6 +25,22 @@ class Raw(Dialect):
     def __init__(self, spec: CustomSpec) -> None:
         self._spec = spec
         self._names = reading_names(spec)
+
+    def topics(self, device: Speaker) -> list[str]:
+        spec = self._spec
+        told = [stream.topic for stream in spec.streams] + [constant.topic for constant in spec.constants]
+        if spec.status is not None:
+            told.append(spec.status.topic)
+        if self._is_native(device):
+            told.append(payloads.meta_topic(device.id))
+        return list(dict.fromkeys(_fill(topic, device) for topic in told))
+
+    def mark(self, device: Speaker) -> Message | None:
+        return None if self._is_native(device) else super().mark(device)
+
+    def _is_native(self, device: Speaker) -> bool:
+        """Whether its readings are where ``meta`` says that they are."""
+        return any(_fill(stream.topic, device) == payloads.state_topic(device.id) for stream in self._spec.streams)
 
     def will(self, device: Speaker) -> Message | None:
         status = self._spec.status
@@ -44,7 +60,10 @@ class Raw(Dialect):
         return messages + self.description(device)
 
     def description(self, device: Speaker) -> list[Message]:
-        return [Message(payloads.meta_topic(device.id), device.meta_payload(), 1, True)]
+        # A meta without readings at its side would put a device into every list that never reports.
+        return (
+            [Message(payloads.meta_topic(device.id), device.meta_payload(), 1, True)] if self._is_native(device) else []
+        )
 
     def readings(self, device: Speaker, readings: Readings, ts_ms: int) -> list[Message]:
         messages = []
