@@ -2,12 +2,13 @@
 
 # ruff: noqa: D102  the base describes the methods
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from sensors_sim import payloads
-from sensors_sim.custom import CustomSpec, reading_names
+from sensors_sim.custom import CustomSpec, decoded, reading_names
 from sensors_sim.dialects.base import Dialect, Speaker, json_bytes
 from sensors_sim.kind import Readings
 from sensors_sim.messages import Message
@@ -55,7 +56,7 @@ class Raw(Dialect):
             status = spec.status
             messages.append(Message(_fill(status.topic, device), status.online.encode(), status.qos, status.retain))
         for constant in spec.constants:
-            payload = _fill(constant.payload, device).encode()
+            payload = decoded(constant.payload) if constant.encoding else _fill(constant.payload, device).encode()
             messages.append(Message(_fill(constant.topic, device), payload, constant.qos, constant.retain))
         return messages + self.description(device)
 
@@ -86,7 +87,10 @@ class Raw(Dialect):
             if stream.format == "json":
                 payload = json_bytes(_nested(values))
             else:
-                payload = str(next(iter(values.values()))).encode()
+                value = next(iter(values.values()))
+                payload = value.encode() if isinstance(value, str) else json_bytes(value)
+                if stream.format == "base64":
+                    payload = decoded(str(value))
             messages.append(Message(_fill(stream.topic, device), payload, stream.qos, stream.retain))
         return messages
 
@@ -95,14 +99,23 @@ def _fill(text: str, device: Speaker) -> str:
     return text.replace("{id}", device.id).replace("{name}", device.name)
 
 
-def _nested(values: Mapping[str, object]) -> dict[str, object]:
-    nested: dict[str, Any] = {}
+def _nested(values: Mapping[str, object]) -> object:
+    """The JSON with those values at their paths."""
+    top: dict[str, Any] = {}
     for path, value in values.items():
-        inner = nested
-        *levels, last = path.split(".")
+        inner = top
+        *levels, last = re.findall(r"(?:\\.|[^.\\])+", path) or [path]
         for level in levels:
             if not isinstance(inner.get(level), dict):
                 inner[level] = {}
             inner = inner[level]
         inner[last] = value
-    return nested
+    return _with_arrays(top)
+
+
+def _with_arrays(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    if value and all(re.fullmatch(r"\[\d+\]", key) for key in value):
+        return [_with_arrays(item) for item in value.values()]
+    return {re.sub(r"\\(.)", r"\1", key): _with_arrays(item) for key, item in value.items()}
