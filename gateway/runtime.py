@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.access.budget import Buckets
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
-from gateway.access.limits import Attempts, Connections, LimitError, Refusals
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
@@ -57,6 +58,7 @@ class Limits:
         filter_bytes: UTF-8 bytes of all of them together.
         commands_per_second: commands of one WebSocket.
         publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
+        command_bytes: of a command, or a frame of `/mqtt`.
         payload_bytes: of a message that is published.
         buffer_bytes: above so many unsent bytes a subscriber is slow.
         handshake_seconds: how long a client without a token may take to show one.
@@ -66,6 +68,7 @@ class Limits:
     filter_bytes: int
     commands_per_second: int
     publishes_per_second: int
+    command_bytes: int
     payload_bytes: int
     buffer_bytes: int
     handshake_seconds: float
@@ -124,6 +127,7 @@ class Gateway:
             filter_bytes=settings.limit_filter_bytes,
             commands_per_second=settings.limit_commands_per_second,
             publishes_per_second=settings.limit_publishes_per_second,
+            command_bytes=settings.limit_command_bytes,
             payload_bytes=settings.limit_payload_bytes,
             buffer_bytes=settings.limit_buffer_bytes,
             handshake_seconds=settings.limit_handshake_seconds,
@@ -155,7 +159,7 @@ class Gateway:
         """Event streams that are open."""
         self.explaining = asyncio.Lock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
-        self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self._post_buckets = Buckets(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._settings = settings
         self._tasks: asyncio.TaskGroup
@@ -267,7 +271,7 @@ class Gateway:
         if wait > 0:
             text = f"limit: at most {self.limits.publishes_per_second} messages a second"
             raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
-        self._post_buckets.failed(address, self.clock())
+        self._post_buckets.count(address, self.clock())
 
 
 def _texts(properties: Properties) -> Iterator[str]:

@@ -581,12 +581,20 @@ def test_all_browsers_of_one_address_may_come_back_at_once_and_then_at_a_rate() 
     assert guard.enter(scope_of("/topics")) is not None
 
 
-def test_processor_time_counts_as_handshakes_of_its_address() -> None:
-    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: 0.0)
-    guard.charge("10.0.0.9", 0.004)  # every command takes some
+def test_an_address_that_owes_processor_time_waits_and_nobody_else() -> None:
+    now = 0.0
+    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: now)
+    guard.accounts.spend("10.0.0.9", processor=0.1)
     assert handshakes(guard, 1) == [101]
-    guard.charge("10.0.0.9", 0.45)
-    assert handshakes(guard, 20) == [101] * 9 + [429] * 11
+    guard.accounts.spend("10.0.0.9", processor=1)
+    assert handshakes(guard, 1) == [429]
+    with pytest.raises(Refusal) as caught:
+        guard.enter(scope_of("/topics", client=("10.0.0.9", 1)))
+    assert caught.value.reason == "processor"
+    assert guard.enter(scope_of("/health/live", client=("10.0.0.9", 1))) is None
+    assert handshakes(guard, 1, "10.0.0.8") == [101]
+    now = 60.0
+    assert handshakes(guard, 1) == [101]
 
 
 @pytest.mark.parametrize(
