@@ -5,6 +5,9 @@ frames of the client, close handshake. The internals used are listed in `USED_IN
 
 After the handshake the ASGI application may return and leave the connection to a `Receiver`: no task, no coroutine, no
 queue and no request stay behind for an idle browser (benchmark S4: memory per connection).
+
+It is long because frames, keep-alive, limits and both ends of a connection share the state of one subclass, of which
+there may be only one.
 """
 
 from __future__ import annotations
