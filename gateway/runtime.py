@@ -58,7 +58,7 @@ class Limits:
         commands_per_second: commands of one WebSocket.
         publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
         payload_bytes: of a message that is published.
-        buffer_bytes: above so many unsent bytes a subscriber is slow.
+        buffer_bytes: unsent bytes above which a subscriber is slow.
         handshake_seconds: how long a client without a token may take to show one.
     """
 

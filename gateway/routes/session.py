@@ -53,7 +53,7 @@ MAX_PUBLISHES_UNDER_WAY = 64
 """Beyond it a connection's commands wait in its socket."""
 
 FLOOD_FACTOR = 10
-"""After so many seconds' worth of refused commands in a row the connection is closed."""
+"""Seconds' worth of refused commands in a row after which the connection is closed."""
 
 MAX_WAITING = 100
 """Commands that may come while a token is judged, where the server can't be told to stop reading."""
