@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +50,10 @@ def unknown(text: str) -> list[str]:
     for name in re.findall(r"`([\w./]+?)(?:\.py|\(\))?`", text):
         parts = re.split(r"[./]", name.removeprefix("gateway/").removeprefix("gateway."))
         known = ROOMS if "/" in name else MODULES.keys()
-        if len(parts) > 1 and parts[0] in known and not all(
-            part in MODULES.get(before, {part}) for before, part in zip(parts, parts[1:], strict=False)
+        if (
+            len(parts) > 1
+            and parts[0] in known
+            and not all(part in MODULES.get(before, {part}) for before, part in itertools.pairwise(parts))
         ):
             missing.append(name)
     return missing
