@@ -60,7 +60,7 @@ class Limits:
         publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
         command_bytes: of a command, or a frame of `/mqtt`.
         payload_bytes: of a message that is published.
-        buffer_bytes: above so many unsent bytes a subscriber is slow.
+        buffer_bytes: unsent bytes above which a subscriber is slow.
         handshake_seconds: how long a client without a token may take to show one.
     """
 

@@ -41,32 +41,32 @@ EVICTED_PART = 20
 """The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
 
 NARROW_TOPICS = 32
-"""Up to so many topics a replay merges their own lists, beyond it walks the log."""
+"""The most topics whose own lists a replay merges; for more it walks the log."""
 
 SCAN_LIMIT = 4_096
-"""How many entries of the log one chunk may walk past: about a millisecond."""
+"""Entries of the log that one chunk may walk past: about a millisecond."""
 
 NEWEST_PART = 8
-"""While topics have to be forgotten, they are those of the newest so many-th part."""
+"""An eighth of all topics, the youngest, are new; one of these is forgotten when there are too many."""
 
 SETTLING_MS = 10 * 60 * 1000
-"""After so long in use, a new topic takes the place of one that isn't."""
+"""Ten minutes: a new topic that has been in use for this time settles, in the place of one that is silent."""
 
 EXPIRED_AT_ONCE = 1_000
-"""How many messages are at most evicted for their age in one step: about two milliseconds."""
+"""The most messages that one step evicts for their age: about two milliseconds."""
 
 SMALL_STEP_MS = 1_000
-"""A clock that is set back by less stands still until it is there again."""
+"""After a clock was set back by less than this, time stands still until the clock is there again."""
 
 MAX_STEPS = 64
-"""How many larger steps back are remembered, while messages of before are kept; at the next the clock stands still."""
+"""Larger steps back that are remembered while messages from before them are kept; at one more, time stands still."""
 
 MATCH_LISTS = 64
 MATCH_LIST_TOPICS = 1_000_000
-"""At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
+"""The most lists of matching topics that are remembered, and the most topics in all of them: 8 MB."""
 
 NEW_TOPICS = 1_024
-"""After so many new topics a remembered list is made anew; fewer are matched one by one."""
+"""When more topics than this are new, a remembered list is made anew; fewer are matched one by one."""
 
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
@@ -80,7 +80,7 @@ class Chunk:
 
 
 class _MatchList:
-    """The topics that filters match, as of a number of topics that had come and gone."""
+    """The topics that some filters match; `added` and `dropped` count the topics that had come and gone by then."""
 
     __slots__ = ("added", "dropped", "topics")
 
@@ -93,13 +93,17 @@ class _MatchList:
 class History:
     """The bounded log of all topics.
 
-    Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
-    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: of the new
-    ones the one that has been silent for longest. New are the youngest eighth of all topics, those left out that have
-    been known for `SETTLING_MS`. So a flood of new topics pushes out itself, whatever it sends, and a new topic that is
-    used stays if it is heard before an eighth of `max_topics` others are. What a flood took while there was room it
-    loses again: a new topic that has been in use for `SETTLING_MS` changes places with a settled one that has been
-    silent all that time, and as long as less than an eighth are new, settled ones go that have been silent for as long.
+    Messages are evicted oldest first, over all topics, but each topic keeps its newest message (its last value).
+
+    Whole topics are forgotten when there are more than `max_topics`, or when last values alone take more than
+    `max_bytes`. Each topic is *new* or *settled*. The youngest eighth is new, except topics that have been known for
+    `SETTLING_MS` while nothing was forgotten. The new topic that has been silent for longest goes first. So a flood of
+    new topics pushes out itself, and a new topic stays if it is heard before an eighth of `max_topics` others are.
+
+    A flood that came while there was room has settled. It loses its places in two ways:
+
+    - A new topic that has been in use for `SETTLING_MS` changes places with a settled one that was silent meanwhile.
+    - While less than an eighth of the topics are new, settled ones that were silent for `SETTLING_MS` go first.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class History:
         Args:
             max_messages: messages kept for each topic, at least 1.
             max_topics: topics known at a time, at least 1.
-            max_bytes: memory for all of it in bytes, counted with the costs above.
+            max_bytes: memory for the log, its topics and evicted numbers, counted with the costs above.
             max_age_ms: messages older than this are evicted (last values are not); milliseconds.
             epoch: names this life of the log; random by default.
         """
@@ -130,13 +134,13 @@ class History:
         self.bytes = 0
         """Memory in use by the counting of `max_bytes`."""
         self.evicted = 0
-        """Messages evicted so far."""
+        """Messages evicted since the start."""
         self.evicted_seq = 0
         """Highest number among evicted messages: a reader beyond it has missed nothing."""
         self.evicted_time = 0
         """Latest time of an evicted message."""
         self.dropped_topics = 0
-        """Topics forgotten so far."""
+        """Topics forgotten since the start."""
         self.dropped_seq = 0
         """Highest number among the messages of forgotten topics, whose names are gone."""
         self.dropped_time = 0
@@ -190,8 +194,8 @@ class History:
             retained: the retain flag as the broker sent it.
             properties: MQTT 5 properties or None.
             repeat: 0 for what is surely new; else the number of the broker subscription that may be repeating its
-                retained messages now. Such a message with the payload that is already known is swallowed, once for each
-                topic and subscription.
+                retained messages now. A retained message whose payload is that of the topic's known one is then
+                swallowed, once for each topic and number.
         """
         state = self._topics.get(topic)
         if retained and repeat and state is not None and state.repeat != repeat:
@@ -240,11 +244,11 @@ class History:
     def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
         """Evicts messages that are older than `max_age_ms`, last values excepted.
 
-        `append` does it, too; who may have to wait long for the next message calls it now and then.
+        `append` calls it. Where the next message may be long in coming, somebody else has to call it from time to time.
 
         Args:
             now: milliseconds since 1970.
-            at_most: how many, so that it takes no longer than a turn of the loop may.
+            at_most: the most messages to evict, so that it takes no longer than a turn of the loop may.
 
         Returns:
             Whether there may be more.
@@ -274,7 +278,7 @@ class History:
             del self._steps[0]
 
     def _arrival(self, message: Message) -> int:
-        """When a message arrived at the latest by the clock of now; its `time` is what the clock said then."""
+        """The latest time, by the clock of now, at which a message can have arrived; `time` is by the clock of then."""
         return min([message.time, *(time for seq, time in self._steps if message.seq < seq)])
 
     def _add_topic(self, name: str, time: int) -> Topic:
@@ -300,10 +304,10 @@ class History:
         return state
 
     def _maybe_settle(self, state: Topic) -> None:
-        """Settles a topic that has been in use for long.
+        """Settles a new topic that has been in use for `SETTLING_MS`.
 
-        If others had to be forgotten meanwhile, so that there is room only for so many, a settled one becomes new that
-        has been silent since before this one came.
+        If topics were forgotten since this one came, the number of settled ones is bounded: it changes places with a
+        settled topic that has been silent since before it came, or stays new where there is none.
         """
         if self._last_drop >= state.first_seq:
             silent = _first(self._settled)
@@ -316,7 +320,7 @@ class History:
         self._settled[state.name] = state
 
     def _less_used(self, time: int) -> OrderedDict[str, Topic]:
-        """Where to take the topic from that makes room for a new one."""
+        """The order, new or settled, whose first topic is to be forgotten."""
         if len(self._new) < self.max_topics // NEWEST_PART:
             silent = _first(self._settled)
             if silent is not None and silent.last is not None and time - silent.last.time >= SETTLING_MS:
@@ -351,7 +355,7 @@ class History:
             self._compact()
 
     def _forget_numbers(self, state: Topic, count: int | None = None) -> None:
-        """Forgets the oldest so many numbers of a topic's evicted messages, by default half of them."""
+        """Forgets the oldest `count` numbers of a topic's evicted messages, by default half of them."""
         count = (len(state.evicted) + 1) // 2 if count is None else count
         if count:
             state.forgotten_seq = state.evicted[count - 1]
@@ -434,9 +438,9 @@ class History:
         return f"{self.epoch}:{self.seq}"
 
     def before_time(self, time: int) -> int:
-        """The number up to which every kept message is before `time` (milliseconds since 1970).
+        """The highest number such that no kept message up to it arrived at or after `time` (milliseconds since 1970).
 
-        As long as the clock is not set back, every one after it is at or after `time`.
+        While the clock is not set back, every message after it arrived at or after `time`.
         """
         start = 0
         for seq, _ in self._steps:
@@ -474,15 +478,13 @@ class History:
     def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
         """The known topics that the filters match, each once, in no order; all without filters.
 
-        The first call with these filters goes through the tree of topics once, however many filters they are: 10 to 60
-        ms with 100,000 topics. The list is remembered, so what follows costs next to nothing, `read`, `count`, `lost`
-        and `reaches` included.
+        The first call with these filters goes through the tree of topics once, whatever their number: 10 to 60 ms with
+        100,000 topics. The list is remembered for later calls of this, `read`, `count`, `lost` and `reaches`.
 
         Args:
             filters: what is wanted.
-            max_visited: for those who ask once, for filters that nobody subscribes to, and can do with some of the
-                topics: the search ends, as if there were no more, after about so many nodes of the tree. 10,000 take
-                about a millisecond.
+            max_visited: nodes of the tree, about, after which the search ends as if there were no more topics; 10,000
+                take about a millisecond. For those who ask once and can do with some of the topics; None finds all.
         """
         if filters is None:
             return iter(self._topics.values())
@@ -640,7 +642,7 @@ class History:
         exclude: FilterSet | None = None,
         last_only: bool = False,
     ) -> int:
-        """How many messages `read` would give in all, were it to read everything now."""
+        """The number of messages that `read` would give if it read everything now."""
         if after >= until:
             return 0
         start = bisect_right(self._seqs, after)
@@ -666,7 +668,7 @@ class History:
     def lost(
         self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
     ) -> int | None:
-        """How many matching messages with `after` < seq <= `until` are evicted; None: some, nobody knows how many."""
+        """The number of matching messages with `after` < seq <= `until` that are evicted; None: some, uncountable."""
         if after >= self.evicted_seq:
             return 0
         if after < self.dropped_seq:

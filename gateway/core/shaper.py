@@ -27,7 +27,7 @@ MAX_WINDOW_TOPICS = 10_000
 """Topics that one interval of one group may hold; beyond it the interval ends early, so that memory has a ceiling."""
 
 MAX_WINDOW_BYTES = 8 * 2**20
-"""And about so many bytes of messages and sums."""
+"""Bytes of messages and sums that one interval of one group may hold, about."""
 
 INTERVAL_COST = 250
 """Bytes that a topic takes in an interval, its frame not counted."""
@@ -84,8 +84,8 @@ class Shaper:
     Attributes:
         offered: messages put in.
         delivered: frames that came out.
-        skipped: messages that no frame was made for, or that another one stands for.
-        taken_seqs: of the frames that `take` gave last, the numbers of the messages that they show.
+        skipped: messages without a frame of their own: left out, or shown by the frame of another one.
+        taken_seqs: numbers of the messages that the frames of the last `take` show, in the same order.
     """
 
     __slots__ = (
@@ -199,11 +199,11 @@ class Shaper:
 
     @property
     def is_full(self) -> bool:
-        """Whether the interval holds so many topics that it should end now."""
+        """Whether the interval holds `MAX_WINDOW_TOPICS` topics and should end now."""
         return len(self._due) >= MAX_WINDOW_TOPICS
 
     def is_heavy(self) -> bool:
-        """Whether it should end for what it holds in all; walks it, so not to be asked for each message."""
+        """Whether it holds more than one interval may; walks all of it, so not to be asked for each message."""
         if self.is_full:
             return True
         intervals = self._due.values()
@@ -247,23 +247,23 @@ class Shaper:
                 self._emit(message, interval.token, None, interval.count - 1, number)
 
     def settle(self) -> tuple[int, int]:
-        """The delivered and skipped messages since the last call of this; starts both counts over."""
+        """The counts of delivered and skipped messages since the last call; starts both over."""
         counts = self.delivered, self.skipped
         self.delivered = self.skipped = 0
         return counts
 
     def forget(self) -> None:
-        """Lets go of what was sent last: the next message of every topic is news."""
+        """Starts the deadband anew: the next message of every topic is news."""
         if self._deadband is not None:
             self._deadband.forget()
 
     def welcome(self, other: Shaper) -> None:
-        """Somebody joins who was shown what `other` gave: changes count from there as well."""
+        """Takes in what `other` showed to somebody who joins: a change has to differ from that as well."""
         if self._deadband is not None and other._deadband is not None:
             self._deadband.welcome(other._deadband)
 
     def _suppress(self, topic: str, count: int) -> None:
-        """Counts what a deadband leaves out: `count` messages, all but one of them counted as skipped before."""
+        """Counts `count` messages that a deadband leaves out; all but one were counted as skipped before."""
         assert self._deadband is not None  # noqa: S101 - it is what left it out
         self.skipped += 1
         self._deadband.suppress(topic, count)

@@ -66,7 +66,7 @@ class Shape:
         framing: what carries it.
         properties: whether MQTT 5 properties are relayed.
         field: for streams: the dotted path that is shown.
-        max_hz: at most so many updates a second for each topic; None is every message.
+        max_hz: the greatest number of messages a second for each topic; None is every message.
         mode: what stands for an interval of `1 / max_hz` seconds.
         fields: dotted paths of a JSON object payload that are kept; empty is all.
         deadband: least change of a number that is news; None is every message.

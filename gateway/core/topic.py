@@ -27,9 +27,11 @@ class Topic:
         count: messages since the gateway first saw it, evicted ones included.
         evicted: numbers of its newest evicted messages, oldest first.
         forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
-        evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
+        evicted_time: latest time of an evicted message, milliseconds since 1970; 0 when there is none.
         first_seq: number of its first message.
-        first_time: and its time.
+        first_time: time of its first message, milliseconds since 1970.
+        retained_hash: hash of the payload that the broker retains, as far as is known; None before.
+        repeat: number of the broker subscription that repeated its retained message last.
     """
 
     __slots__ = (
@@ -79,7 +81,7 @@ class Topic:
         return iter(self._messages[start:end][::-1])
 
     def count_between(self, after: int, until: int) -> int:
-        """How many of its messages in the log have `after` < seq <= `until`."""
+        """The number of its messages in the log with `after` < seq <= `until`."""
         messages, start, end = self._messages, self._start, len(self._messages)
         if start < end and messages[start].seq <= after:
             start = bisect_right(messages, after, start, key=seq_of)
@@ -95,7 +97,7 @@ class Topic:
         return self._messages[index - 1] if index > self._start else None
 
     def rate(self) -> float:
-        """Messages a second over what the log keeps of it; 0.0 when that is a single message."""
+        """Messages a second over the messages that the log keeps of it; 0.0 for fewer than two."""
         if len(self) < 2:
             return 0.0
         newest, oldest = self._messages[-1], self._messages[self._start]

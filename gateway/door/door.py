@@ -36,7 +36,7 @@ def literal_plus(query: bytes) -> bytes:
 
 
 LINGER_SECONDS = 2.0
-"""A body that is too large is read and dropped for so long."""
+"""Time for which a body that is too large is read and dropped."""
 
 
 class Door:

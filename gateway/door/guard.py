@@ -118,7 +118,7 @@ class Guard:
             cookie: the name of a cookie that may carry the token; None: cookies are not looked at.
             max_url_bytes: the longest path and query.
             max_body_bytes: the largest body of a request.
-            body_seconds: a body that makes no progress for so long is given up.
+            body_seconds: time without progress after which a body is given up.
             max_failed_tokens: bad tokens of one address at once, before it is told to wait.
             max_requests: HTTP requests that are being answered at a time.
             max_requests_per_address: of these, from one address.

@@ -24,7 +24,7 @@ __all__ = ["json_page"]
 
 
 MAX_PAGE_BYTES = 8 * 2**20
-"""And about so many bytes of them."""
+"""Bytes of the messages of one page, about."""
 
 
 async def json_page(request: Request, question: Question) -> Response:

@@ -54,7 +54,7 @@ MAX_PUBLISHES_UNDER_WAY = 64
 """Beyond it a connection's commands wait in its socket."""
 
 FLOOD_FACTOR = 10
-"""After so many seconds' worth of refused commands in a row the connection is closed."""
+"""Seconds' worth of refused commands in a row after which the connection is closed."""
 
 SHORT_COMMAND_BYTES = 64 * 1024
 """A command of one who may publish nothing is no longer than that and twice its filters."""

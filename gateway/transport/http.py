@@ -2,9 +2,9 @@
 
 Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
 between two requests, however often it sends a byte; one that has taken no byte of its answer for `stall_seconds` is
-cut. Of connections whose request `guard` doesn't count, since there is none or it asks for our health, there are only
-so many. Bytes are parsed in small pieces, in turns with those of others, and charged to whoever sent them. What a
-request may be is for `guard`.
+cut. Connections whose request `guard` doesn't count, since there is none or it asks for our health, are limited here.
+Bytes are parsed in small pieces, in turns with those of others, and charged to whoever sent them. What a request may
+be is for `guard`.
 """
 
 from __future__ import annotations

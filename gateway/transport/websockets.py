@@ -59,7 +59,7 @@ FRAGMENT_BYTES = 96
 """What a fragment takes beside its bytes."""
 
 LINGER_SECONDS = 2.0
-"""What follows a broken frame is read and dropped for so long."""
+"""Time for which what follows a broken frame is read and dropped."""
 
 CLOSE_SECONDS = 3.0
 """How long a close frame may wait for its echo; the socket counts as a connection until then."""
@@ -196,10 +196,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's sans-I/O WebSocket protocol whose connections can be adopted."""
 
     max_buffer_bytes = 256 * 1024
-    """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
+    """Unsent bytes above which a subscriber is slow; `server.serve` sets it."""
 
     gone_seconds = 90.0
-    """A socket that takes nothing of what it has been sent for so long is given up; `server.serve` sets it."""
+    """Time without progress after which a socket that is sent something is given up; `server.serve` sets it."""
 
     refusals: Refusals | None = None
     """Counts commands that were too large, and clients that were silent; `server.serve` sets it."""
