@@ -36,7 +36,7 @@ from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 
 __all__ = ["Gateway", "Limits", "make_guard"]
 
@@ -155,6 +155,7 @@ class Gateway:
         self.certificate: Certificate | None = None
         """The gateway's own, where it speaks TLS itself."""
         self.closing = False
+        self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`
         self.event_streams: set[Sink] = set()
         """Event streams that are open."""
         self.explaining = asyncio.Lock()
@@ -198,9 +199,17 @@ class Gateway:
                 aging.cancel()
 
     async def _age(self) -> None:
-        """Lets messages expire although no more arrive, a few in each turn of the loop."""
-        while True:  # noqa: ASYNC110 - no event tells that time has passed
-            await asyncio.sleep(0 if self.history.expire(self.wall_clock_ms()) else AGE_SECONDS)
+        """Lets messages expire although no more arrive, and finds out what the broker keeps, a few in each turn."""
+        while True:
+            if self.clock() >= self._settle_at and self.is_connected:
+                self._settle_at = math.inf
+                for _ in self.history.settle_retained():
+                    await asyncio.sleep(0)
+            now = self.wall_clock_ms()
+            is_more = self.history.expire(now)
+            # expiry intervals are whole seconds: none ends before this looks again
+            left = max((self.history.next_expiry - now) / 1000, 0.0)
+            await asyncio.sleep(0 if is_more else min(AGE_SECONDS, left))
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
@@ -239,6 +248,9 @@ class Gateway:
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published
+        if state.connected and state.subscription != self.history.subscription:
+            self.history.subscription = state.subscription
+            self._settle_at = self.clock() + REPEAT_SECONDS
         if state.connected != self._was_connected:
             self._was_connected = state.connected
             self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)

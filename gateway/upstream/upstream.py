@@ -29,7 +29,7 @@ from gateway.upstream.link import MAX_CONCURRENT_PUBLISHES, UNPROVEN_SECONDS, Li
 from gateway.upstream.state import OnChange, PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.terms import ForbiddenPublishes, Pace, PublishKey, Stage, Terms, Verdict
 
-__all__ = ["Upstream"]
+__all__ = ["REPEAT_SECONDS", "Upstream"]
 
 logger = logging.getLogger(__name__)
 
