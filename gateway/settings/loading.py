@@ -1,7 +1,7 @@
 """Settings from environment, file and flags.
 
-Invariant: every problem is found in one go, each with where it stands and what was perhaps meant, and without a secret.
-What a value must be like is in `values` and `table`.
+Invariant: one call finds every problem, each with the place where it stands and a name that was perhaps meant, and shows
+no secret. What a value must be like is in `values` and `table`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _OTHER_VARIABLES = re.compile(r"GATEWAY_(CONFIG|URL|TOKEN|TEST_.*|SERVICE_.*|POR
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found, for those who want to see it whole.
+    """Settings, where each comes from, and what is wrong with them.
 
     Attributes:
-        settings: the settings in force; where there are problems, with defaults in place of what is wrong, or None
-            if that isn't possible.
-        origins: for each setting that isn't at its default, where its value comes from.
-        problems: all of them.
+        settings: the settings in force, with the default in place of each value that is wrong; None if even so they
+            can't be made.
+        origins: for each setting that was given, the variable, flag or key of the file that gave it.
+        problems: everything that is wrong; empty if nothing is.
         config_file: the file that was read; None if there was none.
     """
 
@@ -181,7 +181,7 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
 
 
 def _validate(values: dict[str, object], origins: Mapping[str, str], problems: list[Problem]) -> Settings | None:
-    """The settings, with everything that is wrong left at its default; problems are added to the list."""
+    """The settings, with the default in place of each wrong value; what is wrong is added to `problems`."""
     between: list[Problem] = []
     bad: set[str] = set()
     settings: Settings | None = None
@@ -211,7 +211,7 @@ def _validate(values: dict[str, object], origins: Mapping[str, str], problems: l
 
 
 def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str]) -> Problem:
-    """A problem from one of pydantic's."""
+    """A problem in our words from an error of pydantic's."""
     name = str(error["loc"][0])
     row = SETTINGS[name]
     inner = [str(part) for part in error["loc"][1:]]

@@ -39,8 +39,8 @@ class Setting:
     Attributes:
         name: the field of `Settings`.
         kind: text, number, size, duration, switch, choice, list, file, secret or table.
-        default: as one would write it; empty for none.
-        bounds: the least and the greatest value, or the choices, as one would write them; empty for none.
+        default: as a user would write it; empty for none.
+        bounds: the least and the greatest value, or the choices, as a user would write them; empty for none.
         help: what it does.
         empty: its value where it is left empty; `...` where it must not be.
         flag: its flag of `gateway serve`. A secret has none, because everyone on a machine can see the command lines
@@ -69,7 +69,7 @@ class Setting:
         return f"[{section}] {rest}" if section in SECTIONS else self.name
 
     def show(self, value: object) -> str:
-        """A value as one would write it; a secret only as being set."""
+        """A value as a user would write it; of a secret only that it is set."""
         if value is None or value == () or value == "":
             return ""
         if self.kind == "secret":
@@ -93,7 +93,7 @@ class Setting:
 
 
 def _kind(annotation: Any) -> str:
-    """What kind of value an annotation of `Settings` stands for."""
+    """The kind, as in `Setting.kind`, that a type annotation of `Settings` stands for."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         return _kind(typing.get_args(annotation)[0])
