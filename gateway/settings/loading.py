@@ -1,7 +1,7 @@
 """Settings from environment, file and flags.
 
-Invariant: one call finds every problem, each with the place where it stands and a name that was perhaps meant, and shows
-no secret. What a value must be like is in `values` and `table`.
+Invariant: one call finds every problem, each with the place where it stands and a name that was perhaps meant, and
+shows no secret. What a value must be like is in `values` and `table`.
 """
 
 from __future__ import annotations
