@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.access.budget import Buckets
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
-from gateway.access.limits import Attempts, Connections, LimitError, Refusals
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
@@ -35,7 +36,7 @@ from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 
 __all__ = ["Gateway", "Limits", "make_guard"]
 
@@ -57,6 +58,7 @@ class Limits:
         filter_bytes: UTF-8 bytes of all of them together.
         commands_per_second: commands of one WebSocket.
         publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
+        command_bytes: of a command, or a frame of `/mqtt`.
         payload_bytes: of a message that is published.
         buffer_bytes: unsent bytes above which a subscriber is slow.
         handshake_seconds: how long a client without a token may take to show one.
@@ -66,6 +68,7 @@ class Limits:
     filter_bytes: int
     commands_per_second: int
     publishes_per_second: int
+    command_bytes: int
     payload_bytes: int
     buffer_bytes: int
     handshake_seconds: float
@@ -124,6 +127,7 @@ class Gateway:
             filter_bytes=settings.limit_filter_bytes,
             commands_per_second=settings.limit_commands_per_second,
             publishes_per_second=settings.limit_publishes_per_second,
+            command_bytes=settings.limit_command_bytes,
             payload_bytes=settings.limit_payload_bytes,
             buffer_bytes=settings.limit_buffer_bytes,
             handshake_seconds=settings.limit_handshake_seconds,
@@ -151,11 +155,12 @@ class Gateway:
         self.certificate: Certificate | None = None
         """The gateway's own, where it speaks TLS itself."""
         self.closing = False
+        self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`
         self.event_streams: set[Sink] = set()
         """Event streams that are open."""
         self.explaining = asyncio.Lock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
-        self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self._post_buckets = Buckets(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.started_at = time.time()
         self._settings = settings
         self._tasks: asyncio.TaskGroup
@@ -194,9 +199,17 @@ class Gateway:
                 aging.cancel()
 
     async def _age(self) -> None:
-        """Lets messages expire although no more arrive, a few in each turn of the loop."""
-        while True:  # noqa: ASYNC110 - no event tells that time has passed
-            await asyncio.sleep(0 if self.history.expire(self.wall_clock_ms()) else AGE_SECONDS)
+        """Lets messages expire although no more arrive, and finds out what the broker keeps, a few in each turn."""
+        while True:
+            if self.clock() >= self._settle_at and self.is_connected:
+                self._settle_at = math.inf
+                for _ in self.history.settle_retained():
+                    await asyncio.sleep(0)
+            now = self.wall_clock_ms()
+            is_more = self.history.expire(now)
+            # expiry intervals are whole seconds: none ends before this looks again
+            left = max((self.history.next_expiry - now) / 1000, 0.0)
+            await asyncio.sleep(0 if is_more else min(AGE_SECONDS, left))
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
@@ -235,6 +248,9 @@ class Gateway:
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published
+        if state.connected and state.subscription != self.history.subscription:
+            self.history.subscription = state.subscription
+            self._settle_at = self.clock() + REPEAT_SECONDS
         if state.connected != self._was_connected:
             self._was_connected = state.connected
             self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
@@ -267,7 +283,7 @@ class Gateway:
         if wait > 0:
             text = f"limit: at most {self.limits.publishes_per_second} messages a second"
             raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
-        self._post_buckets.failed(address, self.clock())
+        self._post_buckets.count(address, self.clock())
 
 
 def _texts(properties: Properties) -> Iterator[str]:
@@ -315,7 +331,11 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
     )
     roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
     return Guard(
-        policy=Policy(roles, settings.access_anonymous_role) if settings.has_access_policy else Policy.open(),
+        policy=(
+            Policy(roles, settings.access_anonymous_role)
+            if settings.has_access_policy
+            else Policy.open(settings.mqtt_topics)
+        ),
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),
         cookie=settings.access_cookie,

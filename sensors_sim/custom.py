@@ -5,6 +5,8 @@ A device has streams (topics), each a JSON object, a bare number or a text, whos
 It leaves to others: topics and payloads (``dialects.raw``).
 """
 
+import base64
+import collections
 import json
 import math
 import random
@@ -18,7 +20,7 @@ from sensors_sim.model.noise import Drifting
 
 MODELS = ("value", "counter", "choice", "constant", "constant-json", "seq", "boot", "clock", "iso-clock")
 _OF_DEVICE = ("seq", "boot", "clock", "iso-clock")
-FORMATS = ("json", "number", "text")
+FORMATS = ("json", "number", "text", "base64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class FieldSpec:
     """How one field behaves.
 
     Attributes:
-        name: Path in the JSON object, levels joined by dots; ``value`` where the payload is bare.
+        name: Path in the JSON, levels joined by dots, ``[0]`` for the first of an array; a backslash stands before a
+            dot or bracket of a name itself. ``value`` where the payload is bare.
         model: ``value`` (AR(1) around a mean), ``counter`` (grows), ``choice`` (one of some), ``constant``,
             ``constant-json`` (``start`` is JSON), ``seq`` and ``boot`` (the device's own), ``clock`` (the time as a
             number), ``iso-clock`` (the time as text).
@@ -137,6 +140,8 @@ class ConstantSpec:
     payload: str
     qos: int = 0
     retain: bool = True
+    encoding: str = ""
+    """``base64`` for what is no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,25 @@ class CustomSpec:
             ConstantSpec(**_only(dict(item), ConstantSpec.__slots__, "constant"))
             for item in options.get("constant", ())
         )
+        for constant in constants:
+            _topic(constant.topic)
+            if constant.encoding not in ("", "base64"):
+                raise ValueError(f"constant {constant.topic}: unknown encoding {constant.encoding!r}: known is base64")
+            if constant.encoding:
+                decoded(constant.payload)
         return cls(streams, bool(options.get("vary", False)), status, constants, dict(options.get("units", {})))
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of base64.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no base64") from None
 
 
 def _only(described: dict[str, Any], known: Any, what: str) -> dict[str, Any]:
@@ -206,22 +229,27 @@ def _qos(topic: str, value: object) -> int:
 
 
 def reading_names(spec: CustomSpec) -> list[dict[str, str]]:
-    """For each stream: field to the name of its reading, which is unique in the device."""
-    seen: dict[str, int] = {}
-    for stream in spec.streams:
-        for item in stream.fields:
-            seen[item.name] = seen.get(item.name, 0) + 1
-    names = []
+    """For each stream: field to the name of its reading, which is unique in the device.
+
+    It is the field's, or the last level of a topic with a bare value; where several are alike, levels before it follow.
+    """
+    paths: dict[tuple[int, str], list[str]] = {}
     for number, stream in enumerate(spec.streams):
-        last = stream.topic.rsplit("/", 1)[-1]
-        taken: dict[str, str] = {}
+        levels = [level for level in stream.topic.split("/") if level and "{" not in level]
         for item in stream.fields:
-            bare = item.name == "value" and stream.format != "json"
-            name = last if bare and "{" not in last else item.name
-            if seen[item.name] > 1 and not (bare and "{" not in last):
-                name = f"{last}.{item.name}" if "{" not in last else f"{number}.{item.name}"
-            taken[item.name] = name
-        names.append(taken)
+            is_bare = item.name == "value" and stream.format != "json" and levels
+            paths[number, item.name] = levels if is_bare else [*levels, item.name]
+    names: list[dict[str, str]] = [{} for _ in spec.streams]
+    left = dict(paths)
+    for length in range(1, max(map(len, paths.values()), default=0) + 1):
+        ends = {key: ".".join(path[-length:]) for key, path in left.items()}
+        counts = collections.Counter(ends.values())
+        for (number, field_name), end in ends.items():
+            if counts[end] == 1:
+                names[number][field_name] = end
+                del left[number, field_name]
+    for number, field_name in left:  # topics that differ in nothing but the device
+        names[number][field_name] = f"{number}.{field_name}"
     return names
 
 

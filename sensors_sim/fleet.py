@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sensors_sim import payloads
 from sensors_sim.custom import CustomSpec
 from sensors_sim.dialects.all import DIALECTS
-from sensors_sim.dialects.base import Dialect
+from sensors_sim.dialects.base import MARKS, Dialect
 from sensors_sim.dialects.raw import Raw
 from sensors_sim.faults import FLAPPING_PERIOD, FaultKind, Faults, FaultSpec
 from sensors_sim.kind import Setting
@@ -430,6 +430,20 @@ class Fleet:
         self._heap = [(device.next_time, number, device) for number, device in enumerate(self.acting)]
         self._numbers = {device.id: number for _, number, device in self._heap}
         heapq.heapify(self._heap)
+
+    def wants(self, prefix: str = "") -> tuple[dict[str, str], dict[str, str]]:
+        """Filters of what all devices publish, and the topics where each says that it is simulated, with its name."""
+        wanted: dict[str, str] = {}
+        marks: dict[str, str] = {}
+        for device in self.devices.values():
+            mark = device.dialect.mark(device)
+            marks[prefix + (mark.topic if mark else payloads.meta_topic(device.id))] = device.id
+            wanted |= {prefix + topic: device.id for topic in device.dialect.topics(device)}
+        for dialect in {device.dialect.name: device.dialect for device in self.devices.values()}.values():
+            if dialect.fleet_topics():
+                marks[f"{prefix}{MARKS}/{dialect.name}"] = MARKS
+                wanted |= {prefix + topic: MARKS for topic in dialect.fleet_topics()}
+        return wanted, marks
 
     def prepare(self) -> None:
         """Let the rooms of the acting devices live through the time before the start: better before than during."""

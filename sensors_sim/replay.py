@@ -10,6 +10,7 @@ import datetime
 import io
 import json
 import logging
+import secrets
 import sys
 import threading
 import time
@@ -188,7 +189,7 @@ class Replay:
         self._loop = loop
         self._prefix = prefix
         self._links = Links(address)
-        self._link = Link("sensors-sim-replay", None, [], "replay")
+        self._link = Link(f"sensors-sim-replay-{secrets.token_hex(4)}", None, [], "replay")
         self._stopped = threading.Event()
 
     def stop(self) -> None:

@@ -230,6 +230,8 @@ async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(conne
 async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_rule(connection: Connection) -> None:
     connection.sink.pause_reading()
     connection.protocol.data_received(b"\x81\x02hi")  # not masked: RFC 6455 §5.1
+    assert not connection.transport.written
+    connection.sink.resume_reading()
     assert connection.transport.written[-1][2:4] == (1002).to_bytes(2, "big")
     assert connection.receiver.happened == ["disconnected"]
     # what is still on its way is read, so that the close is not overtaken by a reset; but not for ever

@@ -11,11 +11,11 @@ from __future__ import annotations
 import secrets
 import string
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties, encode_topic
@@ -36,6 +36,8 @@ NODE_COST = 300
 
 EVICTED_COST = 9
 """Bytes that the number of an evicted message takes."""
+
+_EVICTED_GAIN = MESSAGE_COST - EVICTED_COST
 
 EVICTED_PART = 20
 """The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
@@ -146,6 +148,8 @@ class History:
         self.dropped_time = 0
         self.repeated = 0
         """Retained messages that a broker sent again and that were no new arrivals."""
+        self.subscription = 0
+        """The number of the subscription by which live messages arrive."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
@@ -167,6 +171,8 @@ class History:
         self._newest_time = 0
         # where the clock was set back: the first number after it, and its time
         self._steps: list[tuple[int, int]] = []
+        self._expiring: list[tuple[int, int]] = []  # when, and the number: a heap
+        self._mortal = 0  # messages in the log that have an expiry interval
         self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
         # each topic is in one of these, both in the order of the last message
         self._new: OrderedDict[str, Topic] = OrderedDict()
@@ -201,6 +207,7 @@ class History:
         if retained and repeat and state is not None and state.repeat != repeat:
             if state.retained_hash == hash(payload):
                 state.repeat = repeat
+                state.kept_as_of = repeat
                 self.repeated += 1
                 return None
             if not self.retained_as_published:
@@ -218,19 +225,26 @@ class History:
                 self._maybe_settle(state)
         if retained or not self.retained_as_published:
             state.retained_hash = hash(payload)
+            if retained or state.kept is not None:
+                retained = self._keeps(state, retained and payload != b"", repeat)
         self.seq = seq = self.seq + 1
         message = Message.arrived(seq, topic, payload, time, qos, retained, properties, state.head)
+        if retained:
+            state.kept = message
         previous = state.last
         state.last = message
         state.count += 1
-        state._push(message)
+        messages = state._messages
+        messages.append(message)
         self._log.append(message)
         self._seqs.append(seq)
         self._messages += 1
         self.bytes += len(message.frame) + MESSAGE_COST
         if properties is not None:
             self.bytes += _properties_cost(properties)
-        if len(state) > self.max_messages:
+            if "message_expiry_interval" in properties:
+                self._expire_at(time + 1000 * properties["message_expiry_interval"], message)
+        if len(messages) - state._start > self.max_messages:
             self._evict(state._pop(), state)
         elif previous is not None and self._next and previous.seq < self._seqs[self._next]:
             # it was kept beyond its time only as the last value
@@ -241,10 +255,73 @@ class History:
             self.expire(time)
         return message
 
-    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
-        """Evicts messages that are older than `max_age_ms`, last values excepted.
+    def _keeps(self, state: Topic, retains: bool, repeat: int) -> bool:
+        """Notes that the broker keeps another message of a topic than before, or none; returns `retains`."""
+        if state.kept is not None:
+            self._let_go(state.kept, state)
+        if not retains:
+            # the broker repeats nothing of what it doesn't keep
+            state.retained_hash = None if self.retained_as_published else state.retained_hash
+        state.kept_as_of = repeat or self.subscription
+        return retains
 
-        `append` calls it. Where the next message may be long in coming, somebody else has to call it from time to time.
+    def _let_go(self, message: Message, state: Topic) -> None:
+        """What is told of a message in the log is no longer that the broker keeps it."""
+        size = len(message.frame)
+        message.let_go()
+        self.bytes -= size - len(message.frame)
+        state.kept = None
+
+    def settle_retained(self) -> Iterator[None]:
+        """Every retained message has come that `subscription` was to bring: the broker keeps no older ones.
+
+        It walks all topics, and yields after each thousand.
+        """
+        for number, state in enumerate(list(self._topics.values()), start=1):
+            if state.kept is not None and state.kept_as_of < self.subscription:
+                self._let_go(state.kept, state)
+                state.retained_hash = None
+            if number % 1_000 == 0:
+                yield
+
+    def _expire_at(self, at: int, message: Message) -> None:
+        """Notes when a message expires; forgets those that are gone, when they are most."""
+        heappush(self._expiring, (at, message.seq))
+        self._mortal += 1
+        if len(self._expiring) > 2 * self._mortal + 1_024:
+            self._expiring = [item for item in self._expiring if self._find(item[1]) is not None]
+            heapify(self._expiring)
+
+    def _find(self, seq: int) -> Message | None:
+        """The message of that number if it is in the log."""
+        index = bisect_left(self._seqs, seq)
+        return self._log[index] if index < len(self._seqs) and self._seqs[index] == seq else None
+
+    def _expire_next(self) -> None:
+        """Evicts the message whose expiry interval ended first, last value or not (MQTT 5 §3.3.2.3.3)."""
+        message = self._find(heappop(self._expiring)[1])
+        if message is None:
+            return
+        state = self._topics[message.topic]
+        state._take_out(message)
+        if state.last is message:
+            state.last, state.expired = None, (message.seq, message.time)
+        if message.retained:
+            state.retained_hash = None
+        times = state.evicted_time, self.evicted_time
+        self._evict(message, state)
+        # whoever asks for the last ten minutes gets all of them that may still be shown
+        state.evicted_time, self.evicted_time = times
+
+    @property
+    def next_expiry(self) -> float:
+        """When the next message expires, milliseconds since 1970; infinity if none does."""
+        return self._expiring[0][0] if self._expiring else float("inf")
+
+    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
+        """Evicts messages whose expiry interval has ended, and, last values excepted, those older than `max_age_ms`.
+
+        `append` evicts the old ones, too; who may have to wait long for the next message calls this now and then.
 
         Args:
             now: milliseconds since 1970.
@@ -253,6 +330,12 @@ class History:
         Returns:
             Whether there may be more.
         """
+        for _ in range(at_most):
+            if not self._expiring or self._expiring[0][0] > now:
+                break
+            self._expire_next()
+        else:
+            return True
         oldest = now - self.max_age_ms
         return all(self._evict_oldest(oldest) for _ in range(at_most))
 
@@ -265,6 +348,8 @@ class History:
         if len(steps) == MAX_STEPS:
             return self._newest_time
         steps.append((self.seq + 1, time))
+        back = self._newest_time - time
+        self._expiring = [(at - back, seq) for at, seq in self._expiring]
         # what arrived before arrived no later than now
         self.evicted_time = min(self.evicted_time, time)
         self.dropped_time = min(self.dropped_time, time)
@@ -311,7 +396,7 @@ class History:
         """
         if self._last_drop >= state.first_seq:
             silent = _first(self._settled)
-            if silent is None or silent.last is None or silent.last.seq >= state.first_seq:
+            if silent is None or silent.heard[0] >= state.first_seq:
                 return
             del self._settled[silent.name]
             self._new[silent.name] = silent
@@ -323,30 +408,34 @@ class History:
         """The order, new or settled, whose first topic is to be forgotten."""
         if len(self._new) < self.max_topics // NEWEST_PART:
             silent = _first(self._settled)
-            if silent is not None and silent.last is not None and time - silent.last.time >= SETTLING_MS:
+            if silent is not None and time - silent.heard[1] >= SETTLING_MS:
                 return self._settled
         return self._new or self._settled
 
     def _evict(self, message: Message, state: Topic) -> None:
         """Takes a message, already off its topic's list, out of the log and notes its number."""
-        index = bisect_left(self._seqs, message.seq)
-        self._log[index] = None
+        seq = message.seq
+        self._log[bisect_left(self._seqs, seq)] = None
         self._holes += 1
         self._messages -= 1
-        self.bytes -= len(message.frame) + MESSAGE_COST
+        self.bytes -= len(message.frame) + _EVICTED_GAIN
         if message.properties is not None:
             self.bytes -= _properties_cost(message.properties)
+            self._mortal -= "message_expiry_interval" in message.properties
+        if message.retained:
+            state.kept = None
         self.evicted += 1
-        if message.seq > self.evicted_seq:
-            self.evicted_seq = message.seq
-        state.evicted.append(message.seq)
+        if seq > self.evicted_seq:
+            self.evicted_seq = seq
+            state.evicted.append(seq)
+        else:
+            insort(state.evicted, seq)  # one that expired may have gone before it
         time = message.time if not self._steps else self._arrival(message)
         if time > state.evicted_time:
             state.evicted_time = time
             if time > self.evicted_time:
                 self.evicted_time = time
         self._numbers += 1
-        self.bytes += EVICTED_COST
         if len(state.evicted) > 2 * min(self.max_messages, 1_000):
             self._forget_numbers(state)
         if self._numbers > self._max_numbers:
@@ -358,7 +447,7 @@ class History:
         """Forgets the oldest `count` numbers of a topic's evicted messages, by default half of them."""
         count = (len(state.evicted) + 1) // 2 if count is None else count
         if count:
-            state.forgotten_seq = state.evicted[count - 1]
+            state.forgotten_seq = max(state.forgotten_seq, state.evicted[count - 1])
             del state.evicted[:count]
             self._numbers -= count
             self.bytes -= count * EVICTED_COST
@@ -421,11 +510,11 @@ class History:
         self.bytes -= TOPIC_COST + 3 * len(state.head) + NODE_COST * (nodes - self._tree.size)
         self.dropped_topics += 1
         self._last_drop = self.seq
-        last = state.last
-        if last is not None:
-            self.dropped_seq = max(self.dropped_seq, last.seq)
-            self.dropped_time = max(self.dropped_time, self._arrival(last))
+        self.dropped_seq = max(self.dropped_seq, state.heard[0])
+        if state.last is not None:
+            self.dropped_time = max(self.dropped_time, self._arrival(state.last))
         state.last = None
+        state.is_dropped = True
         del self._topics[name]
         self._system_topics.pop(name, None)
         return True
@@ -517,7 +606,7 @@ class History:
             ]
             known.added = self._added_topics
         if known.dropped != self.dropped_topics:
-            known.topics = [state for state in known.topics if state.last is not None]
+            known.topics = [state for state in known.topics if not state.is_dropped]
             known.dropped = self.dropped_topics
         return known.topics
 
@@ -656,10 +745,10 @@ class History:
         count = 0
         for state in self._matching(filters, exclude):
             last = state.last
-            if last is None or last.seq <= after:
+            if last is not None and last.seq <= after:
                 continue
             if last_only:
-                message = last if last.seq <= until else state.last_as_of(until)
+                message = last if last is not None and last.seq <= until else state.last_as_of(until)
                 count += message is not None and message.seq > after
             else:
                 count += state.count_between(after, until)
@@ -723,5 +812,5 @@ def _properties_cost(properties: Properties) -> int:
             case list():
                 cost += sum(200 + len(name) + len(text) for name, text in value)
             case _:
-                cost += 32
+                cost += 32 + 2 * 130  # the expiry interval: up to two places in the heap
     return cost

@@ -114,6 +114,7 @@ class Hub:
             self._budget,
             call_soon=call_soon,
             clock=clock,
+            wall_clock_ms=wall_clock_ms,
             fail=self._fail_subscriber,
             max_messages=max_replay_messages,
         )
@@ -480,7 +481,9 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget, self.counters)
+            found = self._groups[key] = Group(
+                filters, shape, history.epoch, self._budget, self.counters, self._wall_clock_ms
+            )
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)

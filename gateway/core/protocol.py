@@ -7,7 +7,7 @@ Carrying the words is for routes; acting on them for the hub.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -144,7 +144,10 @@ class ProtocolError(ValueError):
         self.reason = reason
 
 
-Id = int | str
+MAX_ID_LENGTH = 256
+
+Id = int | Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
+"""An `id` of a command: what every answer to it repeats, so it is short."""
 
 
 class Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True, kw_only=True):

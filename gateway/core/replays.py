@@ -71,6 +71,7 @@ class Replays:
         *,
         call_soon: Callable[[Callable[[], None]], Any],
         clock: Callable[[], float],
+        wall_clock_ms: Callable[[], int],
         fail: Callable[[Subscriber], None],
         max_messages: int,
     ) -> None:
@@ -82,6 +83,7 @@ class Replays:
             budget: charged with what shapes hold.
             call_soon: runs a function in the loop's next turn.
             clock: monotonic seconds.
+            wall_clock_ms: milliseconds since 1970.
             fail: ends a subscriber whose replay failed: a fault of ours.
             max_messages: how far back a subscription may reach, in messages of the whole log.
         """
@@ -91,6 +93,7 @@ class Replays:
         self._budget = budget
         self._call_soon = call_soon
         self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
         self._fail = fail
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
@@ -277,7 +280,7 @@ class Replays:
         if shape.is_plain:
             frames, skipped = [message.frame for message in messages], 0
         else:
-            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large)
+            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large, self._wall_clock_ms)
             for message in messages:
                 shaper.offer(message)
             frames, skipped = shaper.take(), shaper.skipped
@@ -296,7 +299,9 @@ class Replays:
     def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch, self._budget, self.counters.count_too_large)
+            job.shaper = Shaper(
+                job.shape, self.history.epoch, self._budget, self.counters.count_too_large, self._wall_clock_ms
+            )
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:

@@ -44,8 +44,11 @@ def encode_or_none(value: Any) -> bytes | None:
         return None
 
 
-def pick(shape: Shape, message: Message) -> bytes | None:
-    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out."""
+def pick(shape: Shape, message: Message, now_ms: int = 0) -> bytes | None:
+    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out.
+
+    `now_ms`, milliseconds since 1970, is for its expiry interval; 0 leaves that as it came.
+    """
     token: bytes | None = None
     if shape.where is not None or shape.fields:
         condition = None if shape.where is None else compile_condition(shape.where)
@@ -60,7 +63,8 @@ def pick(shape: Shape, message: Message) -> bytes | None:
             if token is None:
                 return None
     if shape.properties and message.properties:
-        return message.with_members({"properties": encode_properties(message.properties)}, token=token)
+        shown = encode_properties(message.properties, now_ms - message.time)
+        return message.with_members({"properties": shown}, token=token)
     return message.body if token is None else message.with_members({}, token=token)
 
 
@@ -98,6 +102,7 @@ class Shaper:
         "_ready",
         "_seqs",
         "_share",
+        "_wall_clock_ms",
         "delivered",
         "offered",
         "shape",
@@ -111,6 +116,7 @@ class Shaper:
         epoch: str = "",
         budget: MemoryBudget | None = None,
         on_too_large: Callable[[], None] | None = None,
+        wall_clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """Nothing is held yet.
 
@@ -119,7 +125,9 @@ class Shaper:
             epoch: makes the positions of server-sent events.
             budget: is charged with what this holds.
             on_too_large: hears of each message that is too large to be compared with `where`.
+            wall_clock_ms: milliseconds since 1970, by which expiry intervals count down; None leaves them as they came.
         """
+        self._wall_clock_ms = wall_clock_ms
         self._on_too_large = on_too_large
         self.shape = shape
         self._epoch = epoch
@@ -325,7 +333,8 @@ class Shaper:
             if skipped:
                 members["skipped"] = skipped
             if shape.properties and message.properties:
-                members["properties"] = encode_properties(message.properties)
+                now = message.time if self._wall_clock_ms is None else self._wall_clock_ms()
+                members["properties"] = encode_properties(message.properties, now - message.time)
             self._finish(message, message.with_members(members, token=token), number)
             return
         if shape.format is Format.STREAM:

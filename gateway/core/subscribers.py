@@ -222,14 +222,20 @@ class Group:
     )
 
     def __init__(
-        self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget, counters: HubCounters
+        self,
+        filters: FilterSet,
+        shape: Shape,
+        epoch: str,
+        budget: MemoryBudget,
+        counters: HubCounters,
+        wall_clock_ms: Callable[[], int],
     ) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large)
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large, wall_clock_ms)
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False

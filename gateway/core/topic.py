@@ -6,7 +6,7 @@ Invariant: messages and evicted numbers are in the order of their numbers. Which
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
 
@@ -16,6 +16,8 @@ __all__ = ["Topic", "seq_of"]
 
 
 seq_of = attrgetter("seq")
+
+_NEVER = (0, 0)
 
 
 class Topic:
@@ -28,6 +30,9 @@ class Topic:
         evicted: numbers of its newest evicted messages, oldest first.
         forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
         evicted_time: latest time of an evicted message, milliseconds since 1970; 0 when there is none.
+        expired: number and time of its newest message if that has expired, and there is no `last` for it.
+        kept: the message that the broker keeps, as far as is known, and that is in the log.
+        is_dropped: the log has forgotten it.
         first_seq: number of its first message.
         first_time: time of its first message, milliseconds since 1970.
         retained_hash: hash of the payload that the broker retains, as far as is known; None before.
@@ -40,10 +45,14 @@ class Topic:
         "count",
         "evicted",
         "evicted_time",
+        "expired",
         "first_seq",
         "first_time",
         "forgotten_seq",
         "head",
+        "is_dropped",
+        "kept",
+        "kept_as_of",
         "last",
         "name",
         "repeat",
@@ -65,6 +74,10 @@ class Topic:
         self.evicted_time = 0
         self.retained_hash: int | None = None
         self.repeat = 0
+        self.expired = _NEVER
+        self.kept: Message | None = None
+        self.kept_as_of = 0  # the number of the subscription that brought it
+        self.is_dropped = False
 
     def __len__(self) -> int:
         return len(self._messages) - self._start
@@ -90,11 +103,18 @@ class Topic:
         return end - start
 
     def last_as_of(self, until: int) -> Message | None:
-        """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
+        """Its newest kept message with seq <= `until`; None if there was none or it is evicted or has expired."""
         if self.last is not None and self.last.seq <= until:
             return self.last
+        if self.last is None and self.expired[0] <= until:
+            return None
         index = bisect_right(self._messages, until, self._start, key=seq_of)
         return self._messages[index - 1] if index > self._start else None
+
+    @property
+    def heard(self) -> tuple[int, int]:
+        """Number and time of its newest message, also when that has expired."""
+        return self.expired if self.last is None else (self.last.seq, self.last.time)
 
     def rate(self) -> float:
         """Messages a second over the messages that the log keeps of it; 0.0 for fewer than two."""
@@ -102,9 +122,6 @@ class Topic:
             return 0.0
         newest, oldest = self._messages[-1], self._messages[self._start]
         return (len(self) - 1) * 1000 / max(newest.time - oldest.time, 1)
-
-    def _push(self, message: Message) -> None:
-        self._messages.append(message)
 
     def _pop(self) -> Message:
         message = self._messages[self._start]
@@ -115,6 +132,13 @@ class Topic:
             del self._messages[: self._start]
             self._start = 0
         return message
+
+    def _take_out(self, message: Message) -> None:
+        """Takes a message out that need not be the oldest."""
+        if self._oldest() is message:
+            self._pop()
+        else:
+            del self._messages[bisect_left(self._messages, message.seq, self._start, key=seq_of)]
 
     def _oldest(self) -> Message:
         return self._messages[self._start]

@@ -19,12 +19,15 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
+from gateway.access.secrets import weakness
 from gateway.core.durations import parse_duration
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
 
 __all__ = [
     "CONFIG_FILE",
+    "MAY_BE_EMPTY",
+    "NOTHING",
     "PREFIX",
     "SECTIONS",
     "Duration",
@@ -49,6 +52,10 @@ __all__ = [
 
 
 PREFIX = "GATEWAY_"
+NOTHING = "none"
+"""In a variable or a flag it leaves a setting empty; an empty variable counts as not set."""
+MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
+"""Marks a text that has a default and may be empty all the same."""
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
@@ -240,8 +247,8 @@ def check_secret(secret: SecretStr) -> SecretStr:
     Raises:
         RuleError: it has fewer than 32 bytes.
     """
-    if len(secret.get_secret_value().encode()) < 32:  # RFC 7518 §3.2: as long as the hash of HS256
-        raise RuleError("must have at least 32 bytes", "make one with: openssl rand -base64 32")
+    if (problem := weakness(secret.get_secret_value().encode())) is not None:
+        raise RuleError(problem, "make one with: openssl rand -base64 32")
     return secret
 
 

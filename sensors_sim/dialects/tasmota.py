@@ -24,6 +24,9 @@ class Tasmota(Dialect):
 
     name = "tasmota"
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"tele/{device.id}/#", f"tasmota/discovery/{mac(device.id).upper()}/#"]
+
     def will(self, device: Speaker) -> Message | None:
         return Message(f"tele/{device.id}/LWT", b"Offline", 1, True)
 

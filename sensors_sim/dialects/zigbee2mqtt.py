@@ -29,6 +29,9 @@ class Zigbee2Mqtt(Dialect):
         "frequency": "ac_frequency",
     }
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"zigbee2mqtt/{device.id}", f"zigbee2mqtt/{device.id}/availability"]
+
     def will(self, device: Speaker) -> Message | None:
         return Message(f"zigbee2mqtt/{device.id}/availability", b'{"state":"offline"}', 1, True)
 
@@ -51,6 +54,9 @@ class Zigbee2Mqtt(Dialect):
                 state[self._NAMES.get(name, name)] = tidy(name, value)
         state["linkquality"] = min(255, max(0, round((whole(readings.get("rssi"), -65) + 100) * 3.6)))
         return [Message(f"zigbee2mqtt/{device.id}", json_bytes(state))]
+
+    def fleet_topics(self) -> list[str]:
+        return ["zigbee2mqtt/bridge/#"]
 
     def fleet_birth(self, devices: Iterable[Speaker]) -> list[Message]:
         known: list[object] = [

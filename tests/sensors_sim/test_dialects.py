@@ -411,7 +411,7 @@ def test_senml_is_a_pack_of_rfc_8428() -> None:
     )[1] == {"n": "urn:dev:ow:10e2073a01080063:current", "u": "A", "t": 0, "v": 1.2}
     # The same reader understands what the simulator writes.
     one = device("plug", "senml")
-    message = spoken(one, PLUG)["sensors/kitchen-1/senml"]
+    message = spoken(one, PLUG)["senml/kitchen-1"]
     pack = json.loads(message.payload)
     assert list(pack[0])[:2] == ["bn", "bt"]
     assert re.fullmatch(r"urn:dev:mac:[0-9a-f]{16}:", pack[0]["bn"])
@@ -420,19 +420,19 @@ def test_senml_is_a_pack_of_rfc_8428() -> None:
     assert {record["t"] for record in records} == {TS_MS / 1000}
     assert records[1] == {"n": pack[0]["bn"] + "voltage", "u": "V", "t": TS_MS / 1000, "v": 230.31}
     position = {"latitude": 60.07965, "longitude": 24.30621, "humidity": 20.0}
-    told = resolved(json.loads(spoken(device("tracker", "senml"), position)["sensors/kitchen-1/senml"].payload))
+    told = resolved(json.loads(spoken(device("tracker", "senml"), position)["senml/kitchen-1"].payload))
     assert [(record["u"], record["v"]) for record in told] == [("lat", 60.07965), ("lon", 24.30621), ("%RH", 20)]
 
 
 def test_senml_converts_what_has_no_unit() -> None:
     machine = {"vibration": 2.8, "acceleration": 0.5, "rpm": 1480.0, "temperature": 30.0}
-    pack = json.loads(spoken(device("machine", "senml"), machine)["sensors/kitchen-1/senml"].payload)
+    pack = json.loads(spoken(device("machine", "senml"), machine)["senml/kitchen-1"].payload)
     values = {record["n"]: (record["u"], record["v"]) for record in pack}
     assert values["vibration"] == ("m/s", 0.0028)
     assert values["acceleration"] == ("m/s2", pytest.approx(4.903, abs=0.001))
     assert values["rpm"] == ("1/min", 1480)
     assert {unit for unit, _ in values.values()} <= set(SENML_UNITS.split())
-    assert json.loads(spoken(device("motion", "senml"), MOTION)["sensors/kitchen-1/senml"].payload)[0]["vb"] is True
+    assert json.loads(spoken(device("motion", "senml"), MOTION)["senml/kitchen-1"].payload)[0]["vb"] is True
 
 
 def test_shelly_plug() -> None:

@@ -44,4 +44,4 @@ def test_the_model_knows_of_no_dialect_and_no_network() -> None:
 
 def test_only_what_carries_messages_knows_of_mqtt() -> None:
     knowing = {module.removeprefix("sensors_sim.") for module, imports in IMPORTS.items() if "paho" in imports}
-    assert knowing == {"links", "runner", "clone"}
+    assert knowing == {"clone", "links", "occupied", "runner"}
