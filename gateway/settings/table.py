@@ -192,8 +192,8 @@ class Settings(BaseModel):
         1000,
         ge=1,
         le=1_000_000,
-        description="From one address: WebSockets and event streams; requests at a time; and HTTP connections that "
-        "wait for a request (there a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` may have `GATEWAY_LIMIT_CONNECTIONS`)",
+        description="From one address: WebSockets and event streams; requests at a time; HTTP connections waiting for "
+        "a request (there a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` may have `GATEWAY_LIMIT_CONNECTIONS`)",
     )
     limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
     limit_filter_bytes: Size = Field(
@@ -205,8 +205,8 @@ class Settings(BaseModel):
         200,
         ge=1,
         le=1_000_000,
-        description="HTTP requests from one address, up to twice this number at once; likewise handshakes of "
-        "WebSockets, at once up to `GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS`",
+        description="HTTP requests from one address, up to twice this number at once; and WebSocket handshakes, at "
+        "once up to `GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS`",
     )
     limit_command_bytes: Size = Field(
         2 * 1024**2,
@@ -235,8 +235,7 @@ class Settings(BaseModel):
         10,
         ge=1,
         le=1_000_000,
-        description="Bad tokens from one address at once; after them one every two seconds, and further ones have to "
-        "wait",
+        description="Bad tokens from one address at once; after them one every two seconds; further ones have to wait",
     )
     limit_stall_seconds: Duration = Field(
         30, ge=1, le=86400, description="Time without progress after which a slow subscriber is closed"
