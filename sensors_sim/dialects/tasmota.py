@@ -19,8 +19,8 @@ class Tasmota(Dialect):
     ``tele/<id>/STATE``. Of ENERGY, Total, Today (since midnight of the model's clock) and Yesterday are kWh, Period the
     Wh since the last telemetry.
 
-    ``tasmota/discovery/<mac>/config`` and ``sensors``, retained, are what Home Assistant finds it by: the second comes with
-    the first telemetry since it was switched on.
+    ``tasmota/discovery/<mac>/config`` and ``sensors``, retained, are what Home Assistant finds it by; the second comes
+    with the first telemetry since it was switched on.
 
     Source: Tasmota documentation, pages MQTT, Deep Sleep (STATE), SCD40, BME280, BH1750, Power Monitoring and
     Discovery; configurations that versions 13 and 14 publish.
