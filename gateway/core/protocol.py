@@ -144,7 +144,7 @@ class ProtocolError(ValueError):
         self.reason = reason
 
 
-MAX_ID_LENGTH = 256
+MAX_ID_LENGTH = 1_024
 
 Id = int | Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
 """An `id` of a command: what every answer to it repeats, so it is short."""
