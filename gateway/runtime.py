@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access.budget import Buckets
+from gateway.access.budget import Buckets, TokenBucket
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
@@ -44,6 +44,12 @@ logger = logging.getLogger(__name__)
 
 AGE_SECONDS = 1.0
 """So long at most, messages that are too old stay in an idle log."""
+
+SHORT_COMMAND_BYTES = 64 * 1024
+"""What a command other than `publish` may have beside its filters."""
+
+LOGGED_CLOSINGS_PER_SECOND = 20.0
+"""Connections that end are logged, as many as that after the first thousand."""
 
 MAX_EXPLANATIONS = 4
 """Questions of one address to `/explain` that may be under way; with wildcards and many topics each takes a second."""
@@ -72,6 +78,11 @@ class Limits:
     payload_bytes: int
     buffer_bytes: int
     handshake_seconds: float
+
+    @property
+    def short_command_bytes(self) -> int:
+        """So long any command but `publish` may be: a shape, and all filters in escapes."""
+        return min(self.command_bytes, SHORT_COMMAND_BYTES + 2 * self.filter_bytes)
 
     def check_filters(self, asked: Iterable[str], had: FilterSet | None = None) -> list[str]:
         """Topic filters of a client, valid and few enough.
@@ -161,6 +172,8 @@ class Gateway:
         self.explaining = asyncio.Lock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
         self._post_buckets = Buckets(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self.closings = TokenBucket(LOGGED_CLOSINGS_PER_SECOND, 1_000)
+        """What of ended connections is logged."""
         self.started_at = time.time()
         self._settings = settings
         self._tasks: asyncio.TaskGroup

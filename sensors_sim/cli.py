@@ -340,6 +340,11 @@ def _clone(argv: list[str]) -> int:
 
     address = _address(arguments)
     learner = Learner(arguments.filter)
+    try:
+        if arguments.output:
+            arguments.output.open("a").close()  # better now than after listening
+    except OSError as error:
+        raise ValueError(f"{arguments.output}: {error.strerror}") from None
     print(f"listening to {arguments.filter} on {address} for {arguments.seconds:g} s", file=sys.stderr, flush=True)
     stopped = threading.Event()
     _stop_on_signals(stopped.set)
@@ -371,8 +376,8 @@ def _passwords(path: Path | None) -> dict[str, str] | None:
         return None
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"password file: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"password file {path}: {error}") from None
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
 
@@ -427,8 +432,11 @@ def _start(text: str) -> float:
     """Model time: what the wall clock shows, in seconds since 1970."""
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a date and time such as 2026-01-15T06:00") from None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone().replace(tzinfo=None)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone().replace(tzinfo=None)
+        if not 1970 <= moment.year < 3000:
+            raise ValueError("a year from 1970 to 2999")
+    except (ValueError, OverflowError, OSError):
+        expected = "a date and time from 1970 to 2999, such as 2026-01-15T06:00"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}") from None
     return moment.replace(tzinfo=datetime.UTC).timestamp()

@@ -26,6 +26,7 @@ from paho.mqtt.client import MQTTMessage
 from gateway.core.durations import duration_text
 from sensors_sim import payloads
 from sensors_sim.address import BrokerAddress
+from sensors_sim.checks import LARGEST
 from sensors_sim.dialects.base import MARKS
 from sensors_sim.links import Link, Links, LinkState
 
@@ -337,7 +338,7 @@ def _meta(payload: bytes) -> tuple[dict[str, Any], str | None]:
     """What a native meta says of the fields, and the device's name."""
     try:
         meta = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, None
     if not isinstance(meta, dict):
         return {}, None
@@ -515,14 +516,14 @@ def _memory(values: list[float], interval: float) -> float:
 
 
 def _finite(value: object) -> float | None:
-    """A number that a 64-bit float holds; None for all else."""
+    """A number that a fleet file may have; None for all else."""
     if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None
 
 
 def _decimals(value: object) -> int:

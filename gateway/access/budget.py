@@ -144,11 +144,12 @@ class Tariff:
         return TokenBucket(1.0, self.burst_seconds)
 
 
-CONNECTION = Tariff(processor=0.1, frames=2_000, size=8 * 2**20, burst_seconds=2.0)
-"""One connection: a tenth of the core, 2,000 frames or 8 MiB a second, and twice as much at once."""
+CONNECTION = Tariff(processor=0.1, frames=2_000, size=4 * 2**20, burst_seconds=2.0)
+"""One connection: a tenth of the core, 2,000 frames or 4 MiB a second, and twice as much at once."""
 
-ADDRESS = Tariff(processor=0.25, frames=20_000, size=64 * 2**20, burst_seconds=2.0)
-"""All connections of one address together: a quarter of the core, and half a second of it at once."""
+ADDRESS = Tariff(processor=0.25, frames=20_000, size=16 * 2**20, burst_seconds=2.0)
+"""All connections of one address together: a quarter of the core, 20,000 frames or 16 MiB a second, and twice as much
+at once."""
 
 
 class Memory:

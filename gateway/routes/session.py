@@ -56,9 +56,6 @@ MAX_PUBLISHES_UNDER_WAY = 64
 FLOOD_FACTOR = 10
 """Seconds' worth of refused commands in a row after which the connection is closed."""
 
-SHORT_COMMAND_BYTES = 64 * 1024
-"""A command of one who may publish nothing is no longer than that and twice its filters."""
-
 MAX_WAITING = 100
 """Commands that may come while a token is judged, where the server can't be told to stop reading."""
 
@@ -153,7 +150,7 @@ class Session:
             self._check_rate()
             if isinstance(data, bytes):
                 raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
-            command = parse_command(data)
+            command = parse_command(data, self._gateway.limits.short_command_bytes)
             command_id = command.id
             match command:
                 case Subscribe():
@@ -199,7 +196,10 @@ class Session:
         gateway.hub.remove(self.subscriber)
         self._sink = None
         self._stop_timers()
-        logger.info(
+        # connections that come and go all the time are no reason to fill a disk
+        level = logging.INFO if gateway.closings.take(gateway.clock()) else logging.DEBUG
+        logger.log(
+            level,
             "%s: closed after %.1f s, %d messages delivered, %d skipped, %d lost",
             self.label,
             gateway.clock() - self._opened_at,
@@ -330,10 +330,7 @@ class Session:
         """Long commands are for those who may publish: others have nothing long to say."""
         if isinstance(self._sink, SocketSink):
             limits = self._gateway.limits
-            most = limits.command_bytes
-            if not self.principal.publish:
-                most = min(most, SHORT_COMMAND_BYTES + 2 * limits.filter_bytes)
-            self._sink.allow_message(most)
+            self._sink.allow_message(limits.command_bytes if self.principal.publish else limits.short_command_bytes)
 
     def _watch_expiry(self) -> None:
         """Sets the timer for the end of the token, or for one that has to come."""

@@ -46,6 +46,7 @@ BACKLOG_BYTES = 64 * 1024
 USED_INTERNALS = (
     "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "flow", "handle_events",
     "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scheme", "scope",
+    "send_400_response",
     "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
@@ -194,6 +195,11 @@ class HttpProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self.pace
+
+    def send_400_response(self, msg: str) -> None:
+        """What can't be read as a request."""
+        self.refusals.count("bad_request")
+        super().send_400_response(msg)
 
     def pace(self, max_bytes: int) -> Callable[[], int]:
         """Bounds the system's buffer, as `transport` does for WebSockets; returns what says how much waits before it.

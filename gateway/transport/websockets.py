@@ -449,9 +449,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _refuse_handshake(self) -> None:
         """What can't be read as a handshake, though another parser took it for a request, is answered and closed."""
         self._count("headers")
-        self.conn.send_response(self.conn.reject(400, "This can't be read as the handshake of a WebSocket.\n"))
+        answer = self.conn.reject(400, "This can't be read as the handshake of a WebSocket.\n")
         self.close_sent = True
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(answer.serialize())
         self.transport.close()
 
     def handle_cont(self, event: Any) -> None:

@@ -298,7 +298,7 @@ def test_lookalikes_are_many_differ_and_say_that_they_are_simulated() -> None:
     [
         ({"topic": "a/+", "field": [{"name": "x"}]}, "without wildcards"),
         ({"topic": "a", "format": "text", "field": []}, "no field"),
-        ({"topic": "a", "qos": 3, "field": [{"name": "x"}]}, "qos is 0, 1 or 2"),
+        ({"topic": "a", "qos": 3, "field": [{"name": "x"}]}, "qos is a whole number from 0 to 2"),
         ({"topic": "a", "format": "xml", "field": [{"name": "x"}]}, "unknown format"),
         ({"topic": "a", "every": 0, "field": [{"name": "x"}]}, "every is a whole number"),
         ({"topic": "a", "colour": 1, "field": [{"name": "x"}]}, "unknown 'colour'"),
@@ -313,7 +313,7 @@ def test_a_wrong_stream_is_refused(stream: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ({}, "has a name"),
+        ({}, "name of a field is a text"),
         ({"name": "x", "model": "magic"}, "unknown model"),
         ({"name": "x", "mean": "much"}, "mean is a number"),
         ({"name": "x", "model": "choice"}, "needs choices"),
@@ -347,7 +347,7 @@ def test_a_live_fleet_is_learned_from_a_broker(topic_filter: str, make_mosquitto
             assert isinstance(event.what, Message)
             publisher.publish(event.what.topic, event.what.payload)
         stopped.set()
-        thread.join(10)
+        thread.join(30)
     devices = learned(learner, 4)["device"]
     assert [device["id"] for device in devices] == ["sim-1", "sim-2", "sim-3"]
     assert devices[0]["name"] == "Living room"
