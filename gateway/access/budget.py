@@ -18,7 +18,7 @@ __all__ = ["Accounts", "Buckets", "Budget", "Memory", "Pace", "Tariff", "TokenBu
 
 
 class TokenBucket:
-    """So many a second on average, and as many at once (the token bucket of RFC 3290 §5.1.3).
+    """A number a second on average, and a number at once (the token bucket of RFC 3290 §5.1.3).
 
     It starts full. Time that runs backwards is time that stands still.
     """

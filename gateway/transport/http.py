@@ -35,7 +35,7 @@ EXTENSION = "gateway.pace"
 may buffer, and returns a function that says how many bytes wait before it."""
 
 PIECE_BYTES = 64 * 1024
-"""So much of an answer is handed to TLS at a time."""
+"""Bytes of an answer that are handed to TLS at a time."""
 
 STEP_BYTES = 4 * 1024
 """Bytes of a request that are parsed in one step: chunks may be a byte each."""

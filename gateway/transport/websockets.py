@@ -47,7 +47,7 @@ CHARGE = "gateway.charge"
 """Key of `scope["extensions"]`: a function that takes the address that pays for what the connection uses."""
 
 STEP_FRAMES = 32
-"""So many pings, pongs and fragments are one step; a whole message is one, too."""
+"""Pings, pongs and fragments that are one step; a whole message is one, too."""
 
 BACKLOG_BYTES = 64 * 1024
 """Bytes waiting for their turn at which no more is read."""
