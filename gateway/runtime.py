@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access.budget import Buckets, TokenBucket
+from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
@@ -360,4 +360,5 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
         max_requests_per_address=settings.limit_connections_per_address,
         requests_per_second=settings.limit_requests_per_second,
         refusals=refusals,
+        accounts=Accounts(time.monotonic, Memory.for_messages(settings.limit_command_bytes)),
     )

@@ -586,7 +586,7 @@ def test_an_address_that_owes_processor_time_waits_and_nobody_else() -> None:
     guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: now)
     guard.accounts.spend("10.0.0.9", processor=0.1)
     assert handshakes(guard, 1) == [101]
-    guard.accounts.spend("10.0.0.9", processor=1)
+    guard.accounts.spend("10.0.0.9", processor=4)
     assert handshakes(guard, 1) == [429]
     with pytest.raises(Refusal) as caught:
         guard.enter(scope_of("/topics", client=("10.0.0.9", 1)))

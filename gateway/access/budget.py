@@ -147,13 +147,18 @@ class Tariff:
 CONNECTION = Tariff(processor=0.1, frames=2_000, size=4 * 2**20, burst_seconds=2.0)
 """One connection: a tenth of the core, 2,000 frames or 4 MiB a second, and twice as much at once."""
 
-ADDRESS = Tariff(processor=0.25, frames=20_000, size=16 * 2**20, burst_seconds=2.0)
-"""All connections of one address together: a quarter of the core, 20,000 frames or 16 MiB a second, and twice as much
-at once."""
+ADDRESS = Tariff(processor=0.25, frames=20_000, size=8 * 2**20, burst_seconds=8.0)
+"""All connections of one address together: a quarter of the core, 20,000 frames or 8 MiB a second, and eight times as
+much at once: all browsers behind one router come back together."""
 
 
 class Memory:
     """What clients have begun and not finished, and what waits for the broker: in all, and for each address."""
+
+    @classmethod
+    def for_messages(cls, max_bytes: int) -> Memory:
+        """64 MiB, and 16 MiB for an address; more where a single message may be so large."""
+        return cls(max(64 * 2**20, 8 * max_bytes), max(16 * 2**20, 2 * max_bytes))
 
     def __init__(self, max_total: int = 64 * 2**20, max_per_address: int = 16 * 2**20) -> None:
         """Both in bytes."""

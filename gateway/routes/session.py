@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Any
 
-from gateway.access.budget import TokenBucket
+from gateway.access.budget import Budget, TokenBucket
 from gateway.access.grants import (
     AccessError,
     Owner,
@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 
 
 MAX_PUBLISHES_UNDER_WAY = 64
-"""Beyond it a connection's commands wait in its socket."""
+MAX_BYTES_UNDER_WAY = 1024 * 1024
+"""With so many messages or bytes on their way to the broker, a connection's commands wait in its socket."""
 
 FLOOD_FACTOR = 10
 """Seconds' worth of refused commands in a row after which the connection is closed."""
@@ -72,8 +73,10 @@ class Session:
         "_is_reading",
         "_is_stream",
         "_opened_at",
+        "_outbox",
         "_publish_bucket",
         "_publishing",
+        "_publishing_bytes",
         "_sink",
         "_wait_timer",
         "_waiting",
@@ -91,6 +94,8 @@ class Session:
         self._bucket: TokenBucket | None = None
         self._publish_bucket: TokenBucket | None = None
         self._publishing = 0
+        self._publishing_bytes = 0
+        self._outbox: Budget | None = None
         self._is_reading = True
         self._expiry: Expiry | None = None
         self._wait_timer: asyncio.TimerHandle | None = None
@@ -256,7 +261,13 @@ class Session:
         if not self._publish_bucket.take(self._gateway.clock()):
             self._gateway.refusals.count("publishes_per_second")
             raise ProtocolError("limit", f"limit: at most {limits.publishes_per_second} messages a second")
+        if self._outbox is None:
+            self._outbox = Budget(self._gateway.guard.accounts, self.address)
+        if not self._outbox.hold(self._publishing_bytes + len(payload)):
+            self._gateway.refusals.count("unfinished_bytes")
+            raise ProtocolError("limit", "limit: too much of this address waits for the broker")
         self._publishing += 1
+        self._publishing_bytes += len(payload)
         self._update_reading()
         self._gateway.spawn(self._finish_publish(command, payload, properties), f"publish for {self.label}")
 
@@ -271,11 +282,15 @@ class Session:
             self._refuse(error)
         finally:
             self._publishing -= 1
+            self._publishing_bytes -= len(payload)
+            assert self._outbox is not None  # noqa: S101 - it holds this payload
+            self._outbox.hold(self._publishing_bytes)
             self._update_reading()
 
     def _update_reading(self) -> None:
         """Takes commands unless a token is being judged, or too much is being published."""
-        wanted = self._waiting is None and self._publishing < MAX_PUBLISHES_UNDER_WAY
+        is_enough = self._publishing >= MAX_PUBLISHES_UNDER_WAY or self._publishing_bytes >= MAX_BYTES_UNDER_WAY
+        wanted = self._waiting is None and not is_enough
         if wanted != self._is_reading and isinstance(self._sink, SocketSink):
             self._is_reading = wanted
             (self._sink.resume_reading if wanted else self._sink.pause_reading)()
