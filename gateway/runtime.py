@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.access.budget import Buckets, TokenBucket
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
-from gateway.access.limits import Attempts, Connections, LimitError, Refusals
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
@@ -35,14 +36,20 @@ from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 
 __all__ = ["Gateway", "Limits", "make_guard"]
 
 logger = logging.getLogger(__name__)
 
 AGE_SECONDS = 1.0
-"""So long at most, messages that are too old stay in an idle log."""
+"""The longest time for which messages that are too old stay in an idle log."""
+
+SHORT_COMMAND_BYTES = 64 * 1024
+"""What a command other than `publish` may have beside its filters."""
+
+LOGGED_CLOSINGS_PER_SECOND = 20.0
+"""Connections that end are logged, as many as that after the first thousand."""
 
 MAX_EXPLANATIONS = 4
 """Questions of one address to `/explain` that may be under way; with wildcards and many topics each takes a second."""
@@ -57,8 +64,9 @@ class Limits:
         filter_bytes: UTF-8 bytes of all of them together.
         commands_per_second: commands of one WebSocket.
         publishes_per_second: messages that one WebSocket, or one address by requests, may publish.
+        command_bytes: of a command, or a frame of `/mqtt`.
         payload_bytes: of a message that is published.
-        buffer_bytes: above so many unsent bytes a subscriber is slow.
+        buffer_bytes: unsent bytes above which a subscriber is slow.
         handshake_seconds: how long a client without a token may take to show one.
     """
 
@@ -66,9 +74,15 @@ class Limits:
     filter_bytes: int
     commands_per_second: int
     publishes_per_second: int
+    command_bytes: int
     payload_bytes: int
     buffer_bytes: int
     handshake_seconds: float
+
+    @property
+    def short_command_bytes(self) -> int:
+        """The length of any command but `publish`: room for a shape, and all filters in escapes."""
+        return min(self.command_bytes, SHORT_COMMAND_BYTES + 2 * self.filter_bytes)
 
     def check_filters(self, asked: Iterable[str], had: FilterSet | None = None) -> list[str]:
         """Topic filters of a client, valid and few enough.
@@ -124,6 +138,7 @@ class Gateway:
             filter_bytes=settings.limit_filter_bytes,
             commands_per_second=settings.limit_commands_per_second,
             publishes_per_second=settings.limit_publishes_per_second,
+            command_bytes=settings.limit_command_bytes,
             payload_bytes=settings.limit_payload_bytes,
             buffer_bytes=settings.limit_buffer_bytes,
             handshake_seconds=settings.limit_handshake_seconds,
@@ -151,11 +166,14 @@ class Gateway:
         self.certificate: Certificate | None = None
         """The gateway's own, where it speaks TLS itself."""
         self.closing = False
+        self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`
         self.event_streams: set[Sink] = set()
         """Event streams that are open."""
         self.explaining = asyncio.Lock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
-        self._post_buckets = Attempts(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self._post_buckets = Buckets(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
+        self.closings = TokenBucket(LOGGED_CLOSINGS_PER_SECOND, 1_000)
+        """What of ended connections is logged."""
         self.started_at = time.time()
         self._settings = settings
         self._tasks: asyncio.TaskGroup
@@ -194,9 +212,17 @@ class Gateway:
                 aging.cancel()
 
     async def _age(self) -> None:
-        """Lets messages expire although no more arrive, a few in each turn of the loop."""
-        while True:  # noqa: ASYNC110 - no event tells that time has passed
-            await asyncio.sleep(0 if self.history.expire(self.wall_clock_ms()) else AGE_SECONDS)
+        """Lets messages expire although no more arrive, and finds out what the broker keeps, a few in each turn."""
+        while True:
+            if self.clock() >= self._settle_at and self.is_connected:
+                self._settle_at = math.inf
+                for _ in self.history.settle_retained():
+                    await asyncio.sleep(0)
+            now = self.wall_clock_ms()
+            is_more = self.history.expire(now)
+            # expiry intervals are whole seconds: none ends before this looks again
+            left = max((self.history.next_expiry - now) / 1000, 0.0)
+            await asyncio.sleep(0 if is_more else min(AGE_SECONDS, left))
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
@@ -235,6 +261,9 @@ class Gateway:
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published
+        if state.connected and state.subscription != self.history.subscription:
+            self.history.subscription = state.subscription
+            self._settle_at = self.clock() + REPEAT_SECONDS
         if state.connected != self._was_connected:
             self._was_connected = state.connected
             self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
@@ -267,7 +296,7 @@ class Gateway:
         if wait > 0:
             text = f"limit: at most {self.limits.publishes_per_second} messages a second"
             raise Refusal(429, "limit", "publishes_per_second", text, [("retry-after", str(math.ceil(wait)))])
-        self._post_buckets.failed(address, self.clock())
+        self._post_buckets.count(address, self.clock())
 
 
 def _texts(properties: Properties) -> Iterator[str]:
@@ -315,7 +344,11 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
     )
     roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
     return Guard(
-        policy=Policy(roles, settings.access_anonymous_role) if settings.has_access_policy else Policy.open(),
+        policy=(
+            Policy(roles, settings.access_anonymous_role)
+            if settings.has_access_policy
+            else Policy.open(settings.mqtt_topics)
+        ),
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),
         cookie=settings.access_cookie,

@@ -27,6 +27,7 @@ from gateway.transport.certificates import CHECK_SECONDS, Certificate
 from gateway.transport.http import HttpProtocol
 from gateway.transport.sockets import listen
 from gateway.transport.tls import TlsListener, server_context
+from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
 
 __all__ = ["GatewayServer", "serve"]
@@ -125,18 +126,25 @@ def pending_connections(settings: Settings) -> Connections:
 
 def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     """Uvicorn's configuration for these settings."""
+    gateway: Gateway = gateway_app.state.gateway
+    shared_turns = Turns()
 
     class Protocol(WebSocketProtocol):
+        head_seconds = settings.limit_handshake_seconds
+        accounts = gateway.guard.accounts
+        turns = shared_turns
         max_buffer_bytes = settings.limit_buffer_bytes
         gone_seconds = max(settings.limit_idle_seconds, settings.limit_stall_seconds)
-        refusals = gateway_app.state.gateway.refusals
+        refusals = gateway.refusals
 
     class Http(HttpProtocol):
+        accounts = gateway.guard.accounts
+        turns = shared_turns
         head_seconds = settings.limit_handshake_seconds
         stall_seconds = settings.limit_stall_seconds
         max_buffer_bytes = settings.limit_buffer_bytes
         pending = pending_connections(settings)
-        refusals = gateway_app.state.gateway.refusals
+        refusals = gateway.refusals
 
     return uvicorn.Config(
         gateway_app,
@@ -181,6 +189,7 @@ def serve(
             pending=pending_connections(settings),
             handshake_seconds=settings.limit_handshake_seconds,
             refusals=gateway.refusals,
+            accounts=gateway.guard.accounts,
         )
     server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
     server.run(sockets or [listen(settings.host, settings.port)])

@@ -4,13 +4,14 @@ import argparse
 import datetime
 import functools
 import logging
+import math
 import os
 import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -100,12 +101,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="share the devices out to N processes, each with its own clients; shows lines and no table",
     )
+    main.add_argument("--prefix", default="", metavar="TEXT", help="put in front of every topic: sim/")
+    _take_over_argument(main)
     main.add_argument("--qos", type=int, choices=(0, 1, 2), help="QoS of readings (default: the dialect's)")
     output = main.add_argument_group("output")
     output.add_argument("--plain", action="store_true", help="plain lines even in a terminal")
     output.add_argument("-q", "--quiet", action="store_true", help="nothing but errors")
     output.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
     return main
+
+
+def _take_over_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--take-over",
+        action="append",
+        default=[],
+        metavar="FILTER",
+        help="publish to topics that match, even where somebody else's messages are; may be given several times",
+    )
 
 
 def _broker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,11 +152,19 @@ def _run(argv: list[str]) -> int:
         arguments.seed = random.randrange(1_000_000)  # noqa: S311
     fleet, title = _fleet(arguments)
     _raise_file_limit((arguments.shared_clients or len(fleet.devices) // arguments.processes) + 64)
+    stopped = threading.Event()
+    _stop_on_signals(stopped.set)
+    silent = [device.interval for device in fleet.devices.values() if device.dialect.will(device) is None]
+    _refuse_occupied(
+        address, *fleet.wants(arguments.prefix), arguments, stopped, next(iter(fleet.devices)), max(silent, default=0.0)
+    )
     display = Display(live=False if arguments.plain or arguments.processes > 1 else None)
     on_tick: Callable[[Running], None] | None = None if arguments.quiet else display.tick
     if not arguments.quiet:
         print(f"{len(fleet.devices)} devices{title} to {address}, seed {arguments.seed}", flush=True)
     running: Running
+    if stopped.is_set():
+        return 0
     if arguments.processes == 1:
         running = runner = _runner(arguments, fleet)
         _stop_on_signals(runner.stop)
@@ -186,6 +207,7 @@ def _runner(arguments: argparse.Namespace, fleet: "Fleet") -> "Runner":
         speed=arguments.speed,
         shared_clients=arguments.shared_clients or 0,
         qos=arguments.qos,
+        prefix=arguments.prefix,
     )
 
 
@@ -195,6 +217,41 @@ def _part(arguments: argparse.Namespace, part: tuple[int, int], on_tick: "Callab
     runner = _runner(arguments, _fleet(arguments, part)[0])
     runner.run(arguments.seconds, on_tick)
     return runner
+
+
+def _refuse_occupied(
+    address: "BrokerAddress",
+    wanted: Mapping[str, str],
+    marks: Mapping[str, str],
+    arguments: argparse.Namespace,
+    stopped: threading.Event,
+    username_id: str,
+    look_seconds: float,
+) -> None:
+    """Wait for the broker, and look whether the topics are free.
+
+    Raises:
+        ValueError: Some are not, and may not be taken over.
+    """
+    from sensors_sim.occupied import occupied
+
+    end = time.monotonic() + (math.inf if getattr(arguments, "seconds", None) is None else arguments.seconds)
+    taken = occupied(
+        address,
+        wanted,
+        marks,
+        allowed=arguments.take_over,
+        username_id=username_id,
+        look_seconds=look_seconds,
+        stopping=lambda: stopped.is_set() or time.monotonic() > end,
+    )
+    if time.monotonic() > end:
+        stopped.set()
+    if taken:
+        shown = [f"{topic} is somebody else's: {what}" for topic, what in list(taken.items())[:5]]
+        more = [f"and {len(taken) - 5} more topics"] if len(taken) > 5 else []
+        advice = "--prefix TEXT publishes beside them, --take-over FILTER over them"
+        raise ValueError("\n".join([*shown, *more, advice]))
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -231,7 +288,8 @@ def _replay(argv: list[str]) -> int:
     main.add_argument(
         "--max-gap", type=_duration, metavar="TIME", help="shorten longer silences of the recording to this"
     )
-    main.add_argument("--prefix", default="", metavar="TEXT", help="put in front of every topic")
+    main.add_argument("--prefix", default="", metavar="TEXT", help="put in front of every topic: replay/")
+    _take_over_argument(main)
     main.add_argument("-v", "--verbose", action="store_true", help="say what happens to connections")
     _broker_arguments(main)
     arguments = main.parse_args(argv)
@@ -240,6 +298,11 @@ def _replay(argv: list[str]) -> int:
 
     address = _address(arguments)
     recording = read_recording(arguments.file)
+    stopped = threading.Event()
+    _stop_on_signals(stopped.set)
+    if not arguments.prefix:  # which would name the place
+        topics = {recorded.message.topic: "replay" for recorded in recording}
+        _refuse_occupied(address, topics, {}, arguments, stopped, "replay", 0.0)
     replay = Replay(
         recording,
         address,
@@ -277,6 +340,11 @@ def _clone(argv: list[str]) -> int:
 
     address = _address(arguments)
     learner = Learner(arguments.filter)
+    try:
+        if arguments.output:
+            arguments.output.open("a").close()  # better now than after listening
+    except OSError as error:
+        raise ValueError(f"{arguments.output}: {error.strerror}") from None
     print(f"listening to {arguments.filter} on {address} for {arguments.seconds:g} s", file=sys.stderr, flush=True)
     stopped = threading.Event()
     _stop_on_signals(stopped.set)
@@ -308,8 +376,8 @@ def _passwords(path: Path | None) -> dict[str, str] | None:
         return None
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"password file: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"password file {path}: {error}") from None
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
 
@@ -364,8 +432,11 @@ def _start(text: str) -> float:
     """Model time: what the wall clock shows, in seconds since 1970."""
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a date and time such as 2026-01-15T06:00") from None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone().replace(tzinfo=None)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone().replace(tzinfo=None)
+        if not 1970 <= moment.year < 3000:
+            raise ValueError("a year from 1970 to 2999")
+    except (ValueError, OverflowError, OSError):
+        expected = "a date and time from 1970 to 2999, such as 2026-01-15T06:00"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}") from None
     return moment.replace(tzinfo=datetime.UTC).timestamp()

@@ -7,15 +7,17 @@ constant, a topic heard once has the listening time as its interval. Wills can't
 It is long because every guess (cadence, range, kind, topic) looks at the same record of what was heard.
 """
 
+import base64
 import datetime
 import decimal
 import itertools
 import json
 import math
 import re
+import secrets
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,12 +26,17 @@ from paho.mqtt.client import MQTTMessage
 from gateway.core.durations import duration_text
 from sensors_sim import payloads
 from sensors_sim.address import BrokerAddress
+from sensors_sim.checks import LARGEST
+from sensors_sim.dialects.base import MARKS
 from sensors_sim.links import Link, Links, LinkState
 
 MAX_SAMPLES = 2000
 """Per topic; further ones are not needed to know it."""
 
 MAX_TOPICS = 20_000
+
+MAX_DEPTH = 16
+"""Levels of an object or array that are learned one by one; what is in deeper ones stays what it is."""
 
 STATUS_PAIRS = (
     ("online", "offline"),
@@ -108,6 +115,8 @@ class Learner:
             qos: With which it was delivered.
             retained: Whether the broker had kept it.
         """
+        if not payload or topic.startswith(MARKS + "/"):  # nothing is said there any more, or by a simulator
+            return
         self.started = t if self.started is None else self.started
         self.ended = t
         heard = self._topics.get(topic)
@@ -132,6 +141,12 @@ class Learner:
             levels = topic.split("/")
             name = levels[min(self._level, len(levels) - 1)]
             groups.setdefault(name, {})[topic] = heard
+        # What is only retained may describe a device whose readings are elsewhere, as Home Assistant's discovery does.
+        silent = [name for name, topics in groups.items() if not any(heard.live for heard in topics.values())]
+        for topic, heard in [item for name in silent for item in groups.pop(name).items()]:
+            owner = next((level for level in topic.split("/") if level in groups), None)
+            if owner is not None:
+                groups[owner][topic] = heard
         devices = []
         taken: set[str] = set()
         for name, topics in groups.items():
@@ -156,7 +171,7 @@ def listen(
         learner.hear(message.topic, bytes(message.payload), time.time(), qos=message.qos, retained=message.retain)
 
     links = Links(address, on_message=hear)
-    link = Link("sensors-sim-clone", None, learner.filters, "clone")
+    link = Link(f"sensors-sim-clone-{secrets.token_hex(4)}", None, learner.filters, "clone")
     links.open(link)
     try:
         deadline = time.monotonic() + max(10.0, seconds)
@@ -235,8 +250,8 @@ def _device(
 
     def template(topic: str) -> str:
         levels = topic.split("/")
-        if level < len(levels):
-            levels[level] = placeholder
+        if name in levels:
+            levels[level if level < len(levels) and levels[level] == name else levels.index(name)] = placeholder
         return "/".join(levels)
 
     streams: list[tuple[float, dict[str, Any]]] = []
@@ -248,6 +263,8 @@ def _device(
         pair = _status_pair(topic, heard)
         if pair is not None and status is None:
             status = {"topic": template(topic), "online": pair[0], "offline": pair[1]}
+            if not heard.qos:
+                status["qos"] = 0
             continue
         if topic == payloads.meta_topic(device_id):
             units, title = _meta(heard.samples[-1].payload)
@@ -256,9 +273,14 @@ def _device(
             continue
         live = heard.live
         if not live:
-            text = _text(heard.samples[-1].payload)
-            if text is not None:
-                constants.append({"topic": template(topic), "payload": _templated(text, name, placeholder)})
+            payload = heard.samples[-1].payload
+            text = _text(payload)
+            constant: dict[str, Any] = {"topic": template(topic)}
+            if text is None:
+                constant |= {"payload": base64.b64encode(payload).decode(), "encoding": "base64"}
+            else:
+                constant["payload"] = _templated(text, name, placeholder)
+            constants.append(constant | ({"qos": heard.qos} if heard.qos else {}))
             continue
         interval = _interval([sample.t for sample in live], listened)
         streams.append((interval, _stream(template(topic), heard, interval)))
@@ -283,11 +305,12 @@ def _device(
 
 
 def _status_pair(topic: str, heard: Heard) -> tuple[str, str] | None:
-    text = (_text(heard.samples[-1].payload) or "").replace(" ", "").strip()
+    said = {(_text(sample.payload) or "").replace(" ", "").strip() for sample in heard.samples}
     last = topic.rsplit("/", 1)[-1].lower()
     for online, offline in STATUS_PAIRS:
-        if text in (online, offline) or text == "sleeping":
-            if online in _PLAIN_PAIRS and last not in _STATUS_LEVELS:
+        if said <= {online, offline, "init", "sleeping"} and said != {"init"}:
+            # What says "true" or "1" under the name of a state may be any switch.
+            if online in _PLAIN_PAIRS and (last == "state" or last not in _STATUS_LEVELS):
                 continue
             if last in _STATUS_LEVELS or any(sample.retained for sample in heard.samples):
                 return online, offline
@@ -315,7 +338,7 @@ def _meta(payload: bytes) -> tuple[dict[str, Any], str | None]:
     """What a native meta says of the fields, and the device's name."""
     try:
         meta = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, None
     if not isinstance(meta, dict):
         return {}, None
@@ -343,19 +366,22 @@ def _templated(text: str, name: str, placeholder: str) -> str:
 def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
     live = heard.live
     values: dict[str, list[tuple[float, object]]] = {}
+    decoded = [(sample.t, _decode(sample.payload)) for sample in live]
     kind = "json"
-    for sample in live:
-        value = _decode(sample.payload)
-        if isinstance(value, dict):
-            for path, item in _flat(value):
-                values.setdefault(path, []).append((sample.t, item))
-        else:
-            kind = "number" if isinstance(value, (int, decimal.Decimal)) and not isinstance(value, bool) else "text"
-            values.setdefault("value", []).append((sample.t, value))
-    if len({type(_decode(sample.payload)) is dict for sample in live}) > 1:
-        # Objects and bare values mixed on one topic: the objects are what a program reads.
-        kind = "json"
-        values.pop("value", None)
+    if any(_text(sample.payload) is None for sample in live):
+        kind = "base64"
+        values["value"] = [(sample.t, base64.b64encode(sample.payload).decode()) for sample in live]
+    elif any(isinstance(value, (dict, list)) for _, value in decoded):
+        # Where bare values are mixed with objects, the objects are what a program reads.
+        for t, value in decoded:
+            for path, item in _flat(value) if isinstance(value, (dict, list)) else ():
+                values.setdefault(path, []).append((t, item))
+        if not values:  # nothing but empty ones
+            values["value"] = [(decoded[-1][0], decoded[-1][1])]
+            kind = "text"
+    else:
+        kind = "number" if all(type(value) in (int, decimal.Decimal) for _, value in decoded) else "text"
+        values["value"] = decoded
     stream: dict[str, Any] = {"topic": topic}
     if kind != "json":
         stream["format"] = kind
@@ -368,20 +394,26 @@ def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
 
 
 def _decode(payload: bytes) -> object:
-    text = _text(payload)
-    if text is None:
-        return ""
+    """JSON, or text where it is none or but a string; the quotes of one belong to its form."""
+    text = _text(payload) or ""
     try:
-        return json.loads(text, parse_float=decimal.Decimal, parse_constant=lambda _: None)
-    except ValueError:
+        value: object = json.loads(text, parse_float=decimal.Decimal, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
         return text
+    return text if isinstance(value, str) else value
 
 
-def _flat(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+def _flat(value: object, prefix: str = "", depth: int = 0) -> list[tuple[str, object]]:
+    """Paths and values of an object or array; what is nested too deep or empty stays whole."""
+    items: Iterable[tuple[str, object]] = ()
+    if isinstance(value, dict):
+        items = ((re.sub(r"([.\\]|^\[)", r"\\\1", key), item) for key, item in value.items())
+    elif isinstance(value, list):
+        items = ((f"[{number}]", item) for number, item in enumerate(value))
     flat: list[tuple[str, object]] = []
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            flat += _flat(item, f"{prefix}{key}.")
+    for key, item in items:
+        if isinstance(item, (dict, list)) and item and depth < MAX_DEPTH:
+            flat += _flat(item, f"{prefix}{key}.", depth + 1)
         else:
             flat.append((prefix + key, item))
     return flat
@@ -484,14 +516,14 @@ def _memory(values: list[float], interval: float) -> float:
 
 
 def _finite(value: object) -> float | None:
-    """A number that a 64-bit float holds; None for all else."""
+    """A number that a fleet file may have; None for all else."""
     if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None
 
 
 def _decimals(value: object) -> int:

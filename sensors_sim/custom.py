@@ -5,6 +5,8 @@ A device has streams (topics), each a JSON object, a bare number or a text, whos
 It leaves to others: topics and payloads (``dialects.raw``).
 """
 
+import base64
+import collections
 import json
 import math
 import random
@@ -13,12 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gateway.core.durations import parse_duration
+from sensors_sim import checks
 from sensors_sim.kind import Readings, Setting
 from sensors_sim.model.noise import Drifting
 
 MODELS = ("value", "counter", "choice", "constant", "constant-json", "seq", "boot", "clock", "iso-clock")
 _OF_DEVICE = ("seq", "boot", "clock", "iso-clock")
-FORMATS = ("json", "number", "text")
+MAX_TOPIC_BYTES = 60_000
+"""MQTT allows 65,535, of which a prefix may take the rest."""
+
+FORMATS = ("json", "number", "text", "base64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,8 @@ class FieldSpec:
     """How one field behaves.
 
     Attributes:
-        name: Path in the JSON object, levels joined by dots; ``value`` where the payload is bare.
+        name: Path in the JSON, levels joined by dots, ``[0]`` for the first of an array; a backslash stands before a
+            dot or bracket of a name itself. ``value`` where the payload is bare.
         model: ``value`` (AR(1) around a mean), ``counter`` (grows), ``choice`` (one of some), ``constant``,
             ``constant-json`` (``start`` is JSON), ``seq`` and ``boot`` (the device's own), ``clock`` (the time as a
             number), ``iso-clock`` (the time as text).
@@ -62,28 +69,32 @@ class FieldSpec:
         Raises:
             ValueError: A name is unknown or a value is wrong.
         """
-        known = set(cls.__slots__)
-        for name in described:
-            if name not in known:
-                raise ValueError(f"field: unknown {name!r}: known are {', '.join(sorted(known))}")
-        values = dict(described)
-        if not isinstance(values.get("name"), str):
-            raise ValueError("a field has a name")
+        values = dict(checks.table(described, "field"))
+        checks.known_names(values, tuple(cls.__slots__), "field")
+        what = f"field {checks.text(values.get('name'), 'name of a field')}: "
         if values.get("model", "value") not in MODELS:
-            raise ValueError(
-                f"field {values['name']}: unknown model {values['model']!r}: known are {', '.join(MODELS)}"
-            )
-        for name in ("mean", "deviation", "low", "high", "rate", "decimals"):
-            value = values.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise ValueError(f"field {values['name']}: {name} is a number, not {value!r}")
+            raise ValueError(f"{what}unknown model {checks.shown(values['model'])}: known are {', '.join(MODELS)}")
+        for name in ("mean", "deviation", "low", "high", "rate"):
+            if name in values:
+                values[name] = checks.number(values[name], what + name)
+        if values.get("low", -math.inf) > values.get("high", math.inf):
+            raise ValueError(f"{what}low {values['low']:g} is over high {values['high']:g}")
+        checks.whole(values.get("decimals", 0), what + "decimals", 0, 15)
         for name in ("memory", "hold"):
             if name in values:
                 values[name] = parse_duration(values[name])
         if "choices" in values:
-            values["choices"] = tuple(values["choices"])
+            if not isinstance(values["choices"], (list, tuple)):
+                raise ValueError(f"{what}choices is a list, not {checks.shown(values['choices'])}")
+            values["choices"] = tuple(_scalar(item, what + "a choice") for item in values["choices"])
         if values.get("model") == "choice" and not values.get("choices"):
-            raise ValueError(f"field {values['name']}: a choice needs choices")
+            raise ValueError(f"{what}a choice needs choices")
+        start = _scalar(values.get("start", 0), what + "start")
+        if values.get("model") == "constant-json":
+            try:
+                json.loads(str(start))
+            except (ValueError, RecursionError):
+                raise ValueError(f"{what}start is no JSON: {checks.shown(start)}") from None
         return cls(**values)
 
 
@@ -106,25 +117,25 @@ class StreamSpec:
         Raises:
             ValueError: A name is unknown or a value is wrong.
         """
-        known = ("topic", "format", "qos", "retain", "every", "field")
-        for name in described:
-            if name not in known:
-                raise ValueError(f"stream: unknown {name!r}: known are {', '.join(known)}")
-        topic = _topic(described.get("topic"))
+        checks.known_names(described, ("topic", "format", "qos", "retain", "every", "field"), "stream")
+        topic = checked_topic(described.get("topic"))
+        what = f"stream {topic}: "
         if described.get("format", "json") not in FORMATS:
-            raise ValueError(f"stream {topic}: unknown format {described['format']!r}: known are {', '.join(FORMATS)}")
-        every = described.get("every", 1)
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"stream {topic}: every is a whole number from 1, not {every!r}")
-        fields = tuple(FieldSpec.parse(item) for item in described.get("field", ()))
+            unknown = checks.shown(described["format"])
+            raise ValueError(f"{what}unknown format {unknown}: known are {', '.join(FORMATS)}")
+        every = checks.whole(described.get("every", 1), what + "every", 1)
+        fields = tuple(FieldSpec.parse(item) for item in checks.tables(described.get("field", ()), what + "field"))
         if not fields and described.get("format", "json") != "json":
-            raise ValueError(f"stream {topic}: no field")
+            raise ValueError(f"{what}no field")
+        if described.get("format") == "base64":
+            for encoded in (choice for item in fields for choice in (item.choices or (item.start,))):
+                decoded(str(encoded))
         return cls(
             topic,
             fields,
             described.get("format", "json"),
-            _qos(topic, described.get("qos", 0)),
-            bool(described.get("retain", False)),
+            checks.whole(described.get("qos", 0), what + "qos", 0, 2),
+            _flag(described.get("retain", False), what + "retain"),
             every,
         )
 
@@ -137,6 +148,8 @@ class ConstantSpec:
     payload: str
     qos: int = 0
     retain: bool = True
+    encoding: str = ""
+    """``base64`` for what is no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,59 +182,101 @@ class CustomSpec:
         Raises:
             ValueError: A name is unknown or a value is wrong.
         """
-        streams = tuple(StreamSpec.parse(item) for item in options.get("stream", ()))
+        streams = tuple(StreamSpec.parse(item) for item in checks.tables(options.get("stream", ()), "stream"))
         if not streams:
             raise ValueError("a custom device has at least one stream")
-        status = None
-        if "status" in options:
-            described = dict(options["status"])
-            status = StatusSpec(**_only(described, StatusSpec.__slots__, "status"))
-            _topic(status.topic)
-        constants = tuple(
-            ConstantSpec(**_only(dict(item), ConstantSpec.__slots__, "constant"))
-            for item in options.get("constant", ())
-        )
-        return cls(streams, bool(options.get("vary", False)), status, constants, dict(options.get("units", {})))
+        status = StatusSpec(**_told(options["status"], StatusSpec, "status")) if "status" in options else None
+        told = checks.tables(options.get("constant", ()), "constant")
+        constants = tuple(ConstantSpec(**_told(item, ConstantSpec, "constant")) for item in told)
+        for constant in constants:
+            if constant.encoding not in ("", "base64"):
+                raise ValueError(f"constant {constant.topic}: unknown encoding {constant.encoding!r}: known is base64")
+            if constant.encoding:
+                decoded(constant.payload)
+        units = {
+            name: {key: _scalar(value, f"units: {key}") for key, value in checks.table(about, "units").items()}
+            for name, about in checks.table(options.get("units", {}), "units").items()
+        }
+        return cls(streams, _flag(options.get("vary", False), "vary"), status, constants, units)
 
 
-def _only(described: dict[str, Any], known: Any, what: str) -> dict[str, Any]:
-    for name in described:
-        if name not in known:
-            raise ValueError(f"{what}: unknown {name!r}: known are {', '.join(known)}")
-    if "topic" not in described:
-        raise ValueError(f"{what}: no topic")
-    return described
+def decoded(text: str) -> bytes:
+    """The bytes of base64.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no base64") from None
 
 
-def _topic(value: object) -> str:
-    if not isinstance(value, str) or not value or "+" in value or "#" in value:
-        raise ValueError(f"topic {value!r}: a text without wildcards")
+def _told(described: object, kind: type, what: str) -> dict[str, Any]:
+    """The members of a status or a constant."""
+    values = dict(checks.table(described, what))
+    checks.known_names(values, tuple(kind.__slots__), what)  # type: ignore[attr-defined]
+    checked_topic(values.get("topic"))
+    for name, value in values.items():
+        if name == "qos":
+            checks.whole(value, f"{what}: qos", 0, 2)
+        elif name == "retain":
+            _flag(value, f"{what}: retain")
+        else:
+            checks.text(value, f"{what}: {name}")
+    if what == "constant" and "payload" not in values:
+        raise ValueError("constant: no payload")
+    return values
+
+
+def checked_topic(value: object) -> str:
+    """A topic that can be published to.
+
+    Raises:
+        ValueError: It is none.
+    """
+    is_topic = isinstance(value, str) and value and not set(value) & set("+#\0")
+    if isinstance(value, str) and is_topic and len(value.encode(errors="replace")) <= MAX_TOPIC_BYTES:
+        return value
+    raise ValueError(f"topic {checks.shown(value)}: a text without wildcards, at most {MAX_TOPIC_BYTES} bytes")
+
+
+def _scalar(value: object, what: str) -> object:
+    if isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        return value
+    return checks.number(value, f"{what}, where it is no text or boolean,")
+
+
+def _flag(value: object, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{what} is true or false, not {checks.shown(value)}")
     return value
 
 
-def _qos(topic: str, value: object) -> int:
-    if value not in (0, 1, 2):
-        raise ValueError(f"stream {topic}: qos is 0, 1 or 2, not {value!r}")
-    return int(value)
-
-
 def reading_names(spec: CustomSpec) -> list[dict[str, str]]:
-    """For each stream: field to the name of its reading, which is unique in the device."""
-    seen: dict[str, int] = {}
-    for stream in spec.streams:
-        for item in stream.fields:
-            seen[item.name] = seen.get(item.name, 0) + 1
-    names = []
+    """For each stream: field to the name of its reading, which is unique in the device.
+
+    It is the field's, or the last level of a topic with a bare value; where several are alike, levels before it follow.
+    """
+    paths: dict[tuple[int, str], list[str]] = {}
     for number, stream in enumerate(spec.streams):
-        last = stream.topic.rsplit("/", 1)[-1]
-        taken: dict[str, str] = {}
+        levels = [level for level in stream.topic.split("/") if level and "{" not in level]
         for item in stream.fields:
-            bare = item.name == "value" and stream.format != "json"
-            name = last if bare and "{" not in last else item.name
-            if seen[item.name] > 1 and not (bare and "{" not in last):
-                name = f"{last}.{item.name}" if "{" not in last else f"{number}.{item.name}"
-            taken[item.name] = name
-        names.append(taken)
+            is_bare = item.name == "value" and stream.format != "json" and levels
+            paths[number, item.name] = levels if is_bare else [*levels, item.name]
+    names: list[dict[str, str]] = [{} for _ in spec.streams]
+    left = dict(paths)
+    for length in range(1, max(map(len, paths.values()), default=0) + 1):
+        ends = {key: ".".join(path[-length:]) for key, path in left.items()}
+        counts = collections.Counter(ends.values())
+        for (number, field_name), end in ends.items():
+            if counts[end] == 1:
+                names[number][field_name] = end
+                del left[number, field_name]
+    for number, field_name in left:  # topics that differ in nothing but the device
+        names[number][field_name] = f"{number}.{field_name}"
     return names
 
 

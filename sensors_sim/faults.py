@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.core.durations import parse_duration
+from sensors_sim import checks
 from sensors_sim.messages import Message
 
 
@@ -111,23 +112,19 @@ class FaultSpec:
             ValueError: A name is unknown or a value is wrong.
         """
         known = (kind_key, "field", "size", "after", "every", "for", "probability")
-        for name in described:
-            if name not in known:
-                raise ValueError(f"fault: unknown {name!r}: known are {', '.join(known)}")
+        checks.known_names(checks.table(described, "fault"), known, "fault")
         try:
             kind = FaultKind(described.get(kind_key))
         except ValueError:
             kinds = ", ".join(kind.value for kind in FaultKind)
-            raise ValueError(f"unknown fault {described.get(kind_key)!r}: known are {kinds}") from None
+            raise ValueError(f"unknown fault {checks.shown(described.get(kind_key))}: known are {kinds}") from None
         field = described.get("field")
         if field is not None and not isinstance(field, str):
             raise ValueError(f"fault {kind.value}: field is a text, not {field!r}")
-        size = _number(kind, "size", described.get("size"))
-        if size is not None and abs(size) > LARGEST_SIZE:
-            raise ValueError(f"fault {kind.value}: size is from {-LARGEST_SIZE:g} to {LARGEST_SIZE:g}, not {size:g}")
+        size = _number(kind, "size", described, LARGEST_SIZE)
         if kind is FaultKind.FLAPPING and size is not None and size < SHORTEST_PERIOD_SECONDS:
             raise ValueError(f"fault flapping: size, its period, is at least {SHORTEST_PERIOD_SECONDS:g} seconds")
-        probability = _number(kind, "probability", described.get("probability"))
+        probability = _number(kind, "probability", described)
         if probability is not None and not 0 < probability <= 1:
             raise ValueError(f"fault {kind.value}: probability is over 0 and at most 1, not {probability:g}")
         every = parse_duration(described["every"]) if "every" in described else None
@@ -353,9 +350,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _number(kind: FaultKind, name: str, value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"fault {kind.value}: {name} is a number, not {value!r}")
-    return float(value)
+def _number(
+    kind: FaultKind, name: str, described: Mapping[str, object], largest: float = checks.LARGEST
+) -> float | None:
+    value = described.get(name)
+    return None if value is None else checks.number(value, f"fault {kind.value}: {name}", -largest, largest)

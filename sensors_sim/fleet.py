@@ -4,6 +4,8 @@ One invariant: the same seed, devices, start and commands give the same events, 
 are asked for. Time is the model's own (``model``); nothing here reads a clock or opens a socket.
 
 It leaves to others: carrying events to a broker (``links``), and waiting (``runner``).
+
+It is long because a device and its fleet share one clock, one world and one order of events.
 """
 
 import heapq
@@ -14,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
 
-from sensors_sim import payloads
-from sensors_sim.custom import CustomSpec
+from sensors_sim import checks, payloads
+from sensors_sim.custom import CustomSpec, checked_topic
 from sensors_sim.dialects.all import DIALECTS
-from sensors_sim.dialects.base import Dialect
+from sensors_sim.dialects.base import MARKS, Dialect
 from sensors_sim.dialects.raw import Raw
 from sensors_sim.faults import FLAPPING_PERIOD, FaultKind, Faults, FaultSpec
 from sensors_sim.kind import Setting
@@ -60,6 +62,8 @@ NAMES = (
     ("Greenhouse", "greenhouse"),
 )
 """Places of a fleet that is only counted, in turn, with their room profiles."""
+
+MAX_ID_CHARACTERS = 200
 
 FAULT_COMMANDS = ("fault", "field", "size", "after", "every", "for", "probability", "clear")
 
@@ -140,8 +144,9 @@ class Device:
     """
 
     def __init__(self, spec: DeviceSpec, world: World, interval: float, dialect: str = "native") -> None:
-        if not payloads.is_valid_id(spec.id):
-            raise ValueError(f"device id {spec.id!r}: only a-z, 0-9, '_' and '-'")
+        if not payloads.is_valid_id(spec.id) or len(spec.id) > MAX_ID_CHARACTERS:
+            allowed = f"only a-z, 0-9, '_' and '-', at most {MAX_ID_CHARACTERS}"
+            raise ValueError(f"device id {checks.shown(spec.id)}: {allowed}")
         if spec.kind not in KINDS:
             raise ValueError(f"unknown kind {spec.kind!r}: known are {', '.join(KINDS)}")
         self.spec = spec
@@ -164,6 +169,9 @@ class Device:
         self.fields: Mapping[str, Mapping[str, object] | None] = dict(self.kind.fields_of(setting))
         self._read = self.kind.make(setting)
         self.dialect = self._dialect_of(dialect)
+        if isinstance(self.dialect, Raw):
+            for topic in self.dialect.topics(self):
+                checked_topic(topic)
         self.faults = Faults(spec.faults, world.start, generator(world.seed, "faults", spec.id))
         self._down_by: FaultKind | None = None
         """What took its power; None while it has it."""
@@ -430,6 +438,20 @@ class Fleet:
         self._heap = [(device.next_time, number, device) for number, device in enumerate(self.acting)]
         self._numbers = {device.id: number for _, number, device in self._heap}
         heapq.heapify(self._heap)
+
+    def wants(self, prefix: str = "") -> tuple[dict[str, str], dict[str, str]]:
+        """Filters of what all devices publish, and the topics where each says that it is simulated, with its name."""
+        wanted: dict[str, str] = {}
+        marks: dict[str, str] = {}
+        for device in self.devices.values():
+            mark = device.dialect.mark(device)
+            marks[prefix + (mark.topic if mark else payloads.meta_topic(device.id))] = device.id
+            wanted |= {prefix + topic: device.id for topic in device.dialect.topics(device)}
+        for dialect in {device.dialect.name: device.dialect for device in self.devices.values()}.values():
+            if dialect.fleet_topics():
+                marks[f"{prefix}{MARKS}/{dialect.name}"] = MARKS
+                wanted |= {prefix + topic: MARKS for topic in dialect.fleet_topics()}
+        return wanted, marks
 
     def prepare(self) -> None:
         """Let the rooms of the acting devices live through the time before the start: better before than during."""

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sensors_sim import checks
 from sensors_sim.model.battery import CELLS, Battery
 from sensors_sim.model.noise import SQRT_6, Drifting
 from sensors_sim.model.world import World
@@ -29,16 +30,13 @@ class Setting:
     options: Mapping[str, object]
     rng: random.Random
 
-    def number(self, name: str, default: float) -> float:
-        """An option that is a number.
+    def number(self, name: str, default: float, low: float = -1e6, high: float = 1e6) -> float:
+        """An option that is a number in a range.
 
         Raises:
             ValueError: It is something else.
         """
-        value = self.options.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"option {name} is a number, not {value!r}")
-        return float(value)
+        return checks.number(self.options.get(name, default), f"option {name}", low, high)
 
     def text(self, name: str, default: str) -> str:
         """An option that is a text.
@@ -46,10 +44,7 @@ class Setting:
         Raises:
             ValueError: It is something else.
         """
-        value = self.options.get(name, default)
-        if not isinstance(value, str):
-            raise ValueError(f"option {name} is a text, not {value!r}")
-        return value
+        return checks.text(self.options.get(name, default), f"option {name}")
 
     def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """An option that is a list of texts.

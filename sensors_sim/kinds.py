@@ -168,7 +168,7 @@ def _meter(setting: Setting) -> Reader:
     """A meter at the supply: base load plus all appliances of its place, those behind plugs included."""
     rng = setting.rng
     loads = [setting.world.load(setting.place, name) for name in setting.texts("appliances", HOUSEHOLD)]
-    base = setting.number("base", 68.0)
+    base = setting.number("base", 68.0, 0)
     grid = setting.world.grid
     hum = Drifting(rng, 2.5, 120)
     meter = Meter(lambda t: base + sum(load.watts(t) for load in loads), rng.uniform(2000, 40_000))
@@ -202,8 +202,8 @@ def _machine(setting: Setting) -> Reader:
         setting.id,
         world.start,
         onset_hours=setting.number("onset_hours", round(rng.uniform(-40, 160), 2)),
-        growth_hours=setting.number("growth_hours", 24.0),
-        rated_watts=setting.number("watts", 5500.0),
+        growth_hours=setting.number("growth_hours", 24.0, 0.1),
+        rated_watts=setting.number("watts", 5500.0, 1),
     )
     heat = Drifting(rng, 0.25, 600)
     warmth = _Lag(1500.0)
@@ -281,10 +281,10 @@ def _tracker(setting: Setting) -> Reader:
     site = setting.world.site
     vehicle = Vehicle(
         rng,
-        setting.number("latitude", site.latitude + rng.uniform(-0.02, 0.02)),
-        setting.number("longitude", site.longitude + rng.uniform(-0.03, 0.03)),
-        radius=setting.number("radius", 2500.0),
-        cruise=setting.number("speed", 42.0),
+        setting.number("latitude", site.latitude + rng.uniform(-0.02, 0.02), -90, 90),
+        setting.number("longitude", site.longitude + rng.uniform(-0.03, 0.03), -181, 181),
+        radius=setting.number("radius", 2500.0, 50, 100_000),
+        cruise=setting.number("speed", 42.0, 1, 1000),
         altitude=site.altitude,
     )
     battery = setting.battery("18650", sleep_current=3, wake_charge=90, wake_current=180)

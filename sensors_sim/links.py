@@ -82,7 +82,7 @@ class Link:
 
     __slots__ = (
         "client", "client_id", "commands", "deadline", "failures", "is_leaving", "keeps", "reason", "said_goodbye",
-        "state", "unconfirmed", "unconfirmed_bytes", "username_id", "waiting", "will",
+        "state", "unanswered", "unconfirmed", "unconfirmed_bytes", "username_id", "waiting", "will",
     )  # fmt: skip
 
     def __init__(self, client_id: str, will: Message | None, commands: list[str], username_id: str) -> None:
@@ -98,6 +98,8 @@ class Link:
         self.unconfirmed: collections.deque[tuple[paho.MQTTMessageInfo, Message]] = collections.deque()
         """Messages that are not acknowledged or, at QoS 0, not written yet; oldest first."""
         self.unconfirmed_bytes = 0
+        self.unanswered = 0
+        """SUBSCRIBEs without a SUBACK."""
         self.failures = 0
         self.deadline = 0.0
         self.reason = ""
@@ -395,8 +397,10 @@ class Links:
         link.failures = 0
         link.keeps = False
         self._up += 1
+        link.unanswered = 0
         self.counters.connects += 1
         for first in range(0, len(link.commands), FILTERS_PER_SUBSCRIBE):
+            link.unanswered += 1
             client.subscribe([(text, 1) for text in link.commands[first : first + FILTERS_PER_SUBSCRIBE]])
         self._on_up(link)
         for _ in range(len(link.waiting)):
@@ -412,7 +416,8 @@ class Links:
         else:
             self._failed(link, link.reason or _LOST.get(str(code), f"the connection was lost: {code}"))
 
-    def _subscribed(self, _client: paho.Client, _link: Link, _mid: int, codes: list[Any], _properties: object) -> None:
+    def _subscribed(self, _client: paho.Client, link: Link, _mid: int, codes: list[Any], _properties: object) -> None:
+        link.unanswered -= 1
         refused = sum(1 for code in codes if code.is_failure)
         if refused:
             self._tell(f"the broker refuses {refused} of the subscriptions for commands")

@@ -263,7 +263,7 @@ def parse_command(payload: bytes, also: tuple[str, ...] = ()) -> dict[str, objec
     """
     try:
         command = json.loads(bytes(payload).decode())
-    except (ValueError, UnicodeError):
+    except (ValueError, UnicodeError, RuntimeError):  # the last: nested too deep
         raise ValueError('a command is a JSON object such as {"interval": 5}') from None
     if not isinstance(command, dict) or not command:
         raise ValueError('a command is a JSON object such as {"interval": 5}')

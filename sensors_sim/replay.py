@@ -10,6 +10,8 @@ import datetime
 import io
 import json
 import logging
+import math
+import secrets
 import sys
 import threading
 import time
@@ -20,6 +22,8 @@ from typing import NamedTuple
 import msgspec
 
 from sensors_sim.address import BrokerAddress
+from sensors_sim.checks import shown
+from sensors_sim.custom import checked_topic
 from sensors_sim.links import Link, Links, LinkState
 from sensors_sim.messages import Message
 
@@ -93,6 +97,8 @@ def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
             envelope = _decode(line)
         except msgspec.MsgspecError as error:
             raise ValueError(f"line {number}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"line {number}: nested too deep") from None
         if envelope.topic is None:
             continue  # an event, such as a gap
         _check(envelope.topic, envelope.qos, number)
@@ -105,16 +111,25 @@ def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
 
 
 def _from_csv(data: bytes) -> Iterable[tuple[float, Message]]:
+    csv.field_size_limit(max(len(data), 1))
     reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    try:
+        yield from _from_rows(reader)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from None
+
+
+def _from_rows(reader: "csv.DictReader[str]") -> Iterable[tuple[float, Message]]:
     columns = reader.fieldnames or []
     for name in ("time", "topic"):
         if name not in columns:
             raise ValueError(f"no column {name!r}: expected time, topic and payload")
     known = ("time", "seq", "topic", "payload", "encoding", "qos", "retained")
     fields = [name for name in columns if name not in known]
-    for number, row in enumerate(reader, 2):
+    for row in reader:
+        number = reader.line_num
         topic = row["topic"] or ""
-        qos = int(row.get("qos") or 0) if (row.get("qos") or "0").isdigit() else -1
+        qos = int(row.get("qos") or 0) if (row.get("qos") or "0").isdecimal() else -1
         _check(topic, qos, number)
         if "payload" in columns:
             payload = _unpack(row["payload"] or "", row.get("encoding"), number)
@@ -126,8 +141,10 @@ def _from_csv(data: bytes) -> Iterable[tuple[float, Message]]:
 
 
 def _check(topic: str, qos: int, number: int) -> None:
-    if not topic or "+" in topic or "#" in topic or "\0" in topic:
-        raise ValueError(f"line {number}: topic {topic!r} can't be published to")
+    try:
+        checked_topic(topic)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
     if qos not in (0, 1, 2):
         raise ValueError(f"line {number}: qos is 0, 1 or 2")
 
@@ -144,21 +161,23 @@ def _unpack(text: str, encoding: str | None, number: int) -> bytes:
 def _value(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _seconds(value: float | str, number: int) -> float:
     """Seconds of milliseconds since 1970, or of a date and time (ISO 8601)."""
     try:
-        return float(value) / 1000
+        seconds = float(value) / 1000
     except ValueError:
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError(f"line {number}: time {value!r}: milliseconds since 1970, or a date and time") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        try:
+            moment = datetime.datetime.fromisoformat(str(value))
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        except (ValueError, OverflowError):
+            seconds = math.nan
+    if not abs(seconds) < 1e12:
+        raise ValueError(f"line {number}: time {shown(value)}: milliseconds since 1970, or a date and time")
+    return seconds
 
 
 class Replay:
@@ -188,7 +207,7 @@ class Replay:
         self._loop = loop
         self._prefix = prefix
         self._links = Links(address)
-        self._link = Link("sensors-sim-replay", None, [], "replay")
+        self._link = Link(f"sensors-sim-replay-{secrets.token_hex(4)}", None, [], "replay")
         self._stopped = threading.Event()
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from paho.mqtt.client import MQTTMessage
 
 from sensors_sim.address import BrokerAddress
-from sensors_sim.dialects.base import Dialect
+from sensors_sim.dialects.base import MARKS, SIMULATED, Dialect
 from sensors_sim.fleet import Change, Device, Fleet
 from sensors_sim.links import Link, Links
 from sensors_sim.messages import Message
@@ -55,6 +55,7 @@ class Runner:
         speed: Seconds of the model in a second.
         shared_clients: Clients that devices share; 0 gives each device its own, with its own will.
         qos: QoS of readings in place of the dialect's; None: the dialect's.
+        prefix: In front of every topic, those of commands included.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Runner:
         speed: float = 1.0,
         shared_clients: int = 0,
         qos: int | None = None,
+        prefix: str = "",
     ) -> None:
         self.fleet = fleet
         self.speed = speed
@@ -77,6 +79,7 @@ class Runner:
         """The newest reading, by device; filled only when ``keep_last``."""
         self.keep_last = False
         self._qos = qos
+        self._prefix = prefix
         self._stopping = False
         self._devices_of: dict[Link, list[Device]] = {}
         self._link_of: dict[Device, Link] = {}
@@ -91,10 +94,12 @@ class Runner:
         for number, group in enumerate([group for group in groups if group], 1):
             name = f"sensors-sim-{number}"
             if self._shared:
-                link = Link(f"{client_id}-{number}", None, [device.cmd_topic for device in group], name)
+                link = Link(f"{client_id}-{number}", None, [prefix + device.cmd_topic for device in group], name)
             else:
                 first = group[0]
-                link = Link(first.client_id, first.dialect.will(first), [first.cmd_topic], first.id)
+                will = first.dialect.will(first)
+                commands = [prefix + first.cmd_topic]
+                link = Link(first.client_id, will and self._placed(will), commands, first.id)
             self._devices_of[link] = group
             for device in group:
                 self._link_of[device] = link
@@ -166,7 +171,13 @@ class Runner:
         if farewell and self._is_first:
             first = next(iter(self._devices_of))
             farewell += [(first, message) for dialect in self._dialects() for message in dialect.fleet_death()]
-        self.links.close(farewell)
+        self.links.close((link, self._placed(message)) for link, message in farewell)
+
+    def _placed(self, message: Message) -> Message:
+        return message._replace(topic=self._prefix + message.topic) if self._prefix else message
+
+    def _publish(self, link: Link, message: Message) -> None:
+        self.links.publish(link, self._placed(message), len(self._devices_of[link]))
 
     def _dialects(self) -> list[Dialect]:
         return list({device.dialect.name: device.dialect for device in self.fleet.devices.values()}.values())
@@ -192,7 +203,7 @@ class Runner:
                 return  # its link would be down if it had one
             if self._qos is not None:
                 what = what._replace(qos=self._qos)
-            self.links.publish(link, what, len(self._devices_of[link]))
+            self._publish(link, what)
             self.published_by[device.id] += 1
             if self.keep_last and what.payload != b"sleeping":
                 self.last_of[device.id] = what
@@ -212,7 +223,7 @@ class Runner:
             # The others on this client live on, so the will is published in its stead.
             will = device.dialect.will(device)
             if will is not None and change is not Change.LEAVE:
-                self.links.publish(link, will)
+                self._publish(link, will)
         elif change is Change.LEAVE:
             self.links.leave(link)
         else:
@@ -223,16 +234,21 @@ class Runner:
             self._said_fleet_birth = True
             for dialect in self._dialects():
                 speakers = [device for device in self.fleet.devices.values() if device.dialect is dialect]
+                if dialect.fleet_topics():
+                    self._publish(link, Message(f"{MARKS}/{dialect.name}", SIMULATED, 1, True))
                 for message in dialect.fleet_birth(speakers):
-                    self.links.publish(link, message)
+                    self._publish(link, message)
         for device in self._devices_of[link]:
             if device.connected:
                 self._birth(link, device)
 
     def _birth(self, link: Link, device: Device) -> None:
-        for message in device.dialect.birth(device):
-            self.links.publish(link, message, len(self._devices_of[link]))
+        mark = device.dialect.mark(device)
+        for message in [*([mark] if mark else []), *device.dialect.birth(device)]:
+            self._publish(link, message)
 
     def _command(self, message: MQTTMessage) -> None:
-        for device, what in self.fleet.command(message.topic, bytes(message.payload), self.model_time):
+        for device, what in self.fleet.command(
+            message.topic.removeprefix(self._prefix), bytes(message.payload), self.model_time
+        ):
             self._do(device, what)

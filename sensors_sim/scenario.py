@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.durations import parse_duration
+from sensors_sim.checks import number, shown, tables
 from sensors_sim.faults import FaultSpec
 from sensors_sim.fleet import DeviceSpec, FleetSpec
 from sensors_sim.model.world import Site
@@ -22,6 +23,14 @@ _DEVICE_KEYS = (
 )  # fmt: skip
 _CUSTOM_KEYS = ("stream", "status", "constant", "units", "vary")
 _FLEET_KEYS = ("title", "site", "defaults", "device")
+_SITE_RANGES = {
+    "latitude": (-90, 90),
+    "longitude": (-180, 180),
+    "altitude": (-500, 9000),
+    "mean": (-60, 60),
+    "yearly": (0, 60),
+    "daily": (0, 60),
+}
 _DEFAULT_KEYS = ("interval", "kind", "room", "place", "dialect", "fault")
 
 
@@ -73,6 +82,8 @@ def parse_fleet(text: str, source: str = "fleet") -> FleetSpec:
         described = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: {error}") from None
+    except RecursionError:
+        raise ScenarioError(f"{source}: arrays or tables are nested too deep") from None
     problems: list[str] = []
     _check_names(described, _FLEET_KEYS, "", problems)
     defaults = described.get("defaults", {})
@@ -82,14 +93,17 @@ def parse_fleet(text: str, source: str = "fleet") -> FleetSpec:
         problems.append("defaults is a table")
         defaults = {}
     site = _site(described.get("site", {}), problems)
-    tables = described.get("device", [])
+    described_devices = described.get("device", [])
     devices: list[DeviceSpec] = []
-    if not isinstance(tables, list) or not tables:
+    if not isinstance(described_devices, list) or not described_devices:
         problems.append("no [[device]]")
-        tables = []
-    for number, table in enumerate(tables, 1):
-        where = f"device {number}"
-        if isinstance(table, Mapping) and isinstance(table.get("id"), str):
+        described_devices = []
+    for position, table in enumerate(described_devices, 1):
+        where = f"device {position}"
+        if not isinstance(table, Mapping):
+            problems.append(f"{where} is a table, not {shown(table)}")
+            continue
+        if isinstance(table.get("id"), str):
             where += f" ({table['id']})"
         devices += _devices({**defaults, **table}, where + ": ", problems)
     title = described.get("title", "")
@@ -117,13 +131,10 @@ def _site(table: object, problems: list[str]) -> Site:
     values = {}
     for name in names:
         if name in table:
-            value = table[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                problems.append(f"[site]: {name} is a number, not {value!r}")
-            else:
-                values[name] = float(value)
-    if not -90 <= values.get("latitude", 0) <= 90:
-        problems.append(f"[site]: latitude is from -90 to 90, not {values['latitude']:g}")
+            try:
+                values[name] = number(table[name], f"[site]: {name}", *_SITE_RANGES[name])
+            except ValueError as error:
+                problems.append(str(error))
     return Site(**values)
 
 
@@ -138,7 +149,10 @@ def _devices(table: Mapping[str, Any], where: str, problems: list[str]) -> list[
     if not table.get("id"):
         problems.append(f"{where}no id")
     kind = table.get("kind", "climate")
-    options = dict(table.get("options", {}))
+    options = table.get("options", {})
+    if not isinstance(options, Mapping):
+        problems.append(f"{where}options is a table, not {shown(options)}")
+    options = dict(options) if isinstance(options, Mapping) else {}
     for name in _CUSTOM_KEYS:
         if name in table:
             if kind != "custom":
@@ -155,12 +169,11 @@ def _devices(table: Mapping[str, Any], where: str, problems: list[str]) -> list[
     count = table.get("count", 1)
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 100_000:
         problems.append(f"{where}count is a whole number from 1 to 100000, not {count!r}")
-    faults = []
-    for described in table.get("fault", ()):
-        try:
-            faults.append(FaultSpec.parse(described))
-        except ValueError as error:
-            problems.append(f"{where}{error}")
+    faults: list[FaultSpec] = []
+    try:
+        faults = [FaultSpec.parse(described) for described in tables(table.get("fault", ()), "fault")]
+    except ValueError as error:
+        problems.append(f"{where}{error}")
     if len(problems) > before:
         return []
     base = DeviceSpec(

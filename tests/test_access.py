@@ -191,7 +191,7 @@ def test_the_subject_fills_the_placeholder_in_roles_and_claims() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["", "+", "#", "a/b", "../x", "+/x", "a/#", "$SYS", "a\0", "a\n", "\x7f", "\u200b", "\ud800", "x" * 257]
+    "subject", ["", "+", "#", "a/b", "../x", "+/x", "a/#", "$SYS", "a\0", "a\n", "\x7f", "\u200b", "x" * 257]
 )
 def test_a_subject_that_is_not_one_level_widens_nothing(subject: str) -> None:
     assert not is_topic_level(subject)
@@ -268,6 +268,14 @@ def test_the_open_policy_keeps_dollar_topics_from_publishers() -> None:
     assert may_publish(anyone, "a")
     assert not may_publish(anyone, "$SYS/x")
     assert explain(anyone, "a", Action.PUBLISH).endswith("by '#' (role 'anonymous')")
+
+
+def test_the_open_policy_lets_everyone_read_the_dollar_topics_that_are_subscribed_to() -> None:
+    anyone = Policy.open(("#", "$data/#", "a/$b")).anonymous()
+    assert may_subscribe(anyone, "$data/#")
+    assert may_read(anyone, "$data/a")
+    assert not may_publish(anyone, "$data/a")
+    assert not may_subscribe(anyone, "$other/#")
 
 
 # Origins
@@ -358,6 +366,10 @@ def test_a_setting_that_is_no_origin_is_refused(text: str) -> None:
         ("a@localhost", False),
         ("", False),
         ("localhost/x", False),
+        ("[::1].evil.example", False),
+        ("[::1]evil.example:80", False),
+        ("localhost:80:81", False),
+        ("[::1]:x", False),
         ("example.com", True),
         ("sub.example.com", False),
     ],
@@ -419,3 +431,26 @@ def test_what_could_begin_a_new_log_line_is_escaped() -> None:
 @given(filters, filters)
 def test_covering_is_what_the_decision_uses(granted: str, asked: str) -> None:
     assert may_subscribe(holding(granted), asked) is covers(granted, asked)
+
+
+@pytest.mark.parametrize(
+    "invisible",
+    ["\u2028", "\u2029", "\u3164", "\u2800", "\u034f", "\ufe0f", "\u00a0", "\u200b", "\u115f", "\uffa0", "\U000e0100"],
+)
+def test_what_nobody_can_see_fills_no_level(invisible: str) -> None:
+    assert not is_topic_level(invisible)
+    assert not is_topic_level(f"alice{invisible}")
+
+
+@pytest.mark.parametrize("subject", ["alice", "Zoë", "a b", "温度", "o'neil@example.com"])
+def test_a_name_that_can_be_seen_fills_a_level(subject: str) -> None:
+    assert is_topic_level(subject)
+
+
+@pytest.mark.parametrize(
+    "claims", [{"exp": 1e308}, {"exp": 10**400}, {"exp": float("inf")}, {"exp": -1}, {"sub": "a\ud800"}]
+)
+def test_claims_that_no_clock_and_no_text_can_hold_are_refused(claims: dict[str, object]) -> None:
+    with pytest.raises(AccessError) as refused:
+        Policy().principal(claims)
+    assert refused.value.code == "bad_claims"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -201,7 +202,10 @@ class TestCheck:
         assert "History takes at most 512 MiB" in memory
 
     def test_never_shows_a_secret(self) -> None:
-        environ = {"GATEWAY_MQTT_URL": "mqtt://me:hunter2@host", "GATEWAY_ACCESS_SECRET": "s3cret" * 8}
+        environ = {
+            "GATEWAY_MQTT_URL": "mqtt://me:hunter2@host",
+            "GATEWAY_ACCESS_SECRET": "s3cret0123456789" * 2,
+        }
         result = run("check", environ=environ)
         assert result.returncode == 0
         assert b"hunter2" not in result.stdout + result.stderr
@@ -216,6 +220,22 @@ class TestCheck:
 
 
 class TestSub:
+    def test_shows_on_a_terminal_what_would_steer_it(
+        self, gateway: GatewayProcess, publisher: Publisher, prefix: str
+    ) -> None:
+        attack = b"\x1b]52;c;ZXZpbA==\x07\x1b[2J\xc2\x9b31m\ttwo\nlines"
+        publisher.publish(f"{prefix}/a", attack, retain=True)
+        leader, follower = pty.openpty()
+        command = [sys.executable, "-m", "gateway", "sub", f"{prefix}/#", "--url", gateway.ws, "--count", "1"]
+        with subprocess.Popen(command, stdout=follower, stderr=subprocess.PIPE) as sub:
+            assert sub.wait(30) == 0
+        os.close(follower)
+        shown = os.read(leader, 10_000)
+        os.close(leader)
+        assert shown == f"{prefix}/a ".encode() + rb"\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m" + b"\ttwo\r\nlines\r\n"
+        piped = subprocess.run(command, capture_output=True, check=True, timeout=30)
+        assert piped.stdout == f"{prefix}/a ".encode() + attack + b"\n"
+
     def test_prints_topic_and_payload_line_by_line(
         self, gateway: GatewayProcess, publisher: Publisher, prefix: str
     ) -> None:

@@ -69,7 +69,7 @@ def test_a_token_is_made_with_a_private_key(tmp_path: Path) -> None:
         (["--subscribe", "a/#/b"], {"ACCESS_SECRET": SECRET}, "'#' must be the last level"),
         (["--subscribe", "a", "--ttl", "soon"], {"ACCESS_SECRET": SECRET}, "duration 'soon': must be"),
         (["--subscribe", "a", "--ttl", "0"], {"ACCESS_SECRET": SECRET}, "more than 0 seconds"),
-        (["--subscribe", "a"], {"ACCESS_SECRET": "short"}, "at least 32 bytes"),
+        (["--subscribe", "a"], {"ACCESS_SECRET": "short"}, "at least 32 are needed"),
     ],
 )
 def test_a_token_that_makes_no_sense_is_not_made(

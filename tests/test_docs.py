@@ -131,3 +131,20 @@ def test_no_page_puts_a_token_or_a_password_onto_a_command_line() -> None:
 def test_no_page_names_a_path_of_somebodys_machine() -> None:
     for page in PAGES:
         assert not re.search(r"/(home|root|Users|tmp)/\w", page.read_text(encoding="utf-8")), page.name
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for page in PAGES:
+        for name in re.findall(r"`(?:tests/(?:\w+/)*)?(test_\w+\.py)`", page.read_text(encoding="utf-8")):
+            assert name in names, f"{page.name} names {name}"
+
+
+def test_no_line_of_a_page_is_too_long_to_read() -> None:
+    """Tables, links and code stand as they are."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        in_code = False
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+            in_code ^= line.lstrip().startswith("```")
+            is_prose = not (in_code or line.startswith(("|", "    ")) or "](" in line)
+            assert not (is_prose and len(line) > 120), f"{page.name}:{number} has {len(line)} characters"

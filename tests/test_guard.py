@@ -25,7 +25,7 @@ from gateway.door.door import Door, literal_plus
 from gateway.door.guard import Guard
 from gateway.door.refusals import Refusal, principal_of, problem
 
-KEY = secret_key("k" * 32)
+KEY = secret_key("0123456789abcdef" * 2)
 POLICY = Policy({"guest": Role(("public/#",)), "viewer": Role(("sensors/#",), ("cmd/{sub}",))})
 VERIFIER = Verifier([Keys([KEY])])
 
@@ -581,12 +581,20 @@ def test_all_browsers_of_one_address_may_come_back_at_once_and_then_at_a_rate() 
     assert guard.enter(scope_of("/topics")) is not None
 
 
-def test_processor_time_counts_as_handshakes_of_its_address() -> None:
-    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: 0.0)
-    guard.charge("10.0.0.9", 0.004)  # every command takes some
+def test_an_address_that_owes_processor_time_waits_and_nobody_else() -> None:
+    now = 0.0
+    guard = closed_guard(requests_per_second=10, max_requests_per_address=100, clock=lambda: now)
+    guard.accounts.spend("10.0.0.9", processor=0.1)
     assert handshakes(guard, 1) == [101]
-    guard.charge("10.0.0.9", 0.45)
-    assert handshakes(guard, 20) == [101] * 9 + [429] * 11
+    guard.accounts.spend("10.0.0.9", processor=1)
+    assert handshakes(guard, 1) == [429]
+    with pytest.raises(Refusal) as caught:
+        guard.enter(scope_of("/topics", client=("10.0.0.9", 1)))
+    assert caught.value.reason == "processor"
+    assert guard.enter(scope_of("/health/live", client=("10.0.0.9", 1))) is None
+    assert handshakes(guard, 1, "10.0.0.8") == [101]
+    now = 60.0
+    assert handshakes(guard, 1) == [101]
 
 
 @pytest.mark.parametrize(
@@ -606,3 +614,40 @@ def test_processor_time_counts_as_handshakes_of_its_address() -> None:
 def test_a_plus_is_itself_only_where_it_is_a_level_of_a_filter(query: bytes, meant: bytes) -> None:
     assert literal_plus(query) == meant
     assert literal_plus(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/../client.js", "/health/", "/health/live/", "/health/x", "/health/live/../../topics"]
+)
+def test_only_the_two_paths_of_health_are_asked_under_any_name_and_at_any_rate(path: str) -> None:
+    guard = Guard(policy=Policy.open(), requests_per_second=1)
+    assert through(guard, scope_of("/health/live", headers={"host": "evil.example"})).status == 200
+    assert through(guard, scope_of(path, headers={"host": "evil.example"})).status == 403
+    answers = [through(guard, scope_of(path)).status for _ in range(4)]
+    assert 429 in answers
+
+
+FRAMED_TWICE = {"content-length": "4", "transfer-encoding": "chunked"}
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        scope_of(headers={**FRAMED_TWICE, "origin": "http://evil.example"}),
+        scope_of(method="OPTIONS", headers={**FRAMED_TWICE, "access-control-request-method": "GET"}),
+        scope_of(f"/{'x' * 9_000}", headers=FRAMED_TWICE),
+    ],
+)
+def test_framing_is_judged_before_all_else_and_ends_the_connection(scope: dict[str, Any]) -> None:
+    answer = through(closed_guard(), scope)
+    assert (answer.status, answer["connection"]) == (400, "close")
+
+
+@pytest.mark.parametrize("prefix", ["\xa0", "\x85", "\x1c"])
+def test_a_cookie_of_a_sibling_site_is_not_taken_for_ours(prefix: str) -> None:
+    ours, planted = token("alice"), token("mallory")
+    guard = closed_guard(cookie="__Host-token")
+    headers = {"cookie": f"{prefix}__Host-token={planted}; \t__Host-token={ours}"}
+    answer = through(guard, scope_of(headers=headers))
+    assert answer.principal is not None
+    assert answer.principal.subject == "alice"

@@ -17,7 +17,7 @@ from gateway.ops.logs import set_up_logging
 from tests.conftest import MakeGateway
 from tests.support.waiting import eventually
 
-TOKEN = mint(secret_key("k" * 32), ttl_seconds=86_400, subject="alice")
+TOKEN = mint(secret_key("0123456789abcdef" * 2), ttl_seconds=86_400, subject="alice")
 logger = logging.getLogger("gateway.test")
 
 
@@ -143,7 +143,7 @@ def test_a_gateway_whose_log_is_rotated_goes_on(make_gateway: MakeGateway, tmp_p
 def test_a_debug_log_holds_no_token(make_gateway: MakeGateway) -> None:
     from websockets.sync.client import connect
 
-    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_level="debug", access_secret="k" * 32)
+    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_level="debug", access_secret="0123456789abcdef" * 2)
     headers = {"Authorization": f"Bearer {TOKEN}", "Cookie": "sid=OPAQUECOOKIE"}
     with connect(f"{gateway.ws}/ws?token={TOKEN}", additional_headers=headers, open_timeout=30) as ws:
         ws.send(json.dumps({"command": "authenticate", "token": TOKEN, "id": "PAYLOADMARK"}))

@@ -84,8 +84,15 @@ async def test_a_position_without_filters_is_that_of_the_log() -> None:
     assert opened.ask(command="ping")["position"] == opened.gateway.hub.history.position
 
 
+async def test_who_may_read_nothing_learns_no_position_from_a_pong() -> None:
+    opened = Open(Settings(access_secret=SecretStr("0123456789abcdef" * 2)))
+    opened.gateway.hub.publish("a", b"1")
+    assert "position" not in opened.ask(command="ping")
+    opened.session.disconnected()
+
+
 async def test_commands_behind_a_token_that_is_judged_are_bounded() -> None:
-    opened = Open(Settings(access_secret=SecretStr("k" * 32)))
+    opened = Open(Settings(access_secret=SecretStr("0123456789abcdef" * 2)))
     opened.session.receive('{"command":"authenticate","token":"x"}')
     for _ in range(MAX_WAITING):
         opened.session.receive('{"command":"ping"}')

@@ -115,6 +115,44 @@ class TestSources:
     def test_an_empty_variable_is_as_good_as_none(self) -> None:
         assert load_settings(environ={"GATEWAY_PORT": "", "GATEWAY_MQTT_PASSWORD": ""}) == Settings()
 
+    @pytest.mark.parametrize("name", [row.name for row in SETTINGS.values() if row.empty is not ...])
+    def test_every_setting_that_may_be_empty_can_be_emptied_by_a_variable_and_by_its_flag(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        row = SETTINGS[name]
+        # a broken value in the file is not even looked at
+        file = write(tmp_path, f"{name} = 0")
+        environ = {"GATEWAY_ACCESS_ALLOW_ANONYMOUS": "true"}
+        found = read_settings(None, file, environ | {row.variable: "none"})
+        assert (found.problems, getattr(found.settings, name)) == ((), row.empty)
+        if row.flag:
+            for text in (["none"], [""]) if row.kind == "list" else ("none", ""):
+                found = read_settings({name: text}, file, environ | {row.variable: "nonsense\0"})
+                assert (found.problems, getattr(found.settings, name)) == ((), row.empty)
+
+    def test_what_must_not_be_empty_takes_none_for_a_value(self) -> None:
+        assert load_settings(environ={"GATEWAY_MQTT_CLIENT_ID": "none"}).mqtt_client_id == "none"
+        [problem] = problems_of({"port": "none"})
+        assert "whole number" in problem
+
+    def test_the_status_can_be_published_nowhere(self, tmp_path: Path) -> None:
+        assert load_settings(environ={"GATEWAY_MQTT_STATUS_TOPIC": "none"}).mqtt_status_topic == ""
+        assert load_settings({"mqtt_status_topic": ""}, environ={}).mqtt_status_topic == ""
+        assert (
+            load_settings(config_file=write(tmp_path, '[mqtt]\nstatus_topic = ""'), environ={}).mqtt_status_topic == ""
+        )
+
+    @pytest.mark.parametrize(
+        "line", ['[mqtt]\nca_file = ""', '[mqtt]\nusername = ""', '[access]\ncookie = ""', "[streams]"]
+    )
+    def test_an_empty_text_in_the_file_stands_for_nothing(self, line: str, tmp_path: Path) -> None:
+        found = load_settings(config_file=write(tmp_path, line), environ={})
+        assert (found.mqtt_ca_file, found.mqtt_username, found.access_cookie) == (None, None, None)
+
+    def test_an_empty_secret_in_the_file_is_a_problem(self, tmp_path: Path) -> None:
+        [problem] = problems_of(file=write(tmp_path, '[access]\nsecret = ""'))
+        assert "at least 32 bytes" in problem
+
     def test_the_file_is_found_in_the_current_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path, "port = 1234")
         monkeypatch.chdir(tmp_path)
@@ -312,7 +350,7 @@ class TestSecrets:
 
     def test_are_not_shown_when_they_are_wrong(self) -> None:
         text = str(problems_of({"access_secret": "too short"}, None, {"GATEWAY_MQTT_PASSWORD": SECRET}))
-        assert "must have at least 32 bytes" in text
+        assert "at least 32 are needed" in text
         assert "too short" not in text
         assert SECRET not in text
 
@@ -342,7 +380,7 @@ class TestTogether:
 
     def test_a_broken_policy_is_not_told_as_a_missing_one(self) -> None:
         [problem] = problems_of({"host": "0.0.0.0", "access_secret": "short"})
-        assert "32 bytes" in problem
+        assert "has 5 bytes, at least 32 are needed" in problem
 
     def test_roles_alone_are_no_policy(self) -> None:
         assert problems_of({"host": "0.0.0.0", "roles": {"a": {"subscribe": ["#"]}}})

@@ -17,7 +17,6 @@ from gateway.core.frames import unframe
 from gateway.core.messages import Message
 from gateway.core.shaper import Shaper, pick
 from gateway.core.shapes import Format, Framing, Mode, Shape, shape_from
-from tests.conftest import Yardstick
 
 NAMES = st.sampled_from(["a", "b", "a.b", "", ".", "seq"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -151,9 +150,9 @@ def test_no_text_makes_a_condition_cost_more_than_its_length_times_the_payload(w
     ("large", "where"),
     [
         ({"x": 1, "pad": "p" * 20_000}, "x == 1"),
-        ({"x": [1] * 6_000}, "x[0] == 1"),
-        ({"x": {"y": [[1]] * 2_600}}, "x.y[0][0] == 1"),
-        ({"x": [[]] * 120}, "[" + "x," * 100 + "x] == [x]"),
+        ({"x": [1] * 6_000}, "1 in x"),
+        ({"x": {"y": [[1]] * 2_600}}, "[1] in x.y"),
+        ({"x": [[]] * 120}, "[x, x] == [x]"),
     ],
 )
 def test_a_payload_that_is_too_large_to_be_compared_is_counted_and_matches_nothing_but_its_topic(
@@ -166,57 +165,6 @@ def test_a_payload_that_is_too_large_to_be_compared_is_counted_and_matches_nothi
     assert (shaper.take(), shaper.skipped, found) == ([], 1, ["too large"])
     assert pick(Shape(where=where), message) is None
     assert shaped(Shape(where="topic == 't'"), json.dumps(large))
-
-
-@pytest.mark.parametrize(
-    ("payload", "where"),
-    [
-        ({"x": 1, "pad": [1] * 5_000}, "x == 1 && x * 2 == 2"),
-        ({"x": [1] * 1_000}, "x[999] == 1 && size(x) == 1000"),
-        ({"a": {"b": {"c": "d"}}}, "payload.a.b.c == 'd' && has(payload.a.b)"),
-    ],
-)
-def test_what_an_expression_does_not_name_may_be_large(payload: dict[str, object], where: str) -> None:
-    assert shaped(Shape(where=where), json.dumps(payload))
-
-
-# found by asking for much of a payload that holds much, both within their limits
-WORST = [
-    "[" + ",".join(["a"] * 110) + "]==[" + ",".join(["a"] * 110) + "]",
-    "||".join(["a!=a"] * 80),
-    "||".join(["payload.a.b.c==1"] * 25),
-    "||".join(f"a[{number}][0]==1" for number in range(30)),
-    "||".join(["size(a)<0"] * 40),
-    "||".join(["1 in a"] * 40),
-    "||".join(["'x' in payload"] * 25),
-]
-PAYLOADS: list[dict[str, object]] = [
-    {"a": [1] * 8_000},
-    {"a": [[0]] * 3_200},
-    {"a": [{"a": 1}] * 1_600},
-    {"a": {f"k{number}": number for number in range(1_300)}},
-    {"a": ["x" * 10] * 1_200},
-    {"a": {"b": {"c": 1, "d": [[0]] * 3_000}}},
-    {"a": [[0]] * 20},
-    {"a": [[0]] * 200},
-]
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize("where", WORST)
-def test_no_expression_costs_more_than_its_limits_say(where: str, yardstick: Yardstick) -> None:
-    condition = Condition(where)
-
-    def worst() -> float:
-        found = 0.0
-        for payload in PAYLOADS:
-            start = time.process_time()
-            condition.holds("t", payload)
-            found = max(found, time.process_time() - start)
-        return found
-
-    # where the yardstick takes 12 µs this is 15 ms
-    assert yardstick(worst) < 15_000 / 12
 
 
 @pytest.mark.parametrize(

@@ -304,8 +304,8 @@ def test_a_secret_has_at_least_32_bytes() -> None:
     with pytest.raises(AccessError, match="has 31 bytes, at least 32 are needed") as caught:
         secret_key("x" * 31)
     assert caught.value.code == "bad_key"
-    assert secret_key("x" * 32).algorithms == ("HS256",)
-    assert secret_key("x" * 64).algorithms == ("HS256", "HS384", "HS512")
+    assert secret_key("0123456789abcdef" * 2).algorithms == ("HS256",)
+    assert secret_key("0123456789abcdef" * 4).algorithms == ("HS256", "HS384", "HS512")
 
 
 def test_weak_and_unusable_keys_are_refused() -> None:
@@ -594,3 +594,10 @@ def test_whatever_the_server_answers_only_keys_are_taken(
 ) -> None:
     with web_server(answer) as url:
         assert asyncio.run(refused(Verifier([KeyUrl(url)]), signed({}))) == "keys_unavailable"
+
+
+@pytest.mark.parametrize("secret", [" " * 32, "a" * 64, "abab" * 16, "\t \n" * 20])
+def test_what_everybody_would_try_is_no_secret(secret: str) -> None:
+    with pytest.raises(AccessError, match="different characters") as refused:
+        secret_key(secret)
+    assert refused.value.code == "bad_key"

@@ -735,3 +735,10 @@ async def test_a_position_ahead_of_the_log_is_refused_alike() -> None:
         with pytest.raises(ProtocolError) as refused:
             gateway.hub.subscribe(gateway.hub.add(PulledSink(gateway.hub, 1)), ["a"], parse_since(text))
         assert json.loads(page.body)["detail"] == str(refused.value)
+
+
+async def test_who_may_read_nothing_learns_no_position() -> None:
+    async with running(access_secret="a secret of more than thirty-two bytes") as (app, gateway):
+        gateway.hub.publish("a", b"1")
+        nothing = (await ask(app, "/topics")).json()
+        assert nothing == {"position": None, "total": 0, "topics": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -15,12 +16,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from gateway.access.limits import Refusals
+from gateway.access.budget import Accounts, Budget
+from gateway.access.limits import Connections, Refusals
 from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
 from gateway.transport import http as intake
 from gateway.transport import websockets as transport
+from gateway.transport.turns import TURN_SECONDS, Turns
 from gateway.transport.websockets import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -230,6 +234,8 @@ async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(conne
 async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_rule(connection: Connection) -> None:
     connection.sink.pause_reading()
     connection.protocol.data_received(b"\x81\x02hi")  # not masked: RFC 6455 §5.1
+    assert not connection.transport.written
+    connection.sink.resume_reading()
     assert connection.transport.written[-1][2:4] == (1002).to_bytes(2, "big")
     assert connection.receiver.happened == ["disconnected"]
     # what is still on its way is read, so that the close is not overtaken by a reset; but not for ever
@@ -376,3 +382,100 @@ async def test_an_endpoint_that_fails_gives_an_answer_and_no_open_connection(cap
     await turns_until(lambda: connection.transport.is_closed)
     assert connection.transport.written[0].startswith(b"HTTP/1.1 500 ")
     assert "broken endpoint" in caplog.text
+
+
+async def test_what_only_one_of_two_parsers_takes_for_a_handshake_is_answered_and_closed() -> None:
+    for more in (b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"X: " + b"x" * 9_000 + b"\r\n"):
+        connection = Connection()
+        connection.protocol.data_received(HANDSHAKE[:-2] + more + b"\r\n")
+        assert connection.transport.written[0].startswith(b"HTTP/1.1 400 ")
+        assert connection.transport.is_closed
+
+
+async def test_a_handshake_that_nobody_answers_is_cut_and_counts_until_then() -> None:
+    connection = Connection()
+    pending = Connections(10, 10)
+    connection.protocol.head_seconds = 0.0
+
+    async def silent(_scope: Any, receive: Any, _send: Any) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    connection.protocol.app = silent
+    connection.protocol.data_received(HANDSHAKE)
+    connection.protocol.expect_handshake(Budget(Accounts(time.monotonic), None), pending, pending.open("10.0.0.1"))
+    await eventually_async(lambda: connection.transport.is_aborted)
+    assert pending.total == 1
+    connection.protocol.connection_lost(None)
+    assert pending.total == 0
+
+
+async def test_what_follows_a_message_waits_until_its_receiver_takes_more(connection: Connection) -> None:
+    def stop_after_each(data: str | bytes) -> None:
+        connection.receiver.received.append(data)
+        connection.sink.pause_reading()
+
+    connection.receiver.receive = stop_after_each  # type: ignore[method-assign]
+    connection.protocol.data_received(client_frame(1, b"one") + client_frame(1, b"two") + client_frame(1, b"three"))
+    assert connection.receiver.received == ["one"]
+    connection.sink.resume_reading()
+    assert connection.receiver.received == ["one", "two"]
+    assert not connection.transport.is_reading()
+
+
+async def test_pings_are_not_answered_while_nobody_reads_the_answers(connection: Connection) -> None:
+    connection.protocol.pause_writing()
+    connection.protocol.data_received(client_frame(9, b"1") * 1_000)
+    assert not connection.transport.written
+    assert not connection.transport.is_reading()
+    connection.protocol.resume_writing()
+    await turns_until(lambda: b"".join(connection.transport.written) == b"\x8a\x011" * 1_000)
+
+
+async def test_a_message_in_too_many_pieces_is_refused(connection: Connection) -> None:
+    connection.protocol.data_received(client_frame(1, b"", fin=False))
+    for _ in range(transport.MAX_FRAGMENTS // 100 + 1):
+        connection.protocol.data_received(client_frame(0, b"", fin=False) * 100)
+        await asyncio.sleep(0)
+    await turns_until(lambda: connection.transport.is_ended)
+    assert connection.transport.written[-1][2:4] == (1009).to_bytes(2, "big")
+
+
+async def test_a_message_that_is_not_finished_is_given_up(connection: Connection) -> None:
+    connection.protocol.head_seconds = 0.0
+    connection.protocol.data_received(client_frame(1, b"never the end")[:-1])
+    await eventually_async(lambda: connection.transport.is_ended)
+    assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
+
+
+class Asking:
+    """A connection with so many steps to take, each of which takes a millisecond."""
+
+    def __init__(self, name: str, address: str, steps: int, taken: list[str], clock: list[float]) -> None:
+        self.name, self.address, self.steps = name, address, steps
+        self.taken, self.clock = taken, clock
+
+    def key(self) -> str | None:
+        return self.address
+
+    def step(self) -> bool:
+        self.taken.append(self.name)
+        self.clock[0] += 0.001
+        self.steps -= 1
+        return self.steps > 0
+
+
+def test_addresses_take_turns_and_no_turn_is_long() -> None:
+    taken: list[str] = []
+    clock = [0.0]
+    turns = Turns(lambda: clock[0])
+    soon: list[Callable[[], None]] = []
+    for name, address, steps in (("a1", "a", 9), ("a2", "a", 9), ("b", "b", 2)):
+        turns.ask(Asking(name, address, steps, taken, clock), soon.append)
+    assert taken == ["a1", "a1"]
+    while soon:
+        before = clock[0]
+        soon.pop(0)()
+        assert clock[0] - before <= TURN_SECONDS + 0.001
+    assert taken[:6] == ["a1", "a1", "a1", "b", "a2", "b"]
+    assert sorted(taken) == ["a1"] * 9 + ["a2"] * 9 + ["b"] * 2

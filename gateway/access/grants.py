@@ -124,7 +124,7 @@ class Owner:
 
 
 def shortened(text: str, length: int = 80) -> str:
-    """A text that is cut to so many characters, with a mark where it was."""
+    """A text cut to `length` characters, with a mark where it was."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

@@ -27,12 +27,12 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from gateway.access.grants import AccessError
 from gateway.access.origins import is_loopback
+from gateway.access.secrets import weakness
 
 __all__ = ["Key", "KeyFile", "KeySource", "KeyUrl", "Keys", "PrivateKey", "parse_keys", "plain", "secret_key"]
 
 logger = logging.getLogger(__name__)
 
-MIN_SECRET_BYTES = 32
 MIN_RSA_BITS = 2_048
 MAX_KEYS = 100
 MAX_KEY_BYTES = 256 * 1024
@@ -69,15 +69,11 @@ def secret_key(secret: str | bytes, kid: str | None = None) -> Key:
     """The key of a shared secret: HS256, and the longer ones where the secret is long enough (RFC 7518 §3.2).
 
     Raises:
-        AccessError: it has fewer than 32 bytes, or is a public key by mistake (`bad_key`).
+        AccessError: it is too weak, or is a public key by mistake (`bad_key`).
     """
     data = secret.encode() if isinstance(secret, str) else secret
-    if len(data) < MIN_SECRET_BYTES:
-        raise AccessError(
-            f"the token secret has {len(data)} bytes, at least {MIN_SECRET_BYTES} are needed; "
-            "make one with: openssl rand -hex 32",
-            "bad_key",
-        )
+    if (problem := weakness(data)) is not None:
+        raise AccessError(f"the token secret {problem}; make one with: openssl rand -hex 32", "bad_key")
     if b"-----BEGIN " in data or data.startswith(b"ssh-"):
         # the classic confusion: a public key, which everyone knows, taken for a secret
         raise AccessError("the token secret is a key file's text: give it as a key file instead", "bad_key")

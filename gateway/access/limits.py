@@ -1,20 +1,16 @@
-"""Limits on what one client may cost: rates, connections, failed attempts.
+"""Limits in numbers: how many connections, from whom, and how often somebody was refused.
 
 Invariant: whoever goes over a limit is the only one who feels it, and what is remembered of clients is bounded by the
-number of open connections or by a constant. Time is an argument (monotonic seconds), so that nothing here waits.
+number of open connections. Rates, and what a client may use, are for `budget`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["COST_SECONDS", "Attempts", "Connections", "LimitError", "Refusals", "TokenBucket", "network_of"]
-
-
-COST_SECONDS = 0.005
-"""So much of the processor's time counts as one more command, request or handshake."""
+__all__ = ["Connections", "LimitError", "Refusals", "network_of"]
 
 
 class LimitError(Exception):
@@ -31,55 +27,6 @@ class LimitError(Exception):
         self.code = code
         self.limit = limit
         self.retry_after_seconds = retry_after_seconds
-
-
-class TokenBucket:
-    """So many a second on average, and as many at once (the token bucket of RFC 3290 §5.1.3).
-
-    It starts full. Time that runs backwards is time that stands still.
-    """
-
-    __slots__ = ("_burst", "_filled_at", "_level", "_rate")
-
-    def __init__(self, rate_per_second: float, burst: float | None = None) -> None:
-        """`burst`: how many at once; None is one second's worth, at least 1."""
-        self._rate = rate_per_second
-        self._burst = max(1.0, rate_per_second) if burst is None else burst
-        self._level = self._burst
-        self._filled_at: float | None = None
-
-    def _fill(self, now: float) -> None:
-        if self._filled_at is None:
-            self._filled_at = now
-        elif now > self._filled_at:
-            self._level = min(self._burst, self._level + (now - self._filled_at) * self._rate)
-            self._filled_at = now
-
-    def take(self, now: float, count: float = 1) -> bool:
-        """Whether `count` more may happen now; only then they are counted."""
-        self._fill(now)
-        # a part in a billion for the rounding of a thousand small refills
-        if self._level + 1e-9 < count:
-            return False
-        self._level -= count
-        return True
-
-    def debit(self, now: float, count: float) -> None:
-        """Counts `count` more that have happened already: what is not there now is owed."""
-        self._fill(now)
-        self._level -= count
-
-    def wait(self, now: float, count: float = 1) -> float:
-        """Seconds until `take` would succeed; 0 now, infinite if never."""
-        self._fill(now)
-        if count > self._burst or self._rate <= 0:
-            return 0.0 if self._level >= count else float("inf")
-        return max(0.0, (count - self._level) / self._rate)
-
-    def is_full(self, now: float) -> bool:
-        """Whether it holds all it can, so that forgetting it would change nothing."""
-        self._fill(now)
-        return self._level >= self._burst
 
 
 def network_of(address: str | None) -> str:
@@ -101,7 +48,11 @@ def network_of(address: str | None) -> str:
 
 
 class Connections:
-    """How many connections are open, in all and for each address."""
+    """How many connections are open, in all and for each address.
+
+    Attributes:
+        is_shared: whether an address is that of many clients.
+    """
 
     def __init__(
         self, max_total: int, max_per_address: int, is_shared: Callable[[str | None], bool] | None = None
@@ -115,7 +66,7 @@ class Connections:
         """
         self.max_total = max_total
         self._max_per_address = max_per_address
-        self._is_shared = is_shared or (lambda _: False)
+        self.is_shared = is_shared or (lambda _: False)
         self._open: Counter[str] = Counter()
         self.total = 0
 
@@ -126,7 +77,7 @@ class Connections:
             LimitError: there are too many (`too_many_connections`).
         """
         key = network_of(address)
-        if self._open[key] >= self._max_per_address and not self._is_shared(address):
+        if self._open[key] >= self._max_per_address and not self.is_shared(address):
             raise LimitError(
                 "too_many_connections",
                 "limit_connections_per_address",
@@ -157,48 +108,6 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-class Attempts:
-    """Failed attempts for each address, such as bad tokens: a few at once, then a slow rate.
-
-    Remembers at most `max_addresses`; beyond that the one that failed longest ago is forgotten. So whoever has more
-    IPv6 /64 networks than that (a /48 holds 65,536) is not held up by it; the limits in all remain.
-    """
-
-    def __init__(self, rate_per_second: float, burst: int, max_addresses: int = 10_000) -> None:
-        self._rate = rate_per_second
-        self._burst = burst
-        self._max_addresses = max_addresses
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def wait(self, address: str | None, now: float) -> float:
-        """Seconds that this address has to wait before its next attempt; 0 for none."""
-        bucket = self._buckets.get(network_of(address))
-        return 0.0 if bucket is None else bucket.wait(now)
-
-    def failed(self, address: str | None, now: float) -> None:
-        """Notes that an attempt failed."""
-        self._bucket(address, now).take(now)
-
-    def debit(self, address: str | None, now: float, count: float) -> None:
-        """Notes what counts as `count` attempts, all of them made already."""
-        self._bucket(address, now).debit(now, count)
-
-    def _bucket(self, address: str | None, now: float) -> TokenBucket:
-        key = network_of(address)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            while self._buckets and (
-                len(self._buckets) >= self._max_addresses or next(iter(self._buckets.values())).is_full(now)
-            ):
-                self._buckets.popitem(last=False)
-            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
-        self._buckets.move_to_end(key)
-        return bucket
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
 
 class Refusals:

@@ -23,18 +23,17 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 
 
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([\w.-]+))(?::(\d{1,5})?)?", re.ASCII)
+"""A `Host` header: an address in brackets or a name, and a port (RFC 9110 §7.2)."""
+
+
 def _host_and_port(netloc: str, scheme: str) -> tuple[str, int] | None:
     """A `Host` header's name in lower case and its port; None if it isn't one."""
-    try:
-        parts = urlsplit(f"//{netloc}")
-        name = parts.hostname or ""
-        if parts.path or parts.query or parts.fragment or not re.fullmatch(r"[\w.-]+|[0-9a-f:.%]+", name, re.ASCII):
-            return None
-        if "@" in netloc:
-            return None
-        return name.rstrip("."), parts.port or _DEFAULT_PORTS[scheme]
-    except ValueError:
+    found = _HOST.fullmatch(netloc)
+    if found is None:
         return None
+    name, port = found[1] or found[2], int(found[3] or 0)
+    return None if port > 65_535 else (name.lower().rstrip("."), port or _DEFAULT_PORTS[scheme])
 
 
 def is_loopback(host: str) -> bool:

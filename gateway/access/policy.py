@@ -7,7 +7,7 @@ Invariant: nothing that a token says can make a grant wider than its author wrot
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.access.grants import AccessError, Action, Grant, Principal, shortened
@@ -36,15 +36,30 @@ class Role:
     publish: tuple[str, ...] = ()
 
 
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999: later ones fit no calendar, and some no clock."""
+
+_DRAWN_AS_NOTHING = (
+    ("\u034f", "\u034f"), ("\u115f", "\u1160"), ("\u17b4", "\u17b5"), ("\u180b", "\u180f"), ("\u2800", "\u2800"),
+    ("\u3164", "\u3164"), ("\ufe00", "\ufe0f"), ("\uffa0", "\uffa0"), ("\U000e0100", "\U000e0fff"),
+)  # fmt: skip
+"""Letters, marks and symbols that show nothing; what is in category C or Z is found by that."""
+
+
 def is_topic_level(subject: str) -> bool:
     """Whether a subject can fill one topic level without changing what the filter around it means.
 
-    Not if it is empty or long, holds `/`, `+`, `#`, `$` at its start, or anything invisible (Unicode category C).
+    Not if it is empty or long, holds `/`, `+`, `#`, `$` at its start, or what nobody can see: controls, formats,
+    separators other than a space, and what is drawn as nothing (Unicode's Default_Ignorable_Code_Point).
     """
+    return 0 < len(subject) <= 256 and not subject.startswith("$") and not any(map(_spoils_a_level, subject))
+
+
+def _spoils_a_level(character: str) -> bool:
     return (
-        0 < len(subject) <= 256
-        and not subject.startswith("$")
-        and not any(character in "/+#" or unicodedata.category(character)[0] == "C" for character in subject)
+        character in "/+#"
+        or (character != " " and unicodedata.category(character)[0] in "CZ")
+        or any(first <= character <= last for first, last in _DRAWN_AS_NOTHING)
     )
 
 
@@ -76,9 +91,10 @@ class Policy:
             )
 
     @classmethod
-    def open(cls) -> Policy:
-        """Everyone may read and write everything but `$`-topics; of these, `$SYS` may be read."""
-        return cls({"anonymous": Role(("#", "$SYS/#"), ("#",))}, "anonymous")
+    def open(cls, topics: Iterable[str] = ()) -> Policy:
+        """Everyone may read and write everything but `$`-topics; of these, `$SYS` and those in `topics` may be read."""
+        named = (topic_filter for topic_filter in topics if topic_filter.startswith("$"))
+        return cls({"anonymous": Role(("#", "$SYS/#", *named), ("#",))}, "anonymous")
 
     @property
     def is_open(self) -> bool:
@@ -107,9 +123,13 @@ class Policy:
         subject = claims.get("sub")
         if subject is not None and not isinstance(subject, str):
             raise AccessError(f"claim 'sub': must be a string, not {type(subject).__name__}", "bad_claims")
+        if subject is not None and not subject.isascii() and any("\ud800" <= letter <= "\udfff" for letter in subject):
+            raise AccessError("claim 'sub': must be Unicode text, without half of a surrogate pair", "bad_claims")
         expires_at = claims.get("exp")
         if expires_at is not None and (isinstance(expires_at, bool) or not isinstance(expires_at, int | float)):
             raise AccessError("claim 'exp': must be a number", "bad_claims")
+        if expires_at is not None and not 0 <= expires_at <= MAX_TIME:
+            raise AccessError("claim 'exp': must be a time in seconds since 1970, up to the year 9999", "bad_claims")
         subscribe: list[Grant] = []
         publish: list[Grant] = []
         notes: list[str] = []

@@ -61,6 +61,14 @@ def sub(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def visible(text: bytes) -> bytes:
+    """Text for a terminal: what would steer it, such as an escape sequence in a payload, is written as an escape."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text.decode(errors="backslashreplace")
+    ).encode()
+
+
 class Printer:
     """Writes messages to standard output.
 
@@ -72,6 +80,7 @@ class Printer:
     def __init__(self, json: bool, payload_only: bool) -> None:
         self.json = json
         self.payload_only = payload_only
+        self._is_terminal = sys.stdout.isatty()
 
     def write(self, frame: bytes, message: Received) -> None:
         """Writes one message as one line; it may stay in the buffer until `flush`."""
@@ -83,7 +92,7 @@ class Printer:
             line = self._payload(message)
             if not self.payload_only:
                 line = f"{message.topic} ".encode() + line
-        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.write((visible(line) if self._is_terminal else line) + b"\n")
 
     def _payload(self, message: Received) -> bytes:
         import base64

@@ -66,7 +66,7 @@ class Deadband:
         return True
 
     def suppress(self, topic: str, count: int) -> None:
-        """Notes that so many messages were no news."""
+        """Notes that `count` messages were no news."""
         self._suppressed[topic] = self._suppressed.get(topic, 0) + count
 
     def take_suppressed(self, topic: str) -> int:

@@ -5,10 +5,12 @@ Invariant: one reading of them for settings, `since`, and every program of ours.
 
 from __future__ import annotations
 
-import math
 import re
 
 __all__ = ["duration_text", "parse_duration"]
+
+MAX_SECONDS = 1e10
+"""Three centuries: what is added to a clock must leave it a date."""
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _NUMBER = r"\d{1,18}(?:\.\d{1,9})?"
@@ -30,12 +32,14 @@ def parse_duration(value: object, *, needs_unit: bool = False) -> float:
     if isinstance(value, str):
         text = "".join(value.split())
         if _PARTS.fullmatch(text):
-            return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-        value = float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
+            value = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+            needs_unit = False
+        else:
+            value = float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
     if needs_unit or isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"duration {repr(given)[:80]}: must be such as 250ms, 90s, 10m, 1h30m or 7d")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"duration {repr(given)[:80]}: must be from 0 up, and end")
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"duration {repr(given)[:80]}: must be from 0 to 300 years")
     return float(value)
 
 

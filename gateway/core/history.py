@@ -11,11 +11,11 @@ from __future__ import annotations
 import secrets
 import string
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties, encode_topic
@@ -37,36 +37,38 @@ NODE_COST = 300
 EVICTED_COST = 9
 """Bytes that the number of an evicted message takes."""
 
+_EVICTED_GAIN = MESSAGE_COST - EVICTED_COST
+
 EVICTED_PART = 20
 """The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
 
 NARROW_TOPICS = 32
-"""Up to so many topics a replay merges their own lists, beyond it walks the log."""
+"""The most topics whose own lists a replay merges; for more it walks the log."""
 
 SCAN_LIMIT = 4_096
-"""How many entries of the log one chunk may walk past: about a millisecond."""
+"""Entries of the log that one chunk may walk past: about a millisecond."""
 
 NEWEST_PART = 8
-"""While topics have to be forgotten, they are those of the newest so many-th part."""
+"""An eighth of all topics, the youngest, are new; one of these is forgotten when there are too many."""
 
 SETTLING_MS = 10 * 60 * 1000
-"""After so long in use, a new topic takes the place of one that isn't."""
+"""Ten minutes: a new topic that has been in use for this time settles, in the place of one that is silent."""
 
 EXPIRED_AT_ONCE = 1_000
-"""How many messages are at most evicted for their age in one step: about two milliseconds."""
+"""The most messages that one step evicts for their age: about two milliseconds."""
 
 SMALL_STEP_MS = 1_000
-"""A clock that is set back by less stands still until it is there again."""
+"""After a clock was set back by less than this, time stands still until the clock is there again."""
 
 MAX_STEPS = 64
-"""How many larger steps back are remembered, while messages of before are kept; at the next the clock stands still."""
+"""Larger steps back that are remembered while messages from before them are kept; at one more, time stands still."""
 
 MATCH_LISTS = 64
 MATCH_LIST_TOPICS = 1_000_000
-"""At most so many lists of matching topics are remembered, with so many topics in all: 8 MB."""
+"""The most lists of matching topics that are remembered, and the most topics in all of them: 8 MB."""
 
 NEW_TOPICS = 1_024
-"""After so many new topics a remembered list is made anew; fewer are matched one by one."""
+"""When more topics than this are new, a remembered list is made anew; fewer are matched one by one."""
 
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
@@ -80,7 +82,7 @@ class Chunk:
 
 
 class _MatchList:
-    """The topics that filters match, as of a number of topics that had come and gone."""
+    """The topics that some filters match; `added` and `dropped` count the topics that had come and gone by then."""
 
     __slots__ = ("added", "dropped", "topics")
 
@@ -93,13 +95,17 @@ class _MatchList:
 class History:
     """The bounded log of all topics.
 
-    Eviction is oldest first over all topics, except that each topic keeps its newest message (its last value). When the
-    bound on topics is reached, or last values alone pass the bound on bytes, whole topics go: of the new
-    ones the one that has been silent for longest. New are the youngest eighth of all topics, those left out that have
-    been known for `SETTLING_MS`. So a flood of new topics pushes out itself, whatever it sends, and a new topic that is
-    used stays if it is heard before an eighth of `max_topics` others are. What a flood took while there was room it
-    loses again: a new topic that has been in use for `SETTLING_MS` changes places with a settled one that has been
-    silent all that time, and as long as less than an eighth are new, settled ones go that have been silent for as long.
+    Messages are evicted oldest first, over all topics, but each topic keeps its newest message (its last value).
+
+    Whole topics are forgotten when there are more than `max_topics`, or when last values alone take more than
+    `max_bytes`. Each topic is *new* or *settled*. The youngest eighth is new, except topics that have been known for
+    `SETTLING_MS` while nothing was forgotten. The new topic that has been silent for longest goes first. So a flood of
+    new topics pushes out itself, and a new topic stays if it is heard before an eighth of `max_topics` others are.
+
+    A flood that came while there was room has settled. It loses its places in two ways:
+
+    - A new topic that has been in use for `SETTLING_MS` changes places with a settled one that was silent meanwhile.
+    - While less than an eighth of the topics are new, settled ones that were silent for `SETTLING_MS` go first.
     """
 
     def __init__(
@@ -116,7 +122,7 @@ class History:
         Args:
             max_messages: messages kept for each topic, at least 1.
             max_topics: topics known at a time, at least 1.
-            max_bytes: memory for all of it in bytes, counted with the costs above.
+            max_bytes: memory for the log, its topics and evicted numbers, counted with the costs above.
             max_age_ms: messages older than this are evicted (last values are not); milliseconds.
             epoch: names this life of the log; random by default.
         """
@@ -130,18 +136,20 @@ class History:
         self.bytes = 0
         """Memory in use by the counting of `max_bytes`."""
         self.evicted = 0
-        """Messages evicted so far."""
+        """Messages evicted since the start."""
         self.evicted_seq = 0
         """Highest number among evicted messages: a reader beyond it has missed nothing."""
         self.evicted_time = 0
         """Latest time of an evicted message."""
         self.dropped_topics = 0
-        """Topics forgotten so far."""
+        """Topics forgotten since the start."""
         self.dropped_seq = 0
         """Highest number among the messages of forgotten topics, whose names are gone."""
         self.dropped_time = 0
         self.repeated = 0
         """Retained messages that a broker sent again and that were no new arrivals."""
+        self.subscription = 0
+        """The number of the subscription by which live messages arrive."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
@@ -163,6 +171,8 @@ class History:
         self._newest_time = 0
         # where the clock was set back: the first number after it, and its time
         self._steps: list[tuple[int, int]] = []
+        self._expiring: list[tuple[int, int]] = []  # when, and the number: a heap
+        self._mortal = 0  # messages in the log that have an expiry interval
         self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
         # each topic is in one of these, both in the order of the last message
         self._new: OrderedDict[str, Topic] = OrderedDict()
@@ -190,13 +200,14 @@ class History:
             retained: the retain flag as the broker sent it.
             properties: MQTT 5 properties or None.
             repeat: 0 for what is surely new; else the number of the broker subscription that may be repeating its
-                retained messages now. Such a message with the payload that is already known is swallowed, once for each
-                topic and subscription.
+                retained messages now. A retained message whose payload is that of the topic's known one is then
+                swallowed, once for each topic and number.
         """
         state = self._topics.get(topic)
         if retained and repeat and state is not None and state.repeat != repeat:
             if state.retained_hash == hash(payload):
                 state.repeat = repeat
+                state.kept_as_of = repeat
                 self.repeated += 1
                 return None
             if not self.retained_as_published:
@@ -214,19 +225,26 @@ class History:
                 self._maybe_settle(state)
         if retained or not self.retained_as_published:
             state.retained_hash = hash(payload)
+            if retained or state.kept is not None:
+                retained = self._keeps(state, retained and payload != b"", repeat)
         self.seq = seq = self.seq + 1
         message = Message.arrived(seq, topic, payload, time, qos, retained, properties, state.head)
+        if retained:
+            state.kept = message
         previous = state.last
         state.last = message
         state.count += 1
-        state._push(message)
+        messages = state._messages
+        messages.append(message)
         self._log.append(message)
         self._seqs.append(seq)
         self._messages += 1
         self.bytes += len(message.frame) + MESSAGE_COST
         if properties is not None:
             self.bytes += _properties_cost(properties)
-        if len(state) > self.max_messages:
+            if "message_expiry_interval" in properties:
+                self._expire_at(time + 1000 * properties["message_expiry_interval"], message)
+        if len(messages) - state._start > self.max_messages:
             self._evict(state._pop(), state)
         elif previous is not None and self._next and previous.seq < self._seqs[self._next]:
             # it was kept beyond its time only as the last value
@@ -237,18 +255,87 @@ class History:
             self.expire(time)
         return message
 
-    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
-        """Evicts messages that are older than `max_age_ms`, last values excepted.
+    def _keeps(self, state: Topic, retains: bool, repeat: int) -> bool:
+        """Notes that the broker keeps another message of a topic than before, or none; returns `retains`."""
+        if state.kept is not None:
+            self._let_go(state.kept, state)
+        if not retains:
+            # the broker repeats nothing of what it doesn't keep
+            state.retained_hash = None if self.retained_as_published else state.retained_hash
+        state.kept_as_of = repeat or self.subscription
+        return retains
 
-        `append` does it, too; who may have to wait long for the next message calls it now and then.
+    def _let_go(self, message: Message, state: Topic) -> None:
+        """What is told of a message in the log is no longer that the broker keeps it."""
+        size = len(message.frame)
+        message.let_go()
+        self.bytes -= size - len(message.frame)
+        state.kept = None
+
+    def settle_retained(self) -> Iterator[None]:
+        """Every retained message has come that `subscription` was to bring: the broker keeps no older ones.
+
+        It walks all topics, and yields after each thousand.
+        """
+        for number, state in enumerate(list(self._topics.values()), start=1):
+            if state.kept is not None and state.kept_as_of < self.subscription:
+                self._let_go(state.kept, state)
+                state.retained_hash = None
+            if number % 1_000 == 0:
+                yield
+
+    def _expire_at(self, at: int, message: Message) -> None:
+        """Notes when a message expires; forgets those that are gone, when they are most."""
+        heappush(self._expiring, (at, message.seq))
+        self._mortal += 1
+        if len(self._expiring) > 2 * self._mortal + 1_024:
+            self._expiring = [item for item in self._expiring if self._find(item[1]) is not None]
+            heapify(self._expiring)
+
+    def _find(self, seq: int) -> Message | None:
+        """The message of that number if it is in the log."""
+        index = bisect_left(self._seqs, seq)
+        return self._log[index] if index < len(self._seqs) and self._seqs[index] == seq else None
+
+    def _expire_next(self) -> None:
+        """Evicts the message whose expiry interval ended first, last value or not (MQTT 5 §3.3.2.3.3)."""
+        message = self._find(heappop(self._expiring)[1])
+        if message is None:
+            return
+        state = self._topics[message.topic]
+        state._take_out(message)
+        if state.last is message:
+            state.last, state.expired = None, (message.seq, message.time)
+        if message.retained:
+            state.retained_hash = None
+        times = state.evicted_time, self.evicted_time
+        self._evict(message, state)
+        # whoever asks for the last ten minutes gets all of them that may still be shown
+        state.evicted_time, self.evicted_time = times
+
+    @property
+    def next_expiry(self) -> float:
+        """When the next message expires, milliseconds since 1970; infinity if none does."""
+        return self._expiring[0][0] if self._expiring else float("inf")
+
+    def expire(self, now: int, at_most: int = EXPIRED_AT_ONCE) -> bool:
+        """Evicts messages whose expiry interval has ended, and, last values excepted, those older than `max_age_ms`.
+
+        `append` evicts the old ones, too; who may have to wait long for the next message calls this now and then.
 
         Args:
             now: milliseconds since 1970.
-            at_most: how many, so that it takes no longer than a turn of the loop may.
+            at_most: the most messages to evict, so that it takes no longer than a turn of the loop may.
 
         Returns:
             Whether there may be more.
         """
+        for _ in range(at_most):
+            if not self._expiring or self._expiring[0][0] > now:
+                break
+            self._expire_next()
+        else:
+            return True
         oldest = now - self.max_age_ms
         return all(self._evict_oldest(oldest) for _ in range(at_most))
 
@@ -261,6 +348,8 @@ class History:
         if len(steps) == MAX_STEPS:
             return self._newest_time
         steps.append((self.seq + 1, time))
+        back = self._newest_time - time
+        self._expiring = [(at - back, seq) for at, seq in self._expiring]
         # what arrived before arrived no later than now
         self.evicted_time = min(self.evicted_time, time)
         self.dropped_time = min(self.dropped_time, time)
@@ -274,7 +363,7 @@ class History:
             del self._steps[0]
 
     def _arrival(self, message: Message) -> int:
-        """When a message arrived at the latest by the clock of now; its `time` is what the clock said then."""
+        """The latest time, by the clock of now, at which a message can have arrived; `time` is by the clock of then."""
         return min([message.time, *(time for seq, time in self._steps if message.seq < seq)])
 
     def _add_topic(self, name: str, time: int) -> Topic:
@@ -300,14 +389,14 @@ class History:
         return state
 
     def _maybe_settle(self, state: Topic) -> None:
-        """Settles a topic that has been in use for long.
+        """Settles a new topic that has been in use for `SETTLING_MS`.
 
-        If others had to be forgotten meanwhile, so that there is room only for so many, a settled one becomes new that
-        has been silent since before this one came.
+        If topics were forgotten since this one came, the number of settled ones is bounded: it changes places with a
+        settled topic that has been silent since before it came, or stays new where there is none.
         """
         if self._last_drop >= state.first_seq:
             silent = _first(self._settled)
-            if silent is None or silent.last is None or silent.last.seq >= state.first_seq:
+            if silent is None or silent.heard[0] >= state.first_seq:
                 return
             del self._settled[silent.name]
             self._new[silent.name] = silent
@@ -316,33 +405,37 @@ class History:
         self._settled[state.name] = state
 
     def _less_used(self, time: int) -> OrderedDict[str, Topic]:
-        """Where to take the topic from that makes room for a new one."""
+        """The order, new or settled, whose first topic is to be forgotten."""
         if len(self._new) < self.max_topics // NEWEST_PART:
             silent = _first(self._settled)
-            if silent is not None and silent.last is not None and time - silent.last.time >= SETTLING_MS:
+            if silent is not None and time - silent.heard[1] >= SETTLING_MS:
                 return self._settled
         return self._new or self._settled
 
     def _evict(self, message: Message, state: Topic) -> None:
         """Takes a message, already off its topic's list, out of the log and notes its number."""
-        index = bisect_left(self._seqs, message.seq)
-        self._log[index] = None
+        seq = message.seq
+        self._log[bisect_left(self._seqs, seq)] = None
         self._holes += 1
         self._messages -= 1
-        self.bytes -= len(message.frame) + MESSAGE_COST
+        self.bytes -= len(message.frame) + _EVICTED_GAIN
         if message.properties is not None:
             self.bytes -= _properties_cost(message.properties)
+            self._mortal -= "message_expiry_interval" in message.properties
+        if message.retained:
+            state.kept = None
         self.evicted += 1
-        if message.seq > self.evicted_seq:
-            self.evicted_seq = message.seq
-        state.evicted.append(message.seq)
+        if seq > self.evicted_seq:
+            self.evicted_seq = seq
+            state.evicted.append(seq)
+        else:
+            insort(state.evicted, seq)  # one that expired may have gone before it
         time = message.time if not self._steps else self._arrival(message)
         if time > state.evicted_time:
             state.evicted_time = time
             if time > self.evicted_time:
                 self.evicted_time = time
         self._numbers += 1
-        self.bytes += EVICTED_COST
         if len(state.evicted) > 2 * min(self.max_messages, 1_000):
             self._forget_numbers(state)
         if self._numbers > self._max_numbers:
@@ -351,10 +444,10 @@ class History:
             self._compact()
 
     def _forget_numbers(self, state: Topic, count: int | None = None) -> None:
-        """Forgets the oldest so many numbers of a topic's evicted messages, by default half of them."""
+        """Forgets the oldest `count` numbers of a topic's evicted messages, by default half of them."""
         count = (len(state.evicted) + 1) // 2 if count is None else count
         if count:
-            state.forgotten_seq = state.evicted[count - 1]
+            state.forgotten_seq = max(state.forgotten_seq, state.evicted[count - 1])
             del state.evicted[:count]
             self._numbers -= count
             self.bytes -= count * EVICTED_COST
@@ -417,11 +510,11 @@ class History:
         self.bytes -= TOPIC_COST + 3 * len(state.head) + NODE_COST * (nodes - self._tree.size)
         self.dropped_topics += 1
         self._last_drop = self.seq
-        last = state.last
-        if last is not None:
-            self.dropped_seq = max(self.dropped_seq, last.seq)
-            self.dropped_time = max(self.dropped_time, self._arrival(last))
+        self.dropped_seq = max(self.dropped_seq, state.heard[0])
+        if state.last is not None:
+            self.dropped_time = max(self.dropped_time, self._arrival(state.last))
         state.last = None
+        state.is_dropped = True
         del self._topics[name]
         self._system_topics.pop(name, None)
         return True
@@ -434,9 +527,9 @@ class History:
         return f"{self.epoch}:{self.seq}"
 
     def before_time(self, time: int) -> int:
-        """The number up to which every kept message is before `time` (milliseconds since 1970).
+        """The highest number such that no kept message up to it arrived at or after `time` (milliseconds since 1970).
 
-        As long as the clock is not set back, every one after it is at or after `time`.
+        While the clock is not set back, every message after it arrived at or after `time`.
         """
         start = 0
         for seq, _ in self._steps:
@@ -474,15 +567,13 @@ class History:
     def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
         """The known topics that the filters match, each once, in no order; all without filters.
 
-        The first call with these filters goes through the tree of topics once, however many filters they are: 10 to 60
-        ms with 100,000 topics. The list is remembered, so what follows costs next to nothing, `read`, `count`, `lost`
-        and `reaches` included.
+        The first call with these filters goes through the tree of topics once, whatever their number: 10 to 60 ms with
+        100,000 topics. The list is remembered for later calls of this, `read`, `count`, `lost` and `reaches`.
 
         Args:
             filters: what is wanted.
-            max_visited: for those who ask once, for filters that nobody subscribes to, and can do with some of the
-                topics: the search ends, as if there were no more, after about so many nodes of the tree. 10,000 take
-                about a millisecond.
+            max_visited: nodes of the tree, about, after which the search ends as if there were no more topics; 10,000
+                take about a millisecond. For those who ask once and can do with some of the topics; None finds all.
         """
         if filters is None:
             return iter(self._topics.values())
@@ -515,7 +606,7 @@ class History:
             ]
             known.added = self._added_topics
         if known.dropped != self.dropped_topics:
-            known.topics = [state for state in known.topics if state.last is not None]
+            known.topics = [state for state in known.topics if not state.is_dropped]
             known.dropped = self.dropped_topics
         return known.topics
 
@@ -640,7 +731,7 @@ class History:
         exclude: FilterSet | None = None,
         last_only: bool = False,
     ) -> int:
-        """How many messages `read` would give in all, were it to read everything now."""
+        """The number of messages that `read` would give if it read everything now."""
         if after >= until:
             return 0
         start = bisect_right(self._seqs, after)
@@ -654,10 +745,10 @@ class History:
         count = 0
         for state in self._matching(filters, exclude):
             last = state.last
-            if last is None or last.seq <= after:
+            if last is not None and last.seq <= after:
                 continue
             if last_only:
-                message = last if last.seq <= until else state.last_as_of(until)
+                message = last if last is not None and last.seq <= until else state.last_as_of(until)
                 count += message is not None and message.seq > after
             else:
                 count += state.count_between(after, until)
@@ -666,7 +757,7 @@ class History:
     def lost(
         self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
     ) -> int | None:
-        """How many matching messages with `after` < seq <= `until` are evicted; None: some, nobody knows how many."""
+        """The number of matching messages with `after` < seq <= `until` that are evicted; None: some, uncountable."""
         if after >= self.evicted_seq:
             return 0
         if after < self.dropped_seq:
@@ -721,5 +812,5 @@ def _properties_cost(properties: Properties) -> int:
             case list():
                 cost += sum(200 + len(name) + len(text) for name, text in value)
             case _:
-                cost += 32
+                cost += 32 + 2 * 130  # the expiry interval: up to two places in the heap
     return cost

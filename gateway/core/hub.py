@@ -1,8 +1,10 @@
-"""Fan-out: groups, one flush for all of them, and subscribers that are replayed from their own position.
+"""Who gets a message, and when: groups, the flush that writes for all of them, slow sockets.
 
-Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. A
-subscriber has no queue: it is either live, and gets the bytes that its whole group gets, or behind, and is read from
-history at the pace of its socket. The loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
+A subscriber has no queue. It is live, and gets the bytes that its whole group gets, or behind, and reads history at the
+pace of its socket (`replays`).
+
+Invariant: for every subscriber *received = delivered + skipped + lost*, and every lost message is told in a `gap`. The
+loop's clock, `call_soon` and `call_later` are given; sockets are `Sink`s.
 
 It is long because publishing, flushing and membership of groups share one state, and each call between them would be
 made for every message.
@@ -34,16 +36,16 @@ logger = logging.getLogger(__name__)
 
 
 FLUSH_FACTOR = 3.0
-"""After a flush that took d the next one waits this many times d: flushing takes at most a quarter of the processor,
-and when that is not enough the wait grows until messages share writes."""
+"""The next flush waits 3 times as long as the last one took, so that flushing takes at most a quarter of the processor.
+Under load the wait grows until messages share writes."""
 
 SHARING_FACTOR = 12.0
 SHARING_SECONDS = 0.012
-"""Where messages come so fast that a wait lets them share a write, it is so many times d, up to so long: that saves
+"""Where a wait lets messages share a write, it is 12 times as long as the last flush took, at most 12 ms: that saves
 most of the processor's time (benchmarks S1, S2). Elsewhere it would only delay (S3, S4)."""
 
 MAX_BATCH_BYTES = 1 << 20
-"""So many bytes waiting for the next flush bring it at once."""
+"""When more bytes than this wait for the next flush, it comes at once."""
 
 
 def _cost_of(group: Group) -> int:
@@ -51,7 +53,7 @@ def _cost_of(group: Group) -> int:
 
 
 class Hub:
-    """Publishes every message to the groups that want it, and keeps subscribers that can't keep up on history."""
+    """Gives every message to the groups that want it; a subscriber whose socket is too slow reads history instead."""
 
     def __init__(
         self,
@@ -72,16 +74,16 @@ class Hub:
         Args:
             history: the log.
             call_soon: runs a function in the loop's next turn.
-            call_later: runs a function after so many seconds.
+            call_later: runs a function after a number of seconds, and returns what cancels it.
             clock: monotonic seconds.
             wall_clock_ms: milliseconds since 1970.
-            cost_clock: processor seconds that were used, so that a busy machine is not taken for a costly flush; None
-                takes `clock`.
+            cost_clock: processor seconds used by this thread, so that waiting for a busy machine does not count as the
+                cost of a flush; None takes `clock`.
             flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
-            stall_seconds: a subscriber whose socket takes nothing for so long is closed.
+            stall_seconds: time without progress after which a subscriber whose socket is full is closed.
             max_replay_messages: how far back a subscription may reach, in messages of the whole log.
-            max_shape_bytes: about what intervals and deadbands of all shapes may hold; above it the largest end
-                early and forget.
+            max_shape_bytes: memory for the intervals and deadbands of all shapes, about; above it the largest intervals
+                end early and their deadbands start anew.
         """
         self.history = history
         self.counters = HubCounters()
@@ -112,6 +114,7 @@ class Hub:
             self._budget,
             call_soon=call_soon,
             clock=clock,
+            wall_clock_ms=wall_clock_ms,
             fail=self._fail_subscriber,
             max_messages=max_replay_messages,
         )
@@ -225,7 +228,7 @@ class Hub:
                 self._fail(group, error)
 
     def _end_heavy_intervals(self) -> list[Group]:
-        """The groups whose interval holds so much that it has to end now."""
+        """The groups whose interval holds more than one may, and has to end now."""
         heavy: list[Group] = []
         for group in self._groups.values():
             if group.ticking is not None and group.shaper is not None and group.shaper.is_heavy():
@@ -235,7 +238,7 @@ class Hub:
         return heavy
 
     def _make_room(self) -> None:
-        """Lets the shapers that hold most end their intervals and forget, until half of what they may hold is free."""
+        """Ends intervals and starts deadbands anew, those that hold most first, until half the room is free."""
         self._budget.is_crowded = False
         groups = [group for group in self._groups.values() if group.shaper is not None and group.shaper.cost]
         for group in sorted(groups, key=_cost_of, reverse=True):
@@ -254,7 +257,7 @@ class Hub:
             group.shaper.forget()
 
     def _fail(self, group: Group, error: Exception) -> None:
-        """Ends a group whose shape can't take a message: a fault of ours, which must not reach its neighbours."""
+        """Closes the members of a group whose shape failed: a fault of ours, which must not reach other groups."""
         logger.error(
             "%d subscribers are closed, since their shape failed: %s", len(group.members), group.shape, exc_info=error
         )
@@ -297,7 +300,7 @@ class Hub:
                     self._replays.wake(subscriber)
 
     def _join_interval(self, subscriber: Subscriber, group: Group, shaper: Shaper, frames: list[bytes]) -> bool:
-        """Gives a joiner what is new to it of the interval that has ended now; whether that could be done."""
+        """Gives a joiner the part of the interval just ended that it was not shown; False if it has to read history."""
         # an aggregate of what is new to it nobody has made: it reads that from history
         is_ready = subscriber.state is State.BEHIND and not subscriber.is_paused and not subscriber.jobs
         if not is_ready or group.shape.mode is not Mode.LATEST:
@@ -362,8 +365,8 @@ class Hub:
             tell: sends an event in band; None for those who get data only.
             label: what it is called in logs.
             owner: whose it is, for those who ask for their own.
-            on_live: called whenever it has been given all that history has for it, with the number up to which; what
-                comes next comes live.
+            on_live: called at the end of its replays, with the number up to which it was given everything; what comes
+                next comes live.
         """
         subscriber = Subscriber(sink, shape or Shape(), tell, label)
         subscriber.owner = owner
@@ -372,7 +375,7 @@ class Hub:
         return subscriber
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Forgets a subscriber whose connection is gone; twice is once."""
+        """Forgets a subscriber whose connection is gone; a second call does nothing."""
         if subscriber.state is State.CLOSED:
             return
         self._go_behind(subscriber)
@@ -391,16 +394,17 @@ class Hub:
         shape: Shape | None = None,
         replay_id: int | str | None = None,
     ) -> Subscription:
-        """Adds filters, and replays what they want from `since` on; one synchronous step, so nothing falls between.
+        """Adds filters, and replays what they want from `since` on.
 
-        Filters that are there already are not replayed: a subscriber gets a message once.
+        It is one synchronous step, so that no message falls between replay and live. Filters that are there already are
+        not replayed: a subscriber gets a message once.
 
         Args:
             subscriber: whose filters they are.
             filters: valid topic filters.
             since: where the replay starts.
-            shape: from now on its shape for all its filters; None leaves it.
-            replay_id: if there is a replay, a `replayed` event with this id tells of its end; None: nothing does.
+            shape: its shape from now on, for all its filters; None leaves the one that it has.
+            replay_id: id of the `replayed` event that tells of the end of the replay; None: no event.
 
         Raises:
             ProtocolError: the position is ahead of the log, or too many replays wait.
@@ -430,7 +434,7 @@ class Hub:
         return Subscription(history.position, job is None or job.gap is None, after, job is not None)
 
     def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
-        """Takes filters away; nothing that only they matched is written after this.
+        """Takes filters away; a message that only they match is not written after this.
 
         Returns:
             Those of `filters` that were there.
@@ -452,7 +456,7 @@ class Hub:
         return gone
 
     def _move(self, subscriber: Subscriber, filters: FilterSet, shape: Shape, *, keep: FilterSet) -> None:
-        """Gives a subscriber other filters or another shape from now on; what `keep` still has coming stays owed."""
+        """Gives a subscriber other filters or another shape; what `keep` matched up to now is still owed."""
         if subscriber.state is State.CLOSED or (filters == subscriber.filters and shape == subscriber.shape):
             return
         self._go_behind(subscriber)
@@ -477,7 +481,9 @@ class Hub:
         key = (filters, shape)
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(filters, shape, history.epoch, self._budget, self.counters)
+            found = self._groups[key] = Group(
+                filters, shape, history.epoch, self._budget, self.counters, self._wall_clock_ms
+            )
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)
@@ -574,17 +580,17 @@ class Hub:
 
     @property
     def subscriber_count(self) -> int:
-        """How many are connected."""
+        """The number of those who are connected."""
         return len(self._subscribers)
 
     @property
     def group_count(self) -> int:
-        """How many different sets of filters and shapes are in use."""
+        """The number of different sets of filters and shapes in use."""
         return len(self._groups)
 
     @property
     def paused_count(self) -> int:
-        """How many sockets take no more for now."""
+        """The number of sockets that take no more for now."""
         return len(self._paused)
 
     def upstream_changed(self, connected: bool, reason: str | None = None) -> None:

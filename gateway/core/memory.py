@@ -13,7 +13,7 @@ class MemoryBudget:
     """What all shapers of a gateway together hold, and may hold.
 
     Attributes:
-        used: about so many bytes. Frames of an interval are counted although history may have them, too: it may
+        used: bytes that are held, about. Frames of an interval are counted although history may have them, too: it may
             let go of them before the interval ends.
         limit: above it somebody has to let go.
         is_crowded: somebody has gone above it; whoever sees to that takes it back.
@@ -32,7 +32,7 @@ class MemoryShare:
     """One holder's part of a budget, given back when nobody holds it any more.
 
     Attributes:
-        cost: about so many bytes.
+        cost: bytes that it holds, about.
     """
 
     __slots__ = ("_budget", "cost")
@@ -45,7 +45,7 @@ class MemoryShare:
         self._budget.used -= self.cost
 
     def charge(self, cost: int) -> None:
-        """Takes so many bytes more, or gives them back where the number is negative."""
+        """Takes more bytes, or gives some back where the number is negative."""
         self.cost += cost
         budget = self._budget
         budget.used += cost

@@ -44,6 +44,7 @@ class Kind(enum.IntEnum):
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_json = msgspec.json.Decoder().decode
 encode_json = msgspec.json.Encoder().encode
+_RETAINED = b',"retained":true'
 _TAIL = b"}"
 _BASE64_TAIL = b',"encoding":"base64"}'
 
@@ -65,9 +66,14 @@ def _encode_payload(payload: bytes) -> tuple[bytes, Kind]:
     return payload, Kind.JSON
 
 
-def encode_properties(properties: Properties) -> dict[str, Any]:
-    """Properties as they stand in an envelope: correlation data as base64, user properties as pairs."""
+def encode_properties(properties: Properties, waited_ms: int = 0) -> dict[str, Any]:
+    """Properties as they stand in an envelope: correlation data as base64, user properties as pairs.
+
+    `waited_ms` is how long the message has been here, by which its expiry interval is shorter (MQTT 5 §3.3.2.3.3).
+    """
     shown: dict[str, Any] = dict(properties)
+    if (interval := properties.get("message_expiry_interval")) is not None:
+        shown["message_expiry_interval"] = max(interval - max(waited_ms, 0) // 1000, 0)
     if (correlation := properties.get("correlation_data")) is not None:
         shown["correlation_data"] = binascii.b2a_base64(correlation, newline=False).decode()
     return shown
@@ -82,7 +88,7 @@ class Message(msgspec.Struct, gc=False, eq=False):
         topic: topic name.
         time: milliseconds since 1970, when the gateway received it.
         qos: 0, 1 or 2, as the broker delivered it.
-        retained: the broker keeps it as the topic's retained message.
+        retained: the broker keeps it, now, as the topic's retained message.
         properties: MQTT 5 properties, None when there were none.
         kind: how the payload stands in the envelope.
         frame: the WebSocket text frame of the envelope.
@@ -118,7 +124,7 @@ class Message(msgspec.Struct, gc=False, eq=False):
         if retained or qos:
             flags = b""
             if retained:
-                flags = b',"retained":true'
+                flags = _RETAINED
             if qos:
                 flags += b',"qos":%d' % qos
             tail = flags + (_BASE64_TAIL if kind is Kind.BASE64 else _TAIL)
@@ -129,6 +135,17 @@ class Message(msgspec.Struct, gc=False, eq=False):
         at = len(frame) - len(body)
         start = at + len(head)
         return cls(seq, topic, time, qos, retained, properties, kind, frame, at, start, start + len(token))
+
+    def let_go(self) -> None:
+        """The broker keeps it no longer: neither the object nor its frame says so from now on."""
+        body = self.frame[self._head :]
+        at = body.index(_RETAINED, self._end - self._head)  # behind the payload
+        frame = frame_text(body[:at] + body[at + len(_RETAINED) :])
+        shift = len(frame) - (len(body) - len(_RETAINED)) - self._head
+        self.retained, self.frame = False, frame
+        self._head += shift
+        self._start += shift
+        self._end += shift
 
     @property
     def body(self) -> bytes:

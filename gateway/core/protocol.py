@@ -7,7 +7,7 @@ Carrying the words is for routes; acting on them for the hub.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -144,7 +144,10 @@ class ProtocolError(ValueError):
         self.reason = reason
 
 
-Id = int | str
+MAX_ID_LENGTH = 1_024
+
+Id = int | Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
+"""An `id` of a command: what every answer to it repeats, so it is short."""
 
 
 class Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -250,6 +253,7 @@ class Ping(Command, tag="ping", frozen=True, kw_only=True):
 
 class _Head(msgspec.Struct):
     id: Id | None = None
+    command: str | None = None
 
 
 AnyCommand = Subscribe | Unsubscribe | Publish | Authenticate | Ping
@@ -268,21 +272,26 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse_command(text: str | bytes) -> AnyCommand:
+def parse_command(text: str | bytes, max_short: int | None = None) -> AnyCommand:
     """Reads one command.
 
+    Args:
+        text: the whole of it.
+        max_short: so long any but `publish` may be, in characters or bytes; None: as long as it is.
+
     Raises:
-        ProtocolError: it is not JSON, no known command, or a member is missing, unknown or of the wrong type; `id` is
-            the command's own where that could be read.
+        ProtocolError: it is not JSON, no known command, or a member is missing, unknown or of the wrong type; or it is
+            too long for what it says. `id` is the command's own where that could be read.
     """
+    if max_short is not None and len(text) > max_short:
+        # nothing of it is built before this is known
+        head = _head(text)
+        if head.command != "publish":
+            raise ProtocolError("limit", f"limit: a command other than publish of at most {max_short} bytes", head.id)
     try:
         command = _command_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        try:
-            found = _decode_head(text).id
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            found = None
-        raise ProtocolError("bad_command", f"command: {_plain(error)}", found) from None
+        raise ProtocolError("bad_command", f"command: {_plain(error)}", _head(text).id) from None
     if isinstance(command, Publish):
         if not 0 <= command.qos <= 2:
             raise ProtocolError("bad_command", f"qos {command.qos}: must be 0, 1 or 2", command.id)
@@ -292,6 +301,14 @@ def parse_command(text: str | bytes) -> AnyCommand:
                 "bad_command", f"message_expiry_interval {expiry}: must be from 0 to 4294967295 seconds", command.id
             )
     return command
+
+
+def _head(text: str | bytes) -> _Head:
+    """What can be read of any command."""
+    try:
+        return _decode_head(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _Head()
 
 
 def _plain(error: Exception) -> str:

@@ -27,13 +27,13 @@ __all__ = ["MAX_JOBS", "Replays"]
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
-"""What one step of a replay writes: about what a socket takes in one system call."""
+"""Bytes that one step of a replay writes: about what a socket takes in one system call."""
 
 CATCH_UP_SECONDS = 0.002
-"""How long one turn of the loop may go on with replays before the live path gets its turn."""
+"""Time for replays in one turn of the loop; then the live path has its turn."""
 
 MAX_CHUNKS_BYTES = 4 * 2**20
-"""So many bytes of chunks are kept for those who come back together."""
+"""Bytes of chunks that are kept for those who come back together."""
 
 MAX_JOBS = 64
 """Replays that one subscriber may have waiting, so that a loop of commands can't grow memory."""
@@ -41,7 +41,16 @@ MAX_JOBS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What one step of a replay reads: where it ends, its messages (if they have yet to be shaped), or their frames."""
+    """What one step of a replay reads.
+
+    Attributes:
+        cursor: number at which it ends.
+        count: number of messages.
+        messages: the messages, if they have yet to be shaped; else none.
+        data: their frames, if they are shaped already.
+        delivered: number of frames in `data`.
+        skipped: messages that the shape left out.
+    """
 
     cursor: int
     count: int
@@ -62,6 +71,7 @@ class Replays:
         *,
         call_soon: Callable[[Callable[[], None]], Any],
         clock: Callable[[], float],
+        wall_clock_ms: Callable[[], int],
         fail: Callable[[Subscriber], None],
         max_messages: int,
     ) -> None:
@@ -73,6 +83,7 @@ class Replays:
             budget: charged with what shapes hold.
             call_soon: runs a function in the loop's next turn.
             clock: monotonic seconds.
+            wall_clock_ms: milliseconds since 1970.
             fail: ends a subscriber whose replay failed: a fault of ours.
             max_messages: how far back a subscription may reach, in messages of the whole log.
         """
@@ -82,6 +93,7 @@ class Replays:
         self._budget = budget
         self._call_soon = call_soon
         self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
         self._fail = fail
         self._behind: deque[Subscriber] = deque()
         self._is_catch_up_due = False
@@ -117,7 +129,7 @@ class Replays:
         return job, Promise(added, start.after)
 
     def narrow(self, subscriber: Subscriber, job: Job, gone: list[str]) -> bool:
-        """Takes from a replay what only these filters want; whether anything is left of it."""
+        """Takes out of a replay what only the filters `gone` want; False if nothing is left of it."""
         narrowed = job.selection.narrowed(gone, subscriber.promises, job.cursor, job.until)
         if narrowed == job.selection:
             return True
@@ -130,7 +142,7 @@ class Replays:
         return True
 
     def recount(self, job: Job) -> None:
-        """Notes how much a replay whose selection has changed has still to give: history alone knows it now."""
+        """Asks history again how much a replay has still to give, since its selection has changed."""
         if job.kind is Kind.LAST:
             return
         history, selection = self.history, job.selection
@@ -147,13 +159,13 @@ class Replays:
             job.gap["lost"] = None if lost is None else lost + selection.count(history, start, job.cursor)
 
     def add_job(self, subscriber: Subscriber, job: Job) -> None:
-        """One more stretch that a subscriber is to be given, behind those that wait; `wake` starts it."""
+        """Puts a stretch of history behind those that a subscriber has still to be given; `wake` starts it."""
         if subscriber.jobs is None:
             subscriber.jobs = deque()
         subscriber.jobs.append(job)
 
     def wake(self, subscriber: Subscriber) -> None:
-        """Gives a subscriber that is behind its next turn, if it can use one."""
+        """Puts a subscriber into the next turn of replays, unless it is live, paused, or has nothing to read."""
         # a subscriber without filters may still be owed what it had before
         if subscriber.has_turn or subscriber.is_paused or subscriber.state not in (State.BEHIND, State.IDLE):
             return
@@ -166,7 +178,7 @@ class Replays:
             self._call_soon(self._catch_up)
 
     def _catch_up(self) -> None:
-        """One turn of replays: a chunk for each subscriber that waits, for as long as a turn may take."""
+        """One turn of replays: a chunk for each subscriber that waits, until `CATCH_UP_SECONDS` have passed."""
         self._is_catch_up_due = False
         deadline = self._clock() + CATCH_UP_SECONDS
         if self._chunks_evicted != self.history.evicted:
@@ -193,7 +205,7 @@ class Replays:
             self._call_soon(self._catch_up)
 
     def _advance(self, subscriber: Subscriber) -> bool:
-        """Writes the next chunk of a subscriber's replay, or makes it live; whether it wants another turn."""
+        """Writes the next chunk of a subscriber's replay, or makes it live; True if it wants another turn."""
         while not subscriber.jobs:
             group = subscriber.group
             if group is None:
@@ -268,7 +280,7 @@ class Replays:
         if shape.is_plain:
             frames, skipped = [message.frame for message in messages], 0
         else:
-            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large)
+            shaper = Shaper(shape, self.history.epoch, None, self.counters.count_too_large, self._wall_clock_ms)
             for message in messages:
                 shaper.offer(message)
             frames, skipped = shaper.take(), shaper.skipped
@@ -287,7 +299,9 @@ class Replays:
     def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
         if job.shaper is None:
-            job.shaper = Shaper(job.shape, self.history.epoch, self._budget, self.counters.count_too_large)
+            job.shaper = Shaper(
+                job.shape, self.history.epoch, self._budget, self.counters.count_too_large, self._wall_clock_ms
+            )
         shaper = job.shaper
         frames: list[bytes] = []
         if job.shape.max_hz is None or job.last_only:
@@ -308,7 +322,10 @@ class Replays:
         return frames
 
     def _keep_half(self, shaper: Shaper) -> None:
-        """Replays, which may be stuck with what they hold, leave half of the room to the groups."""
+        """Starts the deadband of a replay anew once all shapers hold more than half of what they may.
+
+        A replay of a slow socket can hold memory for long; the other half is for the groups.
+        """
         if self._budget.used * 2 > self._budget.limit and shaper.cost:
             self.counters.shapes_shed += 1
             shaper.forget()
@@ -326,7 +343,7 @@ class Replays:
         self.counters.skipped += skipped
 
     def _check_catch_up(self, subscriber: Subscriber, job: Job) -> None:
-        """If what a slow subscriber missed has been evicted: a gap, and then only the last values."""
+        """Turns a catch-up of which something was evicted into a gap and the last values."""
         if job.kind is not Kind.CATCH_UP or job.last_only or job.expected is None:
             return
         if job.cursor >= self.history.evicted_seq:

@@ -1,8 +1,11 @@
-"""Which messages of the log a replay gives: what its filters match, less what was promised otherwise.
+"""Which messages of the log a replay gives: what its filters match, less what an earlier promise covers.
 
-Invariant: what a replay gives never depends on filters that come or go after it was made; what is *written* of it is
-what the filters that are still there want. So a message that two of a subscriber's filters match comes once, with the
-first replay that promised it, and comes with that replay also when the filter that it was made for is gone.
+An example, with the log at 100. Subscribing `a/#` since 50 promises `a/#` above 50; its replay reads 51 to 100.
+Subscribing `+/x` since 20 promises `+/x` above 20; its replay reads 21 to 100, but of `a/x` only 21 to 50. If `a/#` is
+taken away before its replay ran, that replay goes on with `a/x` alone: `+/x` was promised it, and relies on it.
+
+Invariant: a message that two of a subscriber's filters match comes once, with the first replay that promised it; and it
+comes as long as one of these filters is there. How fast a replay is read is for `replays`.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ class Promise:
 
     Attributes:
         filters: these filters.
-        after: every message with a higher number, whenever it comes.
-        last_as_of: and each topic's newest message as of this number; 0 is none.
+        after: every message with a higher number is promised, from history or live.
+        last_as_of: each topic's newest message as of this number is promised as well; 0: none is.
     """
 
     filters: FilterSet
@@ -56,7 +59,7 @@ def _last_seq(state: Topic, until: int) -> int:
 
 
 class _Part:
-    """What is selected of one topic: numbers in a stretch, and single ones beside it."""
+    """What is selected of one topic: `low` < seq <= `high` less `removed`, and the single numbers `added`."""
 
     __slots__ = ("added", "high", "low", "removed")
 
@@ -72,12 +75,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The messages of one replay; equal ones select the same.
+    """The messages of one replay; equal selections select the same.
 
     Attributes:
         filters: what is matched.
-        exclude: promises that were there before: what they want is with an earlier replay, or was given.
-        only: the promises that are left since filters were taken away, and want something of this; None is all.
+        exclude: promises made before: their messages come with an earlier replay, or have come.
+        only: after filters were taken away, the promises that still rely on this replay; None: all of it.
     """
 
     filters: FilterSet
@@ -86,20 +89,20 @@ class Selection:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the filters alone say what is selected."""
+        """Whether it selects whatever the filters match."""
         return not self.exclude and self.only is None
 
     def narrowed(self, gone: Iterable[str], promises: Iterable[Promise], cursor: int, until: int) -> Selection | None:
-        """What is left of it between two numbers when filters are taken away.
+        """What is left of it when filters are taken away.
 
         Args:
-            gone: these filters.
-            promises: those that are left of the subscriber.
-            cursor: what was given already.
-            until: where the replay ends.
+            gone: the filters that are taken away.
+            promises: the subscriber's promises without them.
+            cursor: number up to which the replay was given already.
+            until: number at which the replay ends.
 
         Returns:
-            The selection, None when nobody wants anything of it.
+            The selection; None when no promise needs anything of it.
         """
         if self.only is not None:
             only = without(self.only, gone)
@@ -113,7 +116,7 @@ class Selection:
         return replace(self, filters=own) if own else None
 
     def _part(self, state: Topic, until: int, exclude: Iterable[Promise], only: Iterable[Promise]) -> _Part:
-        """What is selected of a topic, given those promises that match it."""
+        """What is selected of a topic; `exclude` and `only` are those of the promises that match it."""
         high = until
         removed: set[int] = set()
         added: set[int] = set()
@@ -129,7 +132,7 @@ class Selection:
         return _Part(low, high, removed, added)
 
     def _parts(self, history: History, until: int) -> Iterator[tuple[Topic, _Part | None]]:
-        """Each topic, and what is selected of it; None is all.
+        """Each topic, and what is selected of it; None: all of it.
 
         Topics are looked up by promise: history keeps these lists, and matching each name with each promise would hold
         the loop for a second where there are many.
@@ -168,7 +171,7 @@ class Selection:
         return chunk.cursor, messages
 
     def count(self, history: History, after: int, until: int, *, last_only: bool = False) -> int:
-        """How many messages `read` would give in all, were it to read everything now."""
+        """The number of messages that `read` would give if it read everything now."""
         if self.is_plain or after >= until:
             return history.count(self.filters, after, until, last_only=last_only)
         found = 0
@@ -188,7 +191,7 @@ class Selection:
         return found
 
     def lost(self, history: History, after: int, until: int) -> int | None:
-        """How many of its messages with `after` < seq <= `until` are evicted; None: nobody knows how many."""
+        """The number of its messages with `after` < seq <= `until` that are evicted; None: some, uncountable."""
         if self.is_plain or after >= history.evicted_seq:
             return history.lost(self.filters, after, until)
         if after < history.dropped_seq:

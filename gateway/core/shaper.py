@@ -27,7 +27,7 @@ MAX_WINDOW_TOPICS = 10_000
 """Topics that one interval of one group may hold; beyond it the interval ends early, so that memory has a ceiling."""
 
 MAX_WINDOW_BYTES = 8 * 2**20
-"""And about so many bytes of messages and sums."""
+"""Bytes of messages and sums that one interval of one group may hold, about."""
 
 INTERVAL_COST = 250
 """Bytes that a topic takes in an interval, its frame not counted."""
@@ -44,8 +44,11 @@ def encode_or_none(value: Any) -> bytes | None:
         return None
 
 
-def pick(shape: Shape, message: Message) -> bytes | None:
-    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out."""
+def pick(shape: Shape, message: Message, now_ms: int = 0) -> bytes | None:
+    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out.
+
+    `now_ms`, milliseconds since 1970, is for its expiry interval; 0 leaves that as it came.
+    """
     token: bytes | None = None
     if shape.where is not None or shape.fields:
         condition = None if shape.where is None else compile_condition(shape.where)
@@ -60,7 +63,8 @@ def pick(shape: Shape, message: Message) -> bytes | None:
             if token is None:
                 return None
     if shape.properties and message.properties:
-        return message.with_members({"properties": encode_properties(message.properties)}, token=token)
+        shown = encode_properties(message.properties, now_ms - message.time)
+        return message.with_members({"properties": shown}, token=token)
     return message.body if token is None else message.with_members({}, token=token)
 
 
@@ -84,8 +88,8 @@ class Shaper:
     Attributes:
         offered: messages put in.
         delivered: frames that came out.
-        skipped: messages that no frame was made for, or that another one stands for.
-        taken_seqs: of the frames that `take` gave last, the numbers of the messages that they show.
+        skipped: messages without a frame of their own: left out, or shown by the frame of another one.
+        taken_seqs: numbers of the messages that the frames of the last `take` show, in the same order.
     """
 
     __slots__ = (
@@ -98,6 +102,7 @@ class Shaper:
         "_ready",
         "_seqs",
         "_share",
+        "_wall_clock_ms",
         "delivered",
         "offered",
         "shape",
@@ -111,6 +116,7 @@ class Shaper:
         epoch: str = "",
         budget: MemoryBudget | None = None,
         on_too_large: Callable[[], None] | None = None,
+        wall_clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """Nothing is held yet.
 
@@ -119,7 +125,9 @@ class Shaper:
             epoch: makes the positions of server-sent events.
             budget: is charged with what this holds.
             on_too_large: hears of each message that is too large to be compared with `where`.
+            wall_clock_ms: milliseconds since 1970, by which expiry intervals count down; None leaves them as they came.
         """
+        self._wall_clock_ms = wall_clock_ms
         self._on_too_large = on_too_large
         self.shape = shape
         self._epoch = epoch
@@ -199,11 +207,11 @@ class Shaper:
 
     @property
     def is_full(self) -> bool:
-        """Whether the interval holds so many topics that it should end now."""
+        """Whether the interval holds `MAX_WINDOW_TOPICS` topics and should end now."""
         return len(self._due) >= MAX_WINDOW_TOPICS
 
     def is_heavy(self) -> bool:
-        """Whether it should end for what it holds in all; walks it, so not to be asked for each message."""
+        """Whether it holds more than one interval may; walks all of it, so not to be asked for each message."""
         if self.is_full:
             return True
         intervals = self._due.values()
@@ -247,23 +255,23 @@ class Shaper:
                 self._emit(message, interval.token, None, interval.count - 1, number)
 
     def settle(self) -> tuple[int, int]:
-        """The delivered and skipped messages since the last call of this; starts both counts over."""
+        """The counts of delivered and skipped messages since the last call; starts both over."""
         counts = self.delivered, self.skipped
         self.delivered = self.skipped = 0
         return counts
 
     def forget(self) -> None:
-        """Lets go of what was sent last: the next message of every topic is news."""
+        """Starts the deadband anew: the next message of every topic is news."""
         if self._deadband is not None:
             self._deadband.forget()
 
     def welcome(self, other: Shaper) -> None:
-        """Somebody joins who was shown what `other` gave: changes count from there as well."""
+        """Takes in what `other` showed to somebody who joins: a change has to differ from that as well."""
         if self._deadband is not None and other._deadband is not None:
             self._deadband.welcome(other._deadband)
 
     def _suppress(self, topic: str, count: int) -> None:
-        """Counts what a deadband leaves out: `count` messages, all but one of them counted as skipped before."""
+        """Counts `count` messages that a deadband leaves out; all but one were counted as skipped before."""
         assert self._deadband is not None  # noqa: S101 - it is what left it out
         self.skipped += 1
         self._deadband.suppress(topic, count)
@@ -325,7 +333,8 @@ class Shaper:
             if skipped:
                 members["skipped"] = skipped
             if shape.properties and message.properties:
-                members["properties"] = encode_properties(message.properties)
+                now = message.time if self._wall_clock_ms is None else self._wall_clock_ms()
+                members["properties"] = encode_properties(message.properties, now - message.time)
             self._finish(message, message.with_members(members, token=token), number)
             return
         if shape.format is Format.STREAM:

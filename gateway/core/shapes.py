@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.core.conditions import ShapeError, compile_condition
 from gateway.core.fields import MAX_DEPTH, Field
+from gateway.core.topics import quoted
 
 __all__ = ["MAX_FIELDS_LENGTH", "SHAPE_PARAMETERS", "Format", "Framing", "Mode", "Shape", "shape_from"]
 
@@ -65,7 +66,7 @@ class Shape:
         framing: what carries it.
         properties: whether MQTT 5 properties are relayed.
         field: for streams: the dotted path that is shown.
-        max_hz: at most so many updates a second for each topic; None is every message.
+        max_hz: the greatest number of messages a second for each topic; None is every message.
         mode: what stands for an interval of `1 / max_hz` seconds.
         fields: dotted paths of a JSON object payload that are kept; empty is all.
         deadband: least change of a number that is news; None is every message.
@@ -102,7 +103,7 @@ class Shape:
         kept = tuple(map(Field.at, self.fields))
         if not all(all(member.path) for member in kept):
             raise ShapeError(
-                f"fields {','.join(self.fields)!r}: each must be a name or a dotted path such as outdoor.temperature"
+                f"fields {quoted(','.join(self.fields))}: each must be a name or a path such as outdoor.temperature"
             )
         if (depth := max((len(member.path) for member in kept), default=0)) > MAX_DEPTH:
             raise ShapeError(f"fields: a path has {depth} levels, at most {MAX_DEPTH} are allowed")
@@ -177,17 +178,17 @@ def _number(name: str, value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ShapeError(f"{name} {value!r}: must be a number") from None
+        raise ShapeError(f"{name} {quoted(str(value))}: must be a number") from None
     if not math.isfinite(number):
-        raise ShapeError(f"{name} {value!r}: must be a finite number")
+        raise ShapeError(f"{name} {quoted(str(value))}: must be a finite number")
     return number
 
 
 def _choice(name: str, value: Any, kind: type[Format | Mode], default: Any) -> Any:
     if value is None or value == "":
         return default
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = [member.value for member in kind if member is not Format.STREAM]
-        raise ShapeError(f"{name} {value!r}: must be one of {', '.join(allowed)}") from None
+    for member in kind:
+        if member.value == value:
+            return member
+    allowed = [member.value for member in kind if member is not Format.STREAM]
+    raise ShapeError(f"{name} {quoted(str(value))}: must be one of {', '.join(allowed)}")

@@ -1,7 +1,11 @@
 """Who gets messages: subscribers, the groups of those who want the same, and what is counted of both.
 
-Invariant: for every subscriber *received = delivered + skipped + lost*, where a live one's share of its group's counts
-is added when it leaves. Who is matched, flushed and replayed is for `hub` and `replays`.
+Counts are kept per group and not per subscriber, so that a flush costs one write each and nothing more. A group's
+counts are *settled*: they are as of `flushed_seq`, the last number that was written to its live members. A subscriber
+notes them when it joins, and adds the difference to its own when it leaves.
+
+Invariant: for every subscriber *received = delivered + skipped + lost*. Who is matched, flushed and replayed is for
+`hub` and `replays`.
 """
 
 from __future__ import annotations
@@ -64,7 +68,7 @@ class Kind(enum.Enum):
     RESUME = enum.auto()
     """From a time or position, when subscribing."""
     CATCH_UP = enum.auto()
-    """What a subscriber missed while it was behind."""
+    """What its group wrote while it was behind."""
 
 
 class Job:
@@ -117,9 +121,9 @@ class Subscriber:
         shape: what it wants of its messages.
         filters: its topic filters.
         state: where its messages come from now.
-        position: everything up to this number is delivered, skipped, lost, or in a replay that is under way.
+        position: number up to which every message is delivered, skipped, lost, or in a replay that is under way.
         is_paused: its socket takes no more for now.
-        delivered, skipped, lost: settled counts; `Hub.counts` adds what its group did since.
+        delivered, skipped, lost: its own counts, without its group's since it joined; `Hub.counts` adds those.
         label: what it is called in logs.
         owner: whose it is, as its route says; nothing here looks at it.
     """
@@ -182,7 +186,7 @@ class Subscriber:
             self._tell({"event": event, **members})
 
     def tell_gap(self, reason: str, lost: int | None, counters: HubCounters, **members: Any) -> None:
-        """Counts and tells what it did not get and why; `lost` is None where nobody knows how many."""
+        """Counts and tells the messages that it will not get and why; `lost` is None where nobody knows the number."""
         if lost is not None:
             self.lost += lost
             counters.lost[reason] += lost
@@ -218,14 +222,20 @@ class Group:
     )
 
     def __init__(
-        self, filters: FilterSet, shape: Shape, epoch: str, budget: MemoryBudget, counters: HubCounters
+        self,
+        filters: FilterSet,
+        shape: Shape,
+        epoch: str,
+        budget: MemoryBudget,
+        counters: HubCounters,
+        wall_clock_ms: Callable[[], int],
     ) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large)
+        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large, wall_clock_ms)
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False
@@ -240,7 +250,7 @@ class Group:
 
     @property
     def matched(self) -> int:
-        """Messages that matched so far."""
+        """Messages that matched since the group was made."""
         return self._matched + len(self._frames) if self.shaper is None else self.shaper.offered
 
     @property
@@ -265,7 +275,7 @@ class Group:
         return frames
 
     def settle(self, seq: int) -> None:
-        """Notes that nothing is pending up to `seq`."""
+        """Notes that nothing is pending up to `seq`: the counts of now are the settled ones."""
         self.flushed_seq = seq
         if self.shaper is None:
             self.settled_matched = self._settled_delivered = self._matched
@@ -285,7 +295,7 @@ class Group:
         return self._settled_skipped
 
     def settle_if_quiet(self, seq: int, counters: HubCounters) -> None:
-        """Brings the settled counts up to date where nothing is pending."""
+        """Brings the settled counts up to `seq` where nothing is pending for live members."""
         if not self.has_pending:
             skipped = self._settled_skipped
             self.settle(seq)
@@ -295,7 +305,7 @@ class Group:
             self.settle(seq)
 
     def join(self, subscriber: Subscriber) -> None:
-        """From now on this member gets its flushes."""
+        """Makes a member live: from now on it gets the flushes."""
         self.writers[subscriber] = subscriber.sink.write
         subscriber.state = State.LIVE
         subscriber.base_delivered = self._settled_delivered
@@ -306,7 +316,7 @@ class Group:
             subscriber.on_live(subscriber.position)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Takes a live member off the flushes, once counts are settled; from here on it reads history."""
+        """Takes a live member off the flushes; from `flushed_seq` on it reads history. The counts must be settled."""
         del self.writers[subscriber]
         subscriber.state = State.BEHIND
         subscriber.position = self.flushed_seq
@@ -323,7 +333,7 @@ class Subscription:
         position: `epoch:seq` up to which the replay goes; what comes later comes live.
         recovered: whether the replay is complete; if not, a `gap` event comes first.
         after: every message of these filters with a higher number comes, with this replay, an earlier one or live.
-        is_replaying: whether there is a replay, of whose end `subscribe`'s `replay_id` is told.
+        is_replaying: whether there is a replay; its end is told by a `replayed` event, if an id was given.
     """
 
     position: str
@@ -368,7 +378,7 @@ class HubCounters:
         self.slow = 0
         """How often a subscriber left the live path because its socket was full."""
         self.shapes_shed = 0
-        """How often a group had to end its interval and forget its deadband, since all of them held too much."""
+        """How often an interval ended early or a deadband started anew, because all shapes held too much."""
         self.closed_slow = 0
         """Subscribers closed because they made no progress."""
         self.flushes = 0

@@ -6,7 +6,7 @@ Invariant: messages and evicted numbers are in the order of their numbers. Which
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
 
@@ -16,6 +16,8 @@ __all__ = ["Topic", "seq_of"]
 
 
 seq_of = attrgetter("seq")
+
+_NEVER = (0, 0)
 
 
 class Topic:
@@ -27,9 +29,14 @@ class Topic:
         count: messages since the gateway first saw it, evicted ones included.
         evicted: numbers of its newest evicted messages, oldest first.
         forgotten_seq: evicted messages up to this number are no longer listed in `evicted`.
-        evicted_time: time of its newest evicted message in milliseconds since 1970, 0 when there is none.
+        evicted_time: latest time of an evicted message, milliseconds since 1970; 0 when there is none.
+        expired: number and time of its newest message if that has expired, and there is no `last` for it.
+        kept: the message that the broker keeps, as far as is known, and that is in the log.
+        is_dropped: the log has forgotten it.
         first_seq: number of its first message.
-        first_time: and its time.
+        first_time: time of its first message, milliseconds since 1970.
+        retained_hash: hash of the payload that the broker retains, as far as is known; None before.
+        repeat: number of the broker subscription that repeated its retained message last.
     """
 
     __slots__ = (
@@ -38,10 +45,14 @@ class Topic:
         "count",
         "evicted",
         "evicted_time",
+        "expired",
         "first_seq",
         "first_time",
         "forgotten_seq",
         "head",
+        "is_dropped",
+        "kept",
+        "kept_as_of",
         "last",
         "name",
         "repeat",
@@ -63,6 +74,10 @@ class Topic:
         self.evicted_time = 0
         self.retained_hash: int | None = None
         self.repeat = 0
+        self.expired = _NEVER
+        self.kept: Message | None = None
+        self.kept_as_of = 0  # the number of the subscription that brought it
+        self.is_dropped = False
 
     def __len__(self) -> int:
         return len(self._messages) - self._start
@@ -79,7 +94,7 @@ class Topic:
         return iter(self._messages[start:end][::-1])
 
     def count_between(self, after: int, until: int) -> int:
-        """How many of its messages in the log have `after` < seq <= `until`."""
+        """The number of its messages in the log with `after` < seq <= `until`."""
         messages, start, end = self._messages, self._start, len(self._messages)
         if start < end and messages[start].seq <= after:
             start = bisect_right(messages, after, start, key=seq_of)
@@ -88,21 +103,25 @@ class Topic:
         return end - start
 
     def last_as_of(self, until: int) -> Message | None:
-        """Its newest kept message with seq <= `until`; None if there was none or it is evicted."""
+        """Its newest kept message with seq <= `until`; None if there was none or it is evicted or has expired."""
         if self.last is not None and self.last.seq <= until:
             return self.last
+        if self.last is None and self.expired[0] <= until:
+            return None
         index = bisect_right(self._messages, until, self._start, key=seq_of)
         return self._messages[index - 1] if index > self._start else None
 
+    @property
+    def heard(self) -> tuple[int, int]:
+        """Number and time of its newest message, also when that has expired."""
+        return self.expired if self.last is None else (self.last.seq, self.last.time)
+
     def rate(self) -> float:
-        """Messages a second over what the log keeps of it; 0.0 when that is a single message."""
+        """Messages a second over the messages that the log keeps of it; 0.0 for fewer than two."""
         if len(self) < 2:
             return 0.0
         newest, oldest = self._messages[-1], self._messages[self._start]
         return (len(self) - 1) * 1000 / max(newest.time - oldest.time, 1)
-
-    def _push(self, message: Message) -> None:
-        self._messages.append(message)
 
     def _pop(self) -> Message:
         message = self._messages[self._start]
@@ -113,6 +132,13 @@ class Topic:
             del self._messages[: self._start]
             self._start = 0
         return message
+
+    def _take_out(self, message: Message) -> None:
+        """Takes a message out that need not be the oldest."""
+        if self._oldest() is message:
+            self._pop()
+        else:
+            del self._messages[bisect_left(self._messages, message.seq, self._start, key=seq_of)]
 
     def _oldest(self) -> Message:
         return self._messages[self._start]

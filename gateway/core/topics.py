@@ -21,6 +21,7 @@ __all__ = [
     "matches",
     "minimal_cover",
     "overlap",
+    "quoted",
     "validate_filter",
     "validate_topic",
 ]
@@ -39,7 +40,8 @@ class TopicError(ValueError):
     code = "bad_topic"
 
 
-def _shortened(text: str) -> str:
+def quoted(text: str) -> str:
+    """What a client wrote, for a message to it: at most 80 characters, so that no answer grows with a question."""
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
@@ -47,19 +49,15 @@ def _check_string(kind: str, text: str) -> None:
     if not text:
         raise TopicError(f"{kind} '': must have at least one character")  # MQTT-4.7.3-1
     if "\0" in text:
-        raise TopicError(f"{kind} {_shortened(text)}: must not contain U+0000")  # MQTT-4.7.3-2
+        raise TopicError(f"{kind} {quoted(text)}: must not contain U+0000")  # MQTT-4.7.3-2
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise TopicError(f"{kind} {_shortened(text)}: must not contain a lone surrogate") from None  # MQTT-1.5.4-1
+        raise TopicError(f"{kind} {quoted(text)}: must not contain a lone surrogate") from None  # MQTT-1.5.4-1
     if size > MAX_BYTES:
-        raise TopicError(
-            f"{kind} {_shortened(text)}: has {size} bytes, at most {MAX_BYTES} are allowed"
-        )  # MQTT-4.7.3-3
+        raise TopicError(f"{kind} {quoted(text)}: has {size} bytes, at most {MAX_BYTES} are allowed")  # MQTT-4.7.3-3
     if text.count("/") >= MAX_LEVELS:
-        raise TopicError(
-            f"{kind} {_shortened(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed"
-        )
+        raise TopicError(f"{kind} {quoted(text)}: has {text.count('/') + 1} levels, at most {MAX_LEVELS} are allowed")
 
 
 # A receiver may close the connection for control characters and for code points that are no characters (MQTT 5
@@ -76,7 +74,7 @@ def check_characters(kind: str, text: str) -> None:
         TopicError: a control character or a code point that is no character (MQTT 5 §1.5.4); `kind` names the text.
     """
     if (found := _REFUSED.search(text)) is not None:
-        raise TopicError(f"{kind} {_shortened(text)}: must not contain U+{ord(found[0]):04X}")
+        raise TopicError(f"{kind} {quoted(text)}: must not contain U+{ord(found[0]):04X}")
 
 
 def validate_topic(topic: str) -> str:
@@ -88,7 +86,7 @@ def validate_topic(topic: str) -> str:
     _check_string("topic", topic)
     for wildcard in "+#":
         if wildcard in topic:  # MQTT-3.3.2-2
-            raise TopicError(f"topic {_shortened(topic)}: '{wildcard}' is allowed only in a topic filter")
+            raise TopicError(f"topic {quoted(topic)}: '{wildcard}' is allowed only in a topic filter")
     return topic
 
 
@@ -101,16 +99,16 @@ def validate_filter(topic_filter: str) -> str:
     """
     _check_string("topic filter", topic_filter)
     if topic_filter == "$share" or topic_filter.startswith("$share/"):
-        raise TopicError(f"topic filter {_shortened(topic_filter)}: shared subscriptions ('$share') are not supported")
+        raise TopicError(f"topic filter {quoted(topic_filter)}: shared subscriptions ('$share') are not supported")
     levels = topic_filter.split("/")
     for position, level in enumerate(levels):
         if "#" in level:
             if level != "#":  # MQTT-4.7.1-1
-                raise TopicError(f"topic filter {_shortened(topic_filter)}: '#' must fill a whole level")
+                raise TopicError(f"topic filter {quoted(topic_filter)}: '#' must fill a whole level")
             if position != len(levels) - 1:
-                raise TopicError(f"topic filter {_shortened(topic_filter)}: '#' must be the last level")
+                raise TopicError(f"topic filter {quoted(topic_filter)}: '#' must be the last level")
         elif "+" in level and level != "+":  # MQTT-4.7.1-2
-            raise TopicError(f"topic filter {_shortened(topic_filter)}: '+' must fill a whole level")
+            raise TopicError(f"topic filter {quoted(topic_filter)}: '+' must fill a whole level")
     return topic_filter
 
 

@@ -119,10 +119,10 @@ class FilterTrie(Generic[V]):
 
 
 VISITED_AT_ONCE = 512
-"""So many topics of a tree go on to the next level together."""
+"""Topics of a tree that go on to the next level together."""
 
 FEW_NAMES = 8
-"""Up to so many names of a next level are looked up one after the other, more of them together."""
+"""The most names of a next level that are looked up one after the other; more are looked up together."""
 
 
 class _Leaf(Generic[V]):
@@ -185,8 +185,8 @@ class TopicTree(Generic[V]):
 
         Args:
             filters: what to look for.
-            max_visited: it stops, as if nothing more were there, after about so many nodes (`size` is all of them);
-                None for no limit. 100,000 take 10 to 30 ms.
+            max_visited: nodes, about, after which it stops as if there were no more (`size` is all of them); None for
+                no limit. 100,000 take 10 to 30 ms.
         """
         left = self.size + 2 if max_visited is None else max_visited
         # all nodes at which the filters are in the same state go on together

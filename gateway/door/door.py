@@ -11,6 +11,7 @@ import contextlib
 import re
 from typing import Any
 
+from gateway.access.budget import Pace
 from gateway.access.grants import Principal
 from gateway.door.content_policy import content_security_policy
 from gateway.door.guard import Guard
@@ -35,7 +36,7 @@ def literal_plus(query: bytes) -> bytes:
 
 
 LINGER_SECONDS = 2.0
-"""A body that is too large is read and dropped for so long."""
+"""Time for which a body that is too large is read and dropped."""
 
 
 class Door:
@@ -68,6 +69,7 @@ class Door:
         answer = _Answer(send, self.guard.cors_headers(scope), request_id)
         key: str | None = None
         try:
+            check_framing(scope)
             self.guard.check(scope)
             key = self.guard.enter(scope)
             if (headers := self.guard.preflight(scope)) is not None:
@@ -77,6 +79,8 @@ class Door:
             body.check(scope)
             state["principal"] = await self._principal(scope)
             await self.app(scope, body, answer)
+        except _Left:
+            self.guard.refusals.count("left")
         except Refusal as refusal:
             self.guard.note(refusal, scope, request_id)
             if not answer.started:
@@ -108,6 +112,19 @@ class Door:
         await send({"type": "websocket.http.response.body", "body": document})
 
 
+def check_framing(scope: Scope) -> None:
+    """Refuses a request whose end two parties could see in two places, before anything else is looked at.
+
+    A proxy before us may go by the one header and we by the other (RFC 9112 §6.1); the connection ends with the answer.
+
+    Raises:
+        Refusal: it has both a Content-Length and a Transfer-Encoding (400).
+    """
+    names = {name for name, _ in scope["headers"]}
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise Refusal(400, "bad_request", "headers", "there is both a Content-Length and a Transfer-Encoding")
+
+
 def _start(refusal: Refusal, size: int) -> dict[str, Any]:
     headers: Headers = [
         (b"content-type", b"application/problem+json"),
@@ -121,24 +138,25 @@ def _start(refusal: Refusal, size: int) -> dict[str, Any]:
     return {"type": "http.response.start", "status": refusal.status, "headers": headers}
 
 
+class _Left(Exception):  # noqa: N818 - no error: clients leave
+    """The client has left before its request was whole: there is nobody to answer."""
+
+
 class _Body:
     """A request's body under its limits; reading on after its end is waiting for the client to go."""
 
-    __slots__ = ("_is_complete", "_max_bytes", "_receive", "_seconds", "_size")
+    __slots__ = ("_is_complete", "_max_bytes", "_pace", "_receive", "_seconds", "_size")
 
     def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._pace: Pace | None = None
         self._size = 0
         self._is_complete = False
 
     def check(self, scope: Scope) -> None:
         """Refuses by the headers alone what would be refused later."""
-        names = {name for name, _ in scope["headers"]}
-        if b"content-length" in names and b"transfer-encoding" in names:
-            # a proxy before us may go by the one and we by the other (RFC 9112 §6.1)
-            raise Refusal(400, "bad_request", "headers", "there is both a Content-Length and a Transfer-Encoding")
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:20]) > self._max_bytes:
                 raise self._too_large(value[:20].decode())
@@ -154,11 +172,17 @@ class _Body:
     async def __call__(self) -> Message:
         if self._is_complete:
             return await self._receive()
+        now = asyncio.get_running_loop().time()
+        if self._pace is None:
+            self._pace = Pace(now, self._seconds)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(self._pace.deadline(self._size)):
                 message = await self._receive()
         except TimeoutError:
-            raise Refusal(408, "limit", "body_seconds", f"the body did not come within {self._seconds:g} s") from None
+            least = f"{self._seconds:g} s, and a second more for each {self._pace.bytes_per_second // 1024:g} KiB"
+            raise Refusal(408, "limit", "body_seconds", f"the body comes too slowly: it has {least}") from None
+        if message["type"] == "http.disconnect":
+            raise _Left
         self._size += len(message.get("body", b""))
         self._is_complete = not message.get("more_body", False)
         if self._size > self._max_bytes:

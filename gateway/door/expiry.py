@@ -16,7 +16,7 @@ __all__ = ["EXPIRY_WARNING_SECONDS", "Expiry"]
 
 
 EXPIRY_WARNING_SECONDS = 60.0
-"""A subscriber hears so long before its token ends, or when a quarter of its time is left if that is less."""
+"""Time before the end of its token at which a subscriber is warned; at most a quarter of the token's time."""
 
 MAX_TIMER_SECONDS = 86_400.0
 """A timer for longer than this is set in steps: a token may be good for centuries."""

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from gateway.access.budget import Accounts, Buckets, TokenBucket
 from gateway.access.grants import AccessError, Principal
-from gateway.access.limits import COST_SECONDS, Attempts, Connections, LimitError, Refusals, TokenBucket
+from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy
 from gateway.access.redaction import one_line, redact
@@ -84,6 +85,7 @@ class Guard:
         policy: what roles and anonymous clients may do.
         origins: whose pages may ask.
         refusals: how often it said no, by reason.
+        accounts: what addresses owe for what they used: those who owe have to wait.
         authentications: tokens judged, by result: `ok` or the code of `tokens.TokenError`.
     """
 
@@ -103,6 +105,7 @@ class Guard:
         requests_per_second: float = 200.0,
         public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
         refusals: Refusals | None = None,
+        accounts: Accounts | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -115,7 +118,7 @@ class Guard:
             cookie: the name of a cookie that may carry the token; None: cookies are not looked at.
             max_url_bytes: the longest path and query.
             max_body_bytes: the largest body of a request.
-            body_seconds: a body that makes no progress for so long is given up.
+            body_seconds: time without progress after which a body is given up.
             max_failed_tokens: bad tokens of one address at once, before it is told to wait.
             max_requests: HTTP requests that are being answered at a time.
             max_requests_per_address: of these, from one address.
@@ -123,6 +126,7 @@ class Guard:
                 WebSockets, as many at once as connections may be open from one address.
             public: paths of files that pages of all origins may load.
             refusals: counts; its own by default.
+            accounts: what addresses owe; its own by default.
             clock: monotonic seconds.
             wall_clock: seconds since 1970.
         """
@@ -130,6 +134,7 @@ class Guard:
         self.verifier = verifier
         self.origins = origins or Origins()
         self.refusals = refusals or Refusals()
+        self.accounts = accounts or Accounts(clock)
         self.authentications: Counter[str] = Counter()
         self.max_body_bytes = max_body_bytes
         self.body_seconds = body_seconds
@@ -139,11 +144,11 @@ class Guard:
         self._clock = clock
         self._wall_clock = wall_clock
         self._anonymous = policy.anonymous()
-        self._attempts = Attempts(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
+        self._attempts = Buckets(FAILED_TOKENS_PER_SECOND, max_failed_tokens)
         self.requests = Connections(max_requests, max_requests_per_address)
-        self._rates = Attempts(requests_per_second, int(requests_per_second * 2))
+        self._rates = Buckets(requests_per_second, int(requests_per_second * 2))
         # a gateway that was restarted gets all its browsers back at once
-        self._upgrade_rates = Attempts(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
+        self._upgrade_rates = Buckets(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
         self._requests_per_second = requests_per_second
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
@@ -207,7 +212,12 @@ class Guard:
             what = "WebSocket handshakes" if is_upgrade else "requests"
             text = f"limit: at most {self._requests_per_second:g} {what} a second"
             raise Refusal(429, "limit", "requests_per_second", text, [("retry-after", str(math.ceil(wait)))])
-        rates.failed(address, now)
+        if (wait := self.accounts.wait(address)) > 0:
+            text = (
+                f"limit: what this address asked for took too much of the processor; try again in {math.ceil(wait)} s"
+            )
+            raise Refusal(429, "limit", "processor", text, [("retry-after", str(math.ceil(wait)))])
+        rates.count(address, now)
         if is_upgrade:
             return None
         try:
@@ -215,11 +225,6 @@ class Guard:
         except LimitError as error:
             text = f"limit: {error}".replace("connections are open", "requests are being answered")
             raise Refusal(503, "limit", error.limit, text, [("retry-after", "10")]) from None
-
-    def charge(self, address: str | None, seconds: float) -> None:
-        """Counts processor time that one asker's filters took as handshakes of its address, one for each 5 ms."""
-        if (count := int(seconds / COST_SECONDS)) > 0:
-            self._upgrade_rates.debit(address, self._clock(), count)
 
     async def prepare(self) -> None:
         """Fetches key sets, so that the first token doesn't wait for them."""
@@ -318,7 +323,7 @@ class Guard:
                 raise Refusal(503, "unauthorized", error.code, str(error), [("retry-after", "30")]) from None
             # A good token is never held up: its owner may share an address with one who guesses.
             wait = self._attempts.wait(address, self._clock())
-            self._attempts.failed(address, self._clock())
+            self._attempts.count(address, self._clock())
             if wait > 0:
                 text = "limit: too many tokens of this address were not accepted; try again later"
                 raise Refusal(429, "limit", "failed_tokens", text, [("retry-after", str(math.ceil(wait)))]) from None
@@ -376,7 +381,8 @@ class Guard:
                 return str(tokens[0])
         if self._cookie is not None and seen.cookie is not None and self._cookie_counts(seen, scope):
             for part in seen.cookie.split(";"):
-                name, _, value = part.strip().partition("=")
+                # only these are white space here (RFC 6265 §4.1.1): a name with another one is another name
+                name, _, value = part.strip(" \t").partition("=")
                 if name == self._cookie:
                     return value.strip('"')
         return None

@@ -116,6 +116,7 @@ def set_up_logging(
     # its lines hold query strings, which may hold tokens
     logging.getLogger("uvicorn.access").disabled = True
     # requests with their queries, frames with their payloads: at no level
-    for name in ("uvicorn.error", "websockets"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("websockets").setLevel(max(logging.WARNING, root.level))
+    # nor a line for each request that is none, without saying whose: that is counted
+    logging.getLogger("uvicorn.error").setLevel(max(logging.ERROR, root.level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING if level != "debug" else logging.DEBUG, root.level))

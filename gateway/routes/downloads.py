@@ -69,7 +69,7 @@ class _Download:
         question = self.question
         count = 0
         async for message in question.messages():
-            body = pick(question.shape, message)
+            body = pick(question.shape, message, question.gateway.wall_clock_ms())
             if body is not None:
                 if count == question.limit:
                     self._edge = message.seq

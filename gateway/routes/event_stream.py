@@ -33,10 +33,10 @@ __all__ = ["event_stream"]
 
 
 KEEP_ALIVE_SECONDS = 15.0
-"""A quiet event stream sends a comment so often, for proxies that close what is silent (nginx after 60 s)."""
+"""Silence after which an event stream sends a comment, for proxies that close what is silent (nginx after 60 s)."""
 
 PART_BYTES = 64 * 1024
-"""An event stream is handed to the server in parts of so many bytes at most."""
+"""The most bytes of an event stream that are handed to the server at once."""
 
 RETRY_MS = 2_000
 """What an EventSource is told to wait before it comes back."""

@@ -24,7 +24,7 @@ __all__ = ["json_page"]
 
 
 MAX_PAGE_BYTES = 8 * 2**20
-"""And about so many bytes of them."""
+"""Bytes of the messages of one page, about."""
 
 
 async def json_page(request: Request, question: Question) -> Response:
@@ -38,7 +38,7 @@ async def json_page(request: Request, question: Question) -> Response:
     size = seen = 0
     edge: Message | None = None  # the first of the next page
     async for message in question.messages():
-        body = pick(question.shape, message)
+        body = pick(question.shape, message, question.gateway.wall_clock_ms())
         if body is not None:
             if len(found) == question.limit or (found and size + len(body) > MAX_PAGE_BYTES):
                 edge = message
@@ -53,7 +53,7 @@ async def json_page(request: Request, question: Question) -> Response:
         high = question.until if edge is None or is_falling else edge.seq - 1
         gap = await _missing(question, low, high, seen)
     # what a representation is made of: the messages, and whether they are complete
-    numbers = array("Q", (message.seq for message in found))
+    numbers = array("Q", (message.seq << 1 | message.retained for message in found))
     digest = blake2b(numbers.tobytes(), digest_size=12).hexdigest()
     parts = [epoch, digest, len(found), int(edge is not None), int(question.shape.properties)]
     if gap is not None:

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from gateway.access.limits import LimitError
 from gateway.runtime import Gateway
-from gateway.transport.websockets import ON_LOST
+from gateway.transport.websockets import CHARGE, ON_LOST
 
 __all__ = ["deny", "take_place"]
 
@@ -28,15 +28,18 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
         LimitError: there are too many.
     """
     gateway: Gateway = websocket.app.state.gateway
+    address = websocket.client.host if websocket.client else None
     try:
-        key = gateway.connections.open(websocket.client.host if websocket.client else None)
+        key = gateway.connections.open(address)
     except LimitError as error:
         gateway.refusals.count(error.limit)
         raise
     release = functools.partial(gateway.connections.close, key)
-    on_lost = websocket.scope.get("extensions", {}).get(ON_LOST)
+    extensions = websocket.scope.get("extensions", {})
+    on_lost = extensions.get(ON_LOST)
     if on_lost is None:
         return release
+    extensions[CHARGE](address)
     on_lost(release)
     return lambda: None
 

@@ -85,7 +85,7 @@ def representation_of(request: Request) -> str:
     named = request.query_params.get("format")
     if named is not None:
         if named not in (*REPRESENTATIONS.values(), "raw"):
-            raise ApiError(400, "bad_shape", f"format {named!r}: must be json, sse, ndjson, csv, html or svg")
+            raise ApiError(400, "bad_shape", f"format {named[:40]!r}: must be json, sse, ndjson, csv, html or svg")
         return "sse" if named == "raw" else named
     header = request.headers.get("accept", "").strip() or "*/*"
     ranges: dict[str, tuple[float, int]] = {}
@@ -172,7 +172,7 @@ class Question:
         check_query(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
-            raise ApiError(400, "bad_shape", f"order {self.order!r}: must be asc or desc")
+            raise ApiError(400, "bad_shape", f"order {self.order[:40]!r}: must be asc or desc")
         is_download = representation in ("ndjson", "csv")
         if is_download:
             self.limit = integer(query.get("limit"), "limit", MAX_DOWNLOAD, 1, MAX_DOWNLOAD)

@@ -11,6 +11,7 @@ import logging
 import time
 from typing import Any
 
+from gateway.access.budget import TokenBucket
 from gateway.access.grants import (
     AccessError,
     Owner,
@@ -19,7 +20,7 @@ from gateway.access.grants import (
     may_subscribe,
     require_subscribe,
 )
-from gateway.access.limits import COST_SECONDS, LimitError, TokenBucket
+from gateway.access.limits import LimitError
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text
 from gateway.core.messages import encode_json
@@ -53,7 +54,7 @@ MAX_PUBLISHES_UNDER_WAY = 64
 """Beyond it a connection's commands wait in its socket."""
 
 FLOOD_FACTOR = 10
-"""After so many seconds' worth of refused commands in a row the connection is closed."""
+"""Seconds' worth of refused commands in a row after which the connection is closed."""
 
 MAX_WAITING = 100
 """Commands that may come while a token is judged, where the server can't be told to stop reading."""
@@ -108,6 +109,7 @@ class Session:
         self.subscriber = self._gateway.hub.add(
             sink, shape=shape, tell=tell, label=self.label, owner=Owner(self.principal, self.address)
         )
+        self._allow_messages()
         self._watch_expiry()
 
     def tell_upstream(self) -> None:
@@ -125,7 +127,7 @@ class Session:
         try:
             answers = self._subscribe(filters, since, None)
         finally:
-            self._gateway.guard.charge(self.address, time.thread_time() - began)
+            self._gateway.guard.accounts.spend(self.address, time.thread_time() - began)
         if not self._is_raw:
             for answer in answers:
                 self._write(answer)
@@ -143,17 +145,12 @@ class Session:
                 return
             self._waiting.append(data)
             return
-        began = time.thread_time()
-        self._follow(data)
-        self._pay(time.thread_time() - began)
-
-    def _follow(self, data: str | bytes) -> None:
         command_id: int | str | None = None
         try:
             self._check_rate()
             if isinstance(data, bytes):
                 raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
-            command = parse_command(data)
+            command = parse_command(data, self._gateway.limits.short_command_bytes)
             command_id = command.id
             match command:
                 case Subscribe():
@@ -169,7 +166,9 @@ class Session:
                 case Authenticate():
                     self._authenticate(command)
                 case Ping():
-                    position = self._gateway.hub.position_of(self.subscriber)
+                    # who may read nothing would count and time by it what is hidden
+                    may_know = bool(self.principal.subscribe)
+                    position = self._gateway.hub.position_of(self.subscriber) if may_know else None
                     self._write(
                         encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
                     )
@@ -183,14 +182,12 @@ class Session:
             self._refuse_command(ProtocolError(error.code, str(error), command_id))
 
     def socket_full(self) -> None:
-        """The hub stops writing, and commands are not taken: their answers would need room, too."""
+        """The hub stops writing; the transport takes no commands, whose answers would need room, too."""
         self._gateway.hub.pause(self.subscriber)
-        self._update_reading()
 
     def socket_drained(self) -> None:
         """The hub goes on."""
         self._gateway.hub.resume(self.subscriber)
-        self._update_reading()
 
     def disconnected(self) -> None:
         """The connection is gone or going."""
@@ -199,7 +196,10 @@ class Session:
         gateway.hub.remove(self.subscriber)
         self._sink = None
         self._stop_timers()
-        logger.info(
+        # connections that come and go all the time are no reason to fill a disk
+        level = logging.INFO if gateway.closings.take(gateway.clock()) else logging.DEBUG
+        logger.log(
+            level,
             "%s: closed after %.1f s, %d messages delivered, %d skipped, %d lost",
             self.label,
             gateway.clock() - self._opened_at,
@@ -225,13 +225,6 @@ class Session:
                 self._close(CloseCode.FLOOD, f"more than {limits.commands_per_second} commands a second")
             raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
 
-    def _pay(self, seconds: float) -> None:
-        """Processor time beyond that of a cheap command counts as further commands."""
-        if self._bucket is not None and (count := int(seconds / COST_SECONDS)) > 0:
-            self._bucket.debit(self._gateway.clock(), count)
-            # or else it would go on on a new connection
-            self._gateway.guard.charge(self.address, seconds)
-
     def _subscribe(
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
     ) -> list[bytes]:
@@ -241,7 +234,7 @@ class Session:
         found = self._gateway.hub.subscribe(
             self.subscriber, filters, parse_since(since), shape=shape, replay_id=tell_id
         )
-        members = {"topics": topics, "position": found.position, "recovered": found.recovered, "from": found.after}
+        members = {"topics": filters, "position": found.position, "recovered": found.recovered, "from": found.after}
         answers = [encode_event("subscribed", id=id_, **members)]
         if tell_id is not None and not found.is_replaying:
             answers.append(encode_event("replayed", id=tell_id))
@@ -281,8 +274,8 @@ class Session:
             self._update_reading()
 
     def _update_reading(self) -> None:
-        """Takes commands unless a token is being judged, too much is being published, or answers find no room."""
-        wanted = self._waiting is None and self._publishing < MAX_PUBLISHES_UNDER_WAY and not self.subscriber.is_paused
+        """Takes commands unless a token is being judged, or too much is being published."""
+        wanted = self._waiting is None and self._publishing < MAX_PUBLISHES_UNDER_WAY
         if wanted != self._is_reading and isinstance(self._sink, SocketSink):
             self._is_reading = wanted
             (self._sink.resume_reading if wanted else self._sink.pause_reading)()
@@ -330,7 +323,14 @@ class Session:
             self._gateway.hub.unsubscribe(self.subscriber, gone)
             if not self._is_raw:
                 self._write(encode_event("unsubscribed", topics=gone, reason="forbidden"))
+        self._allow_messages()
         self._watch_expiry()
+
+    def _allow_messages(self) -> None:
+        """Long commands are for those who may publish: others have nothing long to say."""
+        if isinstance(self._sink, SocketSink):
+            limits = self._gateway.limits
+            self._sink.allow_message(limits.command_bytes if self.principal.publish else limits.short_command_bytes)
 
     def _watch_expiry(self) -> None:
         """Sets the timer for the end of the token, or for one that has to come."""

@@ -32,7 +32,7 @@ class PulledSink:
 
         Args:
             hub: where its subscriber belongs.
-            max_bytes: above so much its subscriber is slow.
+            max_bytes: bytes not yet taken above which its subscriber is slow.
             unsent: how many bytes the server has taken and not given to the system; None where nobody can say.
         """
         self.subscriber: Subscriber | None = None
@@ -71,7 +71,7 @@ class PulledSink:
     ) -> AsyncIterator[bytes]:
         """What is written, joined, until the sink is closed; b"" when nothing came for `keep_alive_seconds`.
 
-        With `max_bytes` it is cut into parts of so many bytes, wherever that is: a slow reader is then seen to make
+        With `max_bytes` it is cut into parts of at most that size, wherever that is: a slow reader is then seen to make
         progress.
         """
         while True:

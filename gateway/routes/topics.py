@@ -102,7 +102,8 @@ async def list_topics(request: Request) -> Response:
     readable = readable_names(history, wanted, allowed, query.get("prefix", ""))
     names, total = await in_slices(first_names(readable, query.get("after", ""), limit + 1))
     listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms()))
-    body: dict[str, Any] = {"position": position, "total": total, "topics": listed}
+    # who may read nothing would count and time by it what is hidden
+    body: dict[str, Any] = {"position": position if allowed else None, "total": total, "topics": listed}
     if len(names) > limit:
         body["next"] = names[limit - 1]
     headers = {"Cache-Control": "no-cache", "Vary": "Accept"}

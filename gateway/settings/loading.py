@@ -1,7 +1,7 @@
 """Settings from environment, file and flags.
 
-Invariant: every problem is found in one go, each with where it stands and what was perhaps meant, and without a secret.
-What a value must be like is in `values` and `table`.
+Invariant: one call finds every problem, each with the place where it stands and a name that was perhaps meant, and
+shows no secret. What a value must be like is in `values` and `table`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.settings.problems import Problem, RuleError, SettingsError, masked
-from gateway.settings.rows import SETTINGS
+from gateway.settings.rows import SETTINGS, Setting
 from gateway.settings.table import Settings
-from gateway.settings.values import CONFIG_FILE, PREFIX, SECTIONS, without_credentials
+from gateway.settings.values import CONFIG_FILE, NOTHING, PREFIX, SECTIONS, without_credentials
 
 __all__ = ["Loaded", "load_settings", "read_settings"]
 
@@ -32,13 +32,13 @@ _OTHER_VARIABLES = re.compile(r"GATEWAY_(CONFIG|URL|TOKEN|TEST_.*|SERVICE_.*|POR
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found, for those who want to see it whole.
+    """Settings, where each comes from, and what is wrong with them.
 
     Attributes:
-        settings: the settings in force; where there are problems, with defaults in place of what is wrong, or None
-            if that isn't possible.
-        origins: for each setting that isn't at its default, where its value comes from.
-        problems: all of them.
+        settings: the settings in force, with the default in place of each value that is wrong; None if even so they
+            can't be made.
+        origins: for each setting that was given, the variable, flag or key of the file that gave it.
+        problems: everything that is wrong; empty if nothing is.
         config_file: the file that was read; None if there was none.
     """
 
@@ -89,6 +89,7 @@ def read_settings(
         values[name] = value
         origins[name] = variables[name][1] if name in variables else variables["mqtt_url"][1]
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    given = {name: _or_nothing(SETTINGS[name], value) for name, value in given.items()}
     for name, value in without_credentials(given).items():
         values[name] = value
         origins[name] = SETTINGS[name].flag or SETTINGS["mqtt_url"].flag or name
@@ -96,6 +97,11 @@ def read_settings(
     order = {name: number for number, name in enumerate(SETTINGS)}
     problems.sort(key=lambda problem: min((order.get(name, -1) for name in problem.names), default=-1))
     return Loaded(settings, origins, tuple(problems), path)
+
+
+def _or_nothing(row: Setting, value: object) -> object:
+    """The value of a flag or a variable, or what stands for nothing if it says so and may."""
+    return row.empty if row.empty is not ... and value in ("", NOTHING, [""], [NOTHING]) else value
 
 
 def _read_file(
@@ -121,7 +127,9 @@ def _read_file(
         elif name in values:
             problems.append(Problem((name,), f"{path}: {where}", "is there twice", "keep one of them"))
         else:
-            values[name] = value
+            # not for a secret: an empty one is a mistake
+            is_nothing = value == "" and SETTINGS[name].empty is None and SETTINGS[name].kind != "secret"
+            values[name] = None if is_nothing else value
 
     for key, value in data.items():
         if key in SECTIONS and isinstance(value, dict):
@@ -148,7 +156,8 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
         if variable in variables:
             # Compose passes ${NAME:-} on as an empty variable
             if value:
-                values[variables[variable].name] = value, variable
+                row = variables[variable]
+                values[row.name] = _or_nothing(row, value), variable
         elif variable in variables_of_files:
             row = variables_of_files[variable]
             if environ.get(row.variable):
@@ -172,7 +181,7 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
 
 
 def _validate(values: dict[str, object], origins: Mapping[str, str], problems: list[Problem]) -> Settings | None:
-    """The settings, with everything that is wrong left at its default; problems are added to the list."""
+    """The settings, with the default in place of each wrong value; what is wrong is added to `problems`."""
     between: list[Problem] = []
     bad: set[str] = set()
     settings: Settings | None = None
@@ -202,7 +211,7 @@ def _validate(values: dict[str, object], origins: Mapping[str, str], problems: l
 
 
 def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str]) -> Problem:
-    """A problem from one of pydantic's."""
+    """A problem in our words from an error of pydantic's."""
     name = str(error["loc"][0])
     row = SETTINGS[name]
     inner = [str(part) for part in error["loc"][1:]]

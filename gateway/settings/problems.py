@@ -16,7 +16,7 @@ CREDENTIALS = re.compile(r"(?<=//).*@", re.DOTALL)
 
 
 def masked(text: str) -> str:
-    """A text without what stands before the `@` of an address."""
+    """A text with `***` in place of user and password before the `@` of an address."""
     return CREDENTIALS.sub("***@", text)
 
 
@@ -40,7 +40,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        names: the settings that it is about.
+        names: the settings that it is about; empty for what is no setting.
         where: where its value comes from, as the user wrote it: a variable, a flag or a key of the file.
         rule: what is demanded.
         way_out: what to do.
@@ -59,7 +59,7 @@ class Problem:
 
 
 class RuleError(ValueError):
-    """What a value of one setting must be, and how to get there."""
+    """A value that is wrong: `rule` says what it must be, `way_out` what to do, None where the rule says it."""
 
     def __init__(self, rule: str, way_out: str | None = None) -> None:
         super().__init__(rule if way_out is None else f"{rule}; {way_out}")

@@ -12,13 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 from gateway.core.durations import duration_text
 from gateway.settings.problems import masked
 from gateway.settings.table import Settings
-from gateway.settings.values import PREFIX, SECTIONS, OptionalDuration, format_size, parse_size, read_duration
+from gateway.settings.values import (
+    MAY_BE_EMPTY,
+    PREFIX,
+    SECTIONS,
+    OptionalDuration,
+    format_size,
+    parse_size,
+    read_duration,
+)
 
 __all__ = ["SETTINGS", "Setting", "markdown"]
 
@@ -30,9 +39,10 @@ class Setting:
     Attributes:
         name: the field of `Settings`.
         kind: text, number, size, duration, switch, choice, list, file, secret or table.
-        default: as one would write it; empty for none.
-        bounds: the least and the greatest value, or the choices, as one would write them; empty for none.
+        default: as a user would write it; empty for none.
+        bounds: the least and the greatest value, or the choices, as a user would write them; empty for none.
         help: what it does.
+        empty: its value where it is left empty; `...` where it must not be.
         flag: its flag of `gateway serve`. A secret has none, because everyone on a machine can see the command lines
             of its processes; a table has none either.
     """
@@ -43,6 +53,7 @@ class Setting:
     bounds: str
     help: str
     flag: str | None
+    empty: object
 
     @property
     def variable(self) -> str:
@@ -58,7 +69,7 @@ class Setting:
         return f"[{section}] {rest}" if section in SECTIONS else self.name
 
     def show(self, value: object) -> str:
-        """A value as one would write it; a secret only as being set."""
+        """A value as a user would write it; of a secret only that it is set."""
         if value is None or value == () or value == "":
             return ""
         if self.kind == "secret":
@@ -82,7 +93,7 @@ class Setting:
 
 
 def _kind(annotation: Any) -> str:
-    """What kind of value an annotation of `Settings` stands for."""
+    """The kind, as in `Setting.kind`, that a type annotation of `Settings` stands for."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         return _kind(typing.get_args(annotation)[0])
@@ -101,7 +112,7 @@ def _rows() -> Iterator[Setting]:
         kind = "duration" if hints[name] is OptionalDuration else _kind(hints[name])
         for item in field.metadata:
             kind = parsers.get(getattr(item, "func", None), kind)
-        row = Setting(name, kind, "", "", "", None)
+        row = Setting(name, kind, "", "", "", None, ...)
         least = next((row.show(item.ge) for item in field.metadata if isinstance(item, Ge)), "")
         most = next((row.show(item.le) for item in field.metadata if isinstance(item, Le)), "")
         bounds = f"{least} – {most}" if least or most else ""
@@ -111,7 +122,24 @@ def _rows() -> Iterator[Setting]:
         flag = None if kind in ("secret", "table") else "--" + name.replace("_", "-")
         if isinstance(field.json_schema_extra, dict):
             flag = str(field.json_schema_extra.get("flag", flag))
-        yield Setting(name, kind, row.show(default), bounds, field.description or "", flag)
+        empty = _empty(kind, field, hints[name])
+        yield Setting(name, kind, row.show(default), bounds, field.description or "", flag, empty)
+
+
+def _empty(kind: str, field: FieldInfo, hint: Any) -> object:
+    """What stands for nothing; `...` where there must be something."""
+    if kind in ("list", "table"):
+        is_needed = any(isinstance(item, MinLen) for item in field.metadata)
+        return ... if is_needed else () if kind == "list" else {}
+    if type(None) in _leaves(hint):
+        return None
+    return "" if field.default == "" or field.json_schema_extra == MAY_BE_EMPTY else ...
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    inner = typing.get_args(hint)[:1] if typing.get_origin(hint) is Annotated else typing.get_args(hint)
+    yield from (leaf for item in inner for leaf in _leaves(item)) if inner else (hint,)
 
 
 SETTINGS: Mapping[str, Setting] = {row.name: row for row in _rows()}

@@ -28,6 +28,7 @@ from gateway.access.origins import is_loopback
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
     CONFIG_FILE,
+    MAY_BE_EMPTY,
     Duration,
     ExistingFile,
     GrantFilter,
@@ -109,7 +110,10 @@ class Settings(BaseModel):
     mqtt_cert_file: ExistingFile | None = Field(None, description="Our certificate for the broker, PEM")
     mqtt_key_file: ExistingFile | None = Field(None, description="The key of that certificate, PEM")
     mqtt_keepalive: Duration = Field(
-        30, ge=1, le=65535, description="Longest silence on the broker's connection; half of it more means it is dead"
+        30,
+        ge=1,
+        le=65535,
+        description="Longest silence on the broker's connection; after 1.5 times it the connection is given up",
     )
     mqtt_session_expiry: Duration = Field(
         3600,
@@ -118,7 +122,9 @@ class Settings(BaseModel):
         description="How long the broker keeps QoS 1 messages for a gateway that is away (MQTT 5)",
     )
     mqtt_status_topic: Annotated[str, AfterValidator(check_status_topic)] = Field(
-        "gateway/status", description="Where `online` and, as the last will, `offline` are published; empty: nowhere"
+        "gateway/status",
+        description="Where `online` and, as the last will, `offline` are published; `none`: nowhere",
+        json_schema_extra=MAY_BE_EMPTY,
     )
     mqtt_websocket: bool = Field(False, description="Serve `/mqtt`: MQTT over WebSocket, piped to the broker")
 
@@ -186,9 +192,8 @@ class Settings(BaseModel):
         1000,
         ge=1,
         le=1_000_000,
-        description="Connections from one address: so many WebSockets and event streams, so many requests at a time, "
-        "and so many HTTP connections that wait for a request; of the last, a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` "
-        "may have as many as there may be in all",
+        description="From one address: WebSockets and event streams; requests at a time; HTTP connections waiting for "
+        "a request (there a proxy in `GATEWAY_FORWARDED_ALLOW_IPS` may have `GATEWAY_LIMIT_CONNECTIONS`)",
     )
     limit_filters: int = Field(100, ge=1, le=10_000, description="Topic filters of one subscriber")
     limit_filter_bytes: Size = Field(
@@ -200,8 +205,8 @@ class Settings(BaseModel):
         200,
         ge=1,
         le=1_000_000,
-        description="HTTP requests from one address, twice as many at once; and handshakes of WebSockets, as many at "
-        "once as it may have connections",
+        description="HTTP requests from one address, up to twice this number at once; and WebSocket handshakes, at "
+        "once up to `GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS`",
     )
     limit_command_bytes: Size = Field(
         2 * 1024**2,
@@ -212,13 +217,16 @@ class Settings(BaseModel):
     limit_payload_bytes: Size = Field(1024**2, ge=1, le=64 * 1024**2, description="Longest payload to publish")
     limit_url_bytes: Size = Field(8 * 1024, ge=256, le=64 * 1024, description="Longest URL")
     limit_handshake_seconds: Duration = Field(
-        10, ge=0.1, le=600, description="Time for a request's headers, and for a refused one to authenticate"
+        10,
+        ge=0.1,
+        le=600,
+        description="Time for a request's headers, and for a WebSocket without a token to authenticate",
     )
     limit_idle_seconds: Duration = Field(
         90,
         ge=2,
         le=86400,
-        description="A connection that is silent for so long is closed; pings go at half of it",
+        description="Silence after which a connection is closed; pings go at half of it",
     )
     limit_buffer_bytes: Size = Field(
         256 * 1024, ge=4096, le=1024**3, description="Unsent bytes of one socket at which its subscriber is slow"
@@ -227,14 +235,16 @@ class Settings(BaseModel):
         10,
         ge=1,
         le=1_000_000,
-        description="Bad tokens of one address at once; then one every two seconds, and the others are told to wait",
+        description="Bad tokens from one address at once; after them one every two seconds; further ones have to wait",
     )
     limit_stall_seconds: Duration = Field(
-        30, ge=1, le=86400, description="A slow subscriber without progress for so long is closed"
+        30, ge=1, le=86400, description="Time without progress after which a slow subscriber is closed"
     )
-    limit_replay_messages: int = Field(100_000, ge=1, le=100_000_000, description="Messages that one replay sends")
+    limit_replay_messages: int = Field(
+        100_000, ge=1, le=100_000_000, description="Messages of the log that a replay may reach back"
+    )
     limit_shape_bytes: Size = Field(
-        64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="What the intervals and deadbands of shapes hold"
+        64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="Memory for the intervals and deadbands of all shapes"
     )
 
     # Tables
@@ -262,7 +272,7 @@ class Settings(BaseModel):
 
     @property
     def has_access_policy(self) -> bool:
-        """Whether something decides who may do what, other than being on this machine."""
+        """Whether there is an access policy: a key for tokens, or a role for those without one."""
         return any((*self._keys().values(), self.access_anonymous_role))
 
     def _keys(self) -> dict[str, object]:
@@ -270,7 +280,7 @@ class Settings(BaseModel):
         return {name: getattr(self, name) for name in names}
 
     def _problems_between(self) -> Iterator[Problem]:
-        """What is wrong only because of another setting."""
+        """Problems of settings that don't fit each other, each by itself being right."""
 
         def problem(names: tuple[str, ...], rule: str, way_out: str) -> Problem:
             return Problem(names, ", ".join(names), rule, way_out)

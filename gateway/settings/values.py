@@ -1,7 +1,7 @@
 """Values of settings as people write them: sizes, durations, lists, addresses, topic filters.
 
-Invariant: what can't be had is told by a rule and a way out, and no text made here contains a secret. Which setting is
-of which kind is in `table`.
+Invariant: a value that is wrong raises an error that says the rule and a way out, and no text made here contains a
+secret. Which setting is of which kind is in `table`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
+from gateway.access.secrets import weakness
 from gateway.core.durations import parse_duration
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
 
 __all__ = [
     "CONFIG_FILE",
+    "MAY_BE_EMPTY",
+    "NOTHING",
     "PREFIX",
     "SECTIONS",
     "Duration",
@@ -49,6 +52,10 @@ __all__ = [
 
 
 PREFIX = "GATEWAY_"
+NOTHING = "none"
+"""In a variable or a flag it leaves a setting empty; an empty variable counts as not set."""
+MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
+"""Marks a text that has a default and may be empty all the same."""
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
@@ -72,7 +79,7 @@ def parse_size(value: object) -> int:
     """A number of bytes from a number or text such as `256MiB`, `1.5 GiB`, `64kB`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is no size.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise RuleError("must be a size")
@@ -130,7 +137,7 @@ def mapping_from_text(value: object) -> object:
     """A table from text: a JSON object.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text is not JSON.
     """
     if not isinstance(value, str):
         return value
@@ -160,10 +167,10 @@ def _origin(text: str) -> str:
 
 
 def check_status_topic(text: str) -> str:
-    """A topic, or nothing for no status.
+    """A topic, or the empty text for no status.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text is no valid topic name.
     """
     try:
         return validate_topic(text) if text else text
@@ -175,10 +182,10 @@ _MQTT_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 
 
 def check_mqtt_url(text: str) -> str:
-    """A broker's address, without what may stand behind it.
+    """A broker's address `mqtt://host:port` or `mqtts://host:port`, without a slash at its end.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text has another scheme, no host, or a path.
     """
     example = "write it as mqtt://localhost:1883, or mqtts://broker.example:8883 for TLS"
     scheme, separator, rest = text.partition("://")
@@ -203,10 +210,10 @@ def check_mqtt_url(text: str) -> str:
 
 
 def check_web_url(text: str) -> str:
-    """The address of a key set.
+    """The address of a key set, `http://` or `https://`.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text is no such URL.
     """
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -215,10 +222,10 @@ def check_web_url(text: str) -> str:
 
 
 def check_root_path(text: str) -> str:
-    """A prefix of paths, without a slash at its end.
+    """A prefix of paths such as `/gateway`, without a slash at its end; empty for none.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text is no path.
     """
     text = text.rstrip("/")
     if text and not re.fullmatch(r"(/[\w.~%\-]+)+", text):
@@ -238,10 +245,10 @@ def check_secret(secret: SecretStr) -> SecretStr:
     """A secret that is long enough to sign with.
 
     Raises:
-        RuleError: it is none.
+        RuleError: it has fewer than 32 bytes.
     """
-    if len(secret.get_secret_value().encode()) < 32:  # RFC 7518 §3.2: as long as the hash of HS256
-        raise RuleError("must have at least 32 bytes", "make one with: openssl rand -base64 32")
+    if (problem := weakness(secret.get_secret_value().encode())) is not None:
+        raise RuleError(problem, "make one with: openssl rand -base64 32")
     return secret
 
 
@@ -249,7 +256,7 @@ def check_host(text: str) -> str:
     """An address or a name to listen on, without brackets.
 
     Raises:
-        RuleError: it is none.
+        RuleError: the text is neither.
     """
     if not re.fullmatch(r"[\w.:\-%]+", text.strip("[]")):
         raise RuleError("must be an address or a name", "127.0.0.1 is this machine only, 0.0.0.0 all its addresses")
@@ -266,7 +273,7 @@ ExistingFile = Annotated[Path, AfterValidator(_readable)]
 
 
 def without_credentials(values: Mapping[str, object]) -> dict[str, object]:
-    """Moves user name and password from the broker's URL to settings of their own, so that the URL can be shown."""
+    """Moves user name and password out of the setting `mqtt_url` into their own, so that the URL can be shown."""
     values = dict(values)
     url = values.get("mqtt_url")
     found = CREDENTIALS.search(url) if isinstance(url, str) else None

@@ -2,24 +2,32 @@
 
 Invariant: a connection that has not sent a whole request head within `head_seconds` is closed, at its start as well as
 between two requests, however often it sends a byte; one that has taken no byte of its answer for `stall_seconds` is
-cut. Of connections whose request `guard` doesn't count, since there is none or it asks for our health, there are only
-so many. What a request may be is for `guard`.
+cut. Connections whose request `guard` doesn't count, since there is none or it asks for our health, are limited here.
+Bytes are parsed in small pieces, in turns with those of others, and charged to whoever sent them. What a request may
+be is for `guard`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.transport.scopes import is_health
+from gateway.transport.turns import Turns
+from gateway.transport.websockets import WebSocketProtocol
 
 __all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
+
+logger = logging.getLogger(__name__)
 
 
 EXTENSION = "gateway.pace"
@@ -27,11 +35,18 @@ EXTENSION = "gateway.pace"
 may buffer, and returns a function that says how many bytes wait before it."""
 
 PIECE_BYTES = 64 * 1024
-"""So much of an answer is handed to TLS at a time."""
+"""Bytes of an answer that are handed to TLS at a time."""
+
+STEP_BYTES = 4 * 1024
+"""Bytes of a request that are parsed in one step: chunks may be a byte each."""
+
+BACKLOG_BYTES = 64 * 1024
+"""Bytes waiting for their turn at which no more is read."""
 
 USED_INTERNALS = (
-    "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "handle_events",
+    "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "flow", "handle_events",
     "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scheme", "scope",
+    "send_400_response",
     "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
@@ -64,6 +79,8 @@ class HttpProtocol(H11Protocol):
         max_buffer_bytes: how much of an answer the system may buffer, so that a slow reader's progress is seen.
         pending: counts connections that wait for a request, from their start and between two, or end.
         refusals: counts what was closed for it.
+        accounts: who owes for what is read.
+        turns: whose bytes are looked at next.
     """
 
     head_seconds = 10.0
@@ -71,6 +88,8 @@ class HttpProtocol(H11Protocol):
     max_buffer_bytes = 256 * 1024
     pending = Connections(10_000, 1_000)
     refusals = Refusals()
+    accounts: Accounts | None = None
+    turns: Turns | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,12 +98,20 @@ class HttpProtocol(H11Protocol):
         self._has_left = False
         self._stall: asyncio.TimerHandle | None = None
         self._stalled_at = 0
+        self._turns = self.turns or Turns()
+        self._budget = Budget(self.accounts or Accounts(time.monotonic), None)
+        self._backlog = bytearray()
+        self._is_queued = False
+        self._pause: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connected."""
         super().connection_made(transport)
+        address = self.client[0] if self.client else None
+        # who is behind a proxy is known when a request says so
+        self._budget.charge_to(None if self.pending.is_shared(address) else address)
         try:
-            self._pending_key = self.pending.open(self.client[0] if self.client else None)
+            self._pending_key = self.pending.open(address)
         except LimitError as error:
             self.refusals.count(error.limit)
             transport.abort()
@@ -99,13 +126,68 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
-        super().data_received(data)
+        self._backlog += data
+        self._budget.spend(size=len(data))
+        if not self._is_busy and self._deadline is None and not self.transport.is_closing():
+            # the first bytes of a further request: uvicorn's own timer ends with them
+            self._expect_head()
+        self._go_on()
+
+    def key(self) -> str | None:
+        """What counts as its address."""
+        return self._budget.key
+
+    def step(self) -> bool:
+        """Parses a piece of what has come; whether there is more that can be parsed now."""
+        self._is_queued = False
+        if self._is_over() or self._pause is not None:
+            return False
+        began = time.thread_time()
+        piece = bytes(self._backlog[:STEP_BYTES])
+        del self._backlog[:STEP_BYTES]
+        try:
+            super().data_received(piece)
+        except Exception:
+            logger.exception("what a client sent could not be parsed")
+            self.transport.abort()
         self._recount()
         if self._is_busy:
             self._head_is_here()
-        elif self._deadline is None and not self._has_left and not self.transport.is_closing():
-            # the first bytes of a further request: uvicorn's own timer ended with them
-            self._expect_head()
+        self._budget.spend(time.thread_time() - began)
+        if self._is_over():
+            return False
+        if (wait := self._budget.wait()) > 0:
+            self.refusals.count("processor")
+            self._pause = self.loop.call_later(wait, self._paid)
+            self.transport.pause_reading()
+        self._is_queued = bool(self._backlog) and self._may_step()
+        if not self._is_queued:
+            self._read_on()
+        return self._is_queued
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is to be parsed here."""
+        return self._has_left or self.transport.is_closing()
+
+    def _may_step(self) -> bool:
+        # a body that its application does not take yet, or a further request before the answer to the last one
+        return self._pause is None and not self.flow.read_paused
+
+    def _go_on(self) -> None:
+        if not self._is_queued and self._backlog and self._may_step() and not self.transport.is_closing():
+            self._is_queued = True
+            self._turns.ask(self, self.loop.call_soon)
+        if len(self._backlog) > BACKLOG_BYTES and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _paid(self) -> None:
+        self._pause = None
+        self._go_on()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if len(self._backlog) <= BACKLOG_BYTES and self._may_step() and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def handle_events(self) -> None:
         """The scope of a request gets our extension, before its task runs."""
@@ -113,6 +195,11 @@ class HttpProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self.pace
+
+    def send_400_response(self, msg: str) -> None:
+        """What can't be read as a request."""
+        self.refusals.count("bad_request")
+        super().send_400_response(msg)
 
     def pace(self, max_bytes: int) -> Callable[[], int]:
         """Bounds the system's buffer, as `transport` does for WebSockets; returns what says how much waits before it.
@@ -135,9 +222,13 @@ class HttpProtocol(H11Protocol):
         """Another protocol takes over, which counts the connection itself."""
         self._has_left = True
         self._head_is_here()
-        self._uncount()
         self.transport.set_write_buffer_limits()
         super().handle_websocket_upgrade(event)
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, WebSocketProtocol):
+            protocol.expect_handshake(self._budget, self.pending, self._pending_key)
+            self._pending_key = None
+        self._uncount()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -145,6 +236,8 @@ class HttpProtocol(H11Protocol):
         self._head_is_here()
         self._uncount()
         self._stop_stall()
+        if self._pause is not None:
+            self._pause.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

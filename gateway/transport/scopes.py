@@ -22,7 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 def is_health(scope: Scope) -> bool:
     """Whether it asks for our health, which is answered whatever the limits say."""
     path: str = scope["path"]
-    return path.startswith(scope.get("root_path", "") + "/health/")
+    return path.removeprefix(scope.get("root_path", "")) in ("/health/live", "/health/ready")
 
 
 def address_of(scope: Scope) -> str | None:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from gateway.access.budget import Accounts
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.transport.certificates import CIPHERS
 
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 3.0
 """How long a client may take to say in TLS that it has seen the end, and to take what was left of the last answer."""
+
+HANDSHAKE_SECONDS = 0.002
+"""Processor time that a handshake is charged as: what it takes is not seen from here."""
 
 RETRY_SECONDS = 1.0
 """Where a connection can't be accepted there are no descriptors left: that takes a while."""
@@ -55,6 +59,7 @@ class TlsListener:
         pending: Connections,
         handshake_seconds: float,
         refusals: Refusals,
+        accounts: Accounts,
     ) -> None:
         """Prepares it.
 
@@ -62,12 +67,14 @@ class TlsListener:
             context: what TLS is spoken with.
             pending: counts connections whose handshake is not done.
             handshake_seconds: how long one may take.
-            refusals: counts what was closed for either.
+            refusals: counts what was closed for either, or because its address owes too much.
+            accounts: what addresses owe.
         """
         self.context = context
         self._pending = pending
         self._handshake_seconds = handshake_seconds
         self._refusals = refusals
+        self._accounts = accounts
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, sockets: list[socket.socket], make_protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -94,8 +101,15 @@ class TlsListener:
                 logger.warning("a connection can't be accepted: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            host = address[0] if isinstance(address, tuple) else None
+            if not self._pending.is_shared(host):
+                if self._accounts.wait(host) > 0:
+                    self._refusals.count("processor")
+                    connection.close()
+                    continue
+                self._accounts.spend(host, HANDSHAKE_SECONDS)
             try:
-                key = self._pending.open(address[0] if isinstance(address, tuple) else None)
+                key = self._pending.open(host)
             except LimitError as error:
                 self._refusals.count(error.limit)
                 connection.close()

@@ -5,24 +5,34 @@ frames of the client, close handshake. The internals used are listed in `USED_IN
 
 After the handshake the ASGI application may return and leave the connection to a `Receiver`: no task, no coroutine, no
 queue and no request stay behind for an idle browser (benchmark S4: memory per connection).
+
+It is long because frames, keep-alive, limits and both ends of a connection share the state of one subclass, of which
+there may be only one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CTRL_OPCODES, Frame
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
-from gateway.access.limits import Refusals
+from gateway.access.budget import Accounts, Budget, Pace
+from gateway.access.limits import Connections, Refusals
 from gateway.core.protocol import CloseCode
+from gateway.transport.turns import Turns
 
-__all__ = ["EXTENSION", "ON_LOST", "PING", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
+__all__ = ["CHARGE", "EXTENSION", "ON_LOST", "PING", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +43,23 @@ EXTENSION = "gateway.adopt"
 ON_LOST = "gateway.on_lost"
 """Key of `scope["extensions"]`: a function that takes what to call when the socket is gone, not only closing."""
 
+CHARGE = "gateway.charge"
+"""Key of `scope["extensions"]`: a function that takes the address that pays for what the connection uses."""
+
+STEP_FRAMES = 32
+"""Pings, pongs and fragments that are one step; a whole message is one, too."""
+
+BACKLOG_BYTES = 64 * 1024
+"""Bytes waiting for their turn at which no more is read."""
+
+MAX_FRAGMENTS = 1_024
+"""A message in more pieces than that is none that a browser sends."""
+
+FRAGMENT_BYTES = 96
+"""What a fragment takes beside its bytes."""
+
 LINGER_SECONDS = 2.0
-"""What follows a broken frame is read and dropped for so long."""
+"""Time for which what follows a broken frame is read and dropped."""
 
 CLOSE_SECONDS = 3.0
 """How long a close frame may wait for its echo; the socket counts as a connection until then."""
@@ -52,6 +77,8 @@ USED_INTERNALS = (
     "frames",
     "handle_close",
     "handle_connect",
+    "handle_cont",
+    "handle_events",
     "handle_parser_exception",
     "handshake_complete",
     "handshake_initiated",
@@ -99,6 +126,31 @@ class Receiver(Protocol):
         """The connection is gone or going; nothing may be written any more."""
 
 
+class _Reader(StreamReader):
+    """Lets the parser stop where a step ends: between two frames, although more are there.
+
+    Attributes:
+        is_held: it has stopped there.
+    """
+
+    def __init__(self, conn: ServerProtocol) -> None:
+        super().__init__()
+        self._conn = conn
+        self.is_held = False
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        """What the parser asks before each frame."""
+        while self.buffer and (events := self._conn.events):
+            last = events[-1]
+            is_part = isinstance(last, Frame) and (last.opcode in CTRL_OPCODES or not last.fin)
+            if is_part and len(events) < STEP_FRAMES:
+                break
+            self.is_held = True
+            yield
+        self.is_held = False
+        return (yield from super().at_eof())
+
+
 class _NoQueue:
     """Takes the place of the ASGI queue of an adopted connection: nobody reads it."""
 
@@ -129,28 +181,57 @@ class SocketSink:
 
     def pause_reading(self) -> None:
         """Takes no more commands for now."""
-        self._protocol.transport.pause_reading()
+        self._protocol.hold_input(True)
 
     def resume_reading(self) -> None:
         """Takes commands again."""
-        if not self._protocol.transport.is_closing():
-            self._protocol.transport.resume_reading()
+        self._protocol.hold_input(False)
+
+    def allow_message(self, max_bytes: int) -> None:
+        """Says how large a message of the client may be from here on."""
+        self._protocol.allow_message(max_bytes)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's sans-I/O WebSocket protocol whose connections can be adopted."""
 
     max_buffer_bytes = 256 * 1024
-    """Above so many unsent bytes a subscriber is slow; `server.serve` sets it."""
+    """Unsent bytes above which a subscriber is slow; `server.serve` sets it."""
 
     gone_seconds = 90.0
-    """A socket that takes nothing of what it has been sent for so long is given up; `server.serve` sets it."""
+    """Time without progress after which a socket that is sent something is given up; `server.serve` sets it."""
 
     refusals: Refusals | None = None
     """Counts commands that were too large, and clients that were silent; `server.serve` sets it."""
 
+    head_seconds = 10.0
+    """How long a handshake may take to be answered, and a message to be finished beside the time for its size;
+    `server.serve` sets it."""
+
+    accounts: Accounts | None = None
+    """Who owes for what is read; `server.serve` sets it."""
+
+    turns: Turns | None = None
+    """Whose bytes are looked at next; `server.serve` sets it."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        conn = self.conn
+        self._reader = conn.reader = _Reader(conn)
+        conn.parser = conn.parse()
+        next(conn.parser)
+        self._turns = self.turns or Turns()
+        self._budget = Budget(self.accounts or Accounts(time.monotonic), None)
+        self._is_queued = False  # it has asked for a turn
+        self._is_held = False  # its receiver takes nothing for now
+        self._is_full = False  # the write buffer is over its limit: an answer would need room, too
+        self._reads = True
+        self._pause: asyncio.TimerHandle | None = None  # until what it used is paid off
+        self._pace: Pace | None = None  # of a message that is not finished
+        self._pace_timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._pending: Connections | None = None
+        self._pending_key = ""
         self._receiver: Receiver | None = None
         self._is_adopted = False  # the application is done with the connection
         self._is_pinged = False  # nothing has come since the last ping
@@ -163,11 +244,39 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.handshake_initiated and not self.close_sent:
             cast("dict[str, Any]", self.scope["extensions"]).update(
-                {EXTENSION: self.adopt, ON_LOST: self.call_when_lost}
+                {EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to}
             )
+
+    def expect_handshake(self, budget: Budget, pending: Connections, key: str | None) -> None:
+        """Takes over from the protocol that read the request: until a route has counted it, the connection is pending.
+
+        Args:
+            budget: what the connection uses.
+            pending: counts connections that wait for something.
+            key: under which this one is counted there.
+        """
+        self._budget = budget
+        if key is not None:
+            self._pending, self._pending_key = pending, key
+        self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def charge_to(self, address: str | None) -> None:
+        """Says who pays from here on: the client that a proxy names."""
+        self._budget.charge_to(address)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self._count("handshake_seconds")
+        self.transport.abort()
+
+    def _uncount(self) -> None:
+        if self._pending is not None:
+            self._pending.close(self._pending_key)
+            self._pending = None
 
     def call_when_lost(self, function: Callable[[], None]) -> None:
         """Calls a function, one for each connection, when the socket is gone."""
+        self._uncount()
         if self.disconnected:
             function()
         else:
@@ -209,23 +318,158 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self.transport.close()
             return
         # what only the handshake needed
+        early: list[str | bytes] = []
         while not self.queue.empty():
             event = self.queue.get_nowait()
             if event["type"] == "websocket.receive":
-                self._deliver(event.get("text") or event.get("bytes") or "")
+                early.append(event.get("text") or event.get("bytes") or "")
         self.queue = cast("Any", _NO_QUEUE)
         self._is_adopted = True
+        for data in early:
+            self._deliver(data)
         del self.scope, self.request, self.response
-        if self.read_paused:
-            self.read_paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+        self.read_paused = False
+        self._go_on()
+
+    # input
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, which is therefore there."""
         self._is_pinged = False
-        if self.conn.parser_exc is None:  # what follows a broken frame means nothing
-            super().data_received(data)
+        if self.conn.parser_exc is not None:  # what follows a broken frame means nothing
+            return
+        self._reader.feed_data(data)
+        self._budget.spend(size=len(data))
+        self._go_on()
+
+    def key(self) -> str | None:
+        """What counts as its address."""
+        return self._budget.key
+
+    def step(self) -> bool:
+        """Handles one message, or a few frames of other kinds; whether there is more that can be handled now."""
+        self._is_queued = False
+        if not self._may_step() or self.transport.is_closing():
+            self._update_reading()
+            return False
+        began = time.thread_time()
+        self.conn.receive_data(b"")
+        frames = len(self.conn.events)
+        try:
+            if self.conn.parser_exc is not None:
+                self.handle_parser_exception()
+            elif self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._refuse_handshake()
+            else:
+                self.handle_events()
+        except Exception:
+            logger.exception("what a client sent could not be handled")
+            self.transport.abort()
+        self._budget.spend(time.thread_time() - began, frames)
+        if (wait := self._budget.wait()) > 0 and self._pause is None:
+            self._count("processor")
+            self._pause = self.loop.call_later(wait, self._paid)
+        self._watch_unfinished()
+        self._is_queued = self._reader.is_held and self._may_step()
+        self._update_reading()
+        return self._is_queued
+
+    def hold_input(self, is_held: bool) -> None:
+        """Takes nothing of the client for now, or again."""
+        self._is_held = is_held
+        self._go_on()
+
+    def allow_message(self, max_bytes: int) -> None:
+        """Says how large a message may be from here on."""
+        self.conn.max_size = max_bytes
+
+    async def receive(self) -> Any:
+        """What the client sent, for an application that asks; the next message is taken when this one is."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._go_on()
+        return message
+
+    def _may_step(self) -> bool:
+        if self._pause is not None:
+            return False
+        return self.close_sent or not (self._is_held or self._is_full or self.read_paused)
+
+    def _go_on(self) -> None:
+        if not self._is_queued and self._may_step() and not self.transport.is_closing():
+            self._is_queued = True
+            self._turns.ask(self, self.loop.call_soon)
+        self._update_reading()
+
+    def _paid(self) -> None:
+        self._pause = None
+        self._go_on()
+
+    def _update_reading(self) -> None:
+        """Reads unless there is enough that waits, or nothing may be done with more."""
+        if self.transport.is_closing():
+            return
+        reads = self._may_step() and not (self._is_queued and len(self._reader.buffer) > BACKLOG_BYTES)
+        if reads != self._reads:
+            self._reads = reads
+            (self.transport.resume_reading if reads else self.transport.pause_reading)()
+
+    def _watch_unfinished(self) -> None:
+        """Counts what is held of a message that is not finished, and gives it a time."""
+        size = self._unfinished()
+        if not self._budget.hold(size):
+            self._count("unfinished_bytes")
+            self._fail(CloseCode.BUSY, "too much that is not finished waits here; come back later")
+            return
+        if not size or self._reader.is_held:
+            if self._pace_timer is not None:
+                self._pace_timer.cancel()
+            self._pace = self._pace_timer = None
+        elif self._pace is None:
+            self._pace = Pace(self.loop.time(), self.head_seconds)
+            self._pace_timer = self.loop.call_later(self.head_seconds, self._check_pace)
+
+    def _unfinished(self) -> int:
+        return len(self._reader.buffer) + sum(map(len, self.frames)) + FRAGMENT_BYTES * len(self.frames)
+
+    def _check_pace(self) -> None:
+        assert self._pace is not None  # noqa: S101 - the timer is cancelled with it
+        now = self.loop.time()
+        if not self._reads:
+            self._pace.began = now  # it is we who don't listen
+        left = self._pace.deadline(self._unfinished()) - now
+        if left > 0:
+            self._pace_timer = self.loop.call_later(left, self._check_pace)
+            return
+        self._pace_timer = None
+        self._count("message_seconds")
+        self._fail(CloseCode.IDLE, "a message was not finished in time")
+
+    def _refuse_handshake(self) -> None:
+        """What can't be read as a handshake, though another parser took it for a request, is answered and closed."""
+        self._count("headers")
+        answer = self.conn.reject(400, "This can't be read as the handshake of a WebSocket.\n")
+        self.close_sent = True
+        self.transport.write(answer.serialize())
+        self.transport.close()
+
+    def handle_cont(self, event: Any) -> None:
+        """A further piece of a message."""
+        if len(self.frames) < MAX_FRAGMENTS:
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self._count("command_bytes")
+            self._fail(CloseCode.TOO_LARGE, f"a message in more than {MAX_FRAGMENTS} pieces")
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Ends the connection as one that broke a rule: nothing that follows is looked at."""
+        self.frames = []
+        self._reader.discard()
+        self._budget.hold(0)
+        if not self.close_sent and self.conn.state is OPEN:
+            self.conn.fail(code, reason)
+            self._linger()
 
     async def send(self, message: Any) -> None:
         """What the application sends; a close waits for no room in the buffer."""
@@ -233,6 +477,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
         else:
             await super().send(message)
+            if message["type"] == "websocket.accept" and self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+                self._go_on()
 
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""
@@ -256,27 +504,32 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(PING)
 
     def send_receive_event_to_app(self) -> None:
-        """A whole message of the client: straight to the receiver."""
-        if not self._is_adopted:
-            super().send_receive_event_to_app()
-            return
+        """A whole message of the client: straight to the receiver, or to the application, which takes one at a time."""
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
         if self.close_sent:
             return
         if self.curr_msg_data_type == "text":
             try:
-                self._deliver(data.decode())
+                text = data.decode()
             except UnicodeDecodeError:  # RFC 6455 §8.1
                 self._count("bad_frame")
                 self.close(CloseCode.NOT_UTF8, "text that is not UTF-8")
                 # failing a connection is not waiting for an answer (RFC 6455 §7.1.7)
                 self.transport.close()
+            else:
+                self._deliver(text)
         else:
             self._deliver(bytes(data))
 
     def _deliver(self, data: str | bytes) -> None:
-        if self._receiver is not None and not self.close_sent:
+        if self.close_sent:
+            return
+        if not self._is_adopted:
+            kind = "text" if isinstance(data, str) else "bytes"
+            self.queue.put_nowait(cast("Any", {"type": "websocket.receive", kind: data}))
+            self.read_paused = True
+        elif self._receiver is not None:
             self._receiver.receive(data)
 
     def close(self, code: int, reason: str) -> None:
@@ -291,9 +544,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.send_close(code, encoded)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self._go_on()
         # a full buffer means that the close frame will not leave either
         is_stuck = self.transport.get_write_buffer_size() > self.max_buffer_bytes // 4
         self.close_timer = self.loop.call_later(1.0 if is_stuck else self.close_timeout, self._end)
@@ -318,6 +569,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The socket is gone."""
         if isinstance(exc, OSError) and exc.errno in VANISHED:
             self._count("idle_seconds")
+        for timer in (self._pause, self._pace_timer, self._deadline):
+            if timer is not None:
+                timer.cancel()
+        self._budget.hold(0)
+        self._uncount()
         self._detach()
         super().connection_lost(exc)
         if self._on_lost is not None:
@@ -326,6 +582,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_close(self, event: Any) -> None:
         """The client closes, or answers our close."""
+        self.frames = []
         self._detach()
         super().handle_close(event)
 
@@ -338,12 +595,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         sent = self.conn.close_sent
         assert sent is not None  # noqa: S101 - whatever the parser objects to it has also answered
         self._count("command_bytes" if sent.code == CloseCode.TOO_LARGE else "bad_frame")
+        self._linger()
+
+    def _linger(self) -> None:
+        sent = self.conn.close_sent
+        assert sent is not None  # noqa: S101 - it has failed the connection
         self._detach()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": sent.code, "reason": sent.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if not self.transport.is_reading():
-            self.transport.resume_reading()
+        self._update_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self._end)
@@ -363,6 +624,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         """The transport's buffer is over the limit."""
         super().pause_writing()
+        self._is_full = True
+        self._update_reading()
         if self._receiver is not None:
             self._receiver.socket_full()
 
@@ -370,6 +633,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The transport's buffer has drained."""
         super().resume_writing()
         self._unsent = 0
+        self._is_full = False
+        self._go_on()
         if self._receiver is not None:
             self._receiver.socket_drained()
 

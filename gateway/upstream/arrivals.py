@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from gateway.core.messages import Properties
-from gateway.core.topics import disjoint_cover, has_overlap, matches, minimal_cover
+from gateway.core.topics import covers, disjoint_cover, has_overlap, matches, minimal_cover, overlap
 from gateway.upstream.packets import Property, encode_varint, parse_properties
 
 __all__ = ["Arrivals", "OnMessage"]
@@ -55,7 +55,9 @@ class Arrivals:
         self.number = number
         self.is_subscribed = False
         self.repeat_until = 0.0
-        self._filters = minimal_cover(filters)
+        self._wanted = list(filters)
+        self._refused: set[str] = set()
+        self._filters = minimal_cover(self._wanted)
         self._version = version
         self._numbers = numbers
         self._on_message = on_message
@@ -68,8 +70,18 @@ class Arrivals:
         # before SUBSCRIBE, every copy of MQTT 5 with properties is looked at
         self._plain_sections: frozenset[bytes] = frozenset({b""})
 
+    def refused(self, topic_filter: str) -> None:
+        """The broker does not take this subscription: what it covered has to stand for itself."""
+        self._refused.add(topic_filter)
+
     def subscriptions(self, offers_identifiers: bool) -> dict[str, int]:
-        """The filters to subscribe to and their identifiers, 0 for none; what arrives is then judged by these."""
+        """The filters to subscribe to and their identifiers, 0 for none; what arrives is then judged by these.
+
+        Each time that the broker has refused some, what is left may be other filters.
+        """
+        self._filters = minimal_cover(f for f in self._wanted if f not in self._refused)
+        self._owners.clear()
+        self._subscribed = list(self._filters)
         if self._version == MQTT_5 and offers_identifiers:
             # Always the same for one filter, so that a copy of a subscription which an earlier run left behind in the
             # session is known by its foreign one.
@@ -80,8 +92,17 @@ class Arrivals:
             else:
                 self._plain_sections = frozenset()
         else:
-            self._subscribed = disjoint_cover(self._filters)
+            # where the wider one is refused: those of its parts that don't overlap
+            self._subscribed = [f for f in disjoint_cover(self._filters) if f not in self._refused]
+            for each in self._filters:
+                if not any(overlap(each, f) for f in self._subscribed):
+                    self._subscribed.append(each)
         return {f: self._identifiers.get(f, 0) for f in self._subscribed}
+
+    @property
+    def left_out(self) -> list[str]:
+        """Filters that are not subscribed to because they overlap another one, and nothing tells copies apart."""
+        return [f for f in self._filters if not any(covers(wider, f) for wider in self._subscribed)]
 
     @property
     def plain_sections(self) -> frozenset[bytes]:

@@ -43,7 +43,7 @@ class UpstreamConfig:
         connect_timeout_seconds: for name, TCP and TLS together, and again for each answer of the broker.
         reconnect_min_seconds: about the first delay; each further one is about twice as long.
         reconnect_max_seconds: the longest delay.
-        stable_seconds: a connection that lasted so long starts the delays over.
+        stable_seconds: duration of a connection after which the delays start over.
     """
 
     url: str = field(default="mqtt://localhost:1883", repr=False)

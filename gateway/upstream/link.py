@@ -14,6 +14,7 @@ import logging
 import socket
 import struct
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -40,8 +41,9 @@ from gateway.upstream.failures import (
 )
 from gateway.upstream.packets import PacketError, PacketReader
 from gateway.upstream.state import PublishRefused, UpstreamUnavailable
+from gateway.upstream.terms import Form, PublishKey
 
-__all__ = ["MAX_CONCURRENT_PUBLISHES", "Link"]
+__all__ = ["MAX_CONCURRENT_PUBLISHES", "UNPROVEN_SECONDS", "Link"]
 
 
 T = TypeVar("T")
@@ -53,7 +55,7 @@ MAX_PACKET_BYTES = 268_435_455
 """MQTT 5 §2.1.4."""
 
 READ_PAUSE_SECONDS = 0.004
-"""While several messages come with one read, the next one is so much later and brings more: waking up costs five times
+"""Wait before the next read while several messages come with one, so that it brings more: waking up costs five times
 what a message costs (benchmarks S2, S8)."""
 
 READ_BYTES = 65_536
@@ -61,6 +63,9 @@ READ_BYTES = 65_536
 
 MAX_CONCURRENT_PUBLISHES = 200
 """Further publishers wait their turn; far below the 65,535 packet identifiers, which paho reuses without looking."""
+
+UNPROVEN_SECONDS = 1.0
+"""How long after a message at QoS 0 the end of the connection may be due to it."""
 
 DEFAULT_RECEIVE_MAXIMUM = 20
 """How many messages at QoS 1 and 2 may await acknowledgement where the broker doesn't say; brokers have 10 to 100."""
@@ -82,11 +87,16 @@ class Link(asyncio.BufferedProtocol):
         *,
         clean: bool,
         exchanges: set[bytes],
+        will: Form | None,
         on_connack: Callable[[Link], None],
     ) -> None:
         self.version = version
         self.arrivals = arrivals
         self.session_present = False
+        self.will = will
+        self.max_qos = 2
+        self.retains = True
+        self.offers_wildcards = True
         self.offers_identifiers = False
         self.last_message_at: float | None = None
         self.reader = PacketReader(
@@ -122,7 +132,9 @@ class Link(asyncio.BufferedProtocol):
         self._writable.set()
         self._published: dict[int, asyncio.Future[str | None]] = {}
         self._refusals: dict[int, str] = {}
-        self._broker_limits: dict[str, int] = {}
+        self._max_packet_bytes = MAX_PACKET_BYTES
+        self._unproven: Counter[PublishKey] = Counter()
+        self._sent: deque[tuple[float, PublishKey]] = deque(maxlen=MAX_CONCURRENT_PUBLISHES)
         self._in_flight = asyncio.Semaphore(DEFAULT_RECEIVE_MAXIMUM)
 
     # connecting
@@ -167,8 +179,8 @@ class Link(asyncio.BufferedProtocol):
             session.SessionExpiryInterval = min(int(config.session_expiry_seconds), 0xFFFF_FFFE)
             options = {"clean_start": clean, "properties": session}
         will = None
-        if config.status_topic and self.arrivals.number:
-            will = aiomqtt.Will(config.status_topic, b"offline", 1, True)
+        if self.will is not None:
+            will = aiomqtt.Will(config.status_topic, b"offline", self.will.qos, self.will.retain)
         return aiomqtt.Client(
             config.host,
             config.port,
@@ -197,26 +209,26 @@ class Link(asyncio.BufferedProtocol):
 
         def on_connect(client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
             self.session_present = flags.session_present
-            self._broker_limits = {
-                name: getattr(properties, name)
-                for name in ("ReceiveMaximum", "MaximumQoS", "RetainAvailable", "MaximumPacketSize")
-                if hasattr(properties, name)
-            }
-            # absent means available (MQTT 5 §3.2.2.3.12)
+            # absent means available (MQTT 5 §3.2.2.3)
+            self.max_qos = getattr(properties, "MaximumQoS", 2)
+            self.retains = bool(getattr(properties, "RetainAvailable", 1))
+            self.offers_wildcards = bool(getattr(properties, "WildcardSubscriptionAvailable", 1))
             self.offers_identifiers = bool(getattr(properties, "SubscriptionIdentifierAvailable", 1))
+            self._max_packet_bytes = getattr(properties, "MaximumPacketSize", MAX_PACKET_BYTES)
             # paho doesn't look at it
-            window = self._broker_limits.get("ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
+            window = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
             self._in_flight = asyncio.Semaphore(min(window, MAX_CONCURRENT_PUBLISHES))
             if code.is_failure:
                 # aiomqtt would keep it for a caller that has gone by then
-                self._end(connack_failure(code, self._config))
+                self._end(connack_failure(code.value, self._config, said=_said(properties)))
                 return
             self._on_connack(self)
             tell_connected(client, data, flags, code, properties)
 
         def on_disconnect(client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
             if flags.is_disconnect_packet_from_server:
-                self._end(disconnect_failure(code, self._config))
+                reason = None if code is None or not code.is_failure else code.value
+                self._end(disconnect_failure(reason, self._config, said=_said(properties)))
             elif code.value:
                 self._end(Failure(describe_break(code), version=self._blame))
             if self._is_up:
@@ -244,14 +256,14 @@ class Link(asyncio.BufferedProtocol):
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def subscribe(self, topic_filter: str, identifier: int) -> int | str:
+    async def subscribe(self, topic_filter: str, qos: int, identifier: int) -> int | str:
         """Sends SUBSCRIBE and waits; returns the QoS granted, or why it was refused.
 
         `identifier` is the subscription identifier, 0 for none.
         """
-        arguments: dict[str, Any] = {"qos": 1}
+        arguments: dict[str, Any] = {"qos": qos}
         if self.version == MQTT_5:
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0)
+            options = SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=0)
             arguments = {"options": options}
             if identifier:
                 properties = PahoProperties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
@@ -276,7 +288,7 @@ class Link(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, size: int) -> None:
-        """So many bytes have been read."""
+        """`size` bytes have been read."""
         data = bytes(self._view[:size])
         self._heard_at = self._loop.time()
         reader = self.reader
@@ -334,7 +346,7 @@ class Link(asyncio.BufferedProtocol):
         """The socket is gone."""
         if exc is None or isinstance(exc, ConnectionError):
             text = "the broker closed the connection" + ("" if self._answered else " before it answered")
-            self._end(Failure(text, version=self._blame))
+            self._end(Failure(text, version=self._blame, is_closed=True))
         else:
             self._end(Failure(describe_failure(exc, self._config)))
         self._transport = None
@@ -479,30 +491,47 @@ class Link(asyncio.BufferedProtocol):
                 raise UpstreamUnavailable(f"the message was not taken: {paho.error_string(info.rc)}")
             waiting: asyncio.Future[str | None] = self._loop.create_future()
             self._published[info.mid] = waiting
+            key = (topic, qos, retain)
+            self._unproven[key] += 1
             try:
                 refusal = await waiting
+                if not qos:
+                    self._sent.append((self._loop.time(), key))
             finally:
+                if not self.closed.done():
+                    self._unproven[key] -= 1
+                    if not self._unproven[key]:
+                        del self._unproven[key]
                 if self._published.get(info.mid) is waiting:
                     del self._published[info.mid]
         if refusal is not None:
             raise PublishRefused(f"the broker refused the message to {topic!r}: {refusal}")
 
+    def under_way(self) -> set[PublishKey]:
+        """What was published and not acknowledged; at QoS 0, what was sent in the last second of the connection."""
+        since = self._loop.time() - UNPROVEN_SECONDS
+        return set(self._unproven) | {key for at, key in self._sent if at > since}
+
     def _check_limits(
         self, topic: str, payload: bytes, qos: int, retain: bool, properties: PahoProperties | None
     ) -> None:
         """Refuses what the broker said it can't take: it would close the connection, for everyone."""
-        limits = self._broker_limits
         if properties is not None and self.version != MQTT_5:
             raise PublishRefused("the broker speaks MQTT 3.1.1, which has no properties")
-        if retain and not limits.get("RetainAvailable", 1):
+        if retain and not self.retains:
             raise PublishRefused("the broker keeps no retained messages")
-        if qos > limits.get("MaximumQoS", 2):
-            raise PublishRefused(f"the broker takes QoS {limits['MaximumQoS']} at most")
-        largest = limits.get("MaximumPacketSize", MAX_PACKET_BYTES)
+        if qos > self.max_qos:
+            raise PublishRefused(f"the broker takes QoS {self.max_qos} at most")
         size = 0 if properties is None else len(properties.pack())  # type: ignore[no-untyped-call]
         # the fixed header, the topic's length and the packet identifier have at most nine bytes
-        if len(payload) + len(topic.encode()) + size + 9 > largest:
-            raise PublishRefused(f"the broker takes packets of up to {largest} bytes")
+        if len(payload) + len(topic.encode()) + size + 9 > self._max_packet_bytes:
+            raise PublishRefused(f"the broker takes packets of up to {self._max_packet_bytes} bytes")
+
+
+def _said(properties: PahoProperties | None) -> str | None:
+    """What the broker added for people, or as its new address (MQTT 5 §3.2.2.3.9, §3.2.2.3.16)."""
+    found = (getattr(properties, name, None) for name in ("ReasonString", "ServerReference"))
+    return ", ".join(text for text in found if text) or None
 
 
 def _paho_properties(properties: Properties | None) -> PahoProperties | None:

@@ -21,13 +21,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.messages import Properties
+from gateway.core.topics import has_wildcard
 from gateway.upstream.arrivals import Arrivals, OnMessage
 from gateway.upstream.config import MQTT_3_1_1, MQTT_5, VERSION_NAMES, UpstreamConfig, Version
-from gateway.upstream.failures import RIVAL_SECONDS, Failure, VersionChoice
-from gateway.upstream.link import MAX_CONCURRENT_PUBLISHES, Link
+from gateway.upstream.failures import RIVAL_SECONDS, Failure, Reason, VersionChoice
+from gateway.upstream.link import MAX_CONCURRENT_PUBLISHES, UNPROVEN_SECONDS, Link
 from gateway.upstream.state import OnChange, PublishRefused, UpstreamState, UpstreamUnavailable
+from gateway.upstream.terms import ForbiddenPublishes, Pace, PublishKey, Stage, Terms, Verdict
 
-__all__ = ["Upstream"]
+__all__ = ["REPEAT_SECONDS", "Upstream"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,13 @@ class Upstream:
         self._exchanges: set[bytes] = set()
         self._discard_session = False
         self._has_discarded = False
-        self._may_say = True
+        self._terms = Terms(config.status_topic)
+        self._forbidden = ForbiddenPublishes()
+        self._suspected = asyncio.Lock()
+        self._pace = Pace()
+        self._stage = Stage.CONNECT
+        self._asked = ""
+        self._under_way: set[PublishKey] = set()
         self._is_held = False
         self._numbers = itertools.count(1)
         self._short_lives = 0
@@ -116,6 +124,8 @@ class Upstream:
         try:
             while True:
                 began = time.monotonic()
+                self._stage = Stage.CONNECT
+                self._terms.begin(began)
                 self._note(attempts=self._state.attempts + 1)
                 try:
                     failure = await self._live()
@@ -125,13 +135,17 @@ class Upstream:
                     logger.exception("the link to the broker failed in a way that was not foreseen")
                     failure = Failure(f"{type(error).__name__}: {error}")
                 lasted = time.monotonic() - began if self._state.connected else 0.0
-                failure = self._suspect_a_rival(failure, lasted)
+                verdict = self._judge(failure)
+                if verdict is Verdict.NOTHING:
+                    failure = self._suspect_a_rival(failure, lasted)
                 self._note(connected=False, connected_since=None, last_error=str(failure))
-                if self._versions.refused(failure.version):
+                if self._versions.refused(failure.version) or verdict is Verdict.CONCEDED:
                     continue
                 if lasted >= config.stable_seconds:
                     backoff.reset()
-                delay = max(backoff.next(), failure.wait_seconds)
+                # a question about what the broker takes is answered sooner
+                delay = config.reconnect_min_seconds if verdict is Verdict.SUSPECTED else backoff.next()
+                delay = max(delay, failure.wait_seconds)
                 if self._warnings.may_say(str(failure)):
                     what = "lost" if lasted else "not made"
                     text = "connection to the broker %s %s: %s; next attempt in %.1f s"
@@ -139,6 +153,18 @@ class Upstream:
                 await asyncio.sleep(delay)
         finally:
             self._note(connected=False, connected_since=None, last_error="the gateway is stopping")
+
+    def _judge(self, failure: Failure) -> Verdict:
+        """Whether the connection has ended over something that we asked."""
+        verdict = self._terms.judge(self._stage, self._asked, failure)
+        if self._stage is Stage.LIVE and failure.is_closed and (keys := self._under_way):
+            verdict = self._forbidden.closed_over(keys, time.monotonic())
+        elif self._stage is Stage.LIVE and failure.reason == Reason.MESSAGE_RATE:
+            verdict = self._pace.was_too_fast(time.monotonic())
+        self._under_way = set()
+        if verdict is not Verdict.NOTHING:
+            self._short_lives = 0
+        return verdict
 
     def _suspect_a_rival(self, failure: Failure, lasted: float) -> Failure:
         """A broker that doesn't say who took the session over (3.1.1, older Mosquittos) only closes, over and over."""
@@ -163,11 +189,19 @@ class Upstream:
         self._link = link
         try:
             self._versions.worked(version)
+            if self._terms.accepted(max_qos=link.max_qos, retains=link.retains):
+                await link.disconnect()
+                return Failure("the broker accepts a connection without a last will: once more with it")
             filters = await self._subscribe(link)
             self._report_connected(link, filters)
+            self._stage = Stage.STATUS
             await self._say(link, "online")
+            if not link.closed.done():
+                self._stage = Stage.LIVE
             return await link.wait_closed()
         finally:
+            if self._stage is Stage.LIVE:
+                self._under_way = link.under_way()
             await self._close(link)
             self._received += link.reader.received
             self._dropped = _with_dropped(self._dropped, link)
@@ -206,7 +240,15 @@ class Upstream:
             Failure: there is none.
         """
         arrivals = self._arrivals(version, number)
-        link = Link(self._config, version, arrivals, clean=clean, exchanges=self._exchanges, on_connack=self._connack)
+        link = Link(
+            self._config,
+            version,
+            arrivals,
+            clean=clean,
+            exchanges=self._exchanges,
+            will=self._terms.will if number else None,
+            on_connack=self._connack,
+        )
         link.reader.is_held = self._is_held
         try:
             await link.connect(self._versions.patience(version, self._config.connect_timeout_seconds))
@@ -251,29 +293,48 @@ class Upstream:
 
     async def _say(self, link: Link, status: str) -> None:
         """Publishes our status; that it isn't allowed is no reason to do without a connection."""
-        if not self._config.status_topic or not self._may_say or not link.arrivals.number:
+        form = self._terms.status
+        if form is None or not link.arrivals.number:
             return
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
-                await link.publish(self._config.status_topic, status.encode(), 1, True, None)
+                await link.publish(self._config.status_topic, status.encode(), form.qos, form.retain, None)
+            if form.qos == 0 and self._stage is Stage.STATUS:
+                # what isn't acknowledged shows only by the connection whether it was allowed
+                await asyncio.wait((link.closed,), timeout=UNPROVEN_SECONDS)
+            if not link.closed.done():
+                self._terms.said()
         except PublishRefused as error:
-            # not again: some brokers close the connection over it
-            self._may_say = False
-            logger.info("the status %r was not published to %r: %s", status, self._config.status_topic, error)
+            self._terms.may_not_say(str(error))
         except (UpstreamUnavailable, TimeoutError):
             logger.debug("the status %r was not acknowledged", status)
 
     async def _subscribe(self, link: Link) -> dict[str, int | str]:
         """Subscribes to everything; returns what was granted or refused."""
-        arrivals = link.arrivals
+        arrivals, terms = link.arrivals, self._terms
         granted: dict[str, int | str] = {}
+        for topic_filter, why in terms.refused.items():
+            granted[topic_filter] = why
+            arrivals.refused(topic_filter)
         # from now on the broker may send retained messages, which must not share a number with those before
         arrivals.number = next(self._numbers)
         arrivals.repeat_until = float("inf")
-        wanted = arrivals.subscriptions(link.offers_identifiers)
-        link.reader.plain = arrivals.plain_sections
-        for topic_filter, identifier in wanted.items():
-            granted[topic_filter] = await link.subscribe(topic_filter, identifier)
+        self._stage = Stage.SUBSCRIBE
+        offers_identifiers = link.offers_identifiers and terms.identifiers
+        while wanted := {f: i for f, i in arrivals.subscriptions(offers_identifiers).items() if f not in granted}:
+            link.reader.plain = arrivals.plain_sections
+            for topic_filter in terms.in_order(wanted):
+                if has_wildcard(topic_filter) and not link.offers_wildcards:
+                    answer: int | str = "the broker offers no wildcard subscriptions"
+                else:
+                    self._asked = topic_filter
+                    answer = await link.subscribe(topic_filter, terms.qos_for(topic_filter), wanted[topic_filter])
+                    terms.subscribed(topic_filter)
+                granted[topic_filter] = answer
+                if isinstance(answer, str):
+                    arrivals.refused(topic_filter)
+        for topic_filter in arrivals.left_out:
+            granted[topic_filter] = "it overlaps another one, and without MQTT 5 nothing tells copies apart"
         arrivals.is_subscribed = True
         arrivals.repeat_until = time.monotonic() + REPEAT_SECONDS
         return granted
@@ -324,15 +385,28 @@ class Upstream:
 
         Raises:
             UpstreamUnavailable: not connected, the connection was lost, or no acknowledgement came in time.
-            PublishRefused: the broker refuses it, or can't take it.
+            PublishRefused: the broker refuses it, can't take it, or has closed the connection over its like.
         """
         link = self._link
+        key = (topic, qos, retain)
+        if self._forbidden.is_refused(key, time.monotonic()):
+            raise PublishRefused(f"the broker closes the connection over messages to {topic!r} of QoS {qos}")
         if link is None or not self._state.connected:
             why = self._state.last_error
             raise UpstreamUnavailable("not connected to the broker" + (f": {why}" if why else ""))
         try:
             async with asyncio.timeout(timeout_seconds), self._publishing:
-                await link.publish(topic, payload, qos, retain, properties)
+                if (wait := self._pace.wait(time.monotonic())) > 0:
+                    await asyncio.sleep(wait)
+                if not self._forbidden.is_suspected(key):
+                    await link.publish(topic, payload, qos, retain, properties)
+                    return
+                async with self._suspected:
+                    await link.publish(topic, payload, qos, retain, properties)
+                    if qos == 0:
+                        await asyncio.wait((link.closed,), timeout=UNPROVEN_SECONDS)
+                    if not link.closed.done():
+                        self._forbidden.worked(key)
         except TimeoutError:
             raise UpstreamUnavailable(f"the broker did not acknowledge within {timeout_seconds:g} s") from None
 

@@ -17,6 +17,11 @@ from sensors_sim.kind import Readings
 from sensors_sim.messages import Message
 from sensors_sim.model.electricity import Meter
 
+MARKS = "sensors-sim"
+"""Topics that begin with it say of one device each that it is simulated."""
+
+SIMULATED = b'{"simulated":true}'
+
 
 class Speaker(Protocol):
     """What a dialect knows of the device that speaks it."""
@@ -67,6 +72,14 @@ class Dialect:
     knows_sleep: ClassVar[bool] = False
     """Whether a battery device may leave without being thought dead."""
 
+    def topics(self, device: Speaker) -> list[str]:
+        """Topic filters that cover all that the device publishes, and as little else as can be."""
+        raise NotImplementedError
+
+    def mark(self, device: Speaker) -> Message | None:
+        """What says on a topic of its own that the device is simulated; None where its birth says so."""
+        return Message(f"{MARKS}/{device.id}", SIMULATED, 1, True)
+
     def will(self, device: Speaker) -> Message | None:
         """What the broker publishes when the device dies."""
         raise NotImplementedError
@@ -91,6 +104,10 @@ class Dialect:
         """What it says when it leaves of its own will."""
         will = self.will(device)
         return [will] if will is not None else []
+
+    def fleet_topics(self) -> list[str]:
+        """Topic filters of the bridge in front of all devices; its mark is ``sensors-sim/<dialect>``."""
+        return []
 
     def fleet_birth(self, devices: Iterable[Speaker]) -> list[Message]:
         """What a bridge in front of all devices says."""

@@ -20,6 +20,9 @@ class EspHome(Dialect):
 
     name = "esphome"
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"{device.id}/#", f"homeassistant/+/{device.id}/+/config"]
+
     def will(self, device: Speaker) -> Message | None:
         return Message(f"{device.id}/status", b"offline", 0, True)
 

@@ -22,6 +22,9 @@ class Homie(Dialect):
     knows_sleep = True
     NODE = "readings"
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"{self._base(device)}/#"]
+
     def will(self, device: Speaker) -> Message | None:
         return Message(f"{self._base(device)}/$state", b"lost", 1, True)
 

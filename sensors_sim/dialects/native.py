@@ -1,6 +1,6 @@
 """The project's own dialect, and the same with discovery by Home Assistant."""
 
-# ruff: noqa: D102  the base describes the methods
+# ruff: noqa: ARG002, D102  the base describes the methods
 
 from sensors_sim import payloads
 from sensors_sim.dialects.base import Dialect, Speaker
@@ -13,6 +13,16 @@ class Native(Dialect):
 
     name = "native"
     knows_sleep = True
+
+    def topics(self, device: Speaker) -> list[str]:
+        return [
+            payloads.state_topic(device.id),
+            payloads.status_topic(device.id),
+            payloads.meta_topic(device.id),
+        ]
+
+    def mark(self, device: Speaker) -> Message | None:
+        return None  # its meta says so
 
     def will(self, device: Speaker) -> Message | None:
         return Message(payloads.status_topic(device.id), payloads.OFFLINE.encode(), 1, True)
@@ -45,6 +55,9 @@ class HomeAssistant(Native):
     """
 
     name = "homeassistant"
+
+    def topics(self, device: Speaker) -> list[str]:
+        return [*super().topics(device), payloads.discovery_topic(device.id)]
 
     def description(self, device: Speaker) -> list[Message]:
         discovery = payloads.discovery_payload(

@@ -6,14 +6,13 @@ import math
 from typing import ClassVar
 
 from sensors_sim import payloads
-from sensors_sim.dialects.base import Speaker, as_float, json_bytes, mac, tidy
-from sensors_sim.dialects.native import Native
+from sensors_sim.dialects.base import Dialect, Speaker, as_float, json_bytes, mac, tidy
 from sensors_sim.kind import Readings
 from sensors_sim.messages import Message
 
 
-class SenML(Native):
-    """Sensor Measurement Lists as JSON on ``sensors/<id>/senml``; status and meta as in the native dialect.
+class SenML(Dialect):
+    """Sensor Measurement Lists as JSON on ``senml/<id>``; ``senml/<id>/status`` is that of the native dialect.
 
     A pack begins with a record that has the base name ``urn:dev:mac:…:`` and the base time in seconds; names are the
     fields, units those of the SenML registry, into which values are converted where it has no unit of ours. MQTT topics
@@ -23,6 +22,7 @@ class SenML(Native):
     """
 
     name = "senml"
+    knows_sleep = True
 
     UNITS: ClassVar[dict[str, tuple[str, float]]] = {
         "°C": ("Cel", 1),
@@ -60,6 +60,22 @@ class SenML(Native):
         "power_factor": ("/", 1),
     }
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"senml/{device.id}", f"senml/{device.id}/status"]
+
+    def will(self, device: Speaker) -> Message | None:
+        return self._status(device, payloads.OFFLINE)
+
+    def birth(self, device: Speaker) -> list[Message]:
+        return [self._status(device, payloads.ONLINE)]
+
+    def sleep(self, device: Speaker) -> list[Message]:
+        return [self._status(device, payloads.SLEEPING)]
+
+    @staticmethod
+    def _status(device: Speaker, status: str) -> Message:
+        return Message(f"senml/{device.id}/status", status.encode(), 1, True)
+
     def readings(self, device: Speaker, readings: Readings, ts_ms: int) -> list[Message]:
         pack: list[dict[str, object]] = []
         for name, value in readings.items():
@@ -78,7 +94,7 @@ class SenML(Native):
             pack.append(record)
         if pack:
             pack[0] = {"bn": f"urn:dev:mac:{_eui64(device.id)}:", "bt": ts_ms / 1000, **pack[0]}
-        return [Message(f"sensors/{device.id}/senml", json_bytes(pack), 1)]
+        return [Message(f"senml/{device.id}", json_bytes(pack), 1)]
 
     def _unit(self, field: str, device: Speaker) -> tuple[str, float]:
         if field in self.BY_FIELD:

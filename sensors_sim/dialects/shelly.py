@@ -20,6 +20,9 @@ class Shelly(Dialect):
 
     name = "shelly"
 
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"{device.id}/online", f"{device.id}/status/#", f"{device.id}/events/#"]
+
     def will(self, device: Speaker) -> Message | None:
         return Message(f"{device.id}/online", b"false", 1, True)
 

@@ -19,16 +19,58 @@ class Tasmota(Dialect):
     ``tele/<id>/STATE``. Of ENERGY, Total, Today (since midnight of the model's clock) and Yesterday are kWh, Period the
     Wh since the last telemetry.
 
-    Source: Tasmota documentation, pages MQTT, Deep Sleep (STATE), SCD40, BME280, BH1750 and Power Monitoring.
+    ``tasmota/discovery/<mac>/config`` and ``sensors``, retained, are what Home Assistant finds it by; the second comes
+    with the first telemetry since it was switched on.
+
+    Source: Tasmota documentation, pages MQTT, Deep Sleep (STATE), SCD40, BME280, BH1750, Power Monitoring and
+    Discovery; configurations that versions 13 and 14 publish.
     """
 
     name = "tasmota"
+
+    def topics(self, device: Speaker) -> list[str]:
+        return [f"tele/{device.id}/#", f"{self._discovery(device)}/#"]
 
     def will(self, device: Speaker) -> Message | None:
         return Message(f"tele/{device.id}/LWT", b"Offline", 1, True)
 
     def birth(self, device: Speaker) -> list[Message]:
-        return [Message(f"tele/{device.id}/LWT", b"Online", 1, True)]
+        is_switch = device.kind_name == "plug"
+        config = {
+            "ip": "192.0.2.1",
+            "dn": device.name,
+            "fn": [device.name, *[None] * 7],
+            "hn": device.id,
+            "mac": mac(device.id).upper(),
+            "md": device.model,
+            "ty": 0,
+            "if": 0,
+            "ofln": "Offline",
+            "onln": "Online",
+            "state": ["OFF", "ON", "TOGGLE", "HOLD"],
+            "sw": "14.1.0",
+            "t": device.id,
+            "ft": "%prefix%/%topic%/",
+            "tp": ["cmnd", "stat", "tele"],
+            "rl": [int(is_switch), *[0] * 31],
+            "swc": [-1] * 28,
+            "swn": [None] * 28,
+            "btn": [0] * 32,
+            "so": dict.fromkeys(("4", "11", "13", "17", "20", "30", "68", "73", "82", "114", "117"), 0),
+            "lk": 1,
+            "lt_st": 0,
+            "bat": int(device.runs_on_battery),
+            "dslp": 0,
+            "sho": [],
+            "sht": [],
+            "ver": 1,
+        }
+        online = Message(f"tele/{device.id}/LWT", b"Online", 1, True)
+        return [online, Message(f"{self._discovery(device)}/config", json_bytes(config), 0, True)]
+
+    @staticmethod
+    def _discovery(device: Speaker) -> str:
+        return f"tasmota/discovery/{mac(device.id).upper()}"
 
     def readings(self, device: Speaker, readings: Readings, ts_ms: int) -> list[Message]:
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
@@ -43,6 +85,7 @@ class Tasmota(Dialect):
             "Sleep": 50,
             "LoadAvg": 19,
             "MqttCount": 1,
+            **({"POWER": "ON"} if device.kind_name == "plug" else {}),
             "Wifi": {
                 "AP": 1,
                 "SSId": "simulated",
@@ -56,10 +99,15 @@ class Tasmota(Dialect):
                 "Downtime": "0T00:00:03",
             },
         }
-        return [
+        sensor = {"Time": now, **self._chips(readings, device.meter)}
+        messages = [
             Message(f"tele/{device.id}/STATE", json_bytes(state)),
-            Message(f"tele/{device.id}/SENSOR", json_bytes({"Time": now, **self._chips(readings, device.meter)})),
+            Message(f"tele/{device.id}/SENSOR", json_bytes(sensor)),
         ]
+        if device.seq == 0:
+            found = json_bytes({"sn": sensor, "ver": 1})
+            messages.append(Message(f"{self._discovery(device)}/sensors", found, 0, True))
+        return messages
 
     @staticmethod
     def _dew_point(climate: dict[str, object]) -> float:

@@ -195,6 +195,27 @@ def test_a_device_shows_name_status_readings_with_units_and_a_line_full_of_histo
     expect(path).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){3,}"))
 
 
+def test_a_field_whose_name_holds_a_dot_is_shown_with_its_history(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        site = Site(broker, gateway, publisher)
+        # one after the other has come: each at a time of its own
+        for count, value in enumerate((4, 5, 6, 5, 4), 1):
+            publisher.publish("sensors/dust/state", json.dumps({"SDS0X1": {"PM2.5": value}}))
+            site.seen("sensors/dust/state", count)
+        page = watched.open(f"{gateway.http}/")
+        expect(rows(page).locator(".reading .label")).to_have_text("SDS0X1.PM2.5")
+        expect(rows(page).locator(".spark path")).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){3,}"))
+        rows(page).get_by_role("link").click()
+        expect(page.locator(".panel-value .figure")).to_have_text("4")
+        # and in a link
+        page.goto(f"{gateway.http}/topics/sensors/dust/state?field=SDS0X1.PM2%5C.5")
+        expect(page.locator(".panel-value .figure")).to_have_text("4")
+
+
 def test_statuses_are_as_the_devices_say_and_can_be_filtered(watched: Watched, site: Site) -> None:
     page = watched.open(site.home)
     expect(rows(page)).to_have_count(3)

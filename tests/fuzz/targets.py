@@ -49,7 +49,7 @@ __all__ = ["TARGETS", "Source"]
 
 T = TypeVar("T")
 
-SECRET = b"k" * 32
+SECRET = b"0123456789abcdef" * 2
 TOKEN_CODES = {
     *("malformed", "too_long", "bad_algorithm", "unknown_key", "bad_signature", "expired", "not_yet_valid"),
     *("bad_audience", "bad_issuer", "missing_claim", "bad_claims", "keys_unavailable"),

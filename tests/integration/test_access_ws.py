@@ -153,7 +153,7 @@ async def test_a_stream_needs_its_filters_granted(guarded: GatewayProcess) -> No
         (mint(KEY, ttl_seconds=1, now=time.time() - 3_600, subscribe=["#"]), "expired"),
         (mint(KEY, ttl_seconds=36_000, now=time.time() + 3_600, subscribe=["#"]), "not_yet_valid"),
         (mint(KEY, ttl_seconds=36_000, audience="other", subscribe=["#"]), "bad_audience"),
-        (mint(secret_key("x" * 32), ttl_seconds=36_000, subscribe=["#"]), "bad_signature"),
+        (mint(secret_key("another secret of 32 bytes or more"), ttl_seconds=36_000, subscribe=["#"]), "bad_signature"),
         ("eyJhbGciOiJub25lIn0.eyJleHAiOjk5OTk5OTk5OTksInRvcGljcyI6eyJzdWJzY3JpYmUiOlsiIyJdfX0.", "bad_algorithm"),
         ("nonsense", "malformed"),
         ("a" * 8_193, "too_long"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import tomllib
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
 
 from sensors_sim.address import BrokerAddress
-from sensors_sim.clone import Learner, fleet_text, listen
+from sensors_sim.clone import Learner, _flat, fleet_text, listen
 from sensors_sim.custom import FieldSpec, StreamSpec
-from sensors_sim.fleet import SEEDED_START, Event, Fleet, FleetSpec, counted_fleet
+from sensors_sim.fleet import SEEDED_START, DeviceSpec, Event, Fleet, FleetSpec, counted_fleet
 from sensors_sim.messages import Message
 from sensors_sim.model.noise import Drifting, generator
 from sensors_sim.payloads import FIELDS
@@ -83,7 +85,8 @@ def test_seq_boot_clocks_counters_choices_and_constants_are_told_apart() -> None
     models = {name: item.get("model", "value") for name, item in fields.items()}
     assert models == {
         "seq": "seq", "boot": "boot", "ts": "clock", "ms": "clock", "time": "iso-clock", "energy": "counter",
-        "mode": "choice", "model": "constant", "fixed": "constant", "none": "constant-json", "list": "constant-json",
+        "mode": "choice", "model": "constant", "fixed": "constant", "none": "constant-json", "list.[0]": "constant",
+        "list.[1]": "constant",
         "wifi.rssi": "value",
     }  # fmt: skip
     assert (fields["ts"]["rate"], fields["ms"]["rate"]) == (1, 1000)
@@ -295,7 +298,7 @@ def test_lookalikes_are_many_differ_and_say_that_they_are_simulated() -> None:
     [
         ({"topic": "a/+", "field": [{"name": "x"}]}, "without wildcards"),
         ({"topic": "a", "format": "text", "field": []}, "no field"),
-        ({"topic": "a", "qos": 3, "field": [{"name": "x"}]}, "qos is 0, 1 or 2"),
+        ({"topic": "a", "qos": 3, "field": [{"name": "x"}]}, "qos is a whole number from 0 to 2"),
         ({"topic": "a", "format": "xml", "field": [{"name": "x"}]}, "unknown format"),
         ({"topic": "a", "every": 0, "field": [{"name": "x"}]}, "every is a whole number"),
         ({"topic": "a", "colour": 1, "field": [{"name": "x"}]}, "unknown 'colour'"),
@@ -310,7 +313,7 @@ def test_a_wrong_stream_is_refused(stream: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ({}, "has a name"),
+        ({}, "name of a field is a text"),
         ({"name": "x", "model": "magic"}, "unknown model"),
         ({"name": "x", "mean": "much"}, "mean is a number"),
         ({"name": "x", "model": "choice"}, "needs choices"),
@@ -334,8 +337,6 @@ def test_a_live_fleet_is_learned_from_a_broker(topic_filter: str, make_mosquitto
                 publisher.publish(message.topic, message.payload, retain=message.retain)
         learner = Learner(topic_filter)
         # The listener is in a thread of the test's making; what it hears is published from here.
-        import threading
-
         stopped = threading.Event()
         thread = threading.Thread(
             target=listen, args=(BrokerAddress.parse(broker.url), learner, 60.0, stopped.is_set), daemon=True
@@ -353,3 +354,178 @@ def test_a_live_fleet_is_learned_from_a_broker(topic_filter: str, make_mosquitto
     assert devices[0]["status"] == {"topic": "sensors/{id}/status", "online": "online", "offline": "offline"}
     assert devices[0]["units"]["temperature"]["unit"] == "°C"
     assert devices[0]["stream"][0]["qos"] == 1
+
+
+def overheard(fleet: Fleet, topic_filter: str, seconds: float) -> Learner:
+    """What a fleet says, heard without a broker from the births on."""
+    learner = Learner(topic_filter)
+    now = [SEEDED_START]
+    messages: list[tuple[float, Message, bool]] = []
+    for device in fleet.devices.values():
+        messages += [(NOW, message, True) for message in device.dialect.birth(device)]
+    while now[0] < SEEDED_START + seconds:
+        now[0] = max(fleet.next_time, now[0])
+        events = list(fleet.take(now[0]))
+        messages += [
+            (NOW + now[0] - SEEDED_START, event.what, False) for event in events if isinstance(event.what, Message)
+        ]
+        now[0] = fleet.next_time
+    for t, message, retained in messages:
+        if topic_matches_sub(topic_filter, message.topic):
+            learner.hear(message.topic, message.payload, t, qos=message.qos, retained=retained and message.retain)
+    return learner
+
+
+def shape(value: Any) -> Any:
+    """The form of a JSON value: names, array lengths and types, numbers being all alike."""
+    if isinstance(value, dict):
+        return {name: shape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+
+
+def forms(learner: Learner) -> dict[str, Any]:
+    """Topic to the form of its newest payload, its QoS and how many came."""
+    found = {}
+    for topic, heard in learner._topics.items():
+        payload = heard.samples[-1].payload
+        try:
+            form = shape(json.loads(payload))
+        except ValueError:
+            form = "text"
+        found[topic] = form, heard.qos, bool(heard.live)
+    return found
+
+
+def numbers(learner: Learner, skip: int = 0) -> dict[str, list[float]]:
+    """Every number by topic and path."""
+    found: dict[str, list[float]] = {}
+    for topic, heard in learner._topics.items():
+        for sample in heard.live[skip:]:
+            try:
+                value = json.loads(sample.payload)
+            except ValueError:
+                continue
+            for path, item in _flat({"": value}):
+                if isinstance(item, (int, float)) and not isinstance(item, bool):
+                    found.setdefault(f"{topic} {path}", []).append(item)
+    return found
+
+
+def run_of(text: str) -> Fleet:
+    return Fleet(parse_fleet(text), 11, SEEDED_START, ts_offset=NOW - SEEDED_START)
+
+
+KINDS_OF_FLEET = ("climate", "plug", "motion", "outdoor", "air")
+FILTERS = {
+    "native": "sensors/#", "homeassistant": "sensors/#", "tasmota": "tele/#", "zigbee2mqtt": "zigbee2mqtt/#",
+    "esphome": "+/#", "homie": "homie/5/#", "senml": "senml/#", "shelly": "+/#", "mixed": "#",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", list(FILTERS))
+def test_the_clone_of_a_clone_agrees_with_what_was_cloned(dialect: str) -> None:
+    dialects = list(FILTERS)[:-1] if dialect == "mixed" else [dialect]
+    specs = tuple(
+        DeviceSpec(f"{speaks}-{kind}", kind, f"A {kind}", dialect=speaks)
+        for speaks in dialects
+        for kind in KINDS_OF_FLEET
+    )
+    original = Fleet(FleetSpec(specs), 7, SEEDED_START, interval=5.0, ts_offset=NOW - SEEDED_START)
+    seconds = 300.0
+    first = overheard(original, FILTERS[dialect], seconds)
+    text = fleet_text(first, seconds)
+    second = overheard(run_of(text), FILTERS[dialect], seconds)
+    again = fleet_text(second, seconds)
+    third = overheard(run_of(again), FILTERS[dialect], seconds)
+    # Under "#" a first level is a device, so what is retained under another one is nobody's.
+    said = {
+        topic: form
+        for topic, form in forms(first).items()
+        if dialect != "mixed" or "homeassistant/device/" not in topic
+    }
+    for clone in (second, third):
+        known = forms(clone)
+        # A number of 21 and one of 21.5 are one form; so is what the simulator says of itself.
+        assert {topic: form for topic, form in known.items() if topic in said} == said
+        assert {topic for topic in known if not topic.endswith("/meta")} <= set(said)
+        counts = {topic: len(heard.live) for topic, heard in first._topics.items() if heard.live}
+        for topic, count in counts.items():
+            assert len(clone._topics[topic].live) == pytest.approx(count, rel=0.1, abs=1), topic
+        told = numbers(clone)
+        for path, values in numbers(first).items():
+            low, high = min(values), max(values)
+            room = max(high - low, 0.05 * max(abs(high), abs(low)), 1.0) * 3
+            if not path.endswith((" .seq", " .boot")):
+                assert low - room <= min(told[path]), path
+                assert max(told[path]) <= high + room + seconds, path
+    assert [device["id"] for device in tomllib.loads(again)["device"]] == [
+        device["id"] for device in tomllib.loads(text)["device"]
+    ]
+
+
+def test_topics_with_the_same_last_level_have_values_of_their_own() -> None:
+    learner = Learner("N/+/#")
+    hear(learner, "N/p/Ac/L1/Power", [{"value": 100 + number * 3 % 5} for number in range(20)])
+    hear(learner, "N/p/Ac/L2/Power", [{"value": 2000 + number * 3 % 7} for number in range(20)])
+    hear(learner, "N/p/temperature/state", [21.5 + number % 3 / 10 for number in range(20)])
+    hear(learner, "N/p/co2/state", [600 + number * 5 % 11 for number in range(20)])
+    said: dict[str, list[Any]] = {}
+    for event in run(fleet_text(learner, 20), 20):
+        if isinstance(event.what, Message) and not event.what.retain:
+            value = json.loads(event.what.payload)
+            said.setdefault(event.what.topic, []).append(value["value"] if isinstance(value, dict) else value)
+    assert 90 < min(said["N/p/Ac/L1/Power"]) <= max(said["N/p/Ac/L1/Power"]) < 120
+    assert min(said["N/p/Ac/L2/Power"]) > 1900
+    assert max(said["N/p/temperature/state"]) < 40
+    assert min(said["N/p/co2/state"]) > 500
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[1,2]", b'[{"n":"t","v":1}]', b"true", b"null", b'"quoted"', b"plain", b"\xff\x00\xfe", b"{}", b"[]",
+        b'{"PM2.5":3}', b'{"a.b":{"[0]":1}}', b'{"a\\\\b":1}', b'{"":1}', b'{"a":[[1],[{"b":[]}]]}',
+    ],
+)  # fmt: skip
+def test_a_payload_that_never_changes_comes_back_as_it_was(payload: bytes) -> None:
+    learner = Learner("d/+")
+    hear(learner, "d/x", [payload, payload, payload])
+    said = {event.what.payload for event in run(fleet_text(learner, 3)) if isinstance(event.what, Message)}
+    assert said == {payload}
+
+
+def test_what_is_retained_and_no_text_is_kept_and_not_erased() -> None:
+    learner = Learner("d/+/#")
+    learner.hear("d/x/kept", b"\x80\x01", NOW, retained=True)
+    hear(learner, "d/x/live", [b"\x80", b"\x81", b"\x80"], retained=False)
+    hear(learner, "d/x/gone", [b"", b""])
+    (device,) = run_of(fleet_text(learner, 3)).devices.values()
+    births = {message.topic: message.payload for message in device.dialect.birth(device)}
+    assert births["d/x/kept"] == b"\x80\x01"
+    said = [event.what for event in run(fleet_text(learner, 3)) if isinstance(event.what, Message)]
+    assert {message.payload for message in said} == {b"\x80", b"\x81"}
+
+
+def test_two_clones_do_not_throw_each_other_out(make_mosquitto: Callable[..., Broker]) -> None:
+    broker = make_mosquitto()
+    learners = [Learner("a/#"), Learner("a/#")]
+    ended = threading.Event()
+    threads = [
+        threading.Thread(target=listen, args=(BrokerAddress.parse(broker.url), learner, 60.0, ended.is_set))
+        for learner in learners
+    ]
+    for thread in threads:
+        thread.start()
+    with Publisher(broker.url) as publisher:
+
+        def heard() -> bool:
+            publisher.publish("a/b", b"1")
+            return all(learner.started is not None for learner in learners)
+
+        eventually(heard, 20, "both hear")
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+    assert "already connected" not in broker.log()

@@ -171,6 +171,30 @@ def test_tasmota_state_and_lwt() -> None:
     assert one.dialect.will(one) == Message("tele/kitchen-1/LWT", b"Offline", 1, True)
 
 
+def test_tasmota_is_found_by_its_discovery() -> None:
+    # Members, in their order, of what a plug with Tasmota 13.1 retains at tasmota/discovery/<mac>/config
+    members = "ip dn fn hn mac md ty if ofln onln state sw t ft tp rl swc swn btn so lk lt_st bat dslp sho sht ver"
+    one = device("plug", "tasmota")
+    (topic,) = [topic for topic in births(one) if topic.startswith("tasmota/discovery/")]
+    message = births(one)[topic]
+    config = json.loads(message.payload)
+    assert list(config) == members.split()
+    assert message.retain
+    assert topic == f"tasmota/discovery/{config['mac']}/config"
+    assert re.fullmatch(r"[0-9A-F]{12}", config["mac"])
+    assert (len(config["fn"]), len(config["rl"]), len(config["swc"]), len(config["swn"])) == (8, 32, 28, 28)
+    assert config["rl"][0] == 1, "a plug has a relay"
+    # Who reads it puts the topics together from ft, tp and t.
+    state = config["ft"].replace("%prefix%", config["tp"][2]).replace("%topic%", config["t"])
+    said = spoken(one, PLUG)
+    assert json.loads(said[f"{state}STATE"].payload)["POWER"] == config["state"][1]
+    sensors = said[f"tasmota/discovery/{config['mac']}/sensors"]
+    assert sensors.retain
+    assert json.loads(sensors.payload) == {"sn": json.loads(said[f"{state}SENSOR"].payload), "ver": 1}
+    climate = device("climate", "tasmota")
+    assert "POWER" not in json.loads(spoken(climate, CLIMATE)["tele/kitchen-1/STATE"].payload)
+
+
 def test_tasmota_with_bme280_and_bh1750_and_energy() -> None:
     # Tasmota documentation, BH1750: {"Time":"2019-11-03T20:45:37","BH1750":{"Illuminance":79}}
     sensor = json.loads(spoken(device("outdoor", "tasmota"), OUTDOOR)["tele/kitchen-1/SENSOR"].payload)
@@ -228,13 +252,20 @@ def test_zigbee2mqtt_sensor_and_availability() -> None:
 
 
 def test_zigbee2mqtt_bridge() -> None:
-    # "MQTT Topics and Messages", zigbee2mqtt/bridge/devices
-    example = {
+    # Members and types of Zigbee2MQTTDevice in the API of Zigbee2MQTT 2
+    example: dict[str, Any] = {
         "ieee_address": "0x00158d00018255df", "type": "Router", "network_address": 29159, "supported": True,
-        "friendly_name": "my_plug", "endpoints": {"1": {"bindings": [], "configured_reportings": [], "clusters": {}}},
-        "definition": {"model": "ZNCZ02LM", "vendor": "Xiaomi", "description": "Mi", "options": [], "exposes": []},
-        "power_source": "Mains (single phase)", "date_code": "02-28-2017", "model_id": "lumi.plug", "scenes": [],
-        "interviewing": False, "interview_completed": True,
+        "disabled": False, "friendly_name": "my_plug",
+        "endpoints": {
+            "1": {"bindings": [], "configured_reportings": [], "clusters": {"input": [], "output": []}, "scenes": []}
+        },
+        "definition": {
+            "source": "native", "model": "ZNCZ02LM", "vendor": "Xiaomi", "description": "Mi", "supports_ota": False,
+            "options": [], "exposes": [],
+        },
+        "manufacturer": "LUMI", "power_source": "Mains (single phase)", "software_build_id": None,
+        "date_code": "02-28-2017", "model_id": "lumi.plug", "interviewing": False, "interview_completed": True,
+        "interview_state": "SUCCESSFUL",
     }  # fmt: skip
     one = device(dialect="zigbee2mqtt")
     messages = {message.topic: message for message in one.dialect.fleet_birth([one])}
@@ -243,8 +274,20 @@ def test_zigbee2mqtt_bridge() -> None:
     assert listed[0]["type"] == "Coordinator"
     (_, known) = listed
     exposes = known["definition"]["exposes"]
-    known["definition"]["exposes"] = []
+    clusters = known["endpoints"]["1"]["clusters"]
+    assert {"genBasic", "msTemperatureMeasurement", "msRelativeHumidity", "msCO2"} == set(clusters["input"])
+    known["definition"]["exposes"] = clusters["input"] = clusters["output"] = []
     has_form_of(known, example)
+    assert set(listed[0]) == set(known)
+    info = json.loads(messages["zigbee2mqtt/bridge/info"].payload)
+    # Members of "bridge/info" there
+    assert set(info) == {
+        "version", "commit", "zigbee_herdsman_converters", "zigbee_herdsman", "coordinator", "network", "log_level",
+        "permit_join", "restart_required", "config", "config_schema",
+    }  # fmt: skip
+    assert set(info["network"]) == {"channel", "pan_id", "extended_pan_id"}
+    assert info["coordinator"]["ieee_address"] == listed[0]["ieee_address"]
+    assert info["config"]["devices"] == {known["ieee_address"]: {"friendly_name": "kitchen-1"}}
     assert re.fullmatch(r"0x[0-9a-f]{16}", known["ieee_address"])
     state = json.loads(spoken(one, CLIMATE)["zigbee2mqtt/kitchen-1"].payload)
     assert {item["property"] for item in exposes} == set(state)
@@ -411,7 +454,7 @@ def test_senml_is_a_pack_of_rfc_8428() -> None:
     )[1] == {"n": "urn:dev:ow:10e2073a01080063:current", "u": "A", "t": 0, "v": 1.2}
     # The same reader understands what the simulator writes.
     one = device("plug", "senml")
-    message = spoken(one, PLUG)["sensors/kitchen-1/senml"]
+    message = spoken(one, PLUG)["senml/kitchen-1"]
     pack = json.loads(message.payload)
     assert list(pack[0])[:2] == ["bn", "bt"]
     assert re.fullmatch(r"urn:dev:mac:[0-9a-f]{16}:", pack[0]["bn"])
@@ -420,19 +463,19 @@ def test_senml_is_a_pack_of_rfc_8428() -> None:
     assert {record["t"] for record in records} == {TS_MS / 1000}
     assert records[1] == {"n": pack[0]["bn"] + "voltage", "u": "V", "t": TS_MS / 1000, "v": 230.31}
     position = {"latitude": 60.07965, "longitude": 24.30621, "humidity": 20.0}
-    told = resolved(json.loads(spoken(device("tracker", "senml"), position)["sensors/kitchen-1/senml"].payload))
+    told = resolved(json.loads(spoken(device("tracker", "senml"), position)["senml/kitchen-1"].payload))
     assert [(record["u"], record["v"]) for record in told] == [("lat", 60.07965), ("lon", 24.30621), ("%RH", 20)]
 
 
 def test_senml_converts_what_has_no_unit() -> None:
     machine = {"vibration": 2.8, "acceleration": 0.5, "rpm": 1480.0, "temperature": 30.0}
-    pack = json.loads(spoken(device("machine", "senml"), machine)["sensors/kitchen-1/senml"].payload)
+    pack = json.loads(spoken(device("machine", "senml"), machine)["senml/kitchen-1"].payload)
     values = {record["n"]: (record["u"], record["v"]) for record in pack}
     assert values["vibration"] == ("m/s", 0.0028)
     assert values["acceleration"] == ("m/s2", pytest.approx(4.903, abs=0.001))
     assert values["rpm"] == ("1/min", 1480)
     assert {unit for unit, _ in values.values()} <= set(SENML_UNITS.split())
-    assert json.loads(spoken(device("motion", "senml"), MOTION)["sensors/kitchen-1/senml"].payload)[0]["vb"] is True
+    assert json.loads(spoken(device("motion", "senml"), MOTION)["senml/kitchen-1"].payload)[0]["vb"] is True
 
 
 def test_shelly_plug() -> None:

@@ -47,6 +47,7 @@ class BrokerOptions:
         websockets: Adds a listener for MQTT over WebSocket, on `websocket_port`.
         autosave: Writes the persistence at every second change, so that SIGKILL loses at most the newest message.
         extra: Further lines of mosquitto.conf.
+        listener: Further lines for the MQTT listener.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class BrokerOptions:
     websockets: bool = False
     autosave: bool = False
     extra: tuple[str, ...] = ()
+    listener: tuple[str, ...] = ()
 
 
 class Broker(ABC):
@@ -204,7 +206,11 @@ def _mosquitto_files(options: BrokerOptions, port: int, websocket_port: int, at:
         files["acl"] = options.acl.encode()
         lines.append(f"acl_file {at / 'acl'}")
     lines += options.extra
-    lines += [f"listener {port}", f"use_username_as_clientid {str(options.names_are_ids).lower()}"]
+    lines += [
+        f"listener {port}",
+        f"use_username_as_clientid {str(options.names_are_ids).lower()}",
+        *options.listener,
+    ]
     if options.server:
         files["server.pem"] = options.server.cert.read_bytes()
         files["server.key"] = options.server.key.read_bytes()

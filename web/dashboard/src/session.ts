@@ -8,6 +8,7 @@ import { connect, type Gap, type Live, type Message, type State } from "gateway-
 import { CLOSE_CODES } from "gateway-live/protocol";
 import { addLoss, type Losses } from "./core/losses.ts";
 import { Rate } from "./core/rhythm.ts";
+import { Skew } from "./core/skew.ts";
 import { base } from "./router.ts";
 
 const TOKEN_KEY = "gateway.token";
@@ -85,9 +86,7 @@ export const link = computed<Link>(() => {
 /** Counted since the page opened; read, never watched: they change thousands of times a second. */
 export const totals = { received: 0, skipped: 0, rate: new Rate(10), reconnects: 0 };
 
-/** Milliseconds this machine's clock is ahead of the gateway's; null until it could be estimated. */
-let skew: number | null = null;
-let leastAge = Number.POSITIVE_INFINITY;
+const skew = new Skew();
 
 /**
  * The gateway's clock, as well as it is known. A message's age here is the network's delay plus the difference of the
@@ -126,17 +125,14 @@ export function viewNow(): number {
   return stoodStillAt() ?? gatewayNow();
 }
 
+/** Milliseconds this machine's clock is ahead of the gateway's; null until it could be estimated. */
 export function clockSkew(): number | null {
-  return skew !== null && Math.abs(skew) > 1000 ? skew : skew === null ? null : 0;
+  return skew.value !== null && Math.abs(skew.value) <= 1000 ? 0 : skew.value;
 }
 
 export function noteAge(message: Message, live: boolean): void {
   if (!live || message.skipped) return;
-  const age = Date.now() - message.time;
-  if (age < leastAge) {
-    leastAge = age;
-    skew = age - (roundTrip.value ?? 0) / 2;
-  }
+  skew.note({ sent: message.time, now: Date.now(), steady: performance.now(), trip: roundTrip.value ?? 0 });
 }
 
 /** The last life of the gateway's history whose beginning was counted as a loss. */

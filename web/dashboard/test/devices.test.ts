@@ -10,6 +10,7 @@ const META = {
   interval: 10,
   fields: { temperature: { unit: "°C", device_class: "temperature", min: -40, max: 85 }, bad: 7 },
 };
+const DUST = { schema: 1, fields: { "PM2.5": { unit: "µg/m³" }, "outdoor.t": { unit: "°C" } } };
 const query: Query = { text: "", status: null, sort: "name", descending: false };
 
 function fleetOf(...messages: [topic: string, payload: unknown, time?: number][]): Fleet {
@@ -25,6 +26,10 @@ function get(fleet: Fleet, id: string): Device {
 }
 
 describe("a device", () => {
+  it("finds the unit of a field whose name holds a dot, and of one that is a path", () => {
+    const device = get(fleetOf(["sensors/a/meta", DUST], ["sensors/a/state", { "PM2.5": 4, outdoor: { t: 1 } }]), "a");
+    expect([...device.readings.keys()].map((field) => device.unit(field))).toEqual(["µg/m³", "°C"]);
+  });
   it("is put together from meta, status and state in any order", () => {
     const fleet = fleetOf(
       ["sensors/k1/state", { ts: 1, seq: 4, boot: 2, temperature: 21.5, rssi: -60, battery: 88 }],

@@ -10,6 +10,16 @@ function numbers(payload: unknown): Record<string, number> {
 }
 
 describe("numbers in payloads", () => {
+  it("writes a dot in a name so that it is no step down", () => {
+    expect(numbers({ SDS0X1: { "PM2.5": 4 } })).toEqual({ "SDS0X1.PM2\\.5": 4 });
+    expect(numbers({ "a.b": 1, a: { b: 2 }, "c\\": { d: 3 }, "c\\.d": 4 })).toEqual({
+      "a\\.b": 1,
+      "a.b": 2,
+      "c\\\\.d": 3,
+      "c\\\\\\.d": 4,
+    });
+    expect(fieldLabel("SDS0X1.PM2\\.5")).toBe("SDS0X1.PM2.5");
+  });
   it("finds a plain number", () => expect(numbers(21.5)).toEqual({ "": 21.5 }));
   it("finds a number in text, with or without a unit", () => {
     expect(numbers("21.5")).toEqual({ "": 21.5 });

@@ -5,7 +5,7 @@ import { decimalsOf } from "./format.ts";
 import { Rhythm } from "./rhythm.ts";
 import { Series } from "./series.ts";
 import { compareNames } from "./tree.ts";
-import { eachNumber, type Field, fieldRank } from "./values.ts";
+import { eachNumber, type Field, fieldRank, stepOf } from "./values.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -117,7 +117,9 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
     if (deviceClass) meta.deviceClass = deviceClass;
     if (min !== undefined) meta.min = min;
     if (max !== undefined) meta.max = max;
+    // it may be meant as a path or as a name
     fields.set(field, meta);
+    fields.set(stepOf(field), meta);
   }
   return fields;
 }

@@ -2,12 +2,18 @@
  * Finding the numbers in any payload.
  *
  * A payload may be a plain number, text that holds one, or JSON of any depth: each number becomes a *field*, named by
- * its dotted path, and "" when the payload itself is the number. Nothing here knows what a sensor is.
+ * its dotted path, and "" when the payload itself is the number. A dot or a backslash in a name has a backslash before
+ * it: `SDS0X1.PM2\.5` is the member "PM2.5" of "SDS0X1". Nothing here knows what a sensor is.
  */
 
 import { numberText } from "./format.ts";
 
 export type Field = string;
+
+/** A member's name as one step of a path. */
+export function stepOf(name: string): Field {
+  return name.replace(/[.\\]/g, "\\$&");
+}
 
 /** Deeper or wider than this is data, not readings: it would bury the fields that people look for. */
 const MAX_DEPTH = 6;
@@ -52,7 +58,8 @@ export function eachNumber(payload: unknown, found: (field: Field, value: number
           walk(value[index], path ? `${path}.${index}` : `${index}`, depth + 1);
         return;
       }
-      for (const [key, inner] of Object.entries(value)) walk(inner, path ? `${path}.${key}` : key, depth + 1);
+      for (const [key, inner] of Object.entries(value))
+        walk(inner, path ? `${path}.${stepOf(key)}` : stepOf(key), depth + 1);
       return;
     }
     const number = scalar(value, depth);
@@ -137,6 +144,6 @@ export function fieldLabel(field: Field): string {
   if (field === "") return "value";
   if (/^co2$/i.test(field)) return "CO₂";
   if (/^rssi$/i.test(field)) return "Signal";
-  const text = field.replace(/_/g, " ");
+  const text = field.replace(/\\(.)/g, "$1").replace(/_/g, " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

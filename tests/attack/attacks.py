@@ -1,0 +1,211 @@
+"""The table of hostile clients: what each does for a few seconds while a neighbour measures.
+
+To add one, write a function that takes a `Target` and decorate it. It opens sockets, which stay open until all has been
+measured, and sends; bounds that are wider than the usual ones need a reason in its docstring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.support.faults import client_frame, upgrade
+
+from .target import MIB, Target, command
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One hostile client.
+
+    Attributes:
+        run: what it does.
+        max_memory: so much more the gateway may hold meanwhile, in bytes.
+        max_open: so many of its sockets may still be open after the time for a handshake; None: it may stay.
+    """
+
+    run: Callable[[Target], None]
+    max_memory: int
+    max_open: int | None
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+
+ATTACKS: list[Attack] = []
+
+
+def attack(max_memory: int = 64 * MIB, max_open: int | None = None) -> Callable[[Callable[[Target], None]], None]:
+    """Adds a function to the table."""
+
+    def add(run: Callable[[Target], None]) -> None:
+        ATTACKS.append(Attack(run, max_memory, max_open))
+
+    return add
+
+
+def _handshakes(target: Target, more: bytes) -> None:
+    for _ in range(60):
+        with contextlib.suppress(OSError):
+            target.connect(upgrade("/ws", "localhost")[:-2] + more)
+
+
+@attack(max_open=0)
+def handshake_with_a_body(target: Target) -> None:
+    """One parser takes the request, the other one does not."""
+    _handshakes(target, b"Content-Length: 1\r\n\r\n")
+
+
+@attack(max_open=0)
+def handshake_in_chunks(target: Target) -> None:
+    _handshakes(target, b"Transfer-Encoding: chunked\r\n\r\n")
+
+
+@attack(max_open=0)
+def handshake_with_a_long_line(target: Target) -> None:
+    _handshakes(target, b"X-Long: " + b"x" * 9_000 + b"\r\n\r\n")
+
+
+@attack(max_open=0)
+def handshake_with_many_headers(target: Target) -> None:
+    _handshakes(target, b"".join(b"X-%d: y\r\n" % number for number in range(200)) + b"\r\n")
+
+
+@attack(max_open=0)
+def no_request_at_all(target: Target) -> None:
+    for _ in range(60):
+        with contextlib.suppress(OSError):
+            target.connect(b"GET /ws HT")
+
+
+@attack()
+def answers_that_quote_much_and_are_not_read(target: Target) -> None:
+    target.push(target.websockets(30), command("subscribe", topics=["x"], mode="\x7f" * (300 * 1024)))
+
+
+@attack()
+def ids_that_are_long_and_answers_that_are_not_read(target: Target) -> None:
+    target.push(target.websockets(30), command("subscribe", topics=["x"], id="\x7f" * (300 * 1024)))
+
+
+@attack()
+def pings_from_one(target: Target) -> None:
+    target.flood(target.websockets(1), client_frame(9, b"") * 10_000)
+
+
+@attack()
+def pings_from_four_that_read_nothing(target: Target) -> None:
+    target.flood(target.websockets(4, has_token=False), client_frame(9, b"x" * 125) * 2_000)
+
+
+@attack()
+def pongs_from_four(target: Target) -> None:
+    target.flood(target.websockets(4), client_frame(10, b"") * 10_000)
+
+
+@attack()
+def commands_from_eight(target: Target) -> None:
+    target.flood(target.websockets(8), command("ping") * 1_000)
+
+
+@attack()
+def garbage_for_commands(target: Target) -> None:
+    target.flood(target.websockets(8), client_frame(1, b"[" * 60_000) * 4)
+
+
+@attack()
+def one_topic_named_190000_times(target: Target) -> None:
+    target.push(target.websockets(15), command("subscribe", topics=["a"] * 190_000))
+
+
+@attack()
+def topics_of_100000_names(target: Target) -> None:
+    names = [f"{number}/" for number in range(100_000)]
+    target.push(target.websockets(15), command("unsubscribe", topics=names))
+
+
+@attack()
+def messages_that_are_never_finished(target: Target) -> None:
+    """Without a token: 60 times 2 MiB less a byte."""
+    frame = client_frame(1, b"x" * (2 * MIB - 64))
+    target.push(target.websockets(60, has_token=False), frame[:-1])
+
+
+@attack()
+def messages_that_are_never_finished_with_a_token(target: Target) -> None:
+    """An address has 16 MiB for what is unfinished, whatever is granted to it."""
+    frame = client_frame(1, b"x" * (2 * MIB - 64))
+    target.push(target.websockets(40), frame[:-1])
+
+
+@attack()
+def fragments_without_end(target: Target) -> None:
+    sockets = target.websockets(4, has_token=False)
+    target.push(sockets, client_frame(1, b"", fin=False))
+    target.flood(sockets, client_frame(0, b"", fin=False) * 10_000)
+
+
+@attack()
+def filters_that_come_and_go(target: Target) -> None:
+    topics = [f"{number}/" + "+/" * 70 + "#" for number in range(100)]
+    pair = command("subscribe", topics=topics, since="now") + command("unsubscribe", topics=topics)
+    target.flood(target.websockets(8), pair * 10)
+
+
+@attack()
+def bodies_a_byte_at_a_time(target: Target) -> None:
+    sockets = []
+    for _ in range(30):
+        head = f"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}\r\n"
+        sockets.append(target.connect(head.encode() + b"Content-Length: 1000000\r\n\r\n"))
+        sockets[-1].setblocking(False)
+    target.flood(sockets, b"x")
+
+
+@attack()
+def chunks_of_a_byte(target: Target) -> None:
+    sockets = []
+    for _ in range(8):
+        head = f"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}\r\n"
+        sockets.append(target.connect(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n"))
+        sockets[-1].setblocking(False)
+    target.flood(sockets, b"1\r\nx\r\n" * 20_000)
+
+
+@attack()
+def bodies_that_are_left_in_the_middle(target: Target) -> None:
+    for _ in range(200):
+        head = f"POST /topics/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}\r\n"
+        with contextlib.suppress(OSError):
+            target.connect(head.encode() + b"Content-Length: 1000\r\n\r\nx").close()
+
+
+@attack()
+def requests_in_a_row(target: Target) -> None:
+    sockets = [target.connect() for _ in range(8)]
+    for sock in sockets:
+        sock.setblocking(False)
+    target.flood(sockets, b"GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
+
+
+@attack()
+def requests_that_are_none(target: Target) -> None:
+    for _ in target.rounds():
+        with contextlib.suppress(OSError):
+            target.connect(b"\x00\x01\x02 nonsense\r\n\r\n").close()
+
+
+@attack()
+def pings_to_a_broker_that_nobody_reads(target: Target) -> None:
+    """`/mqtt` answers pings of the WebSocket itself."""
+    sockets = [target.websocket("/mqtt", headers=b"Sec-WebSocket-Protocol: mqtt\r\n") for _ in range(4)]
+    target.flood(sockets, client_frame(9, b"x" * 125) * 2_000)
+
+
+@attack()
+def publishes_that_are_large(target: Target) -> None:
+    """Memory: history keeps what is published, here 1 MiB of it."""
+    frame = command("publish", topic="a", payload="x" * 200_000)
+    target.flood(target.websockets(8), frame)
