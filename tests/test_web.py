@@ -130,6 +130,7 @@ def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple
     assert _run(checkout, folder).returncode == 0
 
 
+@pytest.mark.slow
 def test_without_node_and_network_it_says_what_happens_instead(checkout: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -140,6 +141,7 @@ def test_without_node_and_network_it_says_what_happens_instead(checkout: Path, t
     assert _run(checkout, empty).returncode == 1
 
 
+@pytest.mark.slow
 def test_an_old_node_is_not_used(checkout: Path, tools: tuple[Path, Path]) -> None:
     folder, log = tools
     _program(folder, "node", "echo v18.20.4")
