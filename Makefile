@@ -8,14 +8,34 @@ CODE = gateway sensors_sim tests benchmarks firmware scripts
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 
-.PHONY: demo test check fmt bench soak web pages peers docs pins clean
+# Tests that judge by time run alone, and first; the others side by side, so that the second summary counts most of them.
+# A failure of either is one of both. What failed beside others, or while something else used the machine, has to pass
+# alone.
+PYTEST = $(BIN)/python -m pytest
+ALONE = $(PYTEST) --last-failed --last-failed-no-failures none
+TESTS = failed=0; \
+	$(PYTEST) -m "timing$(1)" || $(ALONE) -m "timing$(1)" || failed=1; \
+	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder -m "not timing$(1)" || $(ALONE) -m "not timing$(1)" || failed=1; \
+	exit $$failed
+
+# not by its own name in a recipe: `make -n` would run the rest of that line
+AGAIN = $(MAKE) --no-print-directory
+
+.PHONY: demo test test-all web-check tools image check fmt bench soak web pages peers docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, in one command
 	$(BIN)/gateway demo $(ARGS)
 
-test: $(VENV)/.dev pages       ## every test that this machine can run; the reason for each skip is printed
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev pages       ## the tests that this machine can run in minutes; ARGS="tests/test_topics.py -x" runs just that
+	@$(if $(ARGS),$(PYTEST) $(ARGS),$(call TESTS, and not slow))
+
+test-all: $(VENV)/.dev         ## every test, slow ones and those of web/ with them
+	@failed=0; $(AGAIN) -k web peers tools image || failed=1; $(AGAIN) web-check || failed=1; \
+	( $(TESTS) ) || failed=1; exit $$failed
+
+web-check: $(VENV)/bin/python  ## lint, types and tests of web/
+	$(BIN)/python scripts/build_web.py --run check
 
 check: $(VENV)/.dev            ## lint, format and types
 	$(BIN)/ruff check $(SOURCES)
@@ -44,6 +64,25 @@ peers: tests/peers/node_modules/.package-lock.json  ## other brokers that tests 
 tests/peers/node_modules/.package-lock.json: tests/peers/package.json tests/peers/package-lock.json
 	cd tests/peers && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# what some tests need apart from the project's own packages: stubs take the names of standard modules, and ESPHome pins
+# other versions of ours
+tools: $(VENV)/tools/esp32-stubs/installed $(VENV)/tools/esphome/installed
+
+$(VENV)/tools/esp32-stubs/installed: tests/firmware/esp32-stubs.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(@D) --requirement $<
+	cp $< $@
+
+$(VENV)/tools/esphome/installed: tests/firmware/esphome.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
+
+image:                         ## the container image, where Docker is: tests of docker-compose.yml start it
+	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose build gateway; \
+	else echo "No Docker Compose here: no image"; fi
 
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
 	$(BIN)/python -c 'from pathlib import Path; from gateway.settings.rows import markdown; \

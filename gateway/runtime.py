@@ -43,7 +43,7 @@ __all__ = ["Gateway", "Limits", "make_guard"]
 logger = logging.getLogger(__name__)
 
 AGE_SECONDS = 1.0
-"""So long at most, messages that are too old stay in an idle log."""
+"""The longest time for which messages that are too old stay in an idle log."""
 
 SHORT_COMMAND_BYTES = 64 * 1024
 """What a command other than `publish` may have beside its filters."""
@@ -81,7 +81,7 @@ class Limits:
 
     @property
     def short_command_bytes(self) -> int:
-        """So long any command but `publish` may be: a shape, and all filters in escapes."""
+        """The length of any command but `publish`: room for a shape, and all filters in escapes."""
         return min(self.command_bytes, SHORT_COMMAND_BYTES + 2 * self.filter_bytes)
 
     def check_filters(self, asked: Iterable[str], had: FilterSet | None = None) -> list[str]:

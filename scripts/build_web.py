@@ -197,6 +197,13 @@ def install(root: Path) -> tuple[list[str], dict[str, str]]:
     return npm, env
 
 
+def is_built(root: Path = ROOT) -> bool:
+    """Whether gateway/static/ was built from the sources as they are now."""
+    stamp = root / "build" / "web.built-from"
+    is_there = (root / "gateway" / "static" / "client.js").exists()
+    return is_there and stamp.exists() and stamp.read_text() == source_hash(root / "web")
+
+
 def build(root: Path = ROOT, *, force: bool = False) -> bool:
     """Builds web/ into gateway/static/.
 
@@ -209,10 +216,9 @@ def build(root: Path = ROOT, *, force: bool = False) -> bool:
     web = root / "web"
     stamp = root / "build" / "web.built-from"
     with locked(root / "build" / "web.lock"):
-        wanted = source_hash(web)
-        is_there = (root / "gateway" / "static" / "client.js").exists()
-        if not force and is_there and stamp.exists() and stamp.read_text() == wanted:
+        if not force and is_built(root):
             return False
+        wanted = source_hash(web)
         npm, env = install(root)
         print("Building the web pages (npm run build)", flush=True)
         stamp.unlink(missing_ok=True)

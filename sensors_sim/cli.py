@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.core.durations import parse_duration
 
@@ -154,9 +154,16 @@ def _run(argv: list[str]) -> int:
     _raise_file_limit((arguments.shared_clients or len(fleet.devices) // arguments.processes) + 64)
     stopped = threading.Event()
     _stop_on_signals(stopped.set)
-    silent = [device.interval for device in fleet.devices.values() if device.dialect.will(device) is None]
+    devices = list(fleet.devices.values())
+    silent = [device.interval for device in devices if device.dialect.will(device) is None]
     _refuse_occupied(
-        address, *fleet.wants(arguments.prefix), arguments, stopped, next(iter(fleet.devices)), max(silent, default=0.0)
+        arguments,
+        stopped,
+        *fleet.wants(arguments.prefix),
+        username_id=devices[0].id,
+        statuses=fleet.statuses(arguments.prefix),
+        look_seconds=max(silent, default=0.0),
+        longest_interval=max(device.interval for device in devices) / arguments.speed,
     )
     display = Display(live=False if arguments.plain or arguments.processes > 1 else None)
     on_tick: Callable[[Running], None] | None = None if arguments.quiet else display.tick
@@ -220,30 +227,28 @@ def _part(arguments: argparse.Namespace, part: tuple[int, int], on_tick: "Callab
 
 
 def _refuse_occupied(
-    address: "BrokerAddress",
-    wanted: Mapping[str, str],
-    marks: Mapping[str, str],
     arguments: argparse.Namespace,
     stopped: threading.Event,
-    username_id: str,
-    look_seconds: float,
+    wanted: Mapping[str, str],
+    marks: Mapping[str, str],
+    **options: Any,
 ) -> None:
-    """Wait for the broker, and look whether the topics are free.
+    """Wait for the broker, and look whether the topics are free; ``options`` are those of ``occupied``.
 
     Raises:
         ValueError: Some are not, and may not be taken over.
     """
     from sensors_sim.occupied import occupied
 
-    end = time.monotonic() + (math.inf if getattr(arguments, "seconds", None) is None else arguments.seconds)
+    seconds = getattr(arguments, "seconds", None)
+    end = time.monotonic() + (math.inf if seconds is None else seconds)
     taken = occupied(
-        address,
+        _address(arguments),
         wanted,
         marks,
         allowed=arguments.take_over,
-        username_id=username_id,
-        look_seconds=look_seconds,
         stopping=lambda: stopped.is_set() or time.monotonic() > end,
+        **options,
     )
     if time.monotonic() > end:
         stopped.set()
@@ -302,7 +307,7 @@ def _replay(argv: list[str]) -> int:
     _stop_on_signals(stopped.set)
     if not arguments.prefix:  # which would name the place
         topics = {recorded.message.topic: "replay" for recorded in recording}
-        _refuse_occupied(address, topics, {}, arguments, stopped, "replay", 0.0)
+        _refuse_occupied(arguments, stopped, topics, {}, username_id="replay", statuses={})
     replay = Replay(
         recording,
         address,

@@ -453,6 +453,16 @@ class Fleet:
                 wanted |= {prefix + topic: MARKS for topic in dialect.fleet_topics()}
         return wanted, marks
 
+    def statuses(self, prefix: str = "") -> dict[str, frozenset[bytes]]:
+        """Status topics with what stands there while their device is not on the broker."""
+        found = {}
+        for device in self.devices.values():
+            speaks, will = device.dialect, device.dialect.will(device)
+            if will is not None:
+                away = [will, *speaks.death(device), *speaks.sleep(device)]
+                found[prefix + will.topic] = frozenset(message.payload for message in away)
+        return found
+
     def prepare(self) -> None:
         """Let the rooms of the acting devices live through the time before the start: better before than during."""
         for place in {device.place for device in self.acting}:

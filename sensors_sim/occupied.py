@@ -32,7 +32,9 @@ def occupied(
     *,
     allowed: list[str],
     username_id: str,
+    statuses: Mapping[str, frozenset[bytes]],
     look_seconds: float = SHORTEST_LOOK_SECONDS,
+    longest_interval: float = 0.0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
     """Topics that are somebody else's, each with what is there; empty where all are free.
@@ -43,7 +45,10 @@ def occupied(
         marks: Topic to the device that is simulated when it says so there.
         allowed: Topic filters that may be taken over.
         username_id: What ``{id}`` in the user name stands for.
+        statuses: Topic to what a device says or leaves there that is not on the broker.
         look_seconds: How long to listen for what is not retained.
+        longest_interval: How long instead, where a status says that a device is on the broker: a simulator that was
+            killed may have left that behind, and only one that runs says more.
         stopping: Whether to give up.
     """
     owners: Any = MQTTMatcher()  # type: ignore[no-untyped-call]
@@ -51,25 +56,34 @@ def occupied(
         owners[topic_filter] = device
     simulated: set[str] = set()
     there: dict[str, MQTTMessage] = {}
+    until: float | None = None
+    wait = look_seconds
 
     def hear(message: MQTTMessage) -> None:
+        nonlocal wait, until
         topic = message.topic
+        if message.retain and topic in statuses and bytes(message.payload) not in statuses[topic]:
+            wait = max(wait, 1.5 * longest_interval)
+            until = None
         if topic in marks and message.retain and _says_simulated(bytes(message.payload)):
             simulated.add(marks[topic])
-        elif message.payload and topic not in there and not any(topic_matches_sub(part, topic) for part in allowed):
+        elif (
+            message.payload
+            and (topic not in there or not message.retain)
+            and not any(topic_matches_sub(part, topic) for part in allowed)
+        ):
             there[topic] = message
 
     links = Links(address, on_message=hear)
     link = Link(f"sensors-sim-look-{secrets.token_hex(4)}", None, list({**wanted, **marks}), username_id)
     links.open(link)
-    until: float | None = None
     try:
         while not stopping() and (until is None or time.monotonic() < until):
             links.turn(0.05)
             if link.state is not LinkState.UP or link.unanswered:
                 until = None
             elif until is None:
-                until = time.monotonic() + min(LONGEST_LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, look_seconds))
+                until = time.monotonic() + min(LONGEST_LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, wait))
     finally:
         links.close()
     return {

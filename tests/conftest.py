@@ -41,6 +41,7 @@ from tests.support.brokers import (
     describe,
     docker_problem,
     has_amqtt,
+    image_problem,
     make_broker,
     mosquitto_kind,
     mosquitto_program,
@@ -79,7 +80,7 @@ SLOW_SECONDS = 5.0
 MARKED_BY = {
     "docker": {"docker", "compose"},
     "browser": {"chromium"},
-    "timing": {"yardstick", "blank_page"},
+    "timing": {"yardstick", "page_tasks"},
 }
 """Markers by the fixtures that bring them."""
 
@@ -152,8 +153,8 @@ def docker() -> None:
 
 @pytest.fixture(scope="session")
 def compose() -> None:
-    """docker-compose.yml can be used."""
-    if problem := compose_problem():
+    """docker-compose.yml can be used, with the image that `make image` makes."""
+    if problem := compose_problem() or image_problem():
         missing(problem)
 
 

@@ -204,6 +204,7 @@ def test_a_count_that_changed_is_told() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the load waits in epoll")
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_a_short_run_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if mosquitto_program() is None:
         missing("the mosquitto program")

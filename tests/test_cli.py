@@ -83,14 +83,14 @@ class Running:
     def wait(self, timeout_seconds: float = 15) -> int:
         code = self.process.wait(timeout_seconds)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
         return code
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 # what a demo leaves behind then goes by itself
                 self.process.kill()
@@ -328,7 +328,7 @@ class TestSub:
             assert sub.stdout.readline() == f"{prefix}/x 1\n".encode()
             sub.stdout.close()
             publisher.publish(f"{prefix}/x", b"2")
-            assert sub.wait(15) == 0
+            assert sub.wait(30) == 0
             assert sub.stderr.read() == b""
 
     def test_ctrl_c_ends_it_quietly(self, gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:
@@ -496,7 +496,7 @@ class TestDemo:
             address_in(demo)
             children = psutil.Process(demo.process.pid).children(recursive=True)
             next(child for child in children if "sensors_sim" in " ".join(child.cmdline())).kill()
-            assert demo.wait(20) == 1
+            assert demo.wait(30) == 1
             assert any("the simulator ended" in line for line in demo.err)
             assert not [child for child in children if child.is_running()]
 

@@ -23,8 +23,7 @@ from tests.support.waiting import eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
 
-# building the image the first time fetches every requirement
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class Project:
@@ -147,7 +146,7 @@ def test_grafana_starts_with_the_password_that_was_given_and_not_without_one(tmp
 def project(compose: None) -> Iterator[Project]:
     project = Project()
     try:
-        project.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "120")
+        project.compose("up", "--no-build", "--detach", "--wait", "--wait-timeout", "120")
         yield project
     finally:
         project.compose("down", "--volumes", "--timeout", "5")

@@ -138,3 +138,13 @@ def test_every_test_that_a_page_names_is_there() -> None:
     for page in PAGES:
         for name in re.findall(r"`(?:tests/(?:\w+/)*)?(test_\w+\.py)`", page.read_text(encoding="utf-8")):
             assert name in names, f"{page.name} names {name}"
+
+
+def test_no_line_of_a_page_is_too_long_to_read() -> None:
+    """Tables, links and code stand as they are."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        in_code = False
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+            in_code ^= line.lstrip().startswith("```")
+            is_prose = not (in_code or line.startswith(("|", "    ")) or "](" in line)
+            assert not (is_prose and len(line) > 120), f"{page.name}:{number} has {len(line)} characters"

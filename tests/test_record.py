@@ -76,7 +76,7 @@ def test_messages_are_recorded_as_they_came_and_played_again(
         publisher.publish(topic, payload)
     eventually(lambda: lines(path)[-1]["topic"] == f"{prefix}/end", 10, "the last message in the file")
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert f"messages in {path}" in (process.stderr.read() if process.stderr else "")
 
     played = {item.message.topic: item.message.payload for item in read_recording(str(path))}
@@ -105,9 +105,9 @@ def test_recording_ends_after_a_count_or_a_time(
     path = tmp_path / "counted.ndjson"
     process = record(f"{prefix}/#", "-o", path, "--count", 1)
     recording(path, publisher, f"{prefix}/a")
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert len(lines(path)) == 1
-    assert record(f"{prefix}/none", "-o", tmp_path / "x", "--for", "0.3s").wait(20) == 0
+    assert record(f"{prefix}/none", "-o", tmp_path / "x", "--for", "0.3s").wait(30) == 0
     assert (tmp_path / "x").read_bytes() == b""
 
 
@@ -117,9 +117,9 @@ def test_recording_may_begin_in_the_past_and_append(
     path = tmp_path / "past.ndjson"
     for number in range(3):
         publisher.publish(f"{prefix}/a", b"%d" % number)
-    assert record(f"{prefix}/a", "-o", path, "--since", "1m", "--count", 3).wait(20) == 0
+    assert record(f"{prefix}/a", "-o", path, "--since", "1m", "--count", 3).wait(30) == 0
     assert [line["payload"] for line in lines(path)] == [0, 1, 2]
-    assert record(f"{prefix}/a", "-o", path, "--append", "--since", "last", "--count", 1).wait(20) == 0
+    assert record(f"{prefix}/a", "-o", path, "--append", "--since", "last", "--count", 1).wait(30) == 0
     assert [line["payload"] for line in lines(path)] == [0, 1, 2, 2]
 
 
@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_clear_message(publisher: Publisher, record: Start, p
         pytest.skip("there is no /dev/full")
     publisher.publish(f"{prefix}/a", b"1")
     process = record(f"{prefix}/a", "-o", "/dev/full", "--since", "1m", "--count", 1)
-    assert process.wait(20) == 1
+    assert process.wait(30) == 1
     stderr = process.stderr.read() if process.stderr else ""
     assert "can't write /dev/full: No space left on device" in stderr
     assert "gateway: 0 messages in /dev/full" in stderr
@@ -145,7 +145,7 @@ def test_what_was_written_before_the_disk_was_full_stays_in_whole_lines(
         publisher.publish(f"{prefix}/a", b'"%d%s"' % (number, b"." * 200))
     # a file that may have 1,500 bytes takes a part of a message, as a disk does that runs full
     process = record(f"{prefix}/a", "-o", path, "--append", "--since", "1m", "--count", 10, limit=1_500)
-    assert process.wait(20) == 1
+    assert process.wait(30) == 1
     stderr = process.stderr.read() if process.stderr else ""
     assert f"can't write {path}: File too large" in stderr
     assert "Traceback" not in stderr
@@ -166,7 +166,7 @@ def test_what_was_written_before_the_disk_was_full_stays_in_whole_lines(
 )
 def test_what_is_wrong_is_one_clear_message(record: Start, arguments: list[str], code: int, text: str) -> None:
     process = record(*arguments)
-    assert process.wait(20) == code
+    assert process.wait(30) == code
     stderr = process.stderr.read() if process.stderr else ""
     assert text in stderr
     assert "Traceback" not in stderr

@@ -30,7 +30,7 @@ from tests.support.subscribers import Subscriber
 from tests.support.waiting import eventually
 
 SECRET = "0123456789abcdef0123456789abcdef"
-ROOT = f"sec{os.getpid()}"
+ROOT = "sec"
 MANUAL = Path(__file__).parents[1] / "docs" / "security.md"
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The build of web/, and its own checks: lint, types and unit tests of the client library and the dashboard."""
+"""The build of web/; `make web-check` has its own checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import importlib.util
 import json
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -131,6 +130,7 @@ def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple
     assert _run(checkout, folder).returncode == 0
 
 
+@pytest.mark.slow
 def test_without_node_and_network_it_says_what_happens_instead(checkout: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -141,6 +141,7 @@ def test_without_node_and_network_it_says_what_happens_instead(checkout: Path, t
     assert _run(checkout, empty).returncode == 1
 
 
+@pytest.mark.slow
 def test_an_old_node_is_not_used(checkout: Path, tools: tuple[Path, Path]) -> None:
     folder, log = tools
     _program(folder, "node", "echo v18.20.4")
@@ -175,37 +176,9 @@ def test_versions_are_the_gateways() -> None:
     assert json.loads((ROOT / "web" / "client" / "package.json").read_text())["version"] == gateway.__version__
 
 
-@pytest.fixture(scope="module")
-def npm() -> tuple[list[str], dict[str, str]]:
-    """npm with the packages of web/ installed."""
-    try:
-        found: tuple[list[str], dict[str, str]] = build_web.install(ROOT)
-    except build_web.BuildError as error:
-        missing(f"Node.js with the packages of web/ ({str(error).splitlines()[0]})")
-    return found
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("script", ["lint", "typecheck", "test"])
-def test_web(npm: tuple[list[str], dict[str, str]], script: str) -> None:
-    command, environment = npm
-    done = subprocess.run(
-        [*command, "run", script],
-        cwd=ROOT / "web",
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=580,
-        check=False,
-    )
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-    assert done.returncode == 0, said[-8000:]
-
-
-@pytest.mark.timeout(600)
-def test_the_client_library_takes_at_most_4_kib(npm: tuple[list[str], dict[str, str]]) -> None:
-    build_web.build(ROOT)
+def test_the_client_library_takes_at_most_4_kib() -> None:
+    if not build_web.is_built(ROOT):
+        missing("the web pages as they are now (make web)")
     code = (ROOT / "gateway" / "static" / "client.js").read_bytes()
     assert b"import" not in code.replace(b"import.meta", b"")
     assert len(gzip.compress(code, 9)) <= 4096

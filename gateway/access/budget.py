@@ -2,7 +2,7 @@
 
 Invariant: what a connection uses is owed by it and by its address, so that neither more connections nor new ones get
 more. What is remembered of addresses is bounded by a constant. Clocks are arguments, and nothing here waits: whoever
-reads from a socket asks `Budget.wait`, and stops reading for so long.
+reads from a socket asks `Budget.wait`, and stops reading for the seconds that it says.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Accounts", "Buckets", "Budget", "Memory", "Pace", "Tariff", "TokenBu
 
 
 class TokenBucket:
-    """So many a second on average, and as many at once (the token bucket of RFC 3290 §5.1.3).
+    """A number a second on average, and a number at once (the token bucket of RFC 3290 §5.1.3).
 
     It starts full. Time that runs backwards is time that stands still.
     """
@@ -127,7 +127,7 @@ class Tariff:
         processor: seconds of processor time, a share of one core.
         frames: frames of a WebSocket, whatever is in them.
         size: bytes read.
-        burst_seconds: so many seconds' worth may be used at once.
+        burst_seconds: seconds' worth that may be used at once.
     """
 
     processor: float
@@ -168,12 +168,12 @@ class Memory:
         self.total = 0
 
     def has_room(self, key: str | None, size: int) -> bool:
-        """Whether an address may hold so much more; None is bounded in all only."""
+        """Whether an address may hold `size` more bytes; None is bounded in all only."""
         held = 0 if key is None else self._held.get(key, 0)
         return self.total + size <= self._max_total and held + size <= self._max_per_address
 
     def change(self, key: str | None, size: int) -> None:
-        """Counts so many bytes more, or less where the number is negative."""
+        """Counts more bytes, or fewer where the number is negative."""
         self.total += size
         if key is None:
             return
@@ -225,7 +225,7 @@ class Budget:
     __slots__ = ("_accounts", "_address", "_bucket", "_held", "_tariff", "key")
 
     FREE_BYTES = 4_096
-    """A connection may hold so much without its being counted, so that small things always find room."""
+    """Bytes that a connection may hold uncounted, so that small things always find room."""
 
     def __init__(self, accounts: Accounts, address: str | None, tariff: Tariff = CONNECTION) -> None:
         """`address`: who pays; None: nobody but the connection, as long as it is not known who is behind a proxy."""
@@ -278,8 +278,8 @@ class Pace:
 
     Attributes:
         began: when it was begun, monotonic seconds.
-        grace_seconds: so long it may take whatever its size.
-        bytes_per_second: and beyond that a second for each so many bytes that have come.
+        grace_seconds: time that it may take whatever its size.
+        bytes_per_second: bytes that have to come for each second beyond that.
     """
 
     began: float

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.cli.connection import Received
 
 MAX_PENDING_BYTES = 64 * 1024
-"""So much is collected for one write while messages come without a pause."""
+"""What is collected for one write while messages come without a pause."""
 
 
 def register(app: typer.Typer) -> None:

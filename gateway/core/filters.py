@@ -79,7 +79,7 @@ _END = "/"  # what no level can be
 _SPECIAL = frozenset({"+", "#", _END})
 
 MAX_PAIRS = 1_000
-"""So many pairs of filters are looked at one by one, some 500 µs; more are taken to meet."""
+"""Pairs of filters that are looked at one by one, some 500 µs; more are taken to meet."""
 
 MAX_STATES = 4_096
 """How many states a union of filters remembers: far more than any that isn't made to have many."""

@@ -119,7 +119,7 @@ class FilterTrie(Generic[V]):
 
 
 VISITED_AT_ONCE = 512
-"""So many topics of a tree go on to the next level together."""
+"""Topics of a tree that go on to the next level together."""
 
 FEW_NAMES = 8
 """The most names of a next level that are looked up one after the other; more are looked up together."""

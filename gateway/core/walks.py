@@ -16,10 +16,10 @@ __all__ = ["account", "describe_topics", "first_names", "reaches", "readable_nam
 
 
 AT_ONCE = 200
-"""So many topics are looked at before the loop may get a turn."""
+"""Topics that are looked at before the loop may get a turn."""
 
 SHORT_STRETCH = 2_000
-"""So many numbers of the log are sooner walked than the topics."""
+"""Numbers of the log up to which walking them is quicker than walking the topics."""
 
 
 def topic_names(history: History, filters: FilterSet) -> Iterator[str]:

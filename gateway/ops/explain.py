@@ -32,10 +32,10 @@ MAX_LOOKED_AT = 100_000
 """Topics that are looked at; each takes some microseconds."""
 
 AT_ONCE = 16
-"""So many are looked at before the work may be interrupted."""
+"""Topics that are looked at before the work may be interrupted."""
 
 MAX_TRIED = 20
-"""So many of a topic's newest messages are tried with the asker's shape."""
+"""Newest messages of a topic that are tried with the asker's shape."""
 
 STALE_MS = 10 * 60_000
 

@@ -35,13 +35,13 @@ EXTENSION = "gateway.pace"
 may buffer, and returns a function that says how many bytes wait before it."""
 
 PIECE_BYTES = 64 * 1024
-"""So much of an answer is handed to TLS at a time."""
+"""Bytes of an answer that are handed to TLS at a time."""
 
 STEP_BYTES = 4 * 1024
-"""So many bytes of a request are parsed in one step: chunks may be a byte each."""
+"""Bytes of a request that are parsed in one step: chunks may be a byte each."""
 
 BACKLOG_BYTES = 64 * 1024
-"""With so much that waits for its turn, no more is read."""
+"""Bytes waiting for their turn at which no more is read."""
 
 USED_INTERNALS = (
     "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "flow", "handle_events",

@@ -47,10 +47,10 @@ CHARGE = "gateway.charge"
 """Key of `scope["extensions"]`: a function that takes the address that pays for what the connection uses."""
 
 STEP_FRAMES = 32
-"""So many pings, pongs and fragments are one step; a whole message is one, too."""
+"""Pings, pongs and fragments that are one step; a whole message is one, too."""
 
 BACKLOG_BYTES = 64 * 1024
-"""With so much that waits for its turn, no more is read."""
+"""Bytes waiting for their turn at which no more is read."""
 
 MAX_FRAGMENTS = 1_024
 """A message in more pieces than that is none that a browser sends."""
@@ -226,7 +226,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._is_held = False  # its receiver takes nothing for now
         self._is_full = False  # the write buffer is over its limit: an answer would need room, too
         self._reads = True
-        self._pause: asyncio.TimerHandle | None = None  # what it used is owed so long
+        self._pause: asyncio.TimerHandle | None = None  # until what it used is paid off
         self._pace: Pace | None = None  # of a message that is not finished
         self._pace_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None

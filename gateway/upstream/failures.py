@@ -35,7 +35,7 @@ RIVAL_SECONDS = 5.0
 """The least delay when another client has our client id: whoever hurries throws the other one out."""
 
 UNCLEAR_FAILURES = 2
-"""So many times MQTT 5 may come to nothing, for no reason given, before MQTT 3.1.1 is tried; a broker that is just
+"""How often MQTT 5 may come to nothing, for no reason given, before MQTT 3.1.1 is tried; a broker that is just
 starting does that once."""
 
 PROBE_SECONDS = 3.0

@@ -288,7 +288,7 @@ class Link(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, size: int) -> None:
-        """So many bytes have been read."""
+        """`size` bytes have been read."""
         data = bytes(self._view[:size])
         self._heard_at = self._loop.time()
         reader = self.reader

@@ -7,6 +7,7 @@ network_to      a network to a gateway that can be cut
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -77,18 +78,15 @@ class WebTools:
 
 @pytest.fixture(scope="session")
 def web_tools() -> WebTools:
-    """npm with the packages of web/, and web/ built."""
+    """npm with the packages of web/, and web/ built, as `make web` leaves it."""
     spec = importlib.util.spec_from_file_location("build_web", ROOT / "scripts" / "build_web.py")
     assert spec is not None
     assert spec.loader is not None
     build_web = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build_web)
-    try:
-        tools = WebTools(*build_web.install(ROOT))
-    except build_web.BuildError as error:
-        missing(f"Node.js with the packages of web/ ({str(error).splitlines()[0]})")
-    build_web.build(ROOT)
-    return tools
+    if not (build_web.is_built(ROOT) and build_web.is_installed(ROOT / "web")):
+        missing("the web pages as they are now, and what they are built with (make web)")
+    return WebTools(*build_web.find_npm(ROOT / "build" / "node"))
 
 
 class MakeNetwork(Protocol):
@@ -180,6 +178,41 @@ class LivePage:
     def cdp(self) -> CDPSession:
         """DevTools of this page."""
         return self.page.context.new_cdp_session(self.page)
+
+
+class Tasks:
+    """What pages did: the processor time of each task of their main threads, in seconds, in no order.
+
+    A frame, a message and a key wait while a task runs; processor time is what it takes on a machine that does nothing
+    else. From Chromium's trace: `tdur` of the events `RunTask`.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[list[float]]:
+        """A list that is filled when the block ends."""
+        tasks: list[float] = []
+        self._browser.start_tracing(categories=["devtools.timeline", "disabled-by-default-devtools.timeline"])
+        try:
+            yield tasks
+        finally:
+            events = json.loads(self._browser.stop_tracing())["traceEvents"]
+        names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
+        tasks += [
+            each["tdur"] / 1e6
+            for each in events
+            if each["name"] == "RunTask"
+            and names.get((each["pid"], each["tid"])) == "CrRendererMain"
+            and "tdur" in each
+        ]
+
+
+@pytest.fixture
+def page_tasks(chromium: Browser) -> Tasks:
+    """The processor time that pages take."""
+    return Tasks(chromium)
 
 
 class Tab:

@@ -19,7 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher, publishing
 
-from .conftest import MakeNetwork, OpenPage, Tab, WebTools
+from .conftest import MakeNetwork, OpenPage, Tab, Tasks, WebTools
 from .network import PAGE_PATH
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def test_shows_messages(
     assert message["payload"] == {"temperature": 21.5}
 
 
+@pytest.mark.slow
 def test_goes_on_when_the_gateway_is_restarted(
     mosquitto: Broker,
     publisher: Publisher,
@@ -345,8 +346,14 @@ def test_tabs_share_one_socket(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_page(
-    gateway: GatewayProcess, mosquitto: Broker, prefix: str, network_to: MakeNetwork, open_page: OpenPage
+    gateway: GatewayProcess,
+    mosquitto: Broker,
+    prefix: str,
+    network_to: MakeNetwork,
+    open_page: OpenPage,
+    page_tasks: Tasks,
 ) -> None:
     seconds = 60
     per_second = 2_000
@@ -356,7 +363,7 @@ def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_pag
     page.page.evaluate(
         """async (topics) => {
           const { connect } = await import("./client.js");
-          Object.assign(globalThis, { live: connect("ws", { topics }), count: 0, disorder: 0, gaps: [], frames: [] });
+          Object.assign(globalThis, { live: connect("ws", { topics }), count: 0, disorder: 0, gaps: [], frames: 0 });
           const newest = new Map();
           let last = 0;
           live.on("gap", (gap) => gaps.push(gap));
@@ -366,10 +373,8 @@ def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_pag
             last = message.seq;
             newest.set(message.topic, message);
           });
-          let before = performance.now();
-          const draw = (now) => {
-            frames.push(now - before);
-            before = now;
+          const draw = () => {
+            frames++;
             document.body.textContent = [...newest.values()].map((m) => `${m.topic} ${m.payload.temperature}`).join();
             requestAnimationFrame(draw);
           };
@@ -384,7 +389,6 @@ def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_pag
     def heap() -> int:
         tools.send("HeapProfiler.collectGarbage")
         used: int = tools.send("Runtime.getHeapUsage")["usedSize"]
-        page.page.evaluate("frames.length = 0")  # collecting takes a moment
         return used
 
     messages = (
@@ -394,18 +398,23 @@ def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_pag
     with publishing(mosquitto.url, messages, qos=0, per_second=per_second) as sent:
         page.wait(f"count > {count // 5}", seconds * 2)
         early = heap()
-        page.wait(f"count > {count * 9 // 10}", seconds * 2)
-        frames = sorted(page.page.evaluate("frames"))
+        page.wait(f"count > {count * 8 // 10}", seconds * 2)
+        with page_tasks.noted() as tasks:
+            before = page.page.evaluate("[count, frames]")
+            page.wait(f"count > {count * 9 // 10}", seconds * 2)
+            after = page.page.evaluate("[count, frames]")
         late = heap()
         page.wait(f"count >= {count}", 60)
     assert sent == [count]
     assert page.page.evaluate("[count, disorder, gaps]") == [count, 0, []]
     assert late - early < 500_000, f"the heap grew from {early} to {late} bytes in {count * 7 // 10} messages"
-    assert frames[-1] < 500, f"the page stood still for {frames[-1]:.0f} ms"
-    assert frames[len(frames) * 9 // 10] < 50, "nine frames of ten come in time"
+    messages, frames = after[0] - before[0], after[1] - before[1]
     print(
-        f"heap {early} -> {late}, slowest frame {frames[-1]:.0f} ms, 9 of 10 within {frames[len(frames) * 9 // 10]:.0f}"
+        f"heap {early} -> {late}, {messages=} {frames=} busy {sum(tasks):.2f} s, slowest {max(tasks):.3f} {len(tasks)}"
     )
+    assert frames > 0
+    assert max(tasks) < 0.5, f"the page stood still for {max(tasks):.3f} s"
+    assert sum(tasks) < 0.5 * messages / per_second, "half of a core is left for the page's own work"
 
 
 def test_tokens_are_renewed_before_they_end(
@@ -471,6 +480,7 @@ def test_the_plain_example_shows_a_sensor(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_react_example_shows_sensors(
     gateway: GatewayProcess,
     publisher: Publisher,
@@ -525,5 +535,5 @@ def test_comes_back_only_where_the_close_code_allows_it(
             [server.socket.getsockname()[1], list(expected)],
         )
         server.shutdown()
-        thread.join(10)
+        thread.join(30)
     assert dict(states) == expected

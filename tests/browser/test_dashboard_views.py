@@ -29,7 +29,7 @@ from tests.support.waiting import eventually, missing
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
-    from tests.browser.conftest import MakeNetwork
+    from tests.browser.conftest import MakeNetwork, Tasks
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -260,8 +260,9 @@ def test_a_device_that_fell_silent_is_stale_by_its_own_rhythm(
         expect(rows(page).filter(has_text="Quick").locator(".status")).to_have_text("Online")
 
 
+@pytest.mark.slow
 def test_five_thousand_devices_scroll_and_are_found(
-    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto, page_tasks: Tasks
 ) -> None:
     broker = make_mosquitto()
     gateway = make_gateway(broker)
@@ -279,26 +280,19 @@ def test_five_thousand_devices_scroll_and_are_found(
     assert rows(page).count() < 60
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     expect(rows(page).filter(has_text="Node 4999")).to_be_visible()
-    # sixty steps through the list: frames come in time, and none takes long
-    frames = page.evaluate(
-        """async () => {
-          const frames = [];
-          let last = performance.now();
-          for (let step = 0; step < 60; step++) {
-            scrollTo(0, step * 400);
-            await new Promise(requestAnimationFrame);
-            const now = performance.now();
-            if (step > 5) frames.push(now - last);
-            last = now;
-          }
-          return frames.sort((a, b) => a - b);
-        }"""
-    )
-    usual, slowest = frames[len(frames) * 9 // 10], frames[-1]
-    print(f"nine of ten frames within {usual:.0f} ms, the slowest {slowest:.0f} ms")
-    # the machine may be busy with something else for a moment, but not for one frame of ten
-    assert usual <= 100
-    assert slowest < 400
+    # sixty steps through the list: frames take little work, and none much
+    with page_tasks.noted() as tasks:
+        page.evaluate(
+            """async () => {
+              for (let step = 0; step < 60; step++) {
+                scrollTo(0, step * 400);
+                await new Promise(requestAnimationFrame);
+              }
+            }"""
+        )
+    print(f"{sum(tasks):.2f} s in {len(tasks)} tasks, the longest {max(tasks):.3f} s")
+    assert sum(tasks) / 60 < 0.1
+    assert max(tasks) < 0.4
     page.get_by_label("Search devices").fill("node 1234")
     expect(rows(page).locator(".name a")).to_have_text(["Node 1234"])
 
@@ -415,8 +409,9 @@ def test_broker_topics_that_the_gateway_does_not_take_are_explained(watched: Wat
     expect(page.get_by_role("status").filter(has_text="GATEWAY_MQTT_TOPICS")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_topics_and_five_thousand_messages_a_second(
-    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto, page_tasks: Tasks
 ) -> None:
     broker = make_mosquitto()
     gateway = make_gateway(broker, history_topics=120_000)
@@ -432,20 +427,25 @@ def test_a_hundred_thousand_topics_and_five_thousand_messages_a_second(
     load = ((f"site/{index % 100}/node-{index % count}/state", b'{"v": 1}') for index in range(5000 * 8))
     with publishing(broker.url, load, qos=0, per_second=5000):
         # while they come, frames are drawn and keys are answered
-        frames = page.evaluate(
-            """async () => {
-              let frames = 0;
-              const end = performance.now() + 3000;
-              while (performance.now() < end) { await new Promise(requestAnimationFrame); frames++; }
-              return frames / 3;
-            }"""
-        )
-        start = time.monotonic()
-        page.get_by_label("Search topics").fill("node-4711/")
-        expect(page.get_by_role("treeitem")).to_have_count(1, timeout=5000)
-        took = time.monotonic() - start
-    assert frames > 8, f"{frames:.0f} frames a second"
-    assert took < 2.5, f"the search took {took:.1f} s"
+        before = gateway.metrics()["gateway_messages_received_total"]
+        with page_tasks.noted() as drawing:
+            frames = page.evaluate(
+                """async () => {
+                  let frames = 0;
+                  const end = performance.now() + 3000;
+                  while (performance.now() < end) { await new Promise(requestAnimationFrame); frames++; }
+                  return frames;
+                }"""
+            )
+        messages = gateway.metrics()["gateway_messages_received_total"] - before
+        with page_tasks.noted() as searching:
+            page.get_by_label("Search topics").fill("node-4711/")
+            expect(page.get_by_role("treeitem")).to_have_count(1, timeout=20_000)
+    print(f"{frames=} {messages=} {sum(drawing)=:.2f} {max(drawing)=:.3f} {sum(searching)=:.2f}")
+    assert frames > 0
+    assert max(drawing) < 1 / 8, f"a frame took {max(drawing):.3f} s of processor time"
+    assert sum(drawing) < messages / 5000, "it keeps up with 5,000 messages a second"
+    assert sum(searching) < 2.5
 
 
 # A topic or filter
@@ -522,6 +522,7 @@ def test_messages_are_listed_as_they_come_without_a_touch(watched: Watched, site
     expect(page.locator(".inspector pre")).to_have_text("4\n")
 
 
+@pytest.mark.slow
 def test_more_than_is_kept_comes_while_paused_and_nothing_of_the_picture_goes(watched: Watched, site: Site) -> None:
     topic = "flood/counter"
     site.publisher.publish_all(((topic, str(number)) for number in (101, 102, 103)), qos=1)
@@ -746,6 +747,7 @@ def test_only_a_chart_can_be_framed(site: Site) -> None:
         assert not may_be_framed(path), path
 
 
+@pytest.mark.slow
 def test_an_embedded_chart_says_when_it_is_dead(
     watched: Watched, site: Site, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -1052,6 +1054,7 @@ def axe(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_wcag_2_2_aa_in_states_that_come_and_go(
     watched: Watched, site: Site, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -1182,13 +1185,17 @@ def test_nothing_moves_while_values_change(watched: Watched, site: Site) -> None
     assert page.evaluate("moved") == []
 
 
-def test_the_first_paint_takes_less_than_a_second_and_few_bytes(watched: Watched, site: Site) -> None:
-    paints = []
+def test_the_first_device_takes_less_than_a_second_of_work_and_few_bytes(
+    watched: Watched, site: Site, page_tasks: Tasks
+) -> None:
+    seconds = []
     for _ in range(3):
-        page = watched.open(site.home)
-        page.locator(".device .name a").first.wait_for()
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-    assert min(paints) < 1000, paints
+        with page_tasks.noted() as tasks:
+            page = watched.open(site.home)
+            page.locator(".device .name a").first.wait_for()
+        seconds.append(sum(tasks))
+    print(seconds)
+    assert 0 < min(seconds) < 1, seconds
     page = watched.open(site.home)
     sizes = page.evaluate(
         "performance.getEntriesByType('resource').reduce((sum, entry) => sum + entry.decodedBodySize, 0)"

@@ -108,7 +108,7 @@ class Board:
             subprocess.run(["docker", "kill", self._name], capture_output=True, check=False)
         else:
             process.kill()
-        process.wait(20)
+        process.wait(30)
 
     def world(self, name: str, there: bool = True) -> None:
         """Make one of the files true or false that stand for the world outside (standins/README.md)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,31 +103,15 @@ def observe(mosquitto: Broker) -> Iterator[Callable[..., Observer]]:
 
 
 @pytest.fixture(scope="session")
-def installed(pytestconfig: pytest.Config) -> Callable[..., Path]:
-    """Installs a tool from PyPI into a folder of pytest's cache, once; skips with the reason where it can't.
+def installed() -> Callable[[str], Path]:
+    """The folder of a tool that `make tools` has installed apart from the project's packages; skips where it hasn't."""
 
-    For tools that must not share an environment with the project: MicroPython's stubs take the names of standard
-    modules, ESPHome pins its own versions of ours.
-    """
-
-    def install(name: str, requirement: str, *, venv: bool) -> Path:
-        cache = pytestconfig.cache
-        assert cache is not None
-        folder = Path(cache.mkdir("tools")) / name
+    def find(name: str) -> Path:
+        folder = Path(sys.prefix) / "tools" / name
+        wanted = Path(__file__).with_name(f"{name}.txt").read_text()
         mark = folder / "installed"
-        if mark.exists() and mark.read_text() == requirement:
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        if venv:
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install"]
-        else:
-            pip = [sys.executable, "-m", "pip", "install", "--target", str(folder)]
-        command = [*pip, "--quiet", "--disable-pip-version-check", requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-        if done.returncode != 0:
-            missing(f"{requirement} from PyPI ({done.stderr.strip().splitlines()[-1][:120]})")
-        mark.write_text(requirement)
+        if not mark.exists() or mark.read_text() != wanted:
+            missing(f"{wanted.strip()} (make tools)")
         return folder
 
-    return install
+    return find

@@ -85,7 +85,7 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join(10)
+        self._thread.join(30)
         self._end_repl()
         self.board.cut_power()
         os.close(self._slave)
@@ -216,7 +216,7 @@ class Device:
             assert repl.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 repl.stdin.close()
-            repl.wait(10)
+            repl.wait(30)
             repl.stdout.close()
 
     # -- the program

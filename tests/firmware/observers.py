@@ -39,7 +39,7 @@ class Observer:
         self._client.on_message = lambda _client, _data, message: self.messages.append(message)
         self._client.connect("127.0.0.1", port, keepalive=10)
         self._client.loop_start()
-        assert self._subscribed.wait(10), "no SUBACK within 10 s"
+        assert self._subscribed.wait(30), "no SUBACK within 10 s"
 
     def close(self) -> None:
         """Leave the broker."""
@@ -101,7 +101,7 @@ def listening(port: int, topic_filter: str) -> Iterator[list[paho.MQTTMessage]]:
     client.connect("127.0.0.1", port)
     client.loop_start()
     client.subscribe(topic_filter, 1)
-    assert subscribed.wait(10), "no SUBACK within 10 s"
+    assert subscribed.wait(30), "no SUBACK within 10 s"
     try:
         yield messages
     finally:

@@ -17,7 +17,6 @@ import sensors_sim.payloads
 from firmware import files
 from tests.support.waiting import missing
 
-STUBS = "micropython-esp32-stubs==1.29.0.post1"
 FOLDER = Path(files.__file__).parent
 
 # what MicroPython 1.24 has on an ESP32, of what the board's files may use
@@ -95,8 +94,9 @@ def test_it_imports_only_what_a_board_has(target: str) -> None:
     assert found <= MODULES
 
 
-def test_it_is_typed_against_a_boards_own_modules(installed: Callable[..., Path], tmp_path: Path) -> None:
-    stubs = installed("esp32-stubs", STUBS, venv=False)
+@pytest.mark.slow
+def test_it_is_typed_against_a_boards_own_modules(installed: Callable[[str], Path], tmp_path: Path) -> None:
+    stubs = installed("esp32-stubs")
     flash = tmp_path / "flash"
     files.build(flash, compiled=False)
     (tmp_path / "mypy.ini").write_text(

@@ -73,7 +73,7 @@ def loose_plug(folder: Path) -> Iterator[str]:
         thread = threading.Thread(target=go_away, name="plug", daemon=True)
         thread.start()
         yield str(port)
-        thread.join(10)
+        thread.join(30)
 
 
 def told(command: tools.Command, cause: str, text: str) -> None:

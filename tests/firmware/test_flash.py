@@ -241,6 +241,7 @@ def run_flash(*arguments: str) -> subprocess.CompletedProcess[str]:
     return dry_run(*arguments, SENSORS_WIFI_PASSWORD=WIFI_PASSWORD, SENSORS_MQTT_PASSWORD=MQTT_PASSWORD)
 
 
+@pytest.mark.slow
 def test_from_a_bare_board_to_its_first_reading(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto, tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_from_a_bare_board_to_its_first_reading(
 
 
 @pytest.mark.parametrize("has_firmware", [False, True])
+@pytest.mark.slow
 def test_a_rehearsal_prints_the_commands_that_are_run(
     has_firmware: bool,
     bare_board: Board,

@@ -19,7 +19,7 @@ from tests.support.subscribers import Subscriber
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = secret_key(SECRET)
-ROOT = f"acc{os.getpid()}"
+ROOT = "acc"
 
 pytestmark = pytest.mark.anyio
 

@@ -32,6 +32,7 @@ def flood(broker: Broker, prefix: str, count: int) -> None:
         sock.sendall(b"\xe0\x00")
 
 
+@pytest.mark.slow
 async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
     broker = make_mosquitto()
     gateway = await asyncio.to_thread(make_gateway, broker, history_bytes="64MiB")

@@ -21,8 +21,7 @@ from tests.test_metrics import expressions
 
 ROOT = Path(__file__).parents[2]
 
-# building the image the first time fetches every requirement
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 # What has no samples until it happens: such an expression may give nothing, but must be one.
 RARE = {
@@ -75,7 +74,7 @@ def monitored(compose: None) -> Iterator[Monitored]:
     stack = Monitored()
     try:
         # Grafana is left out: its image is large, and what it shows is asked of Prometheus here
-        stack.compose("up", "--build", "--detach", "mosquitto", "gateway", "sensors", "prometheus")
+        stack.compose("up", "--no-build", "--detach", "mosquitto", "gateway", "sensors", "prometheus")
 
         def scraped() -> bool:
             with contextlib.suppress(OSError):

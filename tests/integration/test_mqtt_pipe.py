@@ -63,7 +63,7 @@ def test_paho_subscribes_and_publishes_through_the_gateway(
     client.on_connect = subscribe_to(f"{prefix}/#", 1)
     client.loop_start()
     try:
-        assert subscribed.wait(10)
+        assert subscribed.wait(30)
         client.publish(f"{prefix}/out", b"\x00" * 100_000, 1).wait_for_publish(10)
         publisher.publish(f"{prefix}/in", b"\xff" * 100_000)
         eventually(lambda: sorted(map(len, received)) == [100_000, 100_000])
@@ -158,6 +158,6 @@ def test_mqtt_js_works_through_the_gateway(piped: GatewayProcess, publisher: Pub
             assert process.stdout.readline() == f"{prefix}/js from node\n"
             publisher.publish(f"{prefix}/answer", "to node")
             assert process.stdout.readline() == f"{prefix}/answer to node\n"
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0
         finally:
             process.kill()

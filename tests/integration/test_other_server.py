@@ -33,7 +33,7 @@ def plain_server(mosquitto: Broker, prefix: str) -> Iterator[str]:
     eventually(lambda: app.state.gateway.is_connected)
     yield f"ws://127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(15)
+    thread.join(30)
     assert not thread.is_alive()
 
 

@@ -149,7 +149,7 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
         yield SecureBroker(folder, ports[0], ports[1], listening, lambda: process.send_signal(signal.SIGHUP))
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 FORMS = [

@@ -28,8 +28,7 @@ ROOT = Path(__file__).parents[2]
 # a sensor that nobody plays: a second connection of the simulator's would end its first
 PROBE = "esp32-8"
 
-# building the image the first time fetches every requirement
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class Stack:
@@ -103,7 +102,7 @@ class Stack:
 def stack(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
-        stack.compose("up", "--build", "--detach")
+        stack.compose("up", "--no-build", "--detach")
         eventually(stack.is_ready, 120, "the gateway is connected to the broker")
         stack.ca_file.write_text(stack.compose("run", "--rm", "--no-deps", "secrets", "cat", "/secrets/sensors/ca.pem"))
         stack.let_in(PROBE)

@@ -46,6 +46,7 @@ def read_slowly(sock: socket.socket, taken: Counter[str], name: str, is_over: Ca
         time.sleep(2_000 / PACE)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_of_an_event_stream_is_not_taken_for_one_that_does_not_read(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_slow_reader_of_an_event_stream_is_not_taken_for_one_that_does_not_rea
 
 
 @pytest.mark.parametrize("accept", ["application/x-ndjson", "application/json"])
+@pytest.mark.slow
 def test_a_slow_reader_of_a_download_is_not_taken_for_one_that_does_not_read(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, accept: str
 ) -> None:

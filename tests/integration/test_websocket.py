@@ -163,7 +163,7 @@ async def test_a_stream_takes_no_commands_and_only_its_own_parameters(gateway: G
     for query in ("topic=%23", "format=json", "fields=humidity"):
         async with Subscriber(gateway, path=f"/ws/temperature/?{query}") as client:
             assert await client.wait_closed() == CloseCode.BAD_REQUEST
-            assert "known are since, deadband, max_hz, where, token" in client.reason
+            assert "known are since, max_hz, deadband, where, token" in client.reason
             assert client.frames == []
 
 
@@ -266,10 +266,10 @@ async def test_a_position_resumes_without_a_gap_and_another_epoch_says_so(
         assert [m["payload"] for m in messages] == list(range(10))
         assert client.events[0]["recovered"] is True
     async with Subscriber(gateway, f"{prefix}/#", since="zzz:17") as client:
-        await client.wait_messages(2)
+        await client.wait_messages(10)
         assert client.events[0]["recovered"] is False
         assert client.events[1]["reason"] == "epoch"
-        assert [m["payload"] for m in client.messages] == [8, 9]
+        assert [m["payload"] for m in client.messages] == list(range(10))
 
 
 async def test_shapes_thin_out_what_a_viewer_gets(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> None:

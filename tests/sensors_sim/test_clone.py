@@ -347,7 +347,7 @@ def test_a_live_fleet_is_learned_from_a_broker(topic_filter: str, make_mosquitto
             assert isinstance(event.what, Message)
             publisher.publish(event.what.topic, event.what.payload)
         stopped.set()
-        thread.join(10)
+        thread.join(30)
     devices = learned(learner, 4)["device"]
     assert [device["id"] for device in devices] == ["sim-1", "sim-2", "sim-3"]
     assert devices[0]["name"] == "Living room"

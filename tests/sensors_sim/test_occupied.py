@@ -130,6 +130,7 @@ def test_what_is_alive_is_somebody_elses_even_if_it_is_simulated(make_mosquitto:
                 {"sensors-sim/a": "a"},
                 allowed=[],
                 username_id="a",
+                statuses={},
                 stopping=speak,
             )
             heard.update(found)
@@ -141,3 +142,29 @@ def test_what_is_alive_is_somebody_elses_even_if_it_is_simulated(make_mosquitto:
 
         eventually(look, 20)
     assert list(heard) == ["tele/a/SENSOR"]
+
+
+@pytest.mark.parametrize("dialect", ["native", "esphome"])
+def test_a_second_simulator_leaves_the_devices_of_the_first_alone(
+    make_mosquitto: Callable[[], Broker], dialect: str
+) -> None:
+    broker = make_mosquitto()
+    words = ["--devices", "2", "--dialect", dialect, "--rate", "1", "--broker", broker.url]
+    first = subprocess.Popen([sys.executable, "-m", "sensors_sim", *words, "-q"])
+    try:
+        with Publisher(broker.url) as listener:
+            listener.subscribe("#")
+            eventually(lambda: len(listener.received) > 10, 20, "the first one speaks")
+        done = sim(broker, *words[:-2], "--for", "5s")
+        assert (done.returncode, "is somebody else's: published there" in done.stderr) == (2, True)
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_what_a_killed_simulator_left_behind_is_its_own(make_mosquitto: Callable[[], Broker]) -> None:
+    broker = make_mosquitto()
+    with Publisher(broker.url) as left:
+        left.publish("sensors/sim-1/meta", b'{"simulated":true}', retain=True)
+        left.publish("sensors/sim-1/status", b"online", retain=True)
+    assert sim(broker, "--devices", 1, "--rate", 5, "--for", "2s").returncode == 0

@@ -190,7 +190,7 @@ def test_a_loop_goes_round_until_it_is_stopped(mosquitto: Broker, prefix: str) -
         thread.start()
         eventually(lambda: len(listener.received) >= 6, 10, "three rounds")
         replay.stop()
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive()
     assert [payload for _, payload in listener.received[:6]] == [b"0", b"1"] * 3
 
@@ -203,7 +203,7 @@ def test_a_recording_of_no_length_loops_with_a_pause(mosquitto: Broker, prefix: 
         thread.start()
         eventually(lambda: len(listener.received) >= 2, 10, "two rounds")
         replay.stop()
-        thread.join(10)
+        thread.join(30)
         assert len(listener.received) < 10
 
 

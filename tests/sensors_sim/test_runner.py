@@ -57,7 +57,7 @@ def run(broker: Broker) -> Iterator[Run]:
     yield start
     for runner, thread, errors in running:
         runner.stop()
-        thread.join(20)
+        thread.join(30)
         assert not thread.is_alive()
         assert not errors, errors
 

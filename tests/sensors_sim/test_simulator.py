@@ -67,7 +67,7 @@ def test_ten_devices_publish_state_status_and_meta(make_mosquitto: Callable[[], 
         assert meta["fields"]["temperature"]["unit"] == "°C"
 
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         for name in names:
             assert retained(broker, f"sensors/{name}/status") == b"offline"
     # A client that left with DISCONNECT is told apart from one that "closed its connection".
@@ -158,7 +158,7 @@ def test_a_broker_that_is_nowhere_leaves_a_simulator_that_can_be_stopped(simulat
     assert process.stderr is not None
     assert "trying again" in process.stderr.readline()
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ class Publisher:
     def __enter__(self) -> Self:
         self._client.connect(*self._address, keepalive=60)
         self._client.loop_start()
-        if not self._connected.wait(10):
+        if not self._connected.wait(30):
             raise TimeoutError("no CONNACK within 10 s")
         return self
 
@@ -120,7 +120,7 @@ class Publisher:
         """Subscribes and waits for the SUBACK."""
         self._subscribed.clear()
         self._client.subscribe(topic_filter, qos)
-        if not self._subscribed.wait(10):
+        if not self._subscribed.wait(30):
             raise TimeoutError("no SUBACK within 10 s")
 
     def wait_for(self, topic: str, payload: bytes, timeout_seconds: float = 10) -> None:

@@ -15,6 +15,9 @@ import pytest
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 25.0
+"""The shortest deadline: what comes at once on an idle machine may take so long on a busy one."""
+
 REQUIRE_ALL = os.environ.get("GATEWAY_TEST_REQUIRE_ALL") == "1"
 
 
@@ -56,11 +59,12 @@ _given: set[int] = set()
 
 
 def eventually(condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = "") -> T:
-    """The first true result of `condition`, asked every few milliseconds.
+    """The first true result of `condition`, asked every few milliseconds; the deadline is at least `PATIENCE_SECONDS`.
 
     Raises:
         AssertionError: it stayed false until the deadline; names the last result, or the last exception.
     """
+    timeout_seconds = max(timeout_seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + timeout_seconds
     delay = 0.001
     while True:
@@ -80,6 +84,7 @@ def eventually(condition: Callable[[], T], timeout_seconds: float = 10.0, what: 
 
 async def eventually_async(condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = "") -> T:
     """`eventually` for tests whose event loop must go on running meanwhile."""
+    timeout_seconds = max(timeout_seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + timeout_seconds
     delay = 0.001
     while True:
