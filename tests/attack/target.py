@@ -1,8 +1,9 @@
-"""The gateway that is attacked, as an attacker at 127.0.0.3 sees it."""
+"""The gateway that is attacked, as an attacker sees it who has an address of his own for each attempt."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import time
@@ -14,7 +15,7 @@ from tests.support.faults import client_frame, upgrade
 from tests.support.gateways import GatewayProcess
 
 SECRET = "0123456789abcdef0123456789abcdef"
-ADDRESS = "127.0.0.3"
+_addresses = itertools.count(1)
 MIB = 2**20
 
 
@@ -34,6 +35,7 @@ class Target:
             secret_key(SECRET), ttl_seconds=3600, subject="mallory", subscribe=everything, publish=everything
         )
         self._sockets: list[socket.socket] = []
+        self._address = f"127.0.3.{next(_addresses)}"
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         """A connection, with a small receive buffer, that has sent something."""
@@ -41,7 +43,7 @@ class Target:
         self._sockets.append(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         sock.settimeout(10)
-        sock.bind((ADDRESS, 0))
+        sock.bind((self._address, 0))
         sock.connect(("127.0.0.1", self.gateway.port))
         if sent:
             sock.sendall(sent)
@@ -113,11 +115,12 @@ class Target:
         return count
 
     def close(self) -> None:
-        """Leaves, without a word."""
+        """Leaves, without a word, and comes back from elsewhere."""
         for sock in self._sockets:
             with contextlib.suppress(OSError):
                 sock.close()
         self._sockets.clear()
+        self._address = f"127.0.3.{next(_addresses)}"
 
 
 def command(name: str, **members: object) -> bytes:
