@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import h11
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gateway.access.budget import Accounts, Budget
@@ -70,6 +71,20 @@ def _in_pieces(app: Any) -> Any:
     return cut
 
 
+class _Flow(FlowControl):
+    """Reading that goes on with what is here already, when the application wants more of a body."""
+
+    def __init__(self, transport: asyncio.Transport, go_on: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._go_on = go_on
+
+    def resume_reading(self) -> None:
+        """The application waits for more."""
+        if self.read_paused:
+            super().resume_reading()
+            self._go_on()
+
+
 class HttpProtocol(H11Protocol):
     """HTTP/1.1 whose clients have to get to the point.
 
@@ -107,6 +122,7 @@ class HttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connected."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._go_on)
         address = self.client[0] if self.client else None
         # who is behind a proxy is known when a request says so
         self._budget.charge_to(None if self.pending.is_shared(address) else address)

@@ -318,3 +318,15 @@ def test_a_badge_of_a_long_log_without_numbers_holds_nobody_up(
         answered += 1
     thread.join()
     assert answered >= 10
+
+
+@pytest.mark.parametrize("size", [60_000, 100_000, 400_000, 1_048_576])
+def test_a_body_of_any_size_that_is_allowed_is_read_to_its_end(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, size: int
+) -> None:
+    publisher.subscribe(f"{prefix}/#")
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/topics/{prefix}/large?qos=1", b"x" * size)
+        assert connection.getresponse().status == 202
+    eventually(lambda: (f"{prefix}/large", b"x" * size) in publisher.received, 20)

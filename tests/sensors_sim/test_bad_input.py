@@ -166,7 +166,7 @@ def test_a_fleet_file_is_refused_or_runs(data: st.DataObject) -> None:
     [
         (["--start", "0001-01-01T00:00+05:00"], "1970 to 2999"),
         (["--start", "9999-12-31T23:59"], "1970 to 2999"),
-        (["--for", "1" + "0" * 400], "no duration"),
+        (["--for", "1" + "0" * 400], "must be from 0 to 300 years"),
         (["--fleet", "."], "directory"),
         (["--password-file", "{junk}"], "password file"),
         (["--broker", "mqtts://localhost", "--ca", "{junk}"], "CA file"),
