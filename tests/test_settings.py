@@ -151,7 +151,7 @@ class TestSources:
 
     def test_an_empty_secret_in_the_file_is_a_problem(self, tmp_path: Path) -> None:
         [problem] = problems_of(file=write(tmp_path, '[access]\nsecret = ""'))
-        assert "at least 32 bytes" in problem
+        assert "at least 32 are needed" in problem
 
     def test_the_file_is_found_in_the_current_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path, "port = 1234")
