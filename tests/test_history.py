@@ -358,6 +358,7 @@ def test_epochs_differ() -> None:
         (3_000, 20, "{}" + "/" * 127),
     ],
 )
+@pytest.mark.slow
 def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int, form: str) -> None:
     generator = random.Random(1)
     names = [form.format(number) for number in range(topics)]

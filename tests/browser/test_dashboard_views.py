@@ -1094,6 +1094,7 @@ def test_wcag_2_2_aa_in_states_that_come_and_go(
     check(page)
 
 
+@pytest.mark.slow
 def test_no_width_scrolls_sideways(watched: Watched, site: Site) -> None:
     for name, address, ready in VIEWS:
         page = watched.open(address(site))

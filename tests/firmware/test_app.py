@@ -320,7 +320,7 @@ async def test_a_battery_sensor_repeats_its_description_until_it_is_acknowledged
     async with ScriptedBroker().serving() as broker:
         broker.session_present = True
         broker.deaf_to = "/config"
-        assert "meta" in await wake(board, broker, awake=1)
+        assert "meta" in await wake(board, broker, awake=3)
         broker.deaf_to = None
         assert "meta" in await wake(board, broker)
         assert "meta" not in await wake(board, broker)

@@ -304,6 +304,7 @@ def test_a_rehearsal_prints_the_commands_that_are_run(
     assert [command for command in ran if " fs cp " not in command] == printed
 
 
+@pytest.mark.slow
 def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
     bare_board: Board,
     kit: Callable[..., list[str]],
@@ -330,6 +331,7 @@ def test_a_board_with_an_older_program_gets_the_new_one_over_tls(
 SECURE_ACL = Path(__file__).parents[2] / "mosquitto" / "secure" / "acl"
 
 
+@pytest.mark.slow
 def test_on_a_broker_with_our_rules_the_sensor_gets_its_users_name(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
 ) -> None:
@@ -348,6 +350,7 @@ def test_on_a_broker_with_our_rules_the_sensor_gets_its_users_name(
     assert json.loads((bare_board.folder / "settings.json").read_text())["id"] == "kitchen"
 
 
+@pytest.mark.slow
 def test_watching_for_the_first_reading_does_not_throw_the_board_off_a_broker_that_knows_each_user_once(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
 ) -> None:
@@ -362,6 +365,7 @@ def test_watching_for_the_first_reading_does_not_throw_the_board_off_a_broker_th
         assert bare_board.log().count("mqtt: connected") == 1, bare_board.log()
 
 
+@pytest.mark.slow
 def test_a_board_without_a_reading_is_told_by_its_own_words_where_nobody_else_may_watch(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto
 ) -> None:
@@ -392,6 +396,7 @@ def test_a_broker_that_can_not_be_reached_is_told_before_the_board_is_changed(
     assert "The board was not changed" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_board_that_does_not_reach_the_broker_is_explained_by_its_own_words(
     bare_board: Board, kit: Callable[..., list[str]], mosquitto: Broker
 ) -> None:

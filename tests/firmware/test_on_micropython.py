@@ -174,9 +174,14 @@ def test_a_full_buffer_drops_the_oldest_and_says_how_many(
         eventually(lambda: observer.metas()[-1].get("dropped", 0) > 0, 20, "meta that counts what was dropped")
         dropped = observer.metas()[-1]["dropped"]
         eventually(lambda: numbers(observer)[-1] > last + dropped + 12, 20)
-        missing = set(range(numbers(observer)[-1])) - set(numbers(observer))
-        # what was under way when the line was cut counts as dropped although it may have arrived
-        assert dropped - 8 <= len(missing) <= observer.metas()[-1]["dropped"]
+
+        def accounted() -> bool:
+            missing = set(range(numbers(observer)[-1])) - set(numbers(observer))
+            # what was under way when the line was cut counts as dropped although it may have arrived; a board that gets
+            # little of the processor drops more, and says so in its next meta
+            return dropped - 8 <= len(missing) <= int(observer.metas()[-1]["dropped"])
+
+        eventually(accounted, 20, "meta counts what is missing")
 
 
 @pytest.mark.parametrize("trusted", ["right", "wrong", "wrong name"])

@@ -25,6 +25,7 @@ def send(broker: Broker, *numbers: int, topic: str = "a", retain: bool = False) 
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["with its persistence", "without it"])
+@pytest.mark.slow
 async def test_killed_mid_stream_and_started_again(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway, keep: bool
 ) -> None:
@@ -171,6 +172,7 @@ async def test_publishers_in_browsers_are_told_while_it_is_away(
         assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
+@pytest.mark.slow
 async def test_ten_restarts_in_a_row_leave_nothing_behind(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:

@@ -134,6 +134,7 @@ async def test_a_hundred_thousand_topics_and_who_asks_for_all_of_them(
     assert_sound(gateway, ceiling_mib=256 * 1.5 + 150)
 
 
+@pytest.mark.slow
 async def test_payloads_at_the_limit_and_above(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
     broker = make_mosquitto()
     gateway = await asyncio.to_thread(make_gateway, broker, history_bytes="64MiB", limit_buffer_bytes="1MiB")

@@ -42,6 +42,7 @@ def is_closed(sock: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_a_thousand_that_never_read(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_handshake_that_never_ends_is_given_up(mosquitto: Broker, make_gateway
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 async def test_two_thousand_come_back_at_once_each_to_its_place(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:

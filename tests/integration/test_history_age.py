@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
 
 
+@pytest.mark.slow
 def test_an_idle_gateway_serves_no_message_that_is_too_old_except_last_values(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:

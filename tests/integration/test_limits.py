@@ -346,6 +346,7 @@ async def test_there_are_only_so_many_commands_a_second(make_gateway: MakeGatewa
     assert refused(gateway, "commands_per_second") >= 50
 
 
+@pytest.mark.slow
 async def test_whoever_uses_much_of_the_processor_waits_for_it(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(
         NO_BROKER, ready=False, limit_filters=10_000, limit_filter_bytes="16MiB", limit_commands_per_second=1_000

@@ -294,6 +294,7 @@ def test_a_topic_for_which_the_broker_would_close_its_connection_is_refused(
     assert gateway_request(gateway, f"/topics/{prefix}?confirm=1&qos=1", "POST", b"1")[0] == 202
 
 
+@pytest.mark.slow
 def test_a_badge_of_a_long_log_without_numbers_holds_nobody_up(
     make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
 ) -> None:
