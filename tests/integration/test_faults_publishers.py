@@ -20,7 +20,7 @@ from tests.support.yardsticks import yardstick_seconds
 
 
 def flood(broker: Broker, prefix: str, count: int) -> None:
-    """Writes QoS 0 messages as fast as the broker takes them."""
+    """Writes QoS 0 messages as fast as the broker takes them, and returns when it has read all of them."""
     import socket
 
     batch = b"".join(mqtt_publish(f"{prefix}/{number % 100}", b'{"temperature":21.5}') for number in range(500))
@@ -30,6 +30,8 @@ def flood(broker: Broker, prefix: str, count: int) -> None:
         for _ in range(count // 500):
             sock.sendall(batch)
         sock.sendall(b"\xe0\x00")
+        # what lies in the socket when another publishes would come behind what that one says
+        assert sock.recv(1) == b"", "a broker closes after a DISCONNECT"
 
 
 @pytest.mark.slow
