@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 __all__ = ["Connections", "LimitError", "Refusals", "network_of"]
 
@@ -29,6 +30,7 @@ class LimitError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str | None) -> str:
     """What counts as one address: an IPv4 address, or the /64 that one IPv6 customer has (RFC 6177).
 

@@ -169,7 +169,9 @@ class HttpProtocol(H11Protocol):
         self._recount()
         if self._is_busy:
             self._head_is_here()
-        self._budget.spend(time.thread_time() - began)
+        used = time.thread_time() - began
+        self._turns.spend(used)
+        self._budget.spend(used)
         if self._is_over():
             return False
         if (wait := self._budget.wait()) > 0:

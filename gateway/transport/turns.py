@@ -7,7 +7,6 @@ because of what it used, is for the protocols and their `access.budget.Budget`.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Protocol
@@ -25,15 +24,16 @@ class Steps(Protocol):
         """What counts as its address."""
 
     def step(self) -> bool:
-        """Handles a little of what has come; whether there is more that can be handled now. It raises nothing."""
+        """Handles a little of what has come; whether there is more that can be handled now.
+
+        It raises nothing, and tells `Turns.spend` what it used.
+        """
 
 
 class Turns:
     """Lets connections take turns."""
 
-    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
-        """`clock`: seconds of processor time."""
-        self._clock = clock
+    def __init__(self) -> None:
         self._waiting: OrderedDict[str | None, deque[Steps]] = OrderedDict()
         self._used = 0.0
         self._is_scheduled = False
@@ -48,16 +48,13 @@ class Turns:
             self._is_scheduled = True
             call_soon(lambda: self._next(call_soon))
         while not self._waiting and self._used < TURN_SECONDS:
-            if not self._step(connection):
+            if not connection.step():
                 return
         self._waiting.setdefault(connection.key(), deque()).append(connection)
 
-    def _step(self, connection: Steps) -> bool:
-        began = self._clock()
-        try:
-            return connection.step()
-        finally:
-            self._used += self._clock() - began
+    def spend(self, seconds: float) -> None:
+        """Counts processor time of a step: who measures it for a budget need not measure it again."""
+        self._used += seconds
 
     def _next(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._used = 0.0
@@ -66,7 +63,7 @@ class Turns:
             connection = connections.popleft()
             if connections:
                 self._waiting[key] = connections
-            if self._step(connection):
+            if connection.step():
                 self._waiting.setdefault(key, deque()).append(connection)
         self._is_scheduled = bool(self._waiting)
         if self._is_scheduled:

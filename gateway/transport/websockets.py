@@ -365,7 +365,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         except Exception:
             logger.exception("what a client sent could not be handled")
             self.transport.abort()
-        self._budget.spend(time.thread_time() - began, frames)
+        used = time.thread_time() - began
+        self._turns.spend(used)
+        self._budget.spend(used, frames)
         if (wait := self._budget.wait()) > 0 and self._pause is None:
             self._count("processor")
             self._pause = self.loop.call_later(wait, self._paid)
