@@ -172,7 +172,7 @@ def test_a_full_buffer_drops_the_oldest_and_says_how_many(
         eventually(lambda: tunnel.accepted > connects + 1, 20, "two attempts that fail")
         tunnel.block(False)
         eventually(lambda: observer.metas()[-1].get("dropped", 0) > 0, 20, "meta that counts what was dropped")
-        dropped = observer.metas()[-1]["dropped"]
+        dropped = int(observer.metas()[-1]["dropped"])
         eventually(lambda: numbers(observer)[-1] > last + dropped + 12, 20)
 
         def accounted() -> bool:
