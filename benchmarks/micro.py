@@ -94,6 +94,7 @@ def hub_with(sinks: int, shape: Shape | None = None, history: History | None = N
         call_later=turns.call_later,
         clock=turns.clock,
         wall_clock_ms=lambda: TIME_MS,
+        cost_clock=lambda: 0.0,
     )
     for _ in range(sinks):
         subscriber = hub.add(NullSink(), shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from contextlib import suppress
@@ -15,10 +16,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import gateway.core.hub as hub_module
 import gateway.core.replays as replays_module
+import gateway.core.shaping as shaping_module
 from gateway.core.frames import unframe
 from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.shapes import Format, Framing, Mode, Shape
+from gateway.core.shaping import SHAPING_SECONDS
 from gateway.core.since import SINCE_LAST, SINCE_NOW, Since, SinceKind, parse_since
 from gateway.core.subscribers import State
 from gateway.core.topics import matches
@@ -922,7 +925,9 @@ class Invariant(RuleBasedStateMachine):
         super().__init__()
         self.loop = FakeLoop()
         self.loop.cost = 0.0001
-        self.hub = make_hub(self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9)
+        self.hub = make_hub(
+            self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9, cost_clock=self.cost_clock
+        )
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(replays_module, "CHUNK_BYTES", 250)
         self.log: list[tuple[int, str]] = []
@@ -1054,6 +1059,10 @@ class Invariant(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.loop.run(seconds)
 
+    def cost_clock(self) -> float:
+        """Work takes no time: none is put off."""
+        return 0.0
+
     @invariant()
     def memory_is_bounded(self) -> None:
         assert self.hub.history.bytes <= 12_000
@@ -1101,3 +1110,19 @@ Invariant.TestCase.settings = settings(
     max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestInvariant = Invariant.TestCase
+
+
+class InvariantWherePutOff(Invariant):
+    """The same while shapes take long, so that nearly every group is put off nearly every time."""
+
+    def __init__(self) -> None:
+        self.spent = itertools.count()
+        super().__init__()
+        self.patch.setattr(shaping_module, "SAMPLE", 1)
+
+    def cost_clock(self) -> float:
+        return next(self.spent) * SHAPING_SECONDS / 2
+
+
+InvariantWherePutOff.TestCase.settings = Invariant.TestCase.settings
+TestInvariantWherePutOff = InvariantWherePutOff.TestCase

@@ -215,6 +215,10 @@ class Accounts:
         bucket = self._buckets.find(address)
         return 0.0 if bucket is None else bucket.wait(self.clock(), 0.0)
 
+    def payer(self, address: str | None) -> Budget:
+        """Who pays at this address for work that belongs to no bytes of a connection."""
+        return Budget(self, address, ADDRESS)
+
     def __len__(self) -> int:
         return len(self._buckets)
 

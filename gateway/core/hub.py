@@ -23,11 +23,13 @@ from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message, Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.replays import MAX_JOBS, Replays
+from gateway.core.rotation import Rotation
 from gateway.core.selection import Selection, overlapping, without
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Mode, Shape
+from gateway.core.shaping import SHAPING_SECONDS, Shaping
 from gateway.core.since import Since, start_of
-from gateway.core.subscribers import Group, HubCounters, Job, Kind, Sink, State, Subscriber, Subscription, Timer
+from gateway.core.subscribers import Group, HubCounters, Job, Kind, Payer, Sink, State, Subscriber, Subscription, Timer
 from gateway.core.tries import FilterTrie
 
 __all__ = ["Hub"]
@@ -98,6 +100,7 @@ class Hub:
         self._groups: dict[tuple[FilterSet, Shape], Group] = {}
         self._subscribers: dict[Subscriber, None] = {}
         self._dirty: list[Group] = []
+        self._shaped: Rotation[Group] = Rotation()  # those of a flush that have a shape
         self._is_flush_due = False
         self._flush_started = 0.0
         self._cost_before = 0.0
@@ -108,6 +111,17 @@ class Hub:
         self._unflushed_bytes = 0
         self._window_bytes = 0  # published since the intervals were last looked at
         self._budget = MemoryBudget(max_shape_bytes)
+        self._shaping = Shaping(
+            history,
+            self._budget,
+            call_soon=call_soon,
+            call_later=call_later,
+            clock=self._cost_clock,
+            has_more=self._queue_once,
+            give_up=self._give_up,
+            fail=self._fail,
+            make_room=self._make_room,
+        )
         self._replays = Replays(
             history,
             self.counters,
@@ -145,20 +159,28 @@ class Hub:
         self.counters.received += 1
         groups = self._trie.match(topic)
         if groups:
+            frame = message.frame
             for group in groups:
                 try:
-                    group.offer(message)
+                    if group.shaper is None:
+                        group.note(frame)
+                    else:
+                        self._shaping.offer(group, message)
                 except Exception as error:  # noqa: BLE001 - logged there
                     self._fail(group, error)
                     continue
                 if not group.is_queued:
                     self._queue(group)
-            if self._budget.is_crowded:
+            if self._budget.is_crowded and not self._shaping.is_full:
                 self._make_room()
-            self._unflushed_bytes += len(message.frame)
+            self._unflushed_bytes += len(frame)
             if self._unflushed_bytes > MAX_BATCH_BYTES:
                 self._flush_now()
         return message
+
+    def _queue_once(self, group: Group) -> None:
+        if not group.is_queued:
+            self._queue(group)
 
     def _queue(self, group: Group) -> None:
         group.is_queued = True
@@ -210,7 +232,7 @@ class Hub:
                 wait = max(wait, min(took * SHARING_FACTOR, SHARING_SECONDS))
             self._next_flush = now + wait
         self._is_flush_due = False
-        if self._dirty:
+        if self._dirty or self._shaped.size:
             self._schedule_flush()
             self._waiting_since = self._flush_started  # they came during this flush
 
@@ -222,10 +244,24 @@ class Hub:
             self._window_bytes = 0
             dirty += self._end_heavy_intervals()
         for group in dirty:
-            try:
-                self._flush_group(group)
-            except Exception as error:  # noqa: BLE001 - logged there
-                self._fail(group, error)
+            if group.shaper is not None:
+                self._shaped.add(group.payer_key, group)
+                continue
+            self._try_to_flush(group)
+        if self._shaped.size:
+            until = self._shaping.spent + SHAPING_SECONDS
+            while self._shaped.size and self._shaping.spent < until:
+                self._try_to_flush(self._shaped.next())
+            if self._shaped.size:
+                self._schedule_flush()
+
+    def _try_to_flush(self, group: Group) -> bool:
+        try:
+            self._flush_group(group)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._fail(group, error)
+            return False
+        return True
 
     def _end_heavy_intervals(self) -> list[Group]:
         """The groups whose interval holds more than one may, and has to end now."""
@@ -238,23 +274,34 @@ class Hub:
         return heavy
 
     def _make_room(self) -> None:
-        """Ends intervals and starts deadbands anew, those that hold most first, until half the room is free."""
-        self._budget.is_crowded = False
+        """Ends intervals and starts deadbands anew, those that hold most first, until half the room is free.
+
+        When this turn of the loop has no more room for it, the budget stays crowded, and nothing is added meanwhile.
+        """
         groups = [group for group in self._groups.values() if group.shaper is not None and group.shaper.cost]
         for group in sorted(groups, key=_cost_of, reverse=True):
             if self._budget.used * 2 <= self._budget.limit:
+                break
+            if self._shaping.is_full:
                 return
             assert group.shaper is not None  # noqa: S101 - chosen so
             self.counters.shapes_shed += 1
             if group.ticking is not None:
                 group.ticking.cancel()
                 group.ticking = None
-            try:
-                self._flush_group(group)
-            except Exception as error:  # noqa: BLE001 - logged there
-                self._fail(group, error)
-                continue
-            group.shaper.forget()
+            if self._try_to_flush(group):
+                group.shaper.forget()
+        self._budget.is_crowded = False
+
+    def _give_up(self, group: Group) -> None:
+        """History has evicted what a group was put off for: its members read what is left, and are told of the rest."""
+        waiting, group.waiting = group.waiting, {}
+        members = [*group.writers, *waiting]
+        for subscriber in list(group.writers):
+            self._go_behind(subscriber)
+        group.settle_if_quiet(self.history.seq, self.counters)
+        for subscriber in members:
+            self._replays.wake(subscriber)
 
     def _fail(self, group: Group, error: Exception) -> None:
         """Closes the members of a group whose shape failed: a fault of ours, which must not reach other groups."""
@@ -273,7 +320,7 @@ class Hub:
         if group.shape.max_hz is not None:
             group.next_tick = self._clock() + 1 / group.shape.max_hz
         skipped = group.settled_skipped
-        frames = group.take()
+        frames = group.take() if group.shaper is None else self._shaping.take(group)
         group.settle(self.history.seq)
         if group.writers:
             counters = self.counters
@@ -296,7 +343,9 @@ class Hub:
         if group.waiting:
             waiting, group.waiting = group.waiting, {}
             for subscriber in waiting:
-                if group.shaper is None or not self._join_interval(subscriber, group, group.shaper, frames):
+                if subscriber.position > group.flushed_seq:
+                    group.waiting[subscriber] = None  # what it has yet to be given was put off
+                elif group.shaper is None or not self._join_interval(subscriber, group, group.shaper, frames):
                     self._replays.wake(subscriber)
 
     def _join_interval(self, subscriber: Subscriber, group: Group, shaper: Shaper, frames: list[bytes]) -> bool:
@@ -339,10 +388,7 @@ class Hub:
                 if group.ticking is not None:
                     group.ticking.cancel()
                     group.ticking = None
-                try:
-                    self._flush_group(group)
-                except Exception as error:  # noqa: BLE001 - logged there
-                    self._fail(group, error)
+                self._try_to_flush(group)
         self._dirty = [group for group in self._dirty if group.is_queued]
 
     # subscribers
@@ -355,6 +401,7 @@ class Hub:
         tell: Callable[[dict[str, Any]], None] | None = None,
         label: str = "",
         owner: object = None,
+        payer: Payer | None = None,
         on_live: Callable[[int], None] | None = None,
     ) -> Subscriber:
         """Makes a subscriber without filters.
@@ -365,11 +412,13 @@ class Hub:
             tell: sends an event in band; None for those who get data only.
             label: what it is called in logs.
             owner: whose it is, for those who ask for their own.
+            payer: who pays for what its shape and its replays take; None: nobody.
             on_live: called at the end of its replays, with the number up to which it was given everything; what comes
                 next comes live.
         """
         subscriber = Subscriber(sink, shape or Shape(), tell, label)
         subscriber.owner = owner
+        subscriber.payer = payer
         subscriber.on_live = on_live
         self._subscribers[subscriber] = None
         return subscriber
@@ -482,7 +531,13 @@ class Hub:
         found = self._groups.get(key)
         if found is None:
             found = self._groups[key] = Group(
-                filters, shape, history.epoch, self._budget, self.counters, self._wall_clock_ms
+                filters,
+                shape,
+                history.epoch,
+                self._budget,
+                self.counters,
+                self._wall_clock_ms,
+                self._shaping.readings,
             )
             found.settle(history.seq)
             for topic_filter in filters.filters:
@@ -503,6 +558,7 @@ class Hub:
         if group is None:
             return
         subscriber.group = None
+        group.charge_one(subscriber)
         del group.members[subscriber]
         group.waiting.pop(subscriber, None)
         if not group.members:

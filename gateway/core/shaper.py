@@ -14,10 +14,11 @@ import msgspec
 
 from gateway.core.conditions import compile_condition
 from gateway.core.deadband import Deadband
-from gateway.core.fields import Path, look_up, nest, numbers_of, project
+from gateway.core.fields import Path, look_up, nest, project
 from gateway.core.frames import frame_text, json_line
 from gateway.core.memory import MemoryBudget, MemoryShare
 from gateway.core.messages import Kind, Message, encode_json, encode_properties
+from gateway.core.readings import Readings, few_numbers
 from gateway.core.shapes import Format, Framing, Mode, Shape
 
 __all__ = ["Shaper", "pick"]
@@ -99,6 +100,7 @@ class Shaper:
         "_epoch",
         "_needs_value",
         "_on_too_large",
+        "_readings",
         "_ready",
         "_seqs",
         "_share",
@@ -117,6 +119,7 @@ class Shaper:
         budget: MemoryBudget | None = None,
         on_too_large: Callable[[], None] | None = None,
         wall_clock_ms: Callable[[], int] | None = None,
+        readings: Readings | None = None,
     ) -> None:
         """Nothing is held yet.
 
@@ -126,7 +129,9 @@ class Shaper:
             budget: is charged with what this holds.
             on_too_large: hears of each message that is too large to be compared with `where`.
             wall_clock_ms: milliseconds since 1970, by which expiry intervals count down; None leaves them as they came.
+            readings: shared with others who look into the same messages; None: its own.
         """
+        self._readings = readings or Readings()
         self._wall_clock_ms = wall_clock_ms
         self._on_too_large = on_too_large
         self.shape = shape
@@ -154,7 +159,7 @@ class Shaper:
             if self._condition is not None:
                 is_met = None
                 if not self._condition.is_too_large(message):
-                    value = message.value()
+                    value = self._readings.value(message)
                     is_met = self._condition.holds(message.topic, value)
                 if not is_met:
                     self.skipped += 1
@@ -162,7 +167,7 @@ class Shaper:
                         self._on_too_large()
                     return
             else:
-                value = message.value()
+                value = self._readings.value(message)
             if shape.fields:
                 value = project(value, shape.kept)
                 token = None if value is None else encode_or_none(value)
@@ -189,7 +194,8 @@ class Shaper:
             self._share.charge(cost - interval.cost)
             interval.cost = cost
         if shape.mode is not Mode.LATEST:
-            for path, number in numbers_of(value):
+            numbers = self._readings.numbers(message) if token is None else few_numbers(value)
+            for path, number in numbers.items():
                 sums = interval.sums.get(path)
                 if sums is None:
                     interval.sums[path] = [number, number, number, 1]
@@ -254,6 +260,11 @@ class Shaper:
             else:
                 self._emit(message, interval.token, None, interval.count - 1, number)
 
+    def pass_over(self, count: int) -> None:
+        """Counts messages as offered and left out: nobody is there who would be shown them."""
+        self.offered += count
+        self.skipped += count
+
     def settle(self) -> tuple[int, int]:
         """The counts of delivered and skipped messages since the last call; starts both over."""
         counts = self.delivered, self.skipped
@@ -313,9 +324,10 @@ class Shaper:
         shape = self.shape
         skipped = conflated
         if self._deadband is not None:
-            if value is None:
-                value = message.value() if token is None else msgspec.json.decode(token)
-            now = dict(numbers_of(value)) or hash(message.token if token is None else token)
+            if token is None:
+                now = self._readings.numbers(message) or hash(message.token)
+            else:
+                now = few_numbers(msgspec.json.decode(token) if value is None else value) or hash(token)
             if not self._deadband.is_news(message.topic, now):
                 self._suppress(message.topic, conflated + 1)
                 return
@@ -365,7 +377,7 @@ class Shaper:
         return look_up(value, field) if isinstance(value, dict) else value
 
     def _stream_body(self, message: Message) -> bytes | None:
-        shown = self._shown(message, message.value())
+        shown = self._shown(message, self._readings.value(message))
         if shown is None:
             return None
         name = "payload" if self.shape.shown is None else self.shape.shown.path[-1]

@@ -19,13 +19,13 @@ from typing import Any, Protocol
 from gateway.core.distribution import Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.memory import MemoryBudget
-from gateway.core.messages import Message
 from gateway.core.protocol import GAP_REASONS, CloseCode
+from gateway.core.readings import Readings
 from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
 
-__all__ = ["Group", "HubCounters", "Job", "Kind", "Sink", "State", "Subscriber", "Subscription", "Timer"]
+__all__ = ["Group", "HubCounters", "Job", "Kind", "Payer", "Sink", "State", "Subscriber", "Subscription", "Timer"]
 
 
 class Sink(Protocol):
@@ -46,6 +46,20 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Takes the call back."""
+
+
+class Payer(Protocol):
+    """Who pays for the processor time that a subscriber's wishes take."""
+
+    @property
+    def key(self) -> str | None:
+        """What counts as its address."""
+
+    def spend(self, processor: float) -> None:
+        """Counts what was used, in seconds."""
+
+    def wait(self) -> float:
+        """Seconds until more may be used; 0 for now."""
 
 
 class State(enum.Enum):
@@ -126,6 +140,7 @@ class Subscriber:
         delivered, skipped, lost: its own counts, without its group's since it joined; `Hub.counts` adds those.
         label: what it is called in logs.
         owner: whose it is, as its route says; nothing here looks at it.
+        payer: who pays for its shape and its replays; None: nobody.
     """
 
     __slots__ = (
@@ -143,6 +158,7 @@ class Subscriber:
         "mark",
         "on_live",
         "owner",
+        "payer",
         "position",
         "progress",
         "promises",
@@ -169,6 +185,7 @@ class Subscriber:
         self.slow_count = 0
         self.label = label
         self.owner: object = None
+        self.payer: Payer | None = None
         self._tell = tell
         self.on_live: Callable[[int], None] | None = None
         self.promises: tuple[Promise, ...] = ()  # what its filters were promised
@@ -200,6 +217,11 @@ class Group:
         filters, shape: what they have in common.
         members: all of them; those behind do not get its flushes.
         flushed_seq: everything that matched up to this number has been written to the live ones.
+        put_off: messages that matched and that its shaper has yet to be given, from history.
+        cursor: number up to which its shaper was given everything, while some are put off.
+        is_in_line: it waits for its turn to be given them.
+        cost: seconds of processor time for which nobody was charged yet.
+        owes: all its members owed when they were charged last.
     """
 
     __slots__ = (
@@ -207,12 +229,17 @@ class Group:
         "_matched",
         "_settled_delivered",
         "_settled_skipped",
+        "cost",
+        "cursor",
         "filters",
         "flushed_at",
         "flushed_seq",
+        "is_in_line",
         "is_queued",
         "members",
         "next_tick",
+        "owes",
+        "put_off",
         "settled_matched",
         "shape",
         "shaper",
@@ -229,13 +256,21 @@ class Group:
         budget: MemoryBudget,
         counters: HubCounters,
         wall_clock_ms: Callable[[], int],
+        readings: Readings,
     ) -> None:
         self.filters = filters
         self.shape = shape
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
-        self.shaper = None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large, wall_clock_ms)
+        self.shaper = (
+            None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large, wall_clock_ms, readings)
+        )
+        self.put_off = 0
+        self.cursor = 0
+        self.is_in_line = False
+        self.cost = 0.0
+        self.owes = False
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False
@@ -251,19 +286,16 @@ class Group:
     @property
     def matched(self) -> int:
         """Messages that matched since the group was made."""
-        return self._matched + len(self._frames) if self.shaper is None else self.shaper.offered
+        return self._matched + len(self._frames) if self.shaper is None else self.shaper.offered + self.put_off
 
     @property
     def has_pending(self) -> bool:
         """Whether something that matched has not been written yet."""
-        return bool(self._frames) if self.shaper is None else self.shaper.is_waiting
+        return bool(self._frames) if self.shaper is None else bool(self.put_off) or self.shaper.is_waiting
 
-    def offer(self, message: Message) -> None:
-        """Takes a message that matches; it goes out with the next flush."""
-        if self.shaper is None:
-            self._frames.append(message.frame)
-        else:
-            self.shaper.offer(message)
+    def note(self, frame: bytes) -> None:
+        """Takes the frame of a message that matches a group without a shape; it goes out with the next flush."""
+        self._frames.append(frame)
 
     def take(self) -> list[bytes]:
         """What is to be written now."""
@@ -275,8 +307,8 @@ class Group:
         return frames
 
     def settle(self, seq: int) -> None:
-        """Notes that nothing is pending up to `seq`: the counts of now are the settled ones."""
-        self.flushed_seq = seq
+        """Notes that nothing is pending up to `seq`, or to what its shaper was given: the counts of now are settled."""
+        self.flushed_seq = self.cursor if self.put_off else seq
         if self.shaper is None:
             self.settled_matched = self._settled_delivered = self._matched
         else:
@@ -302,7 +334,35 @@ class Group:
             counters.skipped += (self._settled_skipped - skipped) * len(self.writers)
         elif not self.writers and not self.waiting:
             self.take()  # nobody waits for it: whoever joins reads it from history
+            if self.shaper is not None:
+                self.shaper.pass_over(self.put_off)
+                self.put_off = 0
             self.settle(seq)
+
+    @property
+    def payer_key(self) -> str | None:
+        """What counts as the address of those who pay for it: that of the member who was there first."""
+        payer = next((member.payer for member in self.members), None)
+        return None if payer is None else payer.key
+
+    def share_out(self) -> None:
+        """Charges its members for what it has cost, in equal parts."""
+        share, self.cost = self.cost / max(len(self.members), 1), 0.0
+        for member in self.members:
+            if member.payer is not None:
+                member.payer.spend(share)
+        self.owes = self.wait() > 0
+
+    def charge_one(self, member: Subscriber) -> None:
+        """Charges a member that leaves for its part."""
+        if self.cost and member.payer is not None:
+            share = self.cost / len(self.members)
+            member.payer.spend(share)
+            self.cost -= share
+
+    def wait(self) -> float:
+        """Seconds until the first of its members may use more; 0 for now."""
+        return min((0.0 if member.payer is None else member.payer.wait() for member in self.members), default=0.0)
 
     def join(self, subscriber: Subscriber) -> None:
         """Makes a member live: from now on it gets the flushes."""

@@ -114,7 +114,8 @@ async def _events(
     def live_from(seq: int) -> None:
         mark(f"{gateway.history.epoch}:{seq}")
 
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=live_from)
+    payer = gateway.guard.accounts.payer(owner.address)
+    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, payer=payer, on_live=live_from)
     sink.subscriber = subscriber
     gateway.event_streams.add(sink)
     expiry = Expiry(

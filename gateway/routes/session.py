@@ -112,7 +112,12 @@ class Session:
         self._sink = sink
         tell = None if self._is_raw else self._tell
         self.subscriber = self._gateway.hub.add(
-            sink, shape=shape, tell=tell, label=self.label, owner=Owner(self.principal, self.address)
+            sink,
+            shape=shape,
+            tell=tell,
+            label=self.label,
+            owner=Owner(self.principal, self.address),
+            payer=self._gateway.guard.accounts.payer(self.address),
         )
         self._allow_messages()
         self._watch_expiry()

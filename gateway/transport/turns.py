@@ -7,9 +7,10 @@ because of what it used, is for the protocols and their `access.budget.Budget`.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Protocol
+
+from gateway.core.rotation import Rotation
 
 __all__ = ["TURN_SECONDS", "Steps", "Turns"]
 
@@ -34,7 +35,7 @@ class Turns:
     """Lets connections take turns."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str | None, deque[Steps]] = OrderedDict()
+        self._waiting: Rotation[Steps] = Rotation()
         self._used = 0.0
         self._is_scheduled = False
 
@@ -47,10 +48,10 @@ class Turns:
             self._used = 0.0
             self._is_scheduled = True
             call_soon(lambda: self._next(call_soon))
-        while not self._waiting and self._used < TURN_SECONDS:
+        while not self._waiting.size and self._used < TURN_SECONDS:
             if not connection.step():
                 return
-        self._waiting.setdefault(connection.key(), deque()).append(connection)
+        self._waiting.add(connection.key(), connection)
 
     def spend(self, seconds: float) -> None:
         """Counts processor time of a step: who measures it for a budget need not measure it again."""
@@ -58,13 +59,10 @@ class Turns:
 
     def _next(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._used = 0.0
-        while self._waiting and self._used < TURN_SECONDS:
-            key, connections = self._waiting.popitem(last=False)
-            connection = connections.popleft()
-            if connections:
-                self._waiting[key] = connections
+        while self._waiting.size and self._used < TURN_SECONDS:
+            connection = self._waiting.next()
             if connection.step():
-                self._waiting.setdefault(key, deque()).append(connection)
-        self._is_scheduled = bool(self._waiting)
+                self._waiting.add(connection.key(), connection)
+        self._is_scheduled = self._waiting.size > 0
         if self._is_scheduled:
             call_soon(lambda: self._next(call_soon))

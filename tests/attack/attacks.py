@@ -7,8 +7,10 @@ measured, and sends; bounds that are wider than the usual ones need a reason in 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from tests.support.faults import client_frame, upgrade
 
@@ -209,3 +211,56 @@ def publishes_that_are_large(target: Target) -> None:
     """Memory: history keeps what is published, here 1 MiB of it."""
     frame = command("publish", topic="a", payload="x" * 200_000)
     target.flood(target.websockets(8), frame)
+
+
+LARGE = json.dumps({f"n{number}": number for number in range(60_000)})
+"""0.9 MB with 60,000 numbers."""
+
+
+def _shapes(target: Target, shapes: list[dict[str, object]]) -> None:
+    """As many connections as shapes, and large messages that all of them want."""
+    for shape in shapes:
+        target.websocket(f"/ws?{urlencode({'topic': 'large', 'since': 'now', **shape})}")
+    publisher = target.websocket("/ws")
+    for number in range(3):
+        target.push([publisher], command("publish", topic="large", payload=LARGE.replace("0", str(number), 1)))
+
+
+@attack()
+def means_of_a_large_message(target: Target) -> None:
+    """Worked out once for each of 60 groups, each message took half a minute and a gigabyte."""
+    _shapes(target, [{"mode": "mean", "max_hz": 1 + number / 100} for number in range(60)])
+
+
+@attack(max_memory=96 * MIB)
+def shapes_of_a_large_message(target: Target) -> None:
+    """60 shapes of every kind; 32 MiB more for answers that are large and not read, a few to a socket."""
+    kinds: list[Callable[[float], dict[str, object]]] = [
+        lambda hz: {"mode": "minmax", "max_hz": hz},
+        lambda hz: {"mode": "mean", "max_hz": hz, "deadband": 0.5},
+        lambda hz: {"deadband": hz},
+        lambda hz: {"where": f"n1 > {hz - 10}"},
+        lambda hz: {"fields": ",".join(f"n{int(hz * 100)}{number}" for number in range(40))},
+        lambda hz: {"max_hz": hz},
+    ]
+    _shapes(target, [kinds[number % 6](1 + number / 100) for number in range(60)])
+
+
+@attack()
+def shapes_of_small_messages(target: Target) -> None:
+    """A few hundred messages a second, and 90 shapes that each look into them."""
+    for number in range(90):
+        shape = {"topic": "small", "since": "now", "mode": "minmax", "max_hz": 100 + number, "deadband": 0.1}
+        target.websocket(f"/ws?{urlencode(shape)}")
+    frame = command("publish", topic="small", payload={f"n{number}": number for number in range(100)})
+    target.flood(target.websockets(8), frame)
+
+
+def _requests(target: Target, path: str, count: int) -> None:
+    """Requests whose answers nobody reads."""
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nAuthorization: Bearer {target.token}"
+    for _ in range(count):
+        with contextlib.suppress(OSError):
+            target.connect(f"{head}\r\n\r\n".encode())
+    for _ in target.rounds():
+        pass
