@@ -31,6 +31,7 @@ from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError, check_characters, validate_filter
 from gateway.door.guard import Guard
+from gateway.door.lines import FairLock
 from gateway.door.refusals import Refusal
 from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
@@ -169,7 +170,7 @@ class Gateway:
         self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`
         self.event_streams: set[Sink] = set()
         """Event streams that are open."""
-        self.explaining = asyncio.Lock()
+        self.explaining = FairLock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)
         self._post_buckets = Buckets(settings.limit_publishes_per_second, settings.limit_publishes_per_second * 2)
         self.closings = TokenBucket(LOGGED_CLOSINGS_PER_SECOND, 1_000)

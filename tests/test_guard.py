@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.budget import Accounts, Memory
 from gateway.access.grants import AccessError, Principal
 from gateway.access.keys import Keys, secret_key
 from gateway.access.origins import Origins
@@ -651,3 +653,49 @@ def test_a_cookie_of_a_sibling_site_is_not_taken_for_ours(prefix: str) -> None:
     answer = through(guard, scope_of(headers=headers))
     assert answer.principal is not None
     assert answer.principal.subject == "alice"
+
+
+# What waits to be read
+
+
+def test_a_guard_keeps_the_accounts_that_it_is_given_though_nobody_has_used_anything() -> None:
+    accounts = Accounts(time.monotonic)
+    assert closed_guard(accounts=accounts).accounts is accounts
+
+
+def test_an_answer_for_which_there_is_no_room_is_429_and_what_is_read_makes_room() -> None:
+    accounts = Accounts(time.monotonic)
+    accounts.answers = Memory(100_000, 50_000)
+    guard = closed_guard(accounts=accounts)
+
+    async def route(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"40000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * 40_000})
+
+    async def main() -> list[int]:
+        statuses: list[int] = []
+        is_read = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            elif len(message["body"]) == 40_000:
+                await is_read.wait()
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        door = Door(route, guard)
+        first = asyncio.create_task(door(scope_of(), receive, send))
+        await asyncio.sleep(0)
+        await door(scope_of(), receive, send)
+        await door(scope_of(), receive, send)
+        is_read.set()
+        await first
+        await door(scope_of(), receive, send)
+        return statuses
+
+    assert asyncio.run(main()) == [200, 429, 429, 200]
+    assert accounts.answers.total == 0
+    assert guard.refusals.by_reason["answer_bytes"] == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.access.budget import Accounts, Tariff
+from gateway.access.budget import ADDRESS, Accounts, Tariff
 from gateway.core.hub import Hub
 from gateway.core.messages import Message
 from gateway.core.readings import MAX_NUMBERS
@@ -15,7 +15,7 @@ from gateway.core.rotation import Rotation
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Mode, Shape
 from gateway.core.shaping import SHAPING_SECONDS
-from gateway.core.since import SINCE_NOW
+from gateway.core.since import SINCE_NOW, Since, SinceKind
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
 WORK_SECONDS = 0.004
@@ -214,3 +214,42 @@ def test_a_line_takes_addresses_in_turn_and_each_of_them_in_order() -> None:
     assert [line.next() for _ in range(3)] == ["b2", "a3", "c1"]
     with pytest.raises(KeyError):
         line.next()
+
+
+def test_replays_of_an_address_wait_for_its_own_and_not_those_of_others(loop: FakeLoop) -> None:
+    def clock() -> float:
+        loop.now += 0.001  # a turn is over after two steps
+        return loop.now
+
+    loop.clock = clock  # type: ignore[method-assign]
+    hub = make_hub(loop)
+    accounts = Accounts(loop.clock)
+    for number in range(500):
+        hub.publish("a", b"%d" % number + b" " * 4_000)
+
+    def joined(address: str) -> FakeSocket:
+        socket = FakeSocket(hub)
+        socket.subscriber.payer = accounts.payer(address)
+        hub.subscribe(socket.subscriber, ["a"], Since(SinceKind.TIME, time=0))
+        return socket
+
+    many = [joined("10.0.0.1") for _ in range(50)]
+    neighbour = joined("10.0.0.2")
+    while len(neighbour.seqs) < 500:
+        assert loop.turn()
+    assert sum(len(socket.seqs) == 500 for socket in many) <= 1
+    assert sum(len(socket.seqs) for socket in many) <= 2 * 500
+
+
+def test_a_replay_that_is_shaped_for_one_is_charged_to_it(loop: FakeLoop, work: Work) -> None:
+    hub = make_hub(loop, cost_clock=work)
+    accounts = Accounts(loop.clock)
+    for number in range(100):
+        hub.publish("a", b"%d" % number)
+    socket = FakeSocket(hub, shape=Shape(deadband=0.1))
+    socket.subscriber.payer = accounts.payer("10.0.0.1")
+    hub.subscribe(socket.subscriber, ["a"], Since(SinceKind.TIME, time=0))
+    loop.run()
+    assert len(socket.seqs) == 100
+    full = ADDRESS.burst_seconds
+    assert accounts.wait("10.0.0.1", full) == pytest.approx(100 * WORK_SECONDS / ADDRESS.processor)

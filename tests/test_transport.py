@@ -448,6 +448,20 @@ async def test_a_message_that_is_not_finished_is_given_up(connection: Connection
     assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
 
 
+@pytest.mark.parametrize("protocol", [WebSocketProtocol, intake.HttpProtocol])
+async def test_what_is_read_is_charged_to_the_accounts_that_were_given_though_they_are_empty(
+    protocol: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = Accounts(time.monotonic)
+    monkeypatch.setattr(protocol, "accounts", accounts)
+    config = uvicorn.Config(lambda: None, ws_per_message_deflate=False)
+    config.load()
+    made = protocol(config=config, server_state=ServerState(), app_state={})
+    made._budget.charge_to("10.0.0.1")
+    made._budget.spend(processor=1.0)
+    assert len(accounts) == 1
+
+
 class Asking:
     """A connection with so many steps to take, each of which takes a millisecond."""
 

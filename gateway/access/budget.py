@@ -152,6 +152,10 @@ ADDRESS = Tariff(processor=0.25, frames=20_000, size=8 * 2**20, burst_seconds=8.
 much at once: all browsers behind one router come back together."""
 
 
+MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS = 128 * 2**20, 32 * 2**20
+"""Answers to requests that are made or not read yet: in all, and of one address. The largest message has 22 MiB."""
+
+
 class Memory:
     """What clients have begun and not finished, and what waits for the broker: in all, and for each address."""
 
@@ -190,6 +194,7 @@ class Accounts:
     Attributes:
         clock: monotonic seconds.
         memory: what all of them hold.
+        answers: answers to requests that are made, or not read yet.
     """
 
     def __init__(
@@ -202,6 +207,7 @@ class Accounts:
         """`tariff`: what one address may use; `max_addresses`: how many are remembered."""
         self.clock = clock
         self.memory = memory or Memory()
+        self.answers = Memory(MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS)
         self._tariff = tariff
         self._buckets = _ByAddress(tariff.bucket, max_addresses)
 
@@ -210,14 +216,14 @@ class Accounts:
         now = self.clock()
         self._buckets.of(address, now).debit(now, self._tariff.price(processor, frames, size))
 
-    def wait(self, address: str | None) -> float:
-        """Seconds until this address owes nothing; 0 if it doesn't."""
+    def wait(self, address: str | None, reserve: float = 0.0) -> float:
+        """Seconds until this address owes nothing and has a reserve of so many seconds' worth; 0 if it has."""
         bucket = self._buckets.find(address)
-        return 0.0 if bucket is None else bucket.wait(self.clock(), 0.0)
+        return 0.0 if bucket is None else bucket.wait(self.clock(), reserve)
 
     def payer(self, address: str | None) -> Budget:
-        """Who pays at this address for work that belongs to no bytes of a connection."""
-        return Budget(self, address, ADDRESS)
+        """Who pays at this address for work that belongs to no bytes of a connection, and holds answers."""
+        return Budget(self, address, ADDRESS, self.answers)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -226,14 +232,24 @@ class Accounts:
 class Budget:
     """What one connection may use; all of it is charged to its address, too."""
 
-    __slots__ = ("_accounts", "_address", "_bucket", "_held", "_tariff", "key")
+    __slots__ = ("_accounts", "_address", "_bucket", "_held", "_memory", "_tariff", "key")
 
     FREE_BYTES = 4_096
     """Bytes that a connection may hold uncounted, so that small things always find room."""
 
-    def __init__(self, accounts: Accounts, address: str | None, tariff: Tariff = CONNECTION) -> None:
-        """`address`: who pays; None: nobody but the connection, as long as it is not known who is behind a proxy."""
+    def __init__(
+        self, accounts: Accounts, address: str | None, tariff: Tariff = CONNECTION, memory: Memory | None = None
+    ) -> None:
+        """One that has used nothing.
+
+        Args:
+            accounts: where the address pays.
+            address: who pays; None: nobody but the connection, as long as it is not known who is behind a proxy.
+            tariff: what it may use itself.
+            memory: where it holds bytes; None: with all that is begun and not finished.
+        """
         self._accounts = accounts
+        self._memory = memory or accounts.memory
         self._tariff = tariff
         self._bucket: TokenBucket | None = None  # an idle browser needs none
         self._held = 0
@@ -243,10 +259,10 @@ class Budget:
     def charge_to(self, address: str | None) -> None:
         """Says who pays from here on: behind a proxy that is another one than the socket's."""
         held = self._held
-        self._accounts.memory.change(self.key, -held)
+        self._memory.change(self.key, -held)
         self._address = address
         self.key = None if address is None else network_of(address)
-        self._accounts.memory.change(self.key, held)
+        self._memory.change(self.key, held)
 
     def spend(self, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
         """Counts what was used: seconds of processor time, frames, bytes read."""
@@ -256,10 +272,10 @@ class Budget:
         if self._address is not None:
             self._accounts.spend(self._address, processor, frames, size)
 
-    def wait(self) -> float:
-        """Seconds until more may be used; 0 for now."""
-        own = 0.0 if self._bucket is None else self._bucket.wait(self._accounts.clock(), 0.0)
-        return own if self._address is None else max(own, self._accounts.wait(self._address))
+    def wait(self, reserve: float = 0.0) -> float:
+        """Seconds until more may be used, and a reserve of so many seconds' worth is left; 0 for now."""
+        own = 0.0 if self._bucket is None else self._bucket.wait(self._accounts.clock(), reserve)
+        return own if self._address is None else max(own, self._accounts.wait(self._address, reserve))
 
     def hold(self, size: int) -> bool:
         """Counts `size` bytes as all that this connection holds now; False, and nothing changes, if there is no room.
@@ -268,11 +284,11 @@ class Budget:
         """
         counted = max(0, size - self.FREE_BYTES)
         more = counted - self._held
-        if more > 0 and not self._accounts.memory.has_room(self.key, more):
+        if more > 0 and not self._memory.has_room(self.key, more):
             return False
         if more:
             self._held = counted
-            self._accounts.memory.change(self.key, more)
+            self._memory.change(self.key, more)
         return True
 
 

@@ -128,6 +128,7 @@ class Hub:
             self._budget,
             call_soon=call_soon,
             clock=clock,
+            cost_clock=self._cost_clock,
             wall_clock_ms=wall_clock_ms,
             fail=self._fail_subscriber,
             max_messages=max_replay_messages,

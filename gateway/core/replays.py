@@ -16,6 +16,7 @@ from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message
+from gateway.core.rotation import Rotation
 from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
@@ -71,6 +72,7 @@ class Replays:
         *,
         call_soon: Callable[[Callable[[], None]], Any],
         clock: Callable[[], float],
+        cost_clock: Callable[[], float],
         wall_clock_ms: Callable[[], int],
         fail: Callable[[Subscriber], None],
         max_messages: int,
@@ -83,6 +85,7 @@ class Replays:
             budget: charged with what shapes hold.
             call_soon: runs a function in the loop's next turn.
             clock: monotonic seconds.
+            cost_clock: processor seconds used by this thread.
             wall_clock_ms: milliseconds since 1970.
             fail: ends a subscriber whose replay failed: a fault of ours.
             max_messages: how far back a subscription may reach, in messages of the whole log.
@@ -93,9 +96,10 @@ class Replays:
         self._budget = budget
         self._call_soon = call_soon
         self._clock = clock
+        self._cost_clock = cost_clock
         self._wall_clock_ms = wall_clock_ms
         self._fail = fail
-        self._behind: deque[Subscriber] = deque()
+        self._behind: Rotation[Subscriber] = Rotation()
         self._is_catch_up_due = False
         self._chunks: dict[Any, _Chunk] = {}
         self._chunks_bytes = 0
@@ -172,20 +176,23 @@ class Replays:
         if subscriber.state is State.IDLE and not subscriber.jobs:
             return
         subscriber.has_turn = True
-        self._behind.append(subscriber)
+        self._behind.add(None if subscriber.payer is None else subscriber.payer.key, subscriber)
         if not self._is_catch_up_due:
             self._is_catch_up_due = True
             self._call_soon(self._catch_up)
 
     def _catch_up(self) -> None:
-        """One turn of replays: a chunk for each subscriber that waits, until `CATCH_UP_SECONDS` have passed."""
+        """One turn of replays: a chunk for each subscriber that waits, until `CATCH_UP_SECONDS` have passed.
+
+        Addresses take turns, so that one with many replays holds up its own.
+        """
         self._is_catch_up_due = False
         deadline = self._clock() + CATCH_UP_SECONDS
         if self._chunks_evicted != self.history.evicted:
             self._forget_chunks()
         again: list[Subscriber] = []
-        while self._behind:
-            subscriber = self._behind.popleft()
+        while self._behind.size:
+            subscriber = self._behind.next()
             subscriber.has_turn = False
             if not subscriber.is_paused and subscriber.state in (State.BEHIND, State.IDLE):
                 try:
@@ -198,9 +205,9 @@ class Replays:
                 break
         for subscriber in again:
             self.wake(subscriber)
-        if not self._behind:
+        if not self._behind.size:
             self._forget_chunks()
-        if self._behind and not self._is_catch_up_due:
+        if self._behind.size and not self._is_catch_up_due:
             self._is_catch_up_due = True
             self._call_soon(self._catch_up)
 
@@ -242,7 +249,10 @@ class Replays:
             data = chunk.data
             self._count_replayed(subscriber, chunk.delivered, chunk.skipped)
         else:
+            began = self._cost_clock()
             data = b"".join(self._shape_chunk(subscriber, job, chunk.messages, is_done))
+            if subscriber.payer is not None:
+                subscriber.payer.spend(self._cost_clock() - began)  # what nobody else gets
         if is_done:
             subscriber.jobs.popleft()
             group = subscriber.group

@@ -11,12 +11,13 @@ import contextlib
 import re
 from typing import Any
 
-from gateway.access.budget import Pace
+from gateway.access.budget import Budget, Pace
 from gateway.access.grants import Principal
+from gateway.door.asker import asks, metered
 from gateway.door.content_policy import content_security_policy
 from gateway.door.guard import Guard
-from gateway.door.refusals import Refusal, problem
-from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send
+from gateway.door.refusals import Refusal, no_room, problem
+from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send, address_of
 
 __all__ = ["Door", "literal_plus"]
 
@@ -59,14 +60,17 @@ class Door:
             try:
                 self.guard.check(scope)
                 self.guard.enter(scope)
+                asks(self.guard.accounts.payer(address_of(scope)))
                 state["principal"] = await self._principal(scope)
                 await self.app(scope, receive, send)
             except Refusal as refusal:
                 # a route that has accepted the connection answers in band instead
                 await self._deny(refusal, scope, send, request_id)
             return
+        budget = self.guard.accounts.payer(address_of(scope))
+        asks(budget)
         body = _Body(receive, self.guard.max_body_bytes, self.guard.body_seconds)
-        answer = _Answer(send, self.guard.cors_headers(scope), request_id)
+        answer = _Answer(send, self.guard.cors_headers(scope), request_id, budget)
         key: str | None = None
         try:
             check_framing(scope)
@@ -77,8 +81,7 @@ class Door:
                 await answer({"type": "http.response.body"})
                 return
             body.check(scope)
-            state["principal"] = await self._principal(scope)
-            await self.app(scope, body, answer)
+            await metered(self._serve(scope, body, answer))
         except _Left:
             self.guard.refusals.count("left")
         except Refusal as refusal:
@@ -91,8 +94,13 @@ class Door:
                 await answer(_start(refusal, len(document)))
                 await answer({"type": "http.response.body", "body": document})
         finally:
+            budget.hold(0)
             if key is not None:
                 self.guard.requests.close(key)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["principal"] = await self._principal(scope)
+        await self.app(scope, receive, send)
 
     async def _principal(self, scope: Scope) -> Principal | Refusal:
         """Who asks, or why that can't be said; that matters only to routes that `principal_of`."""
@@ -214,18 +222,19 @@ _PAGE: Headers = [
 
 
 class _Answer:
-    """Sends the application's answer with the headers that every answer has."""
+    """Sends the application's answer with the headers that every answer has, if there is room for it."""
 
-    __slots__ = ("_headers", "_send", "started")
+    __slots__ = ("_budget", "_headers", "_send", "_start", "started")
 
-    def __init__(self, send: Send, cors: Headers, request_id: str) -> None:
+    def __init__(self, send: Send, cors: Headers, request_id: str, budget: Budget) -> None:
         self._send = send
+        self._budget = budget
+        self._start: Message | None = None
         self._headers = [*cors, (b"x-request-id", request_id.encode()), *_COMMON]
         self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
             own = dict(message.get("headers", []))
             added = list(self._headers)
             is_page = own.get(b"content-type", b"").startswith(b"text/html")
@@ -248,6 +257,18 @@ class _Answer:
                 # two lines are one list (RFC 9110 §5.3)
                 added = [(name, value) for name, value in added if name != b"vary" or value != own[b"vary"].lower()]
             message["headers"] = [*message.get("headers", []), *added]
+            if b"content-length" in own:
+                self._start = message  # its body follows at once
+                return
+            self.started = True
+        elif self._start is not None:
+            # a whole answer waits here for whoever reads it; one in parts comes at the reader's pace
+            if not message.get("more_body", False) and not self._budget.hold(len(message.get("body", b""))):
+                self._start = None
+                raise no_room()
+            start, self._start = self._start, None
+            self.started = True
+            await self._send(start)
         await self._send(message)
 
 

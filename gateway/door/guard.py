@@ -134,7 +134,8 @@ class Guard:
         self.verifier = verifier
         self.origins = origins or Origins()
         self.refusals = refusals or Refusals()
-        self.accounts = accounts or Accounts(clock)
+        # not `or`: accounts of which nobody has used anything are empty
+        self.accounts = Accounts(clock) if accounts is None else accounts
         self.authentications: Counter[str] = Counter()
         self.max_body_bytes = max_body_bytes
         self.body_seconds = body_seconds

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from gateway.access.grants import Principal
 from gateway.transport.scopes import Scope
 
-__all__ = ["Refusal", "label_of", "principal_of", "problem", "subject_of"]
+__all__ = ["Refusal", "label_of", "no_room", "principal_of", "problem", "subject_of"]
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -34,6 +34,12 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
         self.code = code
         self.reason = reason
         self.headers = tuple(headers)
+
+
+def no_room() -> Refusal:
+    """What an answer is for which there is no room: too much was asked for and not read yet."""
+    text = "limit: too much that was asked for is not read yet; read it, ask for less (limit), or come back later"
+    return Refusal(429, "limit", "answer_bytes", text, [("retry-after", "2")])
 
 
 def problem(status: int, code: str, detail: str, **members: object) -> bytes:

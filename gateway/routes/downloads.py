@@ -22,6 +22,7 @@ from gateway.core.frames import json_line
 from gateway.core.messages import Message, encode_json
 from gateway.core.shaper import pick
 from gateway.core.walks import account
+from gateway.door.asker import metered
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices
 
@@ -97,6 +98,10 @@ class _Download:
 
 class _DownloadResponse(StreamingResponse):
     """A streaming response that breaks off where it can't be completed, so that whoever downloads it sees a failure."""
+
+    async def stream_response(self, send: Any) -> None:
+        """Runs in a task of its own, whose work is charged like that of the request."""
+        await metered(super().stream_response(send))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:

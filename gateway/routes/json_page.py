@@ -17,8 +17,10 @@ from starlette.responses import Response
 from gateway.core.messages import Message, encode_json
 from gateway.core.shaper import pick
 from gateway.core.walks import account
+from gateway.door.asker import asker
+from gateway.door.refusals import no_room
 from gateway.routes.question import Question
-from gateway.routes.slices import in_slices
+from gateway.routes.slices import in_slices, place
 
 __all__ = ["json_page"]
 
@@ -28,7 +30,17 @@ MAX_PAGE_BYTES = 8 * 2**20
 
 
 async def json_page(request: Request, question: Question) -> Response:
-    """A page of history or of last values."""
+    """A page of history or of last values.
+
+    Raises:
+        Refusal: there is no room for it, or no place to make it in (429).
+    """
+    async with place():
+        return await _make_page(request, question)
+
+
+async def _make_page(request: Request, question: Question) -> Response:
+    budget = asker()
     history = question.gateway.history
     epoch = history.epoch
     position = f"{epoch}:{question.until if question.is_history else history.seq}"
@@ -46,6 +58,8 @@ async def json_page(request: Request, question: Question) -> Response:
             found.append(message)
             bodies.append(body)
             size += len(body)
+            if budget is not None and not budget.hold(size):
+                raise no_room()
         seen += 1
     gap = question.gap
     if gap is None and question.is_promise:

@@ -1,19 +1,28 @@
 """Long work in short turns of the loop, so that nobody waits for one who asks for much, nor for many who do.
 
 Invariant: between two turns the loop runs everything else, and all work in slices together takes at most a quarter of
-the processor: whoever asks waits for its turn behind those who asked before. Of those who stride, one goes on in each
-turn. What the work walks over may change meanwhile: it walks over a copy, or looks again.
+the processor. Addresses take turns: whoever asks waits for no more than one slice of each other address, and one
+address has so many places in which something is worked out for it, and so many more in which requests wait. Of those
+who stride, one goes on in each turn. Who has little left of what an address may use rests until there is more. What the
+work walks over may change meanwhile: it walks over a copy, or looks again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections import deque
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["SLICE_SECONDS", "Stride", "in_slices"]
+from gateway.door.asker import asker
+from gateway.door.lines import FairLock
+from gateway.door.refusals import Refusal
+
+__all__ = ["MAX_PLACES", "MAX_WAITING", "SLICE_SECONDS", "Stride", "in_slices", "place"]
 
 
 T = TypeVar("T")
@@ -24,22 +33,48 @@ SLICE_SECONDS = 0.002
 REST = 3
 """How many times as long the loop is then left to others."""
 
+MAX_PLACES = 4
+"""Answers that are worked out for one address at a time; each may hold some megabytes."""
+
+MAX_WAITING = 100
+"""Requests of one address that wait for such a place; more are refused (429)."""
+
+RESERVE_SECONDS = 2.0
+"""Long work rests while less of the budget of its address is left, so that short requests are not refused for it."""
+
+
+class _Address:
+    """The places of one address.
+
+    Attributes:
+        taken: places that are taken.
+        waiting: those who wait for one.
+    """
+
+    __slots__ = ("taken", "waiting")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
 
 class _Turns:
     """Who has the next turn of a loop.
 
     Attributes:
-        queue: held by whoever is next, while it waits for its turn; those behind it get it in the order they came.
+        queue: held by whoever is next, while it waits for its turn.
         free_at: when the rest after the last turn is over.
         striding: the same as `queue` for those who stride.
+        addresses: those that have places.
     """
 
-    __slots__ = ("free_at", "queue", "striding")
+    __slots__ = ("addresses", "free_at", "queue", "striding")
 
     def __init__(self) -> None:
-        self.queue = asyncio.Lock()
-        self.striding = asyncio.Lock()
+        self.queue = FairLock()
+        self.striding = FairLock()
         self.free_at = 0.0
+        self.addresses: dict[str | None, _Address] = {}
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
@@ -47,6 +82,61 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary
 
 def _turns_here() -> _Turns:
     return _turns.setdefault(asyncio.get_running_loop(), _Turns())
+
+
+_has_place: ContextVar[bool] = ContextVar("has_place", default=False)
+
+
+@asynccontextmanager
+async def place() -> AsyncIterator[None]:
+    """A place in which an answer is worked out; where its address has none left, it waits. A task has one at most.
+
+    Raises:
+        Refusal: too many of this address wait already (429).
+    """
+    if _has_place.get():
+        yield
+        return
+    budget, addresses = asker(), _turns_here().addresses
+    key = None if budget is None else budget.key
+    address = addresses.setdefault(key, _Address())
+    if address.taken < MAX_PLACES:
+        address.taken += 1
+    elif len(address.waiting) >= MAX_WAITING:
+        text = f"limit: {MAX_WAITING} requests from this address wait for their turn: wait for one"
+        raise Refusal(429, "limit", "places", text, [("retry-after", "2")])
+    else:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        address.waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                _leave(addresses, key, address)
+            raise
+    _has_place.set(True)
+    try:
+        yield
+    finally:
+        _has_place.set(False)
+        _leave(addresses, key, address)
+
+
+def _leave(addresses: dict[str | None, _Address], key: str | None, address: _Address) -> None:
+    while address.waiting:
+        turn = address.waiting.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return
+    address.taken -= 1
+    if not address.taken:
+        del addresses[key]
+
+
+async def _rest_while_little_is_left() -> None:
+    budget = asker()
+    if budget is not None and (wait := budget.wait(RESERVE_SECONDS)) > 0:
+        await asyncio.sleep(wait)
 
 
 class Stride:
@@ -68,6 +158,7 @@ class Stride:
 
     async def rest(self) -> None:
         """Lets the loop run everything else, and the others who stride go on before it."""
+        await _rest_while_little_is_left()
         async with _turns_here().striding:
             await asyncio.sleep(0)
         self._end = time.monotonic() + SLICE_SECONDS
@@ -81,9 +172,17 @@ async def in_slices(work: Generator[None, None, T]) -> T:
 
     Returns:
         What the work returned.
+
+    Raises:
+        Refusal: too many requests of this address wait for their turn (429).
     """
-    turns = _turns_here()
+    async with place():
+        return await _in_slices(work, _turns_here())
+
+
+async def _in_slices(work: Generator[None, None, T], turns: _Turns) -> T:
     while True:
+        await _rest_while_little_is_left()
         async with turns.queue:
             if (rest := turns.free_at - time.monotonic()) > 0:
                 await asyncio.sleep(rest)

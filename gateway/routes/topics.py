@@ -31,7 +31,7 @@ from gateway.routes.question import (
     integer,
     representation_of,
 )
-from gateway.routes.slices import in_slices
+from gateway.routes.slices import in_slices, place
 from gateway.routes.websocket import run_session
 from gateway.runtime import Gateway
 
@@ -100,11 +100,13 @@ async def list_topics(request: Request) -> Response:
     position = history.position
     allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
     readable = readable_names(history, wanted, allowed, query.get("prefix", ""))
-    names, total = await in_slices(first_names(readable, query.get("after", ""), limit + 1))
-    listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms()))
-    # who may read nothing would count and time by it what is hidden
-    body: dict[str, Any] = {"position": position if allowed else None, "total": total, "topics": listed}
-    if len(names) > limit:
-        body["next"] = names[limit - 1]
+    async with place():
+        names, total = await in_slices(first_names(readable, query.get("after", ""), limit + 1))
+        listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms()))
+        # who may read nothing would count and time by it what is hidden
+        body: dict[str, Any] = {"position": position if allowed else None, "total": total, "topics": listed}
+        if len(names) > limit:
+            body["next"] = names[limit - 1]
+        answer = encode_json(body)
     headers = {"Cache-Control": "no-cache", "Vary": "Accept"}
-    return Response(encode_json(body), headers=headers, media_type="application/json")
+    return Response(answer, headers=headers, media_type="application/json")

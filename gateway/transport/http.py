@@ -36,7 +36,7 @@ EXTENSION = "gateway.pace"
 may buffer, and returns a function that says how many bytes wait before it."""
 
 PIECE_BYTES = 64 * 1024
-"""Bytes of an answer that are handed to TLS at a time."""
+"""Bytes of an answer that are handed to the transport at a time."""
 
 STEP_BYTES = 4 * 1024
 """Bytes of a request that are parsed in one step: chunks may be a byte each."""
@@ -114,7 +114,8 @@ class HttpProtocol(H11Protocol):
         self._stall: asyncio.TimerHandle | None = None
         self._stalled_at = 0
         self._turns = self.turns or Turns()
-        self._budget = Budget(self.accounts or Accounts(time.monotonic), None)
+        # not `or`: accounts of which nobody has used anything are empty
+        self._budget = Budget(Accounts(time.monotonic) if self.accounts is None else self.accounts, None)
         self._backlog = bytearray()
         self._is_queued = False
         self._pause: asyncio.TimerHandle | None = None
@@ -134,10 +135,13 @@ class HttpProtocol(H11Protocol):
             return
         # now: what the system has taken for a slow reader before it is bounded it doesn't give back
         self.pace(self.max_buffer_bytes)
+        # an answer waits with whoever made it, and counts there, until there is room for its next piece
+        self.app = _in_pieces(self.app)
         if self.scheme == "https":
             # the end of TLS has its time, so an answer has to have left before: a piece at a time, none before the last
             transport.set_write_buffer_limits(1, 0)
-            self.app = _in_pieces(self.app)
+        else:
+            transport.set_write_buffer_limits(self.max_buffer_bytes, self.max_buffer_bytes // 4)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:

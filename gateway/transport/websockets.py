@@ -221,7 +221,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         conn.parser = conn.parse()
         next(conn.parser)
         self._turns = self.turns or Turns()
-        self._budget = Budget(self.accounts or Accounts(time.monotonic), None)
+        # not `or`: accounts of which nobody has used anything are empty
+        self._budget = Budget(Accounts(time.monotonic) if self.accounts is None else self.accounts, None)
         self._is_queued = False  # it has asked for a turn
         self._is_held = False  # its receiver takes nothing for now
         self._is_full = False  # the write buffer is over its limit: an answer would need room, too

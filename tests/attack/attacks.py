@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -25,11 +26,13 @@ class Attack:
         run: what it does.
         max_memory: so much more the gateway may hold meanwhile, in bytes.
         max_open: so many of its sockets may still be open after the time for a handshake; None: it may stay.
+        stage: which gateway it attacks (`stages`).
     """
 
     run: Callable[[Target], None]
     max_memory: int
     max_open: int | None
+    stage: str
 
     @property
     def name(self) -> str:
@@ -39,11 +42,13 @@ class Attack:
 ATTACKS: list[Attack] = []
 
 
-def attack(max_memory: int = 64 * MIB, max_open: int | None = None) -> Callable[[Callable[[Target], None]], None]:
+def attack(
+    max_memory: int = 64 * MIB, max_open: int | None = None, stage: str = "usual"
+) -> Callable[[Callable[[Target], None]], None]:
     """Adds a function to the table."""
 
     def add(run: Callable[[Target], None]) -> None:
-        ATTACKS.append(Attack(run, max_memory, max_open))
+        ATTACKS.append(Attack(run, max_memory, max_open, stage))
 
     return add
 
@@ -264,3 +269,83 @@ def _requests(target: Target, path: str, count: int) -> None:
             target.connect(f"{head}\r\n\r\n".encode())
     for _ in target.rounds():
         pass
+
+
+@attack(stage="full")
+def lists_of_topics_that_nobody_reads(target: Target) -> None:
+    _requests(target, "/topics?limit=10000", 150)
+
+
+@attack(stage="full")
+def last_values_that_nobody_reads(target: Target) -> None:
+    _requests(target, "/topics/many/%23?limit=10000", 150)
+
+
+@attack(stage="full")
+def pages_of_history_that_nobody_reads(target: Target) -> None:
+    """Each of 8 MiB."""
+    _requests(target, "/topics/large/%23?since=1h&limit=10000", 150)
+
+
+@attack(stage="full")
+def downloads_that_nobody_reads(target: Target) -> None:
+    _requests(target, "/topics/%23?since=1h&format=csv&fields=x", 150)
+
+
+@attack(stage="full")
+def requests_that_are_long_and_leave(target: Target) -> None:
+    for _ in target.rounds():
+        with contextlib.suppress(OSError):
+            head = (
+                f"GET /topics?limit=10000 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}\r\n\r\n"
+            )
+            target.connect(head.encode()).close()
+
+
+@attack(stage="full")
+def explanations_of_wildcards(target: Target) -> None:
+    """126 levels of `+`."""
+    _requests(target, "/explain?topic=" + "%2B/" * 125 + "%2B", 150)
+
+
+@attack(stage="full")
+def badges_that_look_far_back(target: Target) -> None:
+    _requests(target, "/topics/%23?since=1h&format=svg&where=nothing==1", 150)
+
+
+@attack(stage="full")
+def replays_of_everything(target: Target) -> None:
+    """With shapes of their own, so that each is worked out for itself, and read."""
+    sockets = [
+        target.websocket(f"/ws?{urlencode({'topic': '#', 'since': '1h', 'deadband': 1 + number})}")
+        for number in range(100)
+    ]
+    for _ in target.rounds():
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.recv(65_536)
+
+
+@attack(stage="encrypted", max_open=0)
+def handshakes_of_tls_that_are_begun(target: Target) -> None:
+    """Each makes the gateway sign, and goes no further."""
+    hello = _client_hello()
+    for _ in target.rounds():
+        with contextlib.suppress(OSError):
+            target.connect(hello)
+
+
+@attack(stage="encrypted")
+def handshakes_of_tls_that_leave(target: Target) -> None:
+    hello = _client_hello()
+    for _ in target.rounds():
+        with contextlib.suppress(OSError):
+            target.connect(hello).close()
+
+
+def _client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()

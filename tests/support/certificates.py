@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID = datetime.timedelta(days=2)
@@ -53,7 +53,9 @@ class Authority:
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -65,9 +67,16 @@ class Authority:
             .not_valid_after(now + VALID)
         )
 
-    def issue(self, name: str, *, hosts: tuple[str, ...] = (), client: bool = False) -> KeyPair:
-        """A certificate for these host names and addresses, or for a client whose common name is `name`."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self, name: str, *, hosts: tuple[str, ...] = (), client: bool = False, rsa_bits: int | None = None
+    ) -> KeyPair:
+        """A certificate for these host names and addresses, or for a client whose common name is `name`.
+
+        Its key is on a curve, or of RSA with so many bits.
+        """
+        key = (
+            ec.generate_private_key(ec.SECP256R1()) if rsa_bits is None else rsa.generate_private_key(65_537, rsa_bits)
+        )
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
