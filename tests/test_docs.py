@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.settings.loading import load_settings
 from gateway.settings.rows import SETTINGS, markdown
+from tests.attack.attacks import ATTACKS
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, missing
@@ -148,3 +149,10 @@ def test_no_line_of_a_page_is_too_long_to_read() -> None:
             in_code ^= line.lstrip().startswith("```")
             is_prose = not (in_code or line.startswith(("|", "    ")) or "](" in line)
             assert not (is_prose and len(line) > 120), f"{page.name}:{number} has {len(line)} characters"
+
+
+def test_the_manual_names_each_hostile_client_and_no_other() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    table = text.partition("### Hostile clients\n")[2].partition("\n## ")[0]
+    named = [name for row in table.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(attack.name for attack in ATTACKS)
