@@ -191,7 +191,7 @@ class Gateway:
             call_later=loop.call_later,
             clock=self.clock,
             wall_clock_ms=self.wall_clock_ms,
-            cost_clock=time.thread_time,
+            cost_clock=self._unpaid_seconds,
             flush_interval_seconds=settings.flush_interval,
             stall_seconds=settings.limit_stall_seconds,
             max_replay_messages=settings.limit_replay_messages,
@@ -242,6 +242,13 @@ class Gateway:
             await work
         except Exception:
             logger.exception("%s failed", name)
+
+    def _unpaid_seconds(self) -> float:
+        """Processor time of this thread less what was done for somebody who pays.
+
+        The time between flushes follows the cost of a flush: it must not grow with what clients do between two of them.
+        """
+        return time.thread_time() - self.guard.accounts.processor
 
     @staticmethod
     def wall_clock_ms() -> int:

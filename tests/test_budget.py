@@ -207,3 +207,9 @@ def test_what_comes_must_come_at_a_least_rate() -> None:
     pace = Pace(100.0, 10, bytes_per_second=1_000)
     assert pace.deadline(0) == 110
     assert pace.deadline(5_000) == 115
+
+
+def test_what_all_have_used_of_the_processor_is_counted(accounts: Accounts) -> None:
+    accounts.spend("10.0.0.1", processor=1.0)
+    Budget(accounts, "10.0.0.2").spend(processor=0.5)
+    assert accounts.processor == pytest.approx(1.5)

@@ -195,6 +195,7 @@ class Accounts:
         clock: monotonic seconds.
         memory: what all of them hold.
         answers: answers to requests that are made, or not read yet.
+        processor: seconds of processor time that were counted so far, for all of them.
     """
 
     def __init__(
@@ -207,12 +208,14 @@ class Accounts:
         """`tariff`: what one address may use; `max_addresses`: how many are remembered."""
         self.clock = clock
         self.memory = memory or Memory()
+        self.processor = 0.0
         self.answers = Memory(MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS)
         self._tariff = tariff
         self._buckets = _ByAddress(tariff.bucket, max_addresses)
 
     def spend(self, address: str | None, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
         """Counts what was used for this address."""
+        self.processor += processor
         now = self.clock()
         self._buckets.of(address, now).debit(now, self._tariff.price(processor, frames, size))
 

@@ -80,7 +80,7 @@ class Hub:
             clock: monotonic seconds.
             wall_clock_ms: milliseconds since 1970.
             cost_clock: processor seconds used by this thread, so that waiting for a busy machine does not count as the
-                cost of a flush; None takes `clock`.
+                cost of a flush; None takes `clock`. It may leave out work that others pay for, and then stand still.
             flush_interval_seconds: a fixed time between flushes; None adapts it to what a flush costs.
             stall_seconds: time without progress after which a subscriber whose socket is full is closed.
             max_replay_messages: how far back a subscription may reach, in messages of the whole log.
@@ -221,7 +221,7 @@ class Hub:
 
     def _after_flush(self) -> None:
         now = self._clock()
-        took = self._cost_clock() - self._cost_before
+        took = max(0.0, self._cost_clock() - self._cost_before)
         self.counters.flushes += 1
         self.counters.flush_seconds += took
         self.counters.delays.add(now - self._waiting_since)

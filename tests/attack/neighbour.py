@@ -4,9 +4,9 @@
 
 A token is in NEIGHBOUR_TOKEN. For each line on standard input it writes what was noted since the line before, as JSON,
 all in seconds: `pong` (an answer on a WebSocket), `message` (from a sensor to him), `list` and `last` (a list of topics
-and a last value over HTTP, each on a connection of its own), and `stolen`: how much longer than its processor time a short
-piece of work took, since others had this machine's processors. He publishes the messages himself: only the gateway and
-the broker are between.
+and a last value over HTTP, each on a connection of its own), and `stolen`: how much longer than its processor time some
+short work took, since others had this machine's processors. He publishes the messages himself: only the gateway and the
+broker are between.
 """
 
 from __future__ import annotations
