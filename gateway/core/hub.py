@@ -213,15 +213,19 @@ class Hub:
 
     def _flush(self) -> None:
         self._flush_started = self._clock()
-        self._cost_before = self._cost_clock()
+        self._cost_before = self._own_cost()
         self._writes = self._sharing_writes = 0
         self._flush_now()
         # the loop hands the bytes to the system at the end of this turn, so the cost is known in the next one
         self._call_soon(self._after_flush)
 
+    def _own_cost(self) -> float:
+        """Processor time so far less that of shapes, which their owners pay for."""
+        return self._cost_clock() - self._shaping.unpaid
+
     def _after_flush(self) -> None:
         now = self._clock()
-        took = max(0.0, self._cost_clock() - self._cost_before)
+        took = max(0.0, self._own_cost() - self._cost_before)
         self.counters.flushes += 1
         self.counters.flush_seconds += took
         self.counters.delays.add(now - self._waiting_since)
@@ -540,6 +544,7 @@ class Hub:
                 self._wall_clock_ms,
                 self._shaping.readings,
             )
+            found.phase = len(self._groups)
             found.settle(history.seq)
             for topic_filter in filters.filters:
                 self._trie.add(topic_filter, found)

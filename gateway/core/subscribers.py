@@ -222,6 +222,7 @@ class Group:
         is_in_line: it waits for its turn to be given them.
         cost: seconds of processor time for which nobody was charged yet.
         owes: all its members owed when they were charged last.
+        phase: a number by which groups differ, for those who take samples.
     """
 
     __slots__ = (
@@ -239,6 +240,7 @@ class Group:
         "members",
         "next_tick",
         "owes",
+        "phase",
         "put_off",
         "settled_matched",
         "shape",
@@ -271,6 +273,7 @@ class Group:
         self.is_in_line = False
         self.cost = 0.0
         self.owes = False
+        self.phase = 0
         self.flushed_seq = 0
         self.flushed_at = 0.0
         self.is_queued = False

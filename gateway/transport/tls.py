@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from gateway.access.budget import Accounts
 from gateway.access.limits import Connections, LimitError, Refusals
@@ -27,6 +28,9 @@ SHUTDOWN_SECONDS = 3.0
 
 HANDSHAKE_SECONDS = 0.002
 """Processor time that a handshake is charged as: what it takes is not seen from here."""
+
+ACCEPTED_AT_ONCE = 16
+"""Connections that are taken in one turn of the loop, so that nobody waits long behind a flood that is refused."""
 
 RETRY_SECONDS = 1.0
 """Where a connection can't be accepted there are no descriptors left: that takes a while."""
@@ -101,20 +105,32 @@ class TlsListener:
                 logger.warning("a connection can't be accepted: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            host = address[0] if isinstance(address, tuple) else None
-            if not self._pending.is_shared(host):
-                if self._accounts.wait(host) > 0:
-                    self._refusals.count("processor")
-                    connection.close()
-                    continue
-                self._accounts.spend(host, HANDSHAKE_SECONDS)
-            try:
-                key = self._pending.open(host)
-            except LimitError as error:
-                self._refusals.count(error.limit)
+            self._admit(connection, address, make_protocol)
+            for _ in range(ACCEPTED_AT_ONCE - 1):
+                try:
+                    connection, address = sock.accept()
+                except OSError:
+                    break  # there are no more; what else it may be the next wait tells
+                connection.setblocking(False)
+                self._admit(connection, address, make_protocol)
+            await asyncio.sleep(0)
+
+    def _admit(self, connection: socket.socket, address: Any, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Begins a handshake, unless its address owes too much or has too many under way."""
+        host = address[0] if isinstance(address, tuple) else None
+        if not self._pending.is_shared(host):
+            if self._accounts.wait(host) > 0:
+                self._refusals.count("processor")
                 connection.close()
-                continue
-            self._spawn(self._shake_hands(connection, make_protocol, key), "TLS handshake")
+                return
+            self._accounts.spend(host, HANDSHAKE_SECONDS)
+        try:
+            key = self._pending.open(host)
+        except LimitError as error:
+            self._refusals.count(error.limit)
+            connection.close()
+            return
+        self._spawn(self._shake_hands(connection, make_protocol, key), "TLS handshake")
 
     async def _shake_hands(
         self, connection: socket.socket, make_protocol: Callable[[], asyncio.Protocol], key: str
