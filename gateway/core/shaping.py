@@ -23,8 +23,8 @@ from gateway.core.subscribers import Group
 
 __all__ = ["SHAPING_SECONDS", "Shaping"]
 
-SHAPING_SECONDS = 0.008
-"""Processor time of shapes in one turn of the loop: a thousand small messages, or three with the most numbers."""
+SHAPING_SECONDS = 0.004
+"""Processor time of shapes in one turn of the loop: a thousand small messages, or one or two with the most numbers."""
 
 STEP_SECONDS = 0.002
 """Processor time after which a group that was put off lets the next one have its turn."""
