@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import itertools
 import signal
@@ -191,5 +192,8 @@ def serve(
             refusals=gateway.refusals,
             accounts=gateway.guard.accounts,
         )
+    # modules and settings stay as long as the process: the collector need not look at them again and again
+    gc.collect()
+    gc.freeze()
     server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
     server.run(sockets or [listen(settings.host, settings.port)])

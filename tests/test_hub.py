@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+import gateway.core.history as history_module
 import gateway.core.hub as hub_module
 import gateway.core.replays as replays_module
+import gateway.core.selection as selection_module
 from gateway.core.frames import unframe
 from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode, ProtocolError
@@ -1101,3 +1103,17 @@ Invariant.TestCase.settings = settings(
     max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestInvariant = Invariant.TestCase
+
+
+class InvariantInSteps(Invariant):
+    """The same where a replay can't find out at once how much it has to give: each topic takes it a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch.setattr(replays_module, "WORK_SECONDS", -1.0)
+        self.patch.setattr(selection_module, "AT_ONCE", 1)
+        self.patch.setattr(history_module, "SCAN_LIMIT", 1)
+
+
+InvariantInSteps.TestCase.settings = Invariant.TestCase.settings
+TestInvariantInSteps = InvariantInSteps.TestCase

@@ -619,24 +619,6 @@ async def test_the_list_counts_all_on_every_page_and_a_silent_topic_slows_down(
         assert later["topics"][0]["rate"] == pytest.approx(0.01, rel=0.05)
 
 
-@pytest.mark.parametrize("address", ["/topics?limit=10000", "/topics/%23", "/topics/%23?format=csv&limit=100"])
-async def test_who_asks_for_all_of_many_topics_leaves_the_loop_to_others(address: str) -> None:
-    async with running() as (app, gateway):
-        fill(gateway, 1, 15_000)
-        turns = 0
-
-        async def count_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        others = asyncio.create_task(count_turns())
-        assert (await ask(app, address)).status == 200
-        others.cancel()
-        assert turns > 100
-
-
 @pytest.mark.parametrize(
     "query",
     ["format=svg", "order=desc&fields=y", "since=1h&fields=y&limit=10", "format=csv&fields=y"],

@@ -20,8 +20,8 @@ from starlette.responses import Response, StreamingResponse
 from gateway.core.fields import look_up
 from gateway.core.frames import json_line
 from gateway.core.messages import Message, encode_json
+from gateway.core.selection import Selection
 from gateway.core.shaper import pick
-from gateway.core.walks import account
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices
 
@@ -57,7 +57,7 @@ class _Download:
         history = question.gateway.history
         if question.is_history:
             self._evicted = history.evicted
-            work = account(history, question.filters, question.after, question.until)
+            work = Selection(question.filters).tally(history, question.after, question.until)
             self._expected, lost = await in_slices(work)
             if self.gap is None and lost != 0:
                 self.begins_late = {"reason": "evicted", "lost": lost}
@@ -88,7 +88,7 @@ class _Download:
         if self._edge is not None:
             is_falling = question.order == "desc"
             low, high = (question.after, self._edge) if is_falling else (self._edge - 1, question.until)
-            left -= (await in_slices(account(history, question.filters, low, high)))[0]
+            left -= (await in_slices(Selection(question.filters).tally(history, low, high)))[0]
         if left <= 0:
             return None
         # with a limit some of it may be what would not have come anyway

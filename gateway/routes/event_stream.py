@@ -22,6 +22,7 @@ from gateway.core.messages import encode_json
 from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
+from gateway.core.subscribers import Subscription
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import label_of, principal_of
 from gateway.routes.question import ApiError, Question, head_only
@@ -114,6 +115,11 @@ async def _events(
     def live_from(seq: int) -> None:
         mark(f"{gateway.history.epoch}:{seq}")
 
+    def subscribed(answer: Subscription) -> None:
+        members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
+        # without an id: while the replay is under way a cut connection starts over, or goes on from a message
+        sink.write(sse_event(encode_event("subscribed", **members), event="subscribed"))
+
     subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, on_live=live_from)
     sink.subscriber = subscriber
     gateway.event_streams.add(sink)
@@ -127,14 +133,12 @@ async def _events(
     try:
         sink.write(b"retry: %d\n\n" % RETRY_MS)
         try:
-            answer = gateway.hub.subscribe(subscriber, filters.filters, since)
+            found = gateway.hub.subscribe(subscriber, filters.filters, since)
         except ProtocolError as error:
             sink.write(sse_event(encode_event("error", code=error.code, message=str(error)), event="error"))
             sink.close(CloseCode.BAD_REQUEST, str(error))
         else:
-            members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
-            # without an id: while the replay is under way a cut connection starts over, or goes on from a message
-            sink.write(sse_event(encode_event("subscribed", **members), event="subscribed"))
+            found.when_known(subscribed)
             if not gateway.is_connected:
                 event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
                 sink.write(sse_event(event, event="upstream"))

@@ -38,7 +38,7 @@ from gateway.core.protocol import (
 )
 from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
-from gateway.core.subscribers import Sink, Subscriber
+from gateway.core.subscribers import Sink, Subscriber, Subscription
 from gateway.core.topics import TopicError
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal
@@ -130,12 +130,9 @@ class Session:
         """
         began = time.thread_time()
         try:
-            answers = self._subscribe(filters, since, None)
+            self._subscribe(filters, since, None, is_told=not self._is_raw)
         finally:
             self._gateway.guard.accounts.spend(self.address, time.thread_time() - began)
-        if not self._is_raw:
-            for answer in answers:
-                self._write(answer)
 
     # the transport's side
 
@@ -146,7 +143,7 @@ class Session:
             return
         if self._waiting is not None:
             if len(self._waiting) >= MAX_WAITING:
-                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")
+                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind one that takes time")
                 return
             self._waiting.append(data)
             return
@@ -161,8 +158,7 @@ class Session:
                 case Subscribe():
                     shape = command.shape_parameters()
                     chosen = shape_from(shape, self.subscriber.shape) if shape else None
-                    for answer in self._subscribe(command.topics, command.since, chosen, command.id):
-                        self._write(answer)
+                    self._subscribe(command.topics, command.since, chosen, command.id)
                 case Unsubscribe():
                     gone = self._gateway.hub.unsubscribe(self.subscriber, command.topics)
                     self._write(encode_event("unsubscribed", id=command.id, topics=gone))
@@ -231,19 +227,33 @@ class Session:
             raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
 
     def _subscribe(
-        self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
-    ) -> list[bytes]:
+        self,
+        topics: list[str],
+        since: str | None,
+        shape: Shape | None,
+        id_: int | str | None = None,
+        *,
+        is_told: bool = True,
+    ) -> None:
         filters = self._gateway.limits.check_filters(topics, self.subscriber.filters)
         require_subscribe(self.principal, filters)
         tell_id = None if self._is_raw else id_
         found = self._gateway.hub.subscribe(
             self.subscriber, filters, parse_since(since), shape=shape, replay_id=tell_id
         )
-        members = {"topics": filters, "position": found.position, "recovered": found.recovered, "from": found.after}
-        answers = [encode_event("subscribed", id=id_, **members)]
-        if tell_id is not None and not found.is_replaying:
-            answers.append(encode_event("replayed", id=tell_id))
-        return answers
+
+        def tell(answer: Subscription) -> None:
+            if is_told:
+                members = {"topics": filters, "position": answer.position, "recovered": answer.recovered}
+                self._write(encode_event("subscribed", id=id_, **members, **{"from": answer.after}))
+                if tell_id is not None and not answer.is_replaying:
+                    self._write(encode_event("replayed", id=tell_id))
+            self._stop_waiting()
+
+        if found.recovered is None:
+            self._waiting = []  # what follows is answered behind this
+            self._update_reading()
+        found.when_known(tell)
 
     def _publish(self, command: Publish) -> None:
         limits = self._gateway.limits
@@ -318,11 +328,17 @@ class Session:
             self._gateway.refusals.count(error.reason)
             self._refuse(ProtocolError(error.code, str(error), command.id, reason=error.reason))
         finally:
-            waiting, self._waiting = self._waiting or [], None
-            for data in waiting:
-                if self._sink is not None:
-                    self.receive(data)
-            self._update_reading()
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """Follows the commands that had to wait."""
+        if self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        for data in waiting:
+            if self._sink is not None:
+                self.receive(data)
+        self._update_reading()
 
     def _become(self, principal: Principal) -> None:
         """Goes on as this principal; filters that it may not have are taken away."""
