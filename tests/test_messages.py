@@ -115,3 +115,23 @@ def test_server_sent_events_have_one_line_of_data() -> None:
     assert sse_event(b'{"a":\r\n1}', position="k3f9:5") == b'id: k3f9:5\ndata: {"a":  1}\n\n'
     assert sse_event(b"{}", event="gap") == b"event: gap\ndata: {}\n\n"
     assert json_line(b'{"a":"x\\ny"}') == b'{"a":"x\\ny"}'
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+def test_what_python_takes_for_the_end_of_a_line_is_none_in_a_line_of_json(separator: str) -> None:
+    """Iterators over lines in httpx and requests break where `str.splitlines` does."""
+    value = {"a": f"x{separator}y", f"b{separator}": [separator * 2]}
+    message = Message.arrived(1, f"t/{separator}", json.dumps(value, ensure_ascii=False).encode(), 0)
+    line = json_line(message.body)
+    assert len(line.decode().splitlines()) == 1
+    assert json.loads(line) == json.loads(message.body)
+    assert json.loads(line)["payload"] == value
+    assert len(sse_event(message.body).decode().splitlines()) == 2
+
+
+@given(st.text(alphabet='a\u2028\u2029\u0085\u00c2\u20a8é\\"\n', max_size=8))
+def test_a_line_of_json_means_what_it_meant(text: str) -> None:
+    body = json.dumps({"a": text}, ensure_ascii=False, indent=1).encode()
+    line = json_line(body)
+    assert json.loads(line) == {"a": text}
+    assert len(line.decode().splitlines()) == 1

@@ -18,6 +18,7 @@ __all__ = [
     "COMMANDS",
     "ERROR_CODES",
     "EVENTS",
+    "EVENT_STREAM_EVENTS",
     "GAP_REASONS",
     "Authenticate",
     "CloseCode",
@@ -62,6 +63,11 @@ EVENTS = {
     "expiring": "The token ends soon: authenticate with a new one to stay.",
     "error": "A command failed; the connection lives unless a close follows.",
 }
+
+EVENT_STREAM_EVENTS = {
+    "position": "Its id is the position up to which everything has come: after the replay, and in a silence.",
+}
+"""What only server-sent events have besides `EVENTS`."""
 
 
 GAP_REASONS = {
