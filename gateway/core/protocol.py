@@ -7,6 +7,8 @@ Carrying the words is for routes; acting on them for the hub.
 from __future__ import annotations
 
 import enum
+import itertools
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -28,6 +30,7 @@ __all__ = [
     "Publish",
     "Subscribe",
     "Unsubscribe",
+    "command_id",
     "encode_event",
     "error_event",
     "parse_command",
@@ -258,8 +261,8 @@ class Ping(Command, tag="ping", frozen=True, kw_only=True):
 
 
 class _Head(msgspec.Struct):
-    id: Id | None = None
-    command: str | None = None
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    command: msgspec.Raw = msgspec.Raw(b"null")
 
 
 AnyCommand = Subscribe | Unsubscribe | Publish | Authenticate | Ping
@@ -275,6 +278,7 @@ COMMANDS: dict[str, type[AnyCommand]] = {
 
 _command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_id = msgspec.json.Decoder(Id | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -292,12 +296,15 @@ def parse_command(text: str | bytes, max_short: int | None = None) -> AnyCommand
     if max_short is not None and len(text) > max_short:
         # nothing of it is built before this is known
         head = _head(text)
-        if head.command != "publish":
-            raise ProtocolError("limit", f"limit: a command other than publish of at most {max_short} bytes", head.id)
+        if head is None or bytes(head.command) != b'"publish"':
+            limit = f"limit: a command other than publish of at most {max_short} bytes"
+            raise ProtocolError("limit", limit, command_id(text))
     try:
         command = _command_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ProtocolError("bad_command", f"command: {_plain(error)}", _head(text).id) from None
+        is_half = _HALF.search(_as_text(text)) is not None
+        fault = "a string holds half of a surrogate pair, which is no character" if is_half else _plain(error)
+        raise ProtocolError("bad_command", f"command: {fault}", command_id(text)) from None
     if isinstance(command, Publish):
         if not 0 <= command.qos <= 2:
             raise ProtocolError("bad_command", f"qos {command.qos}: must be 0, 1 or 2", command.id)
@@ -309,12 +316,71 @@ def parse_command(text: str | bytes, max_short: int | None = None) -> AnyCommand
     return command
 
 
-def _head(text: str | bytes) -> _Head:
-    """What can be read of any command."""
+def command_id(text: str | bytes) -> int | str | None:
+    """The `id` of what is perhaps no command: whoever waits for its answer is told, whatever else is wrong with it.
+
+    None where it has none, or none that can be told again.
+    """
+    head = _head(text)
+    if head is None:
+        text = _as_text(text)
+        # half of a surrogate pair, as JSON.stringify makes of a cut emoji: the rest may be read all the same
+        head = _head(_HALF.sub(r"\\ufffd", text)) or _Head(id=msgspec.Raw(_scan_id(text)))
+    token = bytes(head.id)
+    if b"\\ufffd" in token:
+        return None
+    try:
+        found: int | str | None = _decode_id(token)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return found
+
+
+# the first half without the second, or the second without the first (RFC 8259 §8.2)
+_HALF = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+_MAX_TOKENS = 20_000
+"""So many tokens of what is no JSON are looked at for its `id`: some milliseconds."""
+
+
+def _as_text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode(errors="replace")
+
+
+def _head(text: str | bytes) -> _Head | None:
+    """What every command has, read without building the rest; None where it is no JSON object."""
     try:
         return _decode_head(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return _Head()
+        return None
+
+
+def _scan_id(text: str) -> bytes:
+    """The value of `id` in an outermost object that is broken or too deep to be read."""
+    found = b"null"
+    depth = 0
+    key = previous = ""
+    for match in itertools.islice(_TOKEN.finditer(text), _MAX_TOKENS):
+        piece = match[0]
+        if piece in ("{", "["):
+            depth += 1
+            if depth == 1 and piece == "[":
+                break
+        elif piece in ("}", "]", ","):
+            # a value is whole when something follows
+            if depth == 1 and key == '"id"' and previous not in (":", "}", "]"):
+                found = previous.encode(errors="replace")
+            depth -= piece != ","
+            key = ""
+            if depth < 1:
+                break
+        elif piece == ":" and depth == 1:
+            key = previous
+        previous = piece
+    return found
 
 
 def _plain(error: Exception) -> str:

@@ -32,6 +32,7 @@ from gateway.core.protocol import (
     Publish,
     Subscribe,
     Unsubscribe,
+    command_id,
     encode_event,
     error_event,
     parse_command,
@@ -150,13 +151,14 @@ class Session:
                 return
             self._waiting.append(data)
             return
-        command_id: int | str | None = None
+        answer_id: int | str | None = None
         try:
-            self._check_rate()
+            self._check_rate(data)
             if isinstance(data, bytes):
-                raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
+                text = "command: must be a text frame, this one is binary"
+                raise ProtocolError("bad_command", text, command_id(data))
             command = parse_command(data, self._gateway.limits.short_command_bytes)
-            command_id = command.id
+            answer_id = command.id
             match command:
                 case Subscribe():
                     shape = command.shape_parameters()
@@ -178,13 +180,13 @@ class Session:
                         encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
                     )
         except ProtocolError as error:
-            error.id = error.id if error.id is not None else command_id
+            error.id = error.id if error.id is not None else answer_id
             self._refuse_command(error)
         except LimitError as error:
             self._gateway.refusals.count(error.limit)
-            self._refuse_command(ProtocolError("limit", str(error), command_id))
+            self._refuse_command(ProtocolError("limit", str(error), answer_id))
         except (TopicError, ShapeError, AccessError) as error:
-            self._refuse_command(ProtocolError(error.code, str(error), command_id))
+            self._refuse_command(ProtocolError(error.code, str(error), answer_id))
 
     def socket_full(self) -> None:
         """The hub stops writing; the transport takes no commands, whose answers would need room, too."""
@@ -216,7 +218,7 @@ class Session:
 
     # commands
 
-    def _check_rate(self) -> None:
+    def _check_rate(self, data: str | bytes) -> None:
         limits = self._gateway.limits
         now = self._gateway.clock()
         if self._bucket is None:
@@ -228,7 +230,8 @@ class Session:
             self._flood += 1
             if self._flood > FLOOD_FACTOR * limits.commands_per_second:
                 self._close(CloseCode.FLOOD, f"more than {limits.commands_per_second} commands a second")
-            raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
+            text = f"limit: at most {limits.commands_per_second} commands a second"
+            raise ProtocolError("limit", text, command_id(data))
 
     def _subscribe(
         self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
