@@ -136,7 +136,8 @@ class ProtocolError(ValueError):
     Attributes:
         code: a key of `ERROR_CODES`.
         id: the command's id, None when it had none or could not be read.
-        reason: what in particular is wrong, where a program may want to know: the code of a token's error.
+        reason: what in particular is wrong, as it is counted: the name of a limit, the code of a token's error; None
+            where `code` says all.
     """
 
     def __init__(
@@ -399,4 +400,5 @@ def encode_event(event: str, **members: Any) -> bytes:
 
 def error_event(error: ProtocolError) -> bytes:
     """The `error` event for a failed command."""
-    return encode_event("error", id=error.id, code=error.code, reason=error.reason, message=str(error))
+    reason = None if error.reason == error.code else error.reason
+    return encode_event("error", id=error.id, code=error.code, reason=reason, message=str(error))

@@ -22,7 +22,7 @@ from gateway.access.grants import AccessError, Principal
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy
-from gateway.access.redaction import one_line, redact
+from gateway.access.redaction import one_line, redact, without_query
 from gateway.access.tokens import Verifier
 from gateway.door.refusals import Refusal
 from gateway.transport.scopes import Headers, Scope, address_of, is_health
@@ -272,26 +272,42 @@ class Guard:
         return headers
 
     def note(self, refusal: Refusal, scope: Scope, request_id: str) -> None:
-        """Counts a refusal, and logs it unless there are too many."""
-        self.refusals.count(refusal.reason)
+        """Counts the refusal of a request, and logs it unless there are too many."""
+        what = f"{scope.get('method', 'WebSocket')} {one_line(redact(scope['path'][:200]))}"
+        origin = _seen(scope).origin if refusal.reason == "origin" else None
+        text = without_query(str(refusal), scope["query_string"])
+        self.note_of(refusal.reason, text, what, request_id, address_of(scope), origin=origin)
+
+    def note_of(
+        self, reason: str, text: str, what: str, connection: str, address: str | None, *, origin: str | None = None
+    ) -> None:
+        """Counts a refusal on whatever way in, and logs it unless there are too many.
+
+        Args:
+            reason: what is counted, a name from the code.
+            text: what the client is told.
+            what: what is refused.
+            connection: the request id.
+            address: the client's.
+            origin: the page's, where that is the reason.
+        """
+        self.refusals.count(reason)
         if not self._log_bucket.take(self._clock()):
             self._unlogged += 1
             return
         more = f" ({self._unlogged} more were not logged)" if self._unlogged else ""
         self._unlogged = 0
         # A page's author sees nothing but a closed connection; the first time, whoever runs the gateway is told why.
-        origin = _seen(scope).origin if refusal.reason == "origin" else None
         is_news = origin is not None and origin not in self._told_origins and len(self._told_origins) < MAX_TOLD_ORIGINS
         if is_news:
             self._told_origins.add(origin)
         logger.log(
             logging.WARNING if is_news else logging.INFO,
-            "refused %s %s: %s%s",
-            scope.get("method", "WebSocket"),
-            one_line(redact(scope["path"][:200])),
-            one_line(redact(str(refusal))),
+            "refused %s: %s%s",
+            what,
+            one_line(redact(text)),
             more,
-            extra={"connection": request_id, "client": address_of(scope), "reason": refusal.reason},
+            extra={"connection": connection, "client": address, "reason": reason},
         )
 
     # tokens
