@@ -18,6 +18,7 @@ from gateway.core.protocol import (
     EVENT_STREAM_EVENTS,
     EVENTS,
     GAP_REASONS,
+    SUBPROTOCOLS,
     CloseCode,
     ProtocolError,
 )
@@ -89,6 +90,10 @@ def test_query_parameters() -> None:
     assert queries == {"ws": set(parameters_of("ws")), "stream": set(parameters_of("stream"))}
     for name in PARAMETERS:
         assert f"`{name}" in PAGE, f"docs/protocol.md says nothing of {name}"
+
+
+def test_sub_protocols() -> None:
+    assert "sub-protocol " + " or ".join(f"`{name}`" for name in SUBPROTOCOLS) in PAGE
 
 
 def test_gap_reasons() -> None:

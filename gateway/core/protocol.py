@@ -22,6 +22,7 @@ __all__ = [
     "EVENTS",
     "EVENT_STREAM_EVENTS",
     "GAP_REASONS",
+    "SUBPROTOCOLS",
     "Authenticate",
     "CloseCode",
     "Command",
@@ -80,6 +81,10 @@ GAP_REASONS = {
     "limit": "`since` reaches back further than one replay may.",
 }
 """Why a subscriber will not get messages."""
+
+
+SUBPROTOCOLS = ("gateway.v1", "json")
+"""Sub-protocols (RFC 6455 §1.9) that a handshake may ask for; each means what is said here, as asking for none does."""
 
 
 class CloseCode(enum.IntEnum):

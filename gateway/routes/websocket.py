@@ -19,7 +19,7 @@ from gateway.access.redaction import one_line
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text, unframe
 from gateway.core.parameters import check_parameters
-from gateway.core.protocol import CloseCode, ProtocolError, error_event
+from gateway.core.protocol import SUBPROTOCOLS, CloseCode, ProtocolError, error_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
@@ -44,7 +44,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
     gateway: Gateway = websocket.app.state.gateway
     leave = take_place(websocket)
     try:
-        await websocket.accept()
+        await websocket.accept(_subprotocol(websocket))
         query = websocket.query_params
         since = query.get("since")
         refusal: Refusal | None = None
@@ -93,6 +93,11 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
             await _pull(websocket, session, pulled)
     finally:
         leave()
+
+
+def _subprotocol(websocket: WebSocket) -> str | None:
+    """The first that the client asks for and we know: a browser gives up a connection without any that it asked for."""
+    return next((name for name in websocket.scope["subprotocols"] if name in SUBPROTOCOLS), None)
 
 
 def _close_code(error: Refusal) -> CloseCode:
@@ -163,7 +168,7 @@ async def stream_endpoint(websocket: WebSocket) -> None:
         leave = take_place(websocket)
         # accepted, since a browser tells a page of a refused handshake neither status nor text
         try:
-            await websocket.accept()
+            await websocket.accept(_subprotocol(websocket))
             known = ", ".join(sorted(gateway.streams)) or "none"
             text = f"stream {name[:40]!r} is not configured; there are: {known}"
             refusal = Refusal(404, "unknown_stream", "unknown_stream", text)
