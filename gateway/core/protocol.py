@@ -51,6 +51,7 @@ ERROR_CODES = {
     "limit": "A limit was reached; the text names it.",
     "upstream_unavailable": "The gateway is not connected to the broker now.",
     "publish_refused": "The broker refused the message.",
+    "stopping": "The gateway stops or restarts: it no longer waits for the rest of this request. Come back.",
     "internal": "A fault of the gateway; its log says more.",
 }
 """Code of every `error` event and problem document, and what it means."""

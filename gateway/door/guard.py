@@ -7,13 +7,15 @@ principal may do is `access`'s business, and every route that touches a topic as
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -86,6 +88,7 @@ class Guard:
         origins: whose pages may ask.
         refusals: how often it said no, by reason.
         accounts: what addresses owe for what they used: those who owe have to wait.
+        is_stopping: the gateway stops; what is not answered yet is refused.
         authentications: tokens judged, by result: `ok` or the code of `tokens.TokenError`.
     """
 
@@ -150,12 +153,37 @@ class Guard:
         # a gateway that was restarted gets all its browsers back at once
         self._upgrade_rates = Buckets(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
         self._requests_per_second = requests_per_second
+        self.is_stopping = False
+        self._unfinished: set[asyncio.Timeout] = set()
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
         self._told_origins: set[str | None] = set()
         # Names a connection in the log; random at the start so that two runs don't share names.
         self._prefix = secrets.token_hex(3)
         self._numbers = itertools.count(1)
+
+    def stop(self) -> None:
+        """The gateway stops: nobody waits for the rest of a request any more."""
+        self.is_stopping = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._unfinished:
+            with contextlib.suppress(RuntimeError):  # it has expired already
+                timeout.reschedule(now)
+
+    @contextlib.asynccontextmanager
+    async def patience(self, until: float) -> AsyncIterator[None]:
+        """Waits inside for a part of a request, until a time of the loop or until the gateway stops.
+
+        Raises:
+            TimeoutError: it came too late.
+        """
+        timeout = asyncio.timeout_at(0 if self.is_stopping else until)
+        self._unfinished.add(timeout)
+        try:
+            async with timeout:
+                yield
+        finally:
+            self._unfinished.discard(timeout)
 
     def next_id(self) -> str:
         """A request id."""

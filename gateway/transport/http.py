@@ -279,6 +279,13 @@ class HttpProtocol(H11Protocol):
             self._pending_key = None
         self._uncount()
 
+    def cut(self) -> None:
+        """Ends the connection at once; to who answers on it the client has gone."""
+        if self._is_busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._has_left = True
