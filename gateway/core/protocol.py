@@ -348,8 +348,8 @@ _HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|"', re.DOTALL)
-_MAX_TOKENS = 20_000
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{\[]++|[}\]]++|[,:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+_MAX_TOKENS = 4_000
 """So many tokens of what is no JSON are looked at for its `id`: some milliseconds."""
 
 
@@ -372,15 +372,15 @@ def _scan_id(text: str) -> bytes:
     key = previous = ""
     for match in itertools.islice(_TOKEN.finditer(text), _MAX_TOKENS):
         piece = match[0]
-        if piece in ("{", "["):
-            depth += 1
-            if depth == 1 and piece == "[":
+        if piece[0] in "{[":  # several may stand together
+            if depth == 0 and piece[0] == "[":
                 break
-        elif piece in ("}", "]", ","):
+            depth += len(piece)
+        elif piece[0] in "}],":
             # a value is whole when something follows
-            if depth == 1 and key == '"id"' and previous not in (":", "}", "]"):
+            if depth == 1 and key == '"id"' and previous[-1] not in ":}]":
                 found = previous.encode(errors="replace")
-            depth -= piece != ","
+            depth -= 0 if piece == "," else len(piece)
             key = ""
             if depth < 1:
                 break
