@@ -241,6 +241,7 @@ class Gateway:
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
         self.closing = True
+        self.guard.stop()
         self.upstream.hold()  # what nobody would see any more stays with the broker
         self.hub.flush()
         for sink in list(self.event_streams):

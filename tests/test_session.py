@@ -131,3 +131,27 @@ async def test_a_stream_closes_at_a_command_and_says_nothing_in_band() -> None:
     opened.session.receive('{"command":"ping"}')
     assert opened.sink.closed == (CloseCode.BAD_REQUEST, "a stream takes no commands; /ws does")
     assert opened.sink.written == b""
+
+
+async def test_every_command_whose_id_can_be_read_is_answered_with_it() -> None:
+    opened = Open(Settings(limit_commands_per_second=10, limit_filters=2))
+    bad: list[str | bytes] = [
+        '{"id":1,"command":"publish","topic":"a","payload":"\\ud83d"}',
+        b'{"id":2,"command":"ping"}',
+        '{"id":3,"command":"subscribe","topics":["a","b","c"]}',
+        '{"id":4,"command":"subscribe","topics":["a/#/b"]}',
+        '{"id":5,"command":"subscribe","topics":["a"],"since":"x"}',
+        '{"id":6,"command":"subscribe","topics":["a"],"max_hz":-1}',
+        '{"id":7,"command":"publish","topic":"a","payload":1,"encoding":"x"}',
+        '{"id":8,"command":"publish","topic":"+","payload":1}',
+        '{"command":"subscribe","topics":["' + "x" * 200_000 + '"],"id":9}',
+        '{"id":10,"command":"authenticate","token":7}',
+    ]
+    for number, text in enumerate(bad, start=1):
+        opened.session.receive(text)
+        answer = opened.sink.objects()[-1]
+        assert (answer["event"], answer.get("id")) == ("error", number), answer
+    for number in range(11, 40):  # more than it may say
+        answer = opened.ask(id=number, command="ping")
+        assert answer["id"] == number
+    assert opened.sink.objects()[-1]["code"] == "limit"

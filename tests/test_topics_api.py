@@ -184,7 +184,7 @@ async def test_a_long_quiet_event_source_comes_back_within_history(monkeypatch: 
             return "go" if gateway.history.position in ids(answer)[1:] else None
 
         quiet = await ask(app, "/topics/q/%23?format=sse", on_part=others_go_on)
-        assert b": \n\n" in quiet.body
+        assert b"\n: \nevent: position\n" in quiet.body
         assert ids(quiet)[-1] == gateway.history.position
 
 
@@ -216,6 +216,41 @@ async def test_an_empty_last_event_id_is_none() -> None:
     async with running() as (app, _):
         assert (await ask(app, "/topics/a?format=sse", "HEAD", last_event_id="")).status == 200
         assert (await ask(app, "/topics/a?format=sse", "HEAD", last_event_id="nonsense")).status == 400
+
+
+@pytest.mark.parametrize("name", ["lastEventId", "last-event-id", "Last-Event-Id", "Last-Event-ID", "last_event_id"])
+async def test_a_polyfill_of_event_source_goes_on_by_its_address(name: str) -> None:
+    async with running() as (app, gateway):
+        for number in range(3):
+            gateway.hub.publish("q/a", b"%d" % number)
+        position = f"{gateway.history.epoch}:1"
+
+        async def payloads(query: str, last_event_id: str = "") -> list[Any]:
+            address = f"/topics/q/a?format=sse&{query}"
+            answer = await ask(app, address, on_part=lambda a: "go" if ids(a) else None, last_event_id=last_event_id)
+            assert answer.status == 200, answer.body
+            data = (line[6:] for line in answer.body.decode().splitlines() if line.startswith("data: "))
+            return [message["payload"] for message in map(json.loads, data) if "topic" in message]
+
+        assert await payloads(f"{name}={position}") == [1, 2]
+        assert await payloads(f"since=now&{name}={position}") == [1, 2]
+        assert await payloads(f"{name}=") == [2]
+        # its address is that of the first attempt
+        assert await payloads(f"{name}=old:9&{name}={position}") == [1, 2]
+        assert await payloads(f"{name}={position}", last_event_id=f"{gateway.history.epoch}:2") == [2]
+        refused = await ask(app, f"/topics/q/a?format=sse&{name}=nonsense")
+        assert (refused.status, json.loads(refused.body)["code"]) == (400, "bad_since")
+        assert (await ask(app, f"/topics/q/a?format=ndjson&{name}={position}")).status == 400
+
+
+async def test_no_event_of_a_stream_is_without_data() -> None:
+    """Clients that are less strict than a browser give their users what has none as an empty text."""
+    async with running() as (app, gateway):
+        gateway.hub.publish("q/a", b"1")
+        answer = await ask(app, "/topics/q/a?format=sse", on_part=lambda a: "go" if b"position" in a.body else None)
+        for event in answer.body.decode().removesuffix("\n\n").split("\n\n"):
+            assert "\ndata: {" in f"\n{event}", event
+        assert answer.body.startswith(b"retry: 2000\nevent: subscribed\n")
 
 
 async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_slow_its_reader() -> None:
