@@ -111,7 +111,7 @@ export interface Shape {
   maxHz?: number | undefined;
   /** `mean` and `minmax` for numbers, over each interval. */
   mode?: Mode;
-  /** Only these members of a JSON object; dotted paths. */
+  /** Only these members of a JSON payload: paths such as `outdoor.t`, `rx[0].rssi` or `SDS0X1.PM2\.5`. */
   fields?: readonly string[];
   /** Only changes of at least so much. */
   deadband?: number;

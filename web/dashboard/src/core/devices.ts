@@ -2,10 +2,11 @@
  * What is known of each device, from sensors/<id>/meta, status and state: nothing is guessed that isn't said so.
  */
 import { decimalsOf } from "./format.ts";
+import { stepText } from "./paths.ts";
 import { Rhythm } from "./rhythm.ts";
 import { Series } from "./series.ts";
 import { compareNames } from "./tree.ts";
-import { eachNumber, type Field, fieldRank, stepOf } from "./values.ts";
+import { eachNumber, type Field, fieldRank } from "./values.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -119,7 +120,7 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
     if (max !== undefined) meta.max = max;
     // it may be meant as a path or as a name
     fields.set(field, meta);
-    fields.set(stepOf(field), meta);
+    fields.set(stepText(field), meta);
   }
   return fields;
 }
