@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -18,12 +19,14 @@ from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
 from gateway.app import create_app
 from gateway.core.frames import unframe
+from gateway.core.messages import Properties
 from gateway.core.protocol import ProtocolError
 from gateway.core.since import parse_since
 from gateway.routes import event_stream
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from gateway.settings.loading import load_settings
+from sensors_sim.replay import read_recording
 
 pytestmark = pytest.mark.anyio
 
@@ -317,6 +320,55 @@ async def test_a_table_that_lost_rows_breaks_off(caplog: pytest.LogCaptureFixtur
         rest = await ask(app, "/topics/t/%23?format=csv", on_part=evicting(gateway, 1, 1))
         assert rest.is_complete
         assert rest.headers["gateway-gap"].startswith("reason=evicted")
+
+
+async def test_a_table_gives_back_what_was_published(tmp_path: Path) -> None:
+    payloads = [
+        b'{"a": 1,\r\n"b":"x,y"}\n',
+        b"on",
+        b'"on"',
+        b" 21.5 ",
+        b"\xff\x00",
+        b"",
+        b"a\0b\rc",
+        b"/wA=",
+        '"é"'.encode(),
+    ]
+    properties: list[Properties | None] = [
+        None,
+        {"content_type": "text/plain", "correlation_data": b"\xff", "user_properties": [("a", "1"), ("a", ",")]},
+    ]
+    async with running() as (app, gateway):
+        for number, payload in enumerate(payloads * 2):
+            told = properties[number // len(payloads)]
+            gateway.hub.publish(f"t/{number}", payload, qos=number % 3, retained=number % 2 == 0, properties=told)
+        table = await ask(app, "/topics/t/%23?format=csv&properties=1")
+        plain = await ask(app, "/topics/t/%23?format=csv")
+    (tmp_path / "x.csv").write_bytes(table.body)
+    again = [recorded.message for recorded in read_recording(str(tmp_path / "x.csv"))]
+    assert [message.payload for message in again] == payloads * 2
+    assert [message.qos for message in again] == [number % 3 for number in range(len(again))]
+    # an empty message clears what was retained, and isn't itself
+    kept = [number % 2 == 0 and bool(message.payload) for number, message in enumerate(again)]
+    assert [message.retain for message in again] == kept
+    shown = {"content_type": "text/plain", "correlation_data": "/w==", "user_properties": [("a", "1"), ("a", ",")]}
+    assert [message.properties for message in again] == [None] * len(payloads) + [shown] * len(payloads)
+    assert plain.body.splitlines()[0] == b"time,seq,topic,payload,encoding,qos,retained"
+
+
+async def test_a_table_of_fields_is_read_by_its_paths(tmp_path: Path) -> None:
+    async with running() as (app, gateway):
+        gateway.hub.publish("t/0", b'{"SDS0X1":{"PM2.5":4},"rx":[1,{"rssi":-60}],"time":"12:30","seq":3}')
+        table = await ask(app, "/topics/t/0?format=csv&fields=" + quote(r"SDS0X1.PM2\.5,rx[1].rssi,time,seq"))
+    assert table.body.splitlines()[0] == rb"time,seq,topic,SDS0X1.PM2\.5,rx[1].rssi,\time,\seq"
+    (tmp_path / "x.csv").write_bytes(table.body)
+    [recorded] = read_recording(str(tmp_path / "x.csv"))
+    assert json.loads(recorded.message.payload) == {
+        "SDS0X1": {"PM2.5": 4},
+        "rx": [None, {"rssi": -60}],
+        "time": "12:30",
+        "seq": 3,
+    }
 
 
 @pytest.mark.parametrize("name", ["ndjson", "csv"])

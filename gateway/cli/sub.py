@@ -121,10 +121,18 @@ class Subscriber:
         token: an access token or None.
         since: where to begin; None leaves it to the gateway (`last`).
         deadline: when to end, on the monotonic clock; None never.
+        properties: whether MQTT 5 properties are asked for.
     """
 
     def __init__(
-        self, filters: list[str], url: str, token: str | None, since: str | None, deadline: float | None
+        self,
+        filters: list[str],
+        url: str,
+        token: str | None,
+        since: str | None,
+        deadline: float | None,
+        *,
+        properties: bool = False,
     ) -> None:
         from gateway.cli.connection import socket_url
         from gateway.core.protocol import ProtocolError
@@ -141,6 +149,7 @@ class Subscriber:
         self.token = token
         self.since = since
         self.deadline = deadline
+        self.properties = properties
 
     def run(self, printer: Printer, count: int | None, reconnect: bool) -> None:
         """Prints until `count` messages or the deadline; ends the command where it can't go on."""
@@ -201,6 +210,8 @@ class Subscriber:
         query = [("topic", text) for text in self.filters]
         if self.since is not None:
             query.append(("since", self.since))
+        if self.properties:
+            query.append(("properties", "1"))
         left = self._left()
         try:
             connection = open_connection(socket_url(self.url, query), self.token, 10 if left is None else min(10, left))
