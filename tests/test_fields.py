@@ -157,7 +157,7 @@ def test_items_of_arrays_are_kept_by_number() -> None:
     payload = '{"rx_metadata":[{"rssi":-50},{"rssi":-60,"snr":9}],"f":1}'
     assert shown(shape_from({"fields": "rx_metadata[1].rssi"}), payload) == [{"rx_metadata": [None, {"rssi": -60}]}]
     assert shown(shape_from({"fields": "[1]"}), "[4,5,6]") == [[None, 5]]
-    assert shown(shape_from({"fields": "rx_metadata[999999999]"}), payload) == []
+    assert shown(shape_from({"fields": "rx_metadata[99999]"}), payload) == []
     assert shown(shape_from({"fields": "f[0]"}), '{"f":"text"}') == []
 
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gateway.core.paths import MAX_DEPTH, Path, PathError, parse_path, path_text
+from gateway.core.paths import MAX_DEPTH, MAX_PATH_LENGTH, Path, PathError, parse_path, path_text
 
 __all__ = [
     "BOOKKEEPING",
@@ -81,9 +81,13 @@ class Field(NamedTuple):
         """The field at a written path; long work for a long text, so to be done once and not for each message.
 
         Raises:
-            PathError: it is no path, or a name in it is empty.
+            PathError: it is no path, is too long or too deep, or a name in it is empty.
         """
+        if len(text) > MAX_PATH_LENGTH:
+            raise PathError(f"has {len(text)} characters, at most {MAX_PATH_LENGTH} are allowed")
         path = parse_path(text)
+        if len(path) > MAX_DEPTH:
+            raise PathError(f"has {len(path)} levels, at most {MAX_DEPTH} are allowed")
         if not all(step != "" for step in path):
             raise PathError("must be a name or a path such as outdoor.temperature")
         whole = _unescaped(text)

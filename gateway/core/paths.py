@@ -25,18 +25,18 @@ __all__ = [
 
 
 MAX_DEPTH = 32
-"""Steps that a path may have; further in no values are looked for."""
+"""Steps that a path of a client may have; further in no values are looked for."""
 
 MAX_PATH_LENGTH = 4_096
-"""Characters of a path."""
+"""Characters of a path of a client."""
 
 Step = str | int
-"""The name of a member, or the number of an array's item."""
+"""The name of a member, or the number of an array's item, at most 99,999."""
 
 Path = tuple[Step, ...]
 """Steps from the outside in; the empty one leads to the payload itself."""
 
-_TOKEN = re.compile(r"\\(.)|\[(0|[1-9][0-9]{0,8})\]|([.\[\]\\])|([^.\[\]\\]+)", re.DOTALL)
+_TOKEN = re.compile(r"\\(.)|\[(0|[1-9][0-9]{0,4})\]|([.\[\]\\])|([^.\[\]\\]+)", re.DOTALL)
 _ESCAPED = re.compile(r"[.\[\],\\]|^[ \t\r\n]|[ \t\r\n]\Z")
 _UP_TO_COMMA = re.compile(r"(?:[^\\,]|\\.|\\\Z)*+", re.DOTALL)
 _SPACE = " \t\r\n"
@@ -52,10 +52,8 @@ def parse_path(text: str) -> Path:
     """Takes a written path apart.
 
     Raises:
-        PathError: it is too long or too deep, or it has a bracket or a backslash that means nothing.
+        PathError: it has a bracket or a backslash that means nothing.
     """
-    if len(text) > MAX_PATH_LENGTH:
-        raise PathError(f"has {len(text)} characters, at most {MAX_PATH_LENGTH} are allowed")
     steps: list[Step] = []
     name: str | None = ""  # None behind an item, where no name can go on
     for token in _TOKEN.finditer(text):
@@ -77,8 +75,6 @@ def parse_path(text: str) -> Path:
             name += escaped or plain
     if name is not None:
         steps.append(name)
-    if len(steps) > MAX_DEPTH:
-        raise PathError(f"has {len(steps)} levels, at most {MAX_DEPTH} are allowed")
     return tuple(steps)
 
 

@@ -26,7 +26,7 @@ export function pathText(steps: readonly Step[]): Field {
   return steps.reduce<Field>(pathInto, "");
 }
 
-const TOKEN = /\\(.)|\[(0|[1-9][0-9]{0,8})\]|([.[\]\\])|([^.[\]\\]+)/gsy;
+const TOKEN = /\\(.)|\[(0|[1-9][0-9]{0,4})\]|([.[\]\\])|([^.[\]\\]+)/gsy;
 
 /** Takes a written path apart; null when it is none, or when a name in it is empty. */
 export function parsePath(text: Field): Step[] | null {
