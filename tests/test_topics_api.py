@@ -587,6 +587,32 @@ async def test_a_badge_passes_over_numbers_that_no_float_holds(payload: str) -> 
         assert b": 7<" in answer.body
 
 
+@pytest.mark.parametrize(
+    ("payloads", "query", "shown"),
+    [
+        ([b'{"battery":90,"linkquality":80,"id":3,"e":{"co2":611}}'], "", "t/0 e.co2: 611"),
+        ([b'{"battery":90,"linkquality":80,"id":3}'], "", "t/0: no data"),
+        ([b'{"battery":90,"linkquality":80,"id":3}'], "&field=battery", "t/0 battery: 90"),
+        ([b'{"tempc":"19.2"}'], "&unit=C", "t/0 tempc: 19.2 C"),
+        ([b'{"POWER":"OFF"}', b'{"POWER":" ON "}'], "", "t/0 POWER: ON"),
+        ([b"open", b"closed"], "", "t/0: closed"),
+        ([b'{"leak":true}'], "", "t/0 leak: true"),
+        ([b"19.5 \xc2\xb0C"], "", "t/0: 19.5"),
+        ([b'{"SDS0X1":{"PM2.5":4}}'], "&field=" + quote(r"SDS0X1.PM2\.5"), "t/0 SDS0X1.PM2.5: 4"),
+        ([b'[{"v":1},{"v":2}]'], "&field=[1].v", "t/0 [1].v: 2"),
+        ([b"\xd7\x6d\xf8"], "", "t/0: no data"),
+    ],
+)
+async def test_a_badge_shows_the_number_or_state_that_is_looked_for_first(
+    payloads: list[bytes], query: str, shown: str
+) -> None:
+    async with running() as (app, gateway):
+        for payload in payloads:
+            gateway.hub.publish("t/0", payload)
+        body = (await ask(app, f"/topics/t/0?format=svg{query}")).body.decode()
+        assert f"<title>{shown}</title>" in body
+
+
 @pytest.mark.parametrize("field", ["a" + ".a" * 32, "a" * 4_097])
 async def test_the_field_of_a_badge_is_bounded(field: str) -> None:
     async with running() as (app, gateway):
