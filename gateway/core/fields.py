@@ -45,7 +45,8 @@ BOOKKEEPING = frozenset({"ts", "seq", "boot"})
 """Members of a sensor's state that number or date it: no measurements, so deadband and aggregates pass them over."""
 
 MAX_VALUES = 1_000
-"""Values of one payload, objects and arrays among them, that are looked at for numbers."""
+"""Values of one payload, objects and arrays among them, that are looked at for numbers; with more it counts as one
+without any."""
 
 LARGEST = 1e300
 """Beyond it one can't calculate; JSON has numbers that no float can hold."""
@@ -238,14 +239,14 @@ def _leaves(value: Any, path: Path, found: list[tuple[Path, Any]], passed_over: 
     """Collects what is in an object or array, with its path and in its order; for objects and arrays their class.
 
     Returns:
-        Whether that is all: what is deeper than `MAX_DEPTH` is left out, and what comes after `MAX_VALUES`.
+        Whether that is all: what is deeper than `MAX_DEPTH` is left out; after `MAX_VALUES` comes one more at most.
     """
     if len(path) == MAX_DEPTH:
         return False
     is_all = True
     items: Any = value.items() if value.__class__ is dict else enumerate(value)
     for step, inner in items:
-        if len(found) >= MAX_VALUES:
+        if len(found) > MAX_VALUES:
             return False
         if not path and step in passed_over:
             continue
@@ -262,6 +263,8 @@ def _leaves(value: Any, path: Path, found: list[tuple[Path, Any]], passed_over: 
 def numbers_of(value: Any, *, with_states: bool = False) -> Iterator[tuple[Path, float]]:
     """The numbers of a payload by path, in its order; what is a number itself has the empty one.
 
+    A payload with more than `MAX_VALUES` has none to calculate with; the first of them can be drawn.
+
     Args:
         value: a payload.
         with_states: all that can be drawn: states as well, as 1 and 0, and what numbers and dates a message.
@@ -269,6 +272,8 @@ def numbers_of(value: Any, *, with_states: bool = False) -> Iterator[tuple[Path,
     if value.__class__ is dict or value.__class__ is list:
         leaves: list[tuple[Path, Any]] = []
         _leaves(value, (), leaves, frozenset() if with_states else BOOKKEEPING)
+        if len(leaves) > MAX_VALUES and not with_states:
+            return
         for path, leaf in leaves:
             kind = leaf.__class__
             if kind is float or kind is int:
