@@ -124,6 +124,15 @@ function rankOf(steps: readonly Step[]): number {
   return place < 0 ? 100 : 10 + place;
 }
 
+/** The number of a payload that is looked for first; of those that are looked for alike the first in the payload. */
+export function firstNumber(payload: unknown): Field | null {
+  let best: Field | null = null;
+  eachNumber(payload, (field) => {
+    if (best === null || fieldRank(field) < fieldRank(best)) best = field;
+  });
+  return best;
+}
+
 /** Panels that are drawn before anyone chose, where each has few lines. */
 const PANELS = 3;
 
