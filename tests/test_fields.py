@@ -241,6 +241,11 @@ def test_what_is_looked_at_in_one_payload_has_a_bound() -> None:
     assert list(numbers_of(wide)) == []
     assert len(list(numbers_of([1] * MAX_VALUES))) == MAX_VALUES
     assert len(contents_of([1] * MAX_VALUES, b"").numbers) == MAX_VALUES
+    for one_more in ([1] * (MAX_VALUES + 1), [[], *[1] * MAX_VALUES], [[1] * MAX_VALUES]):
+        assert list(numbers_of(one_more)) == []
+        assert contents_of(one_more, b"").numbers == {}
+    assert contents_of([deep, 1], b"").numbers == dict(numbers_of([deep, 1])) == {(1,): 1}
+    assert contents_of([deep, 1], b"x") != contents_of([deep, 1], b"y")
     assert MAX_VALUES * 0.98 < len(list(numbers_of(wide, with_states=True))) < MAX_VALUES
     assert len(contents_of(wide, b"").numbers) == 0
     parts: list[Any] = [[1] * 100, deep, {}]

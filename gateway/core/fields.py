@@ -314,8 +314,11 @@ def contents_of(value: Any, token: bytes) -> Contents:
     others: list[Hashable] = []
     if value.__class__ is dict or value.__class__ is list:
         leaves: list[tuple[Path, Any]] = []
-        if not _leaves(value, (), leaves, BOOKKEEPING):
+        is_all = _leaves(value, (), leaves, BOOKKEEPING)
+        if len(leaves) > MAX_VALUES:
             return Contents({}, hash(token))
+        if not is_all:
+            others.append(token)
         for path, leaf in leaves:
             kind = leaf.__class__
             if (kind is float or kind is int) and -LARGEST < leaf < LARGEST:
