@@ -101,6 +101,36 @@ def test_any_text_is_a_path_or_refused(text: str) -> None:
         assert parse_path(path_text(path)) == path
 
 
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading of the protocol's page, code without its marks."""
+    page = (FilePath(__file__).parents[1] / "docs/protocol.md").read_text("utf-8")
+    section = page.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_page_shows_paths_as_they_are_read() -> None:
+    rows = rows_of("Paths")
+    assert len(rows) > 4
+    for path, payload, leads_to in rows:
+        assert look_up(json.loads(payload.strip("`")), Field.at(path.strip("`"))) == json.loads(leads_to)
+
+
+def test_the_page_shows_what_counts_as_what() -> None:
+    number, state, clock, text = (row[1] for row in rows_of("Numbers, states, texts"))
+    for word in ("on", "off", "open", "closed", "online", "offline", "true", "false"):
+        assert word in state
+        assert state_of(word) is not None
+    assert [path for path, _ in numbers_of([21.5, "19.2"])] == [(0,), (1,)]
+    assert list(numbers_of("21.5 °C")) == [((), 21.5)]
+    for example in ("`21.5`", '`"19.2"`', "`21.5 °C`"):
+        assert example in number
+    assert is_clock(json.loads(clock.partition("`")[2].strip("`")))
+    for example in ("auto", "4f", "5 V"):
+        assert f'`"{example}"`' in text
+        assert not list(numbers_of([example], with_states=True))
+
+
 # what is found
 
 
