@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from paho.mqtt.client import MQTTMessage
 
 from gateway.core.durations import duration_text
-from gateway.core.fields import number_of
+from gateway.core.fields import number_and_unit, number_of
 from gateway.core.paths import Path, Step, parse_path, path_text
 from sensors_sim import payloads
 from sensors_sim.address import BrokerAddress
@@ -397,7 +397,8 @@ def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
         stream["qos"] = heard.qos
     if any(sample.retained for sample in heard.samples):
         stream["retain"] = True
-    stream["field"] = [_field(path, series, interval) for path, series in values.items()]
+    is_whole = kind == "text"
+    stream["field"] = [_field(path, series, interval, is_whole=is_whole) for path, series in values.items()]
     return stream
 
 
@@ -423,7 +424,29 @@ def _flat(value: dict[str, object] | list[object], path: Path = ()) -> list[tupl
     return flat
 
 
-def _field(path: str, series: list[tuple[float, object]], interval: float) -> dict[str, Any]:
+class _Written(NamedTuple):
+    """Numbers that are written as text, and what stands behind each."""
+
+    numbers: list[float]
+    suffix: str
+
+
+def _written_numbers(texts: list[str], *, is_whole: bool) -> _Written | None:
+    """Texts as numbers, where all are; those that are whole payloads may have a unit, the same in each."""
+    numbers, suffixes = [], set()
+    for text in texts:
+        found = (
+            number_and_unit(text) if is_whole else ((number, "") if (number := number_of(text)) is not None else None)
+        )
+        if found is None:
+            return None
+        numbers.append(found[0])
+        bare = text.strip()
+        suffixes.add(bare[len(bare.removesuffix(found[1]).rstrip()) :])
+    return _Written(numbers, suffixes.pop()) if len(suffixes) == 1 else None
+
+
+def _field(path: str, series: list[tuple[float, object]], interval: float, *, is_whole: bool = False) -> dict[str, Any]:
     values = [value for _, value in series]
     described: dict[str, Any] = {"name": path}
     last = next((step for step in reversed(parse_path(path)) if isinstance(step, str)), "").lower()
@@ -433,11 +456,13 @@ def _field(path: str, series: list[tuple[float, object]], interval: float) -> di
         decimals = max(_decimals(value) for value in values)
         return described | _number_field(last, numbers, decimals, interval)
     texts = [value for value in values if isinstance(value, str)]
-    written = [number_of(text) for text in texts]
-    if len(written) == len(values) > 1 and len(set(texts)) > MAX_CHOICES and None not in written:
-        series_of_numbers = [(t, number) for (t, _), number in zip(series, written, strict=True) if number is not None]
-        decimals = max(len(text.partition(".")[2]) for text in texts)
-        return described | _number_field(last, series_of_numbers, min(9, decimals), interval) | {"text": True}
+    if len(texts) == len(values) and len(set(texts)) > MAX_CHOICES:
+        written = _written_numbers(texts, is_whole=is_whole)
+        if written is not None:
+            decimals = max(len(text.partition(".")[2].partition(written.suffix or " ")[0]) for text in texts)
+            dated = [(t, number) for (t, _), number in zip(series, written.numbers, strict=True)]
+            described |= _number_field(last, dated, min(9, decimals), interval) | {"text": True}
+            return described | ({"suffix": written.suffix} if written.suffix else {})
     if len(texts) == len(values) and _is_clock_text(series):
         return described | {"model": "iso-clock"}
     simple = [value for value in values if isinstance(value, (str, bool))]

@@ -48,6 +48,7 @@ class FieldSpec:
         choices: Of a choice.
         hold: Seconds that a choice lasts on average.
         text: Whether a number is written as text.
+        suffix: What stands behind such a number, such as its unit.
     """
 
     name: str
@@ -63,6 +64,7 @@ class FieldSpec:
     choices: tuple[object, ...] = ()
     hold: float = 60.0
     text: bool = False
+    suffix: str = ""
     path: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class FieldSpec:
             raise ValueError(f"{what}low {values['low']:g} is over high {values['high']:g}")
         checks.whole(values.get("decimals", 0), what + "decimals", 0, 15)
         _flag(values.get("text", False), what + "text")
+        checks.text(values.get("suffix", ""), what + "suffix")
         for name in ("memory", "hold"):
             if name in values:
                 values[name] = parse_duration(values[name])

@@ -31,13 +31,17 @@ __all__ = [
     "Path",
     "contents_of",
     "first_shown",
+    "is_clock",
     "is_number",
     "look_up",
     "nest",
+    "number_and_unit",
+    "number_of",
     "numbers_of",
     "project",
     "rank_of",
     "reading_of",
+    "state_of",
 ]
 
 

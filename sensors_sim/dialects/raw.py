@@ -7,7 +7,7 @@ import time
 from gateway.core.fields import nest
 from gateway.core.paths import Path
 from sensors_sim import payloads
-from sensors_sim.custom import CustomSpec, decoded, reading_names
+from sensors_sim.custom import CustomSpec, FieldSpec, decoded, reading_names
 from sensors_sim.dialects.base import Dialect, Speaker, json_bytes
 from sensors_sim.kind import Readings
 from sensors_sim.messages import Message
@@ -84,7 +84,7 @@ class Raw(Dialect):
                 else:
                     values[item.path] = readings.get(names[item.name])
                 if item.text:
-                    values[item.path] = _as_text(values[item.path], item.decimals)
+                    values[item.path] = _as_text(values[item.path], item)
             if stream.format == "json":
                 payload = json_bytes(nest(values))
             else:
@@ -96,11 +96,11 @@ class Raw(Dialect):
         return messages
 
 
-def _as_text(value: object, decimals: int) -> object:
+def _as_text(value: object, item: FieldSpec) -> object:
     """A number as text; anything else as it is."""
     if isinstance(value, float):
-        return f"{value:.{decimals}f}"
-    return str(value) if type(value) is int else value
+        return f"{value:.{item.decimals}f}{item.suffix}"
+    return f"{value}{item.suffix}" if type(value) is int else value
 
 
 def _fill(text: str, device: Speaker) -> str:

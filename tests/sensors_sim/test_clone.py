@@ -512,6 +512,16 @@ def test_numbers_that_are_texts_stay_texts_and_vary_as_numbers() -> None:
     assert [reading["n"] for reading in readings] == [str(number) for number in range(len(readings))]
 
 
+def test_a_payload_that_is_a_number_with_a_unit_varies_and_keeps_it() -> None:
+    learner = Learner("d/+")
+    hear(learner, "d/x", [f"{20 + number % 17 / 10:.1f} °C".encode() for number in range(60)])
+    [field] = learned(learner)["device"][0]["stream"][0]["field"]
+    assert (field["text"], field["suffix"], field["decimals"]) == (True, " °C", 1)
+    said = {event.what.payload for event in run(fleet_text(learner, 60)) if isinstance(event.what, Message)}
+    assert len(said) > 1
+    assert all(re.fullmatch(r"\d\d\.\d °C", payload.decode()) for payload in said)
+
+
 def test_what_is_retained_and_no_text_is_kept_and_not_erased() -> None:
     learner = Learner("d/+/#")
     learner.hear("d/x/kept", b"\x80\x01", NOW, retained=True)
