@@ -340,7 +340,7 @@ def contents_of(value: Any, token: bytes) -> Contents:
     elif value.__class__ is not str or not is_clock(value):
         others.append(token)
     # the order of members says nothing
-    return Contents(numbers, hash(frozenset(others)))
+    return Contents(numbers, hash(frozenset(others)) if others else 0)
 
 
 BOOKKEEPING_RANK, BATTERY_RANK, PLAIN_RANK, FIRST_RANK = 1_000, 500, 100, 10
