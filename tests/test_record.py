@@ -75,6 +75,7 @@ def test_messages_are_recorded_as_they_came_and_played_again(
         f"{prefix}/empty": b"",
         f"{prefix}/end": b"1",
     }
+    publisher.publish(f"{prefix}/told", b"1", properties={"ContentType": "text/plain", "UserProperty": ("a", "b")})
     for topic, payload in said.items():
         publisher.publish(topic, payload)
     eventually(lambda: lines(path)[-1]["topic"] == f"{prefix}/end", 10, "the last message in the file")
@@ -82,7 +83,10 @@ def test_messages_are_recorded_as_they_came_and_played_again(
     assert process.wait(30) == 0
     assert f"messages in {path}" in (process.stderr.read() if process.stderr else "")
 
-    played = {item.message.topic: item.message.payload for item in read_recording(str(path))}
+    messages = {item.message.topic: item.message for item in read_recording(str(path))}
+    told = messages[f"{prefix}/told"].properties
+    assert told == {"content_type": "text/plain", "user_properties": [("a", "b")]}
+    played = {topic: message.payload for topic, message in messages.items()}
     for topic, payload in said.items():
         # a line break between tokens becomes a space, for a message is one line
         assert played[topic] == payload.replace(b"\n", b" ")

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -121,10 +121,18 @@ class Subscriber:
         token: an access token or None.
         since: where to begin; None leaves it to the gateway (`last`).
         deadline: when to end, on the monotonic clock; None never.
+        properties: whether MQTT 5 properties are asked for.
     """
 
     def __init__(
-        self, filters: list[str], url: str, token: str | None, since: str | None, deadline: float | None
+        self,
+        filters: list[str],
+        url: str,
+        token: str | None,
+        since: str | None,
+        deadline: float | None,
+        *,
+        properties: bool = False,
     ) -> None:
         from gateway.cli.connection import socket_url
         from gateway.core.protocol import ProtocolError
@@ -142,6 +150,7 @@ class Subscriber:
         self.token = token
         self.resume = Resume(since)
         self.deadline = deadline
+        self.properties = properties
 
     def run(self, printer: Printer, count: int | None, reconnect: bool) -> None:
         """Prints until `count` messages or the deadline; ends the command where it can't go on."""
@@ -202,7 +211,9 @@ class Subscriber:
         from gateway.cli.connection import LostError, RefusedError, decode, explain_close, open_connection, socket_url
 
         # a subscription by command, for the end of its replay is told
-        members = {"command": "subscribe", "id": 1, "topics": self.filters, "since": self.resume.since}
+        members: dict[str, Any] = {"command": "subscribe", "id": 1, "topics": self.filters, "since": self.resume.since}
+        if self.properties:
+            members["properties"] = True
         left = self._left()
         try:
             connection = open_connection(socket_url(self.url), self.token, 10 if left is None else min(10, left))

@@ -48,8 +48,12 @@ PARAMETERS = {
     "format": _for(f"{_MESSAGES} svg list", "json (envelope) or raw (payload only).", "json"),
     "max_hz": _for(f"{_MESSAGES} stream", "At most so many updates a second for each topic; the latest wins."),
     "mode": _for(_MESSAGES, "latest, mean or minmax of each interval of 1/max_hz seconds.", "latest"),
-    "fields": _for(_MESSAGES, "Only these members of a JSON object, by dotted paths separated with commas."),
-    "deadband": _for(f"{_MESSAGES} stream", "Only changes of a number by at least so much."),
+    "fields": _for(
+        _MESSAGES, "Only these members of a JSON payload: paths such as outdoor.t or rx[0].rssi, separated with commas."
+    ),
+    "deadband": _for(
+        f"{_MESSAGES} stream", "Only changes of a number by at least so much, and any change of a state or text."
+    ),
     "where": _for(
         f"{_MESSAGES} stream svg", "Only messages for which this expression (CEL) holds, such as temperature > 30."
     ),
@@ -64,7 +68,7 @@ PARAMETERS = {
     "after": _for(f"{_PAGES} list", "The name behind which last values, or the list, go on."),
     "prefix": _for("list", "Only topics that begin so."),
     "filter": _for("list", "Only topics that this filter matches; repeat it for several."),
-    "field": _for("svg", "The member that is drawn."),
+    "field": _for("svg", "The path of the member that is drawn; without it the first that a list of devices shows."),
     "title": _for("svg", "What stands before the number."),
     "unit": _for("svg", "What stands behind it."),
     "theme": _for("svg", "dark or light.", "light"),

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.core.conditions import compile_condition
 from gateway.core.deadband import Deadband
-from gateway.core.fields import Path, look_up, nest, numbers_of, project
+from gateway.core.fields import Contents, Path, contents_of, look_up, nest, numbers_of, project
 from gateway.core.frames import frame_text, json_line
 from gateway.core.memory import MemoryBudget, MemoryShare
 from gateway.core.messages import Kind, Message, encode_json, encode_properties
@@ -188,7 +188,7 @@ class Shaper:
         if cost > interval.cost:
             self._share.charge(cost - interval.cost)
             interval.cost = cost
-        if shape.mode is not Mode.LATEST:
+        if shape.mode is not Mode.LATEST and message.kind is not Kind.BASE64:
             for path, number in numbers_of(value):
                 sums = interval.sums.get(path)
                 if sums is None:
@@ -287,7 +287,7 @@ class Shaper:
             result = nest({path: {"min": sums[1], "max": sums[2]} for path, sums in interval.sums.items()})
         suppressed = 0
         if self._deadband is not None:
-            if not self._deadband.is_news(message.topic, numbers):
+            if not self._deadband.is_news(message.topic, Contents(numbers, 0)):
                 self._suppress(message.topic, interval.count)
                 return
             suppressed = self._deadband.take_suppressed(message.topic)
@@ -313,10 +313,12 @@ class Shaper:
         shape = self.shape
         skipped = conflated
         if self._deadband is not None:
-            if value is None:
+            if message.kind is Kind.BASE64:
+                value = None
+            elif value is None:
                 value = message.value() if token is None else msgspec.json.decode(token)
-            now = dict(numbers_of(value)) or hash(message.token if token is None else token)
-            if not self._deadband.is_news(message.topic, now):
+            contents = contents_of(value, message.token if token is None else token)
+            if not self._deadband.is_news(message.topic, contents):
                 self._suppress(message.topic, conflated + 1)
                 return
             skipped += self._deadband.take_suppressed(message.topic)
@@ -362,13 +364,14 @@ class Shaper:
             return None if message.kind is Kind.BASE64 else value
         if message.kind is not Kind.JSON:
             return None  # a reading that failed, such as {"temperature": NaN}, is no reading
-        return look_up(value, field) if isinstance(value, dict) else value
+        is_inside = isinstance(value, dict) or isinstance(field.path[0], int)
+        return look_up(value, field) if is_inside else value
 
     def _stream_body(self, message: Message) -> bytes | None:
         shown = self._shown(message, message.value())
         if shown is None:
             return None
-        name = "payload" if self.shape.shown is None else self.shape.shown.path[-1]
+        name = "payload" if self.shape.shown is None else self.shape.shown.name
         return encode_or_none({name: shown, "topic": message.topic, "time": message.time})
 
     def _finish(self, message: Message, body: bytes, number: int | None = None) -> None:
