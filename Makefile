@@ -59,7 +59,7 @@ web: $(VENV)/bin/python        ## the dashboard and the client library, into gat
 pages: $(VENV)/bin/python
 	@$(BIN)/python scripts/build_web.py --optional
 
-peers: tests/peers/node_modules/.package-lock.json  ## other brokers that tests talk to; needs Node.js and a network
+peers: tests/peers/node_modules/.package-lock.json  ## other brokers and clients that tests talk to; needs Node.js and a network
 
 tests/peers/node_modules/.package-lock.json: tests/peers/package.json tests/peers/package-lock.json
 	cd tests/peers && npm ci --no-audit --no-fund --loglevel=error

@@ -29,7 +29,7 @@ from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Message, encode_topic
 from gateway.core.protocol import CloseCode
-from gateway.core.shapes import Shape
+from gateway.core.shapes import Mode, Shape
 from gateway.core.since import SINCE_NOW
 from gateway.core.tries import FilterTrie
 from gateway.upstream.packets import PacketReader
@@ -202,6 +202,9 @@ CASES: dict[str, tuple[Callable[[], Operation], int]] = {
     "flush, 10,000 sinks": (lambda: _flush(10_000, 1), 1),
     "flush, 20 messages, 100 sinks": (lambda: _flush(100, 20), 1),
     "flush, max_hz, 20 messages, 100 sinks": (lambda: _flush(100, 20, Shape(max_hz=5.0)), 1),
+    "flush, fields, 20 messages, 100 sinks": (lambda: _flush(100, 20, Shape(fields=("temperature",))), 1),
+    "flush, deadband, 20 messages, 100 sinks": (lambda: _flush(100, 20, Shape(deadband=0.5)), 1),
+    "flush, mean, 20 messages, 100 sinks": (lambda: _flush(100, 20, Shape(mode=Mode.MEAN, max_hz=5.0)), 1),
 }
 """Name to what prepares the operation, and how many results one run of it stands for."""
 

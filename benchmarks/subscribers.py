@@ -29,7 +29,6 @@ READ_BYTES = 1 << 18
 HEADROOM = 256
 SLOW_TICK_SECONDS = 0.1
 _POSITION = re.compile(rb'"position":"([^":]+):(\d+)"')
-_LAST_SEQ = re.compile(rb'"seq":(\d+)[},]')
 
 
 class Subscriber:
@@ -184,7 +183,8 @@ class Load:
         else:
             found = _POSITION.search(body)
             if found is not None:
-                subscriber.epoch, subscriber.seq = found[1].decode(), int(found[2])
+                if not subscriber.epoch:  # who comes back has where it began, and counts on from there
+                    subscriber.epoch, subscriber.seq = found[1].decode(), int(found[2])
                 # What came before or with the event counts too, and so does a first piece of a frame.
                 self._now_ready(subscriber, body)
 

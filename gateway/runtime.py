@@ -23,6 +23,7 @@ from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
+from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub
@@ -42,6 +43,9 @@ from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 __all__ = ["Gateway", "Limits", "make_guard"]
 
 logger = logging.getLogger(__name__)
+
+PULSE_SECONDS = 0.1
+"""How often the loop is asked whether it comes in time."""
 
 AGE_SECONDS = 1.0
 """The longest time for which messages that are too old stay in an idle log."""
@@ -160,6 +164,7 @@ class Gateway:
         )
         # uvloop's own clock stands still within a turn: what is bounded by it would never end
         self.clock = time.monotonic
+        self.stalls = Distribution(STALLS)
         self.hub: Hub
         self.upstream: Upstream
         self.published: Counter[str] = Counter()
@@ -202,6 +207,7 @@ class Gateway:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
+            pulse = self._tasks.create_task(self._feel_pulse(), name="pulse of the loop")
             if self.guard.policy.is_open and not is_loopback(settings.host):
                 logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
             try:
@@ -211,6 +217,14 @@ class Gateway:
                 link.cancel()
                 warming.cancel()
                 aging.cancel()
+                pulse.cancel()
+
+    async def _feel_pulse(self) -> None:
+        """Measures how late the loop comes to what is due: others waited as long."""
+        while True:
+            due = self.clock() + PULSE_SECONDS
+            await asyncio.sleep(PULSE_SECONDS)
+            self.stalls.add(max(self.clock() - due, 0.0))
 
     async def _age(self) -> None:
         """Lets messages expire although no more arrive, and finds out what the broker keeps, a few in each turn."""
@@ -228,6 +242,7 @@ class Gateway:
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""
         self.closing = True
+        self.guard.stop()
         self.upstream.hold()  # what nobody would see any more stays with the broker
         self.hub.flush()
         for sink in list(self.event_streams):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import itertools
+import logging
 import signal
 import socket
 import sys
@@ -32,7 +34,12 @@ from gateway.transport.websockets import WebSocketProtocol
 
 __all__ = ["GatewayServer", "serve"]
 
+logger = logging.getLogger(__name__)
+
 SHUTDOWN_SECONDS = 5
+CUT_SECONDS = 0.5
+"""So long before the end of that time answers are cut off."""
+
 PING_STEPS_PER_SECOND = 1
 
 
@@ -67,6 +74,8 @@ class GatewayServer(uvicorn.Server):
             )
         self._watch_certificate()
         self._rounds = asyncio.create_task(self._ping(self._settings.limit_idle_seconds / 2), name="pings")
+        for sock in sockets or []:
+            logger.info("listening on %s", _address(sock, "http" if self._tls is None else "https"))
         if self.started and self._on_started is not None:
             self._on_started()
 
@@ -102,7 +111,27 @@ class GatewayServer(uvicorn.Server):
             self._tls.stop()
         self.gateway.stop()
         await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
+        cutting = asyncio.create_task(self._cut(), name="end of answers")
         await super().shutdown(sockets)
+        cutting.cancel()
+        if self.force_exit:
+            # asked twice: whoever is still served is cut off, and the broker is left as it should be
+            self._cut_now()
+            for task in list(self.server_state.tasks):
+                task.cancel()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=1)
+            await self.lifespan.shutdown()
+
+    async def _cut(self) -> None:
+        """Cuts answers off that take too long, before their tasks are cancelled: nobody waits for them any more."""
+        await asyncio.sleep(SHUTDOWN_SECONDS - CUT_SECONDS)
+        self._cut_now()
+
+    def _cut_now(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.cut()
 
     async def _ping(self, interval_seconds: float) -> None:
         """Pings every WebSocket once in an interval, a part of them at a time so that no turn of the loop is long."""
@@ -113,6 +142,12 @@ class GatewayServer(uvicorn.Server):
                 # an object keeps its address, so it stays in its part
                 if (id(connection) >> 6) % parts == step % parts and isinstance(connection, WebSocketProtocol):
                     connection.ping()
+
+
+def _address(sock: socket.socket, scheme: str) -> str:
+    """Where a listening socket is: with `port` 0 nobody else knows."""
+    host, port = sock.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def pending_connections(settings: Settings) -> Connections:
@@ -191,5 +226,8 @@ def serve(
             refusals=gateway.refusals,
             accounts=gateway.guard.accounts,
         )
+    # modules and settings stay as long as the process: the collector need not look at them again and again
+    gc.collect()
+    gc.freeze()
     server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
     server.run(sockets or [listen(settings.host, settings.port)])

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 from paho.mqtt.client import MQTTMessage
 
 from gateway.core.durations import duration_text
+from gateway.core.fields import number_and_unit, number_of
+from gateway.core.paths import Path, Step, parse_path, path_text
 from sensors_sim import payloads
 from sensors_sim.address import BrokerAddress
 from sensors_sim.checks import LARGEST
@@ -37,6 +39,12 @@ MAX_TOPICS = 20_000
 
 MAX_DEPTH = 16
 """Levels of an object or array that are learned one by one; what is in deeper ones stays what it is."""
+
+MAX_ITEMS = 10_000
+"""Members or items of an object or array that are learned."""
+
+MAX_CHOICES = 12
+"""Texts or flags that one field may change between; more are no choice."""
 
 STATUS_PAIRS = (
     ("online", "offline"),
@@ -375,7 +383,7 @@ def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
         # Where bare values are mixed with objects, the objects are what a program reads.
         for t, value in decoded:
             for path, item in _flat(value) if isinstance(value, (dict, list)) else ():
-                values.setdefault(path, []).append((t, item))
+                values.setdefault(path_text(path), []).append((t, item))
         if not values:  # nothing but empty ones
             values["value"] = [(decoded[-1][0], decoded[-1][1])]
             kind = "text"
@@ -389,7 +397,8 @@ def _stream(topic: str, heard: Heard, interval: float) -> dict[str, Any]:
         stream["qos"] = heard.qos
     if any(sample.retained for sample in heard.samples):
         stream["retain"] = True
-    stream["field"] = [_field(path, series, interval) for path, series in values.items()]
+    is_whole = kind == "text"
+    stream["field"] = [_field(path, series, interval, is_whole=is_whole) for path, series in values.items()]
     return stream
 
 
@@ -403,37 +412,62 @@ def _decode(payload: bytes) -> object:
     return text if isinstance(value, str) else value
 
 
-def _flat(value: object, prefix: str = "", depth: int = 0) -> list[tuple[str, object]]:
-    """Paths and values of an object or array; what is nested too deep or empty stays whole."""
-    items: Iterable[tuple[str, object]] = ()
-    if isinstance(value, dict):
-        items = ((re.sub(r"([.\\]|^\[)", r"\\\1", key), item) for key, item in value.items())
-    elif isinstance(value, list):
-        items = ((f"[{number}]", item) for number, item in enumerate(value))
-    flat: list[tuple[str, object]] = []
-    for key, item in items:
-        if isinstance(item, (dict, list)) and item and depth < MAX_DEPTH:
-            flat += _flat(item, f"{prefix}{key}.", depth + 1)
+def _flat(value: dict[str, object] | list[object], path: Path = ()) -> list[tuple[Path, object]]:
+    """Paths and values of an object or array; what is empty, nested too deep or has no name stays whole."""
+    flat: list[tuple[Path, object]] = []
+    steps: Iterable[tuple[Step, object]] = value.items() if isinstance(value, dict) else enumerate(value)
+    for step, item in itertools.islice(steps, MAX_ITEMS):
+        if isinstance(item, (dict, list)) and item and len(path) < MAX_DEPTH and step != "":
+            flat += _flat(item, (*path, step))
         else:
-            flat.append((prefix + key, item))
+            flat.append(((*path, step), item))
     return flat
 
 
-def _field(path: str, series: list[tuple[float, object]], interval: float) -> dict[str, Any]:
+class _Written(NamedTuple):
+    """Numbers that are written as text, and what stands behind each."""
+
+    numbers: list[float]
+    suffix: str
+
+
+def _written_numbers(texts: list[str], *, is_whole: bool) -> _Written | None:
+    """Texts as numbers, where all are; those that are whole payloads may have a unit, the same in each."""
+    numbers, suffixes = [], set()
+    for text in texts:
+        found = (
+            number_and_unit(text) if is_whole else ((number, "") if (number := number_of(text)) is not None else None)
+        )
+        if found is None:
+            return None
+        numbers.append(found[0])
+        bare = text.strip()
+        suffixes.add(bare[len(bare.removesuffix(found[1]).rstrip()) :])
+    return _Written(numbers, suffixes.pop()) if len(suffixes) == 1 else None
+
+
+def _field(path: str, series: list[tuple[float, object]], interval: float, *, is_whole: bool = False) -> dict[str, Any]:
     values = [value for _, value in series]
     described: dict[str, Any] = {"name": path}
-    last = path.rsplit(".", 1)[-1].lower()
+    last = next((step for step in reversed(parse_path(path)) if isinstance(step, str)), "").lower()
     floats = [_finite(value) for value in values]
     numbers = [(t, number) for (t, _), number in zip(series, floats, strict=True) if number is not None]
     if len(numbers) == len(values):
         decimals = max(_decimals(value) for value in values)
         return described | _number_field(last, numbers, decimals, interval)
     texts = [value for value in values if isinstance(value, str)]
+    if len(texts) == len(values) and len(set(texts)) > MAX_CHOICES:
+        written = _written_numbers(texts, is_whole=is_whole)
+        if written is not None:
+            decimals = max(len(text.partition(".")[2].partition(written.suffix or " ")[0]) for text in texts)
+            dated = [(t, number) for (t, _), number in zip(series, written.numbers, strict=True)]
+            described |= _number_field(last, dated, min(9, decimals), interval) | {"text": True}
+            return described | ({"suffix": written.suffix} if written.suffix else {})
     if len(texts) == len(values) and _is_clock_text(series):
         return described | {"model": "iso-clock"}
     simple = [value for value in values if isinstance(value, (str, bool))]
     distinct = list(dict.fromkeys(simple))
-    if len(simple) == len(values) and 1 < len(distinct) <= 12:
+    if len(simple) == len(values) and 1 < len(distinct) <= MAX_CHOICES:
         changes = sum(1 for a, b in itertools.pairwise(simple) if a != b)
         hold = len(simple) * interval / (changes + 1)
         return described | {"model": "choice", "choices": distinct, "hold": duration_text(round(max(0.1, hold), 1))}

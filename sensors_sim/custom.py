@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gateway.core.durations import parse_duration
+from gateway.core.paths import Path, PathError, parse_path
 from sensors_sim import checks
 from sensors_sim.kind import Readings, Setting
 from sensors_sim.model.noise import Drifting
@@ -32,8 +33,7 @@ class FieldSpec:
     """How one field behaves.
 
     Attributes:
-        name: Path in the JSON, levels joined by dots, ``[0]`` for the first of an array; a backslash stands before a
-            dot or bracket of a name itself. ``value`` where the payload is bare.
+        name: Written path in the JSON (``gateway.core.paths``). ``value`` where the payload is bare.
         model: ``value`` (AR(1) around a mean), ``counter`` (grows), ``choice`` (one of some), ``constant``,
             ``constant-json`` (``start`` is JSON), ``seq`` and ``boot`` (the device's own), ``clock`` (the time as a
             number), ``iso-clock`` (the time as text).
@@ -47,6 +47,8 @@ class FieldSpec:
         start: Where a counter begins; the value of a constant.
         choices: Of a choice.
         hold: Seconds that a choice lasts on average.
+        text: Whether a number is written as text.
+        suffix: What stands behind such a number, such as its unit.
     """
 
     name: str
@@ -61,6 +63,17 @@ class FieldSpec:
     start: object = 0
     choices: tuple[object, ...] = ()
     hold: float = 60.0
+    text: bool = False
+    suffix: str = ""
+    path: Path = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Takes the name apart.
+
+        Raises:
+            ValueError: It is no path.
+        """
+        object.__setattr__(self, "path", parse_path(self.name))
 
     @classmethod
     def parse(cls, described: Mapping[str, Any]) -> Self:
@@ -70,7 +83,7 @@ class FieldSpec:
             ValueError: A name is unknown or a value is wrong.
         """
         values = dict(checks.table(described, "field"))
-        checks.known_names(values, tuple(cls.__slots__), "field")
+        checks.known_names(values, tuple(name for name in cls.__slots__ if name != "path"), "field")
         what = f"field {checks.text(values.get('name'), 'name of a field')}: "
         if values.get("model", "value") not in MODELS:
             raise ValueError(f"{what}unknown model {checks.shown(values['model'])}: known are {', '.join(MODELS)}")
@@ -80,6 +93,8 @@ class FieldSpec:
         if values.get("low", -math.inf) > values.get("high", math.inf):
             raise ValueError(f"{what}low {values['low']:g} is over high {values['high']:g}")
         checks.whole(values.get("decimals", 0), what + "decimals", 0, 15)
+        _flag(values.get("text", False), what + "text")
+        checks.text(values.get("suffix", ""), what + "suffix")
         for name in ("memory", "hold"):
             if name in values:
                 values[name] = parse_duration(values[name])
@@ -95,7 +110,10 @@ class FieldSpec:
                 json.loads(str(start))
             except (ValueError, RecursionError):
                 raise ValueError(f"{what}start is no JSON: {checks.shown(start)}") from None
-        return cls(**values)
+        try:
+            return cls(**values)
+        except PathError as error:
+            raise ValueError(f"{what}its name {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

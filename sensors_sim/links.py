@@ -8,6 +8,7 @@ It leaves to others: what is published when (``runner``), and MQTT itself (paho-
 loop that turns all of them share sockets, timers and queues.
 """
 
+import base64
 import collections
 import concurrent.futures
 import contextlib
@@ -20,13 +21,16 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
 
 import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
 
 from sensors_sim.address import BrokerAddress
 from sensors_sim.messages import Message
@@ -145,6 +149,7 @@ class Links:
         on_up: Called when a link is connected; it publishes what devices say at birth.
         on_message: Called with topic and payload and the rest of what arrives. While it runs, a link may be opened, cut
             or told to leave, and messages may be published.
+        speaks_5: Whether MQTT 5 is spoken, which properties of messages need; else 3.1.1.
 
     Raises:
         ValueError: The authority's file can't be used.
@@ -155,8 +160,11 @@ class Links:
         address: BrokerAddress,
         on_up: Callable[[Link], None] = lambda _link: None,
         on_message: Callable[[paho.MQTTMessage], None] = lambda _message: None,
+        *,
+        speaks_5: bool = False,
     ) -> None:
         self.address = address
+        self._speaks_5 = speaks_5
         self.counters = Counters()
         self._on_up = on_up
         self._on_message = on_message
@@ -227,8 +235,9 @@ class Links:
             if len(link.unconfirmed) >= MAX_BACKLOG_MESSAGES or link.unconfirmed_bytes > MAX_BACKLOG_BYTES:
                 self.counters.dropped += 1
                 return False
-        topic, payload, qos, retain = message
-        link.unconfirmed.append((client.publish(topic, payload, qos, retain), message))
+        topic, payload, qos, retain, properties = message
+        packed = None if properties is None or not self._speaks_5 else packed_properties(properties)
+        link.unconfirmed.append((client.publish(topic, payload, qos, retain, packed), message))
         link.unconfirmed_bytes += len(payload)
         self.counters.published += 1
         return True
@@ -347,13 +356,17 @@ class Links:
         opened.add_done_callback(is_connected)
 
     def _new_client(self, link: Link) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, link.client_id, userdata=link, reconnect_on_failure=False)
+        version = paho.MQTTv5 if self._speaks_5 else paho.MQTTv311
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, link.client_id, userdata=link, reconnect_on_failure=False, protocol=version
+        )
         client.connect_timeout = CONNECT_SECONDS
-        client.max_inflight_messages_set(0)  # no limit, or each acknowledgement looks through all that wait
+        # No limit, or each acknowledgement looks through all that wait. MQTT 5 has one of the broker's, often 20.
+        client.max_inflight_messages_set(20 if self._speaks_5 else 0)
         if self._ssl is not None:
             client.tls_set_context(self._ssl)
         if link.will is not None:
-            client.will_set(*link.will)
+            client.will_set(*link.will[:4])
         username, password = self.address.username, self.address.password
         if username is not None:
             username = username.replace("{id}", link.username_id)
@@ -560,6 +573,28 @@ class _TlsSocket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def packed_properties(properties: Mapping[str, Any]) -> PahoProperties:
+    """Properties of a message as paho takes them.
+
+    Raises:
+        ValueError: One can't be encoded.
+    """
+    packed = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    try:
+        for name, value in properties.items():
+            match name:
+                case "correlation_data":
+                    packed.CorrelationData = base64.b64decode(value, validate=True)
+                case "user_properties":
+                    packed.UserProperty = [tuple(pair) for pair in value]
+                case _:  # content_type is ContentType
+                    setattr(packed, name.title().replace("_", ""), value)
+        packed.pack()  # type: ignore[no-untyped-call]
+    except (MQTTException, struct.error, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"properties can't be encoded: {error}") from None
+    return packed
 
 
 def _socket_of(client: paho.Client) -> socket.socket | None:

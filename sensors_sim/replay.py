@@ -16,15 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path as FilePath
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from gateway.core.fields import Field, nest
+from gateway.core.paths import Path, PathError
 from sensors_sim.address import BrokerAddress
 from sensors_sim.checks import shown
 from sensors_sim.custom import checked_topic
-from sensors_sim.links import Link, Links, LinkState
+from sensors_sim.links import Link, Links, LinkState, packed_properties
 from sensors_sim.messages import Message
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,16 @@ class Recorded(NamedTuple):
     message: Message
 
 
+class _Properties(msgspec.Struct, omit_defaults=True):
+    """What the gateway relays of MQTT 5 properties."""
+
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: str | None = None
+    user_properties: list[tuple[str, str]] | None = None
+    message_expiry_interval: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
+
+
 class _Envelope(msgspec.Struct):
     topic: str | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
@@ -48,8 +60,10 @@ class _Envelope(msgspec.Struct):
     encoding: str | None = None
     qos: int = 0
     retained: bool = False
+    properties: _Properties | None = None
 
 
+_decode_properties = msgspec.json.Decoder(_Properties).decode
 _decode = msgspec.json.Decoder(_Envelope).decode
 
 
@@ -63,7 +77,7 @@ def read_recording(path: str) -> list[Recorded]:
         ValueError: It can't be read, or a line is wrong (the text names it), or there is no message in it.
     """
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        data = sys.stdin.buffer.read() if path == "-" else FilePath(path).read_bytes()
     except OSError as error:
         raise ValueError(f"recording {path}: {error.strerror or error}") from None
     try:
@@ -106,7 +120,8 @@ def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
         if payload.startswith(b'"'):
             text = msgspec.json.decode(payload, type=str)
             payload = _unpack(text, envelope.encoding, number)
-        message = Message(envelope.topic, payload, envelope.qos, envelope.retained)
+        properties = _checked_properties(envelope.properties, number)
+        message = Message(envelope.topic, payload, envelope.qos, envelope.retained, properties)
         yield _seconds(envelope.time, number), message
 
 
@@ -124,8 +139,8 @@ def _from_rows(reader: "csv.DictReader[str]") -> Iterable[tuple[float, Message]]
     for name in ("time", "topic"):
         if name not in columns:
             raise ValueError(f"no column {name!r}: expected time, topic and payload")
-    known = ("time", "seq", "topic", "payload", "encoding", "qos", "retained")
-    fields = [name for name in columns if name not in known]
+    known = ("time", "seq", "topic", "payload", "encoding", "qos", "retained", "properties")
+    fields = {name: _path(name) for name in columns if name not in known}
     for row in reader:
         number = reader.line_num
         topic = row["topic"] or ""
@@ -134,10 +149,34 @@ def _from_rows(reader: "csv.DictReader[str]") -> Iterable[tuple[float, Message]]
         if "payload" in columns:
             payload = _unpack(row["payload"] or "", row.get("encoding"), number)
         else:
-            values = {name: _value(row[name] or "") for name in fields if row[name]}
-            payload = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+            values = {path: _value(row[name] or "") for name, path in fields.items() if row[name]}
+            payload = json.dumps(nest(values), ensure_ascii=False, separators=(",", ":")).encode()
         retained = (row.get("retained") or "").lower() in ("1", "true", "yes")
-        yield _seconds(row["time"] or "", number), Message(topic, payload, qos, retained)
+        try:
+            told = _decode_properties(row["properties"]) if row.get("properties") else None
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"line {number}: properties: {error}") from None
+        properties = _checked_properties(told, number)
+        yield _seconds(row["time"] or "", number), Message(topic, payload, qos, retained, properties)
+
+
+def _path(column: str) -> Path:
+    """Where the values of a column belong; a heading that is no path is a name."""
+    try:
+        return Field.at(column).path
+    except PathError:
+        return (column,)
+
+
+def _checked_properties(properties: _Properties | None, number: int) -> dict[str, Any] | None:
+    if properties is None:
+        return None
+    told: dict[str, Any] = msgspec.to_builtins(properties)
+    try:
+        packed_properties(told)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
+    return told or None
 
 
 def _check(topic: str, qos: int, number: int) -> None:
@@ -206,7 +245,7 @@ class Replay:
         self._speed = speed
         self._loop = loop
         self._prefix = prefix
-        self._links = Links(address)
+        self._links = Links(address, speaks_5=any(recorded.message.properties for recorded in recording))
         self._link = Link(f"sensors-sim-replay-{secrets.token_hex(4)}", None, [], "replay")
         self._stopped = threading.Event()
 

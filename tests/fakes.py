@@ -8,16 +8,18 @@ import json
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from gateway.core.filters import FilterSet
 from gateway.core.frames import frame_text, unframe
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.protocol import CloseCode
+from gateway.core.selection import Selection
 from gateway.core.shapes import Format, Framing, Shape
 from gateway.core.subscribers import Subscriber
 
 HUB_BOUNDS = ("max_replay_messages", "max_shape_bytes")
 
-__all__ = ["FakeLoop", "FakeSocket", "finished", "make_hub"]
+__all__ = ["FakeLoop", "FakeSocket", "count_kept", "count_lost", "finished", "make_hub"]
 
 
 T = TypeVar("T")
@@ -31,6 +33,16 @@ def finished(work: Generator[None, None, T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def count_kept(history: History, filters: FilterSet, after: int, until: int, *, last_only: bool = False) -> int:
+    """How many messages a replay of this stretch would give now."""
+    return finished(Selection(filters).tally(history, after, until, last_only=last_only))[0]
+
+
+def count_lost(history: History, filters: FilterSet, after: int) -> int | None:
+    """How many messages beyond `after` are evicted; None if nobody knows."""
+    return finished(Selection(filters).tally(history, after, history.seq))[1]
 
 
 class FakeTimer:

@@ -29,6 +29,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from gateway.core.resume import Resume
 from tests.support.brokers import BrokerOptions, MosquittoProcess, mosquitto_program
 from tests.support.gateways import GatewayProcess
 from tests.support.waiting import eventually_async
@@ -72,7 +73,7 @@ class Reader:
         self._address = address
         self._sums = sums
         self._on_message = on_message
-        self.epoch = ""
+        self.resume = Resume("now")
         self.start: int | None = None
         self.last = self.end = 0
         self.delivered = 0
@@ -112,26 +113,22 @@ class Reader:
             if seq <= self.last:
                 self._sums.wrong.append(f"{seq} came after {self.last}")
             self.last = seq
+            self.resume.heard(seq)
             self.end = max(self.end, seq)
             self.delivered += 1
             self.skipped += frame.get("skipped", 0)
             if self._on_message is not None:
                 self._on_message(frame)
         elif frame["event"] == "subscribed":
-            self.epoch, _, number = frame["position"].partition(":")
+            self.resume.subscribed(frame["position"], frame["from"])
             if self.start is None:
-                self.start = self.last = self.end = int(number)
+                self.start = self.last = self.end = int(frame["position"].partition(":")[2])
         elif frame["event"] == "gap":
             self._sums.reasons[frame["reason"]] += 1
             if frame.get("lost") is None:
                 self._sums.wrong.append(f"a gap of unknown size: {frame}")
             self.lost += frame.get("lost") or 0
             self.end = max(self.end, frame.get("to") or 0)
-
-    @property
-    def position(self) -> str:
-        """Where to go on."""
-        return f"{self.epoch}:{self.last}"
 
     def settle(self, owed: int) -> None:
         """Adds what was owed and what came to the sum."""
@@ -227,13 +224,11 @@ class Soak:
 
     async def _resuming(self) -> None:
         reader = Reader(self.gateway.ws, self.sums["resuming"])
-        since = "now"
         while self.left > 0:
             with contextlib.suppress(ConnectionClosed, InvalidHandshake):
-                await reader.read(seconds=min(self.left, self._chance.uniform(1, 10)), topic="#", since=since)
+                seconds = min(self.left, self._chance.uniform(1, 10))
+                await reader.read(seconds=seconds, topic="#", since=reader.resume.since)
             await asyncio.sleep(self._chance.uniform(0, 3))
-            if reader.start is not None:
-                since = reader.position
         await self._settle(reader)
 
     async def _stalling(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from gateway.core.messages import Message
 from gateway.core.topic import Topic
 from gateway.core.topics import matches
 from gateway.core.tries import TopicTree
+from gateway.core.walks import reaches
+from tests.fakes import count_kept, count_lost, finished
 
 TOPICS = ["a", "a/b", "a/c", "b", "b/c", "$s/x"]
 FILTERS = ["#", "+", "a/#", "+/c", "b", "$s/#", "a/b"]
@@ -51,7 +53,6 @@ def seqs(messages: list[Message]) -> list[int]:
     after=st.integers(0, 80),
     until_back=st.integers(0, 20),
     filters=filter_sets,
-    exclude=st.none() | filter_sets,
     narrow=st.sampled_from([0, 32]),
 )
 def test_the_log_reads_as_a_list_of_what_was_not_evicted(
@@ -63,7 +64,6 @@ def test_the_log_reads_as_a_list_of_what_was_not_evicted(
     after: int,
     until_back: int,
     filters: FilterSet,
-    exclude: FilterSet | None,
     narrow: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -85,21 +85,19 @@ def test_the_log_reads_as_a_list_of_what_was_not_evicted(
         until = max(history.seq - until_back, 0)
 
         def wanted(message: Message) -> bool:
-            return any(matches(f, message.topic) for f in filters.filters) and not (
-                exclude is not None and any(matches(f, message.topic) for f in exclude.filters)
-            )
+            return any(matches(f, message.topic) for f in filters.filters)
 
         span = [m for m in everything if wanted(m) and after < m.seq <= until]
         expected = [m.seq for m in span if m.seq in kept]
-        assert seqs(read_all(history, filters, after, until, exclude=exclude)) == expected
-        assert history.count(filters, after, until, exclude=exclude) == len(expected)
+        assert seqs(read_all(history, filters, after, until)) == expected
+        assert count_kept(history, filters, after, until) == len(expected)
 
         newest = {m.topic: m.seq for m in everything if wanted(m) and m.seq <= until}
         lasts = sorted(seq for seq in newest.values() if seq in kept and seq > after)
-        assert seqs(read_all(history, filters, after, until, exclude=exclude, last_only=True)) == lasts
-        assert history.count(filters, after, until, exclude=exclude, last_only=True) == len(lasts)
+        assert seqs(read_all(history, filters, after, until, last_only=True)) == lasts
+        assert count_kept(history, filters, after, until, last_only=True) == len(lasts)
 
-        lost = history.lost(filters, after, exclude=exclude)
+        lost = count_lost(history, filters, after)
         gone = sum(1 for m in everything if wanted(m) and m.seq > after and m.seq not in kept)
         assert lost is None or lost == gone
         if history.dropped_topics == 0 and max_messages > 2 and max_bytes == 10**9:
@@ -132,8 +130,8 @@ def test_eviction_by_bytes_is_oldest_first_but_keeps_last_values() -> None:
     busy = FilterSet(["busy"])
     kept = read_all(history, busy, 0, history.seq)
     assert seqs(kept) == list(range(history.seq - len(kept) + 1, history.seq + 1))
-    assert history.lost(busy, kept[0].seq - 1) == 0
-    assert history.lost(busy, kept[0].seq - 51) == 50
+    assert count_lost(history, busy, kept[0].seq - 1) == 0
+    assert count_lost(history, busy, kept[0].seq - 51) == 50
     # the survivor goes as soon as it is no longer the last value
     history.append("quiet", b"news", 2_000)
     assert [m.payload for m in read_all(history, FilterSet(["quiet"]), 0, history.seq)] == [b"news"]
@@ -153,7 +151,7 @@ def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
         assert state.last is not None
         assert state.last.payload == payload
     assert history.topic("flood/99999") is not None
-    assert history.lost(FilterSet(["sensors/#"]), 0) is None
+    assert count_lost(history, FilterSet(["sensors/#"]), 0) is None
 
 
 @pytest.mark.parametrize("retained", [False, True])
@@ -244,14 +242,14 @@ def test_the_numbers_of_what_was_evicted_leave_the_room_to_messages() -> None:
     assert sum(len(state.evicted) for state in history.topics()) * EVICTED_COST <= 400_000 / EVICTED_PART
     # the numbers of all topics go back about as far: who was away for a short time is told how much is lost
     oldest = history.seq - kept[-1] - 500
-    assert history.lost(FilterSet(["#"]), oldest) == history.evicted_seq - oldest
-    assert history.lost(FilterSet(["#"]), 0) is None
+    assert count_lost(history, FilterSet(["#"]), oldest) == history.evicted_seq - oldest
+    assert count_lost(history, FilterSet(["#"]), 0) is None
     # a topic of which all numbers are forgotten still says that some are lost
     state = history.topic(topics[0])
     assert state is not None
     history._forget_numbers(state, len(state.evicted))
-    assert history.lost(FilterSet([topics[0]]), state.forgotten_seq - 1) is None
-    assert history.lost(FilterSet([topics[0]]), state.forgotten_seq) == 0
+    assert count_lost(history, FilterSet([topics[0]]), state.forgotten_seq - 1) is None
+    assert count_lost(history, FilterSet([topics[0]]), state.forgotten_seq) == 0
 
 
 def test_what_is_said_to_fit_fits() -> None:
@@ -271,7 +269,7 @@ def test_a_message_above_the_whole_bound_is_numbered_but_not_kept() -> None:
     assert len(message.payload) == 20_000
     assert history.message_count == 0
     assert history.bytes == 0
-    assert history.lost(FilterSet(["#"]), 0) is None
+    assert count_lost(history, FilterSet(["#"]), 0) is None
 
 
 def test_a_repeated_retained_message_is_no_new_arrival() -> None:
@@ -311,8 +309,8 @@ def test_times_find_their_place_in_the_log() -> None:
     assert history.before_time(1_000) == 10
     assert history.newest(2) == 8
     assert history.newest(100) == 0
-    assert not history.reaches(FilterSet(["x"]), 50)
-    assert history.reaches(FilterSet(["x"]), 51)
+    assert not finished(reaches(history, FilterSet(["x"]), 50))
+    assert finished(reaches(history, FilterSet(["x"]), 51))
 
 
 def test_filter_sets_are_equal_whatever_the_order() -> None:
@@ -381,24 +379,25 @@ def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int
 def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.core.history.NEW_TOPICS", 20)
     walks: list[int] = []
-    find = TopicTree.find
+    find = TopicTree.find_in_steps
 
-    def counted(tree: TopicTree[Topic], *arguments: Any) -> Iterator[Topic]:
+    def counted(tree: TopicTree[Topic], *arguments: Any) -> Generator[list[Topic], None, bool]:
         walks.append(1)
         return find(tree, *arguments)
 
-    monkeypatch.setattr(TopicTree, "find", counted)
+    monkeypatch.setattr(TopicTree, "find_in_steps", counted)
     history = History(max_topics=300, max_messages=2)
-    filters, exclude = FilterSet(["s/+/x", "s/1/#", "+/9/#"]), FilterSet(["s/+/x", "+/9/y"])
+    filters = FilterSet(["s/+/x", "s/1/#", "+/9/#"])
 
     def check() -> None:
         names = list(history._topics)
         wanted = {name for name in names if any(matches(f, name) for f in filters.filters)}
-        assert {state.name for state in history.topics(filters)} == wanted
-        assert history.count(filters, 0, history.seq) == sum(len(history._topics[name]) for name in wanted)
-        rest = {name for name in wanted if not any(matches(f, name) for f in exclude.filters)}
-        read = read_all(history, filters, 0, history.seq, exclude=exclude)
-        assert {message.topic for message in read} == rest
+        found = finished(history.match(filters))
+        assert len(found) == len(wanted)
+        assert {state.name for state in found} == wanted
+        assert count_kept(history, filters, 0, history.seq) == sum(len(history._topics[name]) for name in wanted)
+        read = read_all(history, filters, 0, history.seq)
+        assert {message.topic for message in read} == wanted
 
     generator = random.Random(3)
     monkeypatch.setattr("gateway.core.history.SCAN_LIMIT", 4)
@@ -412,8 +411,8 @@ def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatc
     for step in range(50):
         history.append(f"s/new-{step % 10}/x", b"1", 2_000 + step)
         check()
-        assert history.lost(filters, 0) is None
-        history.reaches(filters, 0)
+        assert count_lost(history, filters, 0) is None
+        finished(reaches(history, filters, 0))
     assert not walks
 
 
@@ -464,7 +463,7 @@ def test_a_clock_that_is_set_back_hides_no_message(
         if not steps:
             assert all(m.time >= time for m in everything if m.seq in kept and m.seq > after)
         arrived = [m for m in everything if min([m.time, *(t for seq, t in steps if seq > m.seq)]) >= time]
-        assert history.reaches(FilterSet(["#"]), time) == all(m.seq in kept for m in arrived)
+        assert finished(reaches(history, FilterSet(["#"]), time)) == all(m.seq in kept for m in arrived)
 
 
 def test_an_age_is_counted_on_after_the_clock_was_set_back() -> None:
@@ -475,8 +474,8 @@ def test_an_age_is_counted_on_after_the_clock_was_set_back() -> None:
     assert history.message_count == 4
     history.expire(5_060_500)
     assert history.message_count == 1
-    assert history.reaches(FilterSet(["a"]), 5_000_500)
-    assert not history.reaches(FilterSet(["a"]), 5_000_000)
+    assert finished(reaches(history, FilterSet(["a"]), 5_000_500))
+    assert not finished(reaches(history, FilterSet(["a"]), 5_000_000))
 
 
 def test_messages_expire_although_no_more_arrive_and_in_small_steps() -> None:
@@ -493,7 +492,7 @@ def test_messages_expire_although_no_more_arrive_and_in_small_steps() -> None:
         pass
     assert [state.last.payload for state in history.topics() if state.last is not None] == [b"", b""]
     assert history.message_count == 2  # the last values
-    assert history.lost(FilterSet(["#"]), history.seq - 101) == 99
+    assert count_lost(history, FilterSet(["#"]), history.seq - 101) == 99
     # the clock jumps ahead: one append doesn't take out all of it
     history = History(max_age_ms=1_000_000, max_messages=10_000)
     for time in range(5_000):

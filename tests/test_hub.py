@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+import gateway.core.history as history_module
 import gateway.core.hub as hub_module
 import gateway.core.replays as replays_module
+import gateway.core.selection as selection_module
 import gateway.core.shaping as shaping_module
 from gateway.core.frames import unframe
 from gateway.core.hub import Hub
@@ -1126,3 +1128,17 @@ class InvariantWherePutOff(Invariant):
 
 InvariantWherePutOff.TestCase.settings = Invariant.TestCase.settings
 TestInvariantWherePutOff = InvariantWherePutOff.TestCase
+
+
+class InvariantInSteps(Invariant):
+    """The same where a replay can't find out at once how much it has to give: each topic takes it a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch.setattr(replays_module, "WORK_SECONDS", -1.0)
+        self.patch.setattr(selection_module, "AT_ONCE", 1)
+        self.patch.setattr(history_module, "SCAN_LIMIT", 1)
+
+
+InvariantInSteps.TestCase.settings = Invariant.TestCase.settings
+TestInvariantInSteps = InvariantInSteps.TestCase

@@ -62,6 +62,15 @@ def test_flags_appear_only_when_they_say_something() -> None:
         ("zwölf °C".encode(), Kind.TEXT, "zwölf °C"),
         (b'"\\ud800"', Kind.TEXT, '"\\ud800"'),
         (b"[" * 100_000, Kind.TEXT, "[" * 100_000),
+        (b"1" * 4_300, Kind.JSON, int("1" * 4_300)),
+        (b"-" + b"1" * 4_300, Kind.JSON, -int("1" * 4_300)),
+        (b"1" * 4_301, Kind.TEXT, "1" * 4_301),
+        (b"-" + b"1" * 4_301, Kind.TEXT, "-" + "1" * 4_301),
+        (b'{"a":[' + b"9" * 5_000 + b"]}", Kind.TEXT, '{"a":[' + "9" * 5_000 + "]}"),
+        (b'["' + b"x" * 9_000 + b'",' + b"9" * 4_301 + b"]", Kind.TEXT, '["' + "x" * 9_000 + '",' + "9" * 4_301 + "]"),
+        (b'"' + b"1" * 9_000 + b'"', Kind.JSON, "1" * 9_000),
+        (b"0." + b"1" * 9_000, Kind.JSON, 1 / 9),
+        (b"[1e5," * 500 + b"1" + b"]" * 500, Kind.JSON, json.loads("[1e5," * 500 + "1" + "]" * 500)),
         (b'"\xff"', Kind.BASE64, base64.b64encode(b'"\xff"').decode()),
         (b"\x00\xff\xfe", Kind.BASE64, "AP/+"),
         (b"\xed\xa0\x80", Kind.BASE64, "7aCA"),
@@ -115,3 +124,23 @@ def test_server_sent_events_have_one_line_of_data() -> None:
     assert sse_event(b'{"a":\r\n1}', position="k3f9:5") == b'id: k3f9:5\ndata: {"a":  1}\n\n'
     assert sse_event(b"{}", event="gap") == b"event: gap\ndata: {}\n\n"
     assert json_line(b'{"a":"x\\ny"}') == b'{"a":"x\\ny"}'
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+def test_what_python_takes_for_the_end_of_a_line_is_none_in_a_line_of_json(separator: str) -> None:
+    """Iterators over lines in httpx and requests break where `str.splitlines` does."""
+    value = {"a": f"x{separator}y", f"b{separator}": [separator * 2]}
+    message = Message.arrived(1, f"t/{separator}", json.dumps(value, ensure_ascii=False).encode(), 0)
+    line = json_line(message.body)
+    assert len(line.decode().splitlines()) == 1
+    assert json.loads(line) == json.loads(message.body)
+    assert json.loads(line)["payload"] == value
+    assert len(sse_event(message.body).decode().splitlines()) == 2
+
+
+@given(st.text(alphabet='a\u2028\u2029\u0085\u00c2\u20a8é\\"\n', max_size=8))
+def test_a_line_of_json_means_what_it_meant(text: str) -> None:
+    body = json.dumps({"a": text}, ensure_ascii=False, indent=1).encode()
+    line = json_line(body)
+    assert json.loads(line) == {"a": text}
+    assert len(line.decode().splitlines()) == 1

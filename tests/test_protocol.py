@@ -114,6 +114,86 @@ def test_an_unknown_command_is_told_the_known_ones(text: str) -> None:
         parse_command(text)
 
 
+LONE = "\\ud83d"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"command":"publish","topic":"a","payload":"half {LONE}","id":7}}',
+        f'{{"id":7,"command":"publish","topic":"{LONE}"}}',
+        f'{{"command":"subscribe","topics":["\\ude00\\ud83d\\ude00{LONE}"],"id":7}}',
+        f'{{"command":"authenticate","token":"{LONE}","id":7}}',
+        f'{{"command":"{LONE}","id":7}}',
+        f'{{"{LONE}":1,"id":7}}',
+        '{"id":7,"command":5}',
+        '{"id":7,"command":["ping"]}',
+        '{"id":7}',
+        '{"id":7,"command":"nope"}',
+        '{"id":7,"command":"ping","surprise":1}',
+        '{"command":"subscribe","topics":[1],"id":7}',
+        '{"command":"publish","topic":"a","payload":1e999999,"qos":7,"id":7}',
+        '{"command":"publish","topic":"a","payload":' + "[" * 5_000 + "]" * 5_000 + ',"id":7}',
+        '{"id":7,"command":"publish","topic":"a","payload":' + "[" * 50_000 + "]" * 50_000 + "}",
+        '{"id":7,"command":"ping"',
+        '{"id" : 7,"command":"ping","x":tru}',
+        '{"id":7,"command":"ping"} and more',
+        '{"payload":{"id":1,"x":[{"id":2}]},"note":"\\"id\\":3,","id":7,}',
+        "{'command':'ping',\"id\":7}",
+        '{"id":7,"command":"subscribe","topics":["' + "x" * 70_000 + '"]}',
+        '{"command":"subscribe","topics":["' + "x" * 70_000 + f'{LONE}"],"id":7}}',
+    ],
+)
+def test_the_id_of_a_bad_command_is_told_whatever_else_is_wrong(text: str) -> None:
+    for data in (text, text.encode()):
+        with pytest.raises(ProtocolError) as refused:
+            parse_command(data, 65_536)
+        assert refused.value.id == 7
+        assert json.loads(error_event(refused.value))["id"] == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"command":"nope","id":7.5}',
+        '{"command":"nope","id":true}',
+        '{"command":"nope","id":[7]}',
+        f'{{"command":"nope","id":"{LONE}"}}',
+        '{"command":"nope","id":"' + "x" * 2_000 + '"}',
+        '{"command":"nope","id":7',  # of which a digit may be missing
+        '{"command":"nope","payload":{"id":7}',
+        '["id",7]',
+        '"id":7,',
+        "",
+    ],
+)
+def test_what_is_no_id_is_not_told(text: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        parse_command(text)
+    assert refused.value.id is None
+
+
+def test_half_a_pair_of_surrogates_is_named() -> None:
+    """What `JSON.stringify` makes of a cut emoji."""
+    with pytest.raises(ProtocolError, match="half of a surrogate pair") as refused:
+        parse_command(f'{{"command":"publish","topic":"a","payload":"{LONE}","id":7}}')
+    assert refused.value.code == "bad_command"
+    whole = parse_command('{"command":"publish","topic":"a","payload":"\\ud83d\\ude00"}')
+    assert isinstance(whole, Publish)
+    assert whole.payload_bytes() == "😀".encode()
+
+
+@given(values, st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20), st.integers(1, 10))
+def test_an_id_is_read_out_of_any_json_that_is_cut_behind_it(value: Any, id_: int | str, cut: int) -> None:
+    text = json.dumps({"command": "nope", "payload": {"id": value}, "id": id_, "more": value})
+    start = text.rindex(', "more"')
+    readable = not isinstance(id_, str) or id_.isascii() or not any("\ud800" <= c <= "\udfff" for c in id_)
+    with pytest.raises(ProtocolError) as refused:
+        parse_command(text[: min(start + cut, len(text) - 1)])
+    if readable:
+        assert refused.value.id == id_
+
+
 def test_a_token_is_not_in_the_text_of_a_command() -> None:
     assert "secret" not in repr(parse_command('{"command":"authenticate","token":"secret"}'))
 

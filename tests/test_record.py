@@ -6,11 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as socket_server
 
 from sensors_sim.replay import read_recording
 
@@ -72,6 +75,7 @@ def test_messages_are_recorded_as_they_came_and_played_again(
         f"{prefix}/empty": b"",
         f"{prefix}/end": b"1",
     }
+    publisher.publish(f"{prefix}/told", b"1", properties={"ContentType": "text/plain", "UserProperty": ("a", "b")})
     for topic, payload in said.items():
         publisher.publish(topic, payload)
     eventually(lambda: lines(path)[-1]["topic"] == f"{prefix}/end", 10, "the last message in the file")
@@ -79,7 +83,10 @@ def test_messages_are_recorded_as_they_came_and_played_again(
     assert process.wait(30) == 0
     assert f"messages in {path}" in (process.stderr.read() if process.stderr else "")
 
-    played = {item.message.topic: item.message.payload for item in read_recording(str(path))}
+    messages = {item.message.topic: item.message for item in read_recording(str(path))}
+    told = messages[f"{prefix}/told"].properties
+    assert told == {"content_type": "text/plain", "user_properties": [("a", "b")]}
+    played = {topic: message.payload for topic, message in messages.items()}
     for topic, payload in said.items():
         # a line break between tokens becomes a space, for a message is one line
         assert played[topic] == payload.replace(b"\n", b" ")
@@ -154,6 +161,38 @@ def test_what_was_written_before_the_disk_was_full_stays_in_whole_lines(
     assert 1 < len(kept) < 11
     assert [line["payload"][0] for line in kept[1:]] == [str(number) for number in range(len(kept) - 1)]
     assert f"gateway: {len(kept) - 1} messages in {path}" in stderr
+
+
+def test_a_cut_right_after_the_answer_loses_nothing_of_the_replay(tmp_path: Path) -> None:
+    """A gateway that is cut off before each of its frames, one further each time."""
+    epoch, head = "k3f9", 14
+    log = {seq: f'{{"topic":"t","payload":{seq},"time":1,"seq":{seq}}}' for seq in range(1, head + 1)}
+    asked: list[str] = []
+
+    def serve(socket: ServerConnection) -> None:
+        command = json.loads(socket.recv())
+        asked.append(command["since"])
+        after = 4 if command["since"] == "10m" else int(command["since"].partition(":")[2])
+        members = {"topics": ["t"], "position": f"{epoch}:{head}", "recovered": True, "from": after}
+        frames = [json.dumps({"event": "subscribed", "id": command["id"], **members})]
+        frames += [text for seq, text in log.items() if seq > after]
+        frames += [json.dumps({"event": "replayed", "id": command["id"]})]
+        for frame in frames[: len(asked)]:
+            socket.send(frame)
+        socket.close(1012)
+
+    path = tmp_path / "cut.ndjson"
+    with socket_server(serve, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        arguments = ["record", "t", "--url", url, "-o", str(path), "--since", "10m", "--count", "10"]
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments], check=False, capture_output=True, text=True, timeout=60
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert [line["seq"] for line in lines(path)] == list(range(5, 15))
+    assert asked == ["10m", f"{epoch}:4", f"{epoch}:5", f"{epoch}:7", f"{epoch}:10"]
 
 
 @pytest.mark.parametrize(

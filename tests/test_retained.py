@@ -14,6 +14,8 @@ from gateway.core.history import History
 from gateway.core.messages import Message, Properties
 from gateway.core.shaper import Shaper, pick
 from gateway.core.shapes import Shape
+from gateway.core.walks import reaches
+from tests.fakes import count_kept, count_lost, finished
 
 ALL = FilterSet(["#"])
 
@@ -94,11 +96,11 @@ def test_the_last_value_goes_when_it_has_expired_and_the_topic_goes_on() -> None
     history.expire(11_000)
     assert kept(history) == [("a", b"before", False)]
     assert history.read(ALL, 0, 3, last_only=True).messages == []
-    assert history.count(ALL, 0, 3, last_only=True) == 0
-    assert history.count(ALL, 0, 3) == 1
-    assert history.lost(ALL, 0) == 2
+    assert count_kept(history, ALL, 0, 3, last_only=True) == 0
+    assert count_kept(history, ALL, 0, 3) == 1
+    assert count_lost(history, ALL, 0) == 2
     # what expired is no sign of a history that is too short
-    assert history.reaches(ALL, 500)
+    assert finished(reaches(history, ALL, 500))
     history.append("b", b"again", 12_000)
     history.append("a", b"again", 12_000)
     assert [m.payload for m in history.read(ALL, 0, 5, last_only=True).messages] == [b"again", b"again"]
@@ -125,8 +127,8 @@ def test_the_log_stays_in_order_whatever_expires(seed: int, count: int, max_byte
     found = history.read(ALL, 0, history.seq, max_bytes=1 << 30).messages
     gone = {id(message) for message, at in everything if at <= now}
     assert not gone.intersection(map(id, found))
-    assert history.count(ALL, 0, history.seq) == len(found) == history.message_count
-    lost = history.lost(ALL, 0)
+    assert count_kept(history, ALL, 0, history.seq) == len(found) == history.message_count
+    lost = count_lost(history, ALL, 0)
     assert lost is None or lost == len(everything) - len(found)
     for state in history.topics():
         assert list(state.evicted) == sorted(state.evicted)

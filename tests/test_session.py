@@ -99,9 +99,31 @@ async def test_commands_behind_a_token_that_is_judged_are_bounded() -> None:
     closed = [opened.sink.closed]
     opened.session.receive('{"command":"ping"}')
     closed.append(opened.sink.closed)
-    assert closed == [None, (CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")]
+    assert closed == [None, (CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind one that takes time")]
     assert opened.sink.written == b""
     opened.session.disconnected()
+
+
+async def test_a_subscription_that_takes_time_is_answered_before_what_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.core.replays.WORK_SECONDS", -1.0)
+    monkeypatch.setattr("gateway.core.selection.AT_ONCE", 1)
+    monkeypatch.setattr("gateway.core.history.SCAN_LIMIT", 1)
+    opened = Open()
+    for number in range(20):
+        opened.gateway.hub.publish(f"a/{number}", b"1")
+    since = f"{opened.gateway.history.epoch}:5"
+    opened.session.receive(json.dumps({"command": "subscribe", "topics": ["+/+"], "since": since, "id": 1}))
+    opened.session.receive('{"command":"ping","id":2}')
+    opened.session.receive('{"command":"unsubscribe","topics":["+/+"],"id":3}')
+    assert opened.sink.written == b"", "it is still found out what is missing"
+    opened.gateway.hub.publish("a/1", b"2")
+    opened.loop.run(1)
+    told = [message.get("event") or message["seq"] for message in opened.sink.objects()]
+    assert told == ["subscribed", "pong", "replayed", "unsubscribed"]
+    assert opened.sink.objects()[0]["recovered"] is True
+    assert opened.sink.objects()[0]["from"] == 5
 
 
 async def test_a_stream_closes_at_a_command_and_says_nothing_in_band() -> None:
@@ -109,3 +131,27 @@ async def test_a_stream_closes_at_a_command_and_says_nothing_in_band() -> None:
     opened.session.receive('{"command":"ping"}')
     assert opened.sink.closed == (CloseCode.BAD_REQUEST, "a stream takes no commands; /ws does")
     assert opened.sink.written == b""
+
+
+async def test_every_command_whose_id_can_be_read_is_answered_with_it() -> None:
+    opened = Open(Settings(limit_commands_per_second=10, limit_filters=2))
+    bad: list[str | bytes] = [
+        '{"id":1,"command":"publish","topic":"a","payload":"\\ud83d"}',
+        b'{"id":2,"command":"ping"}',
+        '{"id":3,"command":"subscribe","topics":["a","b","c"]}',
+        '{"id":4,"command":"subscribe","topics":["a/#/b"]}',
+        '{"id":5,"command":"subscribe","topics":["a"],"since":"x"}',
+        '{"id":6,"command":"subscribe","topics":["a"],"max_hz":-1}',
+        '{"id":7,"command":"publish","topic":"a","payload":1,"encoding":"x"}',
+        '{"id":8,"command":"publish","topic":"+","payload":1}',
+        '{"command":"subscribe","topics":["' + "x" * 200_000 + '"],"id":9}',
+        '{"id":10,"command":"authenticate","token":7}',
+    ]
+    for number, text in enumerate(bad, start=1):
+        opened.session.receive(text)
+        answer = opened.sink.objects()[-1]
+        assert (answer["event"], answer.get("id")) == ("error", number), answer
+    for number in range(11, 40):  # more than it may say
+        answer = opened.ask(id=number, command="ping")
+        assert answer["id"] == number
+    assert opened.sink.objects()[-1]["code"] == "limit"

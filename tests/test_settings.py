@@ -299,6 +299,7 @@ class TestProblems:
         "text",
         ["port = ", "port = 1\nport = 2", "\xff", "[mqtt", "port = 2026-01-01", "[port]\nx = 1", "[mqtt.url]\nx = 1",
          "streams = 3", "[streams]\nx = 3", "[streams.x]\n", "[streams.x]\ntopics = []",
+         '[streams.x]\ntopics = ["a"]\nfield = "a..b"', '[streams.x]\ntopics = ["a"]\nfield = "a[x]"',
          '[streams."a/b"]\ntopics = ["a"]',
          "[roles.x]\nread = []", "history_bytes = inf", "history_age = nan", "host = []", "mqtt = 1",
          'root_path = "a b"', 'access_origins = ["example.com"]', 'mqtt_status_topic = "a/+"', 'host = ""'],

@@ -104,6 +104,9 @@ def test_nesting_up_to_the_limit_of_the_decoder_is_no_fault(shape: Shape) -> Non
         ("!(x + 0x10 > 5u + 1e2) && has(payload.x)", {"x": 1}),
         ("payload['a + b'] + 1 == 2", {"a + b": 1}),
         ("x == 9007199254740993", {"x": 9007199254740993}),
+        ("double(tempc) > 18 && double(tempc) + 1.0 < 21", {"tempc": "19.2"}),
+        ('payload["PM2.5"] > 3 && SDS0X1["PM2.5"] > 3', {"PM2.5": 4, "SDS0X1": {"PM2.5": 4}}),
+        ("rx_metadata[0].rssi < -50", {"rx_metadata": [{"rssi": -57}]}),
     ],
 )
 def test_a_condition_calculates_however_a_number_is_written(where: str, payload: object) -> None:
@@ -197,6 +200,22 @@ def test_a_path_goes_as_deep_as_one_may_look() -> None:
 def test_a_stream_has_no_aggregates() -> None:
     with pytest.raises(ShapeError, match="format=json"):
         Shape(format=Format.STREAM, field="a", mode=Mode.MEAN)
+
+
+@pytest.mark.parametrize(
+    ("field", "payload", "shown"),
+    [
+        (r"SDS0X1.PM2\.5", '{"SDS0X1":{"PM2.5":4}}', {"PM2.5": 4}),
+        ("rx[1].rssi", '{"rx":[1,{"rssi":-57}]}', {"rssi": -57}),
+        ("by_minute[0]", '{"by_minute":[7,8]}', {"by_minute": 7}),
+        ("[1]", "[7,8]", {"payload": 8}),
+        ("temperature", "21.5", {"temperature": 21.5}),
+    ],
+)
+def test_a_stream_shows_what_is_at_the_path_of_its_field(field: str, payload: str, shown: dict[str, Any]) -> None:
+    [body] = shaped(Shape(format=Format.STREAM, field=field), payload)
+    assert {name: value for name, value in body.items() if name not in ("topic", "time")} == shown
+    assert not shaped(Shape(format=Format.STREAM, field=field), '{"other":1}')
 
 
 def test_what_a_deadband_remembers_has_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,17 @@ import pytest
 
 from gateway.core.messages import Properties
 from gateway.core.parameters import PARAMETERS, check_parameters, parameters_of
-from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENTS, GAP_REASONS, CloseCode, ProtocolError
+from gateway.core.protocol import (
+    CLOSE_CODES,
+    COMMANDS,
+    ERROR_CODES,
+    EVENT_STREAM_EVENTS,
+    EVENTS,
+    GAP_REASONS,
+    SUBPROTOCOLS,
+    CloseCode,
+    ProtocolError,
+)
 from gateway.core.shapes import SHAPE_PARAMETERS, Mode
 from gateway.ops.asyncapi import describe, message_schema
 
@@ -45,6 +55,9 @@ def test_events() -> None:
     assert named("event | meaning") == list(EVENTS)
     assert {f"{event.title()}Event" for event in EVENTS} <= DOCUMENT["components"]["schemas"].keys()
     assert set(EVENTS) <= DOCUMENT["channels"]["ws"]["messages"].keys()
+    assert set(EVENT_STREAM_EVENTS) <= DOCUMENT["channels"]["events"]["messages"].keys()
+    assert not set(EVENT_STREAM_EVENTS) & {*EVENTS, *DOCUMENT["channels"]["ws"]["messages"]}
+    assert all(f"`{event}`" in PAGE for event in EVENT_STREAM_EVENTS)
 
 
 def test_commands() -> None:
@@ -77,6 +90,10 @@ def test_query_parameters() -> None:
     assert queries == {"ws": set(parameters_of("ws")), "stream": set(parameters_of("stream"))}
     for name in PARAMETERS:
         assert f"`{name}" in PAGE, f"docs/protocol.md says nothing of {name}"
+
+
+def test_sub_protocols() -> None:
+    assert "sub-protocol " + " or ".join(f"`{name}`" for name in SUBPROTOCOLS) in PAGE
 
 
 def test_gap_reasons() -> None:

@@ -7,8 +7,9 @@ is for `logs`.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_plus
 
-__all__ = ["one_line", "redact"]
+__all__ = ["one_line", "redact", "without_query"]
 
 
 _SECRETS = re.compile(
@@ -41,4 +42,18 @@ def one_line(text: str) -> str:
         return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+_QUOTED = re.compile(r"""(['"])(.*?)\1""")
+
+
+def without_query(text: str, query: bytes) -> str:
+    """A text in which what it quotes of the query of an address, in over two letters, is an ellipsis."""
+    if not query:
+        return text
+    # a text quotes what it means by `repr`
+    asked = repr(unquote_plus(query.decode("latin-1")))
+    return _QUOTED.sub(
+        lambda found: f"{found[1]}…{found[1]}" if len(found[2]) > 2 and found[2] in asked else found[0], text
     )

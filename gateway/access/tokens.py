@@ -91,11 +91,11 @@ class Verifier:
                 f"the token has {len(token)} characters, at most {self._max_bytes} are allowed", "too_long"
             )
         if not token.isascii():
-            raise TokenError("the token is not a JSON Web Token: not all of it is ASCII", "malformed")
+            raise TokenError("the token is not a JSON Web Token, since not all of it is ASCII", "malformed")
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            raise TokenError(f"the token is not a JSON Web Token: {plain(error)}", "malformed") from None
+            raise TokenError(f"the token is not a JSON Web Token ({plain(error)})", "malformed") from None
         algorithm = header.get("alg")
         if not isinstance(algorithm, str):
             raise TokenError("the token's header names no algorithm", "malformed")

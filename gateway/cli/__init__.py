@@ -7,6 +7,7 @@ needs when it runs, so that `gateway sub` doesn't load a server.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -43,8 +44,28 @@ def _common(
     pass
 
 
+def open_closed_streams() -> None:
+    """Gives this process the standard streams that it was started without (`gateway serve 2>&-`).
+
+    A socket must not get the number of one of them: whatever writes to "standard error" would write to a client. What
+    would go to a missing standard error is said on standard output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = sys.stdout
+
+
 def main() -> None:
     """Runs the command line of this process."""
+    open_closed_streams()
     try:
         app(prog_name="gateway")
     except KeyboardInterrupt:

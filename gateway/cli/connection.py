@@ -42,6 +42,7 @@ class Received(msgspec.Struct):
     reason: str | None = None
     lost: int | None = None
     position: str | None = None
+    after: int | None = msgspec.field(name="from", default=None)
     connected: bool | None = None
 
 

@@ -55,7 +55,7 @@ def record(
     not reachable or not writable any more, 2 wrong arguments.
     """
     deadline = None if duration is None else time.monotonic() + _parse(duration)
-    subscriber = Subscriber(filters, url, token, since, deadline)
+    subscriber = Subscriber(filters, url, token, since, deadline, properties=True)
     # asked to end, it ends as with Ctrl-C: with a whole last line
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _open(output, append) as file:

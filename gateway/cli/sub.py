@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -121,13 +121,22 @@ class Subscriber:
         token: an access token or None.
         since: where to begin; None leaves it to the gateway (`last`).
         deadline: when to end, on the monotonic clock; None never.
+        properties: whether MQTT 5 properties are asked for.
     """
 
     def __init__(
-        self, filters: list[str], url: str, token: str | None, since: str | None, deadline: float | None
+        self,
+        filters: list[str],
+        url: str,
+        token: str | None,
+        since: str | None,
+        deadline: float | None,
+        *,
+        properties: bool = False,
     ) -> None:
         from gateway.cli.connection import socket_url
         from gateway.core.protocol import ProtocolError
+        from gateway.core.resume import Resume
         from gateway.core.since import parse_since
         from gateway.core.topics import TopicError, validate_filter
 
@@ -139,8 +148,9 @@ class Subscriber:
             fail(error, 2)
         self.url = url
         self.token = token
-        self.since = since
+        self.resume = Resume(since)
         self.deadline = deadline
+        self.properties = properties
 
     def run(self, printer: Printer, count: int | None, reconnect: bool) -> None:
         """Prints until `count` messages or the deadline; ends the command where it can't go on."""
@@ -194,22 +204,26 @@ class Subscriber:
             LostError: it was cut.
             RefusedError: the gateway refuses.
         """
+        import json
+
         from websockets.exceptions import ConnectionClosed
 
         from gateway.cli.connection import LostError, RefusedError, decode, explain_close, open_connection, socket_url
 
-        query = [("topic", text) for text in self.filters]
-        if self.since is not None:
-            query.append(("since", self.since))
+        # a subscription by command, for the end of its replay is told
+        members: dict[str, Any] = {"command": "subscribe", "id": 1, "topics": self.filters, "since": self.resume.since}
+        if self.properties:
+            members["properties"] = True
         left = self._left()
         try:
-            connection = open_connection(socket_url(self.url, query), self.token, 10 if left is None else min(10, left))
+            connection = open_connection(socket_url(self.url), self.token, 10 if left is None else min(10, left))
         except LostError:
             if self._left() == 0:
                 raise TimeoutError from None
             raise
         with connection:
             try:
+                connection.send(json.dumps(members))
                 while True:
                     try:
                         frame = connection.recv(timeout=0, decode=False)
@@ -228,10 +242,11 @@ class Subscriber:
     def _note(self, received: Received) -> None:
         """Keeps the position, and tells of what is no message."""
         if received.topic is not None:
-            if self.since is not None and ":" in self.since:
-                self.since = f"{self.since.partition(':')[0]}:{received.seq}"
+            self.resume.heard(received.seq)
         elif received.event == "subscribed" and received.position is not None:
-            self.since = received.position
+            self.resume.subscribed(received.position, received.after)
+        elif received.event == "replayed":
+            self.resume.replayed()
         elif received.event == "gap":
             lost = "an unknown number of" if received.lost is None else received.lost
             print(f"gateway: gap: {lost} messages are missing ({received.reason})", file=sys.stderr)

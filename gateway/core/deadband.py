@@ -1,13 +1,13 @@
-"""`deadband`: the least change of a number that is news.
+"""`deadband`: the least change of a number that is news; any change of something else is.
 
-Invariant: what is shown differs from what every subscriber was shown last by at least the deadband, in one number at
-least; what holds memory is charged to the share that is given. What becomes of a message that is no news is the
-shaper's.
+Invariant: what is shown differs from what every subscriber was shown last by at least the deadband in one number at
+least, or in a state or text; what holds memory is charged to the share that is given. What becomes of a message that is
+no news is the shaper's.
 """
 
 from __future__ import annotations
 
-from gateway.core.fields import Path
+from gateway.core.fields import Contents, Path
 from gateway.core.memory import MemoryShare
 
 __all__ = ["Deadband"]
@@ -31,31 +31,25 @@ class Deadband:
         """`least`: changes below it are no news."""
         self._least = least
         self._share = share
-        # the numbers that each topic sent last, or the hash of a payload that has none
-        self._baseline: dict[str, dict[Path, float] | int] = {}
+        # what each topic sent last
+        self._baseline: dict[str, Contents] = {}
         self._numbers = 0
         # where subscribers were shown different numbers: the least and the greatest
         self._spread: dict[str, dict[Path, tuple[float, float]]] = {}
         self._suppressed: dict[str, int] = {}
 
-    def is_news(self, topic: str, now: dict[Path, float] | int) -> bool:
-        """Whether this differs enough from what was sent last; then it counts as sent.
-
-        Args:
-            topic: whose it is.
-            now: the numbers of a payload, or the hash of one that has none.
-        """
+    def is_news(self, topic: str, now: Contents) -> bool:
+        """Whether this differs enough from what was sent last; then it counts as sent."""
         least = self._least
         before = self._baseline.get(topic)
-        if isinstance(before, dict) and isinstance(now, dict):
-            if before.keys() == now.keys() and all(abs(now[path] - before[path]) < least for path in now):
+        if before is not None and _is_comparable(before, now):
+            numbers, earlier = now.numbers, before.numbers
+            if all(abs(numbers[path] - earlier[path]) < least for path in numbers):
                 spread = self._spread.get(topic) if self._spread else None
                 if spread is None or all(
-                    now[path] - low < least and high - now[path] < least for path, (low, high) in spread.items()
+                    numbers[path] - low < least and high - numbers[path] < least for path, (low, high) in spread.items()
                 ):
                     return False
-        elif before == now:
-            return False
         if before is not None:
             self._forget(topic)
         self._remember(topic, now)
@@ -73,16 +67,15 @@ class Deadband:
         """How many were no news since the last that was; starts over."""
         return self._suppressed.pop(topic, 0) if self._suppressed else 0
 
-    def _remember(self, topic: str, now: dict[Path, float] | int) -> None:
+    def _remember(self, topic: str, now: Contents) -> None:
         self._baseline[topic] = now
-        size = len(now) if isinstance(now, dict) else 0
+        size = len(now.numbers)
         self._numbers += size
         self._share.charge(BASELINE_COST * (size + 1))
 
     def _forget(self, topic: str) -> None:
         """Its next message is news again."""
-        gone = self._baseline.pop(topic)
-        size = len(gone) if isinstance(gone, dict) else 0
+        size = len(self._baseline.pop(topic).numbers)
         self._numbers -= size
         self._share.charge(-BASELINE_COST * (size + 1))
         if self._spread and (spread := self._spread.pop(topic, None)) is not None:
@@ -100,13 +93,19 @@ class Deadband:
             before = self._baseline.get(topic)
             if before is None or before == shown:
                 continue
-            if not isinstance(before, dict) or not isinstance(shown, dict) or before.keys() != shown.keys():
+            if not _is_comparable(before, shown):
                 self._forget(topic)
                 continue
             spread = self._spread.get(topic)
             if spread is None:
-                spread = {path: (number, number) for path, number in before.items()}
+                spread = {path: (number, number) for path, number in before.numbers.items()}
                 self._share.charge(BASELINE_COST * len(spread))
+            numbers = shown.numbers
             self._spread[topic] = {
-                path: (min(low, shown[path]), max(high, shown[path])) for path, (low, high) in spread.items()
+                path: (min(low, numbers[path]), max(high, numbers[path])) for path, (low, high) in spread.items()
             }
+
+
+def _is_comparable(one: Contents, other: Contents) -> bool:
+    """Whether they differ in the size of numbers at most."""
+    return one.others == other.others and one.numbers.keys() == other.numbers.keys()

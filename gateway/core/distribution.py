@@ -8,11 +8,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-__all__ = ["DELAYS", "Distribution"]
+__all__ = ["DELAYS", "STALLS", "Distribution"]
 
 
 DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for delays, in seconds: from what nobody notices to what everybody does."""
+
+STALLS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Bounds for what everyone waits because of one, in seconds: nothing may take more than 0.02."""
 
 
 class Distribution:

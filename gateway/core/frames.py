@@ -11,6 +11,7 @@ from collections.abc import Iterator
 __all__ = ["frame_binary", "frame_text", "json_line", "sse_event", "unframe"]
 
 
+_ENDS_OF_LINES = tuple((text.encode(), b"\\u%04x" % ord(text)) for text in "\u0085\u2028\u2029")
 _SHORT_TEXT_HEADERS = tuple(bytes((0x81, size)) for size in range(126))
 
 
@@ -52,20 +53,34 @@ def unframe(data: bytes) -> Iterator[tuple[bool, bytes]]:
 
 
 def json_line(body: bytes) -> bytes:
-    """The same JSON on one line: a line break can only be white space between tokens (RFC 8259 §2, §7)."""
+    """The same JSON on one line, also to those who break lines at more than what JSON and HTTP call their end.
+
+    A line break can only be white space between tokens (RFC 8259 §2, §7). What `str.splitlines` breaks at beside it
+    (U+0085, U+2028, U+2029) can only be in a string, where it may be written as an escape.
+    """
     if b"\n" in body or b"\r" in body:
-        return body.replace(b"\n", b" ").replace(b"\r", b" ")
+        body = body.replace(b"\n", b" ").replace(b"\r", b" ")
+    if not body.isascii() and (b"\xe2\x80" in body or b"\xc2\x85" in body):
+        for raw, escaped in _ENDS_OF_LINES:
+            body = body.replace(raw, escaped)
     return body
 
 
-def sse_event(data: bytes, *, position: str | None = None, event: str | None = None) -> bytes:
+def sse_event(
+    data: bytes, *, position: str | None = None, event: str | None = None, retry_ms: int | None = None
+) -> bytes:
     """One server-sent event with one line of data (HTML Living Standard §9.2.6).
 
-    `data` is JSON. `position` becomes the id, which an EventSource sends back as `Last-Event-ID`.
+    Args:
+        data: JSON.
+        position: becomes the id, which an EventSource sends back as `Last-Event-ID`.
+        event: its name; None for a message.
+        retry_ms: how long to wait before coming back. It stands in an event since many clients take a line before an
+            empty one for an event without data.
     """
-    head = b""
+    head = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     if event is not None:
-        head = b"event: %b\n" % event.encode()
+        head += b"event: %b\n" % event.encode()
     if position is not None:
         head += b"id: %b\n" % position.encode()
     return b"%bdata: %b\n\n" % (head, json_line(data))

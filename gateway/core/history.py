@@ -13,10 +13,11 @@ import string
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, merge
 
+from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties, encode_topic
 from gateway.core.topic import Topic, seq_of
@@ -44,6 +45,9 @@ EVICTED_PART = 20
 
 NARROW_TOPICS = 32
 """The most topics whose own lists a replay merges; for more it walks the log."""
+
+MAX_LOOKED_AT = 4_096
+"""Nodes of the tree of topics that are looked at in one go to find out that few match: some 400 µs."""
 
 SCAN_LIMIT = 4_096
 """Entries of the log that one chunk may walk past: about a millisecond."""
@@ -154,8 +158,8 @@ class History:
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
         # `_next` only last values are left of what has been evicted.
-        self._log: list[Message | None] = []
-        self._seqs: array[int] = array("Q")
+        self._log: list[Message | None] = untracked([])
+        self._seqs: array[int] = untracked(array("Q"))
         self._next = 0
         self._holes = 0
         self._messages = 0
@@ -167,7 +171,7 @@ class History:
         self._system_topics: dict[str, Topic] = {}  # those that '#' doesn't match
         self._added_topics = 0
         self._newest_topics: deque[Topic] = deque(maxlen=NEW_TOPICS)
-        self._match_lists: OrderedDict[tuple[FilterSet, FilterSet | None], _MatchList] = OrderedDict()
+        self._match_lists: OrderedDict[FilterSet, _MatchList] = OrderedDict()
         self._newest_time = 0
         # where the clock was set back: the first number after it, and its time
         self._steps: list[tuple[int, int]] = []
@@ -175,8 +179,8 @@ class History:
         self._mortal = 0  # messages in the log that have an expiry interval
         self._last_drop = 0  # the number that was the newest when a topic had to be forgotten
         # each topic is in one of these, both in the order of the last message
-        self._new: OrderedDict[str, Topic] = OrderedDict()
-        self._settled: OrderedDict[str, Topic] = OrderedDict()
+        self._new: OrderedDict[str, Topic] = untracked(OrderedDict())
+        self._settled: OrderedDict[str, Topic] = untracked(OrderedDict())
 
     # writing
 
@@ -464,8 +468,8 @@ class History:
 
     def _compact(self) -> None:
         boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
-        self._log = [message for message in self._log if message is not None]
-        self._seqs = array("Q", map(seq_of, self._log))
+        self._log = untracked([message for message in self._log if message is not None])
+        self._seqs = untracked(array("Q", map(seq_of, self._log)))
         self._next = bisect_left(self._seqs, boundary)
         self._holes = 0
         self._forget_steps()
@@ -567,8 +571,8 @@ class History:
     def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
         """The known topics that the filters match, each once, in no order; all without filters.
 
-        The first call with these filters goes through the tree of topics once, whatever their number: 10 to 60 ms with
-        100,000 topics. The list is remembered for later calls of this, `read`, `count`, `lost` and `reaches`.
+        It goes through the tree of topics in one go: 10 to 60 ms with 100,000 topics, so `match` is for whoever can let
+        others have a turn.
 
         Args:
             filters: what is wanted.
@@ -577,43 +581,56 @@ class History:
         """
         if filters is None:
             return iter(self._topics.values())
-        if max_visited is None or filters.is_exact or (filters, None) in self._match_lists:
-            return iter(self._matching(filters))
-        return self._tree.find(filters.union, max_visited)
+        known = self._known_match(filters)
+        return self._tree.find(filters.union, max_visited) if known is None else iter(known)
 
-    def _matching(self, filters: FilterSet, exclude: FilterSet | None = None) -> list[Topic]:
-        """The topics that `filters` match and `exclude` doesn't; not to be changed."""
+    def match(self, filters: FilterSet) -> Generator[None, None, list[Topic]]:
+        """The known topics that the filters match, each once, in no order; not to be changed.
+
+        A step takes some hundred microseconds. The list is remembered for later calls of this, and of all that reads.
+        What comes or goes meanwhile may be in it or not.
+        """
+        known = self._known_match(filters)
+        if known is not None:
+            return known
+        added, dropped = self._added_topics, self.dropped_topics
+        found: list[Topic] = untracked([])
+        for some in self._tree.find_in_steps(filters.union):
+            found += some
+            yield
+        if self._added_topics - added <= NEW_TOPICS:
+            if added < self._added_topics:
+                later = set(self._added_since(added))
+                found = untracked([state for state in found if state not in later])
+            self._remember(filters, _MatchList(found, added, dropped))
+            return self._known_match(filters) or []
+        return found
+
+    def _known_match(self, filters: FilterSet) -> list[Topic] | None:
+        """The same if it need not be searched for."""
         if filters.is_exact:
-            found = [state for name in filters.filters if (state := self._topics.get(name)) is not None]
-            return found if exclude is None else [state for state in found if not exclude.matches(state.name)]
-        key = (filters, exclude)
-        known = self._match_lists.get(key)
+            return [state for name in filters.filters if (state := self._topics.get(name)) is not None]
+        known = self._match_lists.get(filters)
         if known is None or self._added_topics - known.added > NEW_TOPICS:
-            if exclude is None:
-                found = list(self._tree.find(filters.union))
-            else:
-                gone = set(self._matching(exclude))
-                found = [state for state in self._matching(filters) if state not in gone]
-            self._remember(key, _MatchList(found, self._added_topics, self.dropped_topics))
-            return found
-        self._match_lists.move_to_end(key)
+            return None
+        self._match_lists.move_to_end(filters)
         if known.added < self._added_topics:
-            new = list(self._newest_topics)[known.added - self._added_topics :]
-            known.topics = known.topics + [
-                state
-                for state in new
-                if filters.matches(state.name) and (exclude is None or not exclude.matches(state.name))
-            ]
+            new = self._added_since(known.added)
+            known.topics = untracked(known.topics + [state for state in new if filters.matches(state.name)])
             known.added = self._added_topics
         if known.dropped != self.dropped_topics:
-            known.topics = [state for state in known.topics if not state.is_dropped]
+            known.topics = untracked([state for state in known.topics if not state.is_dropped])
             known.dropped = self.dropped_topics
         return known.topics
 
-    def _remember(self, key: tuple[FilterSet, FilterSet | None], found: _MatchList) -> None:
+    def _added_since(self, added: int) -> list[Topic]:
+        """The topics that came after that many had, at most `NEW_TOPICS`."""
+        return list(self._newest_topics)[added - self._added_topics :]
+
+    def _remember(self, filters: FilterSet, found: _MatchList) -> None:
         lists = self._match_lists
-        lists[key] = found
-        lists.move_to_end(key)
+        lists[filters] = found
+        lists.move_to_end(filters)
         while len(lists) > 1 and (
             len(lists) > MATCH_LISTS or sum(len(each.topics) for each in lists.values()) > MATCH_LIST_TOPICS
         ):
@@ -623,13 +640,26 @@ class History:
         """The topic of that name, None while no message of it is known."""
         return self._topics.get(name)
 
-    def _few_topics(self, filters: FilterSet, exclude: FilterSet | None) -> list[Topic] | None:
-        """The matching topics if they are few, else None."""
-        known = self._match_lists.get((filters, exclude))
+    def _few_topics(self, filters: FilterSet) -> list[Topic] | None:
+        """The matching topics if they are known to be few, else None."""
+        known = self._match_lists.get(filters)
         if known is not None and len(known.topics) > 2 * NARROW_TOPICS:
             return None  # even if the list has aged: both ways read the same
-        found = self._matching(filters, exclude)
-        return found if len(found) <= NARROW_TOPICS else None
+        found = self._known_match(filters)
+        if found is not None:
+            return found if len(found) <= NARROW_TOPICS else None
+        # nobody who counted them was here before: a look at a part of the tree has to do
+        search = self._tree.find_in_steps(filters.union, MAX_LOOKED_AT)
+        found = []
+        while len(found) <= NARROW_TOPICS:
+            try:
+                found += next(search)
+            except StopIteration as end:
+                if not end.value:
+                    return None
+                self._remember(filters, _MatchList(found, self._added_topics, self.dropped_topics))
+                return found
+        return None
 
     def read(
         self,
@@ -637,7 +667,6 @@ class History:
         after: int,
         until: int,
         *,
-        exclude: FilterSet | None = None,
         last_only: bool = False,
         max_bytes: int = 65_536,
     ) -> Chunk:
@@ -647,7 +676,6 @@ class History:
             filters: what is wanted.
             after: the number that was read last.
             until: the number to stop at.
-            exclude: topics that also match one of these are left out.
             last_only: only what was each topic's newest message as of `until`.
             max_bytes: about how much to read; at least one message comes if any is left.
 
@@ -657,7 +685,7 @@ class History:
         """
         if after >= until:
             return Chunk([], until)
-        few = self._few_topics(filters, exclude)
+        few = self._few_topics(filters)
         source: Iterator[Message]
         scan_end = until
         if few is not None:
@@ -673,7 +701,7 @@ class History:
             end = min(start + SCAN_LIMIT, len(self._log))
             if end < len(self._log):
                 scan_end = min(until, self._seqs[end] - 1)
-            source = self._scan(start, end, until, filters, exclude, last_only)
+            source = self._scan(start, end, until, filters, last_only)
         messages: list[Message] = []
         size = 0
         for message in source:
@@ -685,9 +713,7 @@ class History:
                 return Chunk(messages, message.seq)
         return Chunk(messages, scan_end)
 
-    def _scan(
-        self, start: int, end: int, until: int, filters: FilterSet, exclude: FilterSet | None, last_only: bool
-    ) -> Iterator[Message]:
+    def _scan(self, start: int, end: int, until: int, filters: FilterSet, last_only: bool) -> Iterator[Message]:
         wanted: dict[str, bool] = {}
         for message in self._log[start:end]:
             if message is None:
@@ -695,8 +721,7 @@ class History:
             topic = message.topic
             want = wanted.get(topic)
             if want is None:
-                want = filters.matches(topic) and (exclude is None or not exclude.matches(topic))
-                wanted[topic] = want
+                want = wanted[topic] = filters.matches(topic)
             if want and not (last_only and self._topics[topic].last_as_of(until) is not message):
                 yield message
 
@@ -705,7 +730,7 @@ class History:
 
         Reads as it goes: what is evicted meanwhile is left out.
         """
-        few = self._few_topics(filters, None)
+        few = self._few_topics(filters)
         if few is not None:
             found = merge(*(state.before(until, after) for state in few), key=seq_of, reverse=True)
             yield from found
@@ -722,61 +747,23 @@ class History:
                 wanted[message.topic] = filters.matches(message.topic)
             yield message if message is not None and wanted[message.topic] else None
 
-    def count(
-        self,
-        filters: FilterSet,
-        after: int,
-        until: int,
-        *,
-        exclude: FilterSet | None = None,
-        last_only: bool = False,
-    ) -> int:
-        """The number of messages that `read` would give if it read everything now."""
-        if after >= until:
-            return 0
+    def count_at_once(self, filters: FilterSet, after: int, until: int, *, last_only: bool = False) -> int | None:
+        """The number of messages that `read` would give if it read everything now.
+
+        None where something of it may be evicted, or counting would take longer than a millisecond or so: then each
+        topic has to be asked (`Selection.tally`).
+        """
+        if after < self.evicted_seq:
+            return None
         start = bisect_right(self._seqs, after)
         end = bisect_right(self._seqs, until, start)
-        if not filters.is_exact and end - start < min(SCAN_LIMIT, len(self._topics)):
-            return sum(1 for _ in self._scan(start, end, until, filters, exclude, last_only))
-        if "#" in filters and exclude is None and not last_only:
+        if end - start < SCAN_LIMIT and not filters.is_exact:
+            return sum(1 for _ in self._scan(start, end, until, filters, last_only))
+        if "#" in filters and not last_only:
             others = (state for state in self._system_topics.values() if not filters.matches(state.name))
-            kept = end - start - self._log[start:end].count(None)
+            kept = end - start - (self._log[start:end].count(None) if self._holes else 0)
             return kept - sum(state.count_between(after, until) for state in others)
-        count = 0
-        for state in self._matching(filters, exclude):
-            last = state.last
-            if last is not None and last.seq <= after:
-                continue
-            if last_only:
-                message = last if last is not None and last.seq <= until else state.last_as_of(until)
-                count += message is not None and message.seq > after
-            else:
-                count += state.count_between(after, until)
-        return count
-
-    def lost(
-        self, filters: FilterSet, after: int, until: int | None = None, *, exclude: FilterSet | None = None
-    ) -> int | None:
-        """The number of matching messages with `after` < seq <= `until` that are evicted; None: some, uncountable."""
-        if after >= self.evicted_seq:
-            return 0
-        if after < self.dropped_seq:
-            return None
-        lost = 0
-        for state in self._matching(filters, exclude):
-            evicted = state.evicted
-            if after < state.forgotten_seq:
-                return None
-            if evicted and evicted[-1] > after:
-                end = len(evicted) if until is None else bisect_right(evicted, until)
-                lost += end - bisect_right(evicted, after, 0, end)
-        return lost
-
-    def reaches(self, filters: FilterSet, time: int) -> bool:
-        """Whether no matching message that arrived at or after `time` (milliseconds since 1970) has been evicted."""
-        if self.dropped_time >= time:
-            return False
-        return self.evicted_time < time or all(state.evicted_time < time for state in self._matching(filters))
+        return None
 
     # for those who watch
 

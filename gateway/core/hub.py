@@ -450,8 +450,9 @@ class Hub:
     ) -> Subscription:
         """Adds filters, and replays what they want from `since` on.
 
-        It is one synchronous step, so that no message falls between replay and live. Filters that are there already are
-        not replayed: a subscriber gets a message once.
+        It is one synchronous step, so that no message falls between replay and live; only how much there is to replay,
+        and how much of it is missing, may take longer to find out. Filters that are there already are not replayed: a
+        subscriber gets a message once.
 
         Args:
             subscriber: whose filters they are.
@@ -481,11 +482,17 @@ class Hub:
             subscriber.promises = (*promises, promise)
             if len(added) == len(wanted):
                 after = promise.after
+        answer = Subscription(history.position, after, job is not None)
         if job is not None:
             job.id = replay_id
             self._replays.add_job(subscriber, job)
+        if job is None or job.work is None:
+            answer.know(True)
+        else:
+            job.answer = answer
+            self._replays.work(job)
         self._replays.wake(subscriber)
-        return Subscription(history.position, job is None or job.gap is None, after, job is not None)
+        return answer
 
     def unsubscribe(self, subscriber: Subscriber, filters: Iterable[str]) -> list[str]:
         """Takes filters away; a message that only they match is not written after this.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import enum
+import json
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -34,10 +35,13 @@ class Kind(enum.IntEnum):
     JSON = 0
     """Strictly valid JSON, as it came."""
     TEXT = 1
-    """UTF-8 but not JSON: a JSON string."""
+    """UTF-8 but not JSON, or JSON that not every client can read: a JSON string."""
     BASE64 = 2
     """Neither: a string of base64, with `"encoding":"base64"`."""
 
+
+MAX_DIGITS = 4_300
+"""Of a whole number in JSON: clients in Python refuse the whole message for a longer one (`sys.int_info`)."""
 
 # Decoding to Raw checks the grammar without building objects (a third of the time of a whole decode), but not the UTF-8
 # inside strings: that is what `bytes.decode` is for.
@@ -61,9 +65,28 @@ def _encode_payload(payload: bytes) -> tuple[bytes, Kind]:
         return b'"%b"' % binascii.b2a_base64(payload, newline=False), Kind.BASE64
     try:
         _check_json(payload)
-    except (msgspec.DecodeError, RecursionError):
+        if len(payload) > MAX_DIGITS:
+            _check_numbers(payload)
+    except (msgspec.DecodeError, RecursionError, _TooManyDigitsError):
         return encode_json(text), Kind.TEXT
     return payload, Kind.JSON
+
+
+class _TooManyDigitsError(Exception):
+    pass
+
+
+def _check_numbers(payload: bytes) -> None:
+    """Finds a whole number of more than `MAX_DIGITS`, in a time that is nothing beside that of `_check_json`."""
+    # wherever so many digits stand in a row, one of them is in each stretch of that length
+    if any(48 <= byte <= 57 for byte in payload[MAX_DIGITS :: MAX_DIGITS + 1]):
+        json.loads(payload, parse_int=_check_digits, parse_float=len, parse_constant=len)
+
+
+def _check_digits(number: str) -> int:
+    if len(number) - number.startswith("-") > MAX_DIGITS:
+        raise _TooManyDigitsError
+    return 0
 
 
 def encode_properties(properties: Properties, waited_ms: int = 0) -> dict[str, Any]:

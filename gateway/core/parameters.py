@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.core.protocol import ProtocolError
 
-__all__ = ["PARAMETERS", "Parameter", "check_parameters", "parameters_of"]
+__all__ = ["PARAMETERS", "Parameter", "check_parameters", "last_event_id", "parameters_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,12 @@ PARAMETERS = {
     "format": _for(f"{_MESSAGES} svg list", "json (envelope) or raw (payload only).", "json"),
     "max_hz": _for(f"{_MESSAGES} stream", "At most so many updates a second for each topic; the latest wins."),
     "mode": _for(_MESSAGES, "latest, mean or minmax of each interval of 1/max_hz seconds.", "latest"),
-    "fields": _for(_MESSAGES, "Only these members of a JSON object, by dotted paths separated with commas."),
-    "deadband": _for(f"{_MESSAGES} stream", "Only changes of a number by at least so much."),
+    "fields": _for(
+        _MESSAGES, "Only these members of a JSON payload: paths such as outdoor.t or rx[0].rssi, separated with commas."
+    ),
+    "deadband": _for(
+        f"{_MESSAGES} stream", "Only changes of a number by at least so much, and any change of a state or text."
+    ),
     "where": _for(
         f"{_MESSAGES} stream svg", "Only messages for which this expression (CEL) holds, such as temperature > 30."
     ),
@@ -57,13 +61,14 @@ PARAMETERS = {
     "token": _for(
         f"{_MESSAGES} stream svg list publish", "An access token, where it can't be a header or the first command."
     ),
+    "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),
     "until": _for(f"{_PAGES} svg", "Up to this position."),
     "order": _for(_PAGES, "asc or desc.", "asc"),
     "limit": _for(f"{_PAGES} list", "At most so many messages, or topics of the list."),
     "after": _for(f"{_PAGES} list", "The name behind which last values, or the list, go on."),
     "prefix": _for("list", "Only topics that begin so."),
     "filter": _for("list", "Only topics that this filter matches; repeat it for several."),
-    "field": _for("svg", "The member that is drawn."),
+    "field": _for("svg", "The path of the member that is drawn; without it the first that a list of devices shows."),
     "title": _for("svg", "What stands before the number."),
     "unit": _for("svg", "What stands behind it."),
     "theme": _for("svg", "dark or light.", "light"),
@@ -79,6 +84,23 @@ def parameters_of(use: str) -> tuple[str, ...]:
     return tuple(name for name, parameter in PARAMETERS.items() if use in parameter.uses)
 
 
+def last_event_id(pairs: Iterable[tuple[str, str]]) -> str | None:
+    """What polyfills of EventSource put into the address in place of the header `Last-Event-ID`; the last of several.
+
+    Each has a spelling of its own (`lastEventId`, `last-event-id`, `Last-Event-Id`). An empty one is none.
+    """
+    found = None
+    for name, value in pairs:
+        if _canonical(name) == "lastEventId" and value:
+            found = value
+    return found
+
+
+def _canonical(name: str) -> str:
+    """The name in the table of what has many spellings."""
+    return "lastEventId" if name[:20].replace("-", "").replace("_", "").lower() == "lasteventid" else name
+
+
 def check_parameters(names: Iterable[str], use: str) -> None:
     """Refuses a parameter that would have no effect; one that begins with `_` is the asker's own, against caches.
 
@@ -86,7 +108,7 @@ def check_parameters(names: Iterable[str], use: str) -> None:
         ProtocolError: it is not known for this use (`bad_request`).
     """
     for name in names:
-        found = PARAMETERS.get(name)
+        found = PARAMETERS.get(_canonical(name))
         if (found is None or use not in found.uses) and not name.startswith("_"):
             known = ", ".join(parameters_of(use))
             raise ProtocolError("bad_request", f"query parameter {name[:40]!r}: is not known; known are {known}")

@@ -7,6 +7,8 @@ Carrying the words is for routes; acting on them for the hub.
 from __future__ import annotations
 
 import enum
+import itertools
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +20,9 @@ __all__ = [
     "COMMANDS",
     "ERROR_CODES",
     "EVENTS",
+    "EVENT_STREAM_EVENTS",
     "GAP_REASONS",
+    "SUBPROTOCOLS",
     "Authenticate",
     "CloseCode",
     "Command",
@@ -27,6 +31,7 @@ __all__ = [
     "Publish",
     "Subscribe",
     "Unsubscribe",
+    "command_id",
     "encode_event",
     "error_event",
     "parse_command",
@@ -46,6 +51,7 @@ ERROR_CODES = {
     "limit": "A limit was reached; the text names it.",
     "upstream_unavailable": "The gateway is not connected to the broker now.",
     "publish_refused": "The broker refused the message.",
+    "stopping": "The gateway stops or restarts: it no longer waits for the rest of this request. Come back.",
     "internal": "A fault of the gateway; its log says more.",
 }
 """Code of every `error` event and problem document, and what it means."""
@@ -63,6 +69,11 @@ EVENTS = {
     "error": "A command failed; the connection lives unless a close follows.",
 }
 
+EVENT_STREAM_EVENTS = {
+    "position": "Its id is the position up to which everything has come: after the replay, and in a silence.",
+}
+"""What only server-sent events have besides `EVENTS`."""
+
 
 GAP_REASONS = {
     "slow": "The connection took data more slowly than history could keep it.",
@@ -71,6 +82,10 @@ GAP_REASONS = {
     "limit": "`since` reaches back further than one replay may.",
 }
 """Why a subscriber will not get messages."""
+
+
+SUBPROTOCOLS = ("gateway.v1", "json")
+"""Sub-protocols (RFC 6455 §1.9) that a handshake may ask for; each means what is said here, as asking for none does."""
 
 
 class CloseCode(enum.IntEnum):
@@ -127,7 +142,8 @@ class ProtocolError(ValueError):
     Attributes:
         code: a key of `ERROR_CODES`.
         id: the command's id, None when it had none or could not be read.
-        reason: what in particular is wrong, where a program may want to know: the code of a token's error.
+        reason: what in particular is wrong, as it is counted: the name of a limit, the code of a token's error; None
+            where `code` says all.
     """
 
     def __init__(
@@ -252,8 +268,8 @@ class Ping(Command, tag="ping", frozen=True, kw_only=True):
 
 
 class _Head(msgspec.Struct):
-    id: Id | None = None
-    command: str | None = None
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    command: msgspec.Raw = msgspec.Raw(b"null")
 
 
 AnyCommand = Subscribe | Unsubscribe | Publish | Authenticate | Ping
@@ -269,6 +285,7 @@ COMMANDS: dict[str, type[AnyCommand]] = {
 
 _command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_id = msgspec.json.Decoder(Id | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -286,12 +303,15 @@ def parse_command(text: str | bytes, max_short: int | None = None) -> AnyCommand
     if max_short is not None and len(text) > max_short:
         # nothing of it is built before this is known
         head = _head(text)
-        if head.command != "publish":
-            raise ProtocolError("limit", f"limit: a command other than publish of at most {max_short} bytes", head.id)
+        if head is None or bytes(head.command) != b'"publish"':
+            limit = f"limit: a command other than publish of at most {max_short} bytes"
+            raise ProtocolError("limit", limit, command_id(text))
     try:
         command = _command_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ProtocolError("bad_command", f"command: {_plain(error)}", _head(text).id) from None
+        is_half = _HALF.search(_as_text(text)) is not None
+        fault = "a string holds half of a surrogate pair, which is no character" if is_half else _plain(error)
+        raise ProtocolError("bad_command", f"command: {fault}", command_id(text)) from None
     if isinstance(command, Publish):
         if not 0 <= command.qos <= 2:
             raise ProtocolError("bad_command", f"qos {command.qos}: must be 0, 1 or 2", command.id)
@@ -303,12 +323,71 @@ def parse_command(text: str | bytes, max_short: int | None = None) -> AnyCommand
     return command
 
 
-def _head(text: str | bytes) -> _Head:
-    """What can be read of any command."""
+def command_id(text: str | bytes) -> int | str | None:
+    """The `id` of what is perhaps no command: whoever waits for its answer is told, whatever else is wrong with it.
+
+    None where it has none, or none that can be told again.
+    """
+    head = _head(text)
+    if head is None:
+        text = _as_text(text)
+        # half of a surrogate pair, as JSON.stringify makes of a cut emoji: the rest may be read all the same
+        head = _head(_HALF.sub(r"\\ufffd", text)) or _Head(id=msgspec.Raw(_scan_id(text)))
+    token = bytes(head.id)
+    if b"\\ufffd" in token:
+        return None
+    try:
+        found: int | str | None = _decode_id(token)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return found
+
+
+# the first half without the second, or the second without the first (RFC 8259 §8.2)
+_HALF = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{\[]++|[}\]]++|[,:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+_MAX_TOKENS = 4_000
+"""So many tokens of what is no JSON are looked at for its `id`: some milliseconds."""
+
+
+def _as_text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode(errors="replace")
+
+
+def _head(text: str | bytes) -> _Head | None:
+    """What every command has, read without building the rest; None where it is no JSON object."""
     try:
         return _decode_head(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return _Head()
+        return None
+
+
+def _scan_id(text: str) -> bytes:
+    """The value of `id` in an outermost object that is broken or too deep to be read."""
+    found = b"null"
+    depth = 0
+    key = previous = ""
+    for match in itertools.islice(_TOKEN.finditer(text), _MAX_TOKENS):
+        piece = match[0]
+        if piece[0] in "{[":  # several may stand together
+            if depth == 0 and piece[0] == "[":
+                break
+            depth += len(piece)
+        elif piece[0] in "}],":
+            # a value is whole when something follows
+            if depth == 1 and key == '"id"' and previous[-1] not in ":}]":
+                found = previous.encode(errors="replace")
+            depth -= 0 if piece == "," else len(piece)
+            key = ""
+            if depth < 1:
+                break
+        elif piece == ":" and depth == 1:
+            key = previous
+        previous = piece
+    return found
 
 
 def _plain(error: Exception) -> str:
@@ -327,4 +406,5 @@ def encode_event(event: str, **members: Any) -> bytes:
 
 def error_event(error: ProtocolError) -> bytes:
     """The `error` event for a failed command."""
-    return encode_event("error", id=error.id, code=error.code, reason=error.reason, message=str(error))
+    reason = None if error.reason == error.code else error.reason
+    return encode_event("error", id=error.id, code=error.code, reason=reason, message=str(error))

@@ -7,50 +7,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.fields import Path, numbers_of
-from gateway.core.messages import Message
+from gateway.core.fields import Contents, Path, contents_of, numbers_of
+from gateway.core.messages import Kind, Message
 
-__all__ = ["MAX_NUMBERS", "Readings", "few_numbers"]
-
-MAX_NUMBERS = 1_000
-"""A payload with more numbers counts as one without any, for aggregates and deadbands. A group takes about 3 ms for so
-many."""
-
-
-def few_numbers(value: Any) -> dict[Path, float]:
-    """The numbers of a value by path; none where there are more than `MAX_NUMBERS`."""
-    found: dict[Path, float] = {}
-    for path, number in numbers_of(value):
-        if len(found) == MAX_NUMBERS:
-            return {}
-        found[path] = number
-    return found
+__all__ = ["Readings"]
 
 
 class Readings:
     """The message that was looked into last."""
 
-    __slots__ = ("_message", "_numbers", "_value")
+    __slots__ = ("_contents", "_message", "_numbers", "_value")
 
     def __init__(self) -> None:
         self._message: Message | None = None
         self._value: Any = None
         self._numbers: dict[Path, float] | None = None
+        self._contents: Contents | None = None
 
     def value(self, message: Message) -> Any:
         """`Message.value`."""
         if message is not self._message:
             self._value = message.value()
-            self._message, self._numbers = message, None
+            self._message, self._numbers, self._contents = message, None, None
         return self._value
 
     def numbers(self, message: Message) -> dict[Path, float]:
-        """`few_numbers` of its value."""
+        """`numbers_of` its value."""
         value = self.value(message)
         if self._numbers is None:
-            self._numbers = few_numbers(value)
+            self._numbers = dict(numbers_of(value))
         return self._numbers
+
+    def contents(self, message: Message) -> Contents:
+        """`contents_of` its value; of bytes that are no text there is none."""
+        value = self.value(message)
+        if self._contents is None:
+            self._contents = contents_of(None if message.kind is Kind.BASE64 else value, message.token)
+        return self._contents
 
     def forget(self) -> None:
         """Lets go of the message: its value may take ten times as much as its bytes."""
-        self._message = self._value = self._numbers = None
+        self._message = self._value = self._numbers = self._contents = None

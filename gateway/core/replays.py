@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
 from gateway.core.since import Since, SinceKind, Start
 from gateway.core.subscribers import HubCounters, Job, Kind, State, Subscriber
+from gateway.core.walks import reaches
 
 __all__ = ["MAX_JOBS", "Replays"]
 
@@ -32,6 +33,9 @@ CHUNK_BYTES = 64 * 1024
 
 CATCH_UP_SECONDS = 0.002
 """Time for replays in one turn of the loop; then the live path has its turn."""
+
+WORK_SECONDS = 0.001
+"""Time for finding out, in one turn, what one replay has to give; then others have theirs."""
 
 MAX_CHUNKS_BYTES = 4 * 2**20
 """Bytes of chunks that are kept for those who come back together."""
@@ -115,22 +119,48 @@ class Replays:
         selection = Selection(added, before)
         if start.is_last:
             return Job(Kind.LAST, selection, shape, 0, now), Promise(added, now, now)
-        reason = "epoch" if start.is_other_epoch else "evicted"
-        lost: int | None = None
-        if since.kind is SinceKind.POSITION and not start.is_other_epoch:
-            lost = selection.lost(history, start.after, now)
-        elif since.kind is SinceKind.TIME and history.reaches(added, since.time):
-            lost = 0
         first = max(history.newest(self.max_messages), start.after)
+        job = Job(Kind.RESUME, selection, shape, first, now)
+        job.work = self._account(job, since, start)
+        return job, Promise(added, start.after)
+
+    def _account(self, job: Job, since: Since, start: Start) -> Generator[None, None, None]:
+        """Finds out what a replay has to give, and what is missing before it begins."""
+        history, selection = self.history, job.selection
+        first = job.cursor
+        reason = "epoch" if start.is_other_epoch else "evicted"
+        job.expected, lost = yield from selection.tally(history, first, job.until)
+        if start.is_other_epoch or since.kind not in (SinceKind.POSITION, SinceKind.TIME):
+            lost = None
+        elif since.kind is SinceKind.TIME:
+            # after they were counted: what went meanwhile is missing
+            lost = 0 if (yield from reaches(history, selection.filters, since.time)) else None
         if first > start.after and not start.is_other_epoch:
             reason = "limit"
-            lost = None if lost is None else lost + selection.count(history, start.after, first)
-        job = Job(Kind.RESUME, selection, shape, first, now, expected=selection.count(history, first, now))
+            kept, evicted = yield from selection.tally(history, start.after, first)
+            if since.kind is SinceKind.TIME:
+                evicted = 0
+            lost = None if lost is None or evicted is None else lost + kept + evicted
         if lost != 0:
-            job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": now}
+            job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": job.until}
             if since.kind is SinceKind.TIME:
                 del job.gap["from"]
-        return job, Promise(added, start.after)
+
+    def work(self, job: Job) -> bool:
+        """Goes on finding out what a replay must know, for `WORK_SECONDS`; whether that is done."""
+        end = self._clock() + WORK_SECONDS
+        while job.work is not None:
+            try:
+                next(job.work)
+            except StopIteration:
+                job.work = None
+                answer, job.answer = job.answer, None
+                if answer is not None:
+                    answer.know(job.gap is None)
+            else:
+                if self._clock() > end:
+                    return False
+        return True
 
     def narrow(self, subscriber: Subscriber, job: Job, gone: list[str]) -> bool:
         """Takes out of a replay what only the filters `gone` want; False if nothing is left of it."""
@@ -140,6 +170,8 @@ class Replays:
         if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):
             subscriber.sink.write(b"".join(frames))  # what waits for an interval's end would be too late
         if narrowed is None:
+            if job.answer is not None:
+                job.answer.know(True)
             return False
         job.selection = narrowed
         self.recount(job)
@@ -147,20 +179,25 @@ class Replays:
 
     def recount(self, job: Job) -> None:
         """Asks history again how much a replay has still to give, since its selection has changed."""
-        if job.kind is Kind.LAST:
-            return
+        if job.kind is not Kind.LAST:
+            job.work = self._recount(job, job.work)
+            self.work(job)
+
+    def _recount(self, job: Job, before: Generator[None, None, None] | None) -> Generator[None, None, None]:
+        if before is not None:
+            yield from before  # it says what is missing of what was asked for first
         history, selection = self.history, job.selection
-        job.expected = job.seen + selection.count(history, job.cursor, job.until, last_only=job.last_only)
+        kept, lost = yield from selection.tally(history, job.cursor, job.until, last_only=job.last_only)
+        job.expected = job.seen + kept
         if job.last_only:
             return  # what is lost of this stretch has been told
         job.kind = Kind.RESUME
         if job.gap is None:
-            lost = selection.lost(history, job.cursor, job.until)
             if lost != 0:
                 job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
         elif job.gap["lost"] is not None and (start := job.gap.get("from")) is not None:
-            lost = selection.lost(history, start, job.until)
-            job.gap["lost"] = None if lost is None else lost + selection.count(history, start, job.cursor)
+            kept, evicted = yield from selection.tally(history, start, job.cursor)
+            job.gap["lost"] = None if lost is None or evicted is None else kept + evicted + lost
 
     def add_job(self, subscriber: Subscriber, job: Job) -> None:
         """Puts a stretch of history behind those that a subscriber has still to be given; `wake` starts it."""
@@ -237,10 +274,15 @@ class Replays:
             subscriber.mark = group.settled_matched
             self.add_job(subscriber, job)
         job = subscriber.jobs[0]
+        if job.work is None and self._may_miss(job):
+            job.work = self._check_catch_up(subscriber, job)
+        if job.work is not None:
+            is_answered = job.answer is not None
+            if not self.work(job) or is_answered:
+                return True  # whoever was answered may have changed everything
         if job.gap is not None:
             gap, job.gap = job.gap, None
             subscriber.tell_gap(gap.pop("reason"), gap.pop("lost"), self.counters, **gap)
-        self._check_catch_up(subscriber, job)
         chunk = self._read(job)
         job.cursor = chunk.cursor
         job.seen += chunk.count
@@ -282,8 +324,10 @@ class Replays:
             key = (job.selection, shape, job.cursor, job.until if job.last_only else 0)
             if (found := self._chunks.get(key)) is not None and job.cursor < found.cursor <= job.until:
                 return found
+        # what other replays promised has to be looked up for each topic
+        max_bytes = CHUNK_BYTES if job.selection.is_plain else CHUNK_BYTES // 4
         cursor, messages = job.selection.read(
-            self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=CHUNK_BYTES
+            self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=max_bytes
         )
         if key is None:
             return _Chunk(cursor, len(messages), messages, b"", 0, 0)
@@ -352,17 +396,21 @@ class Replays:
         self.counters.replayed += delivered
         self.counters.skipped += skipped
 
-    def _check_catch_up(self, subscriber: Subscriber, job: Job) -> None:
-        """Turns a catch-up of which something was evicted into a gap and the last values."""
+    def _may_miss(self, job: Job) -> bool:
+        """Whether something of a catch-up may have been evicted before it was read."""
         if job.kind is not Kind.CATCH_UP or job.last_only or job.expected is None:
-            return
-        if job.cursor >= self.history.evicted_seq:
-            return
+            return False
+        return job.cursor < self.history.evicted_seq
+
+    def _check_catch_up(self, subscriber: Subscriber, job: Job) -> Generator[None, None, None]:
+        """Turns a catch-up of which something was evicted into a gap and the last values."""
+        assert job.expected is not None  # noqa: S101 - `_may_miss` looked
         left = job.expected - job.seen
-        if job.selection.count(self.history, job.cursor, job.until) >= left:
+        kept, _ = yield from job.selection.tally(self.history, job.cursor, job.until)
+        if kept >= left:
             return
         job.last_only = True
-        lasts = job.selection.count(self.history, job.cursor, job.until, last_only=True)
+        lasts, _ = yield from job.selection.tally(self.history, job.cursor, job.until, last_only=True)
         lost = left - lasts
         job.expected -= lost
         if job.shaper is not None and (frames := self._take_counted(subscriber, job.shaper)):

@@ -14,11 +14,11 @@ import msgspec
 
 from gateway.core.conditions import compile_condition
 from gateway.core.deadband import Deadband
-from gateway.core.fields import Path, look_up, nest, project
+from gateway.core.fields import Contents, Path, contents_of, look_up, nest, numbers_of, project
 from gateway.core.frames import frame_text, json_line
 from gateway.core.memory import MemoryBudget, MemoryShare
 from gateway.core.messages import Kind, Message, encode_json, encode_properties
-from gateway.core.readings import Readings, few_numbers
+from gateway.core.readings import Readings
 from gateway.core.shapes import Format, Framing, Mode, Shape
 
 __all__ = ["Shaper", "pick"]
@@ -193,8 +193,8 @@ class Shaper:
         if cost > interval.cost:
             self._share.charge(cost - interval.cost)
             interval.cost = cost
-        if shape.mode is not Mode.LATEST:
-            numbers = self._readings.numbers(message) if token is None else few_numbers(value)
+        if shape.mode is not Mode.LATEST and message.kind is not Kind.BASE64:
+            numbers = self._readings.numbers(message) if token is None else dict(numbers_of(value))
             for path, number in numbers.items():
                 sums = interval.sums.get(path)
                 if sums is None:
@@ -298,7 +298,7 @@ class Shaper:
             result = nest({path: {"min": sums[1], "max": sums[2]} for path, sums in interval.sums.items()})
         suppressed = 0
         if self._deadband is not None:
-            if not self._deadband.is_news(message.topic, numbers):
+            if not self._deadband.is_news(message.topic, Contents(numbers, 0)):
                 self._suppress(message.topic, interval.count)
                 return
             suppressed = self._deadband.take_suppressed(message.topic)
@@ -325,10 +325,12 @@ class Shaper:
         skipped = conflated
         if self._deadband is not None:
             if token is None:
-                now = self._readings.numbers(message) or hash(message.token)
+                contents = self._readings.contents(message)
+            elif message.kind is Kind.BASE64:
+                contents = contents_of(None, token)
             else:
-                now = few_numbers(msgspec.json.decode(token) if value is None else value) or hash(token)
-            if not self._deadband.is_news(message.topic, now):
+                contents = contents_of(msgspec.json.decode(token) if value is None else value, token)
+            if not self._deadband.is_news(message.topic, contents):
                 self._suppress(message.topic, conflated + 1)
                 return
             skipped += self._deadband.take_suppressed(message.topic)
@@ -374,13 +376,14 @@ class Shaper:
             return None if message.kind is Kind.BASE64 else value
         if message.kind is not Kind.JSON:
             return None  # a reading that failed, such as {"temperature": NaN}, is no reading
-        return look_up(value, field) if isinstance(value, dict) else value
+        is_inside = isinstance(value, dict) or isinstance(field.path[0], int)
+        return look_up(value, field) if is_inside else value
 
     def _stream_body(self, message: Message) -> bytes | None:
         shown = self._shown(message, self._readings.value(message))
         if shown is None:
             return None
-        name = "payload" if self.shape.shown is None else self.shape.shown.path[-1]
+        name = "payload" if self.shape.shown is None else self.shape.shown.name
         return encode_or_none({name: shown, "topic": message.topic, "time": message.time})
 
     def _finish(self, message: Message, body: bytes, number: int | None = None) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.conditions import ShapeError, compile_condition
-from gateway.core.fields import MAX_DEPTH, Field
+from gateway.core.fields import Field
+from gateway.core.paths import PathError, split_paths, without_space
 from gateway.core.topics import quoted
 
-__all__ = ["MAX_FIELDS_LENGTH", "SHAPE_PARAMETERS", "Format", "Framing", "Mode", "Shape", "shape_from"]
+__all__ = ["MAX_FIELDS_LENGTH", "SHAPE_PARAMETERS", "Format", "Framing", "Mode", "Shape", "field_at", "shape_from"]
 
 
 MAX_FIELDS = 50
@@ -65,10 +66,10 @@ class Shape:
         format: the form of a message.
         framing: what carries it.
         properties: whether MQTT 5 properties are relayed.
-        field: for streams: the dotted path that is shown.
+        field: for streams: the path that is shown.
         max_hz: the greatest number of messages a second for each topic; None is every message.
         mode: what stands for an interval of `1 / max_hz` seconds.
-        fields: dotted paths of a JSON object payload that are kept; empty is all.
+        fields: paths in a JSON payload that are kept; empty is all.
         deadband: least change of a number that is news; None is every message.
         where: condition in the Common Expression Language; None is every message.
         kept: `fields`, taken apart.
@@ -100,15 +101,8 @@ class Shape:
             raise ShapeError(f"fields: {len(self.fields)} are named, at most {MAX_FIELDS} are allowed")
         if (length := sum(map(len, self.fields))) > MAX_FIELDS_LENGTH:
             raise ShapeError(f"fields: have {length} characters together, at most {MAX_FIELDS_LENGTH} are allowed")
-        kept = tuple(map(Field.at, self.fields))
-        if not all(all(member.path) for member in kept):
-            raise ShapeError(
-                f"fields {quoted(','.join(self.fields))}: each must be a name or a path such as outdoor.temperature"
-            )
-        if (depth := max((len(member.path) for member in kept), default=0)) > MAX_DEPTH:
-            raise ShapeError(f"fields: a path has {depth} levels, at most {MAX_DEPTH} are allowed")
-        object.__setattr__(self, "kept", kept)
-        object.__setattr__(self, "shown", None if self.field is None else Field.at(self.field))
+        object.__setattr__(self, "kept", tuple(field_at("fields", text) for text in self.fields))
+        object.__setattr__(self, "shown", None if self.field is None else field_at("field", self.field))
         if self.where is not None:
             compile_condition(self.where)
 
@@ -136,6 +130,18 @@ class Shape:
 _PLAIN = Shape()
 
 
+def field_at(parameter: str, text: str) -> Field:
+    """The field at a written path.
+
+    Raises:
+        ShapeError: it is none; the text names the parameter.
+    """
+    try:
+        return Field.at(text)
+    except PathError as error:
+        raise ShapeError(f"{parameter} {quoted(text)}: {error}") from None
+
+
 def shape_from(parameters: Mapping[str, Any], base: Shape = _PLAIN) -> Shape:
     """Builds a shape from the parameters of a query or a command, over what `base` already says.
 
@@ -160,9 +166,8 @@ def shape_from(parameters: Mapping[str, Any], base: Shape = _PLAIN) -> Shape:
         changes["format"] = chosen
     if "fields" in parameters:
         given = parameters["fields"] or ()
-        if isinstance(given, str):
-            given = given.split(",")
-        changes["fields"] = tuple(dict.fromkeys(part.strip() for part in given))
+        given = split_paths(given) if isinstance(given, str) else map(without_space, given)
+        changes["fields"] = tuple(dict.fromkeys(given))
     if "where" in parameters:
         changes["where"] = parameters["where"] or None
     if "properties" in parameters:

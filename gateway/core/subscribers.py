@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,6 +89,7 @@ class Job:
     """One stretch of history that a subscriber still has to be given."""
 
     __slots__ = (
+        "answer",
         "cursor",
         "expected",
         "gap",
@@ -101,6 +102,7 @@ class Job:
         "shaper",
         "until",
         "window_end",
+        "work",
     )
 
     def __init__(
@@ -125,6 +127,8 @@ class Job:
         self.seen = 0
         self.shaper: Shaper | None = None
         self.window_end = 0
+        self.work: Generator[None, None, None] | None = None  # finds out, in steps, what must be known to go on
+        self.answer: Subscription | None = None  # which the first such work completes
 
 
 class Subscriber:
@@ -388,21 +392,35 @@ class Group:
         subscriber.skipped += self._settled_skipped - subscriber.base_skipped
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Subscription:
     """The answer to `Hub.subscribe`.
 
     Attributes:
         position: `epoch:seq` up to which the replay goes; what comes later comes live.
-        recovered: whether the replay is complete; if not, a `gap` event comes first.
         after: every message of these filters with a higher number comes, with this replay, an earlier one or live.
         is_replaying: whether there is a replay; its end is told by a `replayed` event, if an id was given.
+        recovered: whether the replay is complete; if not, a `gap` event comes first. None: that is still found out.
     """
 
     position: str
-    recovered: bool
     after: int
     is_replaying: bool
+    recovered: bool | None = None
+    _then: Callable[[Subscription], None] | None = None
+
+    def when_known(self, call: Callable[[Subscription], None]) -> None:
+        """Calls a function, one at most, with this as soon as `recovered` is known, and before the replay begins."""
+        if self.recovered is None:
+            self._then = call
+        else:
+            call(self)
+
+    def know(self, recovered: bool) -> None:
+        """Says what was found out."""
+        self.recovered = recovered
+        if self._then is not None:
+            self._then(self)
 
 
 class HubCounters:

@@ -10,6 +10,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
 
+import msgspec
+
+from gateway.core.collector import untracked
 from gateway.core.messages import Message
 
 __all__ = ["Topic", "seq_of"]
@@ -20,7 +23,7 @@ seq_of = attrgetter("seq")
 _NEVER = (0, 0)
 
 
-class Topic:
+class Topic(msgspec.Struct, gc=False, eq=False):
     """What is known of one topic.
 
     Attributes:
@@ -39,45 +42,24 @@ class Topic:
         repeat: number of the broker subscription that repeated its retained message last.
     """
 
-    __slots__ = (
-        "_messages",
-        "_start",
-        "count",
-        "evicted",
-        "evicted_time",
-        "expired",
-        "first_seq",
-        "first_time",
-        "forgotten_seq",
-        "head",
-        "is_dropped",
-        "kept",
-        "kept_as_of",
-        "last",
-        "name",
-        "repeat",
-        "retained_hash",
-    )
-
-    def __init__(self, name: str, head: bytes, first_seq: int, first_time: int) -> None:
-        self.name = name
-        self.head = head
-        self.first_seq = first_seq
-        self.first_time = first_time
-        self.last: Message | None = None
-        self.count = 0
-        # a list with a moving start: a deque's first block alone would take 600 bytes a topic
-        self._messages: list[Message] = []
-        self._start = 0
-        self.evicted: array[int] = array("Q")
-        self.forgotten_seq = 0
-        self.evicted_time = 0
-        self.retained_hash: int | None = None
-        self.repeat = 0
-        self.expired = _NEVER
-        self.kept: Message | None = None
-        self.kept_as_of = 0  # the number of the subscription that brought it
-        self.is_dropped = False
+    name: str
+    head: bytes
+    first_seq: int
+    first_time: int
+    last: Message | None = None
+    count: int = 0
+    # a list with a moving start: a deque's first block alone would take 600 bytes a topic
+    _messages: list[Message] = msgspec.field(default_factory=lambda: untracked([]))
+    _start: int = 0
+    evicted: array[int] = msgspec.field(default_factory=lambda: untracked(array("Q")))
+    forgotten_seq: int = 0
+    evicted_time: int = 0
+    retained_hash: int | None = None
+    repeat: int = 0
+    expired: tuple[int, int] = _NEVER
+    kept: Message | None = None
+    kept_as_of: int = 0  # the number of the subscription that brought it
+    is_dropped: bool = False
 
     def __len__(self) -> int:
         return len(self._messages) - self._start

@@ -69,7 +69,7 @@ class Door:
             return
         budget = self.guard.accounts.payer(address_of(scope))
         asks(budget)
-        body = _Body(receive, self.guard.max_body_bytes, self.guard.body_seconds)
+        body = _Body(receive, self.guard)
         answer = _Answer(send, self.guard.cors_headers(scope), request_id, budget)
         key: str | None = None
         try:
@@ -84,15 +84,13 @@ class Door:
             await metered(self._serve(scope, body, answer))
         except _Left:
             self.guard.refusals.count("left")
+        except asyncio.CancelledError:
+            if not self.guard.is_stopping:
+                raise
+            # the server has waited long enough; who is still there is told, without a fault in the log
+            await self._refuse(stopping(), scope, body, answer, request_id)
         except Refusal as refusal:
-            self.guard.note(refusal, scope, request_id)
-            if not answer.started:
-                document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
-                # who waits for a "100 Continue" will not send what is refused already
-                if refusal.status == 413 and all(name != b"expect" for name, _ in scope["headers"]):
-                    await body.discard()
-                await answer(_start(refusal, len(document)))
-                await answer({"type": "http.response.body", "body": document})
+            await self._refuse(refusal, scope, body, answer, request_id)
         finally:
             budget.hold(0)
             if key is not None:
@@ -101,6 +99,18 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["principal"] = await self._principal(scope)
         await self.app(scope, receive, send)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, body: _Body, answer: _Answer, request_id: str) -> None:
+        """Answers a request that goes no further, unless its answer has begun."""
+        self.guard.note(refusal, scope, request_id)
+        if answer.started:
+            return
+        document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
+        # who waits for a "100 Continue" will not send what is refused already
+        if refusal.status == 413 and all(name != b"expect" for name, _ in scope["headers"]):
+            await body.discard()
+        await answer(_start(refusal, len(document)))
+        await answer({"type": "http.response.body", "body": document})
 
     async def _principal(self, scope: Scope) -> Principal | Refusal:
         """Who asks, or why that can't be said; that matters only to routes that `principal_of`."""
@@ -118,6 +128,11 @@ class Door:
         document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
         await send({**_start(refusal, len(document)), "type": "websocket.http.response.start"})
         await send({"type": "websocket.http.response.body", "body": document})
+
+
+def stopping() -> Refusal:
+    """What is not answered yet when the gateway stops."""
+    return Refusal(503, "stopping", "stopping", "the gateway stops; come back in a moment", [("retry-after", "2")])
 
 
 def check_framing(scope: Scope) -> None:
@@ -140,7 +155,7 @@ def _start(refusal: Refusal, size: int) -> dict[str, Any]:
         (b"cache-control", b"no-store"),
         *((name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers),
     ]
-    if refusal.status in (400, 408, 413):
+    if refusal.status in (400, 408, 413) or refusal.code == "stopping":
         # what is left of the body must not be taken for the next request
         headers.append((b"connection", b"close"))
     return {"type": "http.response.start", "status": refusal.status, "headers": headers}
@@ -153,12 +168,13 @@ class _Left(Exception):  # noqa: N818 - no error: clients leave
 class _Body:
     """A request's body under its limits; reading on after its end is waiting for the client to go."""
 
-    __slots__ = ("_is_complete", "_max_bytes", "_pace", "_receive", "_seconds", "_size")
+    __slots__ = ("_guard", "_is_complete", "_max_bytes", "_pace", "_receive", "_seconds", "_size")
 
-    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, guard: Guard) -> None:
         self._receive = receive
-        self._max_bytes = max_bytes
-        self._seconds = seconds
+        self._guard = guard
+        self._max_bytes = guard.max_body_bytes
+        self._seconds = guard.body_seconds
         self._pace: Pace | None = None
         self._size = 0
         self._is_complete = False
@@ -184,9 +200,11 @@ class _Body:
         if self._pace is None:
             self._pace = Pace(now, self._seconds)
         try:
-            async with asyncio.timeout_at(self._pace.deadline(self._size)):
+            async with self._guard.patience(self._pace.deadline(self._size)):
                 message = await self._receive()
         except TimeoutError:
+            if self._guard.is_stopping:
+                raise stopping() from None
             least = f"{self._seconds:g} s, and a second more for each {self._pace.bytes_per_second // 1024:g} KiB"
             raise Refusal(408, "limit", "body_seconds", f"the body comes too slowly: it has {least}") from None
         if message["type"] == "http.disconnect":

@@ -7,13 +7,15 @@ principal may do is `access`'s business, and every route that touches a topic as
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -22,7 +24,7 @@ from gateway.access.grants import AccessError, Principal
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy
-from gateway.access.redaction import one_line, redact
+from gateway.access.redaction import one_line, redact, without_query
 from gateway.access.tokens import Verifier
 from gateway.door.refusals import Refusal
 from gateway.transport.scopes import Headers, Scope, address_of, is_health
@@ -86,6 +88,7 @@ class Guard:
         origins: whose pages may ask.
         refusals: how often it said no, by reason.
         accounts: what addresses owe for what they used: those who owe have to wait.
+        is_stopping: the gateway stops; what is not answered yet is refused.
         authentications: tokens judged, by result: `ok` or the code of `tokens.TokenError`.
     """
 
@@ -151,12 +154,37 @@ class Guard:
         # a gateway that was restarted gets all its browsers back at once
         self._upgrade_rates = Buckets(requests_per_second, max(int(requests_per_second * 2), max_requests_per_address))
         self._requests_per_second = requests_per_second
+        self.is_stopping = False
+        self._unfinished: set[asyncio.Timeout] = set()
         self._log_bucket = TokenBucket(LOGGED_REFUSALS_PER_SECOND, 10)
         self._unlogged = 0
         self._told_origins: set[str | None] = set()
         # Names a connection in the log; random at the start so that two runs don't share names.
         self._prefix = secrets.token_hex(3)
         self._numbers = itertools.count(1)
+
+    def stop(self) -> None:
+        """The gateway stops: nobody waits for the rest of a request any more."""
+        self.is_stopping = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._unfinished:
+            with contextlib.suppress(RuntimeError):  # it has expired already
+                timeout.reschedule(now)
+
+    @contextlib.asynccontextmanager
+    async def patience(self, until: float) -> AsyncIterator[None]:
+        """Waits inside for a part of a request, until a time of the loop or until the gateway stops.
+
+        Raises:
+            TimeoutError: it came too late.
+        """
+        timeout = asyncio.timeout_at(0 if self.is_stopping else until)
+        self._unfinished.add(timeout)
+        try:
+            async with timeout:
+                yield
+        finally:
+            self._unfinished.discard(timeout)
 
     def next_id(self) -> str:
         """A request id."""
@@ -273,26 +301,42 @@ class Guard:
         return headers
 
     def note(self, refusal: Refusal, scope: Scope, request_id: str) -> None:
-        """Counts a refusal, and logs it unless there are too many."""
-        self.refusals.count(refusal.reason)
+        """Counts the refusal of a request, and logs it unless there are too many."""
+        what = f"{scope.get('method', 'WebSocket')} {one_line(redact(scope['path'][:200]))}"
+        origin = _seen(scope).origin if refusal.reason == "origin" else None
+        text = without_query(str(refusal), scope["query_string"])
+        self.note_of(refusal.reason, text, what, request_id, address_of(scope), origin=origin)
+
+    def note_of(
+        self, reason: str, text: str, what: str, connection: str, address: str | None, *, origin: str | None = None
+    ) -> None:
+        """Counts a refusal on whatever way in, and logs it unless there are too many.
+
+        Args:
+            reason: what is counted, a name from the code.
+            text: what the client is told.
+            what: what is refused.
+            connection: the request id.
+            address: the client's.
+            origin: the page's, where that is the reason.
+        """
+        self.refusals.count(reason)
         if not self._log_bucket.take(self._clock()):
             self._unlogged += 1
             return
         more = f" ({self._unlogged} more were not logged)" if self._unlogged else ""
         self._unlogged = 0
         # A page's author sees nothing but a closed connection; the first time, whoever runs the gateway is told why.
-        origin = _seen(scope).origin if refusal.reason == "origin" else None
         is_news = origin is not None and origin not in self._told_origins and len(self._told_origins) < MAX_TOLD_ORIGINS
         if is_news:
             self._told_origins.add(origin)
         logger.log(
             logging.WARNING if is_news else logging.INFO,
-            "refused %s %s: %s%s",
-            scope.get("method", "WebSocket"),
-            one_line(redact(scope["path"][:200])),
-            one_line(redact(str(refusal))),
+            "refused %s: %s%s",
+            what,
+            one_line(redact(text)),
             more,
-            extra={"connection": request_id, "client": address_of(scope), "reason": refusal.reason},
+            extra={"connection": connection, "client": address, "reason": reason},
         )
 
     # tokens

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.parameters import PARAMETERS, parameters_of
-from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENTS, GAP_REASONS
+from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENT_STREAM_EVENTS, EVENTS, GAP_REASONS
 from gateway.core.shapes import Mode
 
 __all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
@@ -122,6 +122,7 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
         },
     ),
     "upstream": (["connected"], {"connected": {"type": "boolean"}, "reason": {"type": "string"}}),
+    "position": (["position"], {"position": POSITION}),
     "expiring": (["seconds"], {"seconds": {"type": "number", "minimum": 0}}),
     "error": (
         ["code", "message"],
@@ -140,14 +141,15 @@ def event_schema(event: str) -> dict[str, Any]:
     required, members = _EVENT_MEMBERS[event]
     return {
         "type": "object",
-        "description": EVENTS[event],
+        "description": _ALL_EVENTS[event],
         "required": ["event", *required],
         "additionalProperties": False,
         "properties": {"event": {"const": event}, **members},
     }
 
 
-_STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error")
+_ALL_EVENTS = EVENTS | EVENT_STREAM_EVENTS
+_STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error", *EVENT_STREAM_EVENTS)
 """What is told to those who can't send commands."""
 
 
@@ -184,7 +186,7 @@ def describe(version: str) -> dict[str, Any]:
             {"payload": {"temperature": 21.5, "topic": "sensors/esp32-1/state", "time": 1790000000123}},
         ],
     }
-    for event, meaning in EVENTS.items():
+    for event, meaning in _ALL_EVENTS.items():
         messages[event] = {
             "summary": meaning,
             "payload": {"$ref": f"#/components/schemas/{_event_name(event)}"},
@@ -200,7 +202,7 @@ def describe(version: str) -> dict[str, Any]:
         **components,
         "Message": message_schema,
         "Reading": reading_schema,
-        **{_event_name(event): event_schema(event) for event in EVENTS},
+        **{_event_name(event): event_schema(event) for event in _ALL_EVENTS},
     }
     query, stream_query, event_query = (
         {"type": "object", "properties": {name: _parameter_schema(name) for name in parameters_of(use)}}

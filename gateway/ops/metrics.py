@@ -94,6 +94,12 @@ METRICS: Mapping[str, Description] = {
             "From when the gateway takes the oldest message of a flush to the end of that flush, when it is with the "
             "system for all live subscribers; the network on both sides is not in it.",
         ),
+        Description(
+            "gateway_loop_stall_seconds",
+            Kind.HISTOGRAM,
+            "How late the event loop came to what was due, asked ten times a second: what one of its turns or another "
+            "program took is what everyone else waited.",
+        ),
         # flushes
         Description("gateway_flushes_total", _C, "Rounds of writes."),
         Description("gateway_flush_seconds_total", _C, "Processor time spent in flushes."),

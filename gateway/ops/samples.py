@@ -30,6 +30,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_messages_beyond_where_total": counted.too_large_for_where,
         "gateway_messages_lost_total": dict(counted.lost),
         "gateway_delivery_delay_seconds": counted.delays,
+        "gateway_loop_stall_seconds": gateway.stalls,
         "gateway_flushes_total": counted.flushes,
         "gateway_flush_seconds_total": counted.flush_seconds,
         "gateway_flush_writes_total": counted.batches,

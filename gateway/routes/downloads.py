@@ -17,11 +17,11 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.core.fields import look_up
+from gateway.core.fields import Field, look_up
 from gateway.core.frames import json_line
-from gateway.core.messages import Message, encode_json
+from gateway.core.messages import Kind, Message, encode_json, encode_properties
+from gateway.core.selection import Selection
 from gateway.core.shaper import pick
-from gateway.core.walks import account
 from gateway.door.asker import metered
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices
@@ -58,7 +58,7 @@ class _Download:
         history = question.gateway.history
         if question.is_history:
             self._evicted = history.evicted
-            work = account(history, question.filters, question.after, question.until)
+            work = Selection(question.filters).tally(history, question.after, question.until)
             self._expected, lost = await in_slices(work)
             if self.gap is None and lost != 0:
                 self.begins_late = {"reason": "evicted", "lost": lost}
@@ -89,7 +89,7 @@ class _Download:
         if self._edge is not None:
             is_falling = question.order == "desc"
             low, high = (question.after, self._edge) if is_falling else (self._edge - 1, question.until)
-            left -= (await in_slices(account(history, question.filters, low, high)))[0]
+            left -= (await in_slices(Selection(question.filters).tally(history, low, high)))[0]
         if left <= 0:
             return None
         # with a limit some of it may be what would not have come anyway
@@ -145,18 +145,30 @@ async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
         yield b"\n".join(lines) + b"\n"
 
 
+CSV_COLUMNS = ("payload", "encoding", "qos", "retained")
+"""What a table has of each message behind its time, number and topic, where no fields are asked for."""
+
+
 async def _csv(download: _Download) -> AsyncIterator[bytes]:
-    fields = download.question.shape.kept
+    question = download.question
+    fields, has_properties = question.shape.kept, question.shape.properties
+    columns = ["time", "seq", "topic", *([_heading(field) for field in fields] or CSV_COLUMNS)]
+    if has_properties:
+        columns.append("properties")
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(["time", "seq", "topic", *([field.text for field in fields] or ["payload"])])
+    writer.writerow(columns)
     async for message, _ in download.messages():
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
         if fields:
             value = message.value()
             cells = [_cell(look_up(value, field)) for field in fields]
         else:
-            cells = [message.payload.decode() if message.kind.name != "BASE64" else message.token[1:-1].decode()]
+            cells = _whole(message)
+        if has_properties:
+            waited_ms = question.gateway.wall_clock_ms() - message.time
+            properties = message.properties
+            cells.append(encode_json(encode_properties(properties, waited_ms)).decode() if properties else "")
         writer.writerow([moment.replace("+00:00", "Z"), message.seq, message.topic, *cells])
         if buffer.tell() > 32_768:
             yield buffer.getvalue().encode()
@@ -166,6 +178,19 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
     if download.begins_late is None and (gap := await download.missing()) is not None:
         raise _Incomplete(f"{gap['lost'] or 'some'} of its messages were evicted before the reader took them")
     yield buffer.getvalue().encode()
+
+
+def _whole(message: Message) -> list[str]:
+    """A message's `CSV_COLUMNS`: what is needed to publish the same again."""
+    is_text = message.kind is not Kind.BASE64
+    payload = message.payload if is_text else message.token[1:-1]
+    return [payload.decode(), "" if is_text else "base64", str(message.qos), "true" if message.retained else ""]
+
+
+def _heading(field: Field) -> str:
+    """A field's path; with a backslash more where it would be taken for another column."""
+    is_taken = field.text in ("time", "seq", "topic", "properties", *CSV_COLUMNS)
+    return f"\\{field.text}" if is_taken else field.text
 
 
 def _cell(value: Any) -> str:

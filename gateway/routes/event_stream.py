@@ -19,9 +19,11 @@ from gateway.access.limits import LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
 from gateway.core.messages import encode_json
+from gateway.core.parameters import last_event_id
 from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
+from gateway.core.subscribers import Subscription
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import label_of, principal_of
 from gateway.routes.question import ApiError, Question, head_only
@@ -46,7 +48,8 @@ def event_stream(request: Request, question: Question) -> Response:
     """Server-sent events: a plain EventSource resumes by itself, since every message's id is its position."""
     gateway = question.gateway
     since = question.since
-    if last := request.headers.get("last-event-id"):
+    # an address is made once, a header for each attempt: where both are, it is the later one
+    if last := request.headers.get("last-event-id") or last_event_id(request.query_params.multi_items()):
         try:
             epoch, seq = parse_position(last)
             since = Since(SinceKind.POSITION, epoch=epoch, seq=seq)
@@ -108,11 +111,17 @@ async def _events(
         sink.write(sse_event(encode_json(event), event=event["event"]))
 
     def mark(position: str) -> None:
-        # an event with nothing but an id reaches no listener, but the next Last-Event-ID has it (HTML §9.2.6)
-        sink.write(f"id: {position}\n\n".encode())
+        # By HTML §9.2.6 an id alone would do, and reach no listener. But httpx-sse and fetch-event-source make an event
+        # with empty data of it, on which their users' JSON parsers fail.
+        sink.write(sse_event(encode_event("position", position=position), event="position", position=position))
 
     def live_from(seq: int) -> None:
         mark(f"{gateway.history.epoch}:{seq}")
+
+    def subscribed(answer: Subscription) -> None:
+        members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
+        # without an id: while the replay is under way a cut connection starts over, or goes on from a message
+        sink.write(sse_event(encode_event("subscribed", **members), event="subscribed", retry_ms=RETRY_MS))
 
     payer = gateway.guard.accounts.payer(owner.address)
     subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, payer=payer, on_live=live_from)
@@ -126,21 +135,20 @@ async def _events(
     )
     expiry.watch(owner.principal)
     try:
-        sink.write(b"retry: %d\n\n" % RETRY_MS)
         try:
-            answer = gateway.hub.subscribe(subscriber, filters.filters, since)
+            found = gateway.hub.subscribe(subscriber, filters.filters, since)
         except ProtocolError as error:
-            sink.write(sse_event(encode_event("error", code=error.code, message=str(error)), event="error"))
+            told = encode_event("error", code=error.code, message=str(error))
+            sink.write(sse_event(told, event="error", retry_ms=RETRY_MS))
             sink.close(CloseCode.BAD_REQUEST, str(error))
         else:
-            members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
-            # without an id: while the replay is under way a cut connection starts over, or goes on from a message
-            sink.write(sse_event(encode_event("subscribed", **members), event="subscribed"))
+            found.when_known(subscribed)
             if not gateway.is_connected:
                 event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
                 sink.write(sse_event(event, event="upstream"))
         async for data in sink.parts(KEEP_ALIVE_SECONDS, max_bytes=PART_BYTES):
-            yield data or b": \n\n"
+            # no empty line: clients that make an event of a comment would make an empty one
+            yield data or b": \n"
             if not data and (position := gateway.hub.position_of(subscriber)) is not None:
                 # so that what comes back after hours of silence is still within history
                 mark(position)

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.messages import Message, encode_json
+from gateway.core.selection import Selection
 from gateway.core.shaper import pick
-from gateway.core.walks import account
 from gateway.door.asker import asker
 from gateway.door.refusals import no_room
 from gateway.routes.question import Question
@@ -101,7 +101,7 @@ async def _missing(question: Question, low: int, high: int, seen: int) -> dict[s
     history = question.gateway.history
     if low >= history.evicted_seq:
         return None
-    kept, lost = await in_slices(account(history, question.filters, low, high))
+    kept, lost = await in_slices(Selection(question.filters).tally(history, low, high))
     if lost is None:
         return {"reason": "evicted", "lost": None}
     return {"reason": "evicted", "lost": kept + lost - seen} if kept + lost > seen else None

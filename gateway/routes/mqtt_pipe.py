@@ -11,16 +11,14 @@ import asyncio
 import contextlib
 import logging
 
-from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.access.grants import AccessError, Action, Principal, explain
-from gateway.access.limits import LimitError
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import label_of, principal_of
-from gateway.routes.places import deny, take_place
+from gateway.door.refusals import Refusal, label_of, principal_of
+from gateway.routes.places import take_place
 from gateway.runtime import Gateway
 from gateway.upstream.config import open_broker_stream
 
@@ -42,11 +40,9 @@ async def mqtt_socket(websocket: WebSocket) -> None:
     gateway: Gateway = websocket.app.state.gateway
     if not gateway.offers_mqtt:
         text = "MQTT over WebSocket is off; GATEWAY_MQTT_WEBSOCKET=true turns it on"
-        await websocket.send_denial_response(PlainTextResponse(text, 404))
-        return
+        raise Refusal(404, "bad_request", "path", text)
     if "mqtt" not in websocket.scope["subprotocols"]:
-        await websocket.send_denial_response(PlainTextResponse("the subprotocol must be mqtt", 400))  # MQTT-6.0.0-3
-        return
+        raise Refusal(400, "bad_request", "subprotocol", "the subprotocol must be mqtt")  # MQTT-6.0.0-3
     principal = principal_of(websocket.scope)
     if gateway.has_access_policy:
         for action in Action:
@@ -54,11 +50,7 @@ async def mqtt_socket(websocket: WebSocket) -> None:
                 if not any(covers(grant.topic_filter, needed) for grant in principal.grants(action)):
                     text = f"/mqtt is for those who may {action} to everything: {explain(principal, needed, action)}"
                     raise gateway.guard.refused(principal, AccessError(text))
-    try:
-        leave = take_place(websocket)
-    except LimitError as error:
-        await deny(websocket, error)
-        return
+    leave = take_place(websocket)
     try:
         await _pipe(websocket, gateway, principal)
     finally:
@@ -71,8 +63,8 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
             reader, writer = await open_broker_stream(gateway.upstream_config)
     except (OSError, TimeoutError) as error:
         logger.info("%s: no connection to the broker for /mqtt: %s", label_of(websocket.scope), error)
-        await websocket.send_denial_response(PlainTextResponse("the broker can't be reached", 503))
-        return
+        code = "upstream_unavailable"
+        raise Refusal(503, code, code, "the broker can't be reached", [("retry-after", "5")]) from None
     await websocket.accept(subprotocol="mqtt")
     ended = asyncio.Event()
     tasks = [

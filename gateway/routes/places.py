@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from gateway.access.limits import LimitError
+from gateway.door.refusals import Refusal
 from gateway.runtime import Gateway
 from gateway.transport.websockets import CHARGE, ON_LOST
 
-__all__ = ["deny", "take_place"]
+__all__ = ["take_place"]
 
 
 def take_place(websocket: WebSocket) -> Callable[[], None]:
@@ -25,15 +25,14 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
         What to call when the route is done with it; it does nothing where the transport itself says when.
 
     Raises:
-        LimitError: there are too many.
+        Refusal: there are too many.
     """
     gateway: Gateway = websocket.app.state.gateway
     address = websocket.client.host if websocket.client else None
     try:
         key = gateway.connections.open(address)
     except LimitError as error:
-        gateway.refusals.count(error.limit)
-        raise
+        raise Refusal(503, "limit", error.limit, str(error), [("retry-after", "10")]) from None
     release = functools.partial(gateway.connections.close, key)
     extensions = websocket.scope.get("extensions", {})
     on_lost = extensions.get(ON_LOST)
@@ -42,8 +41,3 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
     extensions[CHARGE](address)
     on_lost(release)
     return lambda: None
-
-
-async def deny(websocket: WebSocket, error: LimitError) -> None:
-    """Answers a handshake for which there is no place."""
-    await websocket.send_denial_response(Response(str(error), 503, {"Retry-After": "10"}, "text/plain"))

@@ -32,13 +32,14 @@ from gateway.core.protocol import (
     Publish,
     Subscribe,
     Unsubscribe,
+    command_id,
     encode_event,
     error_event,
     parse_command,
 )
 from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
-from gateway.core.subscribers import Sink, Subscriber
+from gateway.core.subscribers import Sink, Subscriber, Subscription
 from gateway.core.topics import TopicError
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal
@@ -81,6 +82,7 @@ class Session:
         "_wait_timer",
         "_waiting",
         "address",
+        "is_refused",
         "label",
         "principal",
         "subscriber",
@@ -103,6 +105,7 @@ class Session:
         self._waiting: list[str | bytes] | None = None
         self._opened_at = gateway.clock()
         self.address: str | None = None
+        self.is_refused = False
         self.principal = principal
         self.label = label
         self.subscriber: Subscriber
@@ -135,12 +138,9 @@ class Session:
         """
         began = time.thread_time()
         try:
-            answers = self._subscribe(filters, since, None)
+            self._subscribe(filters, since, None, is_told=not self._is_raw)
         finally:
             self._gateway.guard.accounts.spend(self.address, time.thread_time() - began)
-        if not self._is_raw:
-            for answer in answers:
-                self._write(answer)
 
     # the transport's side
 
@@ -151,23 +151,23 @@ class Session:
             return
         if self._waiting is not None:
             if len(self._waiting) >= MAX_WAITING:
-                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind a token")
+                self._close(CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind one that takes time")
                 return
             self._waiting.append(data)
             return
-        command_id: int | str | None = None
+        answer_id: int | str | None = None
         try:
-            self._check_rate()
+            self._check_rate(data)
             if isinstance(data, bytes):
-                raise ProtocolError("bad_command", "command: must be a text frame, this one is binary")
+                text = "command: must be a text frame, this one is binary"
+                raise ProtocolError("bad_command", text, command_id(data))
             command = parse_command(data, self._gateway.limits.short_command_bytes)
-            command_id = command.id
+            answer_id = command.id
             match command:
                 case Subscribe():
                     shape = command.shape_parameters()
                     chosen = shape_from(shape, self.subscriber.shape) if shape else None
-                    for answer in self._subscribe(command.topics, command.since, chosen, command.id):
-                        self._write(answer)
+                    self._subscribe(command.topics, command.since, chosen, command.id)
                 case Unsubscribe():
                     gone = self._gateway.hub.unsubscribe(self.subscriber, command.topics)
                     self._write(encode_event("unsubscribed", id=command.id, topics=gone))
@@ -183,13 +183,15 @@ class Session:
                         encode_event("pong", id=command.id, time=self._gateway.wall_clock_ms(), position=position)
                     )
         except ProtocolError as error:
-            error.id = error.id if error.id is not None else command_id
-            self._refuse_command(error)
+            error.id = error.id if error.id is not None else answer_id
+            self._refuse(error)
         except LimitError as error:
-            self._gateway.refusals.count(error.limit)
-            self._refuse_command(ProtocolError("limit", str(error), command_id))
-        except (TopicError, ShapeError, AccessError) as error:
-            self._refuse_command(ProtocolError(error.code, str(error), command_id))
+            self._refuse(ProtocolError("limit", str(error), answer_id, reason=error.limit))
+        except AccessError as error:
+            reason = self._gateway.guard.refused(self.principal, error).reason
+            self._refuse(ProtocolError(error.code, str(error), answer_id, reason=reason))
+        except (TopicError, ShapeError) as error:
+            self._refuse(ProtocolError(error.code, str(error), answer_id))
 
     def socket_full(self) -> None:
         """The hub stops writing; the transport takes no commands, whose answers would need room, too."""
@@ -206,6 +208,8 @@ class Session:
         gateway.hub.remove(self.subscriber)
         self._sink = None
         self._stop_timers()
+        if self.is_refused:
+            return  # that was told, with its reason
         # connections that come and go all the time are no reason to fill a disk
         level = logging.INFO if gateway.closings.take(gateway.clock()) else logging.DEBUG
         logger.log(
@@ -216,12 +220,12 @@ class Session:
             delivered,
             skipped,
             lost,
-            extra={"connection": self.label.partition(" ")[0], "subject": self.principal.subject},
+            extra={"connection": self._connection, "subject": self.principal.subject},
         )
 
     # commands
 
-    def _check_rate(self) -> None:
+    def _check_rate(self, data: str | bytes) -> None:
         limits = self._gateway.limits
         now = self._gateway.clock()
         if self._bucket is None:
@@ -229,26 +233,40 @@ class Session:
         if self._bucket.take(now):
             self._flood = 0
         else:
-            self._gateway.refusals.count("commands_per_second")
             self._flood += 1
             if self._flood > FLOOD_FACTOR * limits.commands_per_second:
                 self._close(CloseCode.FLOOD, f"more than {limits.commands_per_second} commands a second")
-            raise ProtocolError("limit", f"limit: at most {limits.commands_per_second} commands a second")
+            text = f"limit: at most {limits.commands_per_second} commands a second"
+            raise ProtocolError("limit", text, command_id(data), reason="commands_per_second")
 
     def _subscribe(
-        self, topics: list[str], since: str | None, shape: Shape | None, id_: int | str | None = None
-    ) -> list[bytes]:
+        self,
+        topics: list[str],
+        since: str | None,
+        shape: Shape | None,
+        id_: int | str | None = None,
+        *,
+        is_told: bool = True,
+    ) -> None:
         filters = self._gateway.limits.check_filters(topics, self.subscriber.filters)
         require_subscribe(self.principal, filters)
         tell_id = None if self._is_raw else id_
         found = self._gateway.hub.subscribe(
             self.subscriber, filters, parse_since(since), shape=shape, replay_id=tell_id
         )
-        members = {"topics": filters, "position": found.position, "recovered": found.recovered, "from": found.after}
-        answers = [encode_event("subscribed", id=id_, **members)]
-        if tell_id is not None and not found.is_replaying:
-            answers.append(encode_event("replayed", id=tell_id))
-        return answers
+
+        def tell(answer: Subscription) -> None:
+            if is_told:
+                members = {"topics": filters, "position": answer.position, "recovered": answer.recovered}
+                self._write(encode_event("subscribed", id=id_, **members, **{"from": answer.after}))
+                if tell_id is not None and not answer.is_replaying:
+                    self._write(encode_event("replayed", id=tell_id))
+            self._stop_waiting()
+
+        if found.recovered is None:
+            self._waiting = []  # what follows is answered behind this
+            self._update_reading()
+        found.when_known(tell)
 
     def _publish(self, command: Publish) -> None:
         limits = self._gateway.limits
@@ -256,21 +274,19 @@ class Session:
         check_publication(self.principal, command.topic, properties)
         payload = command.payload_bytes()
         if len(payload) > limits.payload_bytes:
-            self._gateway.refusals.count("payload_bytes")
-            raise ProtocolError(
-                "bad_payload", f"payload: has {len(payload)} bytes, at most {limits.payload_bytes} are allowed"
-            )
+            text = f"payload: has {len(payload)} bytes, at most {limits.payload_bytes} are allowed"
+            raise ProtocolError("bad_payload", text, reason="payload_bytes")
         if self._publish_bucket is None:
             rate = limits.publishes_per_second
             self._publish_bucket = TokenBucket(rate, rate * 2)
         if not self._publish_bucket.take(self._gateway.clock()):
-            self._gateway.refusals.count("publishes_per_second")
-            raise ProtocolError("limit", f"limit: at most {limits.publishes_per_second} messages a second")
+            text = f"limit: at most {limits.publishes_per_second} messages a second"
+            raise ProtocolError("limit", text, reason="publishes_per_second")
         if self._outbox is None:
             self._outbox = Budget(self._gateway.guard.accounts, self.address)
         if not self._outbox.hold(self._publishing_bytes + len(payload)):
-            self._gateway.refusals.count("unfinished_bytes")
-            raise ProtocolError("limit", "limit: too much of this address waits for the broker")
+            text = "limit: too much of this address waits for the broker"
+            raise ProtocolError("limit", text, reason="unfinished_bytes")
         self._publishing += 1
         self._publishing_bytes += len(payload)
         self._update_reading()
@@ -320,14 +336,19 @@ class Session:
             expires = None if principal.expires_at is None else int(principal.expires_at * 1000)
             self._write(encode_event("authenticated", id=command.id, subject=principal.subject, expires=expires))
         except Refusal as error:
-            self._gateway.refusals.count(error.reason)
             self._refuse(ProtocolError(error.code, str(error), command.id, reason=error.reason))
         finally:
-            waiting, self._waiting = self._waiting or [], None
-            for data in waiting:
-                if self._sink is not None:
-                    self.receive(data)
-            self._update_reading()
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """Follows the commands that had to wait."""
+        if self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        for data in waiting:
+            if self._sink is not None:
+                self.receive(data)
+        self._update_reading()
 
     def _become(self, principal: Principal) -> None:
         """Goes on as this principal; filters that it may not have are taken away."""
@@ -379,9 +400,10 @@ class Session:
         self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
 
     def _end_waiting(self) -> None:
-        self._gateway.refusals.count("no_token")
-        seconds = self._gateway.limits.handshake_seconds
-        self._close(CloseCode.UNAUTHORIZED, f"no token within {seconds:g} s")
+        text = f"no token within {self._gateway.limits.handshake_seconds:g} s"
+        self._note("no_token", text, "a WebSocket")
+        self.is_refused = True
+        self._close(CloseCode.UNAUTHORIZED, text)
 
     def _close(self, code: CloseCode, reason: str) -> None:
         if self._sink is not None:
@@ -397,11 +419,13 @@ class Session:
         self._write(encode_json(event))
 
     def _refuse(self, error: ProtocolError) -> None:
+        self._note(error.reason or error.code, str(error), "a command")
         self._write(error_event(error))
 
-    def _refuse_command(self, error: ProtocolError) -> None:
-        if error.code == "forbidden":
-            self._gateway.refusals.count("grant")
-        elif error.code not in ("limit", "bad_payload"):  # whoever found that counted what it was
-            self._gateway.refusals.count(error.code)
-        self._refuse(error)
+    def _note(self, reason: str, text: str, what: str) -> None:
+        self._gateway.guard.note_of(reason, text, what, self._connection, self.address)
+
+    @property
+    def _connection(self) -> str:
+        """The request id."""
+        return self.label.partition(" ")[0]

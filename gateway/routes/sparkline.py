@@ -42,6 +42,7 @@ def badge_svg(
     unit: str = "",
     dark: bool = False,
     now: float | None = None,
+    state: str = "",
 ) -> str:
     """Draws a badge: title, newest value with its unit, and a sparkline.
 
@@ -52,6 +53,7 @@ def badge_svg(
         unit: written behind the value; "" for none.
         dark: colours for a dark page.
         now: milliseconds since 1970; a value that is older than a minute is shown with its age. None: without.
+        state: what the newest value is called where it stands for a state, such as "ON"; "" where it is a number.
 
     Returns:
         An SVG document of 28 px height. Without a value it says "no data".
@@ -63,7 +65,7 @@ def badge_svg(
         raise ValueError(f"badge: {len(values)} values need as many times, got {len(times)}")
     colours = DARK if dark else LIGHT
     finite = [value for value in values if math.isfinite(value)]
-    shown = _number(finite[-1]) if finite else "no data"
+    shown = (state or _number(finite[-1])) if finite else "no data"
     said = f"{shown} {unit}" if unit and finite else shown
     if finite and now is not None:
         at = next(time for value, time in zip(reversed(values), reversed(times), strict=True) if math.isfinite(value))

@@ -19,12 +19,12 @@ from gateway.access.redaction import one_line
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text, unframe
 from gateway.core.parameters import check_parameters
-from gateway.core.protocol import CloseCode, ProtocolError, error_event
+from gateway.core.protocol import SUBPROTOCOLS, CloseCode, ProtocolError, error_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
 from gateway.door.refusals import Refusal, label_of, principal_of
-from gateway.routes.places import deny, take_place
+from gateway.routes.places import take_place
 from gateway.routes.session import Session
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
@@ -42,26 +42,21 @@ __all__ = [
 async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
     """Accepts, subscribes, and leaves the connection to its session."""
     gateway: Gateway = websocket.app.state.gateway
+    leave = take_place(websocket)
     try:
-        leave = take_place(websocket)
-    except LimitError as error:
-        await deny(websocket, error)
-        return
-    try:
-        await websocket.accept()
+        await websocket.accept(_subprotocol(websocket))
         query = websocket.query_params
         since = query.get("since")
-        failure: ProtocolError | None = None
+        refusal: Refusal | None = None
         try:
             check_parameters(query, "ws" if shape is None else "stream")
             chosen = shape_from(_shape_parameters(query), shape or Shape())
         except (ShapeError, ProtocolError) as error:
-            failure, chosen = ProtocolError(error.code, str(error)), shape or Shape()
+            refusal, chosen = Refusal(400, error.code, error.code, str(error)), shape or Shape()
         try:
             principal = principal_of(websocket.scope)
         except Refusal as error:
-            gateway.guard.note(error, websocket.scope, websocket.scope["state"]["request_id"])
-            failure, principal = ProtocolError(error.code, str(error), reason=error.reason), Principal()
+            refusal, principal = error, Principal()
         session = Session(gateway, chosen, principal, label_of(websocket.scope))
         session.address = websocket.client.host if websocket.client else None
         adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
@@ -74,26 +69,24 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         session.open(sink, chosen)
         if pulled is not None:
             pulled.subscriber = session.subscriber
-        if failure is None:
+        if refusal is None:
             try:
                 topics = query.getlist("topic") if filters is None else filters
                 if topics:
                     session.start(topics, since)
-            except ProtocolError as error:
-                failure = error
             except LimitError as error:
-                gateway.refusals.count(error.limit)
-                failure = ProtocolError("limit", str(error))
-            except (TopicError, ShapeError, AccessError) as error:
-                failure = ProtocolError(error.code, str(error))
-                if failure.code == "forbidden":
-                    gateway.refusals.count("grant")
-                    if gateway.guard.could_authenticate(principal):
-                        failure = ProtocolError("unauthorized", str(error), reason="no_token")
-        if failure is not None:
+                refusal = Refusal(400, "limit", error.limit, str(error))
+            except AccessError as error:
+                refusal = gateway.guard.refused(principal, error)
+            except (ProtocolError, TopicError, ShapeError) as error:
+                refusal = Refusal(400, error.code, error.code, str(error))
+        if refusal is not None:
+            gateway.guard.note(refusal, websocket.scope, websocket.scope["state"]["request_id"])
+            session.is_refused = True
             if chosen.format is Format.JSON:
-                sink.write(frame_text(error_event(failure)))
-            sink.close(_close_code(failure), str(failure))
+                told = ProtocolError(refusal.code, str(refusal), reason=refusal.reason)
+                sink.write(frame_text(error_event(told)))
+            sink.close(_close_code(refusal), str(refusal))
         else:
             session.tell_upstream()
         if pulled is not None:
@@ -102,7 +95,12 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         leave()
 
 
-def _close_code(error: ProtocolError) -> CloseCode:
+def _subprotocol(websocket: WebSocket) -> str | None:
+    """The first that the client asks for and we know: a browser gives up a connection without any that it asked for."""
+    return next((name for name in websocket.scope["subprotocols"] if name in SUBPROTOCOLS), None)
+
+
+def _close_code(error: Refusal) -> CloseCode:
     if error.reason == "expired":
         return CloseCode.TOKEN_EXPIRED
     if error.reason in ("failed_tokens", "keys_unavailable"):
@@ -167,18 +165,15 @@ async def stream_endpoint(websocket: WebSocket) -> None:
     name = websocket.path_params["stream"]
     stream = gateway.streams.get(name)
     if stream is None:
-        try:
-            leave = take_place(websocket)
-        except LimitError as error:
-            await deny(websocket, error)
-            return
+        leave = take_place(websocket)
         # accepted, since a browser tells a page of a refused handshake neither status nor text
         try:
-            await websocket.accept()
+            await websocket.accept(_subprotocol(websocket))
             known = ", ".join(sorted(gateway.streams)) or "none"
-            await websocket.close(
-                CloseCode.UNKNOWN_STREAM, f"stream {name[:40]!r} is not configured; there are: {known}"[:120]
-            )
+            text = f"stream {name[:40]!r} is not configured; there are: {known}"
+            refusal = Refusal(404, "unknown_stream", "unknown_stream", text)
+            gateway.guard.note(refusal, websocket.scope, websocket.scope["state"]["request_id"])
+            await websocket.close(CloseCode.UNKNOWN_STREAM, text[:120])
         finally:
             leave()
         return

@@ -31,6 +31,7 @@ from gateway.settings.values import (
     MAY_BE_EMPTY,
     Duration,
     ExistingFile,
+    FieldPath,
     GrantFilter,
     OptionalDuration,
     Origin,
@@ -63,7 +64,7 @@ class StreamSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     topics: Annotated[tuple[TopicFilter, ...], BeforeValidator(list_from_text), Field(min_length=1)]
-    field: str | None = None
+    field: FieldPath | None = None
 
 
 class RoleSettings(BaseModel):

@@ -21,6 +21,8 @@ from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
 from gateway.access.secrets import weakness
 from gateway.core.durations import parse_duration
+from gateway.core.fields import Field
+from gateway.core.paths import PathError
 from gateway.core.topics import TopicError, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
 
@@ -32,6 +34,7 @@ __all__ = [
     "SECTIONS",
     "Duration",
     "ExistingFile",
+    "FieldPath",
     "GrantFilter",
     "OptionalDuration",
     "Origin",
@@ -233,6 +236,19 @@ def check_root_path(text: str) -> str:
     return text
 
 
+def _field_path(text: str) -> str:
+    """The path of a field, such as `outdoor.temperature`.
+
+    Raises:
+        RuleError: the text is none.
+    """
+    try:
+        Field.at(text)
+    except PathError as error:
+        raise RuleError(f"the path {text[:80]!r} {error}", "name a member such as temperature") from None
+    return text
+
+
 def _readable(path: Path) -> Path:
     try:
         with path.open("rb"):
@@ -266,6 +282,7 @@ def check_host(text: str) -> str:
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(read_duration)]
 OptionalDuration = Annotated[float | None, BeforeValidator(_or_none(read_duration))]
+FieldPath = Annotated[str, AfterValidator(_field_path)]
 TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
 GrantFilter = Annotated[str, AfterValidator(_grant_filter)]
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote
 
 import h11
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -26,7 +28,7 @@ from gateway.transport.scopes import is_health
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
 
-__all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol"]
+__all__ = ["EXTENSION", "USED_INTERNALS", "HttpProtocol", "origin_form"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,29 @@ BACKLOG_BYTES = 64 * 1024
 
 USED_INTERNALS = (
     "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "flow", "handle_events",
-    "handle_websocket_upgrade", "loop", "on_response_complete", "pause_writing", "resume_writing", "scheme", "scope",
+    "handle_websocket_upgrade", "headers", "loop", "on_response_complete", "pause_writing", "resume_writing",
+    "root_path", "scheme", "scope",
     "send_400_response",
     "timeout_keep_alive_handler", "transport",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
+
+
+_ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?#]+)(/[^?]*)?(\?.*)?", re.IGNORECASE | re.DOTALL)
+
+
+def origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A request target without scheme and host, and the headers with that host in place of theirs (RFC 9112 §3.2.2).
+
+    Proxies, and programs that take us for one, send `GET http://host/path`. Where Host is there twice it stays so: what
+    two parties could read differently is refused.
+    """
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        return target, headers
+    if sum(name == b"host" for name, _ in headers) == 1:
+        headers = [(name, found[1] if name == b"host" else value) for name, value in headers]
+    return (found[2] or b"/") + (found[3] or b""), headers
 
 
 def _in_pieces(app: Any) -> Any:
@@ -216,7 +236,16 @@ class HttpProtocol(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
-            cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self.pace
+            scope = cast("dict[str, Any]", self.scope)
+            scope.setdefault("extensions", {})[EXTENSION] = self.pace
+            if not scope["raw_path"].startswith(b"/", len(self.root_path)):
+                self._take_origin_form(scope)
+
+    def _take_origin_form(self, scope: dict[str, Any]) -> None:
+        target, headers = origin_form(scope["raw_path"][len(self.root_path) :], scope["headers"])
+        scope["path"] = self.root_path + unquote(target.decode("ascii"))
+        scope["raw_path"] = self.root_path.encode("ascii") + target
+        self.headers[:] = headers  # the scope's own list
 
     def send_400_response(self, msg: str) -> None:
         """What can't be read as a request."""
@@ -245,12 +274,21 @@ class HttpProtocol(H11Protocol):
         self._has_left = True
         self._head_is_here()
         self.transport.set_write_buffer_limits()
-        super().handle_websocket_upgrade(event)
+        target, self.headers = origin_form(event.target, self.headers)
+        request = h11.Request(method=event.method, target=target, headers=self.headers, http_version=event.http_version)
+        super().handle_websocket_upgrade(request)
         protocol = self.transport.get_protocol()
         if isinstance(protocol, WebSocketProtocol):
             protocol.expect_handshake(self._budget, self.pending, self._pending_key)
             self._pending_key = None
         self._uncount()
+
+    def cut(self) -> None:
+        """Ends the connection at once; to who answers on it the client has gone."""
+        if self._is_busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

@@ -241,8 +241,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timeout = CLOSE_SECONDS
 
     def handle_connect(self, event: Any) -> None:
-        """The scope of an opening handshake gets our extension."""
+        """The scope of an opening handshake gets our extension; another version is told ours (RFC 6455 §4.2.2)."""
+        if event.headers.get_all("Sec-WebSocket-Version") != ["13"]:
+            text = "Only version 13 of the WebSocket protocol is spoken here.\n"
+            self._refuse_handshake(426, text, Upgrade="websocket", Sec_WebSocket_Version="13")
+            return
         super().handle_connect(event)
+        if self.response.status_code != 101:
+            self._count("headers")
         if self.handshake_initiated and not self.close_sent:
             cast("dict[str, Any]", self.scope["extensions"]).update(
                 {EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to}
@@ -360,7 +366,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self.conn.parser_exc is not None:
                 self.handle_parser_exception()
             elif self.conn.handshake_exc is not None and not self.handshake_initiated:
-                self._refuse_handshake()
+                self._refuse_handshake(400, "This can't be read as the handshake of a WebSocket.\n")
             else:
                 self.handle_events()
         except Exception:
@@ -449,10 +455,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._count("message_seconds")
         self._fail(CloseCode.IDLE, "a message was not finished in time")
 
-    def _refuse_handshake(self) -> None:
-        """What can't be read as a handshake, though another parser took it for a request, is answered and closed."""
+    def _refuse_handshake(self, status: int, text: str, **headers: str) -> None:
+        """What is no handshake that we know, though another parser took it for a request, is answered and closed."""
         self._count("headers")
-        answer = self.conn.reject(400, "This can't be read as the handshake of a WebSocket.\n")
+        answer = self.conn.reject(status, text)
+        for name, value in headers.items():
+            answer.headers[name.replace("_", "-")] = value
         self.close_sent = True
         self.transport.write(answer.serialize())
         self.transport.close()

@@ -2,13 +2,12 @@
 
 # ruff: noqa: D102  the base describes the methods
 
-import re
 import time
-from collections.abc import Mapping
-from typing import Any
 
+from gateway.core.fields import nest
+from gateway.core.paths import Path
 from sensors_sim import payloads
-from sensors_sim.custom import CustomSpec, decoded, reading_names
+from sensors_sim.custom import CustomSpec, FieldSpec, decoded, reading_names
 from sensors_sim.dialects.base import Dialect, Speaker, json_bytes
 from sensors_sim.kind import Readings
 from sensors_sim.messages import Message
@@ -71,21 +70,23 @@ class Raw(Dialect):
         for stream, names in zip(self._spec.streams, self._names, strict=True):
             if device.seq % stream.every:
                 continue
-            values: dict[str, object] = {}
+            values: dict[Path, object] = {}
             for item in stream.fields:
                 if item.model == "seq":
-                    values[item.name] = device.seq // stream.every
+                    values[item.path] = device.seq // stream.every
                 elif item.model == "boot":
-                    values[item.name] = device.boot
+                    values[item.path] = device.boot
                 elif item.model == "iso-clock":
-                    values[item.name] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
+                    values[item.path] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ts_ms / 1000))
                 elif item.model == "clock":
                     ticks = ts_ms / 1000 * item.rate
-                    values[item.name] = round(ticks, item.decimals) if item.decimals else round(ticks)
+                    values[item.path] = round(ticks, item.decimals) if item.decimals else round(ticks)
                 else:
-                    values[item.name] = readings.get(names[item.name])
+                    values[item.path] = readings.get(names[item.name])
+                if item.text:
+                    values[item.path] = _as_text(values[item.path], item)
             if stream.format == "json":
-                payload = json_bytes(_nested(values))
+                payload = json_bytes(nest(values))
             else:
                 value = next(iter(values.values()))
                 payload = value.encode() if isinstance(value, str) else json_bytes(value)
@@ -95,27 +96,12 @@ class Raw(Dialect):
         return messages
 
 
+def _as_text(value: object, item: FieldSpec) -> object:
+    """A number as text; anything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.{item.decimals}f}{item.suffix}"
+    return f"{value}{item.suffix}" if type(value) is int else value
+
+
 def _fill(text: str, device: Speaker) -> str:
     return text.replace("{id}", device.id).replace("{name}", device.name)
-
-
-def _nested(values: Mapping[str, object]) -> object:
-    """The JSON with those values at their paths."""
-    top: dict[str, Any] = {}
-    for path, value in values.items():
-        inner = top
-        *levels, last = re.findall(r"(?:\\.|[^.\\])+", path) or [path]
-        for level in levels:
-            if not isinstance(inner.get(level), dict):
-                inner[level] = {}
-            inner = inner[level]
-        inner[last] = value
-    return _with_arrays(top)
-
-
-def _with_arrays(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    if value and all(re.fullmatch(r"\[\d+\]", key) for key in value):
-        return [_with_arrays(item) for item in value.values()]
-    return {re.sub(r"\\(.)", r"\1", key): _with_arrays(item) for key, item in value.items()}

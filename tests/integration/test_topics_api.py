@@ -224,7 +224,7 @@ def test_events_stream_live_and_resume_from_the_last_event_id(
 def test_events_that_come_before_the_first_message_was_seen_are_not_missed(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, query: str
 ) -> None:
-    """What an EventSource does: it sends back the last id, also that of an event without data."""
+    """What an EventSource does: it sends back the last id, also that of an event that it has no listener for."""
     stream = EventStream(gateway, url(prefix, query))
     eventually(lambda: stream.last_id)
     stream.cut()
@@ -233,7 +233,7 @@ def test_events_that_come_before_the_first_message_was_seen_are_not_missed(
     again = EventStream(gateway, url(prefix, query), Last_Event_ID=stream.last_id)
     eventually(lambda: len(again.messages) >= 3)
     assert [m["data"]["payload"] for m in again.messages] == [0, 1, 2]
-    assert [event["event"] for event in again.events if "event" in event] == ["subscribed"]
+    assert {event["event"] for event in again.events if "event" in event} <= {"subscribed", "position"}
     again.cut()
 
 

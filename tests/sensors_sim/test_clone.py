@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import threading
 import tomllib
 from collections.abc import Callable
@@ -85,8 +86,8 @@ def test_seq_boot_clocks_counters_choices_and_constants_are_told_apart() -> None
     models = {name: item.get("model", "value") for name, item in fields.items()}
     assert models == {
         "seq": "seq", "boot": "boot", "ts": "clock", "ms": "clock", "time": "iso-clock", "energy": "counter",
-        "mode": "choice", "model": "constant", "fixed": "constant", "none": "constant-json", "list.[0]": "constant",
-        "list.[1]": "constant",
+        "mode": "choice", "model": "constant", "fixed": "constant", "none": "constant-json", "list[0]": "constant",
+        "list[1]": "constant",
         "wifi.rssi": "value",
     }  # fmt: skip
     assert (fields["ts"]["rate"], fields["ms"]["rate"]) == (1, 1000)
@@ -486,7 +487,8 @@ def test_topics_with_the_same_last_level_have_values_of_their_own() -> None:
     "payload",
     [
         b"[1,2]", b'[{"n":"t","v":1}]', b"true", b"null", b'"quoted"', b"plain", b"\xff\x00\xfe", b"{}", b"[]",
-        b'{"PM2.5":3}', b'{"a.b":{"[0]":1}}', b'{"a\\\\b":1}', b'{"":1}', b'{"a":[[1],[{"b":[]}]]}',
+        b'{"PM2.5":3}', b'{"a.b":{"[0]":1}}', b'{"1,5":{" s ":1}}', b'{"a":{"":[1]}}', b'[{"":[1,{"a":2}]},[3]]',
+        b'{"a\\\\b":1}', b'{"":1}', b'{"a":[[1],[{"b":[]}]]}',
     ],
 )  # fmt: skip
 def test_a_payload_that_never_changes_comes_back_as_it_was(payload: bytes) -> None:
@@ -494,6 +496,30 @@ def test_a_payload_that_never_changes_comes_back_as_it_was(payload: bytes) -> No
     hear(learner, "d/x", [payload, payload, payload])
     said = {event.what.payload for event in run(fleet_text(learner, 3)) if isinstance(event.what, Message)}
     assert said == {payload}
+
+
+def test_numbers_that_are_texts_stay_texts_and_vary_as_numbers() -> None:
+    learner = Learner("d/+")
+    heard = [f'{{"tempc":"{20 + number % 17 / 10:.1f}","n":"{number}"}}'.encode() for number in range(60)]
+    hear(learner, "d/x", heard)
+    fields = {item["name"]: item for item in learned(learner)["device"][0]["stream"][0]["field"]}
+    assert (fields["tempc"]["text"], fields["tempc"]["decimals"]) == (True, 1)
+    assert fields["n"] == {"name": "n", "model": "seq", "text": True}
+    said = [event.what.payload for event in run(fleet_text(learner, 60)) if isinstance(event.what, Message)]
+    readings = [json.loads(payload) for payload in said]
+    assert all(re.fullmatch(r"\d\d\.\d", reading["tempc"]) for reading in readings)
+    assert len({reading["tempc"] for reading in readings}) > 1
+    assert [reading["n"] for reading in readings] == [str(number) for number in range(len(readings))]
+
+
+def test_a_payload_that_is_a_number_with_a_unit_varies_and_keeps_it() -> None:
+    learner = Learner("d/+")
+    hear(learner, "d/x", [f"{20 + number % 17 / 10:.1f} °C".encode() for number in range(60)])
+    [field] = learned(learner)["device"][0]["stream"][0]["field"]
+    assert (field["text"], field["suffix"], field["decimals"]) == (True, " °C", 1)
+    said = {event.what.payload for event in run(fleet_text(learner, 60)) if isinstance(event.what, Message)}
+    assert len(said) > 1
+    assert all(re.fullmatch(r"\d\d\.\d °C", payload.decode()) for payload in said)
 
 
 def test_what_is_retained_and_no_text_is_kept_and_not_erased() -> None:

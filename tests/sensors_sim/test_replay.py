@@ -17,6 +17,7 @@ import sensors_sim.replay
 from gateway.core.frames import json_line
 from gateway.core.messages import Message as Arrival
 from sensors_sim.address import BrokerAddress
+from sensors_sim.links import Link, Links, LinkState
 from sensors_sim.messages import Message
 from sensors_sim.replay import Recorded, Replay, read_recording
 from tests.support.brokers import Broker
@@ -89,6 +90,58 @@ def test_csv_with_a_column_for_each_field(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_is_named_by_the_path_of_its_field(tmp_path: Path) -> None:
+    columns = r"time,topic,SDS0X1.PM2\.5,rx[1].rssi,a.b,\time,a["
+    path = written(tmp_path / "x.csv", columns, "0,a,4,-60,on,7,1", "0,b,,,,8,")
+    assert [json.loads(one.message.payload) for one in read_recording(path)] == [
+        {"SDS0X1": {"PM2.5": 4}, "rx": [None, {"rssi": -60}], "a": {"b": "on"}, "time": 7, "a[": 1},
+        {"time": 8},
+    ]
+
+
+PROPERTIES = {
+    "content_type": "text/plain",
+    "response_topic": "answers/1",
+    "correlation_data": "/wA=",
+    "user_properties": [("a", "1"), ("a", "2")],
+    "message_expiry_interval": 600,
+}
+
+
+def test_properties_are_read(tmp_path: Path) -> None:
+    line = {"topic": "a", "payload": "on", "time": 0, "properties": PROPERTIES}
+    [recorded] = read_recording(written(tmp_path / "x.ndjson", line))
+    assert recorded.message == Message("a", b"on", properties=PROPERTIES)
+    plain = {"topic": "a", "payload": "on", "time": 0, "properties": {"of_later": 1}}
+    [recorded] = read_recording(written(tmp_path / "x.ndjson", plain))
+    assert recorded.message == Message("a", b"on")
+
+
+def test_properties_are_published_again(mosquitto: Broker, prefix: str) -> None:
+    messages = [Recorded(0.0, Message("t", b"%d" % number, 1, False, PROPERTIES)) for number in range(100)]
+    replay = Replay(messages, BrokerAddress.parse(mosquitto.url), prefix=f"{prefix}/")
+    heard: list[Any] = []
+    links = Links(BrokerAddress.parse(mosquitto.url), on_message=heard.append, speaks_5=True)
+    link = Link(f"listener-{prefix}", None, [f"{prefix}/t"], "listener")
+    links.open(link)
+    try:
+        while link.state is not LinkState.UP or link.unanswered:
+            links.turn(0.05)
+        assert replay.run() == 100
+
+        def all_there() -> bool:
+            links.turn(0.05)
+            return len(heard) == 100
+
+        eventually(all_there, 10)
+    finally:
+        links.close()
+    first = heard[0].properties
+    assert (first.ContentType, first.ResponseTopic, first.CorrelationData) == ("text/plain", "answers/1", b"\xff\x00")
+    assert first.UserProperty == [("a", "1"), ("a", "2")]
+    assert 590 < first.MessageExpiryInterval <= 600
+
+
 def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stdin:
         buffer = io.BytesIO(b'{"topic":"a","payload":1,"time":0}\n')
@@ -107,6 +160,9 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
         ("x.ndjson", '{"topic":"a","payload":1,"time":"soon"}', "time 'soon'"),
         ("x.ndjson", '{"topic":"a","payload":"?","encoding":"base64","time":0}', "no base64"),
         ("x.ndjson", '{"topic":"a","payload":1,"qos":7,"time":0}', "qos is 0, 1 or 2"),
+        ("x.ndjson", '{"topic":"a","payload":1,"time":0,"properties":{"content_type":3}}', "line 1"),
+        ("x.csv", "time,topic,payload,properties\n1,a,1,oops", "line 2: properties"),
+        ("x.csv", 'time,topic,payload,properties\n1,a,1,"{""correlation_data"":""?""}"', "can't be encoded"),
         ("x.csv", "when,what\n1,2", "no column 'time'"),
         ("x.csv", "time,topic,payload\n1,,x", "a text without wildcards"),
     ],

@@ -1,4 +1,4 @@
-"""Brokers other than Mosquitto that tests talk to; `make peers` installs them, and no test does."""
+"""Brokers and clients of others that tests talk to; `make peers` installs them, and no test does."""
 
 from __future__ import annotations
 

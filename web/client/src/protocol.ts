@@ -71,6 +71,7 @@ export const ERROR_CODES = [
   "limit",
   "upstream_unavailable",
   "publish_refused",
+  "stopping",
   "internal",
 ] as const;
 

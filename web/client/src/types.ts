@@ -111,9 +111,9 @@ export interface Shape {
   maxHz?: number | undefined;
   /** `mean` and `minmax` for numbers, over each interval. */
   mode?: Mode;
-  /** Only these members of a JSON object; dotted paths. */
+  /** Only these members of a JSON payload: paths such as `outdoor.t`, `rx[0].rssi` or `SDS0X1.PM2\.5`. */
   fields?: readonly string[];
-  /** Only changes of at least so much. */
+  /** Only changes of a number by at least so much, and any change of a state or text. */
   deadband?: number;
   /** Only messages for which this holds, such as `temperature > 30 && humidity < 40`. */
   where?: string;

@@ -85,6 +85,24 @@ describe("a device", () => {
     expect(device.lastProblem).toMatch(/JSON/);
   });
 
+  it("reads a payload that is a number, a state or a list of them, and no base64 as one", () => {
+    const fleet = fleetOf(
+      ["sensors/a/state", "21.5 °C"],
+      ["sensors/b/state", [{ n: "t", v: 4 }]],
+      ["sensors/c/state", "ON"],
+      ["sensors/d/state", { contact: "closed", tempc: "19.2" }],
+    );
+    fleet.note({ topic: "sensors/e/state", payload: "1234", encoding: "base64", time: 1 });
+    const shown = (id: string) => get(fleet, id).shown();
+    expect([shown("a"), shown("b"), shown("c")]).toEqual([[["", 21.5]], [["[0].v", 4]], [["", 1]]]);
+    expect(shown("d")).toEqual([
+      ["contact", 0],
+      ["tempc", 19.2],
+    ]);
+    expect(shown("e")).toEqual([]);
+    expect([..."abcde"].map((id) => get(fleet, id).broken)).toEqual([0, 0, 0, 0, 1]);
+  });
+
   it("isn't made by an emptied retained topic, and survives any meta", () => {
     const fleet = fleetOf(
       ["sensors/gone/meta", ""],

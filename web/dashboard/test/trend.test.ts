@@ -1,6 +1,13 @@
 import { expect, it } from "vitest";
 import { parseTrend } from "../src/core/trend.ts";
 
+it("reads states, and numbers that are texts", () => {
+  const rows = ["true", "OFF", "19.2", "4f", "null", "0x10", '"a,5"'].map(
+    (cell, index) => `2026-05-04T10:00:0${index}Z,${index},t,${cell}`,
+  );
+  expect(parseTrend(["time,seq,topic,a", ...rows].join("\r\n")).map(({ value }) => value)).toEqual([1, 0, 19.2]);
+});
+
 it("reads times and values, and leaves out what has none", () => {
   const csv = [
     "time,seq,topic,temperature",

@@ -1,5 +1,16 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { eachNumber, fieldLabel, numberInText, oneLine, sortFields, summary } from "../src/core/values.ts";
+import { type Field, parsePath, pathText, type Step } from "../src/core/paths.ts";
+import {
+  eachNumber,
+  fieldLabel,
+  fieldRank,
+  firstNumber,
+  numberInText,
+  oneLine,
+  sortFields,
+  summary,
+} from "../src/core/values.ts";
 
 function numbers(payload: unknown): Record<string, number> {
   const found: Record<string, number> = {};
@@ -9,17 +20,47 @@ function numbers(payload: unknown): Record<string, number> {
   return found;
 }
 
-describe("numbers in payloads", () => {
-  it("writes a dot in a name so that it is no step down", () => {
-    expect(numbers({ SDS0X1: { "PM2.5": 4 } })).toEqual({ "SDS0X1.PM2\\.5": 4 });
-    expect(numbers({ "a.b": 1, a: { b: 2 }, "c\\": { d: 3 }, "c\\.d": 4 })).toEqual({
-      "a\\.b": 1,
-      "a.b": 2,
-      "c\\\\.d": 3,
-      "c\\\\\\.d": 4,
-    });
-    expect(fieldLabel("SDS0X1.PM2\\.5")).toBe("SDS0X1.PM2.5");
+interface Table {
+  paths: { text: Field; steps: Step[]; written?: Field }[];
+  refused: string[];
+  payloads: { payload: string; offered: Record<Field, number>; first: Field | null }[];
+}
+
+/** The tables that the tests of the gateway read, too. */
+function tableOf<T>(name: string): T {
+  return JSON.parse(readFileSync(new URL(`../../../tests/${name}.json`, import.meta.url).pathname, "utf8")) as T;
+}
+
+const table = tableOf<Table>("paths");
+
+/** A payload as it comes in a message of the gateway. */
+function payloadOf(payload: string): unknown {
+  try {
+    return JSON.parse(payload);
+  } catch {
+    return payload;
+  }
+}
+
+describe("what the gateway takes as well", () => {
+  it.each(table.paths)("reads and writes the path $text", ({ text, steps, written }) => {
+    expect(parsePath(text)).toEqual(steps);
+    expect(pathText(steps)).toBe(written ?? text);
   });
+  it.each(table.refused)("reads no path in %j", (text) => expect(parsePath(text)).toBeNull());
+  it.each(table.payloads)("finds the numbers of $payload", ({ payload, offered, first }) => {
+    expect(numbers(payloadOf(payload))).toEqual(offered);
+    const best = firstNumber(payloadOf(payload));
+    expect(best !== null && fieldRank(best) < 500 ? best : null).toBe(first);
+  });
+  it.each(tableOf<{ dialect: string; topic: string; payload: string; offered: Field[] }[]>("offered"))(
+    "offers of $dialect, $topic, what the gateway takes",
+    ({ payload, offered }) => expect(Object.keys(numbers(payloadOf(payload)))).toEqual(offered),
+  );
+});
+
+describe("numbers in payloads", () => {
+  it("shows a name as it is", () => expect(fieldLabel("SDS0X1.PM2\\.5")).toBe("SDS0X1.PM2.5"));
   it("finds a plain number", () => expect(numbers(21.5)).toEqual({ "": 21.5 }));
   it("finds a number in text, with or without a unit", () => {
     expect(numbers("21.5")).toEqual({ "": 21.5 });
@@ -34,7 +75,7 @@ describe("numbers in payloads", () => {
     expect(numbers({ on: true })).toEqual({ on: 1 });
   });
   it("finds nested fields and short arrays", () => {
-    expect(numbers({ a: { b: [1, { c: "2" }] }, id: "4f", n: null })).toEqual({ "a.b.0": 1, "a.b.1.c": 2 });
+    expect(numbers({ a: { b: [1, { c: "2" }] }, id: "4f", n: null })).toEqual({ "a.b[0]": 1, "a.b[1].c": 2 });
   });
   it("survives any shape", () => {
     expect(numbers(null)).toEqual({});

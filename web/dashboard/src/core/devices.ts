@@ -2,10 +2,11 @@
  * What is known of each device, from sensors/<id>/meta, status and state: nothing is guessed that isn't said so.
  */
 import { decimalsOf } from "./format.ts";
+import { stepText } from "./paths.ts";
 import { Rhythm } from "./rhythm.ts";
 import { Series } from "./series.ts";
 import { compareNames } from "./tree.ts";
-import { eachNumber, type Field, fieldRank, stepOf } from "./values.ts";
+import { eachNumber, type Field, fieldRank } from "./values.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -119,7 +120,7 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
     if (max !== undefined) meta.max = max;
     // it may be meant as a path or as a name
     fields.set(field, meta);
-    fields.set(stepOf(field), meta);
+    fields.set(stepText(field), meta);
   }
   return fields;
 }
@@ -127,6 +128,7 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
 export interface FleetMessage {
   topic: string;
   payload: unknown;
+  encoding?: string | undefined;
   time: number;
   skipped?: number | undefined;
 }
@@ -190,20 +192,22 @@ export class Fleet {
     device.lastTime = message.time;
     device.rhythm.note(message.time, 1 + (message.skipped ?? 0));
     const state = record(message.payload);
-    if (!state && typeof message.payload !== "number") {
-      device.broken++;
-      device.lastProblem = "not a JSON object";
-      return;
-    }
-    device.lastProblem = null;
-    device.boot = number(state?.boot) ?? null;
     const readings = new Map<Field, number>();
-    eachNumber(message.payload, (field, value) => {
+    // base64 may look like a number
+    const payload = message.encoding === undefined ? message.payload : null;
+    eachNumber(payload, (field, value) => {
       if (HIDDEN.has(field) || readings.size >= MAX_READINGS) return;
       readings.set(field, value);
       const decimals = Math.min(2, decimalsOf(value));
       if (decimals > (this.decimals.get(field) ?? -1)) this.decimals.set(field, decimals);
     });
+    if (!state && readings.size === 0) {
+      device.broken++;
+      device.lastProblem = "neither a JSON object nor a number";
+      return;
+    }
+    device.lastProblem = null;
+    device.boot = number(state?.boot) ?? null;
     device.readings = readings;
     const field = this.trendOf(device);
     const value = field === null ? undefined : readings.get(field);

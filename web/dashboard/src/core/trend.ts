@@ -1,3 +1,5 @@
+import { numberOfText } from "./values.ts";
+
 /** History as CSV (time, seq, topic, value), read for a sparkline. Rows without a number are left out. */
 export function parseTrend(csv: string): { time: number; value: number }[] {
   const points: { time: number; value: number }[] = [];
@@ -8,10 +10,9 @@ export function parseTrend(csv: string): { time: number; value: number }[] {
     const first = line.indexOf(",");
     const last = line.lastIndexOf(",");
     if (first < 0 || last === first) continue;
-    const text = line.slice(last + 1).trim();
-    const value = Number(text);
+    const value = numberOfText(line.slice(last + 1).replace(/\r$/, ""));
     const time = Date.parse(line.slice(0, first));
-    if (text !== "" && Number.isFinite(value) && Number.isFinite(time)) points.push({ time, value });
+    if (value !== null && Number.isFinite(time)) points.push({ time, value });
   }
   return points;
 }

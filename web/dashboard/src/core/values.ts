@@ -2,64 +2,85 @@
  * Finding the numbers in any payload.
  *
  * A payload may be a plain number, text that holds one, or JSON of any depth: each number becomes a *field*, named by
- * its dotted path, and "" when the payload itself is the number. A dot or a backslash in a name has a backslash before
- * it: `SDS0X1.PM2\.5` is the member "PM2.5" of "SDS0X1". Nothing here knows what a sensor is.
+ * its path (`paths.ts`), and "" when the payload itself is the number. States such as true, ON and closed are drawn as 1
+ * and 0. The gateway's `core/fields.py` sees the same; both read `tests/paths.json`. Nothing here knows what a sensor is.
  */
 
 import { numberText } from "./format.ts";
+import { type Field, parsePath, pathInto, type Step } from "./paths.ts";
 
-export type Field = string;
-
-/** A member's name as one step of a path. */
-export function stepOf(name: string): Field {
-  return name.replace(/[.\\]/g, "\\$&");
-}
+export type { Field } from "./paths.ts";
 
 /** Deeper or wider than this is data, not readings: it would bury the fields that people look for. */
 const MAX_DEPTH = 6;
 const MAX_ITEMS = 16;
 const MAX_FIELDS = 64;
 
-const NUMERIC_TEXT = /^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?:[^\d\s.,:;/-][^\d\s]{0,8})?\s*$/u;
+/** Beyond it one can't calculate. */
+const LARGEST = 1e300;
+
+/** A number with at most a unit behind it. */
+const NUMBER_WITH_UNIT =
+  /^[ \t\r\n\u00a0]*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[ \t\r\n\u00a0]*(?:[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8})?[ \t\r\n\u00a0]*$/u;
+
+/** Inside JSON a text counts only when all of it is a number: "4f" there is an identifier, not four of something. */
+const PLAIN_NUMBER = /^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$/;
+const MAX_NUMBER_TEXT = 40;
+
+const usable = (value: number): number | null => (Math.abs(value) < LARGEST ? value : null);
 
 /** The number in a text such as "21.5" or "21.5 °C"; null when it isn't one number with at most a unit. */
 export function numberInText(text: string): number | null {
-  if (text.length > 40) return null;
-  const match = NUMERIC_TEXT.exec(text);
-  if (!match) return null;
-  const value = Number(match[1]);
-  return Number.isFinite(value) ? value : null;
+  const match = text.length > MAX_NUMBER_TEXT ? null : NUMBER_WITH_UNIT.exec(text);
+  return match ? usable(Number(match[1])) : null;
 }
 
-/** On and off as 1 and 0, as plugs and motion sensors send them; null for other texts. */
-const SWITCH: Record<string, number> = { on: 1, off: 0, true: 1, false: 0, open: 1, closed: 0, online: 1, offline: 0 };
+/** States as 1 and 0, as plugs, contacts and motion sensors send them. */
+const STATES: ReadonlyMap<string, number> = new Map([
+  ["on", 1],
+  ["off", 0],
+  ["true", 1],
+  ["false", 0],
+  ["open", 1],
+  ["closed", 0],
+  ["online", 1],
+  ["offline", 0],
+]);
+const MAX_STATE_TEXT = 16;
 
-/** Inside JSON a text counts only when all of it is a number: "4f" there is an identifier, not four of something. */
-const PLAIN_NUMBER = /^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/;
+function stateInText(text: string): number | null {
+  return text.length > MAX_STATE_TEXT
+    ? null
+    : (STATES.get(text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "").toLowerCase()) ?? null);
+}
+
+/** What a text within JSON stands for in a chart: a number, or a state; null for others. */
+export function numberOfText(text: string): number | null {
+  if (text.length <= MAX_NUMBER_TEXT && PLAIN_NUMBER.test(text)) return usable(Number(text));
+  return stateInText(text);
+}
 
 function scalar(value: unknown, depth: number): number | null {
-  if (typeof value === "number") return Number.isFinite(value) ? value : null;
+  if (typeof value === "number") return usable(value);
   if (typeof value === "boolean") return value ? 1 : 0;
   if (typeof value !== "string") return null;
-  if (depth === 0) return numberInText(value) ?? SWITCH[value.trim().toLowerCase()] ?? null;
-  return value.length < 32 && PLAIN_NUMBER.test(value) ? Number(value) : null;
+  return depth === 0 ? (numberInText(value) ?? stateInText(value)) : numberOfText(value);
 }
 
 /** Calls `found` for each numeric field of a payload, in the payload's order. */
 export function eachNumber(payload: unknown, found: (field: Field, value: number) => void): void {
   let left = MAX_FIELDS;
-  const walk = (value: unknown, path: string, depth: number): void => {
+  const walk = (value: unknown, path: Field, depth: number): void => {
     if (left <= 0) return;
     if (value !== null && typeof value === "object") {
       if (depth >= MAX_DEPTH) return;
       if (Array.isArray(value)) {
         const count = Math.min(value.length, MAX_ITEMS);
-        for (let index = 0; index < count; index++)
-          walk(value[index], path ? `${path}.${index}` : `${index}`, depth + 1);
+        for (let index = 0; index < count; index++) walk(value[index], pathInto(path, index), depth + 1);
         return;
       }
-      for (const [key, inner] of Object.entries(value))
-        walk(inner, path ? `${path}.${stepOf(key)}` : stepOf(key), depth + 1);
+      // no path leads to a member without a name
+      for (const [key, inner] of Object.entries(value)) if (key !== "") walk(inner, pathInto(path, key), depth + 1);
       return;
     }
     const number = scalar(value, depth);
@@ -71,21 +92,45 @@ export function eachNumber(payload: unknown, found: (field: Field, value: number
 }
 
 /** Counters and clocks: they are numbers, but nobody opens a chart to see them. */
-const BOOKKEEPING = /(^|\.)(ts|time|timestamp|seq|boot|uptime|id|counter|millis|schema|interval|rssi|version)$/i;
+const BOOKKEEPING =
+  /^(ts|time|timestamp|seq|boot|uptime|uptimesec|id|counter|millis|schema|interval|rssi|linkquality|version)$/i;
 
 /** Names that people look for first, most wanted first. */
 const WANTED = "temperature temp value humidity co2 power pressure level moisture illuminance voltage vibration".split(
   " ",
 );
 
+const ranks = new Map<Field, number>();
+
 /** How much a field wants to be looked at: lower is sooner. */
 export function fieldRank(field: Field): number {
-  if (field === "") return 0;
-  if (BOOKKEEPING.test(field)) return 1000;
-  const last = field.slice(field.lastIndexOf(".") + 1).toLowerCase();
-  if (last.startsWith("battery")) return 500;
+  let rank = ranks.get(field);
+  if (rank === undefined) {
+    rank = rankOf(field === "" ? [] : (parsePath(field) ?? [field]));
+    if (ranks.size >= 10_000) ranks.clear();
+    ranks.set(field, rank);
+  }
+  return rank;
+}
+
+function rankOf(steps: readonly Step[]): number {
+  if (steps.length === 0) return 0;
+  const names = steps.filter((step) => typeof step === "string").map((name) => name.toLowerCase());
+  const last = names[names.length - 1];
+  if (last === undefined) return 100;
+  if (BOOKKEEPING.test(last)) return 1000;
+  if (names.some((name) => name.startsWith("battery"))) return 500;
   const place = WANTED.indexOf(last);
   return place < 0 ? 100 : 10 + place;
+}
+
+/** The number of a payload that is looked for first; of those that are looked for alike the first in the payload. */
+export function firstNumber(payload: unknown): Field | null {
+  let best: Field | null = null;
+  eachNumber(payload, (field) => {
+    if (best === null || fieldRank(field) < fieldRank(best)) best = field;
+  });
+  return best;
 }
 
 /** Panels that are drawn before anyone chose, where each has few lines. */

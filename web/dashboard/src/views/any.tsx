@@ -4,7 +4,7 @@ import * as api from "../api.ts";
 import { trendWindow } from "../core/devices.ts";
 import { formatCount } from "../core/format.ts";
 import { Series } from "../core/series.ts";
-import { eachNumber, fieldLabel, summary } from "../core/values.ts";
+import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
@@ -47,14 +47,14 @@ export function AnyTopics() {
         entry.encoding = message.encoding;
         entry.time = message.time;
         if (message.encoding !== undefined) return;
-        const held = entry;
-        let done = false;
+        if (!entry.series) {
+          const field = firstNumber(message.payload);
+          if (field === null) return;
+          entry.series = new Series(message.topic, field, 400);
+        }
+        const { series } = entry;
         eachNumber(message.payload, (field, value) => {
-          if (done) return;
-          held.series ??= new Series(message.topic, field, 400);
-          if (held.series.field !== field) return;
-          held.series.push(message.time, value);
-          done = true;
+          if (field === series.field) series.push(message.time, value);
         });
       },
     });
