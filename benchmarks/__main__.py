@@ -1,12 +1,14 @@
-"""`python -m benchmarks [S1 S2 …]`: run scenarios, print a table with ratios, say what was reached."""
+"""`python -m benchmarks [S0 S1 …]`: run scenarios, print a table with ratios, say what was reached."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
+import subprocess
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import report
@@ -14,18 +16,19 @@ from benchmarks.processes import BenchmarkError, Cores, Mosquitto, raise_file_li
 from benchmarks.profiling import TOOLS, MissingToolError, Profile
 from benchmarks.scenarios import SCENARIOS, Bench, Result, Scenario, Server
 
-NEEDS_S2 = {"S7", "S8"}
+NEEDS = {"S7": "S2", "S8": "S8/1"}
+"""What a scenario is compared with."""
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="S1 … S8", help="scenarios to run (default: all)")
+    parser.add_argument("scenarios", nargs="*", metavar="S0 … S8", help="scenarios to run (default: all)")
     parser.add_argument("--seconds", type=float, default=10, help="length of each measurement (default: 10)")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each N times and take medians")
     parser.add_argument("--check", action="store_true", help="exit with 1 when something required is not reached")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of docs/performance.md")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures into docs/performance.md")
     parser.add_argument(
         "--scale", type=float, default=1, help="part of the subscribers, for a smaller machine or a test"
     )
@@ -55,9 +58,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(names: list[str]) -> list[Scenario]:
-    """Return the scenarios to run; S2 is among them when one of the others is compared with it."""
+    """Return the scenarios to run, and those that they are compared with."""
     wanted = set(names) or set(SCENARIOS)
-    added = {"S2"} if wanted & NEEDS_S2 else set()
+    added = {NEEDS[name] for name in wanted & NEEDS.keys()}
     return [scenario for name, scenario in SCENARIOS.items() if name in wanted | added]
 
 
@@ -107,6 +110,12 @@ def machine() -> str:
     )
 
 
+def commit() -> str:
+    """Name what was measured: the commit, and whether something was changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmarks.
 
@@ -138,8 +147,14 @@ def main(argv: list[str] | None = None) -> int:
             if check.scenario == scenario.name:
                 print(f"  {check}")
         print()
-    if options.markdown:
-        options.markdown.write_text(report.markdown(chosen(options.scenarios), medians, required) + "\n")
+    if options.write:
+        given = " ".join(sys.argv[1:] if argv is None else argv)
+        figures = (
+            f"`python -m benchmarks {given}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}: {machine()}; "
+            f"{Cores.of_this_machine()}. Delays are from the publisher to the subscriber, of all deliveries.\n\n"
+            + report.markdown(chosen(options.scenarios), medians, required)
+        )
+        options.write.write_text(report.replaced(options.write.read_text(), figures))
     if options.json:
         document = {
             "machine": machine(),

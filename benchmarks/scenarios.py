@@ -35,7 +35,7 @@ class Scenario:
     """What is loaded with what.
 
     Attributes:
-        name: S1 to S8.
+        name: S0 to S8.
         title: one line for the table.
         subscribers: connections.
         rate: messages a second that are published, over all devices.
@@ -74,6 +74,7 @@ class Scenario:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
+        Scenario("S0", "10 subscribers of everything, 50 messages/s", 10, 50),
         Scenario("S1", "200 subscribers of everything, 200 messages/s", 200, 200),
         Scenario("S2", "200 subscribers of everything, 2,000 messages/s", 200, 2000),
         Scenario(
@@ -105,6 +106,15 @@ SCENARIOS = {
             name="S8",
             title="S2 with max_hz=5 for all",
             subscribers=200,
+            rate=2000,
+            query="since=now&max_hz=5",
+            envelopes=True,
+            servers=("gateway",),
+        ),
+        Scenario(
+            name="S8/1",
+            title="S8 with one viewer",
+            subscribers=1,
             rate=2000,
             query="since=now&max_hz=5",
             envelopes=True,
@@ -321,7 +331,7 @@ class Rig:
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def steady(self) -> Result:
-        """Run at a steady rate: S1 to S4, S7, S8."""
+        """Run at a steady rate: S0 to S4, S7, S8."""
         scenario, result = self.scenario, self.result
         if scenario.fill_history:
             self.publish_count(scenario.devices * HISTORY_MESSAGES_PER_TOPIC, 10_000)

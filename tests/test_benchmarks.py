@@ -167,8 +167,19 @@ def test_a_failed_requirement_is_marked_and_decides_the_exit_code() -> None:
     assert report.median([result("gateway", cpu) for cpu in (0.9, 0.1, 0.2)]).server_cpu_seconds == 0.2
 
 
-def test_what_is_compared_with_s2_brings_s2_along() -> None:
-    assert [scenario.name for scenario in chosen(["S8"])] == ["S2", "S8"]
+def test_figures_are_written_where_the_page_has_their_marks() -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter"
+    once = report.replaced(page, "| S1 |")
+    assert once == f"before\n{report.BEGIN}\n| S1 |\n{report.END}\nafter"
+    assert report.replaced(once, "| S1 |") == once
+    with pytest.raises(ValueError, match="there is no"):
+        report.replaced("no marks", "")
+    assert report.BEGIN in Path("docs/performance.md").read_text()
+
+
+def test_what_a_scenario_is_compared_with_is_run_too() -> None:
+    assert [scenario.name for scenario in chosen(["S8"])] == ["S8", "S8/1"]
+    assert [scenario.name for scenario in chosen(["S7"])] == ["S2", "S7"]
     assert [scenario.name for scenario in chosen([])] == list(SCENARIOS)
 
 
