@@ -206,6 +206,15 @@ def test_counts_of_the_pure_parts_are_the_same_each_time() -> None:
     assert all(count > 0 for count in (*counts[0][0], counts[0][1]))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the counts are those of Python 3.11")
+@pytest.mark.parametrize("name", micro.CASES)
+def test_no_hot_path_has_become_longer(name: str) -> None:
+    """Nor shorter unseen: `python -m benchmarks.micro --keep` writes the counts that it should have from now on."""
+    kept = json.loads(micro.COUNTS.read_text())
+    assert micro.count(name)[2] == pytest.approx(kept[name], rel=0.02, abs=0.2)
+
+
 def test_a_count_that_changed_is_told() -> None:
     before = {"append": {"bytecodes": 100.0, "nanoseconds": 5.0}}
     assert micro.compare(before, {"append": {"bytecodes": 110.0, "nanoseconds": 9.0}}) == [

@@ -13,7 +13,7 @@ from gateway.core.since import SINCE_LAST, Since, SinceKind
 from gateway.runtime import Gateway
 from tests.fakes import FakeSocket
 from tests.support.stalls import turns_watched
-from tests.support.yardsticks import yardstick_seconds
+from tests.support.yardsticks import YARDSTICK_SECONDS, yardstick_seconds
 from tests.test_topics_api import ask, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 TOPICS = 100_000
 
 STALL_SECONDS = 0.020
-"""The most that a turn may take on a machine where the yardstick takes 10 µs."""
+"""The most that a turn may take on a quiet machine."""
 
 
 def fill(gateway: Gateway, rounds: int) -> None:
@@ -124,7 +124,7 @@ async def test_no_question_holds_the_loop() -> None:
             with turns_watched() as turns:
                 await question()
                 await asyncio.sleep(0)
-            slowness = max(1.0, (before + yardstick_seconds()) / 2 / 10e-6)
+            slowness = max(1.0, (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS)
             stalls[name] = turns.longest / slowness
             print(f"{turns.longest * 1000:7.1f} ms of {turns.count:6} turns, {slowness:.1f}: {name}")
         assert {name: seconds for name, seconds in stalls.items() if seconds > STALL_SECONDS} == {}
