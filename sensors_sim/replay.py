@@ -126,7 +126,7 @@ def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
 
 
 def _from_csv(data: bytes) -> Iterable[tuple[float, Message]]:
-    csv.field_size_limit(max(len(data), 1))
+    csv.field_size_limit(max(len(data), csv.field_size_limit()))
     reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     try:
         yield from _from_rows(reader)

@@ -21,7 +21,7 @@ from .test_topics_api import ask, running
 pytestmark = pytest.mark.anyio
 
 SECRET = "a secret of more than thirty-two bytes"
-BOB = mint(secret_key(SECRET), ttl_seconds=60, subject="bob", subscribe=["bob/#"], publish=["bob/#"])
+BOB = mint(secret_key(SECRET), ttl_seconds=86_400, subject="bob", subscribe=["bob/#"], publish=["bob/#"])
 
 
 async def connect(app: Starlette, address: str, *commands: dict[str, Any], token: str | None = None) -> list[Any]:

@@ -16,7 +16,7 @@ from tests.support.stalls import turns_watched
 from tests.support.yardsticks import YARDSTICK_SECONDS, yardstick_seconds
 from tests.test_topics_api import ask, running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timing]
 
 TOPICS = 100_000
 
