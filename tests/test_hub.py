@@ -164,6 +164,29 @@ def test_an_idle_gateway_flushes_at_once_and_a_busy_one_waits_by_the_cost_of_a_f
     assert client.seqs == [1, 2, 3]
 
 
+def test_where_a_write_is_shared_by_few_the_message_that_comes_late_takes_the_earlier_one_along(loop: FakeLoop) -> None:
+    """200 messages a second: the second one goes at once, and takes along the first, which waited for it."""
+    hub = make_hub(loop)
+    client = FakeSocket(hub)
+    hub.subscribe(client.subscriber, ["#"], SINCE_NOW)
+    loop.run()
+    delays: list[float] = []
+    sent: list[float] = []
+    for number in range(100):
+        publish(hub, "a", number)
+        sent.append(loop.now)
+        before = len(client.seqs)
+        loop.turn()
+        if len(client.seqs) > before:
+            loop.now += 0.001  # the system took a millisecond for it
+            loop.turn()
+        loop.run(0.005 - (loop.now - sent[-1]))
+        delays += [loop.now - at for at in sent[len(delays) : len(client.seqs)]]
+    assert len(client.seqs) >= 98
+    assert 45 <= len(client.writes) <= 60, "two messages a write"
+    assert max(delays) < 0.0115
+
+
 def test_a_fixed_interval_is_kept(loop: FakeLoop) -> None:
     hub = make_hub(loop, flush_interval_seconds=0.05)
     client = FakeSocket(hub)
