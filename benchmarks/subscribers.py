@@ -28,6 +28,7 @@ from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
 READ_BYTES = 1 << 18
 HEADROOM = 256
 SLOW_TICK_SECONDS = 0.1
+ADDRESSES = 200
 _POSITION = re.compile(rb'"position":"([^":]+):(\d+)"')
 
 
@@ -150,6 +151,8 @@ class Load:
         subscriber.opened_at = time.monotonic()
         self.by_fd[subscriber.fd] = subscriber
         self.opening += 1
+        # people are at addresses of their own, and what each may take of the gateway is bounded
+        sock.bind((f"127.0.1.{subscriber.index % ADDRESSES + 1}", 0))
         code = sock.connect_ex((self.spec["host"], self.spec["port"]))
         if code not in (0, errno.EINPROGRESS):
             self._close(subscriber, errno.errorcode[code])

@@ -119,7 +119,7 @@ async def connect(app: Starlette, address: str, *commands: dict[str, Any], token
         ("bad_command", BOB, [{"command": "nope"}]),
         (
             "upstream_unavailable",
-            mint(secret_key(SECRET), ttl_seconds=60, subscribe=["#", "$SYS/#"], publish=["#", "$SYS/#"]),
+            mint(secret_key(SECRET), ttl_seconds=86_400, subscribe=["#", "$SYS/#"], publish=["#", "$SYS/#"]),
             ["POST /topics/a", "ws /mqtt", {"command": "publish", "topic": "a"}],
         ),
     ],

@@ -156,6 +156,11 @@ MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS = 128 * 2**20, 32 * 2**20
 """Answers to requests that are made or not read yet: in all, and of one address. The largest message has 22 MiB."""
 
 
+RELAYED = 15
+"""Bytes for the broker cost 15 times as much again: it takes them and brings them back, and what others publish stands
+behind them in its line to the gateway. So an address may publish half a MiB a second, and 4 MiB at once."""
+
+
 class Memory:
     """What clients have begun and not finished, and what waits for the broker: in all, and for each address."""
 
@@ -218,6 +223,10 @@ class Accounts:
         self.processor += processor
         now = self.clock()
         self._buckets.of(address, now).debit(now, self._tariff.price(processor, frames, size))
+
+    def relay(self, address: str | None, size: int) -> None:
+        """Counts bytes of this address that go on to the broker, beyond what reading them cost."""
+        self.spend(address, size=size * RELAYED)
 
     def wait(self, address: str | None, reserve: float = 0.0) -> float:
         """Seconds until this address owes nothing and has a reserve of so many seconds' worth; 0 if it has."""

@@ -27,12 +27,11 @@ CACHED_COST = 200
 """Bytes that a cached topic takes besides its name and its values."""
 
 
-class _Node(Generic[V]):
-    __slots__ = ("children", "values")
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Node[V]] = {}
-        self.values: dict[V, None] = {}
+# no cycle leads through them, and a command may make thousands: the collector would look at each several times
+class _Node(msgspec.Struct, Generic[V], gc=False, eq=False):
+    # most have one of the two: an empty dictionary costs more than the node
+    children: dict[str, _Node[V]] | None = None
+    values: dict[V, None] | None = None
 
 
 class FilterTrie(Generic[V]):
@@ -55,29 +54,33 @@ class FilterTrie(Generic[V]):
         """Adds a value under a valid filter; adding it twice is adding it once."""
         node = self._root
         for level in topic_filter.split("/"):
+            if node.children is None:
+                node.children = {}
             child = node.children.get(level)
             if child is None:
                 child = node.children[level] = _Node()
             node = child
+        if node.values is None:
+            node.values = {}
         node.values[value] = None
         self._forget_cached()
 
     def remove(self, topic_filter: str, value: V) -> None:
         """Takes the value away from this filter; what isn't there is no error. Empty branches go with it."""
         node = self._root
-        path: list[tuple[_Node[V], str]] = []
+        path: list[tuple[dict[str, _Node[V]], str]] = []
         for level in topic_filter.split("/"):
-            child = node.children.get(level)
-            if child is None:
+            child = None if node.children is None else node.children.get(level)
+            if node.children is None or child is None:
                 return
-            path.append((node, level))
+            path.append((node.children, level))
             node = child
-        node.values.pop(value, None)
-        for parent, level in reversed(path):
-            child = parent.children[level]
-            if child.values or child.children:
+        if node.values is not None:
+            node.values.pop(value, None)
+        for children, level in reversed(path):
+            if children[level].values or children[level].children:
                 break
-            del parent.children[level]
+            del children[level]
         self._forget_cached()
 
     def match(self, topic: str) -> tuple[V, ...]:
@@ -103,21 +106,25 @@ class FilterTrie(Generic[V]):
             following: list[_Node[V]] = []
             for node in nodes:
                 children = node.children
+                if children is None:
+                    continue
                 if (child := children.get(level)) is not None:
                     following.append(child)
                 if wildcards:
                     if (child := children.get("+")) is not None:
                         following.append(child)
-                    if (child := children.get("#")) is not None:
+                    if (child := children.get("#")) is not None and child.values is not None:
                         found.update(child.values)
             if not following:
                 return tuple(found)
             nodes = following
             wildcards = True
         for node in nodes:
-            found.update(node.values)
-            if (child := node.children.get("#")) is not None:  # 'sport/#' matches 'sport'
-                found.update(child.values)
+            if node.values is not None:
+                found.update(node.values)
+            children = node.children
+            if children is not None and (child := children.get("#")) is not None and child.values is not None:
+                found.update(child.values)  # 'sport/#' matches 'sport'
         return tuple(found)
 
 

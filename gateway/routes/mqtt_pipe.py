@@ -13,6 +13,7 @@ import logging
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from gateway.access.budget import Accounts
 from gateway.access.grants import AccessError, Action, Principal, explain
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
@@ -69,7 +70,7 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
     ended = asyncio.Event()
     tasks = [
         asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
-        asyncio.create_task(_to_broker(websocket, writer), name="mqtt pipe to the broker"),
+        asyncio.create_task(_to_broker(websocket, writer, gateway.guard.accounts), name="mqtt pipe to the broker"),
         asyncio.create_task(ended.wait(), name="end of the token of an mqtt pipe"),
     ]
     # bytes can't be told that the token ends soon
@@ -100,11 +101,12 @@ async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader) -> No
         await websocket.send_bytes(data)
 
 
-async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter) -> None:
+async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter, accounts: Accounts) -> None:
     # packets and frames need not agree (MQTT-6.0.0-2); a text frame ends the connection (MQTT-6.0.0-1)
     while True:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
             return
+        accounts.relay(websocket.client.host if websocket.client else None, len(event["bytes"]))
         writer.write(event["bytes"])
         await writer.drain()

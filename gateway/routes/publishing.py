@@ -54,6 +54,7 @@ async def publish(request: Request) -> Response:
         raise gateway.guard.refused(principal, error) from None
     gateway.take_publish(request.client.host if request.client else None)
     payload = await request.body()
+    gateway.guard.accounts.relay(request.client.host if request.client else None, len(payload))
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         try:

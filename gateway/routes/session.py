@@ -287,6 +287,7 @@ class Session:
         if not self._outbox.hold(self._publishing_bytes + len(payload)):
             text = "limit: too much of this address waits for the broker"
             raise ProtocolError("limit", text, reason="unfinished_bytes")
+        self._gateway.guard.accounts.relay(self.address, len(payload))
         self._publishing += 1
         self._publishing_bytes += len(payload)
         self._update_reading()

@@ -202,16 +202,17 @@ async def test_two_thousand_come_back_at_once_each_to_its_place(
     began = asyncio.Semaphore(200)  # so many handshakes under way at a time: this process has one core, too
     back: list[Subscriber] = []
 
-    async def come_back() -> None:
-        client = Subscriber(gateway, "#", since=position)
+    async def come_back(number: int) -> None:
+        # what one address may take of the processor is bounded
+        client = Subscriber(gateway, "#", since=position, address=f"127.0.1.{number % 50 + 1}")
         async with began:
             await client.__aenter__()
         back.append(client)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(2_000):
-                group.create_task(come_back())
+            for number in range(2_000):
+                group.create_task(come_back(number))
         for client in back:
             await client.wait(lambda client=client: len(client.messages) >= 50, 60)  # type: ignore[misc]
             assert [m["payload"] for m in client.messages] == list(range(50, 100))

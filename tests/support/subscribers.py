@@ -32,6 +32,7 @@ class Subscriber:
         path: str = "/ws",
         small_buffers: bool = False,
         headers: dict[str, str] | None = None,
+        address: str | None = None,
         **query: object,
     ) -> None:
         """Prepares a connection.
@@ -42,12 +43,14 @@ class Subscriber:
             path: `/ws` or `/ws/<stream>/`.
             small_buffers: gives the socket a receive buffer of a few KiB, so that a reader that stalls is soon felt.
             headers: further request headers.
+            address: where it connects from.
             query: further parameters such as `since="now"`.
         """
         base = gateway if isinstance(gateway, str) else gateway.ws
         pairs = [("topic", topic) for topic in topics] + [(name, str(value)) for name, value in query.items()]
         self.url = base + path + ("?" + urlencode(pairs) if pairs else "")
         self._headers = headers or {}
+        self._address = address
         self._small_buffers = small_buffers
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -63,6 +66,8 @@ class Subscriber:
         options: dict[str, Any] = {}
         if self._small_buffers:
             options = {"sock": await self._small_socket(), "max_queue": 1}
+        elif self._address is not None:
+            options = {"local_addr": (self._address, 0)}
         self._socket = await connect(
             self.url,
             additional_headers=self._headers,
