@@ -216,9 +216,9 @@ def test_what_all_have_used_of_the_processor_is_counted(accounts: Accounts) -> N
 
 
 def test_what_goes_on_to_the_broker_costs_sixteen_times_what_is_read() -> None:
-    accounts = Accounts(lambda: 0.0, tariff=Tariff(processor=1.0, frames=1_000, size=1_000, burst_seconds=8.0))
-    accounts.spend("10.0.0.1", size=500)
-    accounts.relay("10.0.0.1", 500)
+    accounts = Accounts(lambda: 0.0, tariff=Tariff(processor=1.0, frames=1_000, size=1_024, burst_seconds=31.0))
+    accounts.spend("10.0.0.1", size=1_024)
+    accounts.relay("10.0.0.1", 1_024)
     assert accounts.wait("10.0.0.1") == 0
-    accounts.spend("10.0.0.1", size=500)
+    accounts.spend("10.0.0.1", size=512)
     assert accounts.wait("10.0.0.1") == pytest.approx(0.5)
