@@ -32,9 +32,6 @@ PAUSE_SECONDS = 0.03
 REQUEST_PAUSE_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
 
-COLD = 3
-"""After a pause the yardstick finds nothing in the caches of a processor, and takes three times as long."""
-
 
 class Notes:
     """What was felt since it was read last."""
@@ -67,7 +64,8 @@ class Notes:
         began = time.perf_counter()
         seconds = yardstick_seconds(20)
         self.add("stolen", max(0.0, time.perf_counter() - began - seconds * 20))
-        self.add("slow", max(1.0, seconds / (COLD * YARDSTICK_SECONDS)))
+        # after a pause nothing was in the caches of the processor; now it is
+        self.add("slow", max(1.0, yardstick_seconds(20) / YARDSTICK_SECONDS))
 
     def read(self) -> str:
         # what has not come yet is felt, too
