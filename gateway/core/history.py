@@ -568,21 +568,9 @@ class History:
 
     # reading
 
-    def topics(self, filters: FilterSet | None = None, *, max_visited: int | None = None) -> Iterator[Topic]:
-        """The known topics that the filters match, each once, in no order; all without filters.
-
-        It goes through the tree of topics in one go: 10 to 60 ms with 100,000 topics, so `match` is for whoever can let
-        others have a turn.
-
-        Args:
-            filters: what is wanted.
-            max_visited: nodes of the tree, about, after which the search ends as if there were no more topics; 10,000
-                take about a millisecond. For those who ask once and can do with some of the topics; None finds all.
-        """
-        if filters is None:
-            return iter(self._topics.values())
-        known = self._known_match(filters)
-        return self._tree.find(filters.union, max_visited) if known is None else iter(known)
+    def topics(self) -> Iterator[Topic]:
+        """All known topics, in no order; `match` finds those that filters match."""
+        return iter(self._topics.values())
 
     def match(self, filters: FilterSet) -> Generator[None, None, list[Topic]]:
         """The known topics that the filters match, each once, in no order; not to be changed.

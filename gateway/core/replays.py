@@ -130,7 +130,7 @@ class Replays:
         first = job.cursor
         reason = "epoch" if start.is_other_epoch else "evicted"
         job.expected, lost = yield from selection.tally(history, first, job.until)
-        if start.is_other_epoch or since.kind not in (SinceKind.POSITION, SinceKind.TIME):
+        if start.is_other_epoch:
             lost = None
         elif since.kind is SinceKind.TIME:
             # after they were counted: what went meanwhile is missing
