@@ -379,13 +379,13 @@ def test_the_counted_bytes_are_what_the_memory_is(topics: int, payload_size: int
 def test_what_matches_is_found_once_and_kept_up_as_topics_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.core.history.NEW_TOPICS", 20)
     walks: list[int] = []
-    find = TopicTree.find_in_steps
+    find = TopicTree.find
 
     def counted(tree: TopicTree[Topic], *arguments: Any) -> Generator[list[Topic], None, bool]:
         walks.append(1)
         return find(tree, *arguments)
 
-    monkeypatch.setattr(TopicTree, "find_in_steps", counted)
+    monkeypatch.setattr(TopicTree, "find", counted)
     history = History(max_topics=300, max_messages=2)
     filters = FilterSet(["s/+/x", "s/1/#", "+/9/#"])
 

@@ -583,7 +583,7 @@ class History:
             return known
         added, dropped = self._added_topics, self.dropped_topics
         found: list[Topic] = untracked([])
-        for some in self._tree.find_in_steps(filters.union):
+        for some in self._tree.find(filters.union):
             found += some
             yield
         if self._added_topics - added <= NEW_TOPICS:
@@ -637,7 +637,7 @@ class History:
         if found is not None:
             return found if len(found) <= NARROW_TOPICS else None
         # nobody who counted them was here before: a look at a part of the tree has to do
-        search = self._tree.find_in_steps(filters.union, MAX_LOOKED_AT)
+        search = self._tree.find(filters.union, MAX_LOOKED_AT)
         found = []
         while len(found) <= NARROW_TOPICS:
             try:

@@ -186,21 +186,16 @@ class TopicTree(Generic[V]):
             del children[level]
             self.size -= 1
 
-    def find(self, filters: FilterUnion, max_visited: int | None = None) -> Iterator[V]:
-        """The values of every topic that at least one filter matches, each once, in no order.
+    def find(self, filters: FilterUnion, max_visited: int | None = None) -> Generator[list[V], None, bool]:
+        """The values of every topic that at least one filter matches, each once, in parts, some of them empty.
+
+        One pass, however many the filters are: it visits what they can reach, and no node twice. Between two parts the
+        tree may change: what is taken away or added meanwhile may be found or not.
 
         Args:
             filters: what to look for.
             max_visited: nodes, about, after which it stops as if there were no more; None for no limit. 100,000 take 10
                 to 30 ms.
-        """
-        return chain.from_iterable(self.find_in_steps(filters, max_visited))
-
-    def find_in_steps(self, filters: FilterUnion, max_visited: int | None = None) -> Generator[list[V], None, bool]:
-        """The same in parts, some of them empty; between two the tree may change.
-
-        One pass, however many the filters are: it visits what they can reach, and no node twice. What is taken away
-        meanwhile may be found or not, and so may what is added.
 
         Returns:
             Whether it looked everywhere.
