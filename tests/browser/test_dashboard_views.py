@@ -560,6 +560,7 @@ def test_a_link_to_a_zoomed_window_shows_it_however_old_it_is(watched: Watched, 
     expect(drawn).to_be_visible()
     # into what was not asked for when the page opened
     page = watched.open(site.live("home/boiler", "?since=1s"))
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
     site.publisher.publish("home/boiler", "9.5")
     expect(page.locator(".m-payload")).to_have_count(1)
     charts = page.get_by_role("group", name=re.compile("Charts"))

@@ -41,6 +41,8 @@ class Publisher:
         if parts.scheme == "mqtts":
             self._client.tls_set(**tls)
         self._client.max_inflight_messages_set(1_000)
+        # paho doubles its patience up to two minutes, more than any test waits for a broker that is started again
+        self._client.reconnect_delay_set(1, 1)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 1883)
         self._connected = threading.Event()
         self._subscribed = threading.Event()
@@ -149,3 +151,5 @@ def publishing(url: str, messages: Iterable[tuple[str, bytes]], *, qos: int, per
         thread.join(60)
     if failed:
         raise failed[0]
+    if thread.is_alive():
+        raise TimeoutError("still publishing 60 s after the test has gone on")
