@@ -80,7 +80,7 @@ def test_the_log_reads_as_a_list_of_what_was_not_evicted(
             everything.append(message)
             assert history.bytes <= max_bytes
             assert history.topic_count <= max_topics
-        kept = {m.seq for m in history._log if m is not None}
+        kept = {m.seq for m in history._log}
         assert len(kept) == history.message_count == history.seq - history.evicted
         until = max(history.seq - until_back, 0)
 
@@ -454,7 +454,7 @@ def test_a_clock_that_is_set_back_hides_no_message(
             assert message.time == now or everything[-1].time == message.time > now
             assert message.time == now or message.time - now < 1_000 or max_steps < 64
             everything.append(message)
-    kept = {message.seq for message in history._log if message is not None}
+    kept = {message.seq for message in history._log}
     for time in {message.time + offset for message in everything for offset in (-1, 0, 1)}:
         after = history.before_time(time)
         assert all(m.seq > after for m in everything if m.seq in kept and m.time >= time)

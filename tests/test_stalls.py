@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
 from gateway.core.shapes import Shape
 from gateway.core.since import SINCE_LAST, Since, SinceKind
 from gateway.runtime import Gateway
@@ -16,7 +19,7 @@ from tests.support.stalls import turns_watched
 from tests.support.yardsticks import YARDSTICK_SECONDS, yardstick_seconds
 from tests.test_topics_api import ask, running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 TOPICS = 100_000
 
@@ -54,6 +57,7 @@ ADDRESSES = [
 ]
 
 
+@pytest.mark.anyio
 async def test_no_question_holds_the_loop() -> None:
     async with running(history_messages=2, history_bytes="1GiB", limit_filters=200) as (app, gateway):
         fill(gateway, 3)
@@ -128,3 +132,84 @@ async def test_no_question_holds_the_loop() -> None:
             stalls[name] = turns.longest / slowness
             print(f"{turns.longest * 1000:7.1f} ms of {turns.count:6} turns, {slowness:.1f}: {name}")
         assert {name: seconds for name, seconds in stalls.items() if seconds > STALL_SECONDS} == {}
+
+
+def in_turns(stalls: dict[str, float], name: str, longest: float, slowness: float) -> None:
+    stalls[name] = longest / slowness
+    print(f"{longest * 1000:7.1f} ms, {slowness:.1f}: {name}")
+
+
+LARGE = 1_000_000
+
+PAYLOADS = {
+    "text": b'it said "so", and\nso ' * (LARGE // 20),
+    "binary": b"\xff\x00\x80" * (LARGE // 3),
+    "numbers": b"[%b]" % b",".join(b"%d" % number for number in range(LARGE // 7)),
+    "object": json.dumps({f"field{number}": number / 8 for number in range(LARGE // 20)}).encode(),
+    "deep": b'{"a":' * 400 + json.dumps("x" * LARGE).encode() + b"}" * 400,
+}
+
+
+@pytest.mark.anyio
+async def test_no_large_payload_holds_the_loop() -> None:
+    async with running(history_bytes="1GiB") as (app, gateway):
+        for name, payload in PAYLOADS.items():
+            for _ in range(5):
+                gateway.hub.publish(f"large/{name}", payload)
+        await asyncio.sleep(0.1)
+        stalls: dict[str, float] = {}
+        for name in PAYLOADS:
+            for question in (
+                f"/topics/large/{name}",
+                f"/topics/large/{name}?since=1h&format=csv",
+                f"/topics/large/{name}?since=1h&format=csv&fields=field7,a.a.a",
+                f"/topics/large/{name}?since=1h&format=ndjson",
+                f"/topics/large/{name}?since=1h&format=ndjson&fields=field7",
+                f"/topics/large/{name}?since=1h&limit=5&fields=field7",
+                f"/badge/large/{name}",
+                f"/explain?topic=large/{name}",
+            ):
+                before = yardstick_seconds()
+                with turns_watched() as turns:
+                    answer = await ask(app, question)
+                    assert answer.status in (200, 404), (question, answer.body[:200])
+                    await asyncio.sleep(0)
+                slowness = max(1.0, (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS)
+                in_turns(stalls, question, turns.longest, slowness)
+        assert {name: seconds for name, seconds in stalls.items() if seconds > STALL_SECONDS} == {}
+
+
+def test_nothing_that_a_message_brings_about_in_the_log_holds_the_loop() -> None:
+    """A log of a million entries is full, is asked for times, loses messages by age and expiry and its clock is set."""
+    now = 1_700_000_000_000
+    names = [f"sensors/{number}/state" for number in range(1_000)]
+    history = History(max_messages=10_000, max_bytes=330_000_000)
+    stalls: dict[str, float] = {}
+
+    def step(name: str, work: Callable[[], object]) -> None:
+        began = time.thread_time()
+        work()
+        taken = time.thread_time() - began
+        stalls[name] = max(stalls.get(name, 0.0), taken)
+
+    before = yardstick_seconds()
+    # the clock of this thread alone: what others take of the processor is no stall
+    for number in range(2_000_000):
+        topic = names[number * 7 % 1_000]
+        step("append", lambda topic=topic, at=now + number // 10: history.append(topic, b"21.5", at))  # type: ignore[misc]
+    assert history.message_count > 800_000
+    assert history.evicted > 800_000
+    for part in range(0, 200_000, 10_000):
+        step("before_time", lambda at=now + part: history.before_time(at))  # type: ignore[misc]
+        step("newest", lambda count=part * 10: history.newest(count))  # type: ignore[misc]
+    everything = FilterSet(["#"])
+    step("count", lambda: history.count_at_once(everything, history.evicted_seq, history.seq))
+    step("read", lambda: history.read(FilterSet(["+/+/state"]), history.evicted_seq, history.seq))
+    step("set back", lambda: history.append("a", b"1", now))
+    history.max_age_ms = 10_000
+    while history.message_count > 1_001:
+        step("expire", lambda: history.expire(now + 10_000_000))
+    assert history.message_count <= 1_001
+    slowness = max(1.0, (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS)
+    print({name: f"{seconds * 1000 / slowness:.1f} ms" for name, seconds in stalls.items()}, slowness)
+    assert {name: seconds for name, seconds in stalls.items() if seconds > STALL_SECONDS * slowness} == {}

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import secrets
 import string
-from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import insort
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, merge
+from itertools import takewhile
 
 from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
+from gateway.core.log import Log, Segment
 from gateway.core.messages import Message, Properties, encode_topic
 from gateway.core.topic import Topic, seq_of
 from gateway.core.tries import TopicTree
@@ -156,13 +157,10 @@ class History:
         """The number of the subscription by which live messages arrive."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
-        # The log in seq order, None where a message was evicted out of turn, and the numbers for bisection. Before
-        # `_next` only last values are left of what has been evicted.
-        self._log: list[Message | None] = untracked([])
-        self._seqs: array[int] = untracked(array("Q"))
-        self._next = 0
-        self._holes = 0
-        self._messages = 0
+        self._log = Log()
+        self._passed = 0  # up to this number, only last values are left of what has been evicted
+        self._place = self._log.segments[0], 0, 0  # of what comes next, as of so many moves
+        self._oldest_time = 0  # no later message that may be evicted arrived before it
         self._numbers = 0  # of evicted messages, of all topics
         self._max_numbers = max_bytes // EVICTED_PART // EVICTED_COST
         self._forgetting: list[Topic] = []  # whose older half of these has yet to go in this round
@@ -241,8 +239,6 @@ class History:
         messages = state._messages
         messages.append(message)
         self._log.append(message)
-        self._seqs.append(seq)
-        self._messages += 1
         self.bytes += len(message.frame) + MESSAGE_COST
         if properties is not None:
             self.bytes += _properties_cost(properties)
@@ -250,12 +246,12 @@ class History:
                 self._expire_at(time + 1000 * properties["message_expiry_interval"], message)
         if len(messages) - state._start > self.max_messages:
             self._evict(state._pop(), state)
-        elif previous is not None and self._next and previous.seq < self._seqs[self._next]:
+        elif previous is not None and previous.seq <= self._passed:
             # it was kept beyond its time only as the last value
             self._evict(state._pop(), state)
         if self.bytes > self.max_bytes:
             self._shrink()
-        if self._evict_oldest(time - self.max_age_ms):
+        if self._oldest_time < time - self.max_age_ms and self._evict_oldest(time - self.max_age_ms):
             self.expire(time)
         return message
 
@@ -293,17 +289,12 @@ class History:
         heappush(self._expiring, (at, message.seq))
         self._mortal += 1
         if len(self._expiring) > 2 * self._mortal + 1_024:
-            self._expiring = [item for item in self._expiring if self._find(item[1]) is not None]
+            self._expiring = [item for item in self._expiring if self._log.find(item[1]) is not None]
             heapify(self._expiring)
-
-    def _find(self, seq: int) -> Message | None:
-        """The message of that number if it is in the log."""
-        index = bisect_left(self._seqs, seq)
-        return self._log[index] if index < len(self._seqs) and self._seqs[index] == seq else None
 
     def _expire_next(self) -> None:
         """Evicts the message whose expiry interval ended first, last value or not (MQTT 5 §3.3.2.3.3)."""
-        message = self._find(heappop(self._expiring)[1])
+        message = self._log.find(heappop(self._expiring)[1])
         if message is None:
             return
         state = self._topics[message.topic]
@@ -354,6 +345,7 @@ class History:
         steps.append((self.seq + 1, time))
         back = self._newest_time - time
         self._expiring = [(at - back, seq) for at, seq in self._expiring]
+        self._oldest_time = 0
         # what arrived before arrived no later than now
         self.evicted_time = min(self.evicted_time, time)
         self.dropped_time = min(self.dropped_time, time)
@@ -363,7 +355,8 @@ class History:
 
     def _forget_steps(self) -> None:
         """Forgets where the clock was set back before the oldest message that is kept."""
-        while self._steps and (not self._seqs or self._steps[0][0] <= self._seqs[0]):
+        first = self._log.first
+        while self._steps and (first is None or self._steps[0][0] <= first):
             del self._steps[0]
 
     def _arrival(self, message: Message) -> int:
@@ -416,12 +409,13 @@ class History:
                 return self._settled
         return self._new or self._settled
 
-    def _evict(self, message: Message, state: Topic) -> None:
+    def _evict(self, message: Message, state: Topic, segment: Segment | None = None, index: int = 0) -> None:
         """Takes a message, already off its topic's list, out of the log and notes its number."""
         seq = message.seq
-        self._log[bisect_left(self._seqs, seq)] = None
-        self._holes += 1
-        self._messages -= 1
+        if segment is None:
+            self._log.remove(seq)
+        else:
+            self._log.remove_at(segment, index)
         self.bytes -= len(message.frame) + _EVICTED_GAIN
         if message.properties is not None:
             self.bytes -= _properties_cost(message.properties)
@@ -444,8 +438,6 @@ class History:
             self._forget_numbers(state)
         if self._numbers > self._max_numbers:
             self._forget_more_numbers()
-        if self._holes > 256 and self._holes * 2 > len(self._log):
-            self._compact()
 
     def _forget_numbers(self, state: Topic, count: int | None = None) -> None:
         """Forgets the oldest `count` numbers of a topic's evicted messages, by default half of them."""
@@ -466,34 +458,34 @@ class History:
                     return
             self._forget_numbers(self._forgetting.pop())
 
-    def _compact(self) -> None:
-        boundary = self._seqs[self._next] if self._next < len(self._seqs) else self.seq + 1
-        self._log = untracked([message for message in self._log if message is not None])
-        self._seqs = untracked(array("Q", map(seq_of, self._log)))
-        self._next = bisect_left(self._seqs, boundary)
-        self._holes = 0
-        self._forget_steps()
-
     def _evict_oldest(self, before_time: int | None = None) -> bool:
         """Evicts the oldest message that is no last value (and older than `before_time`); False if there is none."""
-        log = self._log
-        index = self._next
-        while index < len(log):
-            message = log[index]
-            if message is not None:
-                if (
-                    before_time is not None
-                    and message.time >= before_time
-                    and (not self._steps or self._arrival(message) >= before_time)
-                ):
+        segment, index, moves = self._place
+        while True:
+            if moves != self._log.moves or index >= len(segment.messages):
+                moves = self._log.moves
+                at, index = self._log.place(self._passed + 1)
+                if at == len(self._log.segments):
                     break
+                segment = self._log.segments[at]
+            message = segment.messages[index]
+            if message is not None:
+                if before_time is not None:
+                    time = message.time if not self._steps else self._arrival(message)
+                    if time >= before_time:
+                        self._place = segment, index, moves
+                        self._oldest_time = time
+                        return False
                 state = self._topics[message.topic]
                 if state.last is not message:
-                    self._next = index + 1
-                    self._evict(state._pop(), state)
+                    self._passed = message.seq
+                    self._place = segment, index + 1, moves
+                    self._evict(state._pop(), state, segment, index)
                     return True
+            self._passed = segment.seqs[index]
             index += 1
-        self._next = index
+        self._place = segment, len(segment.messages), moves
+        self._oldest_time = self._newest_time
         return False
 
     def _shrink(self) -> None:
@@ -531,40 +523,22 @@ class History:
         return f"{self.epoch}:{self.seq}"
 
     def before_time(self, time: int) -> int:
-        """The highest number such that no kept message up to it arrived at or after `time` (milliseconds since 1970).
+        """A number such that no kept message up to it arrived at or after `time` (milliseconds since 1970).
 
         While the clock is not set back, every message after it arrived at or after `time`.
         """
         start = 0
         for seq, _ in self._steps:
-            end = bisect_left(self._seqs, seq, start)
-            index = self._first_at(time, start, end)
-            if any(self._log[place] is not None for place in range(index, end)):
-                return self._seqs[index] - 1
-            start = end
-        index = self._first_at(time, start, len(self._log))
-        return self._seqs[index] - 1 if index < len(self._seqs) else self.seq
-
-    def _first_at(self, time: int, start: int, end: int) -> int:
-        """Where in a part of the log, whose times never go back, the first message at or after `time` is, or `end`."""
-        low, high = start, end
-        while low < high:
-            middle = (low + high) // 2
-            index = middle
-            while index < high and self._log[index] is None:
-                index += 1
-            message = self._log[index] if index < high else None
-            if message is None or message.time >= time:
-                high = middle
-            else:
-                low = index + 1
-        return low
+            found = self._log.first_at(time, start, seq - 1)
+            if found is not None:
+                return found - 1
+            start = seq - 1
+        found = self._log.first_at(time, start)
+        return self.seq if found is None else found - 1
 
     def newest(self, count: int) -> int:
         """The number after which the log has at most `count` messages, of all topics."""
-        if count >= len(self._seqs):
-            return 0
-        return self._seqs[-count - 1] if count else self.seq
+        return self._log.before_newest(count) if count else self.seq
 
     # reading
 
@@ -685,11 +659,10 @@ class History:
             else:
                 source = merge(*(state.after(after) for state in few), key=seq_of)
         else:
-            start = bisect_right(self._seqs, after)
-            end = min(start + SCAN_LIMIT, len(self._log))
-            if end < len(self._log):
-                scan_end = min(until, self._seqs[end] - 1)
-            source = self._scan(start, end, until, filters, last_only)
+            entries, reached = self._log.entries(after, SCAN_LIMIT)
+            if reached is not None:
+                scan_end = min(until, reached)
+            source = self._scan(entries, until, filters, last_only)
         messages: list[Message] = []
         size = 0
         for message in source:
@@ -701,9 +674,11 @@ class History:
                 return Chunk(messages, message.seq)
         return Chunk(messages, scan_end)
 
-    def _scan(self, start: int, end: int, until: int, filters: FilterSet, last_only: bool) -> Iterator[Message]:
+    def _scan(
+        self, entries: Iterable[Message | None], until: int, filters: FilterSet, last_only: bool
+    ) -> Iterator[Message]:
         wanted: dict[str, bool] = {}
-        for message in self._log[start:end]:
+        for message in entries:
             if message is None:
                 continue
             topic = message.topic
@@ -724,13 +699,9 @@ class History:
             yield from found
             return
         wanted: dict[str, bool] = {}
-        seq = until
-        while True:
-            index = bisect_right(self._seqs, seq) - 1
-            if index < 0 or self._seqs[index] <= after:
-                return
-            seq = self._seqs[index] - 1
-            message = self._log[index]
+        seq = until + 1
+        while (entry := self._log.newest_before(seq)) is not None and entry[0] > after:
+            seq, message = entry
             if message is not None and message.topic not in wanted:
                 wanted[message.topic] = filters.matches(message.topic)
             yield message if message is not None and wanted[message.topic] else None
@@ -743,13 +714,12 @@ class History:
         """
         if after < self.evicted_seq:
             return None
-        start = bisect_right(self._seqs, after)
-        end = bisect_right(self._seqs, until, start)
-        if end - start < SCAN_LIMIT and not filters.is_exact:
-            return sum(1 for _ in self._scan(start, end, until, filters, last_only))
+        entries, kept = self._log.count_between(after, until)
+        if entries < SCAN_LIMIT and not filters.is_exact:
+            messages = takewhile(lambda m: m is None or m.seq <= until, self._log.entries(after, SCAN_LIMIT)[0])
+            return sum(1 for _ in self._scan(messages, until, filters, last_only))
         if "#" in filters and not last_only:
             others = (state for state in self._system_topics.values() if not filters.matches(state.name))
-            kept = end - start - (self._log[start:end].count(None) if self._holes else 0)
             return kept - sum(state.count_between(after, until) for state in others)
         return None
 
@@ -758,7 +728,7 @@ class History:
     @property
     def message_count(self) -> int:
         """Messages kept now."""
-        return self._messages
+        return self._log.count
 
     @property
     def topic_count(self) -> int:

@@ -21,7 +21,7 @@ from gateway.core.messages import Kind, Message, encode_json, encode_properties
 from gateway.core.readings import Readings
 from gateway.core.shapes import Format, Framing, Mode, Shape
 
-__all__ = ["Shaper", "pick"]
+__all__ = ["Shaper", "choose", "envelope", "pick"]
 
 
 MAX_WINDOW_TOPICS = 10_000
@@ -45,28 +45,41 @@ def encode_or_none(value: Any) -> bytes | None:
         return None
 
 
-def pick(shape: Shape, message: Message, now_ms: int = 0) -> bytes | None:
-    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out.
+def choose(shape: Shape, message: Message) -> tuple[Any, bytes | None] | None:
+    """What `where` and `fields` alone make of one message, None if they leave it out.
+
+    It is the payload's value (None where neither asks for it), and the JSON of the `fields` (None without them).
+    """
+    if shape.where is None and not shape.fields:
+        return None, None
+    condition = None if shape.where is None else compile_condition(shape.where)
+    if condition is not None and condition.is_too_large(message):
+        return None
+    value = message.value()
+    if condition is not None and not condition.holds(message.topic, value):
+        return None
+    if not shape.fields:
+        return value, None
+    projected = project(value, shape.kept)
+    token = None if projected is None else encode_or_none(projected)
+    return None if token is None else (value, token)
+
+
+def envelope(shape: Shape, message: Message, token: bytes | None, now_ms: int = 0) -> bytes:
+    """The envelope of one message, with another payload if `token` (JSON) is given, and with `properties`.
 
     `now_ms`, milliseconds since 1970, is for its expiry interval; 0 leaves that as it came.
     """
-    token: bytes | None = None
-    if shape.where is not None or shape.fields:
-        condition = None if shape.where is None else compile_condition(shape.where)
-        if condition is not None and condition.is_too_large(message):
-            return None
-        value = message.value()
-        if condition is not None and not condition.holds(message.topic, value):
-            return None
-        if shape.fields:
-            projected = project(value, shape.kept)
-            token = None if projected is None else encode_or_none(projected)
-            if token is None:
-                return None
     if shape.properties and message.properties:
         shown = encode_properties(message.properties, now_ms - message.time)
         return message.with_members({"properties": shown}, token=token)
     return message.body if token is None else message.with_members({}, token=token)
+
+
+def pick(shape: Shape, message: Message, now_ms: int = 0) -> bytes | None:
+    """The envelope of one message under `where`, `fields` and `properties` alone; None if it is left out."""
+    chosen = choose(shape, message)
+    return None if chosen is None else envelope(shape, message, chosen[1], now_ms)
 
 
 class _Interval:

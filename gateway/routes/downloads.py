@@ -6,10 +6,9 @@ nothing is left out in silence.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +20,7 @@ from gateway.core.fields import Field, look_up
 from gateway.core.frames import json_line
 from gateway.core.messages import Kind, Message, encode_json, encode_properties
 from gateway.core.selection import Selection
-from gateway.core.shaper import pick
+from gateway.core.shaper import choose, envelope
 from gateway.door.asker import metered
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices
@@ -65,18 +64,18 @@ class _Download:
                 if question.is_promise:
                     self.gap = self.begins_late
 
-    async def messages(self) -> AsyncIterator[tuple[Message, bytes]]:
-        """The messages and their envelopes, up to the limit."""
+    async def messages(self) -> AsyncIterator[tuple[Message, Any, bytes | None]]:
+        """The messages up to the limit, each with what `choose` makes of it."""
         question = self.question
         count = 0
         async for message in question.messages():
-            body = pick(question.shape, message, question.gateway.wall_clock_ms())
-            if body is not None:
+            chosen = choose(question.shape, message)
+            if chosen is not None:
                 if count == question.limit:
                     self._edge = message.seq
                     return
                 count += 1
-                yield message, body
+                yield message, *chosen
             self._seen += 1
 
     async def missing(self) -> dict[str, Any] | None:
@@ -132,7 +131,9 @@ async def _ndjson(download: _Download) -> AsyncIterator[bytes]:
         yield encode_json({"event": "gap", **download.gap}) + b"\n"
     lines: list[bytes] = []
     size = 0
-    async for _, body in download.messages():
+    question = download.question
+    async for message, _, token in download.messages():
+        body = envelope(question.shape, message, token, question.gateway.wall_clock_ms())
         lines.append(json_line(body))
         size += len(body)
         if size > 32_768:
@@ -155,13 +156,11 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
     columns = ["time", "seq", "topic", *([_heading(field) for field in fields] or CSV_COLUMNS)]
     if has_properties:
         columns.append("properties")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(columns)
-    async for message, _ in download.messages():
+    lines = [_line(columns)]
+    size = 0
+    async for message, value, _ in download.messages():
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
         if fields:
-            value = message.value()
             cells = [_cell(look_up(value, field)) for field in fields]
         else:
             cells = _whole(message)
@@ -169,15 +168,28 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
             waited_ms = question.gateway.wall_clock_ms() - message.time
             properties = message.properties
             cells.append(encode_json(encode_properties(properties, waited_ms)).decode() if properties else "")
-        writer.writerow([moment.replace("+00:00", "Z"), message.seq, message.topic, *cells])
-        if buffer.tell() > 32_768:
-            yield buffer.getvalue().encode()
-            buffer.seek(0)
-            buffer.truncate()
+        lines.append(_line([moment.replace("+00:00", "Z"), str(message.seq), message.topic, *cells]))
+        size += len(lines[-1])
+        if size > 32_768:
+            yield "".join(lines).encode()
+            lines.clear()
+            size = 0
     # what has no beginning any more goes on losing it, and would be broken off on every busy gateway
     if download.begins_late is None and (gap := await download.missing()) is not None:
         raise _Incomplete(f"{gap['lost'] or 'some'} of its messages were evicted before the reader took them")
-    yield buffer.getvalue().encode()
+    yield "".join(lines).encode()
+
+
+_SPECIAL = re.compile('[",\r\n]')
+
+
+def _line(cells: Sequence[str]) -> str:
+    """A row by RFC 4180. The standard library's writer looks at each character: 20 ms for one of a million."""
+    return ",".join(_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells) + "\r\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def _whole(message: Message) -> list[str]:
