@@ -20,7 +20,7 @@ class Parameter:
 
     Attributes:
         uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
-            `ndjson`, `csv`, `sse`, `svg`), `list` (`/topics`) or `publish`.
+            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`) or `publish`.
         text: its meaning.
         default: what it is when it is absent; empty where that is nothing.
     """
@@ -39,13 +39,17 @@ def _for(uses: str, text: str, default: str = "") -> Parameter:
 
 
 PARAMETERS = {
-    "topic": _for(f"{_MESSAGES} svg", "Topic filters; repeat it for several."),
+    "topic": _for(f"{_MESSAGES} svg points", "Topic filters; repeat it for several."),
     "since": _for(
-        f"{_MESSAGES} stream svg",
+        f"{_MESSAGES} stream svg points",
         "last, now, a time back (90s, 10m, 1h30m), an ISO 8601 time, milliseconds since 1970, or a position epoch:seq.",
         "last",
     ),
-    "format": _for(f"{_MESSAGES} svg list", "json (envelope) or raw (payload only).", "json"),
+    "format": _for(
+        f"{_MESSAGES} svg points list",
+        "json (envelope) or raw (payload only); with points json, columns or csv.",
+        "json",
+    ),
     "max_hz": _for(f"{_MESSAGES} stream", "At most so many updates a second for each topic; the latest wins."),
     "mode": _for(_MESSAGES, "latest, mean or minmax of each interval of 1/max_hz seconds.", "latest"),
     "fields": _for(
@@ -59,16 +63,22 @@ PARAMETERS = {
     ),
     "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
     "token": _for(
-        f"{_MESSAGES} stream svg list publish", "An access token, where it can't be a header or the first command."
+        f"{_MESSAGES} stream svg points list publish",
+        "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),
-    "until": _for(f"{_PAGES} svg", "Up to this position."),
+    "until": _for(f"{_PAGES} svg points", "Up to this position; with points up to a time, as of since."),
+    "points": _for("points", "A chart: at most so many points of each number, from 1 to 5000.", "1200"),
     "order": _for(_PAGES, "asc or desc.", "asc"),
-    "limit": _for(f"{_PAGES} list", "At most so many messages, or topics of the list."),
-    "after": _for(f"{_PAGES} list", "The name behind which last values, or the list, go on."),
+    "limit": _for(f"{_PAGES} points list", "At most so many messages, or topics of the list."),
+    "after": _for(f"{_PAGES} points list", "The name behind which last values, or the list, go on."),
     "prefix": _for("list", "Only topics that begin so."),
     "filter": _for("list", "Only topics that this filter matches; repeat it for several."),
-    "field": _for("svg", "The path of the member that is drawn; without it the first that a list of devices shows."),
+    "field": _for(
+        "svg points",
+        "The path of the member that is drawn, of a chart several with commas; without it the first that a list of "
+        "devices shows, of a chart all numbers.",
+    ),
     "title": _for("svg", "What stands before the number."),
     "unit": _for("svg", "What stands behind it."),
     "theme": _for("svg", "dark or light.", "light"),

@@ -25,7 +25,7 @@ from gateway.door.asker import metered
 from gateway.routes.question import Question, head_only
 from gateway.routes.slices import in_slices
 
-__all__ = ["download"]
+__all__ = ["csv_line", "download"]
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
     columns = ["time", "seq", "topic", *([_heading(field) for field in fields] or CSV_COLUMNS)]
     if has_properties:
         columns.append("properties")
-    lines = [_line(columns)]
+    lines = [csv_line(columns)]
     size = 0
     async for message, value, _ in download.messages():
         moment = datetime.fromtimestamp(message.time / 1000, UTC).isoformat(timespec="milliseconds")
@@ -168,7 +168,7 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
             waited_ms = question.gateway.wall_clock_ms() - message.time
             properties = message.properties
             cells.append(encode_json(encode_properties(properties, waited_ms)).decode() if properties else "")
-        lines.append(_line([moment.replace("+00:00", "Z"), str(message.seq), message.topic, *cells]))
+        lines.append(csv_line([moment.replace("+00:00", "Z"), str(message.seq), message.topic, *cells]))
         size += len(lines[-1])
         if size > 32_768:
             yield "".join(lines).encode()
@@ -183,8 +183,8 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
 _SPECIAL = re.compile('[",\r\n]')
 
 
-def _line(cells: Sequence[str]) -> str:
-    """A row by RFC 4180. The standard library's writer looks at each character: 20 ms for one of a million."""
+def csv_line(cells: Sequence[str]) -> str:
+    """A row of a table by RFC 4180; the standard library looks at each character: 20 ms for one of a million."""
     return ",".join(_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells) + "\r\n"
 
 

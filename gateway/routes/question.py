@@ -33,6 +33,7 @@ __all__ = [
     "MAX_LIMIT",
     "ApiError",
     "Question",
+    "allowed_filters",
     "check_filters",
     "check_query",
     "flag",
@@ -154,21 +155,15 @@ class Question:
     def __init__(self, request: Request, representation: str) -> None:
         self.gateway: Gateway = request.app.state.gateway
         query = request.query_params
+        self.filters = allowed_filters(request)
         try:
-            found = check_filters(self.gateway, (request.path_params["filter"], *query.getlist("topic")))
             parameters = {name: value for name, value in query.items() if name in SHAPE_PARAMETERS}
             if parameters.get("format") != "raw":
                 parameters.pop("format", None)
             self.shape = shape_from(parameters)
             self.since = parse_since(query.get("since"))
-        except (TopicError, ShapeError, ProtocolError) as error:
+        except (ShapeError, ProtocolError) as error:
             raise ApiError(400, error.code, str(error)) from None
-        self.filters = FilterSet(found)
-        principal = principal_of(request.scope)
-        try:
-            require_subscribe(principal, self.filters.filters)
-        except AccessError as error:
-            raise self.gateway.guard.refused(principal, error) from None
         check_query(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
@@ -273,6 +268,23 @@ def check_filters(gateway: Gateway, filters: Iterable[str]) -> list[str]:
         raise ApiError(400, error.code, str(error)) from None
     except LimitError as error:
         raise ApiError(400, error.code, str(error), reason=error.limit) from None
+
+
+def allowed_filters(request: Request) -> FilterSet:
+    """The filters that a request names in its path and as `topic`, all of which the asker may read.
+
+    Raises:
+        ApiError: one is not valid, or there are too many.
+        Refusal: the asker may not read one of them.
+    """
+    gateway: Gateway = request.app.state.gateway
+    found = FilterSet(check_filters(gateway, (request.path_params["filter"], *request.query_params.getlist("topic"))))
+    principal = principal_of(request.scope)
+    try:
+        require_subscribe(principal, found.filters)
+    except AccessError as error:
+        raise gateway.guard.refused(principal, error) from None
+    return found
 
 
 def integer(text: str | None, name: str, default: int, least: int, most: int) -> int:

@@ -31,6 +31,7 @@ from gateway.routes.question import (
     integer,
     representation_of,
 )
+from gateway.routes.series import series
 from gateway.routes.slices import in_slices, place
 from gateway.routes.websocket import run_session
 from gateway.runtime import Gateway
@@ -55,6 +56,8 @@ async def topics(request: Request) -> Response:
 
 async def read_topics(request: Request) -> Response:
     """`GET /topics/{filter}`."""
+    if "points" in request.query_params:
+        return await series(request)
     representation = representation_of(request)
     if representation == "html":
         page = await index(request)

@@ -1,0 +1,220 @@
+"""Charts: `GET /topics/{filter}?since=30d&points=1200`, a series of points for each topic and number in its payloads.
+
+Invariant: a series never has more points than were asked for, whatever the span; where there is nothing there is a gap;
+live messages go on behind `position` without one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core.conditions import ShapeError
+from gateway.core.fields import BOOKKEEPING, Field, numbers_of, rank_of, reading_of
+from gateway.core.messages import encode_json
+from gateway.core.paths import path_text, split_paths
+from gateway.core.points import MAX_POINTS, Grid, Points
+from gateway.core.protocol import ProtocolError
+from gateway.core.shapes import field_at
+from gateway.core.since import SinceKind, parse_since
+from gateway.core.topic import Topic
+from gateway.core.walks import first_names, reaches, topic_names
+from gateway.door.asker import asker
+from gateway.door.refusals import no_room
+from gateway.routes.downloads import csv_line
+from gateway.routes.question import ApiError, allowed_filters, check_query, head_only, integer
+from gateway.routes.slices import Stride, in_slices, place
+from gateway.runtime import Gateway
+
+__all__ = ["series"]
+
+
+DEFAULT_POINTS = 1_200
+"""About as many as a chart is wide, in pixels."""
+
+DEFAULT_TOPICS, MAX_TOPICS = 20, 1_000
+"""Topics in one answer."""
+
+MAX_SERIES = 100
+"""Numbers of one topic of which a series is made; of more, the first that come. `field` names others."""
+
+MAX_ANSWER_BYTES = 8 * 2**20
+"""Beyond it an answer ends behind the topic that it is at, and says where to go on."""
+
+
+class _Series(NamedTuple):
+    topic: str
+    field: str
+    points: Points
+
+
+class _Ask:
+    """What is asked for.
+
+    Attributes:
+        since, until: milliseconds since 1970; `until` is not included.
+        grid: the stretches of time of which each makes one point.
+        fields: the paths that are asked for; empty where all numbers are.
+        form: `json`, `columns` or `csv`.
+    """
+
+    def __init__(self, request: Request) -> None:
+        query = request.query_params
+        self.gateway: Gateway = request.app.state.gateway
+        self.filters = allowed_filters(request)
+        check_query(query, "points")
+        self.form = _form(request)
+        points = integer(query.get("points"), "points", DEFAULT_POINTS, 1, MAX_POINTS)
+        now = self.gateway.wall_clock_ms()
+        self.since = _time(query, "since", now)
+        self.until = _time(query, "until", now) if query.get("until") else now + 1
+        if self.since >= self.until:
+            raise ApiError(400, "bad_since", "since: must be earlier than until, which is now by default")
+        try:
+            self.fields = tuple(field_at("field", text) for text in split_paths(query.get("field") or "") if text)
+        except ShapeError as error:
+            raise ApiError(400, error.code, str(error)) from None
+        self.limit = integer(query.get("limit"), "limit", DEFAULT_TOPICS, 1, MAX_TOPICS)
+        self.after = query.get("after", "")
+        self.grid = Grid.over(self.since, self.until, points)
+
+
+def _form(request: Request) -> str:
+    named = request.query_params.get("format")
+    if named is None:
+        return "csv" if request.headers.get("accept", "").lower().startswith("text/csv") else "json"
+    if named not in ("json", "columns", "csv"):
+        raise ApiError(400, "bad_shape", f"format {named[:40]!r}: with points it must be json, columns or csv")
+    return named
+
+
+def _time(query: QueryParams, name: str, now: int) -> int:
+    """A parameter's time, milliseconds since 1970.
+
+    Raises:
+        ApiError: it is none.
+    """
+    text = query.get(name, "")
+    try:
+        found = parse_since(text, now_ms=now)
+    except ProtocolError as error:
+        raise ApiError(400, error.code, str(error).replace("since", name, 1)) from None
+    if found.kind is not SinceKind.TIME:
+        text = f"{name} {text[:80]!r}: with points it must be a time back (30d), an ISO time or milliseconds since 1970"
+        raise ApiError(400, "bad_since", text)
+    return found.time
+
+
+async def series(request: Request) -> Response:
+    """The answer to a question with `points`.
+
+    Raises:
+        Refusal: there is no room for it, or no place to make it in (429).
+    """
+    ask = _Ask(request)
+    async with place():
+        return await _answer(request, ask)
+
+
+async def _answer(request: Request, ask: _Ask) -> Response:
+    history, budget = ask.gateway.history, asker()
+    position = history.position
+    until = history.seq
+    is_whole = await in_slices(reaches(history, ask.filters, ask.since))
+    names, _ = await in_slices(first_names(topic_names(history, ask.filters), ask.after, ask.limit + 1))
+    parts: list[bytes] = []
+    size = 0
+    following: str | None = None
+    for number, name in enumerate(names):
+        if number == ask.limit or size > MAX_ANSWER_BYTES:
+            following = names[number - 1]
+            break
+        topic = history.topic(name)
+        if topic is None:
+            continue
+        for found in await _series_of(topic, ask, until):
+            parts.append(_written(found, ask))
+            size += len(parts[-1])
+        if budget is not None and not budget.hold(size):
+            raise no_room()
+    headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+    if ask.form == "csv":
+        body, media_type = _CSV_HEAD + b"".join(parts), "text/csv; charset=utf-8"
+    else:
+        head: dict[str, Any] = {"position": position, "recovered": is_whole}
+        if not is_whole:
+            head["gap"] = {"reason": "evicted", "lost": None}
+        head |= {"start": ask.grid.start, "step": ask.grid.step, "points": ask.grid.count}
+        if following is not None:
+            head |= {"more": True, "next": following}
+        body, media_type = b'%b,"series":[%b]}' % (encode_json(head)[:-1], b",".join(parts)), "application/json"
+    if request.method == "HEAD":
+        return head_only(headers, media_type)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def _series_of(topic: Topic, ask: _Ask, until: int) -> list[_Series]:
+    """The series of one topic, those first that a list of devices shows first."""
+    history = ask.gateway.history
+    times: dict[str, array[int]] = {}
+    numbers: dict[str, array[float]] = {}
+    ranks: dict[str, int] = {}
+    stride = Stride()
+    for message in topic.after(history.before_time(ask.since)):
+        if message.seq > until or message.time >= ask.until:
+            break
+        if message.time < ask.since:
+            continue
+        for text, rank, number in _numbers(message.value(), ask.fields):
+            if text not in times:
+                if len(times) == MAX_SERIES:
+                    continue
+                times[text], numbers[text], ranks[text] = array("q"), array("d"), rank
+            # a clock that was set back: points are in the order of time
+            times[text].append(max(message.time, times[text][-1]) if times[text] else message.time)
+            numbers[text].append(number)
+        if stride.is_over:
+            await stride.rest()
+    ordered = sorted(times, key=ranks.__getitem__)
+    found = []
+    for text in ordered:
+        points = await in_slices(Points.of_numbers(times[text], numbers[text]).on(ask.grid))
+        found.append(_Series(topic.name, text, points))
+    return found
+
+
+def _numbers(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, int, float]]:
+    """The numbers of a payload: path, rank, number. States are 1 and 0, as in all charts."""
+    if fields:
+        for place, field in enumerate(fields):
+            number = reading_of(value, field)
+            if number is not None:
+                yield field.text, place, number
+        return
+    for path, number in numbers_of(value, with_states=True):
+        if not path or path[-1] not in BOOKKEEPING:
+            yield path_text(path), rank_of(path), number
+
+
+_CSV_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean", "count")
+_CSV_HEAD = ",".join(_CSV_COLUMNS).encode() + b"\r\n"
+
+
+def _written(found: _Series, ask: _Ask) -> bytes:
+    if ask.form == "csv":
+        return b"".join(_row(found, point) for point in found.points.shown())
+    body: dict[str, Any] = {"topic": found.topic, "field": found.field, "level": "raw"}
+    body |= found.points.columns(ask.grid) if ask.form == "columns" else {"points": list(found.points.shown())}
+    return encode_json(body)
+
+
+def _row(found: _Series, point: dict[str, Any]) -> bytes:
+    moment = datetime.fromtimestamp(point["time"] / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    cells = [moment, found.topic, found.field, *(str(point[name]) for name in _CSV_COLUMNS[3:])]
+    return csv_line(cells).encode()
