@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
-from benchmarks.scenarios import Result, Scenario, Server
+from benchmarks.scenarios import SCENARIOS, Result, Scenario, Server
 
 Results = Mapping[tuple[str, Server], Result]
 """The median result of each scenario and server."""
@@ -116,6 +116,15 @@ def _checks_of(name: str, results: Results) -> Iterable[Check]:
         yield Check(name, "growth of memory while measured", gateway.memory_growth_mib or 0.0, 4, " MiB")
         untold = max(0, gateway.more["unexplained"] - gateway.more["gap"])
         yield Check(name, "messages that slow ones missed and were not told of", untold, 0)
+    elif name in ("S9", "S10"):
+        yield Check(
+            name, "messages a second", gateway.deliveries_per_second, 0.99 * SCENARIOS[name].rate, at_least=True
+        )
+        if name == "S10":
+            yield Check(name, "acknowledged out of order", gateway.more["misordered"], 0)
+            if (s9 := results.get(("S9", "gateway"))) is not None:
+                part = gateway.cpu_us_per_message / s9.cpu_us_per_message
+                yield Check(name, "processor time per message, part of that at QoS 0", part, 1.3)
     elif name == "S8":
         yield Check(name, "messages neither delivered nor counted as skipped", abs(gateway.more["unexplained"]), 0)
         if (one := results.get(("S8/1", "gateway"))) is not None:

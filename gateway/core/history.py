@@ -161,6 +161,7 @@ class History:
         self._log: list[Message | None] = untracked([])
         self._seqs: array[int] = untracked(array("Q"))
         self._next = 0
+        self._next_evicted = 0  # the place after the message that was evicted last: most go in the order of the log
         self._holes = 0
         self._messages = 0
         self._numbers = 0  # of evicted messages, of all topics
@@ -419,7 +420,11 @@ class History:
     def _evict(self, message: Message, state: Topic) -> None:
         """Takes a message, already off its topic's list, out of the log and notes its number."""
         seq = message.seq
-        self._log[bisect_left(self._seqs, seq)] = None
+        index = self._next_evicted
+        if index == len(self._seqs) or self._seqs[index] != seq:
+            index = bisect_left(self._seqs, seq)
+        self._log[index] = None
+        self._next_evicted = index + 1
         self._holes += 1
         self._messages -= 1
         self.bytes -= len(message.frame) + _EVICTED_GAIN
@@ -471,7 +476,7 @@ class History:
         self._log = untracked([message for message in self._log if message is not None])
         self._seqs = untracked(array("Q", map(seq_of, self._log)))
         self._next = bisect_left(self._seqs, boundary)
-        self._holes = 0
+        self._holes = self._next_evicted = 0
         self._forget_steps()
 
     def _evict_oldest(self, before_time: int | None = None) -> bool:
