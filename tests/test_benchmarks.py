@@ -313,7 +313,7 @@ def test_a_short_run_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     if mosquitto_program() is None:
         missing("the mosquitto program")
     file = tmp_path / "figures.json"
-    names = ["S4", "S5", "S6", "S7", "S8", "S10"]  # S1 to S3 take the ways of S4 and S7
+    names = ["S4", "S5", "S6", "S7", "S8", "S10", "S11"]  # S1 to S3 take the ways of S4 and S7
     code = main([*names, "--seconds", "0.5", "--scale", "0.02", "--json", str(file)])
     said = capsys.readouterr().out
     assert code == 0, said
