@@ -16,14 +16,14 @@ from benchmarks.processes import BenchmarkError, Cores, Mosquitto, raise_file_li
 from benchmarks.profiling import TOOLS, MissingToolError, Profile
 from benchmarks.scenarios import SCENARIOS, Bench, Result, Scenario, Server
 
-NEEDS = {"S7": "S2", "S8": "S8/1"}
+NEEDS = {"S7": "S2", "S8": "S8/1", "S10": "S9"}
 """What a scenario is compared with."""
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="S0 … S8", help="scenarios to run (default: all)")
+    parser.add_argument("scenarios", nargs="*", metavar="S0 … S11", help="scenarios to run (default: all)")
     parser.add_argument("--seconds", type=float, default=10, help="length of each measurement (default: 10)")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each N times and take medians")
     parser.add_argument("--check", action="store_true", help="exit with 1 when something required is not reached")

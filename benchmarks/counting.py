@@ -41,6 +41,7 @@ class SequenceCounter:
         lost: counts that were jumped over. What is missing at the end is known only to who knows the end.
         repeated: counts at or below one that was seen before, so duplicates and reordering.
         delays: where delays in seconds go; None when this connection isn't sampled.
+        times: when each message was published, by its count modulo the length of this; None where the pattern tells.
     """
 
     pattern: re.Pattern[bytes]
@@ -49,6 +50,7 @@ class SequenceCounter:
     lost: int = 0
     repeated: int = 0
     delays: array[float] | None = None
+    times: memoryview[float] | None = None
     tail: bytes = b""
     width: int = 0
 
@@ -64,8 +66,12 @@ class SequenceCounter:
         start -= len(self.tail)
         texts = self.pattern.findall(data, start, end)
         if self.delays is not None:
-            self.delays.extend([now - float(time) for time, _ in texts])
-            texts = [text for _, text in texts]
+            if self.times is None:
+                self.delays.extend([now - float(time) for time, _ in texts])
+                texts = [text for _, text in texts]
+            else:
+                times, size = self.times, len(self.times)
+                self.delays.extend([now - times[(int(text) - COUNT_BASE) % size] for text in texts])
         # A match has a fixed width, and one that ended at the very end was counted: keep one byte less than that.
         self.tail = bytes(data[max(start, end - self.width + 1) : end])
         if not texts:

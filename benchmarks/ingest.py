@@ -114,13 +114,8 @@ async def receive(way: str, port: int, count: int, version: int) -> float:
 def packets(count: int, qos: int) -> Iterator[bytes]:
     """The messages, as a publisher writes them."""
     for number in range(count):
-        packet = mqtt_publish(f"sensors/device-{number % DEVICES}/state", PAYLOAD)
-        if qos:
-            # the packet identifier stands behind the topic (MQTT 3.1.1 §3.3.2)
-            head = 2 + 2 + int.from_bytes(packet[2:4], "big")
-            mid = (number % 65_000 + 1).to_bytes(2, "big")
-            packet = bytes((0x32, packet[1] + 2)) + packet[2:head] + mid + packet[head:]
-        yield packet
+        packet_id = number % 65_000 + 1 if qos else 0
+        yield mqtt_publish(f"sensors/device-{number % DEVICES}/state", PAYLOAD, packet_id)
 
 
 def publish(port: int, count: int, qos: int, per_second: float) -> None:

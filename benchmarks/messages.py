@@ -49,6 +49,11 @@ def payload(published_at: float, device_count: int, number: int) -> bytes:
     )
 
 
+def short_payload(number: int) -> bytes:
+    """Return a reading of 16 bytes, which has its number and nothing else; see `payload`."""
+    return b'{"n":%d}' % (COUNT_BASE + number)
+
+
 def messages_of_device(device: int, devices: int, published: int) -> int:
     """Return how many of the first `published` messages of a run went to one device."""
     return (published - device + devices - 1) // devices

@@ -29,9 +29,12 @@ class BenchmarkError(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port that was free on loopback a moment ago."""
+    """Return a TCP port that was free on every address a moment ago.
+
+    Mosquitto listens for WebSockets on all of them, and subscribers of a run before have left theirs on 127.0.1.x.
+    """
     with socket.socket() as sock:
-        sock.bind((HOST, 0))
+        sock.bind(("", 0))
         port: int = sock.getsockname()[1]
         return port
 
@@ -214,6 +217,33 @@ def scratch_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
+
+
+def compiled(name: str, directory: Path) -> Path:
+    """Build a program of this folder, such as `broker` from broker.c, and return where it is.
+
+    Raises:
+        BenchmarkError: there is no C compiler, or it found fault.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise BenchmarkError("a C compiler is not on the PATH: install it (apt install gcc libc6-dev)")
+    source, program = Path(__file__).with_name(f"{name}.c"), directory / name
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise BenchmarkError(f"{source.name} could not be built: {built.stderr[-2000:]}")
+    return program
+
+
+class StandIn(Process):
+    """A stand-in for a broker and its publishers (broker.c): it obeys like `benchmarks.publisher`."""
+
+    def __init__(self, directory: Path, core: int | None) -> None:
+        program = compiled("broker", directory)
+        super().__init__("stand-in", [str(program)], directory, core, piped=True)
+        assert self.popen.stdout is not None
+        self.port: int = json.loads(self.popen.stdout.readline())["port"]
 
 
 class Mosquitto(Process):

@@ -1,13 +1,18 @@
-"""The publisher: pre-encoded QoS 0 messages to the broker at a steady rate, from one raw socket.
+"""The publisher: pre-encoded messages to the broker at a steady rate, from one raw socket.
 
 Started as `python -m benchmarks.publisher HOST PORT`; takes one JSON command a line on standard input:
 `{"rate": 2000, "devices": 100}` publishes from now on, `{"rate": 0}` stops and is answered with what was published and
 how fast, `{"count": 1000, …}` publishes that many and is answered, `{"progress_file": …, "window": 1000, …}` keeps at
 most so many messages on their way, which is as fast as the receiver goes without loss.
+
+With `"qos": 1` they go at QoS 1, and acknowledgements are read away. With `"payload_bytes": 16` they have no room for
+the time of publishing, so it goes into the memory that all processes of a run share: `TIMES` of them at the start of
+`times_file`, by number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import select
@@ -21,6 +26,8 @@ from benchmarks import messages, wire
 
 TICK_SECONDS = 0.001
 BURST = 64
+TIMES = 65_536
+"""Times of publishing that are remembered: doubles, that of message n at `n % TIMES`."""
 
 
 class Publisher:
@@ -36,6 +43,8 @@ class Publisher:
         self.sock.settimeout(None)
         self.published = 0
         self.rate = 0.0
+        self.qos = 0
+        self.times: mmap.mmap | None = None
         self.stdin = select.poll()
         self.stdin.register(0, select.POLLIN)
 
@@ -43,10 +52,18 @@ class Publisher:
         """Publish the next `count` messages in one write; blocks while the broker doesn't read."""
         packets = []
         for number in range(self.published, self.published + count):
-            device = number % devices
-            payload = messages.payload(time.time(), number // devices, number)
-            packets.append(wire.mqtt_publish(messages.topic(device), payload))
+            device, now = number % devices, time.time()
+            if self.times is None:
+                payload = messages.payload(now, number // devices, number)
+            else:
+                payload = messages.short_payload(number)
+                struct.pack_into("<d", self.times, number % TIMES * 8, now)
+            packet_id = number % 65_535 + 1 if self.qos else 0
+            packets.append(wire.mqtt_publish(messages.topic(device), payload, packet_id))
         self.sock.sendall(b"".join(packets))
+        if self.qos:
+            with contextlib.suppress(BlockingIOError):
+                self.sock.recv(65_536, socket.MSG_DONTWAIT)
         self.published += count
 
     def at_rate(self, rate: float, devices: int) -> None:
@@ -81,6 +98,10 @@ class Publisher:
 
     def obey(self, command: dict[str, Any]) -> bool:
         """Do one command; return whether it is to be answered."""
+        self.qos = command.get("qos", self.qos)
+        if command.get("payload_bytes") == 16 and self.times is None:
+            with open(command["times_file"], "r+b") as file:  # noqa: PTH123
+                self.times = mmap.mmap(file.fileno(), TIMES * 8)
         if "progress_file" in command:
             self.in_window(command["progress_file"], command["window"], command["devices"])
             return False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
-from benchmarks.scenarios import Result, Scenario, Server
+from benchmarks.scenarios import SCENARIOS, Result, Scenario, Server
 
 Results = Mapping[tuple[str, Server], Result]
 """The median result of each scenario and server."""
@@ -53,10 +53,11 @@ DELAYS = {
     "S2": (Bound("p50", 12), Bound("p99", 30)),
     "S3": (Bound("p50", 5), Bound("p99", 25)),
     "S4": (Bound("p50", 2),),
+    "S11": (Bound("p50", 25), Bound("p99", 60)),
 }
 """What a message may take from the publisher to the subscriber."""
 
-RATIOS = {"S1": 0.6, "S2": 0.1, "S3": 0.6, "S4": 0.4}
+RATIOS = {"S1": 0.6, "S2": 0.1, "S3": 0.6, "S4": 0.4, "S11": 0.3}
 """The part of Mosquitto's processor time that a delivery may take."""
 
 
@@ -116,6 +117,14 @@ def _checks_of(name: str, results: Results) -> Iterable[Check]:
         yield Check(name, "growth of memory while measured", gateway.memory_growth_mib or 0.0, 4, " MiB")
         untold = max(0, gateway.more["unexplained"] - gateway.more["gap"])
         yield Check(name, "messages that slow ones missed and were not told of", untold, 0)
+    elif name in ("S9", "S10", "S11"):
+        asked = SCENARIOS[name].rate * gateway.more["connected"]
+        yield Check(name, "deliveries a second", gateway.deliveries_per_second, 0.99 * asked, at_least=True)
+        if name == "S10":
+            yield Check(name, "acknowledged out of order", gateway.more["misordered"], 0)
+            if (s9 := results.get(("S9", "gateway"))) is not None:
+                part = gateway.cpu_us_per_message / s9.cpu_us_per_message
+                yield Check(name, "processor time per message, part of that at QoS 0", part, 1.3)
     elif name == "S8":
         yield Check(name, "messages neither delivered nor counted as skipped", abs(gateway.more["unexplained"]), 0)
         if (one := results.get(("S8/1", "gateway"))) is not None:

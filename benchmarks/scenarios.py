@@ -17,11 +17,13 @@ from benchmarks.processes import (
     Gateway,
     Mosquitto,
     Process,
+    StandIn,
     processor_seconds,
     resident_bytes,
     scratch_directory,
 )
 from benchmarks.profiling import Attached, Profile
+from benchmarks.publisher import TIMES
 
 Server = Literal["mosquitto", "gateway", "aiomqtt"]
 
@@ -35,7 +37,7 @@ class Scenario:
     """What is loaded with what.
 
     Attributes:
-        name: S0 to S8.
+        name: S0 to S11.
         title: one line for the table.
         subscribers: connections.
         rate: messages a second that are published, over all devices.
@@ -47,6 +49,11 @@ class Scenario:
         held: connections that are opened in the end, to see that they are held and served.
         fill_history: publish until every topic's history is full, before anything is measured.
         warm_up: seconds at the rate before the measurement.
+        payload_bytes: 130, or 16 without the time of publishing; the stand-in's have 75.
+        qos: at which messages are published. Mosquitto's own subscribers get them at QoS 0, as the gateway's do.
+        receive_bytes: receive buffer of each subscriber; 0 leaves it to the system, which on loopback, where segments
+            have 64 KiB, gives room for two.
+        stand_in: a stand-in takes the place of broker and publisher, where Mosquitto would be the bottleneck.
         servers: what is measured.
     """
 
@@ -63,6 +70,10 @@ class Scenario:
     held: int = 0
     fill_history: bool = False
     warm_up: float = 2.0
+    payload_bytes: int = 130
+    qos: int = 0
+    receive_bytes: int = 0
+    stand_in: bool = False
     servers: tuple[Server, ...] = ("mosquitto", "gateway")
 
     def scaled(self, scale: float) -> Scenario:
@@ -119,6 +130,38 @@ SCENARIOS = {
             query="since=now&max_hz=5",
             envelopes=True,
             servers=("gateway",),
+        ),
+        Scenario(
+            name="S9",
+            title="100,000 messages/s to one subscriber",
+            subscribers=1,
+            rate=100_000,
+            devices=100,
+            payload_bytes=75,
+            receive_bytes=1 << 20,
+            stand_in=True,
+            servers=("gateway",),
+        ),
+        Scenario(
+            name="S10",
+            title="S9 at QoS 1",
+            subscribers=1,
+            rate=100_000,
+            devices=100,
+            payload_bytes=75,
+            receive_bytes=1 << 20,
+            qos=1,
+            stand_in=True,
+            servers=("gateway",),
+        ),
+        Scenario(
+            name="S11",
+            title="5 topics at 50/s each, 16 bytes at QoS 1, to 1,000 subscribers of all",
+            subscribers=1000,
+            rate=250,
+            devices=5,
+            payload_bytes=16,
+            qos=1,
         ),
     )
 }
@@ -205,30 +248,28 @@ class Rig:
         self.result = Result(scenario.name, server)
         self.directory = stack.enter_context(scratch_directory())
         cores = bench.cores
-        self.broker = stack.enter_context(
-            Mosquitto(self.directory, cores.server if server == "mosquitto" else cores.broker)
-        )
+        core = cores.server if server == "mosquitto" else cores.broker
+        self.broker: Mosquitto | StandIn
+        self.broker = (StandIn if scenario.stand_in else Mosquitto)(self.directory, core)
+        stack.enter_context(self.broker)
         self.server: Process = self.broker
-        port = self.broker.websocket_port
+        self.port = self.broker.port if isinstance(self.broker, StandIn) else self.broker.websocket_port
         if server == "gateway":
             gateway = Gateway(self.directory, cores.server, self.broker.port, bench.gateway_environment)
-            self.server, port = stack.enter_context(gateway), gateway.port
-        self.port = port
+            self.server, self.port = stack.enter_context(gateway), gateway.port
         self.published = 0
-        self.publisher = stack.enter_context(
-            Process(
-                "publisher",
-                [sys.executable, "-m", "benchmarks.publisher", HOST, str(self.broker.port)],
-                self.directory,
-                cores.publisher,
-                piped=True,
-            )
-        )
+        self.publisher: Process = self.broker
+        if not scenario.stand_in:
+            program = [sys.executable, "-m", "benchmarks.publisher", HOST, str(self.broker.port)]
+            self.publisher = Process("publisher", program, self.directory, cores.publisher, piped=True)
+            stack.enter_context(self.publisher)
         self.load = stack.enter_context(
             Process("load", [sys.executable, "-m", "benchmarks.subscribers"], self.directory, cores.load, piped=True)
         )
         self.progress_file = self.directory / "progress"
         self.progress_file.write_bytes(bytes(8))
+        self.times_file = self.directory / "times"
+        self.times_file.write_bytes(bytes(8 * TIMES))
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -251,12 +292,15 @@ class Rig:
                 "slow_bytes_per_second": scenario.slow_speed * stream_bytes_per_second,
                 "envelopes": scenario.envelopes,
                 "query": scenario.query,
+                "payload_bytes": scenario.payload_bytes,
+                "receive_bytes": scenario.receive_bytes,
+                "times_file": str(self.times_file),
                 "timeout": 120,
                 "concurrency": 64,
                 **more,
             }
         )
-        self.result.more["connect_seconds"] = round(answer["seconds"], 3)
+        self.result.more |= {"connect_seconds": round(answer["seconds"], 3), "connected": answer["ready"]}
         if answer["errors"] or answer["ready"] < count:
             raise BenchmarkError(
                 f"{answer['ready']} of {count} subscribers got ready: {answer['errors']} {self.server.last_words()}"
@@ -272,6 +316,7 @@ class Rig:
         """Stop a publisher that runs at a rate or in a window."""
         answer = self.publisher.ask({"rate": 0})
         self.published = answer["published"]
+        self.result.more |= {name: answer[name] for name in ("acknowledged", "misordered") if name in answer}
         self.result.published = round(answer["rate"] * self.result.seconds)
 
     def settle(self) -> None:
@@ -331,7 +376,7 @@ class Rig:
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def steady(self) -> Result:
-        """Run at a steady rate: S0 to S4, S7, S8."""
+        """Run at a steady rate: S0 to S4, S7 to S11."""
         scenario, result = self.scenario, self.result
         if scenario.fill_history:
             self.publish_count(scenario.devices * HISTORY_MESSAGES_PER_TOPIC, 10_000)
@@ -340,7 +385,7 @@ class Rig:
         self.connect(scenario.subscribers)
         self.settle()
         result.kib_per_connection = (resident_bytes(self.server.pid) - empty) / scenario.subscribers / KIB
-        self.publisher.ask({"rate": scenario.rate, "devices": scenario.devices}, answered=False)
+        self.publisher.ask(self._at_rate(), answered=False)
         time.sleep(min(scenario.warm_up, 1.2 * self.bench.seconds))
         with self.measured():
             time.sleep(self.bench.seconds)
@@ -350,6 +395,16 @@ class Rig:
             self._hold(scenario.held)
         result.more["hold"] = scenario.held
         return result
+
+    def _at_rate(self) -> dict[str, Any]:
+        scenario = self.scenario
+        return {
+            "rate": scenario.rate,
+            "devices": scenario.devices,
+            "qos": scenario.qos,
+            "payload_bytes": scenario.payload_bytes,
+            "times_file": str(self.times_file),
+        }
 
     def _hold(self, count: int) -> None:
         # Every one of them must still get its messages, one of each topic.

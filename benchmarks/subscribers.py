@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from benchmarks import messages, wire
 from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
+from benchmarks.publisher import TIMES
 
 READ_BYTES = 1 << 18
 HEADROOM = 256
@@ -83,6 +84,7 @@ class Load:
         self.target: int | None = None
         self.recovered = 0
         self.progress: mmap.mmap | None = None
+        self.times: memoryview[float] | None = None
         self.slow: list[Subscriber] = []
         self.next_slow_tick = 0.0
         self.poll.register(0, select.EPOLLIN)
@@ -95,6 +97,9 @@ class Load:
         if spec.get("progress_file"):
             with open(spec["progress_file"], "r+b") as file:  # noqa: PTH123
                 self.progress = mmap.mmap(file.fileno(), 8)
+        if spec["payload_bytes"] == 16 and self.times is None:
+            with open(spec["times_file"], "r+b") as file:  # noqa: PTH123
+                self.times = memoryview(mmap.mmap(file.fileno(), TIMES * 8)).cast("d")
         start = len(self.subscribers)
         for index in range(start, start + spec["count"]):
             self.subscribers.append(self._new_subscriber(index))
@@ -105,13 +110,14 @@ class Load:
         device = index % spec["devices"]
         topic_filter = messages.topic(device) if spec["per_device"] else "sensors/#"
         sampled = index % max(1, spec["count"] // spec["sampled"]) == 0
+        times = self.times if sampled else None
         if spec["per_device"]:
             pattern = messages.DEVICE_COUNT_WITH_TIME if sampled else messages.DEVICE_COUNT
             first = messages.messages_of_device(device, spec["devices"], spec["published"])
         else:
-            pattern = messages.NUMBER_WITH_TIME if sampled else messages.NUMBER
+            pattern = messages.NUMBER_WITH_TIME if sampled and times is None else messages.NUMBER
             first = spec["published"]
-        counter = SequenceCounter(pattern, next_count=first, delays=self.delays if sampled else None)
+        counter = SequenceCounter(pattern, next_count=first, delays=self.delays if sampled else None, times=times)
         path = "/mqtt"
         if spec["server"] == "gateway":
             path = f"/ws?topic={quote(topic_filter, safe='')}&{spec['query']}"
@@ -147,6 +153,8 @@ class Load:
         sock.setblocking(False)
         if subscriber.slow_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        elif self.spec["receive_bytes"]:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.spec["receive_bytes"])
         subscriber.sock, subscriber.fd, subscriber.ready, subscriber.rest = sock, sock.fileno(), False, b""
         subscriber.opened_at = time.monotonic()
         self.by_fd[subscriber.fd] = subscriber

@@ -38,8 +38,10 @@ def mqtt_subscribe(topic_filter: str) -> bytes:
     return _mqtt_packet(0x82, b"\x00\x01" + _mqtt_string(topic_filter) + b"\x00")
 
 
-def mqtt_publish(topic: str, payload: bytes) -> bytes:
-    """Return a PUBLISH packet of QoS 0."""
+def mqtt_publish(topic: str, payload: bytes, packet_id: int = 0) -> bytes:
+    """Return a PUBLISH packet of QoS 1, or of QoS 0 without a packet identifier."""
+    if packet_id:
+        return _mqtt_packet(0x32, _mqtt_string(topic) + packet_id.to_bytes(2, "big") + payload)
     return _mqtt_packet(0x30, _mqtt_string(topic) + payload)
 
 

@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -913,3 +914,22 @@ async def test_contract_paho_reads_one_packet_from_a_socket_that_has_one_packet(
     # it has not given up at the end of the window
     assert mqtt.socket() is not None
     assert inspect.signature(paho.Client._create_socket).parameters.keys() == {"self"}
+
+
+def test_the_more_a_read_brings_the_sooner_comes_the_next() -> None:
+    sizes = (0, 1_000, 32_768, 65_535)
+    pauses = [link_module.pause_after(size) for size in sizes]
+    assert pauses[0] == link_module.READ_PAUSE_SECONDS
+    assert pauses == sorted(pauses, reverse=True)
+    assert link_module.pause_after(link_module.READ_BYTES) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how large buffers are is each system's own")
+def test_the_system_takes_more_from_the_broker_than_two_segments() -> None:
+    most = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        link_module.widen(sock)
+        after = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert after >= max(before, min(link_module.RECEIVE_BYTES, most))
+        assert sock.getsockopt(socket.SOL_SOCKET, link_module.SO_BUF_LOCK) == 0  # it may still grow by itself

@@ -8,21 +8,31 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["frame_binary", "frame_text", "json_line", "sse_event", "unframe"]
+__all__ = ["frame_binary", "frame_text", "json_line", "sse_event", "text_header", "unframe"]
 
 
 _ENDS_OF_LINES = tuple((text.encode(), b"\\u%04x" % ord(text)) for text in "\u0085\u2028\u2029")
-_SHORT_TEXT_HEADERS = tuple(bytes((0x81, size)) for size in range(126))
+
+
+def _text_header(size: int) -> bytes:
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 65_536:
+        return struct.pack(">BBH", 0x81, 126, size)
+    return struct.pack(">BBQ", 0x81, 127, size)
+
+
+_TEXT_HEADERS = tuple(map(_text_header, range(1_024)))
+
+
+def text_header(size: int) -> bytes:
+    """What stands before `size` bytes of UTF-8 in a whole unmasked text frame (RFC 6455 §5.2)."""
+    return _TEXT_HEADERS[size] if size < 1_024 else _text_header(size)
 
 
 def frame_text(body: bytes) -> bytes:
-    """A whole unmasked text frame (RFC 6455 §5.2); `body` must be UTF-8."""
-    size = len(body)
-    if size < 126:
-        return _SHORT_TEXT_HEADERS[size] + body
-    if size < 65_536:
-        return struct.pack(">BBH", 0x81, 126, size) + body
-    return struct.pack(">BBQ", 0x81, 127, size) + body
+    """A whole unmasked text frame; `body` must be UTF-8."""
+    return text_header(len(body)) + body
 
 
 def frame_binary(body: bytes) -> bytes:

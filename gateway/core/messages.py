@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from gateway.core.frames import frame_binary, frame_text
+from gateway.core.frames import frame_binary, frame_text, text_header
 
 __all__ = ["Kind", "Message", "Properties", "encode_properties", "encode_topic"]
 
@@ -153,11 +153,13 @@ class Message(msgspec.Struct, gc=False, eq=False):
             tail = flags + (_BASE64_TAIL if kind is Kind.BASE64 else _TAIL)
         else:
             tail = _BASE64_TAIL if kind is Kind.BASE64 else _TAIL
-        body = b'%b%b,"time":%d,"seq":%d%b' % (head, token, time, seq, tail)
-        frame = frame_text(body)
-        at = len(frame) - len(body)
+        rest = b',"time":%d,"seq":%d%b' % (time, seq, tail)
+        size = len(token)
+        header = text_header(len(head) + size + len(rest))
+        at = len(header)
         start = at + len(head)
-        return cls(seq, topic, time, qos, retained, properties, kind, frame, at, start, start + len(token))
+        frame = b"".join((header, head, token, rest))
+        return cls(seq, topic, time, qos, retained, properties, kind, frame, at, start, start + size)
 
     def let_go(self) -> None:
         """The broker keeps it no longer: neither the object nor its frame says so from now on."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import socket
 import struct
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
@@ -55,11 +56,18 @@ MAX_PACKET_BYTES = 268_435_455
 """MQTT 5 §2.1.4."""
 
 READ_PAUSE_SECONDS = 0.004
-"""Wait before the next read while several messages come with one, so that it brings more: waking up costs five times
-what a message costs (benchmarks S2, S8)."""
+"""Longest wait before the next read while several messages come with one, so that it brings more: waking up costs five
+times what a message costs (benchmarks S2, S8)."""
 
 READ_BYTES = 65_536
 """How much is read and handed on before the loop has another turn: some 600 readings of sensors, 3 ms."""
+
+RECEIVE_BYTES = 524_288
+"""What the system takes from the broker while we are busy. On loopback, where a segment has 64 KiB, it would take two
+by itself, and half of a flood's time would go into waiting for the window to open (benchmark S9)."""
+
+SO_BUF_LOCK = 72
+"""socket(7), of which Python has no name: 0 lets the system make a buffer larger whose size was set."""
 
 MAX_CONCURRENT_PUBLISHES = 200
 """Further publishers wait their turn; far below the 65,535 packet identifiers, which paho reuses without looking."""
@@ -282,6 +290,7 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
         self._transport = cast("asyncio.Transport", transport)
+        widen(transport.get_extra_info("socket"))
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the loop reads into."""
@@ -320,7 +329,7 @@ class Link(asyncio.BufferedProtocol):
                     found = self._transport.get_extra_info("socket")
                     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 self._transport.pause_reading()
-                self._loop.call_later(READ_PAUSE_SECONDS, self._read_on)
+                self._loop.call_later(pause_after(size), self._read_on)
 
     @property
     def _blame(self) -> Blame:
@@ -526,6 +535,19 @@ class Link(asyncio.BufferedProtocol):
         # the fixed header, the topic's length and the packet identifier have at most nine bytes
         if len(payload) + len(topic.encode()) + size + 9 > self._max_packet_bytes:
             raise PublishRefused(f"the broker takes packets of up to {self._max_packet_bytes} bytes")
+
+
+def pause_after(size: int) -> float:
+    """Seconds to wait after a read of so many bytes: fewer the more came, lest the broker wait for room to write."""
+    return READ_PAUSE_SECONDS * (1 - size / READ_BYTES)
+
+
+def widen(found: socket.socket) -> None:
+    """Lets the system take `RECEIVE_BYTES` from the broker while we are busy, and more as it sees fit."""
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # before 5.14
+            found.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 0)
 
 
 def _said(properties: PahoProperties | None) -> str | None:
