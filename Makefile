@@ -21,7 +21,7 @@ TESTS = failed=0; \
 # not by its own name in a recipe: `make -n` would run the rest of that line
 AGAIN = $(MAKE) --no-print-directory
 
-.PHONY: demo test test-all web-check tools image check fmt bench soak web pages peers docs pins clean
+.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs pins clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, in one command
@@ -48,6 +48,9 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev            ## the figures in docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-lines: $(VENV)/.dev      ## our clients and others behind lines that lose packets; needs root, `make peers web`
+	$(BIN)/python -m benchmarks.lines $(ARGS)
 
 soak: $(VENV)/.dev             ## ten minutes of everyday trouble; ARGS="--seconds 3600" for an hour
 	$(BIN)/python -m tests.soak $(ARGS)

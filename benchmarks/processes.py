@@ -161,14 +161,20 @@ class Process:
             BenchmarkError: the process has ended.
         """
         assert self.popen.stdin is not None
-        assert self.popen.stdout is not None
         try:
             self.popen.stdin.write(json.dumps(command) + "\n")
             self.popen.stdin.flush()
         except BrokenPipeError:
             raise BenchmarkError(f"{self.name} has ended: {self.last_words()}") from None
-        if not answered:
-            return {}
+        return self.answer() if answered else {}
+
+    def answer(self) -> dict[str, Any]:
+        """Return the next line that a piped process says.
+
+        Raises:
+            BenchmarkError: the process has ended.
+        """
+        assert self.popen.stdout is not None
         line = self.popen.stdout.readline()
         if not line:
             raise BenchmarkError(f"{self.name} has ended: {self.last_words()}")
@@ -179,14 +185,14 @@ class Process:
         """Return the end of what the process wrote."""
         return self.log.read_text(errors="replace")[-2000:].strip()
 
-    def stop(self) -> None:
-        """End the process; kill it when it doesn't within five seconds."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """End the process; kill it when it doesn't within so many seconds."""
         if self.popen.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.popen.stdin.close()
         self.popen.terminate()
         try:
-            self.popen.wait(5)
+            self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()

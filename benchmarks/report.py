@@ -212,16 +212,16 @@ def _delays(result: Result) -> str:
     return f"{_number(result.p50_ms)}, {_number(result.p99_ms)}"
 
 
-def replaced(page: str, figures: str) -> str:
+def replaced(page: str, figures: str, begin: str = BEGIN, end: str = END) -> str:
     """Return a page with other figures between its marks.
 
     Raises:
-        ValueError: it has no marks.
+        ValueError: it has no such marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"there is no {BEGIN} … {END}")
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"there is no {begin} … {end}")
     return f"{before}{begin}\n{figures}\n{end}{after}"
 
 
