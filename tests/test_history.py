@@ -137,6 +137,7 @@ def test_eviction_by_bytes_is_oldest_first_but_keeps_last_values() -> None:
     assert [m.payload for m in read_all(history, FilterSet(["quiet"]), 0, history.seq)] == [b"news"]
 
 
+@pytest.mark.slow
 def test_a_flood_of_new_topics_pushes_out_itself_before_what_is_used() -> None:
     history = History(max_topics=100)
     history.append("sensors/a/meta", b"retained", 0, retained=True)
@@ -196,6 +197,7 @@ def test_what_is_in_use_survives_a_flood_that_finds_hardly_any_room(payload: byt
     assert all(history.topic(name) is not None for name in names)
 
 
+@pytest.mark.slow
 def test_a_new_topic_in_use_stays_during_a_flood_and_takes_the_place_of_what_the_flood_left() -> None:
     history = History(max_topics=400, max_messages=5)
     names = [f"sensors/{number}" for number in range(100)]

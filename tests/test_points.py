@@ -33,7 +33,7 @@ def test_a_grid_covers_the_time_with_no_more_than_is_asked_for(since: int, span:
     # charts that move on keep their stretches
     assert points == 1 or grid.start % grid.step == 0
     # and it isn't much coarser than it has to be
-    assert grid.step <= max(unit, 2 * span / max(points - 1, 1) + unit)
+    assert grid.step <= 2 * span / max(points - 1, 1) + 2 * unit
 
 
 NUMBERS = st.floats(-1e6, 1e6)

@@ -172,6 +172,7 @@ def test_a_history_that_is_cut_is_complete_beside_last_values_of_the_same_topics
     assert network.websockets > 2
 
 
+@pytest.mark.slow
 def test_a_hidden_tab_slows_to_a_trickle_and_catches_up_when_shown(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, tab: Tab
 ) -> None:
@@ -417,6 +418,7 @@ def test_two_thousand_messages_a_second_neither_grow_the_heap_nor_freeze_the_pag
     assert sum(tasks) < 0.5 * messages / per_second, "half of a core is left for the page's own work"
 
 
+@pytest.mark.slow
 def test_tokens_are_renewed_before_they_end(
     mosquitto: Broker,
     publisher: Publisher,

@@ -242,6 +242,7 @@ def test_devices_are_sorted_and_searched(watched: Watched, site: Site) -> None:
     expect(rows(page)).to_have_count(3)
 
 
+@pytest.mark.slow
 def test_a_device_that_fell_silent_is_stale_by_its_own_rhythm(
     watched: Watched, site: Site, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:

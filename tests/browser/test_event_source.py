@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ SCRIPT = """url => {
 }"""
 
 
+@pytest.mark.slow
 def test_an_event_source_misses_nothing_and_gets_nothing_twice(
     chromium: Browser, make_gateway: Any, network_to: Any, mosquitto: Broker, publisher: Publisher, prefix: str
 ) -> None:

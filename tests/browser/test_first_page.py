@@ -157,6 +157,7 @@ def test_shows_what_the_gateway_refuses(page: Page, gateway: GatewayProcess) -> 
     expect(page.locator("#state")).to_have_text("refused")
 
 
+@pytest.mark.slow
 def test_shows_the_state_of_the_connection(
     page: Page, make_mosquitto: MakeMosquitto, gateway: GatewayProcess, prefix: str
 ) -> None:

@@ -301,6 +301,7 @@ async def wake(board: FakeBoard, broker: ScriptedBroker, **changes: Any) -> list
     return [leaf for leaf in broker.heard[count] if leaf != "state"]
 
 
+@pytest.mark.slow
 async def test_a_battery_sensor_describes_itself_once_to_a_broker_that_remembers() -> None:
     board = FakeBoard({"boot": 5})
     async with ScriptedBroker().serving() as broker:
@@ -315,6 +316,7 @@ async def test_a_battery_sensor_describes_itself_once_to_a_broker_that_remembers
     assert heard == [everything, nothing_new, everything, nothing_new, everything]
 
 
+@pytest.mark.slow
 async def test_a_battery_sensor_repeats_its_description_until_it_is_acknowledged_and_now_and_then() -> None:
     board = FakeBoard({"boot": 5})
     async with ScriptedBroker().serving() as broker:

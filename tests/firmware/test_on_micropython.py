@@ -142,6 +142,7 @@ def test_a_black_hole_is_noticed_and_survived(mosquitto: Broker, make_board: Mak
         assert numbers(observer) == list(range(numbers(observer)[-1] + 1))
 
 
+@pytest.mark.slow
 def test_a_thousand_readings_in_order_over_a_bad_line(
     mosquitto: Broker, make_board: MakeBoard, observe: Observe
 ) -> None:

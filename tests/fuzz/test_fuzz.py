@@ -51,6 +51,7 @@ class Drawn:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.slow
 def test_anything_is_taken_or_refused_as_documented(name: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())

@@ -73,6 +73,7 @@ async def test_the_command_names_a_connection_that_asked_for_something_else(
         assert (await explained(gateway, f"{prefix}/a", tmp_path))[0] == 0
 
 
+@pytest.mark.slow
 async def test_the_command_names_a_connection_that_does_not_read_and_then_what_it_lost(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, tmp_path: Path
 ) -> None:

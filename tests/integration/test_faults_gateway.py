@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gateway.core.protocol import CloseCode
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
@@ -12,6 +14,7 @@ from tests.support.publishers import publishing
 from tests.support.subscribers import Subscriber
 
 
+@pytest.mark.slow
 async def test_sigterm_under_load_closes_reconnectably_and_loses_no_qos_1_message(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -43,6 +46,7 @@ async def test_sigterm_under_load_closes_reconnectably_and_loses_no_qos_1_messag
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 async def test_sigkill_and_a_restart(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
     gateway = await asyncio.to_thread(make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"])
     async with Subscriber(gateway, "#") as before:

@@ -231,6 +231,7 @@ async def test_two_thousand_come_back_at_once_each_to_its_place(
     assert_sound(gateway, ceiling_mib=350)
 
 
+@pytest.mark.slow
 async def test_one_that_subscribes_and_unsubscribes_in_a_loop(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -256,6 +257,7 @@ async def test_one_that_subscribes_and_unsubscribes_in_a_loop(
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 async def test_one_that_asks_for_all_of_history_in_a_loop(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -339,6 +341,7 @@ def garbage(chance: random.Random) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_garbage_frames(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
     gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], limit_connections_per_address=3_000)
     chance = random.Random(4)

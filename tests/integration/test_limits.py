@@ -86,6 +86,7 @@ async def test_a_connection_that_says_nothing_is_closed(make_gateway: MakeGatewa
     assert refused(gateway, "handshake_seconds") == 1
 
 
+@pytest.mark.slow
 async def test_a_request_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGateway) -> None:
     """Slow loris: each byte in time, the request never."""
     gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
@@ -102,6 +103,7 @@ async def test_a_request_that_comes_byte_by_byte_is_given_up(make_gateway: MakeG
         assert b"408" in trickle(sock, head, 0.05)
 
 
+@pytest.mark.slow
 async def test_a_body_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
     with connection(gateway) as sock:

@@ -126,6 +126,7 @@ def test_a_renewed_certificate_is_taken_without_a_restart(
     assert gateway_tls.is_alive
 
 
+@pytest.mark.slow
 def test_a_renewed_certificate_is_noticed_without_being_told(
     gateway_tls: TlsGateway, authority: Authority, used: KeyPair
 ) -> None:
@@ -206,6 +207,7 @@ def test_hanging_up_does_not_end_a_gateway_without_tls(tmp_path: Path) -> None:
         gateway.close()
 
 
+@pytest.mark.slow
 def test_who_does_not_end_tls_is_cut_soon_and_who_reads_slowly_gets_all(
     tmp_path: Path, authority: Authority, used: KeyPair, mosquitto: Broker, publisher: Publisher, prefix: str
 ) -> None:
