@@ -1,6 +1,6 @@
 /* A stand-in for a broker that is no bottleneck: it answers the gateway and sends it messages at a set rate.
  *
- * Built by benchmarks/programs.py. It prints {"port": …} and takes one JSON command a line on standard input, as
+ * Built by `compiled` in benchmarks/processes.py. It prints {"port": …} and takes one JSON command a line on standard input, as
  * benchmarks/publisher.py does: {"rate": 100000, "devices": 100} publishes from now on, {"rate": 0} stops and is
  * answered with what was published, how fast, and what was acknowledged.
  *

@@ -23,6 +23,7 @@ from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
+from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
@@ -165,6 +166,7 @@ class Gateway:
         # uvloop's own clock stands still within a turn: what is bounded by it would never end
         self.clock = time.monotonic
         self.stalls = Distribution(STALLS)
+        self.collections = Collections(time.thread_time)
         self.hub: Hub
         self.upstream: Upstream
         self.published: Counter[str] = Counter()

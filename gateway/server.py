@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import itertools
 import logging
@@ -175,6 +174,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     class Http(HttpProtocol):
         accounts = gateway.guard.accounts
         turns = shared_turns
+        collections = gateway.collections
         head_seconds = settings.limit_handshake_seconds
         stall_seconds = settings.limit_stall_seconds
         max_buffer_bytes = settings.limit_buffer_bytes
@@ -226,8 +226,6 @@ def serve(
             refusals=gateway.refusals,
             accounts=gateway.guard.accounts,
         )
-    # modules and settings stay as long as the process: the collector need not look at them again and again
-    gc.collect()
-    gc.freeze()
+    gateway.collections.watch()
     server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
     server.run(sockets or [listen(settings.host, settings.port)])

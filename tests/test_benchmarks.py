@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import messages, micro, report, wire
+from benchmarks import many, messages, micro, report, wire
 from benchmarks.__main__ import chosen, main
 from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
 from benchmarks.processes import HOST, StandIn, processor_seconds, resident_bytes
@@ -224,6 +225,52 @@ def test_a_count_that_changed_is_told() -> None:
     assert micro.compare(before, {"append": {"bytecodes": 110.0, "nanoseconds": 9.0}}) == [
         "append: bytecodes 100.0 → 110.0 (+10.0%)"
     ]
+
+
+def test_the_longest_stall_between_two_looks_is_that_of_the_highest_bucket_with_a_new_one() -> None:
+    text = "".join(
+        f'gateway_loop_stall_seconds_bucket{{le="{bound}"}} {count}.0\n'
+        for bound, count in (("0.005", 7), ("0.02", 9), ("0.05", 9), ("+Inf", 10))
+    )
+    before = many.stalls_in("# HELP gateway_loop_stall_seconds x\n" + text)
+    assert before == {0.005: 7, 0.02: 9, 0.05: 9, float("inf"): 10}
+    after = {0.005: 9, 0.02: 12, 0.05: 12, float("inf"): 13}
+    assert many.longest_since(before, after) == 0.02
+    assert many.longest_since({}, before) == 0.05  # how long beyond the last bound nobody knows
+    assert many.longest_since(before, before) == 0.0
+
+
+def test_what_100_000_connections_must_reach_is_held_to_what_was_measured() -> None:
+    figures = many.Figures(
+        connections=100_000, ready=100_000, handshake_seconds=50.0, empty_mib=75.0, kib_per_connection=10.5,
+        to_all_seconds=[1.5, 1.0], delivered=[100_000, 100_000], held_seconds=600.0, stall_ms=20.0,
+    )  # fmt: skip
+    assert all(check.passed for check in many.checks(figures, 600))
+    changes: list[tuple[str, Any]] = [
+        ("closed", 1), ("handshake_seconds", 70.0), ("kib_per_connection", 11.0), ("to_all_seconds", [2.1]),
+        ("delivered", [99_999, 100_000]), ("held_seconds", 599.0), ("stall_ms", 50.0),
+    ]  # fmt: skip
+    for name, value in changes:
+        assert [check.passed for check in many.checks(replace(figures, **{name: value}), 600)].count(False) >= 1, name
+    assert "2,000/s" in many.said(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the load waits in epoll")
+def test_a_few_of_many_are_held_get_their_message_and_are_told_to_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if mosquitto_program() is None or shutil.which("cc") is None:
+        missing("the mosquitto program or a C compiler")
+    file = tmp_path / "figures.json"
+    options = ["--connections", "60", "--topics", "4", "--addresses", "3", "--hold", "1", "--json", str(file)]
+    code = many.main([*options, "--set", "GATEWAY_LIMIT_IDLE_SECONDS=2"])
+    assert code == 0, capsys.readouterr().out
+    figures = many.Figures(**json.loads(file.read_text()))
+    assert (figures.ready, figures.failed, figures.closed) == (60, 0, 0)
+    assert figures.pings >= 30
+    assert set(figures.delivered) == {60}
+    assert figures.told_to_come_back == 60
 
 
 CONNECT = b"\x10\x12\x00\x04MQTT\x05\x02\x00\x00\x03\x21\x00\x07\x00\x02id"

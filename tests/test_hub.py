@@ -1165,3 +1165,114 @@ class InvariantInSteps(Invariant):
 
 InvariantInSteps.TestCase.settings = Invariant.TestCase.settings
 TestInvariantInSteps = InvariantInSteps.TestCase
+
+
+class InvariantInParts(Invariant):
+    """The same where one turn has room for one write, so that every flush goes on for several turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch.setattr(hub_module, "PART_WRITES", 1)
+
+
+InvariantInParts.TestCase.settings = Invariant.TestCase.settings
+TestInvariantInParts = InvariantInParts.TestCase
+
+
+def crowd(loop: FakeLoop, hub: Hub, count: int) -> list[FakeSocket]:
+    """So many live members of one group."""
+    sockets = [FakeSocket(hub) for _ in range(count)]
+    for each in sockets:
+        hub.subscribe(each.subscriber, ["a/#"], SINCE_NOW)
+    loop.run(1)
+    return sockets
+
+
+def test_a_flush_to_many_leaves_room_for_others_between_its_parts(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 1_000)
+    hub.publish("a/1", b"1")
+    written = [0]
+    while loop.turn():
+        written.append(sum(len(each.writes) for each in sockets))
+        assert written[-1] - written[-2] <= hub_module.PART_WRITES
+    assert written[-1] == 1_000
+    assert all(each.seqs == [1] for each in sockets)
+    assert hub.counters.delivered == hub.counters.batches == 1_000
+    assert hub.counters.flushes == 1
+
+
+def test_large_writes_are_fewer_in_a_turn(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 100)
+    hub.publish("a/1", b'"%b"' % bytes(b"x" * 16 * hub_module.PART_BYTES))
+    most, before = 0, 0
+    while loop.turn():
+        now = sum(len(each.writes) for each in sockets)
+        most, before = max(most, now - before), now
+    assert before == 100
+    assert most <= hub_module.PART_WRITES // 17 + 1
+
+
+def test_what_comes_between_two_parts_goes_out_behind_them(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 600)
+    hub.publish("a/1", b"1")
+    loop.turn()
+    loop.turn()
+    assert 0 < sum(len(each.writes) for each in sockets) < 600
+    hub.publish("a/2", b"2")
+    loop.run(1)
+    assert all(each.seqs == [1, 2] for each in sockets)
+    assert {hub.counts(each.subscriber) for each in sockets} == {(2, 0, 0)}
+
+
+def test_whoever_leaves_or_asks_between_two_parts_has_what_the_others_have(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 600)
+    hub.publish("a/1", b"1")
+    loop.turn()
+    waiting = [each for each in sockets if not each.writes]
+    asks, leaves, is_full, moves, goes = waiting[:5]
+    assert hub.position_of(asks.subscriber) == f"{hub.history.epoch}:1"
+    assert asks.seqs == [1]
+    hub.unsubscribe(leaves.subscriber, ["a/#"])
+    hub.pause(is_full.subscriber)
+    hub.subscribe(moves.subscriber, ["b"], SINCE_NOW)
+    hub.remove(goes.subscriber)
+    hub.publish("a/2", b"2")
+    hub.resume(is_full.subscriber)
+    loop.run(1)
+    assert (leaves.seqs, is_full.seqs, moves.seqs, goes.seqs) == ([1], [1, 2], [1, 2], [])
+    assert all(each.seqs == [1, 2] for each in sockets if each not in (leaves, goes))
+
+
+def test_a_gateway_that_stops_writes_what_a_flush_has_left(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 600)
+    hub.publish("a/1", b"1")
+    loop.turn()
+    hub.publish("a/2", b"2")
+    hub.flush()
+    assert all(each.seqs == [1, 2] for each in sockets)
+
+
+def test_many_are_told_of_the_broker_in_parts_and_in_order(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    sockets = crowd(loop, hub, 600)
+    hub.upstream_changed(False, "gone")
+    assert 0 < sum(len(each.writes) for each in sockets) <= hub_module.PART_WRITES
+    hub.upstream_changed(True)
+    loop.run(1)
+    for each in sockets:
+        assert [event["connected"] for event in each.events("upstream")] == [False, True]
+
+
+def test_members_of_a_group_share_what_they_asked_for(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    one, two = FakeSocket(hub), FakeSocket(hub)
+    hub.subscribe(one.subscriber, ["a/#", "b"], SINCE_LAST)
+    hub.subscribe(two.subscriber, ["b", "a/#"], SINCE_LAST)
+    assert one.subscriber.filters is two.subscriber.filters
+    assert one.subscriber.shape is two.subscriber.shape
+    assert two.subscriber.promises[0].filters is one.subscriber.filters

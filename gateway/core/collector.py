@@ -3,18 +3,25 @@
 Python's collector goes through everything that could be part of a cycle. With a full history it would hold the loop for
 0.2 to 0.6 s at a time, and find nothing: messages refer to nothing that leads back to them.
 
-Invariant: only what can't be part of a cycle is left out; it is freed by its reference count as before.
+Invariant: only what can't be part of a cycle is left out; it is freed by its reference count as before. Connections
+hold themselves while they are open and let go when they end, so where they are so many that a full collection takes
+long, what has survived two young ones is left out, too: with 100,000 connections one would hold the loop for seconds.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["untracked"]
+__all__ = ["LONG_SECONDS", "Collections", "untracked"]
 
 
 T = TypeVar("T")
+
+LONG_SECONDS = 0.01
+"""What one full collection may take before there is none of the same objects any more: some 20,000 of them."""
 
 _untrack: Any = getattr(getattr(ctypes, "pythonapi", None), "PyObject_GC_UnTrack", None)
 if _untrack is not None:
@@ -30,3 +37,50 @@ def untracked(container: T) -> T:
     if _untrack is not None:
         _untrack(container)
     return container
+
+
+MOST_CUT_OFF = 2_500
+"""Event streams and downloads that may end, in 64 MiB, before one full collection."""
+
+
+class Collections:
+    """Watches the collector, and keeps its collections short.
+
+    Attributes:
+        is_crowded: a full collection has taken `LONG_SECONDS`; from then on the collector looks at new objects only.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` counts processor seconds of this thread."""
+        self.is_crowded = False
+        self._clock = clock
+        self._began = 0.0
+        self._cut_off = 0
+
+    def watch(self) -> None:
+        """Begins; modules and settings stay as long as the process, so they are left out at once."""
+        gc.collect()
+        gc.freeze()
+        gc.callbacks.append(self.seen)
+
+    def cut_off(self) -> None:
+        """An answer was cut off: its task ends by an exception, which holds its frames, and they hold it.
+
+        That is some 25 KiB. Where the collector does not come by itself, it is called after `MOST_CUT_OFF` of them.
+        """
+        self._cut_off += self.is_crowded
+        if self._cut_off > MOST_CUT_OFF:
+            self._cut_off = 0
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+
+    def seen(self, phase: str, info: dict[str, int]) -> None:
+        """A collection begins or has ended (`gc.callbacks`)."""
+        if phase == "start":
+            self._began = self._clock()
+            return
+        if info["generation"] == 2 and self._clock() - self._began > LONG_SECONDS:
+            self.is_crowded = True
+        if self.is_crowded and info["generation"]:
+            gc.freeze()  # both younger generations are empty now

@@ -201,6 +201,11 @@ class Subscriber:
         self.base_delivered = 0
         self.base_skipped = 0
 
+    def let_go(self) -> None:
+        """It is gone: it holds on to nobody who may hold it."""
+        self.jobs = None
+        self._tell = self.on_live = None
+
     def tell(self, event: str, **members: Any) -> None:
         """Sends an event in band, if this subscriber gets events."""
         if self._tell is not None and self.state is not State.CLOSED:
@@ -224,6 +229,7 @@ class Group:
         put_off: messages that matched and that its shaper has yet to be given, from history.
         cursor: number up to which its shaper was given everything, while some are put off.
         is_in_line: it waits for its turn to be given them.
+        unwritten, unwritten_data: live members to whom a flush has yet to write, and what. By the counts they have it.
         cost: seconds of processor time for which nobody was charged yet.
         owes: all its members owed when they were charged last.
         phase: a number by which groups differ, for those who take samples.
@@ -250,6 +256,8 @@ class Group:
         "shape",
         "shaper",
         "ticking",
+        "unwritten",
+        "unwritten_data",
         "waiting",
         "writers",
     )
@@ -269,6 +277,8 @@ class Group:
         self.members: dict[Subscriber, None] = {}
         self.writers: dict[Subscriber, Callable[[bytes], None]] = {}
         self.waiting: dict[Subscriber, None] = {}
+        self.unwritten: dict[Subscriber, Callable[[bytes], None]] = {}
+        self.unwritten_data = b""
         self.shaper = (
             None if shape.is_plain else Shaper(shape, epoch, budget, counters.count_too_large, wall_clock_ms, readings)
         )

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.core.collector import Collections
 from gateway.transport.scopes import is_health
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
@@ -104,6 +105,14 @@ class _Flow(FlowControl):
             super().resume_reading()
             self._go_on()
 
+    def let_go(self) -> None:
+        """The connection has left: nothing here goes on, and the protocol is free."""
+        self._go_on = _nothing
+
+
+def _nothing() -> None:
+    pass
+
 
 class HttpProtocol(H11Protocol):
     """HTTP/1.1 whose clients have to get to the point.
@@ -116,6 +125,7 @@ class HttpProtocol(H11Protocol):
         refusals: counts what was closed for it.
         accounts: who owes for what is read.
         turns: whose bytes are looked at next.
+        collections: hears of answers that were cut off.
     """
 
     head_seconds = 10.0
@@ -125,6 +135,7 @@ class HttpProtocol(H11Protocol):
     refusals = Refusals()
     accounts: Accounts | None = None
     turns: Turns | None = None
+    collections: Collections | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -282,6 +293,7 @@ class HttpProtocol(H11Protocol):
             protocol.expect_handshake(self._budget, self.pending, self._pending_key)
             self._pending_key = None
         self._uncount()
+        cast("_Flow", self.flow).let_go()
 
     def cut(self) -> None:
         """Ends the connection at once; to who answers on it the client has gone."""
@@ -298,7 +310,13 @@ class HttpProtocol(H11Protocol):
         self._stop_stall()
         if self._pause is not None:
             self._pause.cancel()
+        if self.collections is not None and self._is_busy:
+            self.collections.cut_off()
         super().connection_lost(exc)
+        # what holds itself would stay until the collector comes
+        if isinstance(self.flow, _Flow):
+            self.flow.let_go()
+        self.cycle = self.scope = cast("Any", None)
 
     def pause_writing(self) -> None:
         """The write buffer is full: the client reads more slowly than we write, or not at all."""

@@ -138,6 +138,12 @@ class _Reader(StreamReader):
         self._conn = conn
         self.is_held = False
 
+    def let_go(self) -> None:
+        """The connection is gone: nothing is parsed any more, and parser and protocol no longer hold each other."""
+        self._conn.parser.close()
+        self._conn.reader = StreamReader()
+        del self._conn
+
     def at_eof(self) -> Generator[None, None, bool]:
         """What the parser asks before each frame."""
         while self.buffer and (events := self._conn.events):
@@ -590,6 +596,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._on_lost is not None:
             self._on_lost()
             self._on_lost = None
+        # what holds itself would stay until the collector comes, which with many connections it does not (`collector`)
+        self._reader.let_go()
 
     def handle_close(self, event: Any) -> None:
         """The client closes, or answers our close."""
