@@ -215,6 +215,13 @@ def test_no_hot_path_has_become_longer(name: str) -> None:
     assert micro.count(name)[2] == pytest.approx(kept[name], rel=0.02, abs=0.2)
 
 
+def test_keeping_the_counts_of_some_cases_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(micro, "COUNTS", tmp_path / "counts.json")
+    micro.COUNTS.write_text('{"another": {"bytecodes": 1.0}}')
+    assert micro.main(["match, cached", "--keep"]) == 0
+    assert set(json.loads(micro.COUNTS.read_text())) == {"another", "match, cached"}
+
+
 def test_a_count_that_changed_is_told() -> None:
     before = {"append": {"bytecodes": 100.0, "nanoseconds": 5.0}}
     assert micro.compare(before, {"append": {"bytecodes": 110.0, "nanoseconds": 9.0}}) == [
