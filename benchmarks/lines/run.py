@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.lines.accounting import Span, Tally, tally
@@ -34,6 +34,7 @@ class Options:
         topics: To how many topics they go, in turn.
         settle: The longest wait for clients that are behind, after the last message, in seconds.
         seed: Of the relay's chance.
+        settings: Of the gateway, by the names of their variables.
     """
 
     kinds: tuple[Kind, ...]
@@ -44,6 +45,7 @@ class Options:
     topics: int = 20
     settle: float = 120.0
     seed: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def run(options: Options, means: Means, directory: Path) -> Outcome:
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(lines(len(kinds), options.line, directory, means=means, seed=options.seed))
         mosquitto = broker(made, directory)
-        servers = [gateway(made, directory), socket_io(made, directory)]
+        servers = [gateway(made, directory, options.settings), socket_io(made, directory)]
         for server in (mosquitto, *servers):
             stack.callback(server.stop)
             server.start()
