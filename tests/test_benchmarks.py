@@ -174,6 +174,9 @@ def test_figures_are_written_where_the_page_has_their_marks() -> None:
     assert report.replaced(once, "| S1 |") == once
     with pytest.raises(ValueError, match="there is no"):
         report.replaced("no marks", "")
+    with pytest.raises(ValueError, match="there is no"):
+        report.replaced(page, "", "<!-- other -->")
+    assert max(map(len, report.paragraph("Two cores, " * 100).splitlines())) <= 120
     assert report.BEGIN in Path("docs/performance.md").read_text()
 
 

@@ -275,6 +275,8 @@ class Publisher:
 
     def stop(self) -> None:
         """End it; what is published stays in `times`."""
+        if self._is_over.is_set():
+            return
         self._is_over.set()
         if self._thread.ident is not None:
             self._thread.join()
