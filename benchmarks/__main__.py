@@ -149,11 +149,11 @@ def main(argv: list[str] | None = None) -> int:
         print()
     if options.write:
         given = " ".join(sys.argv[1:] if argv is None else argv)
-        figures = (
+        conditions = report.paragraph(
             f"`python -m benchmarks {given}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}: {machine()}; "
-            f"{Cores.of_this_machine()}. Delays are from the publisher to the subscriber, of all deliveries.\n\n"
-            + report.markdown(chosen(options.scenarios), medians, required)
+            f"{Cores.of_this_machine()}. Delays are from the publisher to the subscriber, of all deliveries."
         )
+        figures = f"{conditions}\n\n{report.markdown(chosen(options.scenarios), medians, required)}"
         options.write.write_text(report.replaced(options.write.read_text(), figures))
     if options.json:
         document = {

@@ -352,6 +352,8 @@ def main(argv: list[str] | None = None) -> int:
     print(text)
     if options.keep:
         kept = {name: {what: n for what, n in counts.items() if what != "nanoseconds"} for name, counts in now.items()}
+        if options.cases:  # the others stay as they are
+            kept = {**json.loads(COUNTS.read_text()), **kept}
         COUNTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     if options.json:
         options.json.write_text(text + "\n")

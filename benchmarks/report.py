@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
@@ -210,6 +211,11 @@ def markdown(scenarios: Iterable[Scenario], results: Results, required: Sequence
 
 def _delays(result: Result) -> str:
     return f"{_number(result.p50_ms)}, {_number(result.p99_ms)}"
+
+
+def paragraph(text: str) -> str:
+    """Return a text in lines as long as those of a page."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def replaced(page: str, figures: str, begin: str = BEGIN, end: str = END) -> str:

@@ -178,6 +178,9 @@ def test_figures_are_written_where_the_page_has_their_marks() -> None:
     assert report.replaced(once, "| S1 |") == once
     with pytest.raises(ValueError, match="there is no"):
         report.replaced("no marks", "")
+    with pytest.raises(ValueError, match="there is no"):
+        report.replaced(page, "", "<!-- other -->")
+    assert max(map(len, report.paragraph("Two cores, " * 100).splitlines())) <= 120
     assert report.BEGIN in Path("docs/performance.md").read_text()
 
 
@@ -218,6 +221,13 @@ def test_no_hot_path_has_become_longer(name: str) -> None:
     """Nor shorter unseen: `python -m benchmarks.micro --keep` writes the counts that it should have from now on."""
     kept = json.loads(micro.COUNTS.read_text())
     assert micro.count(name)[2] == pytest.approx(kept[name], rel=0.02, abs=0.2)
+
+
+def test_keeping_the_counts_of_some_cases_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(micro, "COUNTS", tmp_path / "counts.json")
+    micro.COUNTS.write_text('{"another": {"bytecodes": 1.0}}')
+    assert micro.main(["match, cached", "--keep"]) == 0
+    assert set(json.loads(micro.COUNTS.read_text())) == {"another", "match, cached"}
 
 
 def test_a_count_that_changed_is_told() -> None:

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.filters import FilterSet
-from gateway.core.history import EVICTED_COST, EVICTED_PART, EXPIRED_AT_ONCE, MATCH_LISTS, History, room_for_messages
+from gateway.core.history import (
+    EVICTED_COST,
+    EVICTED_NUMBERS,
+    EVICTED_PART,
+    EXPIRED_AT_ONCE,
+    MATCH_LISTS,
+    History,
+    room_for_messages,
+)
 from gateway.core.messages import Message
 from gateway.core.topic import Topic
 from gateway.core.topics import matches
@@ -252,6 +260,18 @@ def test_the_numbers_of_what_was_evicted_leave_the_room_to_messages() -> None:
     history._forget_numbers(state, len(state.evicted))
     assert count_lost(history, FilterSet([topics[0]]), state.forgotten_seq - 1) is None
     assert count_lost(history, FilterSet([topics[0]]), state.forgotten_seq) == 0
+
+
+@pytest.mark.parametrize("max_messages", [1, 3, 1_000])
+def test_how_many_are_lost_is_known_however_few_are_kept(max_messages: int) -> None:
+    history = History(max_messages=max_messages)
+    for turn in range(EVICTED_NUMBERS + max_messages):
+        history.append("a", b"21.5", turn)
+    assert count_lost(history, FilterSet(["#"]), 0) == EVICTED_NUMBERS
+    # beyond so many half of them go
+    history.append("a", b"21.5", 0)
+    assert count_lost(history, FilterSet(["#"]), 0) is None
+    assert count_lost(history, FilterSet(["#"]), EVICTED_NUMBERS // 2 + 1) == EVICTED_NUMBERS // 2
 
 
 def test_what_is_said_to_fit_fits() -> None:

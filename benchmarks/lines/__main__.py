@@ -27,7 +27,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     names = [kind.name for kind in KINDS]
     parser.add_argument("--client", choices=names, action="append", help="only this kind of client")
     parser.add_argument("--each", type=int, default=1, metavar="N", help="clients of each kind, each with its line")
-    parser.add_argument("--seconds", type=float, default=plan.seconds, help=f"time of publishing ({plan.seconds:g})")
+    parser.add_argument("--seconds", type=float, default=plan.seconds, help=f"of trouble ({plan.seconds:g})")
     parser.add_argument("--delay", type=float, default=line.delay_ms, metavar="MS", help=f"({line.delay_ms:g})")
     parser.add_argument("--jitter", type=float, default=line.jitter_ms, metavar="MS", help=f"± ({line.jitter_ms:g})")
     parser.add_argument("--loss", type=float, default=100 * line.loss, metavar="%", help=f"({100 * line.loss:g})")
@@ -35,14 +35,17 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cut", type=float, default=plan.cut, metavar="SECONDS", help="length of a cut (5)")
     parser.add_argument("--stay", action="store_true", help="no client gets another address by a cut")
     parser.add_argument("--rate", type=float, default=20, help="messages a second (20)")
-    parser.add_argument("--settle", type=float, default=120, metavar="SECONDS", help="longest wait at the end (120)")
+    parser.add_argument("--settle", type=float, default=120, metavar="SECONDS", help="until all are back (120)")
     parser.add_argument("--seed", type=int, default=1, help="of what is lost, where there is no netem (1)")
     parser.add_argument("--relay", action="store_true", help="delay and lose packets in user space, netem or not")
-    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave logs and what was heard there")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="an empty place for logs and what was heard")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the gateway")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table into docs/performance.md")
     parsed = parser.parse_args(argv)
     if parsed.every <= parsed.cut:
         parser.error("--every must be longer than --cut")
+    if any("=" not in setting for setting in parsed.set):
+        parser.error("--set takes NAME=VALUE")
     return parsed
 
 
@@ -66,9 +69,12 @@ def measured(options: argparse.Namespace) -> tuple[Options, Outcome]:
         rate=options.rate,
         settle=options.settle,
         seed=options.seed,
+        settings=dict(setting.split("=", 1) for setting in options.set),
     )
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
+        if any(options.keep.iterdir()):
+            raise BenchmarkError(f"{options.keep} is not empty: what was heard before would be counted again")
         return wanted, run(wanted, means, options.keep.resolve())
     with scratch_directory() as directory:
         return wanted, run(wanted, means, directory)
@@ -95,19 +101,21 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
         wanted, outcome = measured(options)
+        where = machine()
     except UnavailableError as error:
         print(f"benchmarks.lines: {error}", file=sys.stderr)
         return UNAVAILABLE
     except BenchmarkError as error:
         print(f"benchmarks.lines: {error}", file=sys.stderr)
         return 2
-    print(f"{machine()}\n{conditions(wanted, outcome)}\n\n{report.table(outcome.tallies)}")
+    print(f"{where}\n{conditions(wanted, outcome)}\n\n{report.table(outcome.tallies)}")
     if options.write:
         given = " ".join(sys.argv[1:] if argv is None else argv)
-        written = (
-            f"`python -m benchmarks.lines {given}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}: {machine()}. "
-            f"{conditions(wanted, outcome)}\n\n{report.markdown(outcome.tallies)}"
+        under = figures.paragraph(
+            f"`python -m benchmarks.lines {given}`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}: {where}. "
+            f"{conditions(wanted, outcome)}"
         )
+        written = f"{under}\n\n{report.markdown(outcome.tallies)}"
         page = options.write.read_text()
         options.write.write_text(figures.replaced(page, written, report.BEGIN, report.END))
     return 0

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Server:
         command: Sequence[str],
         directory: Path,
         is_ready: Callable[[], bool],
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._lines = lines
         self.name = name
@@ -161,8 +161,8 @@ def broker(lines: Lines, directory: Path) -> Server:
     return Server(lines, BROKER, [program, "-c", str(config)], directory, _listens(BROKER_PORT, WEBSOCKET_PORT))
 
 
-def gateway(lines: Lines, directory: Path) -> Server:
-    """Return a gateway with its defaults."""
+def gateway(lines: Lines, directory: Path, settings: Mapping[str, str]) -> Server:
+    """Return a gateway with its defaults, but for these settings by the names of their variables."""
 
     def is_ready() -> bool:
         with contextlib.closing(http.client.HTTPConnection(HOST, GATEWAY_PORT, timeout=2)) as connection:
@@ -170,8 +170,8 @@ def gateway(lines: Lines, directory: Path) -> Server:
             return connection.getresponse().status == 200
 
     command = [sys.executable, "-m", "gateway", "serve", "--host", "0.0.0.0", "--port", str(GATEWAY_PORT)]
-    environment = {"GATEWAY_MQTT_URL": f"mqtt://{HOST}:{BROKER_PORT}", "GATEWAY_ACCESS_ALLOW_ANONYMOUS": "true"}
-    return Server(lines, GATEWAY, command, directory, is_ready, environment)
+    needed = {"GATEWAY_MQTT_URL": f"mqtt://{HOST}:{BROKER_PORT}", "GATEWAY_ACCESS_ALLOW_ANONYMOUS": "true"}
+    return Server(lines, GATEWAY, command, directory, is_ready, {**needed, **settings})
 
 
 def socket_io(lines: Lines, directory: Path) -> Server:
@@ -275,6 +275,8 @@ class Publisher:
 
     def stop(self) -> None:
         """End it; what is published stays in `times`."""
+        if self._is_over.is_set():
+            return
         self._is_over.set()
         if self._thread.ident is not None:
             self._thread.join()

@@ -53,7 +53,7 @@ class Plan:
     """When lines are cut and servers restarted.
 
     Attributes:
-        seconds: How long messages are published.
+        seconds: How long there may be trouble.
         every: Seconds from the beginning of one cut to that of the next one.
         cut: Seconds that a cut lasts.
         moves: Whether after every second cut the client has another address, as behind another network.

@@ -13,9 +13,9 @@ __all__ = ["BEGIN", "END", "markdown", "table"]
 BEGIN, END = "<!-- lines: written by the benchmark -->", "<!-- end of lines -->"
 
 COLUMNS = (
-    *("", "published", "delivered", "missing", "told of", "not told", "twice", "out of order", "not there yet"),
-    *("delay p50, p99, max, s", "back after a cut, s", "a new address, s", "its server's restart, s"),
-    *("the broker's, s", "bytes a message"),
+    *("", "published", "delivered", "missing, told of", "missing, not told of", "what was told"),
+    *("delivered twice", "out of order", "not there yet", "delay: p50, p99, max, s", "back after a cut: the same"),
+    *("back after a new address", "back after its server's restart", "back after the broker's", "bytes a message"),
 )
 
 
@@ -24,9 +24,9 @@ def rows(tallies: Mapping[Kind, Tally]) -> list[list[str]]:
     return [
         [
             kind.title,
-            *(f"{count:,}" for count in (found.published, found.delivered, found.missing)),
+            *(f"{count:,}" for count in (found.published, found.delivered, found.told, found.untold)),
             _told(found),
-            *(f"{count:,}" for count in (found.untold, found.duplicates, found.out_of_order, found.outstanding)),
+            *(f"{count:,}" for count in (found.duplicates, found.out_of_order, found.outstanding)),
             ", ".join(_seconds(quantile(found.delays, part)) for part in (0.5, 0.99, 1)),
             *(_back(found.back.get(what.value)) for what in What),
             f"{found.line_bytes / max(1, found.delivered):,.0f}",
@@ -38,10 +38,10 @@ def rows(tallies: Mapping[Kind, Tally]) -> list[list[str]]:
 def _told(found: Tally) -> str:
     said = []
     if found.told_number:
-        said.append(f"{found.told_number:,} by number")
+        said.append(f"{found.told_number:,} lost")
     if found.unknown:
-        said.append(f"{found.unknown:,} × without")
-    return f"{found.told:,} ({', '.join(said)})" if said else f"{found.told:,}"
+        said.append(f"{found.unknown:,} × “some, perhaps”")
+    return ", ".join(said) or "–"
 
 
 def _back(times: Sequence[float | None] | None) -> str:

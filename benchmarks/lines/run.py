@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.lines.accounting import Span, Tally, tally
@@ -19,6 +19,8 @@ from benchmarks.processes import BenchmarkError
 __all__ = ["Options", "Outcome", "run"]
 
 SUBSCRIBED_SECONDS = 60.0
+LAST_SECONDS = 15.0
+"""The longest wait for what was published last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Options:
         each: How many clients of each kind.
         rate: Messages a second.
         topics: To how many topics they go, in turn.
-        settle: The longest wait for clients that are behind, after the last message, in seconds.
+        settle: The longest time that is published further until every client is back, in seconds.
         seed: Of the relay's chance.
+        settings: Of the gateway, by the names of their variables.
     """
 
     kinds: tuple[Kind, ...]
@@ -44,6 +47,7 @@ class Options:
     topics: int = 20
     settle: float = 120.0
     seed: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def run(options: Options, means: Means, directory: Path) -> Outcome:
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(lines(len(kinds), options.line, directory, means=means, seed=options.seed))
         mosquitto = broker(made, directory)
-        servers = [gateway(made, directory), socket_io(made, directory)]
+        servers = [gateway(made, directory, options.settings), socket_io(made, directory)]
         for server in (mosquitto, *servers):
             stack.callback(server.stop)
             server.start()
@@ -127,9 +131,10 @@ def run(options: Options, means: Means, directory: Path) -> Outcome:
                         return [restart(mosquitto)]
 
         done = _through(options.plan, do)
+        # life goes on until the last one is back: what is dropped for it meanwhile is missing, not late
+        _await_number(clients, len(publisher.times) - 1, options.settle)
         publisher.stop()
-        last = len(publisher.times) - 1
-        _await(lambda: all(client.story().newest >= last for client in clients), options.settle)
+        _await_number(clients, len(publisher.times) - 1, LAST_SECONDS)
         tallies: dict[Kind, Tally] = {}
         for client, bytes_before in zip(clients, before, strict=True):
             events: dict[str, list[Span]] = {}
@@ -147,10 +152,14 @@ def _is_subscribed(client: Client) -> bool:
     return any(text == "subscribed" for _, text in client.story().states)
 
 
+def _await_number(clients: list[Client], number: int, seconds: float) -> None:
+    _await(lambda: all(client.story().newest >= number for client in clients), seconds)
+
+
 def _await(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.25)
+        time.sleep(1)
 
 
 def _through(plan: Plan, do: Callable[[Event], list[Done]]) -> list[Done]:

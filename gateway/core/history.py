@@ -24,7 +24,16 @@ from gateway.core.messages import Message, Properties, encode_topic
 from gateway.core.topic import Topic, seq_of
 from gateway.core.tries import TopicTree
 
-__all__ = ["EVICTED_COST", "EVICTED_PART", "EXPIRED_AT_ONCE", "MATCH_LISTS", "Chunk", "History", "room_for_messages"]
+__all__ = [
+    "EVICTED_COST",
+    "EVICTED_NUMBERS",
+    "EVICTED_PART",
+    "EXPIRED_AT_ONCE",
+    "MATCH_LISTS",
+    "Chunk",
+    "History",
+    "room_for_messages",
+]
 
 
 MESSAGE_COST = 256
@@ -40,6 +49,9 @@ EVICTED_COST = 9
 """Bytes that the number of an evicted message takes."""
 
 _EVICTED_GAIN = MESSAGE_COST - EVICTED_COST
+
+EVICTED_NUMBERS = 2_000
+"""The most numbers of evicted messages that are kept of a topic, however few messages."""
 
 EVICTED_PART = 20
 """The numbers of all evicted messages together take at most this part (a twentieth) of `max_bytes`."""
@@ -434,7 +446,7 @@ class History:
             if time > self.evicted_time:
                 self.evicted_time = time
         self._numbers += 1
-        if len(state.evicted) > 2 * min(self.max_messages, 1_000):
+        if len(state.evicted) > EVICTED_NUMBERS:
             self._forget_numbers(state)
         if self._numbers > self._max_numbers:
             self._forget_more_numbers()
