@@ -26,6 +26,7 @@ from gateway.runtime import Gateway
 from gateway.settings.table import Settings
 from gateway.transport.certificates import CHECK_SECONDS, Certificate
 from gateway.transport.http import HttpProtocol
+from gateway.transport.rounds import Rounds
 from gateway.transport.sockets import listen
 from gateway.transport.tls import TlsListener, server_context
 from gateway.transport.turns import Turns
@@ -57,6 +58,7 @@ class GatewayServer(uvicorn.Server):
         self.gateway = gateway
         self._settings = settings
         self._tls = tls
+        self._pinged: Rounds[WebSocketProtocol] = config.ws.rounds  # type: ignore[union-attr]
         self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -133,14 +135,14 @@ class GatewayServer(uvicorn.Server):
                 connection.cut()
 
     async def _ping(self, interval_seconds: float) -> None:
-        """Pings every WebSocket once in an interval, a part of them at a time so that no turn of the loop is long."""
-        parts = max(int(interval_seconds * PING_STEPS_PER_SECOND), 1)
+        """Pings every WebSocket once in an interval, a few in each turn of the loop."""
+        rounds = self._pinged
         for step in itertools.count():
-            await asyncio.sleep(interval_seconds / parts)
-            for connection in list(self.server_state.connections):
-                # an object keeps its address, so it stays in its part
-                if (id(connection) >> 6) % parts == step % parts and isinstance(connection, WebSocketProtocol):
+            await asyncio.sleep(interval_seconds / len(rounds))
+            for some in rounds.step(step):
+                for connection in some:
                     connection.ping()
+                await asyncio.sleep(0)
 
 
 def _address(sock: socket.socket, scheme: str) -> str:
@@ -162,11 +164,13 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     """Uvicorn's configuration for these settings."""
     gateway: Gateway = gateway_app.state.gateway
     shared_turns = Turns()
+    parts = max(int(settings.limit_idle_seconds / 2 * PING_STEPS_PER_SECOND), 1)
 
     class Protocol(WebSocketProtocol):
         head_seconds = settings.limit_handshake_seconds
         accounts = gateway.guard.accounts
         turns = shared_turns
+        rounds = Rounds[WebSocketProtocol](parts)
         max_buffer_bytes = settings.limit_buffer_bytes
         gone_seconds = max(settings.limit_idle_seconds, settings.limit_stall_seconds)
         refusals = gateway.refusals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import itertools
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -22,6 +23,7 @@ from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
 from gateway.transport import http as intake
 from gateway.transport import websockets as transport
+from gateway.transport.rounds import AT_ONCE, Rounds
 from gateway.transport.turns import TURN_SECONDS, Turns
 from gateway.transport.websockets import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
 from tests.support.waiting import eventually_async
@@ -492,3 +494,26 @@ def test_addresses_take_turns_and_no_turn_is_long() -> None:
         assert (len(taken) - before) * 0.001 <= TURN_SECONDS + 0.001
     assert taken[:6] == ["a1", "a1", "a1", "b", "a2", "b"]
     assert sorted(taken) == ["a1"] * 9 + ["a2"] * 9 + ["b"] * 2
+
+
+def test_each_connection_has_its_turn_once_in_a_round_and_a_few_at_a_time() -> None:
+    rounds = Rounds[FakeReceiver](5)
+    members = [FakeReceiver() for _ in range(1_000)]
+    for each in members:
+        rounds.add(each)
+    first = [[each for some in rounds.step(number) for each in some] for number in range(5)]
+    assert sorted(map(id, itertools.chain(*first))) == sorted(map(id, members))
+    assert [[each for some in rounds.step(number) for each in some] for number in range(5, 10)] == first
+    assert max(len(some) for number in range(5) for some in rounds.step(number)) == AT_ONCE
+    rounds.discard(members[0])
+    rounds.discard(members[0])
+    assert members[0] not in [each for number in range(5) for some in rounds.step(number) for each in some]
+
+
+async def test_a_connection_is_pinged_from_its_handshake_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds[WebSocketProtocol](1)
+    monkeypatch.setattr(WebSocketProtocol, "rounds", rounds)
+    connection = await Connection().open()
+    assert list(rounds.step(0)) == [[connection.protocol]]
+    connection.protocol.connection_lost(None)
+    assert list(rounds.step(0)) == []

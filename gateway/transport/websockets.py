@@ -30,6 +30,7 @@ from websockets.streams import StreamReader
 from gateway.access.budget import Accounts, Budget, Pace
 from gateway.access.limits import Connections, Refusals
 from gateway.core.protocol import CloseCode
+from gateway.transport.rounds import Rounds
 from gateway.transport.turns import Turns
 
 __all__ = ["CHARGE", "EXTENSION", "ON_LOST", "PING", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
@@ -220,6 +221,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     turns: Turns | None = None
     """Whose bytes are looked at next; `server.serve` sets it."""
 
+    rounds: Rounds[WebSocketProtocol] | None = None
+    """Who is pinged when; `server.serve` sets it."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         conn = self.conn
@@ -253,6 +257,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._refuse_handshake(426, text, Upgrade="websocket", Sec_WebSocket_Version="13")
             return
         super().handle_connect(event)
+        if self.rounds is not None:
+            self.rounds.add(self)
         if self.response.status_code != 101:
             self._count("headers")
         if self.handshake_initiated and not self.close_sent:
@@ -593,6 +599,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._uncount()
         self._detach()
         super().connection_lost(exc)
+        if self.rounds is not None:
+            self.rounds.discard(self)
         if self._on_lost is not None:
             self._on_lost()
             self._on_lost = None
