@@ -1,0 +1,26 @@
+"""The archive: history that survives the process, in one SQLite file.
+
+Invariant: what the file has is what live subscribers got, number by number, and what it has not is listed as a hole.
+Memory stays the log that replays are read from; the file is asked only for what memory has let go.
+
+The file (`file`), schema version 1, SQLite in WAL mode, each commit synced:
+
+- `blocks`: messages in a row, compressed, about a second's worth to a row: `first_seq` (the key), `last_seq`,
+  `min_time`, `max_time`, `topics` (the ids of the topics in it), `data` (the messages, column by column). Never a row
+  for a message. `blocks` (the module) makes and reads both byte strings; it is pure.
+- `topics`: an id for each topic name, given when it is first written.
+- `steps`: first numbers behind which the clock had been set back, so that times rise between two of them.
+- `holes`: stretches of numbers of which the file has no message, and why (`crash`, `overload`, `lost`).
+- `snapshot`: what memory knew of each topic as of a number: last value, count, what the broker retains. What came after
+  that number is in the blocks.
+- `meta`: `epoch`, `reserved` (no number beyond it was ever given), `end` (only after an orderly end: the last number
+  given), `snapshot` (the number that it is as of).
+
+One thread writes (`writer`), one reads (`reader`), each with a connection of its own; the loop talks to them by queues
+and never waits for a disk. `archive` puts them together, and is all that the rest of the gateway sees.
+
+What comes later has its place here. Roll-ups are a table keyed by (series, level, start), filled in the transaction
+that writes the blocks which they sum up (`ArchiveFile.append`). Retention deletes rows of `blocks` in the writer's
+thread and gives pages back by `incremental_vacuum`, for which new files are made ready. A change of the form is a step
+in `file.UPGRADES`.
+"""

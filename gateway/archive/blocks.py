@@ -1,0 +1,242 @@
+"""Blocks: messages in a row as two byte strings, and back.
+
+Invariant: `decode(encode(batch))` gives every message with all that it came with, so that its frame can be made again
+byte for byte. Which topic has which id, and where blocks are kept, is for `file`.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from gateway.core.messages import Message, Properties
+
+__all__ = ["MESSAGE_BYTES", "Batch", "Block", "BlockError", "decode_ids", "encode_batch", "encode_ids"]
+
+FORM = 1
+"""The first byte of a block's data."""
+
+LEVEL = 6
+"""Of zlib: a block of 2,000 readings takes 4 ms, outside of the interpreter's lock, and a third less room than at 1."""
+
+MESSAGE_BYTES = 160
+"""What a message takes besides its payload while it waits to be written: its places, its payload's object."""
+
+_QOS = 0b11
+_RETAINED = 0b100
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class BlockError(ValueError):
+    """Bytes that are no block: the file is damaged."""
+
+
+class Batch:
+    """Messages with numbers in a row, column by column, while they wait to be written.
+
+    Attributes:
+        first_seq: number of the first one.
+        size: about how many bytes of memory it takes.
+    """
+
+    __slots__ = ("first_seq", "flags", "payloads", "properties", "size", "times", "topics")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self.topics: list[str] = []
+        self.payloads: list[bytes] = []
+        self.times: list[int] = []
+        self.flags: list[int] = []
+        self.properties: list[tuple[int, Properties]] = []
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self.topics)
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last one."""
+        return self.first_seq + len(self.topics) - 1
+
+    def add(self, message: Message, payload: bytes) -> None:
+        """Takes the message with the next number. Its payload is given, since cutting it out again would cost."""
+        if message.properties is not None:
+            self.properties.append((len(self.topics), message.properties))
+            self.size += 500
+        self.topics.append(message.topic)
+        self.payloads.append(payload)
+        self.times.append(message.time)
+        self.flags.append(message.qos | _RETAINED if message.retained else message.qos)
+        self.size += len(payload) + MESSAGE_BYTES
+
+
+def encode_ids(ids: list[int]) -> bytes:
+    """Different ids in rising order as bytes: their differences, compressed where that is shorter."""
+    plain = _to_bytes(array("Q" if ids and ids[-1] >> 32 else "I", _differences(ids)))
+    form = b"\x01" if ids and ids[-1] >> 32 else b"\x00"
+    packed = zlib.compress(plain, LEVEL)
+    return bytes([form[0] | 2]) + packed if len(packed) < len(plain) else form + plain
+
+
+def decode_ids(data: bytes) -> list[int]:
+    """The ids again.
+
+    Raises:
+        BlockError: these are not their bytes.
+    """
+    if not data or data[0] > 3:
+        raise BlockError("the topics of a block are in no known form")
+    try:
+        plain = zlib.decompress(data[1:]) if data[0] & 2 else data[1:]
+    except zlib.error as error:
+        raise BlockError(f"the topics of a block are damaged: {error}") from None
+    return list(accumulate(_from_bytes("Q" if data[0] & 1 else "I", plain)))
+
+
+def _differences(numbers: Iterable[int]) -> Iterator[int]:
+    before = 0
+    for number in numbers:
+        yield number - before
+        before = number
+
+
+def encode_batch(batch: Batch, id_of: Callable[[str], int]) -> tuple[bytes, bytes]:
+    """The topics and the data of a block.
+
+    Args:
+        batch: at least one message.
+        id_of: the id of a topic, from 1.
+    """
+    names = dict.fromkeys(batch.topics)
+    ids = {name: id_of(name) for name in names}
+    ordered = sorted(ids.values())
+    place_of_id = {number: place for place, number in enumerate(ordered)}
+    place = {name: place_of_id[number] for name, number in ids.items()}
+    columns = (
+        _to_bytes(array("H" if len(ordered) <= 65_536 else "I", map(place.__getitem__, batch.topics))),
+        _to_bytes(array("q", _differences(batch.times))),
+        bytes(batch.flags),
+        _to_bytes(array("I", map(len, batch.payloads))),
+        batch.properties,
+        b"".join(batch.payloads),
+    )
+    return encode_ids(ordered), bytes([FORM]) + zlib.compress(_pack(columns), LEVEL)
+
+
+_unpack: Callable[[bytes], tuple[bytes, bytes, bytes, bytes, list[tuple[int, Properties]], bytes]]
+_unpack = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, list[tuple[int, Properties]], bytes]).decode
+
+
+class Block:
+    """A block that has been read.
+
+    Attributes:
+        first_seq: number of its first message.
+        ids: the ids of its topics, rising.
+        times: when each message arrived, milliseconds since 1970.
+    """
+
+    __slots__ = ("_data", "_flags", "_places", "_properties", "_starts", "first_seq", "ids", "times")
+
+    def __init__(self, first_seq: int, topics: bytes, data: bytes) -> None:
+        """Reads a block.
+
+        Raises:
+            BlockError: it is damaged.
+        """
+        self.first_seq = first_seq
+        self.ids = decode_ids(topics)
+        if data[:1] != bytes([FORM]):
+            raise BlockError(f"a block has the form {data[:1].hex() or 'of nothing'}, known is {FORM}")
+        try:
+            places, times, flags, sizes, properties, payloads = _unpack(zlib.decompress(data[1:]))
+        except (zlib.error, msgspec.MsgspecError) as error:
+            raise BlockError(f"a block is damaged: {error}") from None
+        self._places = _from_bytes("H" if len(self.ids) <= 65_536 else "I", places)
+        self._flags = flags
+        self._properties = dict(properties)
+        self._data = payloads
+        self._starts = array("Q", accumulate(_from_bytes("I", sizes), initial=0))
+        self.times = array("q", accumulate(_from_bytes("q", times)))
+        counts = {len(self._places), len(self.times), len(flags), len(self._starts) - 1}
+        if (
+            len(counts) != 1
+            or self._starts[-1] != len(payloads)
+            or max(self._places, default=0) >= max(len(self.ids), 1)
+        ):
+            raise BlockError("the columns of a block do not fit each other")
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    @property
+    def last_seq(self) -> int:
+        """Number of its last message."""
+        return self.first_seq + len(self._flags) - 1
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return len(self._data) + len(self) * 24
+
+    def select(self, wanted: Callable[[int], bool], after: int, until: int) -> list[int]:
+        """The places of messages whose topic's id is wanted, with `after` < seq <= `until`, rising."""
+        low = max(after + 1 - self.first_seq, 0)
+        high = max(min(until + 1 - self.first_seq, len(self)), 0)
+        places = {place for place, number in enumerate(self.ids) if wanted(number)}
+        if len(places) == len(self.ids):
+            return list(range(low, high))
+        if not places:
+            return []
+        return [at for at, place in enumerate(self._places[low:high], low) if place in places]
+
+    def id_at(self, at: int) -> int:
+        """The id of a message's topic."""
+        place: int = self._places[at]
+        return self.ids[place]
+
+    def message_at(self, at: int, topic: str, head: bytes | None = None) -> Message:
+        """The message at a place as it arrived; `topic` is the name that `id_at` stands for."""
+        flags = self._flags[at]
+        return Message.arrived(
+            self.first_seq + at,
+            topic,
+            self._data[self._starts[at] : self._starts[at + 1]],
+            self.times[at],
+            flags & _QOS,
+            bool(flags & _RETAINED),
+            self._properties.get(at),
+            head,
+        )
+
+    def payload_at(self, at: int) -> bytes:
+        """The payload of the message at a place."""
+        return self._data[self._starts[at] : self._starts[at + 1]]
+
+    def flags_at(self, at: int) -> tuple[int, bool, Properties | None]:
+        """QoS, whether it was retained, and the properties of the message at a place."""
+        flags = self._flags[at]
+        return flags & _QOS, bool(flags & _RETAINED), self._properties.get(at)
+
+
+def _to_bytes(numbers: array[Any]) -> bytes:
+    if sys.byteorder == "big":  # files go from one machine to another
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _from_bytes(code: str, data: bytes) -> array[Any]:
+    numbers = array(code)
+    if len(data) % numbers.itemsize:
+        raise BlockError("a column of a block is cut short")
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

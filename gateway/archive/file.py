@@ -1,0 +1,376 @@
+"""The file: opened by one gateway at a time, written in whole transactions, brought up to the form of now.
+
+Invariant: what `append` wrote is there after the process or the power is cut, whole blocks only; no number up to
+`reserved` is ever given to other contents; a damaged file is set aside under a name that is told, never emptied. Who
+calls from which thread is for `writer` and `reader`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from gateway.archive.blocks import Batch, encode_batch
+from gateway.archive.failures import ArchiveError, Trouble, trouble_of
+from gateway.core.history import EPOCH_LETTERS
+
+__all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect"]
+
+logger = logging.getLogger(__name__)
+
+APPLICATION_ID = 0x4D516757
+"""SQLite's mark of whose file it is (`PRAGMA application_id`)."""
+
+RESERVED = 1 << 24
+"""Numbers reserved ahead: two hours at 2,000 messages a second. A crash makes a hole of as many at most."""
+
+MAX_IDS = 200_000
+"""Names of topics whose id is remembered: about 40 MB. Others are looked up."""
+
+BUSY_SECONDS = 5.0
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Schema version 1."""
+    for statement in (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        "CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        """CREATE TABLE blocks (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, min_time INTEGER NOT NULL,
+            max_time INTEGER NOT NULL, topics BLOB NOT NULL, data BLOB NOT NULL)""",
+        "CREATE TABLE steps (first_seq INTEGER PRIMARY KEY)",
+        "CREATE TABLE holes (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, reason TEXT NOT NULL)",
+        "CREATE TABLE snapshot (part INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    ):
+        connection.execute(statement)
+
+
+UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+"""What brings a file from the version that is its place here to the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Numbers of which the file has no message.
+
+    Attributes:
+        first: the first of them.
+        last: the last one.
+        reason: `crash`: nobody knows which were given; `overload`: the disk was too slow; `lost`: a file was damaged.
+    """
+
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotParts:
+    """What memory knows of each topic, as bytes that `snapshots` makes.
+
+    Attributes:
+        seq: the number that it is as of.
+        parts: the bytes, some thousand topics to a part.
+    """
+
+    seq: int
+    parts: list[bytes]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that a thread may take over; transactions are begun and ended by hand."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+class ArchiveFile:
+    """An archive that is open for writing.
+
+    Attributes:
+        path: where it is.
+        epoch: the name of the log's life, as long as the file's.
+        seq: the number after which this run goes on.
+        first_seq: number of the oldest message in it; 0 while there is none.
+        last_seq: number of the newest message in it; 0 while there is none.
+        last_time: the latest time of any block; 0 while there is none.
+        reserved: no number beyond it may be given before `reserve` or `append` has raised it.
+        holes: the numbers between that it has not.
+        set_aside: where the file went that was damaged; None if it was sound.
+        snapshot_seq: the number that the snapshot is as of; 0 where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes it.
+
+        Raises:
+            ArchiveError: it can't be used. A damaged file is no reason: it is set aside, and a new one is made.
+        """
+        self.path = path
+        self.set_aside: Path | None = None
+        self._ids: dict[str, int] = {}
+        self._lock = _lock(path)
+        try:
+            try:
+                self._open(None, 0)
+            except (sqlite3.Error, OSError) as error:
+                found = trouble_of(error)
+                if found.trouble is not Trouble.CORRUPT:
+                    raise found from error
+                self._close_connection()
+                self._set_aside()
+                try:
+                    self._open(None, 0)
+                except (sqlite3.Error, OSError) as again:
+                    raise trouble_of(again) from again
+        except BaseException:
+            self._close_connection()
+            self._lock.close()
+            raise
+
+    def _open(self, epoch: str | None, seq: int) -> None:
+        """Opens what is there or makes a new file; a new one takes over `epoch` and `seq`, if it is given these."""
+        is_new = not self.path.exists() or self.path.stat().st_size == 0
+        self._connection = connection = connect(self.path)
+        if is_new:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that retention can give pages back
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        elif connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise ArchiveError(Trouble.FOREIGN, f"{self.path} is a database, but no archive of the gateway")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(UPGRADES):
+            text = f"{self.path} has the form {version}, made by a newer gateway; this one knows {len(UPGRADES)}"
+            raise ArchiveError(Trouble.NEWER, text)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # each commit, once a second, is synced: what is acknowledged to the broker survives a cut of power, too
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        with self._transaction():
+            for upgrade in UPGRADES[version:]:
+                upgrade(connection)
+            if version < len(UPGRADES):
+                connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+            self._begin_run(epoch, seq)
+        self._ids.clear()
+
+    def _begin_run(self, epoch: str | None, seq: int) -> None:
+        connection = self._connection
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        self.epoch: str = meta.get("epoch") or epoch or "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+        oldest = connection.execute("SELECT first_seq FROM blocks ORDER BY first_seq LIMIT 1").fetchone()
+        newest = connection.execute("SELECT last_seq, max_time FROM blocks ORDER BY first_seq DESC LIMIT 1").fetchone()
+        self.first_seq: int = oldest[0] if oldest else 0
+        self.last_seq: int = newest[0] if newest else 0
+        self.last_time: int = newest[1] if newest else 0
+        self.snapshot_seq: int = meta.get("snapshot", 0)
+        end = meta.get("end")
+        if end is None and (reserved := meta.get("reserved")):
+            # the last run did not end in order: any of these may have been given
+            self._insert_hole(Hole(self.last_seq + 1, reserved, "crash"))
+            self.seq: int = reserved
+        else:
+            self.seq = max(end or 0, self.last_seq, seq)
+        self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
+        self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
+        self._set_meta("epoch", self.epoch)
+        connection.execute("DELETE FROM meta WHERE key = 'end'")
+        self._reserve(self.seq)
+
+    def _set_aside(self) -> None:
+        """Renames a damaged file, with what belongs to it."""
+        name = f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        target = self.path.with_name(name)
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.path.with_name(f"{name}-{number}")
+        self.path.rename(target)
+        for ending in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + ending).rename(target.with_name(target.name + ending))
+        self.set_aside = target
+        logger.error("the archive %s is damaged: it was set aside as %s, and a new one is begun", self.path, target)
+
+    def replace_damaged(self, seq: int) -> None:
+        """Sets the file aside while the gateway runs, and begins a new one that goes on behind the number `seq`.
+
+        Raises:
+            ArchiveError: that can't be done.
+        """
+        self._close_connection()
+        try:
+            self._set_aside()
+            self._open(self.epoch, seq)
+        except (sqlite3.Error, OSError) as error:
+            raise trouble_of(error) from error
+
+    def reopen(self) -> None:
+        """Makes the connection anew: after an error of the system the old one may be of no more use.
+
+        Raises:
+            ArchiveError: that can't be done.
+        """
+        self._close_connection()
+        try:
+            self._connection = connect(self.path)
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA journal_size_limit = 16777216")
+        except sqlite3.Error as error:
+            raise trouble_of(error) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # what could not be written may have ended it already
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _set_meta(self, key: str, value: object) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def _reserve(self, seq: int) -> None:
+        self.reserved = seq + RESERVED
+        self._set_meta("reserved", self.reserved)
+
+    def _insert_hole(self, hole: Hole) -> None:
+        if hole.first <= hole.last:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO holes VALUES (?, ?, ?)", (hole.first, hole.last, hole.reason)
+            )
+
+    def append(
+        self,
+        batches: Sequence[Batch],
+        holes: Sequence[Hole] = (),
+        snapshot: SnapshotParts | None = None,
+        end: int | None = None,
+    ) -> int:
+        """Writes in one transaction, and returns when it is on the disk.
+
+        Args:
+            batches: in the order of their numbers; within each the times rise.
+            holes: what is missing between.
+            snapshot: takes the place of the one before.
+            end: the last number that was given, where this is the last of an orderly end.
+
+        Returns:
+            The bytes of the blocks that were written.
+
+        Raises:
+            ArchiveError: nothing was written.
+        """
+        connection = self._connection
+        size = 0
+        reserved, last_time, steps = self.reserved, self.last_time, list(self.steps)
+        new: dict[str, int] = {}
+        try:
+            with self._transaction():
+                for batch in batches:
+                    low, high = batch.times[0], batch.times[-1]
+                    if low < last_time:
+                        connection.execute("INSERT OR REPLACE INTO steps VALUES (?)", (batch.first_seq,))
+                        steps.append(batch.first_seq)
+                    last_time = high
+                    topics, data = encode_batch(batch, lambda name: self._id_of(name, new))
+                    row = (batch.first_seq, batch.last_seq, low, high, topics, data)
+                    connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", row)
+                    size += len(topics) + len(data)
+                for hole in holes:
+                    self._insert_hole(hole)
+                if snapshot is not None:
+                    connection.execute("DELETE FROM snapshot")
+                    connection.executemany("INSERT INTO snapshot VALUES (?, ?)", enumerate(snapshot.parts))
+                    self._set_meta("snapshot", snapshot.seq)
+                last = max((batches[-1].last_seq if batches else 0), (holes[-1].last if holes else 0))
+                if last > reserved - RESERVED // 2:
+                    reserved = last + RESERVED
+                    self._set_meta("reserved", reserved)
+                if end is not None:
+                    self._set_meta("end", end)
+        except (sqlite3.Error, OSError) as error:
+            raise trouble_of(error) from error
+        self._remember(new)
+        self.reserved, self.last_time, self.steps = reserved, last_time, steps
+        self.holes += holes
+        if batches:
+            self.first_seq = self.first_seq or batches[0].first_seq
+            self.last_seq = batches[-1].last_seq
+        if snapshot is not None:
+            self.snapshot_seq = snapshot.seq
+        return size
+
+    def _id_of(self, name: str, new: dict[str, int]) -> int:
+        found = self._ids.get(name) or new.get(name)
+        if found is not None:
+            return found
+        row = self._connection.execute("SELECT id FROM topics WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            row = self._connection.execute("INSERT INTO topics (name) VALUES (?) RETURNING id", (name,)).fetchone()
+        new[name] = number = int(row[0])
+        return number
+
+    def _remember(self, new: dict[str, int]) -> None:
+        """Ids count from now on: before the commit they could still have been taken back."""
+        if len(self._ids) + len(new) > MAX_IDS:
+            self._ids.clear()
+        self._ids.update(new)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and of what is written ahead of it."""
+        total = 0
+        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+        return total
+
+    def close(self) -> None:
+        """Closes it; another gateway may open it."""
+        self._close_connection()
+        self._lock.close()
+
+    def _close_connection(self) -> None:
+        with contextlib.suppress(sqlite3.Error, AttributeError):
+            self._connection.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Holds the file for this process: the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        ArchiveError: another gateway has it, or there is no place for it.
+    """
+    try:
+        held = path.with_name(path.name + ".lock").open("ab")
+    except OSError as error:
+        raise trouble_of(error) from error
+    try:
+        _lock_whole(held)
+    except OSError:
+        held.close()
+        raise ArchiveError(Trouble.IN_USE, f"another gateway has the archive {path} open") from None
+    return held
+
+
+def _lock_whole(file: IO[bytes]) -> None:
+    if os.name == "nt":  # pragma: no cover
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        return
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
