@@ -24,6 +24,8 @@ from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
 from gateway.core.collector import Collections
+from gateway.archive.archive import Archive, KeptHistory
+from gateway.archive.failures import ArchiveError, Trouble
 from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
@@ -133,6 +135,7 @@ class Gateway:
         offers_mqtt: whether `/mqtt` is open.
         streams: the streams `/ws/<name>/`, by name.
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
+        archive: the file in which the log is kept; None where there is none.
         connections: how many are open, in all and for each address.
         guard: who may ask, and who is asking.
         refusals: how often each limit or check said no.
@@ -158,12 +161,16 @@ class Gateway:
         self.refusals = Refusals()
         self.guard = make_guard(settings, self.refusals)
         self.upstream_config = _upstream_config(settings)
-        self.history = History(
+        kind = History if settings.archive_file is None else KeptHistory
+        self.history = kind(
             max_messages=settings.history_messages,
             max_topics=settings.history_topics,
             max_bytes=settings.history_bytes,
             max_age_ms=int(settings.history_age * 1000),
         )
+        self.archive: Archive | None = None
+        self.archive_error: ArchiveError | None = None
+        """Why there is no archive although one is asked for."""
         # uvloop's own clock stands still within a turn: what is bounded by it would never end
         self.clock = time.monotonic
         self.stalls = Distribution(STALLS)
@@ -189,11 +196,67 @@ class Gateway:
         self._tasks: asyncio.TaskGroup
         self._was_connected: bool | None = None
 
+    def open_archive(self) -> None:
+        """Opens the archive, if there is to be one, and fills the log from it; a second call does nothing.
+
+        Whatever else is wrong with it, the gateway relays without it, and says so.
+
+        Raises:
+            ArchiveError: another gateway has it open.
+        """
+        path = self._settings.archive_file
+        if path is None or self.archive is not None or not isinstance(self.history, KeptHistory):
+            return
+        began = time.monotonic()
+        try:
+            self.archive = Archive(path, self.history, now_ms=self.wall_clock_ms())
+        except ArchiveError as error:
+            if error.trouble is Trouble.IN_USE:
+                raise
+            self.archive_error = error
+            logger.error("history is in memory only: the archive %s can't be used: %s", path, error)
+            return
+        text = "archive %s: %d topics and %d messages taken into memory in %.2f s, at %s"
+        history = self.history
+        took = time.monotonic() - began
+        logger.info(text, path, history.topic_count, history.message_count, took, history.position)
+
+    def _start_archive(self) -> None:
+        if self.archive is None:
+            return
+        loop, settings = asyncio.get_running_loop(), self._settings
+        self.archive.start(
+            flush_seconds=settings.archive_flush_interval,
+            max_bytes=settings.archive_buffer_bytes,
+            call_soon_threadsafe=loop.call_soon_threadsafe,
+            call_later=loop.call_later,
+            clock=self.clock,
+            on_trouble=self._archive_changed,
+        )
+
+    def _archive_changed(self, trouble: ArchiveError | None) -> None:
+        assert self.archive is not None  # noqa: S101 - it is what has changed
+        if trouble is None:
+            logger.info("the archive %s is written again", self.archive.path)
+        else:
+            logger.error("the archive %s is not written: %s; the relay goes on", self.archive.path, trouble)
+
+    async def _end_archive(self) -> None:
+        """Writes what is not yet on the disk; what waits for that is done after this."""
+        if self.archive is None:
+            return
+        self.upstream.hold()
+        self.archive.close()
+        await asyncio.to_thread(self.archive.wait_closed)
+        await asyncio.sleep(0)
+
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Connects to the broker and serves until the context ends."""
         loop = asyncio.get_running_loop()
         settings = self._settings
+        self.open_archive()
+        self._start_archive()
         self.hub = Hub(
             self.history,
             call_soon=loop.call_soon,
@@ -218,6 +281,7 @@ class Gateway:
                 yield
             finally:
                 self.closing = True
+                await self._end_archive()
                 link.cancel()
                 warming.cancel()
                 aging.cancel()
@@ -236,6 +300,9 @@ class Gateway:
             if self.clock() >= self._settle_at and self.is_connected:
                 self._settle_at = math.inf
                 for _ in self.history.settle_retained():
+                    await asyncio.sleep(0)
+            if self.archive is not None and not self.closing:
+                for _ in self.archive.maybe_snapshot():
                     await asyncio.sleep(0)
             now = self.wall_clock_ms()
             is_more = self.history.expire(now)

@@ -218,9 +218,13 @@ def serve(
         settings: what the gateway is told.
         sockets: listening sockets; None opens one on `host` and `port`.
         on_started: called once it listens.
+
+    Raises:
+        ArchiveError: another gateway has the archive open.
     """
     app = create_app(settings)
     gateway: Gateway = app.state.gateway
+    gateway.open_archive()
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = TlsListener(

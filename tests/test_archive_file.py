@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_a_snapshot_takes_the_place_of_the_one_before(path: Path) -> None:
     assert again.snapshot_seq == 2
     again.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT data FROM snapshot").fetchall() == [(b"w",)]
+        assert connection.execute("SELECT data FROM snapshot").fetchall() == [(zlib.compress(b"w"),)]
     connection.close()
 
 

@@ -9,15 +9,26 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 import msgspec
 
 from gateway.core.messages import Message, Properties
+from gateway.core.snapshots import Arrived, TopicState
 
-__all__ = ["MESSAGE_BYTES", "Batch", "Block", "BlockError", "decode_ids", "encode_batch", "encode_ids"]
+__all__ = [
+    "MESSAGE_BYTES",
+    "Batch",
+    "Block",
+    "BlockError",
+    "decode_ids",
+    "decode_states",
+    "encode_batch",
+    "encode_ids",
+    "encode_states",
+]
 
 FORM = 1
 """The first byte of a block's data."""
@@ -203,7 +214,7 @@ class Block:
         return self.ids[place]
 
     def message_at(self, at: int, topic: str, head: bytes | None = None) -> Message:
-        """The message at a place as it arrived; `topic` is the name that `id_at` stands for."""
+        """The message at a place as it arrived; `topic` is the name that `id_at` stands for, `head` is made of it."""
         flags = self._flags[at]
         return Message.arrived(
             self.first_seq + at,
@@ -216,14 +227,40 @@ class Block:
             head,
         )
 
-    def payload_at(self, at: int) -> bytes:
-        """The payload of the message at a place."""
-        return self._data[self._starts[at] : self._starts[at + 1]]
+    def arrivals(self, names: Sequence[str], after: int, until: int) -> Iterator[Arrived]:
+        """The messages with `after` < seq <= `until`, not encoded; `names` are those of `ids`, in their order."""
+        data, starts, flags, places, properties = self._data, self._starts, self._flags, self._places, self._properties
+        for at in range(max(after + 1 - self.first_seq, 0), min(until + 1 - self.first_seq, len(self))):
+            yield Arrived(
+                self.first_seq + at,
+                names[places[at]],
+                data[starts[at] : starts[at + 1]],
+                self.times[at],
+                flags[at] & _QOS,
+                bool(flags[at] & _RETAINED),
+                properties.get(at),
+            )
 
-    def flags_at(self, at: int) -> tuple[int, bool, Properties | None]:
-        """QoS, whether it was retained, and the properties of the message at a place."""
-        flags = self._flags[at]
-        return flags & _QOS, bool(flags & _RETAINED), self._properties.get(at)
+
+_pack_states = msgspec.msgpack.Encoder().encode
+_unpack_states = msgspec.msgpack.Decoder(tuple[bool, list[TopicState]]).decode
+
+
+def encode_states(retained_as_published: bool, states: list[TopicState]) -> bytes:
+    """A part of a snapshot, not yet compressed; the flag is `History.retained_as_published`."""
+    return _pack_states((retained_as_published, states))
+
+
+def decode_states(data: bytes) -> tuple[bool, list[TopicState]]:
+    """A part of a snapshot again, as the file has it: compressed.
+
+    Raises:
+        BlockError: it is damaged.
+    """
+    try:
+        return _unpack_states(zlib.decompress(data))
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BlockError(f"a snapshot is damaged: {error}") from None
 
 
 def _to_bytes(numbers: array[Any]) -> bytes:

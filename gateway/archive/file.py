@@ -13,6 +13,7 @@ import os
 import secrets
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import IO
 
 from gateway.archive.blocks import Batch, encode_batch
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
+from gateway.archive.rows import Rows
 from gateway.core.history import EPOCH_LETTERS
 
 __all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect"]
@@ -73,11 +75,11 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotParts:
-    """What memory knows of each topic, as bytes that `snapshots` makes.
+    """What memory knows of each topic, as bytes that `blocks` makes.
 
     Attributes:
         seq: the number that it is as of.
-        parts: the bytes, some thousand topics to a part.
+        parts: the bytes, some hundred topics to a part, not yet compressed.
     """
 
     seq: int
@@ -292,7 +294,8 @@ class ArchiveFile:
                     self._insert_hole(hole)
                 if snapshot is not None:
                     connection.execute("DELETE FROM snapshot")
-                    connection.executemany("INSERT INTO snapshot VALUES (?, ?)", enumerate(snapshot.parts))
+                    parts = ((number, zlib.compress(part)) for number, part in enumerate(snapshot.parts))
+                    connection.executemany("INSERT INTO snapshot VALUES (?, ?)", parts)
                     self._set_meta("snapshot", snapshot.seq)
                 last = max((batches[-1].last_seq if batches else 0), (holes[-1].last if holes else 0))
                 if last > reserved - RESERVED // 2:
@@ -327,6 +330,10 @@ class ArchiveFile:
         if len(self._ids) + len(new) > MAX_IDS:
             self._ids.clear()
         self._ids.update(new)
+
+    def rows(self) -> Rows:
+        """Questions to the file, before somebody writes to it."""
+        return Rows(self._connection)
 
     @property
     def size(self) -> int:

@@ -35,6 +35,7 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     except (SettingsError, ListenError) as error:
         fail(error, 2)
     from gateway import server
+    from gateway.archive.failures import ArchiveError
 
     try:
         set_up_logging(settings.log_format, settings.log_level, file=settings.log_file)
@@ -43,7 +44,10 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     # the server stops in order at a signal and then raises it again: to end on request is no failure
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
-    server.serve(settings, sockets=sockets)
+    try:
+        server.serve(settings, sockets=sockets)
+    except ArchiveError as error:
+        fail(error, 2)
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

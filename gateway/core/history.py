@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, merge
 from itertools import takewhile
+from zlib import crc32
 
 from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
@@ -167,6 +168,8 @@ class History:
         """Retained messages that a broker sent again and that were no new arrivals."""
         self.subscription = 0
         """The number of the subscription by which live messages arrive."""
+        self.crashes: list[tuple[int, int]] = []
+        """Stretches of numbers, both ends included, of which a crash took what they were."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         self._log = Log()
@@ -219,7 +222,7 @@ class History:
         """
         state = self._topics.get(topic)
         if retained and repeat and state is not None and state.repeat != repeat:
-            if state.retained_hash == hash(payload):
+            if state.retained_hash == crc32(payload):
                 state.repeat = repeat
                 state.kept_as_of = repeat
                 self.repeated += 1
@@ -238,7 +241,7 @@ class History:
             if time - state.first_time >= SETTLING_MS:
                 self._maybe_settle(state)
         if retained or not self.retained_as_published:
-            state.retained_hash = hash(payload)
+            state.retained_hash = crc32(payload)
             if retained or state.kept is not None:
                 retained = self._keeps(state, retained and payload != b"", repeat)
         self.seq = seq = self.seq + 1
@@ -533,6 +536,10 @@ class History:
     def position(self) -> str:
         """The position of the newest message, `epoch:seq`."""
         return f"{self.epoch}:{self.seq}"
+
+    def crashed_between(self, after: int, until: int) -> bool:
+        """Whether messages with `after` < seq <= `until` may have been lost by a crash; nobody knows how many."""
+        return any(first <= until and last > after for first, last in self.crashes)
 
     def before_time(self, time: int) -> int:
         """A number such that no kept message up to it arrived at or after `time` (milliseconds since 1970).

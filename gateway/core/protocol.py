@@ -80,6 +80,7 @@ GAP_REASONS = {
     "evicted": "The bounds of history have been reached since the position, or during the replay.",
     "epoch": "The gateway was restarted; its log began anew.",
     "limit": "`since` reaches back further than one replay may.",
+    "crash": "The gateway ended without warning; what it had not yet written to its archive is gone.",
 }
 """Why a subscriber will not get messages."""
 

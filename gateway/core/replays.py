@@ -141,6 +141,8 @@ class Replays:
             if since.kind is SinceKind.TIME:
                 evicted = 0
             lost = None if lost is None or evicted is None else lost + kept + evicted
+        if not start.is_other_epoch and history.crashed_between(start.after, job.until):
+            reason, lost = "crash", None
         if lost != 0:
             job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": job.until}
             if since.kind is SinceKind.TIME:

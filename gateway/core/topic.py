@@ -38,7 +38,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
         is_dropped: the log has forgotten it.
         first_seq: number of its first message.
         first_time: time of its first message, milliseconds since 1970.
-        retained_hash: hash of the payload that the broker retains, as far as is known; None before.
+        retained_hash: CRC-32 of the payload that the broker retains, as far as is known; None before.
         repeat: number of the broker subscription that repeated its retained message last.
     """
 

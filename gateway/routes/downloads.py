@@ -59,8 +59,12 @@ class _Download:
             self._evicted = history.evicted
             work = Selection(question.filters).tally(history, question.after, question.until)
             self._expected, lost = await in_slices(work)
-            if self.gap is None and lost != 0:
-                self.begins_late = {"reason": "evicted", "lost": lost}
+            has_crashed = history.crashed_between(question.after, question.until)
+            if self.gap is None and (has_crashed or lost != 0):
+                self.begins_late = {
+                    "reason": "crash" if has_crashed else "evicted",
+                    "lost": None if has_crashed else lost,
+                }
                 if question.is_promise:
                     self.gap = self.begins_late
 

@@ -150,6 +150,7 @@ def markdown() -> str:
     titles = {
         "mqtt": "Broker",
         "history": "History",
+        "archive": "Archive",
         "access": "Access",
         "limit": "Limits",
         "table": "Tables",

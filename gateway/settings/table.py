@@ -157,6 +157,23 @@ class Settings(BaseModel):
     history_bytes: Size = Field(256 * 1024**2, ge=1024**2, le=1024**4, description="Memory for all of history")
     history_age: Duration = Field(86400, ge=1, le=10 * 365 * 86400, description="Messages older than this are dropped")
 
+    # Archive
+    archive_file: Path | None = Field(
+        None, description="File in which history survives the process, a SQLite database; unset, it is in memory only"
+    )
+    archive_flush_interval: Duration = Field(
+        1,
+        ge=0.05,
+        le=300,
+        description="How often what arrived is written and, at QoS 1 and 2, then acknowledged to the broker",
+    )
+    archive_buffer_bytes: Size = Field(
+        64 * 1024**2,
+        ge=1024**2,
+        le=64 * 1024**3,
+        description="Memory for what waits for the disk; beyond it messages are relayed and not kept",
+    )
+
     # Access
     access_allow_anonymous: bool = Field(
         False,

@@ -56,7 +56,7 @@ export const PROPERTIES = [
 ] as const;
 
 /** Why messages are missing. */
-export const GAP_REASONS = ["slow", "evicted", "epoch", "limit"] as const;
+export const GAP_REASONS = ["slow", "evicted", "epoch", "limit", "crash"] as const;
 
 export const ERROR_CODES = [
   "bad_request",

@@ -47,8 +47,8 @@ export interface Subscribed {
 /** Messages that will not come. */
 export interface Gap {
   /**
-   * `evicted`, `epoch` (the gateway was restarted), `slow`, `limit`: from the gateway. `reader`: an async iterator of this page
-   * was read too slowly.
+   * `evicted`, `epoch` (the gateway was restarted), `crash` (it ended without warning), `slow`, `limit`: from the gateway.
+   * `reader`: an async iterator of this page was read too slowly.
    */
   reason: GapReason | "reader";
   /** How many; null when nobody can know. */

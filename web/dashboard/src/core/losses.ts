@@ -7,6 +7,7 @@ const WORDS: Record<Gap["reason"], string> = {
   epoch: "the gateway was restarted and starts a new history",
   slow: "this browser couldn’t keep up",
   limit: "more than one replay may hold",
+  crash: "the gateway ended without warning",
   reader: "this page couldn’t keep up",
 };
 

@@ -1,0 +1,191 @@
+"""The archive of one gateway: the file, its threads, and the log that is kept in it.
+
+Invariant: a message that got a number is handed to the writer in the same call, so that the file's numbers are the
+log's. What the gateway does while the archive has trouble is told by `trouble`, and is for its owner.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.archive.blocks import BlockError, encode_states
+from gateway.archive.failures import ArchiveError
+from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.restoring import forget_before, restore
+from gateway.archive.writer import Writer, WriterCounters
+from gateway.core.history import History
+from gateway.core.messages import Message, Properties
+from gateway.core.snapshots import topic_states
+
+__all__ = ["Archive", "KeptHistory"]
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_SECONDS = 30.0
+"""The least time between two snapshots."""
+
+SNAPSHOT_LATEST_SECONDS = 600.0
+"""After so long there is another one if anything was written."""
+
+SNAPSHOT_PART = 10
+"""There is another one when ten times as much was written as the last one took: it adds a tenth to what is written."""
+
+JOIN_SECONDS = 4.0
+"""So long the writer may take for the last messages when the gateway stops."""
+
+
+class KeptHistory(History):
+    """A log whose messages are kept as they are appended.
+
+    Attributes:
+        keep: gets each message and its payload as it came; None while the log is only in memory.
+    """
+
+    keep: Callable[[Message, bytes], None] | None = None
+
+    def append(
+        self,
+        topic: str,
+        payload: bytes,
+        time: int,
+        qos: int = 0,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+    ) -> Message | None:
+        """See `History.append`."""
+        message = super().append(topic, payload, time, qos, retained, properties, repeat)
+        if message is not None and self.keep is not None:
+            self.keep(message, payload)
+        return message
+
+
+class Archive:
+    """The file of one gateway, open, and its log.
+
+    Attributes:
+        history: the log that is kept.
+        path: where the file is.
+        set_aside: where the last damaged file went; None if there was none.
+    """
+
+    def __init__(self, path: Path, history: KeptHistory, *, now_ms: int) -> None:
+        """Opens the file and fills the log from it; `start` begins to keep what comes.
+
+        Raises:
+            ArchiveError: it can't be used; the log is untouched.
+        """
+        self.path = path
+        self.history = history
+        self._file = ArchiveFile(path)
+        try:
+            self._restore(now_ms)
+        except BaseException:
+            self._file.close()
+            raise
+        self._writer: Writer | None = None
+        self._snapshot_at = 0.0
+        self._snapshot_size = 0
+        self._snapshot_seq = self._file.snapshot_seq
+        self._written_bytes = 0
+
+    def _restore(self, now_ms: int) -> None:
+        file, history = self._file, self.history
+        try:
+            restore(history, file, now_ms)
+        except (sqlite3.Error, BlockError) as error:
+            logger.error("the archive %s can't be read: %s", self.path, error)
+            seq = file.seq
+            file.replace_damaged(seq)
+            history.epoch, history.seq = file.epoch, seq
+            forget_before(history, seq + 1, now_ms)
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where a damaged file was put; None if none was."""
+        return self._file.set_aside
+
+    def start(
+        self,
+        *,
+        flush_seconds: float,
+        max_bytes: int,
+        call_soon_threadsafe: Callable[..., Any],
+        call_later: Callable[[float, Callable[[], None]], Any],
+        clock: Callable[[], float],
+        on_trouble: Callable[[ArchiveError | None], None],
+    ) -> None:
+        """Keeps what is appended from now on; the arguments are those of `Writer`."""
+        self._clock = clock
+        self._snapshot_at = clock()
+        self._writer = Writer(
+            self._file,
+            flush_seconds=flush_seconds,
+            max_bytes=max_bytes,
+            call_soon_threadsafe=call_soon_threadsafe,
+            call_later=call_later,
+            clock=clock,
+            on_trouble=on_trouble,
+        )
+        self.history.keep = self._writer.append
+
+    @property
+    def writer(self) -> Writer:
+        """The thread that writes; there once it has started."""
+        assert self._writer is not None  # noqa: S101 - nobody asks before
+        return self._writer
+
+    @property
+    def trouble(self) -> ArchiveError | None:
+        """Why nothing can be written now; None if all is well."""
+        return None if self._writer is None else self._writer.trouble
+
+    @property
+    def counters(self) -> WriterCounters:
+        """What the writer counts."""
+        return self.writer.counters
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    def maybe_snapshot(self) -> Iterator[None]:
+        """Hands a snapshot over if one is due, some hundred topics at a step."""
+        written = self.counters.bytes
+        waited = self._clock() - self._snapshot_at
+        is_worth_it = written - self._written_bytes >= SNAPSHOT_PART * self._snapshot_size
+        is_due = waited >= SNAPSHOT_LATEST_SECONDS or (waited >= SNAPSHOT_SECONDS and is_worth_it)
+        if not is_due or written == self._written_bytes or self.trouble is not None:
+            return
+        self._snapshot_at, self._written_bytes = self._clock(), written
+        seq = self.history.seq
+        parts = []
+        for part in self._parts():
+            parts.append(part)
+            yield
+        self._snapshot_size = sum(map(len, parts)) // 4  # about what is left of it, compressed
+        # it tells of messages up to now: it must not be there before them
+        self.writer.hand_over()
+        self.writer.save(SnapshotParts(seq, parts))
+
+    def _parts(self) -> Iterator[bytes]:
+        history = self.history
+        return (encode_states(history.retained_as_published, states) for states in topic_states(history))
+
+    def close(self) -> None:
+        """Hands over all that there is: nothing may be appended from now on. `wait_closed` waits."""
+        self.history.keep = None
+        if self._writer is not None:
+            self._writer.close(SnapshotParts(self.history.seq, list(self._parts())))
+
+    def wait_closed(self) -> None:
+        """Waits for the disk, `JOIN_SECONDS` at most, and closes the file; not in the loop."""
+        if self._writer is not None and not self._writer.join(JOIN_SECONDS):
+            logger.error("the archive %s could not be ended in %g s: the disk is too slow", self.path, JOIN_SECONDS)
+            return
+        self._file.close()

@@ -1,0 +1,95 @@
+"""What memory knows of its topics, as plain values, and memory made anew from such values and messages.
+
+Invariant: a log that was restored has for each topic the last value, the count and the knowledge of what the broker
+retains that the log before had; numbers and times are those of then. Where the values are kept is for `archive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from gateway.core.history import History
+from gateway.core.messages import Message, Properties
+from gateway.core.selection import AT_ONCE
+
+__all__ = ["Arrived", "TopicState", "arrived", "restore_counts", "take_back", "topic_states"]
+
+
+class Arrived(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """A message as it came, and what it got when it did."""
+
+    seq: int
+    topic: str
+    payload: bytes
+    time: int
+    qos: int = 0
+    retained: bool = False
+    properties: Properties | None = None
+
+
+class TopicState(msgspec.Struct, array_like=True, gc=False):
+    """What is known of one topic.
+
+    Attributes:
+        first_seq, first_time, count, retained_hash: those of `Topic`.
+        last: its newest message.
+    """
+
+    first_seq: int
+    first_time: int
+    count: int
+    retained_hash: int | None
+    last: Arrived
+
+
+def arrived(message: Message) -> Arrived:
+    """A message of memory; its payload is cut out of its frame, so it is called where frames are changed."""
+    return Arrived(
+        message.seq,
+        message.topic,
+        message.payload,
+        message.time,
+        message.qos,
+        message.retained,
+        message.properties,
+    )
+
+
+def topic_states(history: History) -> Iterator[list[TopicState]]:
+    """The topics that have a last value, some at a time; each as of when it is yielded."""
+    states: list[TopicState] = []
+    for number, topic in enumerate(list(history.topics()), start=1):
+        if topic.last is not None and not topic.is_dropped:
+            last = arrived(topic.last)
+            states.append(TopicState(topic.first_seq, topic.first_time, topic.count, topic.retained_hash, last))
+        if number % AT_ONCE == 0:
+            yield states
+            states = []
+    yield states
+
+
+def take_back(history: History, message: Arrived) -> None:
+    """Puts a message into the log under the number that it had; numbers rise from one to the next."""
+    history.seq = message.seq - 1
+    # not through what a subclass makes of an arrival: it is none
+    History.append(
+        history,
+        message.topic,
+        message.payload,
+        message.time,
+        message.qos,
+        message.retained,
+        message.properties,
+    )
+
+
+def restore_counts(history: History, states: Iterable[TopicState]) -> None:
+    """Gives topics back what their messages don't say, after these have been taken back."""
+    for state in states:
+        topic = history.topic(state.last.topic)
+        if topic is not None:
+            topic.count = state.count
+            topic.first_seq, topic.first_time = state.first_seq, state.first_time
+            topic.retained_hash = state.retained_hash

@@ -1,0 +1,137 @@
+"""A gateway with an archive is stopped, killed and started again: nobody misses what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeGateway
+from tests.support.brokers import Broker
+from tests.support.publishers import Publisher, publishing
+from tests.support.subscribers import Subscriber
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+
+def position_of(client: Subscriber, since: str = "1h") -> str:
+    """Where a browser goes on that was there since then; until the end of a replay its head says nothing."""
+    head = next(str(event["position"]) for event in client.events if event["event"] == "subscribed")
+    if client.messages:
+        return f"{head.partition(':')[0]}:{client.messages[-1]['seq']}"
+    return since
+
+
+async def test_clean_restarts_lose_nothing_and_repeat_nothing(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    rounds, clients, count = 3, 12, 9_000
+    gateway = await asyncio.to_thread(
+        make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=str(tmp_path / "archive.db")
+    )
+    messages = [(f"{prefix}/{number % 20}", b"%d" % number) for number in range(count)]
+    seen: list[list[int]] = [[] for _ in range(clients)]
+    since: list[str] = ["1h"] * clients
+    with publishing(mosquitto.url, messages, qos=1, per_second=1_000):
+        for round_number in range(rounds + 1):
+            async with contextlib.AsyncExitStack() as stack:
+                found = [await stack.enter_async_context(Subscriber(gateway, "#", since=each)) for each in since]
+                for client in found:
+                    answer = await client.wait_event("subscribed")
+                    assert answer["recovered"] is True, (round_number, client.events)
+                if round_number < rounds:
+                    await found[0].wait_messages(1_000, 20)
+                    await asyncio.sleep(random.random())
+                    assert await asyncio.to_thread(gateway.stop) == 0
+                    await asyncio.gather(*(client.wait_closed() for client in found))
+                else:
+                    for client, before in zip(found, seen, strict=True):
+                        await client.wait(lambda c=client, b=before: len(c.messages) + len(b) >= count, 40)  # type: ignore[misc]
+                for number, client in enumerate(found):
+                    assert not [event for event in client.events if event["event"] == "gap"]
+                    seen[number] += client.payloads()
+                    since[number] = position_of(client, since[number])
+            if round_number < rounds:
+                await asyncio.to_thread(gateway.start)
+    for each in seen:
+        assert each == list(range(count))
+
+
+async def test_after_sigkill_the_log_goes_on_and_says_what_is_missing(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway,
+        mosquitto,
+        mqtt_topics=[f"{prefix}/#"],
+        archive_file=str(tmp_path / "archive.db"),
+        archive_flush_interval="0.2s",
+    )
+    with Publisher(mosquitto.url) as publisher:
+        await asyncio.to_thread(publisher.publish, f"{prefix}/kept", b"on", retain=True)
+        async with Subscriber(gateway, "#") as client:
+            for number in range(50):
+                await asyncio.to_thread(publisher.publish, f"{prefix}/n", b"%d" % number)
+            await client.wait_messages(51)
+            beyond = position_of(client)
+            await asyncio.sleep(1)  # so that it is written
+            await asyncio.to_thread(gateway.kill)
+        await asyncio.to_thread(gateway.start)
+        async with Subscriber(gateway, "#", since=beyond) as client:
+            gap = await client.wait_event("gap")
+            assert (gap["reason"], gap["lost"]) == ("crash", None)
+            assert (await client.wait_event("subscribed"))["recovered"] is False
+            await asyncio.to_thread(publisher.publish, f"{prefix}/n", b"50")
+            await client.wait(lambda: 50 in client.payloads())
+            # the broker has sent its retained message once more, and it is no news
+            assert "on" not in client.payloads()
+            numbers = [message["seq"] for message in client.messages]
+            assert min(numbers) > int(beyond.partition(":")[2])
+        async with Subscriber(gateway, "#") as client:
+            values = await client.wait_messages(2)
+            assert {value["payload"] for value in values} == {"on", 50}
+        listed = await asyncio.to_thread(gateway.json, "/topics")
+        assert {topic["topic"]: topic["count"] for topic in listed["topics"]} == {
+            f"{prefix}/kept": 1,
+            f"{prefix}/n": 51,
+        }
+        page = await asyncio.to_thread(gateway.json, f"/topics/{prefix}/n?since={beyond}")
+        assert page["gap"] == {"reason": "crash", "lost": None}
+
+
+async def test_a_second_gateway_says_that_the_archive_is_in_use(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "archive.db")
+    await asyncio.to_thread(make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=file)
+    other = await asyncio.to_thread(
+        make_gateway,
+        mosquitto,
+        start=False,
+        mqtt_topics=[f"{prefix}/#"],
+        archive_file=file,
+        mqtt_client_id=f"{prefix}b",
+    )
+    with contextlib.suppress(RuntimeError):
+        await asyncio.to_thread(other.start)
+    assert not other.is_alive
+    assert "another gateway has the archive" in other.log()
+    assert "Traceback" not in other.log()
+
+
+async def test_a_file_that_can_not_be_used_does_not_stop_the_relay(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=str(tmp_path / "nowhere" / "archive.db")
+    )
+    async with Subscriber(gateway, "#", since="now") as client:
+        await client.wait_event("subscribed")
+        with Publisher(mosquitto.url) as publisher:
+            await asyncio.to_thread(publisher.publish, f"{prefix}/a", b"1")
+        await client.wait_messages(1)
+    eventually(lambda: "history is in memory only" in gateway.log(), 5)
