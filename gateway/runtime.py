@@ -269,7 +269,12 @@ class Gateway:
             max_replay_messages=settings.limit_replay_messages,
             max_shape_bytes=settings.limit_shape_bytes,
         )
-        self.upstream = Upstream(self.upstream_config, on_message=self.hub.publish, on_change=self._upstream_changed)
+        self.upstream = Upstream(
+            self.upstream_config,
+            on_message=self.hub.publish,
+            on_change=self._upstream_changed,
+            keeper=None if self.archive is None else self.archive.writer,
+        )
         async with asyncio.TaskGroup() as self._tasks:
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")

@@ -328,3 +328,30 @@ def test_malformed_properties_are_refused(section: bytes) -> None:
 def test_a_variable_byte_integer_is_read_as_it_was_written(value: int) -> None:
     section = b"\x0b" + encode_varint(value)
     assert parse_properties(section)[1] == [value]
+
+
+def test_a_message_at_qos_1_that_still_awaits_its_acknowledgement_is_not_handed_over_again() -> None:
+    unacknowledged = {b"\x00\x07"}
+    handed: list[str] = []
+    reader = PacketReader(
+        version=4,
+        on_message=lambda topic, *_: handed.append(topic),
+        on_special=lambda *_: None,
+        on_packet=lambda _: None,
+        on_error=lambda *_: None,
+        on_oversize=lambda _: None,
+        accepts=lambda _: True,
+        max_message_bytes=1_000,
+        unacknowledged=unacknowledged,
+    )
+    again, other, first = (bytes([head, 6, 0, 1]) + b"a" + number + b"x" for head, number in (
+        (0x3A, b"\x00\x07"), (0x3A, b"\x00\x08"), (0x32, b"\x00\x07")
+    ))  # fmt: skip
+    reader.feed(again)
+    assert (handed, reader.repeated, reader.received) == ([], 1, 1)
+    assert reader.acknowledgements == [b"\x40\x02\x00\x07"]
+    # another one, or a new message under an identifier that is free again
+    reader.feed(other)
+    reader.feed(first)
+    assert (handed, reader.repeated, reader.received) == (["a", "a"], 1, 3)
+    assert reader.acknowledgements == [b"\x40\x02\x00\x07", b"\x40\x02\x00\x08", b"\x40\x02\x00\x07"]

@@ -29,6 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.core.messages import Properties
+from gateway.upstream.acknowledging import RECEIVE_MAXIMUM, Acknowledgements, Keeper
 from gateway.upstream.arrivals import Arrivals
 from gateway.upstream.config import MQTT_5, UpstreamConfig, Version, tls_context
 from gateway.upstream.failures import (
@@ -95,6 +96,8 @@ class Link(asyncio.BufferedProtocol):
         *,
         clean: bool,
         exchanges: set[bytes],
+        unacknowledged: set[bytes],
+        keeper: Keeper | None,
         will: Form | None,
         on_connack: Callable[[Link], None],
     ) -> None:
@@ -117,9 +120,19 @@ class Link(asyncio.BufferedProtocol):
             accepts=arrivals.accepts,
             max_message_bytes=config.max_message_bytes,
             exchanges=exchanges,
+            unacknowledged=unacknowledged,
         )
         self._config = config
         self._loop = asyncio.get_running_loop()
+        self._acknowledgements: Acknowledgements | None = None
+        if keeper is not None:
+            self._acknowledgements = Acknowledgements(
+                keeper,
+                unacknowledged,
+                write=self._acknowledge,
+                clock=self._loop.time,
+                call_later=self._loop.call_later,
+            )
         self.closed: asyncio.Future[Failure] = self._loop.create_future()
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
@@ -185,6 +198,8 @@ class Link(asyncio.BufferedProtocol):
         if self.version == MQTT_5:
             session = PahoProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             session.SessionExpiryInterval = min(int(config.session_expiry_seconds), 0xFFFF_FFFE)
+            if self._acknowledgements is not None:
+                session.ReceiveMaximum = RECEIVE_MAXIMUM
             options = {"clean_start": clean, "properties": session}
         will = None
         if self.will is not None:
@@ -313,8 +328,10 @@ class Link(asyncio.BufferedProtocol):
             self.fail(Failure(f"a packet could not be read: {error!r}", version=self._blame))
             return
         if reader.acknowledgements:
-            if self._transport is not None:
-                self._transport.write(b"".join(reader.acknowledgements))
+            if self._acknowledgements is not None:
+                self._acknowledgements.hold(reader.acknowledgements)
+            else:
+                self._acknowledge(b"".join(reader.acknowledgements))
             reader.acknowledgements.clear()
         if reader.received != before:
             self.last_message_at = time.time()
@@ -330,6 +347,10 @@ class Link(asyncio.BufferedProtocol):
                     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 self._transport.pause_reading()
                 self._loop.call_later(pause_after(size), self._read_on)
+
+    def _acknowledge(self, packets: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(packets)
 
     @property
     def _blame(self) -> Blame:
@@ -359,6 +380,8 @@ class Link(asyncio.BufferedProtocol):
         else:
             self._end(Failure(describe_failure(exc, self._config)))
         self._transport = None
+        if self._acknowledgements is not None:
+            self._acknowledgements.close()
         self._writable.set()
         self._window, self._at_end = b"", True
         if self._ticker is not None:

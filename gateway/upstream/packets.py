@@ -27,6 +27,7 @@ QOS_1 = 0b0010
 QOS_2 = 0b0100
 RETAIN = 0b0001
 DUP = 0b1000
+MAY_BE_REPEATED = QOS_2 | DUP
 
 MAX_NAMES = 16_384
 """How many topic names are remembered; together with `MAX_NAME_BYTES` this is at most a few MiB."""
@@ -60,7 +61,7 @@ class PacketReader:
     Attributes:
         received: PUBLISH packets so far, those included that were too large, not accepted or sent again.
         unwanted: those that `accepts` refused.
-        repeated: those at QoS 2 that were sent again although they had arrived (MQTT 5 §4.3.3).
+        repeated: those at QoS 1 and 2 that were sent again although they had arrived (MQTT 5 §4.3.2, §4.3.3).
         held: those at QoS 0 that came while `is_held`; nobody will send them again.
         acknowledgements: PUBACK, PUBREC and PUBCOMP packets that the caller sends and clears; a message is handed over
             before.
@@ -82,6 +83,7 @@ class PacketReader:
         accepts: Callable[[str], bool],
         max_message_bytes: int,
         exchanges: set[bytes] | None = None,
+        unacknowledged: set[bytes] | None = None,
     ) -> None:
         """Makes a reader for one connection.
 
@@ -98,6 +100,8 @@ class PacketReader:
             max_message_bytes: larger PUBLISH packets are skipped without being held in memory.
             exchanges: packet identifiers of messages at QoS 2 that have arrived and whose PUBREL has not: at most
                 65,535. They belong to the session (MQTT 5 §4.1), so the next connection gets the same set.
+            unacknowledged: packet identifiers of messages at QoS 1 that have arrived and whose PUBACK still waits. One
+                of these that is sent again is no new message. They belong to the session, too.
         """
         self.received = 0
         self.unwanted = 0
@@ -115,6 +119,7 @@ class PacketReader:
         self._accepts = accepts
         self._max_message_bytes = max_message_bytes
         self._exchanges = set() if exchanges is None else exchanges
+        self._unacknowledged = set() if unacknowledged is None else unacknowledged
         self._names: dict[bytes, str] = {}
         self._partial = bytearray()
         self._needed = 0
@@ -195,7 +200,7 @@ class PacketReader:
             body = name_end
             if head & QOS_BITS:
                 body += 2
-                if head & QOS_2:
+                if head & MAY_BE_REPEATED:
                     if self._is_repeated(head, data[name_end : min(body, stop)]):
                         position = stop
                         continue
@@ -260,11 +265,18 @@ class PacketReader:
         return min(stop, end)
 
     def _is_repeated(self, head: int, identifier: bytes) -> bool:
-        """Answers a PUBLISH at QoS 2 by PUBREC; whether it arrived before, and is no more than counted."""
-        if head & QOS_1:
+        """Answers a PUBLISH that may have arrived before; whether it has, and is no more than counted."""
+        if head & QOS_BITS == QOS_BITS:
             raise PacketError("a PUBLISH has QoS 3")  # MQTT-3.3.1-4
         if len(identifier) < 2:
             raise PacketError("a PUBLISH ends within its header")
+        if head & QOS_1:
+            self.acknowledgements.append(b"\x40\x02" + identifier)
+            if identifier not in self._unacknowledged:
+                return False
+            self.received += 1
+            self.repeated += 1
+            return True
         self.acknowledgements.append(b"\x50\x02" + identifier)
         if identifier not in self._exchanges:
             self._exchanges.add(identifier)

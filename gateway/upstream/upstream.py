@@ -22,6 +22,7 @@ from typing import Any
 
 from gateway.core.messages import Properties
 from gateway.core.topics import has_wildcard
+from gateway.upstream.acknowledging import Keeper
 from gateway.upstream.arrivals import Arrivals, OnMessage
 from gateway.upstream.config import MQTT_3_1_1, MQTT_5, VERSION_NAMES, UpstreamConfig, Version
 from gateway.upstream.failures import RIVAL_SECONDS, Failure, Reason, VersionChoice
@@ -46,7 +47,9 @@ SUSPICIOUS_LIVES = 3
 class Upstream:
     """The gateway's link to the broker."""
 
-    def __init__(self, config: UpstreamConfig, *, on_message: OnMessage, on_change: OnChange) -> None:
+    def __init__(
+        self, config: UpstreamConfig, *, on_message: OnMessage, on_change: OnChange, keeper: Keeper | None = None
+    ) -> None:
         """Prepares it; `run` does everything.
 
         Args:
@@ -55,6 +58,7 @@ class Upstream:
                 and must neither block nor await. `repeat` is 0 for what is surely new, else the number of the
                 subscription that may be repeating a retained message.
             on_change: gets the state whenever it is another one, other than by counting.
+            keeper: messages at QoS 1 and 2 are acknowledged when it has settled them; None: when they were handed on.
         """
         self._config = config
         self._on_message = on_message
@@ -68,7 +72,9 @@ class Upstream:
         self._received = 0
         self._last_message_at: float | None = None
         self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0, "stopping": 0}
+        self._keeper = keeper
         self._exchanges: set[bytes] = set()
+        self._unacknowledged: set[bytes] = set()
         self._discard_session = False
         self._has_discarded = False
         self._terms = Terms(config.status_topic)
@@ -246,6 +252,8 @@ class Upstream:
             arrivals,
             clean=clean,
             exchanges=self._exchanges,
+            unacknowledged=self._unacknowledged,
+            keeper=self._keeper,
             will=self._terms.will if number else None,
             on_connack=self._connack,
         )
@@ -261,6 +269,7 @@ class Upstream:
         """The broker has accepted; from the next packet on, messages may arrive."""
         if not link.session_present:
             self._exchanges.clear()
+            self._unacknowledged.clear()
         if link.arrivals.number:
             self._note(
                 protocol=VERSION_NAMES[link.version],

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher, publishing
+from tests.support.relays import Relay
 from tests.support.subscribers import Subscriber
 from tests.support.waiting import eventually
 
@@ -135,3 +136,55 @@ async def test_a_file_that_can_not_be_used_does_not_stop_the_relay(
             await asyncio.to_thread(publisher.publish, f"{prefix}/a", b"1")
         await client.wait_messages(1)
     eventually(lambda: "history is in memory only" in gateway.log(), 5)
+
+
+async def test_what_was_not_written_before_a_crash_comes_again_from_the_broker(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway,
+        mosquitto,
+        mqtt_topics=[f"{prefix}/#"],
+        archive_file=str(tmp_path / "archive.db"),
+        archive_flush_interval="60s",
+    )
+    async with Subscriber(gateway, "#") as client:
+        with Publisher(mosquitto.url) as publisher:
+            messages = [(f"{prefix}/n", b"%d" % number) for number in range(100)]
+            await asyncio.to_thread(publisher.publish_all, messages, qos=1)
+            await asyncio.to_thread(publisher.publish, f"{prefix}/two", b"100", qos=2)
+        # far more than the 20 that the broker would let wait
+        await client.wait_messages(101)
+    await asyncio.to_thread(gateway.kill)
+    gateway.settings["archive_flush_interval"] = "0.2s"
+    await asyncio.to_thread(gateway.start)
+    async with Subscriber(gateway, "#", since="1h") as client:
+        await client.wait(lambda: set(client.payloads()) == set(range(101)))
+        assert len(client.messages) == 101
+
+
+async def test_a_cut_connection_to_the_broker_repeats_nothing(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    async with Relay(mosquitto.port).running() as relay:
+        gateway = await asyncio.to_thread(
+            make_gateway,
+            relay.url,
+            mqtt_topics=[f"{prefix}/#"],
+            archive_file=str(tmp_path / "archive.db"),
+        )
+        count = 4_000
+        messages = [(f"{prefix}/{number % 20}", b"%d" % number) for number in range(count)]
+        async with Subscriber(gateway, "#", since="1h") as client:
+            await client.wait_event("subscribed")
+            with publishing(mosquitto.url, messages, qos=1, per_second=1_000):
+                for cut in range(3):
+                    await client.wait_messages(800 * (cut + 1), 20)
+                    relay.cut()
+                    await asyncio.to_thread(gateway.wait_not_ready)
+                    await asyncio.to_thread(gateway.wait_ready)
+                await client.wait_messages(count, 30)
+            await asyncio.sleep(1.5)  # whatever would come again
+            assert sorted(client.payloads()) == list(range(count))
+        samples = await asyncio.to_thread(gateway.metrics)
+    assert samples['gateway_upstream_dropped_total{reason="duplicate"}'] > 0

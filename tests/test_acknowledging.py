@@ -1,0 +1,121 @@
+"""Acknowledgements wait for the disk, in order, and never wait for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.upstream.acknowledging import HURRY_SECONDS, LEAST_WINDOW, Acknowledgements
+from tests.fakes import FakeLoop
+
+
+class Disk:
+    """A keeper that settles when told."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.hurries = 0
+
+    def when_settled(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def hurry(self) -> None:
+        self.hurries += 1
+
+    def settle(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.loop = FakeLoop()
+        self.disk = Disk()
+        self.written: list[bytes] = []
+        self.unacknowledged: set[bytes] = set()
+        self.held = Acknowledgements(
+            self.disk,
+            self.unacknowledged,
+            write=self.written.append,
+            clock=self.loop.clock,
+            call_later=self.loop.call_later,
+        )
+        self._next = 0
+
+    def arrive(self, count: int) -> None:
+        for _ in range(count):
+            self._next += 1
+            self.held.hold([b"\x40\x02" + self._next.to_bytes(2, "big")])
+
+    def settle_in_silence(self) -> None:
+        self.loop.run(1.0)
+        self.disk.settle()
+
+
+def test_what_arrived_is_acknowledged_when_it_is_settled_in_order() -> None:
+    bench = Bench()
+    bench.held.hold([b"\x40\x02\x00\x01", b"\x50\x02\x00\x02"])
+    bench.held.hold([b"\x40\x02\x00\x03"])
+    assert bench.written == []
+    assert bench.unacknowledged == {b"\x00\x01", b"\x00\x03"}
+    bench.disk.settle()
+    assert bench.written == [b"\x40\x02\x00\x01\x50\x02\x00\x02", b"\x40\x02\x00\x03"]
+    assert bench.unacknowledged == set()
+
+
+def test_the_end_of_an_exchange_waits_for_nothing() -> None:
+    bench = Bench()
+    bench.held.hold([b"\x40\x02\x00\x01", b"\x70\x02\x00\x09"])
+    assert bench.written == [b"\x70\x02\x00\x09"]
+    bench.held.hold([b"\x70\x02\x00\x0a"])
+    assert len(bench.disk.calls) == 1
+
+
+def test_what_can_not_be_written_any_more_is_still_known() -> None:
+    bench = Bench()
+    bench.arrive(2)
+    bench.held.close()
+    bench.disk.settle()
+    assert bench.written == []
+    assert bench.unacknowledged == {b"\x00\x01", b"\x00\x02"}
+
+
+def test_a_broker_that_waits_for_acknowledgements_is_not_kept_waiting_again() -> None:
+    bench = Bench()
+    bench.arrive(20)
+    bench.settle_in_silence()
+    assert bench.held.window == 20
+    bench.arrive(19)
+    bench.loop.run()
+    assert bench.disk.hurries == 0
+    bench.arrive(1)
+    bench.loop.run()
+    assert bench.disk.hurries == 1
+    bench.disk.settle()
+    bench.arrive(20)
+    bench.loop.run()
+    assert bench.disk.hurries == 1  # not too often
+    bench.loop.run(HURRY_SECONDS)
+    assert bench.disk.hurries == 2
+
+
+def test_a_broker_that_sends_more_was_not_waiting() -> None:
+    bench = Bench()
+    bench.arrive(20)
+    bench.settle_in_silence()
+    bench.arrive(21)
+    assert bench.held.window is None
+    bench.disk.settle()
+    bench.arrive(500)
+    bench.loop.run()
+    assert bench.disk.hurries <= 1
+
+
+def test_few_messages_and_a_steady_flow_teach_nothing() -> None:
+    bench = Bench()
+    bench.arrive(LEAST_WINDOW - 1)
+    bench.settle_in_silence()
+    assert bench.held.window is None
+    bench.arrive(100)
+    bench.disk.settle()
+    assert bench.held.window is None
