@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
@@ -49,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 PULSE_SECONDS = 0.1
 """How often the loop is asked whether it comes in time."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread of the archive may compute while the loop has something to do."""
 
 AGE_SECONDS = 1.0
 """The longest time for which messages that are too old stay in an idle log."""
@@ -225,6 +229,8 @@ class Gateway:
         if self.archive is None:
             return
         loop, settings = asyncio.get_running_loop(), self._settings
+        # while the archive's threads compute, the loop must not wait for its turn as long as it would by default (5 ms)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.archive.start(
             flush_seconds=settings.archive_flush_interval,
             max_bytes=settings.archive_buffer_bytes,

@@ -11,76 +11,12 @@ import pytest
 
 from gateway.archive import archive as archive_module
 from gateway.archive import restoring
-from gateway.archive.archive import Archive, KeptHistory
-from gateway.archive.failures import ArchiveError, Trouble
-from gateway.core.history import History
-from gateway.core.messages import Message
-from tests.support.archives import ThreadedLoop
+from tests.support.archives import Life, seen
 
 NOW = 1_700_000_000_000
 
 
-class Life:
-    """One run of a gateway on a file, as far as its log is concerned."""
-
-    def __init__(self, path: Path, *, now_ms: int = NOW, max_age_ms: int = 86_400_000) -> None:
-        self.loop = ThreadedLoop()
-        self.now = now_ms
-        self.history = KeptHistory(max_age_ms=max_age_ms)
-        self.archive = Archive(path, self.history, now_ms=now_ms)
-        self.restored = seen(self.history)
-        self.troubles: list[ArchiveError | None] = []
-        self.archive.start(
-            flush_seconds=1.0,
-            max_bytes=10**7,
-            call_soon_threadsafe=self.loop.call_soon_threadsafe,
-            call_later=self.loop.call_later,
-            clock=self.loop.clock,
-            on_trouble=self.troubles.append,
-        )
-
-    def publish(self, topic: str, payload: bytes = b"1", **more: Any) -> Message | None:
-        self.now += 1
-        return self.history.append(topic, payload, self.now, **more)
-
-    def flush(self) -> None:
-        self.archive.writer.hand_over()
-        self.loop.until(lambda: self.archive.writer.written_seq == self.history.seq)
-
-    def close(self) -> None:
-        self.archive.close()
-        self.archive.wait_closed()
-        self.loop.run()
-
-    def crash(self) -> None:
-        """The process is gone: what is on the disk stays, what is not is lost."""
-        self.history.keep = None
-        file = self.archive._file
-        file.append = lost  # type: ignore[method-assign]
-        self.archive.close()
-        self.archive.wait_closed()
-
-
 Lives = Callable[..., Life]
-
-
-def lost(*_: object, **__: object) -> int:
-    raise ArchiveError(Trouble.IO, "the process has ended")
-
-
-def seen(history: History) -> dict[str, Any]:
-    """Everything that others can see of a log."""
-    topics = {
-        topic.name: (
-            topic.count,
-            topic.first_seq,
-            topic.retained_hash,
-            topic.last and topic.last.frame,
-            [message.frame for message in topic.after(0)],
-        )
-        for topic in history.topics()
-    }
-    return {"position": history.position, "topics": topics}
 
 
 @pytest.fixture
@@ -92,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 def live(path: Path) -> Iterator[Lives]:
     lives: list[Life] = []
 
-    def begin(**options: int) -> Life:
+    def begin(**options: Any) -> Life:
         lives.append(Life(path, **options))
         return lives[-1]
 

@@ -39,7 +39,7 @@ class Bench:
             on_replaced=self._count,
         )
 
-    def _count(self) -> None:
+    def _count(self, _seq: int) -> None:
         self.replaced += 1
 
     def publish(self, count: int, *, payload: bytes = b"1", time: int = NOW) -> None:

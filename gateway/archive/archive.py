@@ -15,8 +15,11 @@ from typing import Any
 from gateway.archive.blocks import BlockError, encode_states
 from gateway.archive.failures import ArchiveError
 from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.reader import Reader
 from gateway.archive.restoring import forget_before, restore
 from gateway.archive.writer import Writer, WriterCounters
+from gateway.core.beyond import Asked, Part
+from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.messages import Message, Properties
 from gateway.core.snapshots import topic_states
@@ -33,6 +36,9 @@ SNAPSHOT_LATEST_SECONDS = 600.0
 
 SNAPSHOT_PART = 10
 """There is another one when ten times as much was written as the last one took: it adds a tenth to what is written."""
+
+HURRY_SECONDS = 0.2
+"""The least time between two writes for the sake of somebody who reads what is not on the disk yet."""
 
 JOIN_SECONDS = 4.0
 """So long the writer may take for the last messages when the gateway stops."""
@@ -70,6 +76,7 @@ class Archive:
     Attributes:
         history: the log that is kept.
         path: where the file is.
+        begins_after: the number before the oldest message of the file.
         set_aside: where the last damaged file went; None if there was none.
     """
 
@@ -87,7 +94,12 @@ class Archive:
         except BaseException:
             self._file.close()
             raise
+        self.begins_after = self._file.first_seq - 1 if self._file.first_seq else self._file.seq
         self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._waiting: list[Callable[[], None]] = []  # for more to be on the disk
+        self._hurried_at = float("-inf")
+        self._is_hurrying = False
         self._snapshot_at = 0.0
         self._snapshot_size = 0
         self._snapshot_seq = self._file.snapshot_seq
@@ -121,6 +133,7 @@ class Archive:
     ) -> None:
         """Keeps what is appended from now on; the arguments are those of `Writer`."""
         self._clock = clock
+        self._call_later = call_later
         self._snapshot_at = clock()
         self._writer = Writer(
             self._file,
@@ -129,9 +142,106 @@ class Archive:
             call_soon_threadsafe=call_soon_threadsafe,
             call_later=call_later,
             clock=clock,
-            on_trouble=on_trouble,
+            on_written=self._go_on,
+            on_trouble=self._changed,
+            on_replaced=self._replaced,
         )
+        self._tell_trouble = on_trouble
+        self._reader = Reader(self.path, call_soon_threadsafe=call_soon_threadsafe)
         self.history.keep = self._writer.append
+        self.history.beyond = self
+
+    def _changed(self, trouble: ArchiveError | None) -> None:
+        self._go_on()
+        self._tell_trouble(trouble)
+
+    def _replaced(self, seq: int) -> None:
+        """A damaged file was set aside, and a new one begun behind a number."""
+        self.begins_after = seq
+        self.reader.reopen()
+
+    # reading
+
+    def read(
+        self, filters: FilterSet, after: int, until: int, *, max_bytes: int, key: str | None, backwards: bool = False
+    ) -> Asked[Part]:
+        """See `Beyond.read`; what is not yet on the disk is waited for."""
+        written = self.writer.settled_seq
+        if (until if backwards else after + 1) <= written:
+            return self.reader.read(filters, after, min(until, written), max_bytes, key, backwards)
+        asked: Asked[Part] = Asked()
+
+        def go_on() -> None:
+            if self.trouble is not None and self.writer.settled_seq <= after:
+                asked.set(Part([], after if backwards else until, is_whole=False))
+                return
+            found = self.read(filters, after, until, max_bytes=max_bytes, key=key, backwards=backwards)
+            found.then(lambda: asked.set(found.answer, found.seconds))
+
+        if self.trouble is not None:
+            if backwards and written > after:
+                # the rest may be in memory still, and if not it is lost
+                return self.reader.read(filters, after, written, max_bytes, key, backwards)
+            go_on()
+        else:
+            self._waiting.append(go_on)
+            self._hurry()
+        return asked
+
+    def _hurry(self) -> None:
+        """Has what was appended written soon, but not too often for the disk."""
+        if self._is_hurrying:
+            return
+        self._is_hurrying = True
+        wait = self._hurried_at + HURRY_SECONDS - self._clock()
+        if wait > 0:
+            self._call_later(wait, self._hurry_now)
+        else:
+            self._hurry_now()
+
+    def _hurry_now(self) -> None:
+        self._is_hurrying = False
+        self._hurried_at = self._clock()
+        self.writer.hurry()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+
+    def find(self, time: int, key: str | None) -> Asked[int]:
+        """See `Beyond.find`; where the file has not come so far yet, that is waited for."""
+        written = self.writer.settled_seq
+        found = self.reader.find(time, key, written)
+        if written >= self.history.seq or self.trouble is not None:
+            return found
+        asked: Asked[int] = Asked()
+
+        def judge() -> None:
+            if found.answer < written or self.trouble is not None:
+                asked.set(found.answer, found.seconds)
+                return
+            self._waiting.append(again)
+            self._hurry()
+
+        def again() -> None:
+            later = self.find(time, key) if self.writer.settled_seq > written else found
+            later.then(lambda: asked.set(later.answer, later.seconds))
+
+        found.then(judge)
+        return asked
+
+    def is_whole(self, after: int, until: int) -> bool:
+        """See `Beyond.is_whole`."""
+        return after >= self.begins_after and not any(
+            hole.reason != "crash" and hole.first <= until and hole.last > after for hole in self.writer.holes
+        )
+
+    @property
+    def reader(self) -> Reader:
+        """The thread that reads; there once it has started."""
+        assert self._reader is not None  # noqa: S101 - nobody asks before
+        return self._reader
 
     @property
     def writer(self) -> Writer:
@@ -179,7 +289,10 @@ class Archive:
 
     def close(self) -> None:
         """Hands over all that there is: nothing may be appended from now on. `wait_closed` waits."""
-        self.history.keep = None
+        self.history.keep = self.history.beyond = None
+        if self._reader is not None:
+            self._reader.close()
+        self._go_on()
         if self._writer is not None:
             self._writer.close(SnapshotParts(self.history.seq, list(self._parts())))
 
@@ -188,4 +301,6 @@ class Archive:
         if self._writer is not None and not self._writer.join(JOIN_SECONDS):
             logger.error("the archive %s could not be ended in %g s: the disk is too slow", self.path, JOIN_SECONDS)
             return
+        if self._reader is not None:
+            self._reader.join(JOIN_SECONDS)
         self._file.close()

@@ -110,12 +110,11 @@ def _start(history: History, file: ArchiveFile, rows: Rows, now_ms: int) -> tupl
 
 def _messages(rows: Rows, after: int, until: int) -> Iterator[Arrived]:
     """The messages of the file with `after` < seq <= `until`; a damaged block is left out."""
-    while after < until and (found := rows.block_at(after + 1)) is not None and found[0] <= until:
+    for first, last, _ in rows.blocks_from(after + 1, until):
         try:
-            block = rows.read(found[0])
+            block = rows.read(first)
         except BlockError as error:
-            logger.error("the messages %d to %d of the archive can't be read: %s", *found[:2], error)
+            logger.error("the messages %d to %d of the archive can't be read: %s", first, last, error)
         else:
             names = [rows.name_of(number) for number in block.ids]
             yield from block.arrivals(names, after, until)
-        after = found[1]

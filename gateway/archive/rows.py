@@ -51,18 +51,47 @@ class Rows:
         query = "SELECT first_seq, last_seq, min_time, max_time FROM blocks ORDER BY first_seq DESC"
         return map(Stretch._make, self._connection.execute(query))
 
-    def block_at(self, seq: int) -> tuple[int, int, bytes] | None:
-        """The first block that ends at or behind a number: first number, last number, topics."""
-        row = self._connection.execute(
-            "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq <= ? AND last_seq >= ?"
-            " ORDER BY first_seq DESC LIMIT 1",
-            (seq, seq),
+    def blocks_from(self, seq: int, until: int) -> Iterator[tuple[int, int, bytes]]:
+        """The blocks that have a number from `seq` to `until`, rising: first number, last number, topics."""
+        start = self._connection.execute(
+            "SELECT first_seq FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1", (seq,)
         ).fetchone()
-        if row is None:
-            row = self._connection.execute(
-                "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq > ? ORDER BY first_seq LIMIT 1", (seq,)
-            ).fetchone()
-        return row and tuple(row)
+        query = "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq BETWEEN ? AND ? ORDER BY first_seq"
+        rows = self._connection.execute(query, (start[0] if start else seq, until))
+        return ((first, last, topics) for first, last, topics in rows if last >= seq)
+
+    def blocks_back_from(self, seq: int, after: int) -> Iterator[tuple[int, int, bytes]]:
+        """The blocks that have a number up to `seq` and above `after`, falling."""
+        query = "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC"
+        for first, last, topics in self._connection.execute(query, (seq,)):
+            if last <= after:
+                return
+            yield first, last, topics
+
+    def steps(self) -> list[int]:
+        """First numbers behind which the clock had been set back."""
+        return [row[0] for row in self._connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
+
+    def first_block_at(self, time: int, start: int, end: int | None) -> int | None:
+        """The first block with a message at or after a time, from number `start` to before `end`; times rise there."""
+        if end is None:
+            newest = self._connection.execute("SELECT max(first_seq) FROM blocks").fetchone()[0]
+            end = (newest or 0) + 1
+        query = (
+            "SELECT first_seq, max_time FROM blocks WHERE first_seq >= ? AND first_seq < ? ORDER BY first_seq LIMIT 1"
+        )
+        found = None
+        low, high = start, end
+        while low < high:
+            middle = (low + high) // 2
+            row = self._connection.execute(query, (middle, end)).fetchone()
+            if row is None:
+                high = middle
+            elif row[1] >= time:
+                found, high = row[0], middle
+            else:
+                low = row[0] + 1
+        return found
 
     def read(self, first_seq: int) -> Block:
         """The block that begins with this number."""

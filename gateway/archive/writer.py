@@ -82,6 +82,7 @@ class Writer:
 
     Attributes:
         written_seq: number up to which the file has what it will have, holes left out.
+        holes: numbers that the file has not, or will not have.
         trouble: why nothing can be written now; None if all is well.
         counters: what is counted.
     """
@@ -97,7 +98,7 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
         on_written: Callable[[], None] = lambda: None,
         on_trouble: Callable[[ArchiveError | None], None] = lambda _: None,
-        on_replaced: Callable[[], None] = lambda: None,
+        on_replaced: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Starts the thread.
 
@@ -110,9 +111,10 @@ class Writer:
             clock: monotonic seconds.
             on_written: hears that `written_seq` has risen.
             on_trouble: hears that the archive got into trouble, got into another one or is well again (None).
-            on_replaced: hears that a damaged file was set aside, and a new one begun.
+            on_replaced: hears that a damaged file was set aside, and behind which number a new one begins.
         """
         self.written_seq = file.seq
+        self.holes = list(file.holes)
         self.trouble: ArchiveError | None = None
         self.counters = WriterCounters()
         self._file = file
@@ -127,7 +129,7 @@ class Writer:
         # the loop's
         self._batch: Batch | None = None
         self._timer: Any = None
-        self._waiting: deque[tuple[int, int, float]] = deque()  # last number, bytes, since when: handed over
+        self._waiting: deque[tuple[int, int, float]] = deque()  # first number, bytes, since when: handed over
         self._waiting_bytes = 0
         self._hole: Hole | None = None  # that goes with what is handed over next
         self._seq = file.seq
@@ -178,14 +180,18 @@ class Writer:
         if self._hole is not None:
             hole, self._hole = self._hole, None
             self._queue.put(_Work(hole=hole))
-        self._waiting.append((batch.last_seq, batch.size, self._clock()))
+        self._waiting.append((batch.first_seq, batch.size, self._clock()))
         self._waiting_bytes += batch.size
         self._queue.put(_Work(batch=batch))
         self._watch_lag()
 
     def _drop(self, batch: Batch) -> None:
-        first = batch.first_seq if self._hole is None else self._hole.first
+        first = batch.first_seq
+        if self._hole is not None:
+            first = self._hole.first
+            self.holes.pop()
         self._hole = Hole(first, batch.last_seq, "overload")
+        self.holes.append(self._hole)
         self.counters.dropped += len(batch)
         if self.trouble is None:
             text = f"more than {self._max_bytes} bytes wait for the disk: what comes now is not kept"
@@ -211,6 +217,13 @@ class Writer:
     def hurry(self) -> None:
         """Somebody waits: what was appended is written as soon as may be."""
         self.hand_over()
+
+    @property
+    def settled_seq(self) -> int:
+        """Number up to which everything is on the disk or was dropped."""
+        if self._waiting:
+            return self._waiting[0][0] - 1
+        return self._seq if self._batch is None else self._batch.first_seq - 1
 
     @property
     def lag_seconds(self) -> float:
@@ -325,8 +338,9 @@ class Writer:
 
     def _replace(self, batches: list[Batch]) -> None:
         """The file is damaged: what waits goes into a new one, at the next attempt."""
-        self._file.replace_damaged(batches[0].first_seq - 1 if batches else self._file.last_seq)
-        self._tell(self._on_replaced)
+        seq = batches[0].first_seq - 1 if batches else self._file.last_seq
+        self._file.replace_damaged(seq)
+        self._tell(self._on_replaced, seq)
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         try:

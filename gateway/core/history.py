@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from heapq import heapify, heappop, heappush, merge
 from itertools import takewhile
 from zlib import crc32
 
+from gateway.core.beyond import Beyond
 from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
 from gateway.core.log import Log, Segment
@@ -170,6 +171,8 @@ class History:
         """The number of the subscription by which live messages arrive."""
         self.crashes: list[tuple[int, int]] = []
         """Stretches of numbers, both ends included, of which a crash took what they were."""
+        self.beyond: Beyond | None = None
+        """Who has the log where memory ends; None: nobody."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         self._log = Log()
@@ -537,6 +540,24 @@ class History:
         """The position of the newest message, `epoch:seq`."""
         return f"{self.epoch}:{self.seq}"
 
+    def floor(self, filters: FilterSet, after: int, until: int) -> int:
+        """A number such that above it everything that matches is here, up to `until`; `after` if all of it is."""
+        if after >= max(self.evicted_seq, self.dropped_seq):
+            return after
+        few = self._few_topics(filters)
+        if few is None:
+            return min(max(self.evicted_seq, self.dropped_seq), until)
+        found = max(after, min(self.dropped_seq, until))
+        for state in few:
+            index = bisect_right(state.evicted, until)
+            found = max(found, state.evicted[index - 1] if index else min(state.forgotten_seq, until))
+        return found
+
+    def is_kept(self, message: Message) -> bool:
+        """Whether the broker keeps a message, as far as is known."""
+        state = self._topics.get(message.topic)
+        return state is not None and state.kept is not None and state.kept.seq == message.seq
+
     def crashed_between(self, after: int, until: int) -> bool:
         """Whether messages with `after` < seq <= `until` may have been lost by a crash; nobody knows how many."""
         return any(first <= until and last > after for first, last in self.crashes)
@@ -553,6 +574,11 @@ class History:
                 return found - 1
             start = seq - 1
         found = self._log.first_at(time, start)
+        return self.seq if found is None else found - 1
+
+    def past_evicted(self, after: int) -> int:
+        """The highest number that has no kept message between `after` and itself."""
+        found = self._log.first_kept(after)
         return self.seq if found is None else found - 1
 
     def newest(self, count: int) -> int:

@@ -197,6 +197,16 @@ class Log:
             return segments[at].seqs[index] if index < end else None
         return segments[at].seqs[bisect_left(segments[at].times, time, index)]
 
+    def first_kept(self, after: int) -> int | None:
+        """The number of the first entry behind `after` that is no hole, None if there is none."""
+        start, index = self.place(after + 1)
+        for segment in self.segments[start:]:
+            for place in range(index, len(segment.seqs)):
+                if segment.messages[place] is not None:
+                    return segment.seqs[place]
+            index = 0
+        return None
+
     def before_newest(self, count: int) -> int:
         """The number of the entry behind which there are `count`, 0 if there are not more than that."""
         for segment in reversed(self.segments):

@@ -1,7 +1,11 @@
-"""Replays: each subscriber that is behind reads history from its own position, at the pace of its socket.
+"""Replays: each subscriber that is behind reads the log from its own position, at the pace of its socket.
+
+What memory has let go is read beyond it, where somebody has it: up to the job's floor, and from there on in memory.
 
 Invariant: a replay gives what its selection promises, once and in order, or tells how much of it is lost; replays take
 turns of two milliseconds, between which the live path runs. Who is live, and what is flushed to them, is the hub's.
+
+It is long because what a replay has to give, where it is read and what of it is lost are one account.
 """
 
 from __future__ import annotations
@@ -9,9 +13,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from gateway.core.beyond import Asked, Beyond, Part, as_of_now
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.memory import MemoryBudget
@@ -21,7 +27,7 @@ from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
 from gateway.core.since import Since, SinceKind, Start
-from gateway.core.subscribers import HubCounters, Job, Kind, State, Subscriber
+from gateway.core.subscribers import HubCounters, Job, Kind, Payer, State, Subscriber, Work
 from gateway.core.walks import reaches
 
 __all__ = ["MAX_JOBS", "Replays"]
@@ -39,6 +45,9 @@ WORK_SECONDS = 0.001
 
 MAX_CHUNKS_BYTES = 4 * 2**20
 """Bytes of chunks that are kept for those who come back together."""
+
+MAX_PARTS = 32
+"""Parts read beyond memory, 64 KiB each, that are kept for the same."""
 
 MAX_JOBS = 64
 """Replays that one subscriber may have waiting, so that a loop of commands can't grow memory."""
@@ -107,6 +116,7 @@ class Replays:
         self._is_catch_up_due = False
         self._chunks: dict[Any, _Chunk] = {}
         self._chunks_bytes = 0
+        self._parts: dict[Any, Asked[Part]] = {}  # of what is beyond memory
         self._chunks_evicted = 0  # how much history had evicted when they were read
 
     def first_job(
@@ -119,12 +129,20 @@ class Replays:
         selection = Selection(added, before)
         if start.is_last:
             return Job(Kind.LAST, selection, shape, 0, now), Promise(added, now, now)
-        first = max(history.newest(self.max_messages), start.after)
+        if history.beyond is not None and since.kind is SinceKind.TIME:
+            # what memory has let go between is older than that, or the replay begins beyond memory
+            start = replace(start, after=history.past_evicted(start.after))
+        first = start.after
+        if history.beyond is None or start.is_other_epoch:
+            first = max(history.newest(self.max_messages), first)
         job = Job(Kind.RESUME, selection, shape, first, now)
         job.work = self._account(job, since, start)
-        return job, Promise(added, start.after)
+        promise = Promise(added, start.after)
+        if history.beyond is not None and since.kind is SinceKind.TIME:
+            job.promise = promise
+        return job, promise
 
-    def _account(self, job: Job, since: Since, start: Start) -> Generator[None, None, None]:
+    def _account(self, job: Job, since: Since, start: Start) -> Work:
         """Finds out what a replay has to give, and what is missing before it begins."""
         history, selection = self.history, job.selection
         first = job.cursor
@@ -135,25 +153,78 @@ class Replays:
         elif since.kind is SinceKind.TIME:
             # after they were counted: what went meanwhile is missing
             lost = 0 if (yield from reaches(history, selection.filters, since.time)) else None
-        if first > start.after and not start.is_other_epoch:
+        if history.beyond is not None and lost != 0 and not start.is_other_epoch:
+            lost = yield from self._begin_beyond(job, since, history.beyond, lost)
+        elif first > start.after and not start.is_other_epoch:
             reason = "limit"
             kept, evicted = yield from selection.tally(history, start.after, first)
             if since.kind is SinceKind.TIME:
                 evicted = 0
             lost = None if lost is None or evicted is None else lost + kept + evicted
-        if not start.is_other_epoch and history.crashed_between(start.after, job.until):
+        if not start.is_other_epoch and history.crashed_between(job.cursor, job.until):
             reason, lost = "crash", None
         if lost != 0:
             job.gap = {"reason": reason, "lost": lost, "from": since.seq, "to": job.until}
             if since.kind is SinceKind.TIME:
                 del job.gap["from"]
 
+    def _begin_beyond(
+        self, job: Job, since: Since, beyond: Beyond, lost: int | None
+    ) -> Generator[Asked[int] | None, None, int | None]:
+        """A replay begins where memory has not all that it asks for.
+
+        Args:
+            job: the replay; `expected` is what memory has of it.
+            since: where it starts.
+            beyond: where the rest may be.
+            lost: how many messages memory has not; None where nobody knows.
+
+        Returns:
+            How many messages are lost; None where nobody knows.
+        """
+        history = self.history
+        is_known = True
+        if since.kind is SinceKind.TIME:
+            asked = beyond.find(since.time, None)
+            yield asked
+            job.cursor = asked.answer
+            # what came before the oldest message there may have come later than that
+            is_known = job.cursor > beyond.begins_after or beyond.begins_after == 0
+            if job.answer is not None:
+                job.answer.after = job.cursor
+        job.floor = history.floor(job.selection.filters, job.cursor, job.until)
+        is_whole = is_known and beyond.is_whole(job.cursor, job.floor)
+        job.expected = None if job.expected is None or lost is None or not is_whole else job.expected + lost
+        return 0 if is_whole else None
+
+    def _go_on_beyond(self, job: Job) -> Work:
+        """Memory may have let go of what a replay has still to give: then that is read beyond it."""
+        history, selection = self.history, job.selection
+        kept, lost = yield from selection.tally(history, job.cursor, job.until)
+        if lost == 0:
+            if job.expected is None:
+                job.expected = job.seen + kept
+            return
+        if job.expected is not None and kept >= job.expected - job.seen:
+            return
+        job.floor = history.floor(selection.filters, job.cursor, job.until)
+        is_whole = history.beyond is not None and history.beyond.is_whole(job.cursor, job.floor)
+        if job.expected is None and not is_whole:
+            job.gap = {"reason": "evicted", "lost": None, "from": job.cursor, "to": job.until}
+
     def work(self, job: Job) -> bool:
         """Goes on finding out what a replay must know, for `WORK_SECONDS`; whether that is done."""
+        if job.asked is not None:
+            if not job.asked.is_answered:
+                return False
+            job.asked = None
         end = self._clock() + WORK_SECONDS
         while job.work is not None:
             try:
-                next(job.work)
+                asked = next(job.work)
+                if asked is not None and not asked.is_answered:
+                    job.asked = asked
+                    return False
             except StopIteration:
                 job.work = None
                 answer, job.answer = job.answer, None
@@ -176,6 +247,7 @@ class Replays:
                 job.answer.know(True)
             return False
         job.selection = narrowed
+        job.floor = 0
         self.recount(job)
         return True
 
@@ -185,7 +257,7 @@ class Replays:
             job.work = self._recount(job, job.work)
             self.work(job)
 
-    def _recount(self, job: Job, before: Generator[None, None, None] | None) -> Generator[None, None, None]:
+    def _recount(self, job: Job, before: Work | None) -> Work:
         if before is not None:
             yield from before  # it says what is missing of what was asked for first
         history, selection = self.history, job.selection
@@ -194,6 +266,12 @@ class Replays:
         if job.last_only:
             return  # what is lost of this stretch has been told
         job.kind = Kind.RESUME
+        if history.beyond is not None and lost != 0:
+            job.floor = history.floor(selection.filters, job.cursor, job.until)
+            job.expected = None
+            if job.gap is None and not history.beyond.is_whole(job.cursor, job.floor):
+                job.gap = {"reason": "slow", "lost": None, "from": job.cursor, "to": job.until}
+            return
         if job.gap is None:
             if lost != 0:
                 job.gap = {"reason": "slow", "lost": lost, "from": job.cursor, "to": job.until}
@@ -246,6 +324,7 @@ class Replays:
             self.wake(subscriber)
         if not self._behind.size:
             self._forget_chunks()
+            self._parts = {key: asked for key, asked in self._parts.items() if not asked.is_answered}
         if self._behind.size and not self._is_catch_up_due:
             self._is_catch_up_due = True
             self._call_soon(self._catch_up)
@@ -277,15 +356,25 @@ class Replays:
             self.add_job(subscriber, job)
         job = subscriber.jobs[0]
         if job.work is None and self._may_miss(job):
-            job.work = self._check_catch_up(subscriber, job)
+            job.work = self._check(subscriber, job)
         if job.work is not None:
             is_answered = job.answer is not None
-            if not self.work(job) or is_answered:
+            is_done = self.work(job)
+            if job.asked is not None:
+                job.asked.then(partial(self.wake, subscriber))
+                return False
+            if job.promise is not None and is_done:
+                self._promise(subscriber, job.promise, job.cursor)
+                job.promise = None
+            if not is_done or is_answered:
                 return True  # whoever was answered may have changed everything
         if job.gap is not None:
             gap, job.gap = job.gap, None
             subscriber.tell_gap(gap.pop("reason"), gap.pop("lost"), self.counters, **gap)
-        chunk = self._read(job)
+        found = self._read_beyond(subscriber, job) if job.cursor < job.floor else self._read(job)
+        if found is None:
+            return False
+        chunk = found
         job.cursor = chunk.cursor
         job.seen += chunk.count
         is_done = chunk.cursor >= job.until
@@ -314,6 +403,49 @@ class Replays:
             self.tell_replayed(subscriber, job)
         return subscriber.state is not State.CLOSED
 
+    @staticmethod
+    def _promise(subscriber: Subscriber, promise: Promise, after: int) -> None:
+        """What was promised begins elsewhere than memory knew."""
+        if after != promise.after:
+            found = replace(promise, after=after)
+            subscriber.promises = tuple(found if each is promise else each for each in subscriber.promises)
+
+    def _read_beyond(self, subscriber: Subscriber, job: Job) -> _Chunk | None:
+        """A job's next chunk from where memory has no longer all of it; None while that is being read.
+
+        Those who come back together ask together: each part is read once for all of them.
+        """
+        history, selection = self.history, job.selection
+        if history.beyond is None:  # it has just ended
+            job.floor = 0
+            return _Chunk(job.cursor, 0, [], b"", 0, 0)
+        key = (selection.filters, job.cursor, job.floor)
+        asked = self._parts.get(key)
+        if asked is None:
+            payer = None if subscriber.payer is None else subscriber.payer.key
+            asked = history.beyond.read(selection.filters, job.cursor, job.floor, max_bytes=CHUNK_BYTES, key=payer)
+            self._parts[key] = asked
+            if subscriber.payer is not None:
+                asked.then(partial(self._charge, subscriber.payer, asked))
+            while len(self._parts) > MAX_PARTS:
+                del self._parts[next(iter(self._parts))]
+        if not asked.is_answered:
+            asked.then(partial(self.wake, subscriber))
+            return None
+        part = asked.answer
+        if not part.is_whole and job.expected is None:
+            members = {"from": job.cursor, "to": part.cursor}
+            subscriber.tell_gap("evicted", None, self.counters, **members)
+        if part.cursor >= job.floor:
+            job.work = self._go_on_beyond(job)
+            job.floor = 0
+        messages = as_of_now(part.messages, self._wall_clock_ms(), history.is_kept)
+        return self._shaped(job.shape, part.cursor, selection.pick(history, messages, job.until))
+
+    @staticmethod
+    def _charge(payer: Payer, asked: Asked[Part]) -> None:
+        payer.spend(asked.seconds)
+
     def _read(self, job: Job) -> _Chunk:
         """A job's next chunk.
 
@@ -331,7 +463,19 @@ class Replays:
         cursor, messages = job.selection.read(
             self.history, job.cursor, job.until, last_only=job.last_only, max_bytes=max_bytes
         )
+        chunk = self._shaped(shape, cursor, messages)
         if key is None:
+            return chunk
+        self._chunks_bytes += len(chunk.data)
+        if self._chunks_bytes > MAX_CHUNKS_BYTES:
+            self._forget_chunks()
+        self._chunks_evicted = self.history.evicted
+        self._chunks[key] = chunk
+        return chunk
+
+    def _shaped(self, shape: Shape, cursor: int, messages: list[Message]) -> _Chunk:
+        """A chunk of these messages: their frames where the shape needs no more than each of them, else themselves."""
+        if not shape.is_stateless:
             return _Chunk(cursor, len(messages), messages, b"", 0, 0)
         if shape.is_plain:
             frames, skipped = [message.frame for message in messages], 0
@@ -340,13 +484,7 @@ class Replays:
             for message in messages:
                 shaper.offer(message)
             frames, skipped = shaper.take(), shaper.skipped
-        chunk = _Chunk(cursor, len(messages), [], b"".join(frames), len(frames), skipped)
-        self._chunks_bytes += len(chunk.data)
-        if self._chunks_bytes > MAX_CHUNKS_BYTES:
-            self._forget_chunks()
-        self._chunks_evicted = self.history.evicted
-        self._chunks[key] = chunk
-        return chunk
+        return _Chunk(cursor, len(messages), [], b"".join(frames), len(frames), skipped)
 
     def _forget_chunks(self) -> None:
         self._chunks.clear()
@@ -399,10 +537,16 @@ class Replays:
         self.counters.skipped += skipped
 
     def _may_miss(self, job: Job) -> bool:
-        """Whether something of a catch-up may have been evicted before it was read."""
-        if job.kind is not Kind.CATCH_UP or job.last_only or job.expected is None:
+        """Whether something of what was promised may have been evicted before it was read."""
+        if job.last_only or job.expected is None or job.cursor < job.floor:
+            return False
+        if job.kind is not Kind.CATCH_UP and self.history.beyond is None:
             return False
         return job.cursor < self.history.evicted_seq
+
+    def _check(self, subscriber: Subscriber, job: Job) -> Work:
+        """Sees to what was evicted before it was read: beyond memory it is there, else it is lost."""
+        return self._check_catch_up(subscriber, job) if self.history.beyond is None else self._go_on_beyond(job)
 
     def _check_catch_up(self, subscriber: Subscriber, job: Job) -> Generator[None, None, None]:
         """Turns a catch-up of which something was evicted into a gap and the last values."""

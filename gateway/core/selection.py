@@ -54,8 +54,10 @@ def overlapping(promises: Iterable[Promise], filters: FilterSet) -> tuple[Promis
     return tuple(promise for promise in promises if promise.filters.may_meet(filters))
 
 
-def _last_seq(state: Topic, until: int) -> int:
+def _last_seq(state: Topic | None, until: int) -> int:
     """The number of a topic's newest message as of `until`, evicted or not; 0 when nobody knows."""
+    if state is None:
+        return 0
     message = state.last_as_of(until)
     if message is not None:
         return message.seq
@@ -120,7 +122,7 @@ class Selection:
             return replace(self, only=wanting)
         return replace(self, filters=own) if own else None
 
-    def _part(self, state: Topic, until: int, exclude: Iterable[Promise], only: Iterable[Promise]) -> _Part:
+    def _part(self, state: Topic | None, until: int, exclude: Iterable[Promise], only: Iterable[Promise]) -> _Part:
         """What is selected of a topic; `exclude` and `only` are those of the promises that match it."""
         high = until
         removed: set[int] = set()
@@ -141,21 +143,25 @@ class Selection:
     ) -> tuple[int, list[Message]]:
         """The next part, as `History.read` gives it: where it ends, and its messages."""
         chunk = history.read(self.filters, after, until, last_only=last_only, max_bytes=max_bytes)
+        return chunk.cursor, self.pick(history, chunk.messages, until)
+
+    def pick(self, history: History, found: list[Message], until: int) -> list[Message]:
+        """Which of the messages that the filters match are selected, where the replay ends at `until`."""
         if self.is_plain:
-            return chunk.cursor, chunk.messages
+            return found
         exclude, only = _by_topic(self.exclude), _by_topic(self.only or ())
         parts: dict[str, _Part] = {}
         messages: list[Message] = []
-        for message in chunk.messages:
-            part = parts.get(message.topic)
+        for message in found:
+            topic = message.topic
+            part = parts.get(topic)
             if part is None:
-                state = history.topic(message.topic)
-                assert state is not None  # noqa: S101 - its message was read just now
-                part = self._part(state, until, exclude.match(state.name), only.match(state.name))
-                parts[message.topic] = part
+                # None where memory has forgotten the topic
+                state = history.topic(topic)
+                part = parts[topic] = self._part(state, until, exclude.match(topic), only.match(topic))
             if message.seq in part:
                 messages.append(message)
-        return chunk.cursor, messages
+        return messages
 
     def tally(
         self, history: History, after: int, until: int, *, last_only: bool = False

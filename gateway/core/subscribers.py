@@ -14,8 +14,9 @@ import enum
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from gateway.core.beyond import Asked
 from gateway.core.distribution import Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.memory import MemoryBudget
@@ -25,7 +26,23 @@ from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
 
-__all__ = ["Group", "HubCounters", "Job", "Kind", "Payer", "Sink", "State", "Subscriber", "Subscription", "Timer"]
+__all__ = [
+    "Group",
+    "HubCounters",
+    "Job",
+    "Kind",
+    "Payer",
+    "Sink",
+    "State",
+    "Subscriber",
+    "Subscription",
+    "Timer",
+    "Work",
+]
+
+
+Work: TypeAlias = "Generator[Asked[Any] | None, None, None]"
+"""Finds something out, in steps; what a step gives, if anything, has to be answered before the next one."""
 
 
 class Sink(Protocol):
@@ -90,12 +107,15 @@ class Job:
 
     __slots__ = (
         "answer",
+        "asked",
         "cursor",
         "expected",
+        "floor",
         "gap",
         "id",
         "kind",
         "last_only",
+        "promise",
         "seen",
         "selection",
         "shape",
@@ -124,10 +144,13 @@ class Job:
         self.gap: dict[str, Any] | None = None  # told before anything else
         self.id: int | str | None = None  # of whoever wants to hear of its end
         self.last_only = kind is Kind.LAST
+        self.floor = 0  # up to this number it is read beyond memory
+        self.asked: Asked[Any] | None = None  # what `work` waits for
+        self.promise: Promise | None = None  # which `work` may find to reach further back
         self.seen = 0
         self.shaper: Shaper | None = None
         self.window_end = 0
-        self.work: Generator[None, None, None] | None = None  # finds out, in steps, what must be known to go on
+        self.work: Work | None = None  # finds out, in steps, what must be known to go on
         self.answer: Subscription | None = None  # which the first such work completes
 
 

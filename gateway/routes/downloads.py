@@ -59,12 +59,11 @@ class _Download:
             self._evicted = history.evicted
             work = Selection(question.filters).tally(history, question.after, question.until)
             self._expected, lost = await in_slices(work)
-            has_crashed = history.crashed_between(question.after, question.until)
-            if self.gap is None and (has_crashed or lost != 0):
-                self.begins_late = {
-                    "reason": "crash" if has_crashed else "evicted",
-                    "lost": None if has_crashed else lost,
-                }
+            late = question.missing(question.after, question.until)
+            if late is None and history.beyond is None and lost != 0:
+                late = {"reason": "evicted", "lost": lost}
+            if self.gap is None and late is not None:
+                self.begins_late = late
                 if question.is_promise:
                     self.gap = self.begins_late
 
@@ -86,6 +85,8 @@ class _Download:
         """What has been evicted before it was read."""
         question = self.question
         history = question.gateway.history
+        if history.beyond is not None:
+            return {"reason": "evicted", "lost": None} if question.is_torn else None
         if not question.is_history or history.evicted == self._evicted:
             return None
         left = self._expected - self._seen

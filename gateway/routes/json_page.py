@@ -99,8 +99,8 @@ async def _make_page(request: Request, question: Question) -> Response:
 async def _missing(question: Question, low: int, high: int, seen: int) -> dict[str, Any] | None:
     """The gap if fewer messages were seen than there were with `low` < seq <= `high`."""
     history = question.gateway.history
-    if history.crashed_between(low, high):
-        return {"reason": "crash", "lost": None}
+    if (gap := question.missing(low, high)) is not None or history.beyond is not None:
+        return gap
     if low >= history.evicted_seq:
         return None
     kept, lost = await in_slices(Selection(question.filters).tally(history, low, high))

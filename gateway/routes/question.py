@@ -6,8 +6,9 @@ have no effect is refused. How an answer is written is for each representation's
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from gateway.access.grants import AccessError, require_subscribe
 from gateway.access.limits import LimitError
+from gateway.core.beyond import Asked, as_of_now
 from gateway.core.conditions import ShapeError
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
@@ -24,6 +26,7 @@ from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
 from gateway.core.since import SinceKind, parse_position, parse_since, start_of
 from gateway.core.topics import TopicError
 from gateway.core.walks import first_names, reaches, topic_names
+from gateway.door.asker import asker
 from gateway.door.refusals import Refusal, principal_of
 from gateway.routes.slices import Stride, in_slices
 from gateway.runtime import Gateway
@@ -59,6 +62,12 @@ REPRESENTATIONS = {
     "text/event-stream": "sse",
 }
 """What there is by media type; of those that are as welcome, the first."""
+
+
+PART_BYTES = 64 * 1024
+"""Bytes that are read at a time of what memory has no longer."""
+
+T = TypeVar("T")
 
 
 class ApiError(Refusal):
@@ -135,6 +144,7 @@ class Question:
         is_history: whether history is asked for, not last values.
         gap: what is known to be missing before anything was read.
         is_promise: whether what has been evicted since `after` is to be told.
+        is_torn: whether some of it could not be read.
     """
 
     __slots__ = (
@@ -145,6 +155,7 @@ class Question:
         "gateway",
         "is_history",
         "is_promise",
+        "is_torn",
         "limit",
         "order",
         "shape",
@@ -164,6 +175,7 @@ class Question:
             self.since = parse_since(query.get("since"))
         except (ShapeError, ProtocolError) as error:
             raise ApiError(400, error.code, str(error)) from None
+        self.is_torn = False
         check_query(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
@@ -200,8 +212,31 @@ class Question:
         """Finds out whether history reaches back to the time that is asked for."""
         if self.since.kind is not SinceKind.TIME or self.gap is not None:
             return
-        if not await in_slices(reaches(self.gateway.history, self.filters, self.since.time)):
-            self.gap = {"reason": "evicted", "lost": None}
+        history = self.gateway.history
+        if await in_slices(reaches(history, self.filters, self.since.time)):
+            if history.beyond is not None:
+                self.after = history.past_evicted(self.after)  # what memory has let go between is older than that
+            return
+        if (beyond := history.beyond) is not None:
+            self.after = await _answered(beyond.find(self.since.time, _key()))
+            # what came before the oldest message there may have come later than that
+            if self.after > beyond.begins_after or beyond.begins_after == 0:
+                return
+        self.gap = {"reason": "evicted", "lost": None}
+
+    def missing(self, low: int, high: int) -> dict[str, Any] | None:
+        """The gap if messages with `low` < seq <= `high` are neither in memory nor beyond it, where there is a beyond.
+
+        With `low` and `high` of what was read, after it was read.
+        """
+        history = self.gateway.history
+        if history.crashed_between(low, high):
+            return {"reason": "crash", "lost": None}
+        beyond = history.beyond
+        if beyond is None:
+            return None
+        is_whole = beyond.is_whole(low, history.floor(self.filters, low, high))
+        return None if is_whole and not self.is_torn else {"reason": "evicted", "lost": None}
 
     def refuse_live_shapes(self) -> None:
         """Says that what needs a stream of messages is not for a snapshot, rather than leaving it out."""
@@ -221,22 +256,56 @@ class Question:
         cursor = self.after
         stride = Stride()
         while cursor < self.until:
-            chunk = history.read(self.filters, cursor, self.until)
-            for message in chunk.messages:
+            floor = cursor if history.beyond is None else history.floor(self.filters, cursor, self.until)
+            if floor > cursor:
+                messages, cursor = await self._read_beyond(cursor, floor)
+            else:
+                chunk = history.read(self.filters, cursor, self.until)
+                messages, cursor = chunk.messages, chunk.cursor
+            for message in messages:
                 yield message
                 if stride.is_over:
                     await stride.rest()
-            cursor = chunk.cursor
             if stride.is_over:
                 await stride.rest()
 
+    async def _read_beyond(self, after: int, until: int, *, backwards: bool = False) -> tuple[list[Message], int]:
+        """The next messages of what memory has no longer, and up to (or down to) where they go."""
+        history = self.gateway.history
+        if history.beyond is None:  # it has just ended
+            self.is_torn = True
+            return [], after if backwards else until
+        asked = history.beyond.read(self.filters, after, until, max_bytes=PART_BYTES, key=_key(), backwards=backwards)
+        part = await _answered(asked)
+        self.is_torn |= not part.is_whole
+        return as_of_now(part.messages, self.gateway.wall_clock_ms(), history.is_kept), part.cursor
+
     async def _newest(self) -> AsyncIterator[Message]:
+        history = self.gateway.history
         stride = Stride()
-        for message in self.gateway.history.backwards(self.filters, self.after, self.until):
-            if message is not None:
+        floor, cursor = self.after, self.until
+        is_again = True
+        while is_again:
+            is_again = False
+            evicted = history.evicted
+            if history.beyond is not None:
+                floor = history.floor(self.filters, self.after, cursor)
+            for message in history.backwards(self.filters, floor, cursor):
+                if message is not None:
+                    cursor = message.seq - 1
+                    yield message
+                if stride.is_over:
+                    await stride.rest()
+                if history.beyond is not None and history.evicted != evicted:
+                    is_again = True  # what memory has let go meanwhile is read beyond it
+                    break
+        cursor = floor
+        while cursor > self.after:
+            messages, cursor = await self._read_beyond(self.after, cursor, backwards=True)
+            for message in messages:
                 yield message
-            if stride.is_over:
-                await stride.rest()
+                if stride.is_over:
+                    await stride.rest()
 
     async def _last_values(self) -> AsyncIterator[Message]:
         """The newest message of every topic, by name: as of when it is read, so that none is missed for its haste."""
@@ -254,6 +323,28 @@ class Question:
             if len(names) < MAX_LIMIT:
                 return
             after = names[-1]
+
+
+def _key() -> str | None:
+    """What counts as the address of who asks."""
+    budget = asker()
+    return None if budget is None else budget.key
+
+
+async def _answered(asked: Asked[T]) -> T:
+    """The answer to a question, when it is there; who asks pays for it."""
+    if not asked.is_answered:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            if not waiting.done():
+                waiting.set_result(None)
+
+        asked.then(go_on)
+        await waiting
+    if (budget := asker()) is not None:
+        budget.spend(asked.seconds)
+    return asked.answer
 
 
 def check_filters(gateway: Gateway, filters: Iterable[str]) -> list[str]:

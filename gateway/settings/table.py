@@ -259,7 +259,10 @@ class Settings(BaseModel):
         30, ge=1, le=86400, description="Time without progress after which a slow subscriber is closed"
     )
     limit_replay_messages: int = Field(
-        100_000, ge=1, le=100_000_000, description="Messages of the log that a replay may reach back"
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="Messages of the log that a replay may reach back; without an archive",
     )
     limit_shape_bytes: Size = Field(
         64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="Memory for the intervals and deadbands of all shapes"

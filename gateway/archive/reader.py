@@ -1,0 +1,288 @@
+"""The reader: a thread that reads the file for those who ask for more than memory has.
+
+Invariant: a question is read for about 20 milliseconds and answered with what was found by then, so that addresses take
+turns; two questions at most are with the thread, the others wait in the loop, in a line by address. It reads what is on
+the disk; what waits for that is `archive`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.archive.blocks import Block, BlockError, decode_ids
+from gateway.archive.file import connect
+from gateway.archive.rows import Rows
+from gateway.core.beyond import Asked, Part
+from gateway.core.filters import FilterSet
+from gateway.core.messages import encode_topic
+from gateway.core.rotation import Rotation
+
+__all__ = ["Reader"]
+
+logger = logging.getLogger(__name__)
+
+READ_SECONDS = 0.02
+"""So long a question is read before it is answered."""
+
+AT_A_TIME = 2
+"""Questions that are with the thread: one that is read, and one more so that it need not wait for the loop."""
+
+MAX_BLOCKS_BYTES = 16 * 2**20
+"""Blocks that are kept unpacked: what is asked for next is often in the one that was read last."""
+
+MAX_FILTERS = 64
+MAX_MATCHES = 200_000
+"""For so many sets of filters, and so many topics in each, it is remembered which match."""
+
+_Question = Callable[[], Any]
+
+
+class Reader:
+    """Reads an archive in a thread of its own.
+
+    Attributes:
+        questions: how many were answered.
+        messages: how many messages were read for them.
+        failures: blocks and questions that could not be read.
+    """
+
+    def __init__(self, path: Path, *, call_soon_threadsafe: Callable[..., Any]) -> None:
+        """Starts the thread.
+
+        Args:
+            path: the file.
+            call_soon_threadsafe: runs a function in the loop, with arguments.
+        """
+        self.questions = 0
+        self.messages = 0
+        self.failures = 0
+        self._path = path
+        self._call_soon_threadsafe = call_soon_threadsafe
+        # the loop's
+        self._line: Rotation[tuple[Asked[Any], _Question, Any]] = Rotation()
+        self._under_way = 0
+        # the thread's
+        self._rows: Rows | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._blocks_bytes = 0
+        self._matches: OrderedDict[FilterSet, dict[int, bool]] = OrderedDict()
+        self._heads: dict[int, tuple[str, bytes]] = {}
+        self._queue: queue.SimpleQueue[tuple[Asked[Any], _Question, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="archive reader", daemon=True)
+        self._thread.start()
+
+    # the loop's side
+
+    def read(
+        self, filters: FilterSet, after: int, until: int, max_bytes: int, key: str | None, backwards: bool
+    ) -> Asked[Part]:
+        """See `Beyond.read`; what can't be read is left out, and the part says so."""
+        work = self._read_back if backwards else self._read
+        lost = Part([], after if backwards else until, is_whole=False)
+        return self._ask(lambda: work(filters, after, until, max_bytes), lost, key)
+
+    def find(self, moment: int, key: str | None, otherwise: int) -> Asked[int]:
+        """See `Beyond.find`; `otherwise` where there is no such message, or the file can't be read."""
+        return self._ask(lambda: self._find(moment, otherwise), otherwise, key)
+
+    def _ask(self, question: _Question, otherwise: Any, key: str | None) -> Asked[Any]:
+        asked: Asked[Any] = Asked()
+        self._line.add(key, (asked, question, otherwise))
+        self._hand_over()
+        return asked
+
+    def _hand_over(self) -> None:
+        while self._under_way < AT_A_TIME and self._line.size:
+            self._under_way += 1
+            self._queue.put(self._line.next())
+
+    def _answer(self, asked: Asked[Any], answer: Any, seconds: float) -> None:
+        self._under_way -= 1
+        self.questions += 1
+        if isinstance(answer, Part):
+            self.messages += len(answer.messages)
+            self.failures += not answer.is_whole
+        self._hand_over()
+        asked.set(answer, seconds)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every question is answered."""
+        return not self._under_way
+
+    def reopen(self) -> None:
+        """The file is another one: what is known of the old one is forgotten."""
+        self._queue.put((Asked(), self._forget, None))
+        self._under_way += 1
+
+    def close(self) -> None:
+        """Lets the thread end when it has answered."""
+        self._queue.put(None)
+
+    def join(self, timeout_seconds: float) -> None:
+        """Waits for the thread, not in the loop."""
+        self._thread.join(timeout_seconds)
+
+    # the thread's side
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            asked, question, otherwise = item
+            began = time.thread_time()
+            try:
+                answer = question()
+            except (sqlite3.Error, OSError, BlockError) as error:
+                logger.error("the archive %s can't be read: %s", self._path, error)
+                self._forget()
+                answer = otherwise
+            except Exception:
+                logger.exception("reading the archive failed in a way that was not foreseen")
+                answer = otherwise
+            try:
+                self._call_soon_threadsafe(self._answer, asked, answer, time.thread_time() - began)
+            except RuntimeError:
+                break  # the loop has ended
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._rows = None
+        self._blocks.clear()
+        self._blocks_bytes = 0
+        self._matches.clear()
+        self._heads.clear()
+
+    def _open(self) -> Rows:
+        if self._rows is None:
+            self._connection = connect(self._path)
+            self._connection.execute("PRAGMA query_only = 1")
+            self._rows = Rows(self._connection)
+        return self._rows
+
+    def _head(self, rows: Rows, number: int) -> tuple[str, bytes]:
+        """Name of a topic, and the start of its envelopes."""
+        found = self._heads.get(number)
+        if found is None:
+            name = rows.name_of(number)
+            if len(self._heads) >= MAX_MATCHES:
+                self._heads.clear()
+            found = self._heads[number] = (name, encode_topic(name))
+        return found
+
+    def _matching(self, rows: Rows, filters: FilterSet) -> Callable[[int], bool]:
+        """Whether the filters match the topic with an id."""
+        known = self._matches.setdefault(filters, {})
+        self._matches.move_to_end(filters)
+        if len(self._matches) > MAX_FILTERS:
+            self._matches.popitem(last=False)
+        if len(known) > MAX_MATCHES:
+            known.clear()
+
+        def matches(number: int) -> bool:
+            found = known.get(number)
+            if found is None:
+                found = known[number] = filters.matches(self._head(rows, number)[0])
+            return found
+
+        return matches
+
+    def _block(self, rows: Rows, first_seq: int) -> Block:
+        block = self._blocks.get(first_seq)
+        if block is not None:
+            self._blocks.move_to_end(first_seq)
+            return block
+        block = self._blocks[first_seq] = rows.read(first_seq)
+        self._blocks_bytes += block.size
+        while self._blocks_bytes > MAX_BLOCKS_BYTES and len(self._blocks) > 1:
+            self._blocks_bytes -= self._blocks.popitem(last=False)[1].size
+        return block
+
+    def _read(self, filters: FilterSet, after: int, until: int, max_bytes: int) -> Part:
+        rows = self._open()
+        wants = self._matching(rows, filters)
+        part = Part([], after)
+        size = 0
+        end = time.monotonic() + READ_SECONDS
+        for first, last, topics in rows.blocks_from(after + 1, until):
+            found = self._select(rows, (first, topics), wants, part.cursor, until, part)
+            if found is not None:
+                block, places = found
+                for at in places:
+                    name, head = self._head(rows, block.id_at(at))
+                    message = block.message_at(at, name, head)
+                    part.messages.append(message)
+                    size += len(message.frame)
+                    if size >= max_bytes:
+                        part.cursor = message.seq
+                        return part
+            part.cursor = min(last, until)
+            if time.monotonic() > end:
+                return part
+            time.sleep(0)  # so that the loop need not wait for the interpreter's lock
+        part.cursor = until
+        return part
+
+    def _read_back(self, filters: FilterSet, after: int, until: int, max_bytes: int) -> Part:
+        rows = self._open()
+        wants = self._matching(rows, filters)
+        part = Part([], until)
+        size = 0
+        end = time.monotonic() + READ_SECONDS
+        for first, _, topics in rows.blocks_back_from(until, after):
+            found = self._select(rows, (first, topics), wants, after, until, part)
+            if found is not None:
+                block, places = found
+                for at in reversed(places):
+                    name, head = self._head(rows, block.id_at(at))
+                    message = block.message_at(at, name, head)
+                    part.messages.append(message)
+                    size += len(message.frame)
+                    if size >= max_bytes:
+                        part.cursor = message.seq - 1
+                        return part
+            part.cursor = max(first - 1, after)
+            if time.monotonic() > end:
+                return part
+            time.sleep(0)
+        part.cursor = after
+        return part
+
+    def _select(
+        self,
+        rows: Rows,
+        row: tuple[int, bytes],
+        wants: Callable[[int], bool],
+        after: int,
+        until: int,
+        part: Part,
+    ) -> tuple[Block, list[int]] | None:
+        """The block of a row and the places in it that are wanted; None if there are none."""
+        try:
+            if not any(map(wants, decode_ids(row[1]))):
+                return None
+            block = self._block(rows, row[0])
+        except BlockError as error:
+            logger.error("the block %d of the archive %s can't be read: %s", row[0], self._path, error)
+            part.is_whole = False
+            return None
+        return block, block.select(wants, after, until)
+
+    def _find(self, moment: int, otherwise: int) -> int:
+        rows = self._open()
+        starts = [0, *rows.steps()]
+        for start, end in zip(starts, [*starts[1:], None], strict=True):
+            first = rows.first_block_at(moment, start, end)
+            if first is not None:
+                return first - 1 + bisect_left(self._block(rows, first).times, moment)
+        return otherwise
