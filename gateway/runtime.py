@@ -242,10 +242,27 @@ class Gateway:
 
     def _archive_changed(self, trouble: ArchiveError | None) -> None:
         assert self.archive is not None  # noqa: S101 - it is what has changed
+        self.hub.archive_changed(trouble is None, None if trouble is None else str(trouble.trouble))
         if trouble is None:
             logger.info("the archive %s is written again", self.archive.path)
         else:
             logger.error("the archive %s is not written: %s; the relay goes on", self.archive.path, trouble)
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether there is to be an archive."""
+        return self._settings.archive_file is not None
+
+    @property
+    def archive_trouble(self) -> ArchiveError | None:
+        """Why what arrives is not kept, where there is to be an archive; None if it is kept, or needn't be."""
+        return self.archive_error if self.archive is None else self.archive.trouble
+
+    @property
+    def archive_reason(self) -> str | None:
+        """The same in words; where there is an access policy only of which kind it is, since a path says more."""
+        trouble = self.archive_trouble
+        return None if trouble is None else str(trouble.trouble) if self.has_access_policy else str(trouble)
 
     async def _end_archive(self) -> None:
         """Writes what is not yet on the disk; what waits for that is done after this."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
+from gateway.archive.failures import ArchiveError, Trouble
+from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from tests.support.waiting import eventually_async
 from tests.test_topics_api import Answer, ask, running
@@ -161,3 +163,46 @@ async def test_what_a_crash_took_and_what_could_not_be_kept_is_told(tmp_path: Pa
         assert [message["payload"] for message in page["messages"]] == [*range(40, 50), *range(20)]
         table = await ask(app, f"/topics/%23?since={position}&format=csv")
         assert table.headers["gateway-gap"] == "reason=crash, lost=unknown"
+
+
+async def test_trouble_is_told_everywhere_and_the_relay_goes_on(tmp_path: Path) -> None:
+    async with archived(tmp_path) as (app, gateway):
+        archive = gateway.archive
+        assert archive is not None
+        told: list[dict[str, Any]] = []
+        sink = PulledSink(gateway.hub, 10**6)
+        sink.subscriber = gateway.hub.add(sink, tell=told.append)
+        assert (await ask(app, "/health/ready")).body.find(b'"archive":{"kept":true,"error":null}') > 0
+
+        def fail(*_: object, **__: object) -> int:
+            raise ArchiveError(Trouble.FULL, "database or disk is full")
+
+        works, archive._file.append = archive._file.append, fail  # type: ignore[method-assign]
+        fill(gateway, 10)
+        archive.writer.hand_over()
+        await eventually_async(lambda: gateway.archive_trouble, 10, "it has failed")
+        assert told[-1] == {"event": "archive", "kept": False, "reason": "full"}
+        body = (await ask(app, "/health/ready")).body
+        assert b'"archive":{"kept":false,"error":"database or disk is full"}' in body
+        steps = json.loads((await ask(app, "/explain?topic=a/1")).body)["steps"]
+        assert steps[-1]["step"] == "archive"
+        assert "database or disk is full" in steps[-1]["text"]
+        samples = (await ask(app, "/metrics")).body.decode()
+        assert "gateway_archive_kept 0.0" in samples
+        assert 'gateway_archive_failures_total{reason="full"} ' in samples
+        # what memory has is still shown, and whoever comes now hears of it
+        assert payloads(await ask(app, f"/topics/a/1?since={gateway.history.epoch}:5")) == [5, 7, 9]
+        archive._file.append = works  # type: ignore[method-assign]
+        await eventually_async(lambda: gateway.archive_trouble is None, 10, "it works again")
+        assert told[-1] == {"event": "archive", "kept": True}
+        assert "gateway_archive_kept 1.0" in (await ask(app, "/metrics")).body.decode()
+        answer = await ask(app, f"/topics/%23?since={gateway.history.epoch}:0")
+        assert payloads(answer) == list(range(10))
+
+
+async def test_who_may_not_know_more_hears_only_of_which_kind_the_trouble_is(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere" / "archive.db"
+    async with running(archive_file=str(nowhere), access_anonymous_role="all",
+                       roles={"all": {"subscribe": ["#"]}}) as (app, _):  # fmt: skip
+        body = (await ask(app, "/health/ready")).body
+        assert b'"archive":{"kept":false,"error":"io"}' in body

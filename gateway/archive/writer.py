@@ -82,6 +82,7 @@ class Writer:
 
     Attributes:
         written_seq: number up to which the file has what it will have, holes left out.
+        max_bytes: what may wait for the disk, in memory.
         holes: numbers that the file has not, or will not have.
         trouble: why nothing can be written now; None if all is well.
         counters: what is counted.
@@ -119,7 +120,7 @@ class Writer:
         self.counters = WriterCounters()
         self._file = file
         self._flush_seconds = flush_seconds
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._call_soon_threadsafe = call_soon_threadsafe
         self._call_later = call_later
         self._clock = clock
@@ -174,7 +175,7 @@ class Writer:
             self._timer.cancel()
             self._timer = None
         # one batch may always wait, however large: nothing is too large to be kept
-        if self._is_closed or (self._waiting and self._waiting_bytes + batch.size > self._max_bytes):
+        if self._is_closed or (self._waiting and self._waiting_bytes + batch.size > self.max_bytes):
             self._drop(batch)
             return
         if self._hole is not None:
@@ -194,7 +195,7 @@ class Writer:
         self.holes.append(self._hole)
         self.counters.dropped += len(batch)
         if self.trouble is None:
-            text = f"more than {self._max_bytes} bytes wait for the disk: what comes now is not kept"
+            text = f"more than {self.max_bytes} bytes wait for the disk: what comes now is not kept"
             self._set_trouble(ArchiveError(Trouble.SLOW, text))
         self._settle()
 

@@ -132,7 +132,7 @@ class Hub:
         self._leaving: deque[Group] = deque()  # groups of a flush that had no room yet
         self._unwritten: deque[Group] = deque()  # those of which only some members were written to
         self._is_part_due = False
-        self._telling: deque[tuple[dict[str, Any], Iterator[Subscriber]]] = deque()  # events, and who has yet to hear
+        self._telling: deque[tuple[str, dict[str, Any], Iterator[Subscriber]]] = deque()  # events, and who has yet to hear
         self._unflushed_bytes = 0
         self._window_bytes = 0  # published since the intervals were last looked at
         self._budget = MemoryBudget(max_shape_bytes)
@@ -804,18 +804,23 @@ class Hub:
 
     def upstream_changed(self, connected: bool, reason: str | None = None) -> None:
         """Tells everyone that the link to the broker went down or came back."""
-        members: dict[str, Any] = {"connected": connected}
-        if reason is not None:
-            members["reason"] = reason
-        self._telling.append((members, iter(list(self._subscribers))))
+        self._tell_all("upstream", connected=connected, reason=reason)
+
+    def archive_changed(self, kept: bool, reason: str | None = None) -> None:
+        """Tells everyone that what arrives is no longer kept, or is again."""
+        self._tell_all("archive", kept=kept, reason=reason)
+
+    def _tell_all(self, event: str, **members: Any) -> None:
+        told = {name: value for name, value in members.items() if value is not None}
+        self._telling.append((event, told, iter(list(self._subscribers))))
         if len(self._telling) == 1:
             self._tell_on()
 
     def _tell_on(self) -> None:
         """Tells as many as one turn has room for."""
-        members, left = self._telling[0]
+        event, members, left = self._telling[0]
         for subscriber in islice(left, PART_EVENTS):
-            subscriber.tell("upstream", **members)
+            subscriber.tell(event, **members)
         if not length_hint(left):
             self._telling.popleft()
         if self._telling:

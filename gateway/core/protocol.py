@@ -65,6 +65,7 @@ EVENTS = {
     "pong": "Answer to ping.",
     "gap": "Messages that this subscriber will not get, how many and why.",
     "upstream": "The gateway's link to the broker went down or came back.",
+    "archive": "What arrives is no longer kept in the gateway's archive, or is kept again.",
     "expiring": "The token ends soon: authenticate with a new one to stay.",
     "error": "A command failed; the connection lives unless a close follows.",
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.archive.failures import Trouble
 from gateway.core.parameters import PARAMETERS, parameters_of
 from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENT_STREAM_EVENTS, EVENTS, GAP_REASONS
 from gateway.core.shapes import Mode
@@ -122,6 +123,7 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
         },
     ),
     "upstream": (["connected"], {"connected": {"type": "boolean"}, "reason": {"type": "string"}}),
+    "archive": (["kept"], {"kept": {"type": "boolean"}, "reason": {"enum": [*map(str, Trouble)]}}),
     "position": (["position"], {"position": POSITION}),
     "expiring": (["seconds"], {"seconds": {"type": "number", "minimum": 0}}),
     "error": (
@@ -149,7 +151,7 @@ def event_schema(event: str) -> dict[str, Any]:
 
 
 _ALL_EVENTS = EVENTS | EVENT_STREAM_EVENTS
-_STREAM_EVENTS = ("subscribed", "gap", "upstream", "expiring", "error", *EVENT_STREAM_EVENTS)
+_STREAM_EVENTS = ("subscribed", "gap", "upstream", "archive", "expiring", "error", *EVENT_STREAM_EVENTS)
 """What is told to those who can't send commands."""
 
 

@@ -57,7 +57,7 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: `filter`, `upstream`, `subscription`, `grant`, `messages` or `delivery`.
+        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery` or `archive`.
         ok: whether it is in order; None where that isn't known, or wasn't asked because an earlier step fails.
         text: what was found, for people.
     """
@@ -116,6 +116,7 @@ def explain_topic(
     hub: Hub,
     now_ms: int,
     started_ms: int,
+    archive: str | None = None,
 ) -> Generator[None, None, Explanation]:
     """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
@@ -127,6 +128,7 @@ def explain_topic(
         hub: history and subscribers.
         now_ms: milliseconds since 1970.
         started_ms: when the gateway began to keep history.
+        archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
     """
     try:
         validate_filter(asked)
@@ -149,7 +151,11 @@ def explain_topic(
         return Explanation(asked, tuple(steps), tuple(near))
     steps.append(_message_step(asked, found, now_ms))
     delivery = yield from _delivery_step(asked, found, hub, asker)
-    return Explanation(asked, (*steps, delivery))
+    steps.append(delivery)
+    if archive is not None:
+        text = f"it is relayed, but not kept in the archive: {archive}"
+        steps.append(Step("archive", False, text))
+    return Explanation(asked, tuple(steps))
 
 
 def _upstream_step(upstream: UpstreamFacts, reason: str | None) -> Step:

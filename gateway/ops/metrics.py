@@ -139,6 +139,21 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_history_dropped_topics_total", _C, "Topics that history forgot because there were too many."
         ),
+        # archive
+        Description("gateway_archive_kept", _G, "Whether what arrives is kept in the archive: 1 or 0."),
+        Description("gateway_archive_bytes", _G, "Bytes of the archive's file."),
+        Description("gateway_archive_blocks_total", _C, "Blocks written."),
+        Description("gateway_archive_block_bytes_total", _C, "Bytes of the blocks written, compressed."),
+        Description("gateway_archive_messages_total", _C, "Messages written."),
+        Description("gateway_archive_commits_total", _C, "Transactions written, each with a sync of the disk."),
+        Description("gateway_archive_commit_seconds_total", _C, "Time that these took."),
+        Description("gateway_archive_lag_seconds", _G, "How long what waits for the disk has been waiting."),
+        Description("gateway_archive_waiting_bytes", _G, "Memory of what waits for the disk."),
+        Description("gateway_archive_waiting_bytes_limit", _G, "The most memory of what waits for the disk."),
+        Description("gateway_archive_dropped_total", _C, "Messages that were relayed and not kept."),
+        Description("gateway_archive_failures_total", _C, "Attempts to write that failed, by reason.", ("reason",)),
+        Description("gateway_archive_read_total", _C, "Messages read from the archive."),
+        Description("gateway_archive_unreadable_total", _C, "Answers in which something could not be read."),
         # upstream
         Description("gateway_upstream_connected", _G, "Whether the broker is connected: 1 or 0."),
         Description("gateway_upstream_reconnects_total", _C, "How often the broker was connected again."),

@@ -21,6 +21,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
     granted = sum(isinstance(qos, int) for qos in upstream.filters.values())
     age = None if upstream.last_message_at is None else max(0.0, time.time() - upstream.last_message_at)
     return {
+        **_archive_samples(gateway),
         "gateway_info": {(__version__, history.epoch): 1},
         "gateway_messages_received_total": counted.received,
         "gateway_messages_repeated_total": history.repeated,
@@ -63,4 +64,29 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_upstream_dropped_total": dict(upstream.dropped),
         "gateway_upstream_last_message_age_seconds": age,
         "gateway_upstream_filters": {"yes": granted, "no": len(upstream.filters) - granted},
+    }
+
+
+def _archive_samples(gateway: Gateway) -> dict[str, Sample]:
+    if not gateway.has_archive:
+        return {}
+    found: dict[str, Sample] = {"gateway_archive_kept": float(gateway.archive_trouble is None)}
+    if (archive := gateway.archive) is None:
+        return found
+    writer, reader, counted = archive.writer, archive.reader, archive.counters
+    return {
+        **found,
+        "gateway_archive_bytes": archive.size,
+        "gateway_archive_blocks_total": counted.blocks,
+        "gateway_archive_block_bytes_total": counted.bytes,
+        "gateway_archive_messages_total": counted.messages,
+        "gateway_archive_commits_total": counted.commits,
+        "gateway_archive_commit_seconds_total": counted.commit_seconds,
+        "gateway_archive_lag_seconds": writer.lag_seconds,
+        "gateway_archive_waiting_bytes": writer.waiting_bytes,
+        "gateway_archive_waiting_bytes_limit": writer.max_bytes,
+        "gateway_archive_dropped_total": counted.dropped,
+        "gateway_archive_failures_total": {reason: count for reason, count in counted.failures.items() if count},
+        "gateway_archive_read_total": reader.messages,
+        "gateway_archive_unreadable_total": reader.failures,
     }

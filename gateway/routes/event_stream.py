@@ -146,6 +146,9 @@ async def _events(
             if not gateway.is_connected:
                 event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
                 sink.write(sse_event(event, event="upstream"))
+            if (trouble := gateway.archive_trouble) is not None:
+                event = encode_event("archive", kept=False, reason=str(trouble.trouble))
+                sink.write(sse_event(event, event="archive"))
         async for data in sink.parts(KEEP_ALIVE_SECONDS, max_bytes=PART_BYTES):
             # no empty line: clients that make an event of a comment would make an empty one
             yield data or b": \n"

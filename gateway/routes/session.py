@@ -126,9 +126,11 @@ class Session:
         self._watch_expiry()
 
     def tell_upstream(self) -> None:
-        """Says so where the broker isn't there now."""
+        """Says so where the broker isn't there now, or what arrives is not kept."""
         if not self._is_raw and not self._gateway.is_connected:
             self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
+        if not self._is_raw and (trouble := self._gateway.archive_trouble) is not None:
+            self._write(encode_event("archive", kept=False, reason=str(trouble.trouble)))
 
     def start(self, filters: list[str], since: str | None) -> None:
         """Subscribes to what the address names.

@@ -5,6 +5,8 @@ Invariant: none of it changes anything, and none tells more than its asker is gr
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -68,6 +70,7 @@ async def explain(request: Request) -> Response:
                     hub=gateway.hub,
                     now_ms=gateway.wall_clock_ms(),
                     started_ms=int(gateway.started_at * 1000),
+                    archive=gateway.archive_reason,
                 )
             )
     except ClientDisconnect:
@@ -81,10 +84,13 @@ async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
     gateway: Gateway = request.app.state.gateway
     state = gateway.upstream.state
-    body = {
+    body: dict[str, Any] = {
         "status": "ok" if state.connected else "waiting",
         "upstream": {"connected": state.connected, "error": gateway.upstream_reason},
     }
+    if gateway.has_archive:
+        # the relay goes on without it: no reason to send nobody here any more
+        body["archive"] = {"kept": gateway.archive_trouble is None, "error": gateway.archive_reason}
     return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.archive.blocks import Block
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.publishers import Publisher, publishing
 from tests.support.relays import Relay
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, missing
 
 pytestmark = pytest.mark.slow
 
@@ -189,3 +194,149 @@ async def test_a_cut_connection_to_the_broker_repeats_nothing(
             assert sorted(client.payloads()) == list(range(count))
         samples = await asyncio.to_thread(gateway.metrics)
     assert samples['gateway_upstream_dropped_total{reason="duplicate"}'] > 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if made.returncode:
+        missing(f"a mount: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_file_system_stops_no_message_and_is_left_as_soon_as_there_is_room(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, small_disk: Path
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway,
+        mosquitto,
+        mqtt_topics=[f"{prefix}/#"],
+        archive_file=str(small_disk / "archive.db"),
+        archive_flush_interval="0.2s",
+        history_messages=10,
+    )
+    filler = small_disk / "filler"
+    async with Subscriber(gateway, "#", since="now") as client:
+        await client.wait_event("subscribed")
+        with Publisher(mosquitto.url) as publisher:
+            for number in range(20):
+                await asyncio.to_thread(publisher.publish, f"{prefix}/n", b"%d" % number)
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(OSError), filler.open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+            for number in range(20, 60):
+                payload = b'{"n":%d,"x":"%b"}' % (number, random.randbytes(2_000).hex().encode())
+                await asyncio.to_thread(publisher.publish, f"{prefix}/n", payload)
+            event = await client.wait_event("archive", 20)
+            assert (event["kept"], event["reason"]) == (False, "full")
+            await client.wait_messages(60)
+            filler.unlink()
+            await client.wait_event("archive", 20, kept=True)
+            await asyncio.to_thread(publisher.publish, f"{prefix}/n", b"60")
+        await client.wait_messages(61)
+        epoch = client.events[0]["position"].partition(":")[0]
+    page = await asyncio.to_thread(gateway.json, f"/topics/{prefix}/n?since={epoch}:0")
+    assert (page["recovered"], len(page["messages"])) == (True, 61)
+    assert (await asyncio.to_thread(gateway.metrics))["gateway_archive_dropped_total"] == 0
+    assert await asyncio.to_thread(gateway.stop) == 0
+    check_integrity(small_disk / "archive.db")
+
+
+def check_integrity(path: Path) -> list[int]:
+    """The numbers in the file, each once; the file is whole."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        rows = connection.execute("SELECT first_seq, topics, data FROM blocks ORDER BY first_seq").fetchall()
+    finally:
+        connection.close()
+    numbers = [block.first_seq + at for block in (Block(*row) for row in rows) for at in range(len(block))]
+    assert numbers == sorted(set(numbers))
+    return numbers
+
+
+async def test_killed_again_and_again_under_load(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    """GATEWAY_TEST_KILLS says how often; the bench has 200."""
+    kills = int(os.environ.get("GATEWAY_TEST_KILLS", "3"))
+    file = tmp_path / "archive.db"
+    gateway = await asyncio.to_thread(make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=str(file))
+    seen: dict[int, object] = {}
+    published = 0
+    since = "1h"
+    for _ in range(kills):
+        messages = [(f"{prefix}/{number % 50}", b"%d" % number) for number in range(published, published + 4_000)]
+        async with Subscriber(gateway, "#", since=since) as client:
+            await client.wait_event("subscribed")
+            with publishing(mosquitto.url, messages, qos=1, per_second=2_000):
+                await asyncio.sleep(random.uniform(0.2, 3.0))
+                await asyncio.to_thread(gateway.kill)
+                await client.wait_closed()
+                await asyncio.to_thread(gateway.start)
+            published += 4_000
+        for message in client.messages:
+            # a number is never given to other contents
+            assert seen.setdefault(message["seq"], message["payload"]) == message["payload"]
+        numbers = [message["seq"] for message in client.messages]
+        assert numbers == sorted(set(numbers))
+        since = position_of(client, since)
+    # everything was acknowledged by the broker to its publisher, so nothing may be missing
+    async with Subscriber(gateway, "#", since="1h") as client:
+        await client.wait(
+            lambda: set(range(published)) <= set(client.payloads()), 60, "all that was published is there"
+        )
+        assert client.events[0]["event"] == "subscribed"
+        for message in client.messages:
+            assert seen.setdefault(message["seq"], message["payload"]) == message["payload"]
+    assert await asyncio.to_thread(gateway.stop) == 0
+    assert len(check_integrity(file)) >= published
+
+
+async def test_a_disk_whose_every_sync_takes_two_seconds_delays_no_message(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
+) -> None:
+    gateway = await asyncio.to_thread(
+        make_gateway, mosquitto, start=False, mqtt_topics=[f"{prefix}/#"], archive_file=str(tmp_path / "archive.db")
+    )
+    # every process of the test's reads this before anything else
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SLOW_SYNC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        await asyncio.to_thread(gateway.start)
+    messages = [(f"{prefix}/{number % 50}", b"%d" % number) for number in range(10_000)]
+    async with Subscriber(gateway, "#", since="now") as client:
+        await client.wait_event("subscribed")
+        with publishing(mosquitto.url, messages, qos=1, per_second=1_000):
+            await client.wait_messages(10_000, 30)
+        samples = await asyncio.to_thread(gateway.metrics)
+    assert samples["gateway_archive_commit_seconds_total"] >= 1.9 * samples["gateway_archive_commits_total"] > 0
+    late = 1 - samples['gateway_loop_stall_seconds_bucket{le="0.5"}'] / samples["gateway_loop_stall_seconds_count"]
+    assert late == 0
+    assert samples["gateway_archive_dropped_total"] == 0
+    assert samples["gateway_archive_kept"] == 1
+    assert await asyncio.to_thread(gateway.stop) == 0
+
+
+SLOW_SYNC = """
+import time
+from gateway.archive import file
+
+append = file.ArchiveFile.append
+
+def slowly(self, *arguments, **named):
+    time.sleep(2)
+    return append(self, *arguments, **named)
+
+file.ArchiveFile.append = slowly
+"""

@@ -26,6 +26,7 @@ export const EVENTS = [
   "pong",
   "gap",
   "upstream",
+  "archive",
   "expiring",
   "error",
 ] as const;

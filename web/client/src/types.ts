@@ -63,6 +63,13 @@ export interface Upstream {
   reason?: string;
 }
 
+/** Whether what arrives is kept in the gateway's archive; told when that changes. */
+export interface Archive {
+  kept: boolean;
+  /** Why not: `full`, `read_only`, `io`, `slow`, `corrupt`, … */
+  reason?: string;
+}
+
 /**
  * `connecting`; `open`: subscribed; `waiting`: for the next attempt, in `delay` milliseconds; `paused`: the tab is hidden and
  * `hiddenHz` is 0; `closed`: for good, by `close()` or because the gateway said not to come back.
@@ -87,6 +94,7 @@ export interface LiveEvents<Payload = unknown> {
   published: { topic: string };
   gap: Gap;
   upstream: Upstream;
+  archive: Archive;
   /** The token was taken: whose it is, and when it ends in milliseconds since 1970. */
   authenticated: { subject?: string; expires?: number };
   /** The token ends in so many seconds. Where `token` is a function, it has been called. */

@@ -47,6 +47,7 @@ const TOLD = [
   "unsubscribed",
   "gap",
   "upstream",
+  "archive",
   "authenticated",
   "expiring",
   "pong",
