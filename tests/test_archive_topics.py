@@ -190,14 +190,19 @@ async def test_trouble_is_told_everywhere_and_the_relay_goes_on(tmp_path: Path) 
         samples = (await ask(app, "/metrics")).body.decode()
         assert "gateway_archive_kept 0.0" in samples
         assert 'gateway_archive_failures_total{reason="full"} ' in samples
+        page = (await ask(app, f"/topics/%23?since={gateway.history.epoch}:0")).json()
+        assert (len(page["messages"]), page["recovered"]) == (10, True)
+        fill(gateway, 20)
+        page = (await ask(app, f"/topics/%23?since={gateway.history.epoch}:0")).json()
+        assert (len(page["messages"]), page["gap"]["reason"]) == (10, "evicted")
         # what memory has is still shown, and whoever comes now hears of it
-        assert payloads(await ask(app, f"/topics/a/1?since={gateway.history.epoch}:5")) == [5, 7, 9]
+        assert payloads(await ask(app, f"/topics/a/1?since={gateway.history.epoch}:25")) == [15, 17, 19]
         archive._file.append = works  # type: ignore[method-assign]
         await eventually_async(lambda: gateway.archive_trouble is None, 10, "it works again")
         assert told[-1] == {"event": "archive", "kept": True}
         assert "gateway_archive_kept 1.0" in (await ask(app, "/metrics")).body.decode()
         answer = await ask(app, f"/topics/%23?since={gateway.history.epoch}:0")
-        assert payloads(answer) == list(range(10))
+        assert payloads(answer) == [*range(10), *range(20)]
 
 
 async def test_who_may_not_know_more_hears_only_of_which_kind_the_trouble_is(tmp_path: Path) -> None:

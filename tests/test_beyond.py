@@ -205,6 +205,7 @@ def test_a_block_that_can_not_be_read_is_a_gap(live: Lives, tmp_path: Path) -> N
     client = join(life, position(life, 0), "#")
     assert client.seqs == [*range(1, 21), *range(22, 51)]
     assert client.told_lost == 1  # of the others memory has still a copy
+    assert [gap["reason"] for gap in client.events("gap")] == ["evicted"]
     by_time = join(life, Since(SinceKind.TIME, time=NOW), "#")
     assert by_time.seqs == client.seqs
     assert [gap["reason"] for gap in by_time.events("gap")] == ["evicted"]
@@ -264,6 +265,16 @@ def test_the_end_of_the_archive_ends_what_waits_for_it(live: Lives) -> None:
     life.hub.subscribe(client.subscriber, ["#"], position(life, 0), replay_id=1)
     life.close()
     life.loop.until(lambda: bool(client.events("replayed")))
+
+
+def test_a_crash_before_anything_was_written_is_no_sign_that_the_file_begins_late(live: Lives) -> None:
+    live().crash()
+    life = live(max_messages=2)
+    fill(life, 10)
+    life.flush()
+    client = join(life, Since(SinceKind.TIME, time=NOW), "#")
+    assert len(client.seqs) == 10
+    assert client.events("gap") == []
 
 
 filters = st.lists(st.sampled_from(["#", "a/#", "a/1", "+/2", "b"]), min_size=1, max_size=2, unique=True)

@@ -95,6 +95,9 @@ class Archive:
             self._file.close()
             raise
         self.begins_after = self._file.first_seq - 1 if self._file.first_seq else self._file.seq
+        for hole in reversed(self._file.holes):
+            if hole.reason == "crash" and hole.first <= self.begins_after <= hole.last:
+                self.begins_after = hole.first - 1  # what a crash took is told by itself
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._waiting: list[Callable[[], None]] = []  # for more to be on the disk

@@ -18,7 +18,7 @@ from heapq import heapify, heappop, heappush, merge
 from itertools import takewhile
 from zlib import crc32
 
-from gateway.core.beyond import Beyond
+from gateway.core.beyond import Beyond, Part
 from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
 from gateway.core.log import Log, Segment
@@ -552,6 +552,15 @@ class History:
             index = bisect_right(state.evicted, until)
             found = max(found, state.evicted[index - 1] if index else min(state.forgotten_seq, until))
         return found
+
+    def patched(self, filters: FilterSet, after: int, part: Part) -> Part:
+        """A part that was read beyond memory behind `after`, with what memory has where some could not be read."""
+        if part.is_whole:
+            return part
+        chunk = self.read(filters, after, part.cursor)
+        found = {message.seq: message for message in part.messages if message.seq <= chunk.cursor}
+        found.update((message.seq, message) for message in chunk.messages)
+        return Part(sorted(found.values(), key=seq_of), chunk.cursor, is_whole=False)
 
     def is_kept(self, message: Message) -> bool:
         """Whether the broker keeps a message, as far as is known."""

@@ -432,10 +432,10 @@ class Replays:
         if not asked.is_answered:
             asked.then(partial(self.wake, subscriber))
             return None
-        part = asked.answer
-        if not part.is_whole and job.expected is None:
-            members = {"from": job.cursor, "to": part.cursor}
-            subscriber.tell_gap("evicted", None, self.counters, **members)
+        part = history.patched(selection.filters, job.cursor, asked.answer)
+        if not part.is_whole and job.expected is None and not job.is_torn:
+            job.is_torn = True
+            subscriber.tell_gap("evicted", None, self.counters, **{"from": job.cursor, "to": job.floor})
         if part.cursor >= job.floor:
             job.work = self._go_on_beyond(job)
             job.floor = 0

@@ -277,6 +277,8 @@ class Question:
             return [], after if backwards else until
         asked = history.beyond.read(self.filters, after, until, max_bytes=PART_BYTES, key=_key(), backwards=backwards)
         part = await _answered(asked)
+        if not backwards:
+            part = history.patched(self.filters, after, part)
         self.is_torn |= not part.is_whole
         return as_of_now(part.messages, self.gateway.wall_clock_ms(), history.is_kept), part.cursor
 

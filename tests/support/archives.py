@@ -42,9 +42,9 @@ class ThreadedLoop(FakeLoop):
         while not is_so():
             self.run()
             try:
-                self._calls.get(timeout=0.05)()
+                self._calls.get(timeout=0.02)()
             except queue.Empty:
-                self.run(0.05)
+                self.run(0.5)
                 assert time.monotonic() < end, f"waited in vain until {what}"
         self.run()
 
