@@ -24,9 +24,9 @@ from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
-from gateway.core.collector import Collections
 from gateway.archive.archive import Archive, KeptHistory
 from gateway.archive.failures import ArchiveError, Trouble
+from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
 from gateway.core.history import History

@@ -21,6 +21,7 @@ from typing import Any
 
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
+from gateway.core.jobs import Job, Kind, Subscription
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message, Properties
 from gateway.core.protocol import CloseCode, ProtocolError
@@ -31,7 +32,7 @@ from gateway.core.shaper import Shaper
 from gateway.core.shapes import Mode, Shape
 from gateway.core.shaping import SHAPING_SECONDS, Shaping
 from gateway.core.since import Since, start_of
-from gateway.core.subscribers import Group, HubCounters, Job, Kind, Payer, Sink, State, Subscriber, Subscription, Timer
+from gateway.core.subscribers import Group, HubCounters, Payer, Sink, State, Subscriber, Timer
 from gateway.core.tries import FilterTrie
 
 __all__ = ["Hub"]
@@ -132,7 +133,7 @@ class Hub:
         self._leaving: deque[Group] = deque()  # groups of a flush that had no room yet
         self._unwritten: deque[Group] = deque()  # those of which only some members were written to
         self._is_part_due = False
-        self._telling: deque[tuple[str, dict[str, Any], Iterator[Subscriber]]] = deque()  # events, and who has yet to hear
+        self._telling: deque[tuple[str, dict[str, Any], Iterator[Subscriber]]] = deque()  # to whom
         self._unflushed_bytes = 0
         self._window_bytes = 0  # published since the intervals were last looked at
         self._budget = MemoryBudget(max_shape_bytes)

@@ -20,6 +20,7 @@ from typing import Any
 from gateway.core.beyond import Asked, Beyond, Part, as_of_now
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
+from gateway.core.jobs import Job, Kind, Work
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message
 from gateway.core.rotation import Rotation
@@ -27,7 +28,7 @@ from gateway.core.selection import Promise, Selection
 from gateway.core.shaper import Shaper
 from gateway.core.shapes import Shape
 from gateway.core.since import Since, SinceKind, Start
-from gateway.core.subscribers import HubCounters, Job, Kind, Payer, State, Subscriber, Work
+from gateway.core.subscribers import HubCounters, Payer, State, Subscriber
 from gateway.core.walks import reaches
 
 __all__ = ["MAX_JOBS", "Replays"]

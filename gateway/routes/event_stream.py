@@ -18,12 +18,12 @@ from gateway.access.grants import Owner
 from gateway.access.limits import LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
+from gateway.core.jobs import Subscription
 from gateway.core.messages import encode_json
 from gateway.core.parameters import last_event_id
 from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
-from gateway.core.subscribers import Subscription
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import label_of, principal_of
 from gateway.routes.question import ApiError, Question, head_only

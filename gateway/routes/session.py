@@ -23,6 +23,7 @@ from gateway.access.grants import (
 from gateway.access.limits import LimitError
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text
+from gateway.core.jobs import Subscription
 from gateway.core.messages import encode_json
 from gateway.core.protocol import (
     Authenticate,
@@ -39,7 +40,7 @@ from gateway.core.protocol import (
 )
 from gateway.core.shapes import Format, Shape, shape_from
 from gateway.core.since import parse_since
-from gateway.core.subscribers import Sink, Subscriber, Subscription
+from gateway.core.subscribers import Sink, Subscriber
 from gateway.core.topics import TopicError
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal
