@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import fsum
+from operator import lt
 from typing import Any
 
 __all__ = ["MAX_POINTS", "Grid", "Points"]
@@ -106,6 +108,41 @@ class Points:
         self.maxs.append(most)
         self.firsts.append(first)
         self.lasts.append(last)
+
+    def extend(self, other: Points) -> None:
+        """Adds all points of others, none of which is before the last one here."""
+        self.times += other.times
+        self.counts += other.counts
+        self.sums += other.sums
+        self.mins += other.mins
+        self.maxs += other.maxs
+        self.firsts += other.firsts
+        self.lasts += other.lasts
+
+    @classmethod
+    def merged(cls, parts: Iterable[Points]) -> Points:
+        """All points of several in the order of their time; of one time, what is first in `parts` came first."""
+        found = cls()
+        for part in parts:
+            found.extend(part)
+        times = found.times
+        if all(map(lt, times, islice(times, 1, None))):
+            return found
+        order = sorted(range(len(times)), key=times.__getitem__)  # stable
+        result = cls()
+        for index in order:
+            if result.times and result.times[-1] == times[index]:
+                result._join(*found.row(index))
+            else:
+                result.add(times[index], *found.row(index))
+        return result
+
+    def _join(self, count: int, total: float, least: float, most: float, _first: float, last: float) -> None:
+        self.counts[-1] += count
+        self.sums[-1] += total
+        self.mins[-1] = min(self.mins[-1], least)
+        self.maxs[-1] = max(self.maxs[-1], most)
+        self.lasts[-1] = last
 
     def on(self, grid: Grid) -> Generator[None, None, Points]:
         """The points of each stretch of a grid in one, whose time is where that begins; empty ones are left out.

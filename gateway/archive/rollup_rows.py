@@ -1,0 +1,278 @@
+"""The roll-ups' tables: what the writer's thread puts in, and what a reader's thread takes out.
+
+- `series`: an id for each number in the payloads of a topic: topic name and path.
+- `slabs`: what all series had in one minute or hour. `part`: a minute that came again, after the clock had been set
+  back, or in two runs of the gateway.
+- `chunks`: the points of one series, an hour of minutes or a day of hours to a row.
+
+Invariant: each message is in one place: in slabs and chunks up to the number `rolled` (in `meta`), behind it in the
+minute that is under way, and from `next_seq` on nowhere yet. A reader sees one state of all three.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from gateway.archive.rollups import (
+    LEVELS,
+    Level,
+    OpenMinutes,
+    Slab,
+    chunks_of,
+    decode_chunk,
+    encode_chunk,
+    sum_of,
+)
+from gateway.core.fields import Path
+from gateway.core.paths import path_text
+from gateway.core.points import Points
+
+__all__ = ["ROLLUP_TABLES", "RollupReader", "RollupWriter", "Series"]
+
+
+ROLLUP_TABLES = (
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, field TEXT NOT NULL, UNIQUE (topic, field))",
+    """CREATE TABLE slabs (level INTEGER NOT NULL, start INTEGER NOT NULL, part INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (level, start, part))""",
+    """CREATE TABLE chunks (level INTEGER NOT NULL, series INTEGER NOT NULL, start INTEGER NOT NULL,
+        data BLOB NOT NULL, PRIMARY KEY (level, series, start)) WITHOUT ROWID""",
+)
+
+MAX_REMEMBERED = 100_000
+"""Series whose ids are remembered: about 20 MB. Others are looked up."""
+
+BREATH = 64
+"""Messages after which the thread lets others go on: half a millisecond."""
+
+
+class Series(NamedTuple):
+    """A number in the payloads of a topic."""
+
+    id: int
+    topic: str
+    field: str
+
+
+class RollupWriter:
+    """Makes roll-ups of what is written, in the thread that writes.
+
+    Attributes:
+        next_seq: the number of the message that is to come next.
+        left_out: numbers that were left out, since there are as many series as there may be.
+        lock: held while what belongs together changes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, rolled: int, max_series: int) -> None:
+        """Goes on where another run ended.
+
+        Args:
+            connection: to the file; only the thread that writes uses this.
+            rolled: the number up to which slabs and chunks have everything.
+            max_series: the most series that there may be.
+        """
+        self.lock = threading.Lock()
+        self.next_seq = rolled + 1
+        self._connection = connection
+        self._max_series = max_series
+        self._open = OpenMinutes(max_series, self._id_of)
+        self._ended: list[tuple[int, Slab]] = []
+        self._new: dict[tuple[str, str], int] = {}
+        self._remembered = 0
+        self._newest_id = int(connection.execute("SELECT ifnull(max(id), 0) FROM series").fetchone()[0])
+
+    @property
+    def left_out(self) -> int:
+        """Numbers that were left out."""
+        return self._open.left_out
+
+    def _id_of(self, topic: str, path: Path) -> int | None:
+        field = path_text(path)
+        found = self._new.get((topic, field))
+        if found is not None:
+            return found
+        row = self._connection.execute("SELECT id FROM series WHERE topic = ? AND field = ?", (topic, field)).fetchone()
+        self._remembered += 1
+        if row is not None:
+            return int(row[0])
+        if self._newest_id >= self._max_series:
+            return None
+        self._newest_id += 1
+        self._new[topic, field] = self._newest_id
+        return self._newest_id
+
+    def take(self, first_seq: int, topics: Sequence[str], payloads: Sequence[bytes], times: Sequence[int]) -> None:
+        """Takes messages with numbers in a row; those that it has already are passed over."""
+        with self.lock:
+            add = self._open.add
+            skipped = max(self.next_seq - first_seq, 0)
+            for place in range(skipped, len(topics)):
+                ended = add(first_seq + place, topics[place], payloads[place], times[place])
+                if ended is not None:
+                    self._ended.append(ended)
+                if place % BREATH == 0:
+                    time.sleep(0)  # the loop's thread waits for this one's lock on the interpreter
+            self.next_seq = max(self.next_seq, first_seq + len(topics))
+            if self._remembered > MAX_REMEMBERED:
+                self._remembered = 0
+                self._open.forget_ids()
+
+    def skip(self, last_seq: int) -> None:
+        """There are no messages up to this number."""
+        with self.lock:
+            self.next_seq = max(self.next_seq, last_seq + 1)
+
+    def end(self) -> None:
+        """The minute that is under way is over: nothing more comes, or something else than what came so far."""
+        with self.lock:
+            ended = self._open.end()
+            if ended is not None:
+                self._ended.append(ended)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to `write`."""
+        return bool(self._ended)
+
+    def write(self) -> int:
+        """Puts the minutes that are over into the file, within a transaction; `written` comes after its end.
+
+        Returns:
+            The number for `rolled`.
+        """
+        connection = self._connection
+        connection.executemany(
+            "INSERT INTO series VALUES (?, ?, ?)", ((number, *names) for names, number in self._new.items())
+        )
+        for start, slab in self._ended:
+            self._insert(0, start, slab)
+        return self.next_seq - 1 if self._open.start is None else self._open.first_seq - 1
+
+    def _insert(self, level: int, start: int, slab: Slab) -> None:
+        query = """INSERT INTO slabs SELECT ?1, ?2, ifnull(max(part), 0) + 1, ?3 FROM slabs
+            WHERE level = ?1 AND start = ?2"""
+        self._connection.execute(query, (level, start, slab.encode()))
+
+    def written(self) -> None:
+        """What was written is on the disk."""
+        self._ended.clear()
+        self._new.clear()
+
+    def pack(self) -> bool:
+        """Turns the slabs of one stretch that is over into chunks, within a transaction; whether there was one."""
+        horizon = self._open.start
+        for number, level in enumerate(LEVELS):
+            oldest = self._connection.execute("SELECT min(start) FROM slabs WHERE level = ?", (number,)).fetchone()[0]
+            if oldest is None:
+                continue
+            start = oldest - oldest % level.chunk
+            if horizon is not None and start + level.chunk > horizon:
+                continue
+            self._pack(number, level, start)
+            return True
+        return False
+
+    def _pack(self, number: int, level: Level, start: int) -> None:
+        connection = self._connection
+        found: dict[int, Points] = {}
+        for so_far in chunks_of(_slabs(connection, number, start, start + level.chunk)):
+            found = so_far
+            time.sleep(0)
+        rows = {}
+        for place, (series, points) in enumerate(found.items()):
+            query = "SELECT data FROM chunks WHERE level = ? AND series = ? AND start = ?"
+            row = connection.execute(query, (number, series, start)).fetchone()
+            before = [] if row is None else [decode_chunk(level, start, row[0])]
+            whole = Points.merged([*before, points])
+            connection.execute(
+                "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)",
+                (number, series, start, encode_chunk(level, start, whole)),
+            )
+            rows[series] = sum_of(points)  # what was there before is in the next level already
+            if place % BREATH == 0:
+                time.sleep(0)
+        if rows and number + 1 < len(LEVELS):
+            self._insert(number + 1, start, Slab.of(start, rows))
+        query = "DELETE FROM slabs WHERE level = ? AND start >= ? AND start < ?"
+        connection.execute(query, (number, start, start + level.chunk))
+
+    def open_rows(self, ids: Iterable[int], since: int, until: int) -> dict[int, Points]:
+        """What is in memory of some series: minutes that are not written yet, and the one under way. Under `lock`."""
+        found: dict[int, Points] = {}
+        under_way = self._open.start
+        for number in ids:
+            points = Points()
+            for start, slab in self._ended:
+                if since <= start < until and (row := slab.row(number)) is not None:
+                    points.add(start, *row)
+            row = self._open.row(number)
+            if row is not None and under_way is not None and since <= under_way < until:
+                points.add(under_way, *row)
+            if points:
+                found[number] = points
+        return found
+
+
+def _slabs(connection: sqlite3.Connection, level: int, since: int, until: int) -> Iterator[Slab]:
+    query = "SELECT start, data FROM slabs WHERE level = ? AND start >= ? AND start < ? ORDER BY start, part"
+    for start, data in connection.execute(query, (level, since, until)):
+        yield Slab.decode(start, data)
+
+
+class RollupReader:
+    """Reads roll-ups, in a thread and over a connection of its own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def series_of(self, topic: str) -> list[Series]:
+        """The series of a topic, in the order in which they came up."""
+        query = "SELECT id, topic, field FROM series WHERE topic = ? ORDER BY id"
+        return [Series(*row) for row in self._connection.execute(query, (topic,))]
+
+    def read(
+        self, writer: RollupWriter, ids: Sequence[int], level: int, since: int, until: int
+    ) -> tuple[dict[int, Points], int]:
+        """The points of some series, in a time.
+
+        Args:
+            writer: has what is not in the file yet.
+            ids: of the series.
+            level: the place in `LEVELS` of the width that is wanted. What has not been made so wide yet comes narrower.
+            since: milliseconds since 1970; a point counts by where it begins.
+            until: the end, not included.
+
+        Returns:
+            The points of each that has any, and the number of the message up to which they have everything.
+        """
+        connection = self._connection
+        with writer.lock:
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()  # from here on the file stands still
+            memory = writer.open_rows(ids, since, until)
+            seq = writer.next_seq - 1
+        try:
+            found = {number: list(self._of(number, level, since, until)) for number in ids}
+            # a slab of this level is made when the chunks of the narrower one are
+            for narrower in range(level, -1, -1):
+                for slab in _slabs(connection, narrower, since, until):
+                    for number in ids:
+                        if (row := slab.row(number)) is not None:
+                            points = Points()
+                            points.add(slab.points.times[0], *row)
+                            found[number].append(points)
+        finally:
+            connection.execute("COMMIT")
+        for number, points in memory.items():
+            found[number].append(points)
+        return {number: Points.merged(parts) for number, parts in found.items() if parts}, seq
+
+    def _of(self, series: int, level: int, since: int, until: int) -> Iterator[Points]:
+        width = LEVELS[level]
+        query = """SELECT start, data FROM chunks WHERE level = ? AND series = ? AND start > ? AND start < ?
+            ORDER BY start"""
+        for start, data in self._connection.execute(query, (level, series, since - width.chunk, until)):
+            yield decode_chunk(width, start, data)

@@ -1,0 +1,292 @@
+"""Roll-ups: what the numbers of each minute and each hour were, so that a year is drawn as fast as a minute.
+
+A *series* is one number in the payloads of one topic. Its points lie in two forms: a *slab* has the points that all
+series have in one stretch of time, as they come to be known; a *chunk* has the points that one series has in many
+stretches, as they are read. When the stretches of a chunk are over, their slabs are turned into chunks, and what each
+chunk makes as a whole becomes a point of the next level.
+
+Invariant: points are only ever merged, so that it makes no difference in how many parts they came. Nothing here knows
+tables, threads or settings.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import fsum
+from typing import Any
+
+import msgspec
+
+from gateway.archive.blocks import BlockError
+from gateway.core.fields import BOOKKEEPING, Path, numbers_of
+from gateway.core.points import Points
+
+__all__ = ["LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "sum_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One width of points.
+
+    Attributes:
+        name: what it is called in answers.
+        unit: how long each is, milliseconds.
+        chunk: how long the stretch is whose points lie together, milliseconds: the unit of the next level.
+    """
+
+    name: str
+    unit: int
+    chunk: int
+
+
+LEVELS = (Level("minute", 60_000, 3_600_000), Level("hour", 3_600_000, 86_400_000))
+"""From the narrowest."""
+
+PACKING = 6
+"""Of zlib."""
+
+_decode_value = msgspec.json.Decoder().decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack: Callable[[bytes], tuple[int, bytes, bytes, list[bytes | None]]]
+_unpack = msgspec.msgpack.Decoder(tuple[int, bytes, bytes, list[bytes | None]]).decode
+
+
+def _shuffled(column: array[Any]) -> bytes:
+    """The first bytes of all numbers, then the second ones: neighbours are alike, which compresses better."""
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    plain = column.tobytes()
+    return b"".join(plain[place :: column.itemsize] for place in range(column.itemsize))
+
+
+def _in_order(code: str, data: bytes, count: int) -> array[Any]:
+    numbers = array(code, bytes(0))
+    size = numbers.itemsize
+    if len(data) != size * count:
+        raise BlockError("a column of a roll-up is cut short")
+    plain = bytearray(len(data))
+    for place in range(size):
+        plain[place::size] = data[place * count : (place + 1) * count]
+    numbers.frombytes(bytes(plain))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _encode(keys: Iterable[int], points: Points) -> bytes:
+    """Points under rising keys. Columns that are like the last values, or all ones, take nothing."""
+    count = len(points)
+    key_bytes = _shuffled(array("I", _differences(keys)))
+    lasts = _shuffled(points.lasts)
+    ones = points.counts == array("Q", [1]) * count
+    others = (points.firsts, points.mins, points.maxs, points.sums)
+    columns = [None if ones else _shuffled(points.counts)]
+    columns += [None if column == points.lasts else _shuffled(column) for column in others]
+    return zlib.compress(_pack((count, key_bytes, lasts, columns)), PACKING)
+
+
+def _differences(numbers: Iterable[int]) -> Iterator[int]:
+    before = 0
+    for number in numbers:
+        yield number - before
+        before = number
+
+
+def _decode(data: bytes) -> tuple[array[int], Points]:
+    """Keys and points; the points' times are for the caller.
+
+    Raises:
+        BlockError: these are not their bytes.
+    """
+    try:
+        count, key_bytes, last_bytes, columns = _unpack(zlib.decompress(data))
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BlockError(f"a roll-up is damaged: {error}") from None
+    if len(columns) != 5:
+        raise BlockError("a roll-up has not its columns")
+    keys = _in_order("I", key_bytes, count)
+    total = 0
+    for index, difference in enumerate(keys):
+        total += difference
+        keys[index] = total
+    points = Points()
+    points.lasts = lasts = _in_order("d", last_bytes, count)
+    points.counts = array("Q", [1]) * count if columns[0] is None else _in_order("Q", columns[0], count)
+    points.firsts, points.mins, points.maxs, points.sums = (
+        lasts if column is None else _in_order("d", column, count) for column in columns[1:]
+    )
+    return keys, points
+
+
+class Slab:
+    """What all series had in one stretch of time.
+
+    Attributes:
+        series: their ids, rising.
+        points: the point of each.
+    """
+
+    __slots__ = ("points", "series")
+
+    def __init__(self, series: array[int], points: Points) -> None:
+        self.series = series
+        self.points = points
+
+    @classmethod
+    def of(cls, start: int, rows: Mapping[int, tuple[int, float, float, float, float, float]]) -> Slab:
+        """From the row of each series by its id; `start` is where the stretch begins, milliseconds since 1970."""
+        points = Points()
+        series = array("I", sorted(rows))
+        for number in series:
+            points.add(start, *rows[number])
+        return cls(series, points)
+
+    def encode(self) -> bytes:
+        """As bytes, without where the stretch begins."""
+        return _encode(self.series, self.points)
+
+    @classmethod
+    def decode(cls, start: int, data: bytes) -> Slab:
+        """The slab again.
+
+        Raises:
+            BlockError: these are not its bytes.
+        """
+        series, points = _decode(data)
+        points.times = array("q", [start]) * len(series)
+        return cls(series, points)
+
+    def row(self, series: int) -> tuple[int, float, float, float, float, float] | None:
+        """Count, sum, least, greatest, first and last of one series, None where it had nothing."""
+        place = bisect_left(self.series, series)
+        if place == len(self.series) or self.series[place] != series:
+            return None
+        return self.points.row(place)
+
+
+def encode_chunk(level: Level, start: int, points: Points) -> bytes:
+    """The points of one series in the stretch of a chunk that begins at `start`, milliseconds since 1970."""
+    return _encode(((time - start) // level.unit for time in points.times), points)
+
+
+def decode_chunk(level: Level, start: int, data: bytes) -> Points:
+    """The points again.
+
+    Raises:
+        BlockError: these are not their bytes.
+    """
+    keys, points = _decode(data)
+    points.times = array("q", (start + key * level.unit for key in keys))
+    return points
+
+
+def chunks_of(slabs: Iterable[Slab]) -> Iterator[dict[int, Points]]:
+    """The points of each series in some slabs, in the order of these; yields the same again while it goes on."""
+    found: dict[int, Points] = {}
+    for slab in slabs:
+        for place, number in enumerate(slab.series):
+            points = found.get(number)
+            if points is None:
+                points = found[number] = Points()
+            points.add(slab.points.times[place], *slab.points.row(place))
+        yield found
+
+
+def sum_of(points: Points) -> tuple[int, float, float, float, float, float]:
+    """What points make as a whole: count, sum, least, greatest, first and last. There must be one."""
+    return (
+        sum(points.counts),
+        fsum(points.sums),
+        min(points.mins),
+        max(points.maxs),
+        points.firsts[0],
+        points.lasts[-1],
+    )
+
+
+class OpenMinutes:
+    """The minute that is under way: what its numbers have made so far.
+
+    Attributes:
+        start: where it begins, milliseconds since 1970; None before the first number.
+        first_seq: number of the first message in it: what came before is in minutes that are over.
+        left_out: numbers that were left out, since there are as many series as there may be.
+    """
+
+    def __init__(self, max_series: int, id_of: Callable[[str, Path], int | None]) -> None:
+        """Begins with nothing.
+
+        Args:
+            max_series: the most that a minute may have.
+            id_of: the id of a series by topic and path; None for one that there is no room for.
+        """
+        self.start: int | None = None
+        self.first_seq = 0
+        self.left_out = 0
+        self._max_series = max_series
+        self._id_of = id_of
+        self._rows: dict[int, list[Any]] = {}
+        self._ids: dict[str, dict[Path, int | None]] = {}
+
+    def add(self, seq: int, topic: str, payload: bytes, time: int) -> tuple[int, Slab] | None:
+        """Takes a message. Returns the minute that it ends, if it ends one: where that began, and what it had."""
+        ended = None
+        start = time - time % LEVELS[0].unit
+        if start != self.start:
+            ended = self.end()
+            self.start, self.first_seq = start, seq
+        try:
+            value: Any = _decode_value(payload)
+        except (msgspec.MsgspecError, RecursionError):
+            try:
+                value = payload.decode()
+            except UnicodeDecodeError:
+                return ended
+        ids = self._ids.get(topic)
+        if ids is None:
+            ids = self._ids[topic] = {}
+        rows = self._rows
+        for path, number in numbers_of(value, with_states=True):
+            series = ids.get(path, 0)
+            if series == 0:
+                if path and path[-1] in BOOKKEEPING:
+                    continue
+                series = ids[path] = self._id_of(topic, path)
+            if series is None:
+                self.left_out += 1
+                continue
+            row = rows.get(series)
+            if row is None:
+                rows[series] = [1, number, number, number, number, number]
+            else:
+                row[0] += 1
+                row[1] += number
+                if number < row[2]:
+                    row[2] = number
+                if number > row[3]:
+                    row[3] = number
+                row[5] = number
+        return ended
+
+    def end(self) -> tuple[int, Slab] | None:
+        """The minute so far, which is over by this; what comes of the same minute later is a part of its own."""
+        if self.start is None:
+            return None
+        start, rows = self.start, self._rows
+        self.start, self._rows = None, {}
+        return (start, Slab.of(start, rows)) if rows else None  # type: ignore[arg-type]
+
+    def row(self, series: int) -> tuple[int, float, float, float, float, float] | None:
+        """What the minute that is under way has of one series."""
+        row = self._rows.get(series)
+        return None if row is None else tuple(row)  # type: ignore[return-value]
+
+    def forget_ids(self) -> None:
+        """Forgets which series has which id, where that may have changed or takes too much."""
+        self._ids.clear()
