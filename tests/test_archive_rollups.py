@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.archive.blocks import BlockError
+from gateway.archive.blocks import Batch, BlockError
+from gateway.archive.failures import ArchiveError
+from gateway.archive.file import ArchiveFile, connect
 from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupReader, RollupWriter
 from gateway.archive.rollups import LEVELS, Slab, decode_chunk, encode_chunk
+from gateway.core.messages import Message
 from gateway.core.points import Grid, Points
 from tests.fakes import finished
 
@@ -47,7 +52,7 @@ class File:
     def take(self, first_seq: int) -> None:
         rows = self.log[first_seq - 1 :]
         if rows:
-            self.writer.take(first_seq, *map(list, zip(*rows, strict=True)))  # type: ignore[arg-type]
+            self.writer.take(first_seq, *map(list, zip(*rows, strict=True)))
 
     def add(self, *rows: tuple[str, bytes, int]) -> None:
         first = len(self.log) + 1
@@ -129,9 +134,7 @@ def test_roll_ups_are_what_all_numbers_make(steps: list[object], level: int, set
         assert got == expected
 
 
-def _columns(rows: list[tuple[int, float]]) -> tuple[object, object]:
-    from array import array
-
+def _columns(rows: list[tuple[int, float]]) -> tuple[array[int], array[float]]:
     return array("q", (time for time, _ in rows)), array("d", (number for _, number in rows))
 
 
@@ -159,6 +162,76 @@ def test_there_are_as_many_series_as_there_may_be_and_no_more() -> None:
     assert file.writer.left_out == 2
     assert [one.field for one in RollupReader(file.connection).series_of("a")] == ["x", "y"]
     assert RollupReader(file.connection).series_of("b") == []
+
+
+def batch_of(first: int, count: int, minute: int = 0) -> Batch:
+    batch = Batch(first)
+    for seq in range(first, first + count):
+        payload = b'{"v":%d}' % seq
+        batch.add(Message.arrived(seq, "a", payload, START + minute * MINUTE.unit), payload)
+    return batch
+
+
+def counts(file: ArchiveFile) -> dict[int, int]:
+    """How many numbers each minute has, by its place."""
+    reader = RollupReader(connect(file.path))
+    ids = [one.id for one in reader.series_of("a")] or [1]
+    found, _ = reader.read(file.rollups, ids, 0, START, START + HOUR.chunk)
+    points = found.get(ids[0], Points())
+    return {(time - START) // MINUTE.unit: count for time, count in zip(points.times, points.counts, strict=True)}
+
+
+def test_roll_ups_that_died_with_the_process_are_made_again_of_the_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    file = ArchiveFile(path)
+    file.append([batch_of(1, 3), batch_of(4, 5, minute=1)])
+    assert counts(file) == {0: 3, 1: 5}
+    file.close()  # in no order
+    file = ArchiveFile(path)
+    assert file.has_behind
+    while file.do_chore():
+        pass
+    assert counts(file) == {0: 3, 1: 5}
+    first = file.seq + 1
+    file.append([batch_of(first, 2, minute=1)])
+    file.append([], end=first + 1)
+    file.close()
+    file = ArchiveFile(path)
+    assert not file.has_behind
+    file.append([batch_of(first + 2, 7, minute=1)])
+    assert counts(file) == {0: 3, 1: 14}
+    file.close()
+
+
+def test_who_is_hurried_makes_roll_ups_later(tmp_path: Path) -> None:
+    file = ArchiveFile(tmp_path / "archive.db")
+    file.append([batch_of(1, 3)], is_hurried=True)
+    file.append([batch_of(4, 5)])  # not without those before
+    assert file.has_behind
+    assert counts(file) == {}
+    while file.do_chore():
+        pass
+    assert counts(file) == {0: 8}
+    file.append([batch_of(9, 1)])
+    assert counts(file) == {0: 9}
+    file.close()
+
+
+def test_what_could_not_be_written_counts_once(tmp_path: Path) -> None:
+    file = ArchiveFile(tmp_path / "archive.db")
+    file.append([batch_of(1, 3)])
+    locked = connect(file.path)
+    locked.execute("BEGIN IMMEDIATE")
+    file._connection.execute("PRAGMA busy_timeout = 10")
+    for _ in range(2):
+        with pytest.raises(ArchiveError):
+            file.append([batch_of(4, 2, minute=1)])
+    locked.execute("ROLLBACK")
+    file.append([batch_of(4, 2, minute=1)])
+    assert counts(file) == {0: 3, 1: 2}
+    file.append([], end=5)
+    assert counts(file) == {0: 3, 1: 2}
+    file.close()
 
 
 def test_what_is_no_number_has_no_series() -> None:

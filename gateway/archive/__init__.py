@@ -19,8 +19,10 @@ The file (`file`), schema version 1, SQLite in WAL mode, each commit synced:
 One thread writes (`writer`), one reads (`reader`), each with a connection of its own; the loop talks to them by queues
 and never waits for a disk. `archive` puts them together, and is all that the rest of the gateway sees.
 
-What comes later has its place here. Roll-ups are a table keyed by (series, level, start), filled in the transaction
-that writes the blocks which they sum up (`ArchiveFile.append`). Retention deletes rows of `blocks` in the writer's
+Roll-ups (`rollups`, `rollup_rows`) are made of what is written, in the same thread: with the block where there is time,
+else later of the block (`ArchiveFile.do_chore`). So they never hold up what waits for the disk.
+
+What comes later has its place here. Retention deletes rows of `blocks` in the writer's
 thread and gives pages back by `incremental_vacuum`, for which new files are made ready. A change of the form is a step
 in `file.UPGRADES`.
 """

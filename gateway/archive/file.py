@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from gateway.archive.blocks import Batch, encode_batch
+from gateway.archive.blocks import Batch, BlockError, encode_batch
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
+from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupWriter
 from gateway.archive.rows import Rows
 from gateway.core.history import EPOCH_LETTERS
 
@@ -50,6 +51,7 @@ def _create(connection: sqlite3.Connection) -> None:
         "CREATE TABLE steps (first_seq INTEGER PRIMARY KEY)",
         "CREATE TABLE holes (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, reason TEXT NOT NULL)",
         "CREATE TABLE snapshot (part INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+        *ROLLUP_TABLES,
     ):
         connection.execute(statement)
 
@@ -181,6 +183,7 @@ class ArchiveFile:
             self.seq = max(end or 0, self.last_seq, seq)
         self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
         self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
+        self.rollups = RollupWriter(connection, meta.get("rolled", 0))
         self._set_meta("epoch", self.epoch)
         connection.execute("DELETE FROM meta WHERE key = 'end'")
         self._reserve(self.seq)
@@ -224,6 +227,7 @@ class ArchiveFile:
             self._connection = connect(self.path)
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA journal_size_limit = 16777216")
+            self.rollups.reconnect(self._connection)
         except sqlite3.Error as error:
             raise trouble_of(error) from error
 
@@ -259,6 +263,8 @@ class ArchiveFile:
         holes: Sequence[Hole] = (),
         snapshot: SnapshotParts | None = None,
         end: int | None = None,
+        *,
+        is_hurried: bool = False,
     ) -> int:
         """Writes in one transaction, and returns when it is on the disk.
 
@@ -267,6 +273,7 @@ class ArchiveFile:
             holes: what is missing between.
             snapshot: takes the place of the one before.
             end: the last number that was given, where this is the last of an orderly end.
+            is_hurried: more waits: roll-ups are made later, as a chore.
 
         Returns:
             The bytes of the blocks that were written.
@@ -278,6 +285,7 @@ class ArchiveFile:
         size = 0
         reserved, last_time, steps = self.reserved, self.last_time, list(self.steps)
         new: dict[str, int] = {}
+        is_behind = self.has_behind
         try:
             with self._transaction():
                 for batch in batches:
@@ -290,6 +298,9 @@ class ArchiveFile:
                     row = (batch.first_seq, batch.last_seq, low, high, topics, data)
                     connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", row)
                     size += len(topics) + len(data)
+                    if not is_hurried and not is_behind:
+                        self.rollups.take(batch.first_seq, batch.topics, batch.payloads, batch.times)
+                    is_behind = self.rollups.next_seq <= batch.last_seq
                 for hole in holes:
                     self._insert_hole(hole)
                 if snapshot is not None:
@@ -303,8 +314,12 @@ class ArchiveFile:
                     self._set_meta("reserved", reserved)
                 if end is not None:
                     self._set_meta("end", end)
+                    if not is_behind:
+                        self.rollups.end()
+                self._write_rollups()
         except (sqlite3.Error, OSError) as error:
             raise trouble_of(error) from error
+        self.rollups.written()
         self._remember(new)
         self.reserved, self.last_time, self.steps = reserved, last_time, steps
         self.holes += holes
@@ -314,6 +329,49 @@ class ArchiveFile:
         if snapshot is not None:
             self.snapshot_seq = snapshot.seq
         return size
+
+    def _write_rollups(self) -> None:
+        if self.rollups.has_more:
+            self._set_meta("rolled", self.rollups.write())
+
+    @property
+    def has_behind(self) -> bool:
+        """Whether there are messages of which no roll-ups have been made."""
+        return self.rollups.next_seq <= self.last_seq
+
+    def do_chore(self) -> bool:
+        """Does a part of what has time: makes roll-ups of a block, or packs them; False if there was nothing to do.
+
+        Raises:
+            ArchiveError: it can't be done now.
+        """
+        try:
+            if self.has_behind:
+                self._catch_up()
+                return True
+            with self._transaction():
+                return self.rollups.pack()
+        except (sqlite3.Error, OSError) as error:
+            raise trouble_of(error) from error
+        except BlockError as error:
+            raise ArchiveError(Trouble.CORRUPT, f"{self.path}: {error}") from error
+
+    def _catch_up(self) -> None:
+        """Makes roll-ups of the next block that has none."""
+        rows = self.rows()
+        found = rows.block_at(self.rollups.next_seq)
+        if found is None:
+            self.rollups.skip(self.last_seq)
+            return
+        block = rows.read(found[0])
+        names = [rows.name_of(number) for number in block.ids]
+        arrived = list(block.arrivals(names, self.rollups.next_seq - 1, block.last_seq))
+        if arrived:
+            columns = zip(*((each.topic, each.payload, each.time) for each in arrived), strict=True)
+            self.rollups.take(arrived[0].seq, *map(list, columns))
+        with self._transaction():
+            self._write_rollups()
+        self.rollups.written()
 
     def _id_of(self, name: str, new: dict[str, int]) -> int:
         found = self._ids.get(name) or new.get(name)

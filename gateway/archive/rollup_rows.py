@@ -42,6 +42,9 @@ ROLLUP_TABLES = (
         data BLOB NOT NULL, PRIMARY KEY (level, series, start)) WITHOUT ROWID""",
 )
 
+MAX_SERIES = 50_000
+"""Numbers of which roll-ups are made, unless it is said otherwise."""
+
 MAX_REMEMBERED = 100_000
 """Series whose ids are remembered: about 20 MB. Others are looked up."""
 
@@ -66,7 +69,7 @@ class RollupWriter:
         lock: held while what belongs together changes.
     """
 
-    def __init__(self, connection: sqlite3.Connection, rolled: int, max_series: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, rolled: int, max_series: int = MAX_SERIES) -> None:
         """Goes on where another run ended.
 
         Args:
@@ -88,6 +91,10 @@ class RollupWriter:
     def left_out(self) -> int:
         """Numbers that were left out."""
         return self._open.left_out
+
+    def reconnect(self, connection: sqlite3.Connection) -> None:
+        """Goes on with another connection to the same file."""
+        self._connection = connection
 
     def _id_of(self, topic: str, path: Path) -> int | None:
         field = path_text(path)

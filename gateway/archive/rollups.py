@@ -285,7 +285,7 @@ class OpenMinutes:
     def row(self, series: int) -> tuple[int, float, float, float, float, float] | None:
         """What the minute that is under way has of one series."""
         row = self._rows.get(series)
-        return None if row is None else tuple(row)  # type: ignore[return-value]
+        return None if row is None else tuple(row)
 
     def forget_ids(self) -> None:
         """Forgets which series has which id, where that may have changed or takes too much."""

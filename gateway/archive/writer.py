@@ -40,6 +40,9 @@ RETRY_SECONDS = 2.0
 MAX_LAG_SECONDS = 10.0
 """So long messages may wait for the disk before nobody waits for it any more: it is said to be in trouble."""
 
+HURRIED_BATCHES = 2
+"""With more batches at once the disk is behind: roll-ups wait until it is not."""
+
 MAX_HOLES = 1_000
 """Holes that wait to be noted; further ones are joined with the last."""
 
@@ -286,7 +289,7 @@ class Writer:
         work: list[_Work] = []
         while True:
             if not work:
-                work.append(self._queue.get())
+                work.append(self._next())
             while not self._queue.empty():
                 work.append(self._queue.get())
             is_last = work[-1].end is not None
@@ -298,6 +301,21 @@ class Writer:
             if is_last:
                 return
 
+    def _next(self) -> _Work:
+        """What is to be written next. While nothing is, chores are done."""
+        while True:
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                pass
+            try:
+                if self._stopping.is_set() or not self._file.do_chore():
+                    return self._queue.get()
+            except ArchiveError as error:
+                # whether the archive works is found out by what has to be written; a chore has time until then
+                logger.warning("the archive puts off a chore: %s", error)
+                return self._queue.get()
+
     def _write(self, work: list[_Work]) -> bool:
         """Writes it in one transaction; whether that worked."""
         batches = [each.batch for each in work if each.batch is not None]
@@ -307,7 +325,11 @@ class Writer:
         try:
             try:
                 size = self._file.append(
-                    batches, holes, snapshot=snapshots[-1] if snapshots else None, end=work[-1].end
+                    batches,
+                    holes,
+                    snapshot=snapshots[-1] if snapshots else None,
+                    end=work[-1].end,
+                    is_hurried=len(batches) > HURRIED_BATCHES,
                 )
             except ArchiveError as error:
                 if error.trouble is Trouble.CORRUPT:

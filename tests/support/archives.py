@@ -71,12 +71,13 @@ class FaultyFile(ArchiveFile):
         holes: Sequence[Hole] = (),
         snapshot: SnapshotParts | None = None,
         end: int | None = None,
+        **more: bool,
     ) -> int:
         self.appends += 1
         self.gate.wait(20)
         if self.error is not None:
             raise self.error
-        return super().append(batches, holes, snapshot, end)
+        return super().append(batches, holes, snapshot, end, **more)
 
 
 class Life:
