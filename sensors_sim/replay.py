@@ -4,28 +4,18 @@ Reads what ``gateway record`` writes and what ``/topics/{filter}`` offers for do
 and CSV.
 """
 
-import base64
-import csv
-import datetime
 import io
-import json
 import logging
-import math
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from gateway.core.fields import Field, nest
-from gateway.core.paths import Path, PathError
+from gateway.core.recordings import is_csv, read_csv, read_ndjson
 from sensors_sim.address import BrokerAddress
-from sensors_sim.checks import shown
-from sensors_sim.custom import checked_topic
 from sensors_sim.links import Link, Links, LinkState, packed_properties
 from sensors_sim.messages import Message
 
@@ -43,30 +33,6 @@ class Recorded(NamedTuple):
     message: Message
 
 
-class _Properties(msgspec.Struct, omit_defaults=True):
-    """What the gateway relays of MQTT 5 properties."""
-
-    content_type: str | None = None
-    response_topic: str | None = None
-    correlation_data: str | None = None
-    user_properties: list[tuple[str, str]] | None = None
-    message_expiry_interval: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
-
-
-class _Envelope(msgspec.Struct):
-    topic: str | None = None
-    payload: msgspec.Raw = msgspec.Raw(b"null")
-    time: float | str = 0.0
-    encoding: str | None = None
-    qos: int = 0
-    retained: bool = False
-    properties: _Properties | None = None
-
-
-_decode_properties = msgspec.json.Decoder(_Properties).decode
-_decode = msgspec.json.Decoder(_Envelope).decode
-
-
 def read_recording(path: str) -> list[Recorded]:
     """All messages of a file, in their order.
 
@@ -81,7 +47,7 @@ def read_recording(path: str) -> list[Recorded]:
     except OSError as error:
         raise ValueError(f"recording {path}: {error.strerror or error}") from None
     try:
-        timed = list(_from_csv(data) if _is_csv(path, data) else _from_ndjson(data))
+        timed = list(_messages(path, data))
     except ValueError as error:
         raise ValueError(f"recording {path}: {error}") from None
     if not timed:
@@ -96,127 +62,17 @@ def read_recording(path: str) -> list[Recorded]:
     return recording
 
 
-def _is_csv(path: str, data: bytes) -> bool:
-    if path.endswith(".csv"):
-        return True
-    head = data.lstrip()[:1]
-    return path == "-" and head not in (b"{", b"")
-
-
-def _from_ndjson(data: bytes) -> Iterable[tuple[float, Message]]:
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
+def _messages(path: str, data: bytes) -> Iterator[tuple[float, Message]]:
+    if is_csv(path, data):
+        found = read_csv(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    else:
+        found = read_ndjson(data.splitlines())
+    for line, seconds, topic, payload, qos, retained, properties in found:
         try:
-            envelope = _decode(line)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"line {number}: {error}") from None
-        except RecursionError:
-            raise ValueError(f"line {number}: nested too deep") from None
-        if envelope.topic is None:
-            continue  # an event, such as a gap
-        _check(envelope.topic, envelope.qos, number)
-        payload = bytes(envelope.payload)
-        if payload.startswith(b'"'):
-            text = msgspec.json.decode(payload, type=str)
-            payload = _unpack(text, envelope.encoding, number)
-        properties = _checked_properties(envelope.properties, number)
-        message = Message(envelope.topic, payload, envelope.qos, envelope.retained, properties)
-        yield _seconds(envelope.time, number), message
-
-
-def _from_csv(data: bytes) -> Iterable[tuple[float, Message]]:
-    csv.field_size_limit(max(len(data), csv.field_size_limit()))
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    try:
-        yield from _from_rows(reader)
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from None
-
-
-def _from_rows(reader: "csv.DictReader[str]") -> Iterable[tuple[float, Message]]:
-    columns = reader.fieldnames or []
-    for name in ("time", "topic"):
-        if name not in columns:
-            raise ValueError(f"no column {name!r}: expected time, topic and payload")
-    known = ("time", "seq", "topic", "payload", "encoding", "qos", "retained", "properties")
-    fields = {name: _path(name) for name in columns if name not in known}
-    for row in reader:
-        number = reader.line_num
-        topic = row["topic"] or ""
-        qos = int(row.get("qos") or 0) if (row.get("qos") or "0").isdecimal() else -1
-        _check(topic, qos, number)
-        if "payload" in columns:
-            payload = _unpack(row["payload"] or "", row.get("encoding"), number)
-        else:
-            values = {path: _value(row[name] or "") for name, path in fields.items() if row[name]}
-            payload = json.dumps(nest(values), ensure_ascii=False, separators=(",", ":")).encode()
-        retained = (row.get("retained") or "").lower() in ("1", "true", "yes")
-        try:
-            told = _decode_properties(row["properties"]) if row.get("properties") else None
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"line {number}: properties: {error}") from None
-        properties = _checked_properties(told, number)
-        yield _seconds(row["time"] or "", number), Message(topic, payload, qos, retained, properties)
-
-
-def _path(column: str) -> Path:
-    """Where the values of a column belong; a heading that is no path is a name."""
-    try:
-        return Field.at(column).path
-    except PathError:
-        return (column,)
-
-
-def _checked_properties(properties: _Properties | None, number: int) -> dict[str, Any] | None:
-    if properties is None:
-        return None
-    told: dict[str, Any] = msgspec.to_builtins(properties)
-    try:
-        packed_properties(told)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from None
-    return told or None
-
-
-def _check(topic: str, qos: int, number: int) -> None:
-    try:
-        checked_topic(topic)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from None
-    if qos not in (0, 1, 2):
-        raise ValueError(f"line {number}: qos is 0, 1 or 2")
-
-
-def _unpack(text: str, encoding: str | None, number: int) -> bytes:
-    if encoding != "base64":
-        return text.encode()
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise ValueError(f"line {number}: payload is no base64") from None
-
-
-def _value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _seconds(value: float | str, number: int) -> float:
-    """Seconds of milliseconds since 1970, or of a date and time (ISO 8601)."""
-    try:
-        seconds = float(value) / 1000
-    except ValueError:
-        try:
-            moment = datetime.datetime.fromisoformat(str(value))
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
-        except (ValueError, OverflowError):
-            seconds = math.nan
-    if not abs(seconds) < 1e12:
-        raise ValueError(f"line {number}: time {shown(value)}: milliseconds since 1970, or a date and time")
-    return seconds
+            packed_properties(properties or {})
+        except ValueError as error:
+            raise ValueError(f"line {line}: {error}") from None
+        yield seconds, Message(topic, payload, qos, retained, properties)
 
 
 class Replay:

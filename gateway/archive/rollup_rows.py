@@ -262,20 +262,29 @@ class RollupReader:
             memory = writer.open_rows(ids, since, until)
             seq = writer.next_seq - 1
         try:
-            found = {number: list(self._of(number, level, since, until)) for number in ids}
-            # a slab of this level is made when the chunks of the narrower one are
-            for narrower in range(level, -1, -1):
-                for slab in _slabs(connection, narrower, since, until):
-                    for number in ids:
-                        if (row := slab.row(number)) is not None:
-                            points = Points()
-                            points.add(slab.points.times[0], *row)
-                            found[number].append(points)
+            found = self._parts(ids, level, since, until)
         finally:
             connection.execute("COMMIT")
         for number, points in memory.items():
             found[number].append(points)
         return {number: Points.merged(parts) for number, parts in found.items() if parts}, seq
+
+    def read_file(self, ids: Sequence[int], level: int, since: int, until: int) -> dict[int, Points]:
+        """The same without what is in memory, where no writer is at hand."""
+        parts = self._parts(ids, level, since, until)
+        return {number: Points.merged(some) for number, some in parts.items() if some}
+
+    def _parts(self, ids: Sequence[int], level: int, since: int, until: int) -> dict[int, list[Points]]:
+        found = {number: list(self._of(number, level, since, until)) for number in ids}
+        # a slab of this level is made when the chunks of the narrower one are
+        for narrower in range(level, -1, -1):
+            for slab in _slabs(self._connection, narrower, since, until):
+                for number in ids:
+                    if (row := slab.row(number)) is not None:
+                        points = Points()
+                        points.add(slab.points.times[0], *row)
+                        found[number].append(points)
+        return found
 
     def _of(self, series: int, level: int, since: int, until: int) -> Iterator[Points]:
         width = LEVELS[level]

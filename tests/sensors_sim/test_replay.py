@@ -156,7 +156,7 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
         ("x.ndjson", "", "no message in it"),
         ("x.ndjson", '{"event":"gap"}', "no message in it"),
         ("x.ndjson", '{"topic":"a","payload":1,"time":0}\n{oops', "line 2:"),
-        ("x.ndjson", '{"topic":"a/#","payload":1,"time":0}', "a text without wildcards"),
+        ("x.ndjson", '{"topic":"a/#","payload":1,"time":0}', "line 1: topic 'a/#'"),
         ("x.ndjson", '{"topic":"a","payload":1,"time":"soon"}', "time 'soon'"),
         ("x.ndjson", '{"topic":"a","payload":"?","encoding":"base64","time":0}', "no base64"),
         ("x.ndjson", '{"topic":"a","payload":1,"qos":7,"time":0}', "qos is 0, 1 or 2"),
@@ -164,7 +164,7 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
         ("x.csv", "time,topic,payload,properties\n1,a,1,oops", "line 2: properties"),
         ("x.csv", 'time,topic,payload,properties\n1,a,1,"{""correlation_data"":""?""}"', "can't be encoded"),
         ("x.csv", "when,what\n1,2", "no column 'time'"),
-        ("x.csv", "time,topic,payload\n1,,x", "a text without wildcards"),
+        ("x.csv", "time,topic,payload\n1,,x", "line 2: topic '': must have at least one character"),
     ],
 )
 def test_a_wrong_recording_is_refused_with_its_line(tmp_path: Path, name: str, text: str, problem: str) -> None:
