@@ -84,7 +84,8 @@ class Offline:
                 raise ArchiveError(Trouble.FOREIGN, f"{path} is a database, but no archive of the gateway")
             version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise trouble_of(error) from error
+            found = trouble_of(error)
+            raise ArchiveError(found.trouble, f"{path} can't be read as an archive: {found}") from error
         if version > len(UPGRADES):
             text = f"{path} has the form {version}, made by a newer gateway; this one knows {len(UPGRADES)}"
             raise ArchiveError(Trouble.NEWER, text)
@@ -94,8 +95,8 @@ class Offline:
         """Closes it."""
         self.connection.close()
 
-    def _one(self, query: str) -> tuple[int, ...]:
-        row: tuple[int, ...] = self.connection.execute(query).fetchone()
+    def _one(self, query: str, *values: int) -> tuple[int, ...]:
+        row: tuple[int, ...] = self.connection.execute(query, values).fetchone()
         return tuple(value or 0 for value in row)
 
     def info(self) -> Info:
@@ -103,17 +104,16 @@ class Offline:
         meta = dict(self.connection.execute("SELECT key, value FROM meta"))
         info = Info(meta.get("epoch", ""), is_clean="end" in meta)
         info.first_seq, info.last_seq, info.first_time, info.last_time, info.blocks, info.messages = self._one(
-            "SELECT min(first_seq), max(last_seq), min(min_time), max(max_time), count(*), sum(last_seq - first_seq + 1)"
-            " FROM blocks"
+            """SELECT min(first_seq), max(last_seq), min(min_time), max(max_time), count(*),
+                sum(last_seq - first_seq + 1) FROM blocks"""
         )
-        info.topics, info.series = (self._one(f"SELECT count(*) FROM {table}")[0] for table in ("topics", "series"))
-        pages, size = (self._one(f"PRAGMA {name}")[0] for name in ("page_count", "page_size"))
+        info.topics, info.series = self._one("SELECT (SELECT count(*) FROM topics), (SELECT count(*) FROM series)")
+        pages, size = self._one("PRAGMA page_count")[0], self._one("PRAGMA page_size")[0]
         kinds = {"messages": self._one("SELECT sum(length(data) + length(topics)) FROM blocks")[0]}
         for number, level in enumerate(LEVELS):
-            kinds[f"{level.name}s"] = sum(
-                self._one(f"SELECT sum(length(data)) FROM {table} WHERE level = {number}")[0]
-                for table in ("slabs", "chunks")
-            )
+            query = """SELECT (SELECT ifnull(sum(length(data)), 0) FROM slabs WHERE level = ?1) +
+                (SELECT ifnull(sum(length(data)), 0) FROM chunks WHERE level = ?1)"""
+            kinds[f"{level.name}s"] = self._one(query, number)[0]
         free = self._one("PRAGMA freelist_count")[0] * size
         info.bytes_by_kind = {**kinds, "other": max(pages * size - free - sum(kinds.values()), 0), "free": free}
         for reason, count in self.connection.execute(
@@ -158,9 +158,7 @@ class Offline:
                 if since <= block.times[place] < until:
                     yield block.message_at(place, self.rows.name_of(block.id_at(place)))
 
-    def points(
-        self, filters: FilterSet, level: int, since: int, until: int
-    ) -> Iterator[tuple[Series, Points]]:
+    def points(self, filters: FilterSet, level: int, since: int, until: int) -> Iterator[tuple[Series, Points]]:
         """The roll-ups of the numbers in the payloads of topics that filters match, of a level of `LEVELS`."""
         reader = RollupReader(self.connection)
         names = [row[0] for row in self.connection.execute("SELECT DISTINCT topic FROM series ORDER BY topic")]

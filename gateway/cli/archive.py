@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +28,7 @@ LEVELS = ("raw", "minute", "hour")
 FORMATS = ("ndjson", "csv", "parquet")
 PARQUET_ROWS = 50_000
 
-ArchiveFile = Annotated[
-    Path, typer.Argument(metavar="ARCHIVE", help="The file that GATEWAY_ARCHIVE_FILE names.", envvar="GATEWAY_ARCHIVE_FILE")
-]
+ArchiveFile = Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The file that GATEWAY_ARCHIVE_FILE names.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--topic", "-t", metavar="FILTER", help="Only topics that this matches; may be repeated."),
@@ -38,7 +36,9 @@ Filters = Annotated[
 SinceTime = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From this time on: back from now (7d), or ISO 8601.")
 ]
-UntilTime = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time, which is not included.")]
+UntilTime = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Up to this time, which is not included.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +103,7 @@ def backup(file: ArchiveFile, target: Annotated[Path, typer.Argument(metavar="TA
 
     with _opened(file) as found, _progress(0, "pages") as step:
         try:
-            found.backup(target, lambda done, whole: step(done, whole))
+            found.backup(target, step)
         except ArchiveError as error:
             fail(error)
     print(f"{target}: {_size(target.stat().st_size)}")
@@ -136,14 +136,14 @@ def export(
         fail(f"--format {chosen!r}: must be one of {', '.join(FORMATS)}", 2)
     first, last = _time(since, "--since", 0), _time(until, "--until", 2**62)
     filters = _filters(topic or ["#", "$SYS/#"])
-    with _opened(file) as found, _progress(found.blocks_between(first, last) if level == "raw" else 0, "blocks") as step:
+    with _opened(file) as found, _progress(found.blocks_between(first, last), "blocks") as step:
+        rows: Iterable[dict[str, Any]]
         if level == "raw":
-            rows = map(_message_row, found.messages(filters, first, last, step))
-            columns = MESSAGE_COLUMNS
+            rows = (_message_row(message) for message in found.messages(filters, first, last, step))
+            count = _write(rows, MESSAGE_COLUMNS, chosen, output)
         else:
             rows = _point_rows(found, filters, LEVELS.index(level) - 1, first, last)
-            columns = POINT_COLUMNS
-        count = _write(rows, columns, chosen, output)
+            count = _write(rows, POINT_COLUMNS, chosen, output)
     print(f"gateway: {count:,} rows" + (f" in {output}" if output else ""), file=sys.stderr)
 
 
@@ -152,11 +152,13 @@ POINT_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean"
 
 
 def _message_row(message: Message) -> dict[str, Any]:
+    from gateway.core.frames import json_line
     from gateway.core.messages import Kind, encode_json, encode_properties
 
     is_text = message.kind is not Kind.BASE64
+    shown = encode_properties(message.properties) if message.properties else None
     return {
-        "line": message.body if message.properties is None else message.with_members({"properties": encode_properties(message.properties)}),
+        "line": json_line(message.with_members({"properties": shown}) if shown else message.body),
         "time": message.time,
         "seq": message.seq,
         "topic": message.topic,
@@ -164,7 +166,7 @@ def _message_row(message: Message) -> dict[str, Any]:
         "encoding": "" if is_text else "base64",
         "qos": message.qos,
         "retained": "true" if message.retained else "",
-        "properties": encode_json(encode_properties(message.properties)).decode() if message.properties else "",
+        "properties": encode_json(shown).decode() if shown else "",
     }
 
 
@@ -177,7 +179,7 @@ def _point_rows(found: Offline, filters: FilterSet, level: int, since: int, unti
             yield {"line": encode_json(row), **row}
 
 
-def _write(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], form: str, output: Path | None) -> int:
+def _write(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], form: str, output: Path | None) -> int:
     """Writes them, and says how many there were."""
     if form == "parquet":
         return _write_parquet(rows, columns, output)
@@ -186,21 +188,22 @@ def _write(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], form: str, 
         with _target(output) as file:
             if form == "csv":
                 file.write((",".join(columns) + "\r\n").encode())
-            for count, row in enumerate(rows, 1):
+            for row in rows:
                 file.write(row["line"] + b"\n" if form == "ndjson" else _csv(row, columns))
+                count += 1
     except OSError as error:
         fail(f"can't write {output or 'to standard output'}: {error.strerror or error}")
     return count
 
 
 def _csv(row: dict[str, Any], columns: tuple[str, ...]) -> bytes:
-    from gateway.core.frames import csv_line
+    from gateway.core.recordings import csv_line
 
     cells = [_moment(row["time"]), *(str(row[name]) for name in columns[1:])]
     return csv_line(cells).encode()
 
 
-def _write_parquet(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], output: Path | None) -> int:
+def _write_parquet(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], output: Path | None) -> int:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -222,8 +225,9 @@ def _write_parquet(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], out
         writer.write_table(table.cast(writer.schema))
         some.clear()
 
-    for count, row in enumerate(rows, 1):
+    for row in rows:
         some.append(row)
+        count += 1
         if len(some) == PARQUET_ROWS:
             flush()
     if some:
@@ -279,9 +283,10 @@ def _import(add: Any, path: Path) -> None:
         with path.open("rb") as file, _progress(size, "bytes") as step:
             for number, message in enumerate(_recorded(path, file)):
                 properties = None if message.properties is None else decode_properties(message.properties)
-                add(message.topic, message.payload, int(message.seconds * 1000), message.qos, message.retained, properties)
+                at = round(message.seconds * 1000)
+                add(message.topic, message.payload, at, message.qos, message.retained, properties)
                 if number % 1_000 == 0:
-                    step(file.tell(), size)
+                    step(os.lseek(file.fileno(), 0, os.SEEK_CUR), size)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -294,8 +299,11 @@ def _recorded(path: Path, file: BinaryIO) -> Iterator[Recorded]:
     from gateway.core.recordings import is_csv, read_csv, read_ndjson
 
     if is_csv(path.name, b""):
-        return read_csv(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-    return read_ndjson(file)
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        yield from read_csv(text)
+        text.detach()
+    else:
+        yield from read_ndjson(file)
 
 
 @contextmanager

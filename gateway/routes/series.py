@@ -21,13 +21,13 @@ from gateway.core.messages import encode_json
 from gateway.core.paths import path_text, split_paths
 from gateway.core.points import MAX_POINTS, Grid, Points
 from gateway.core.protocol import ProtocolError
+from gateway.core.recordings import csv_line
 from gateway.core.shapes import field_at
 from gateway.core.since import SinceKind, parse_since
 from gateway.core.topic import Topic
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
 from gateway.door.refusals import no_room
-from gateway.routes.downloads import csv_line
 from gateway.routes.question import ApiError, allowed_filters, check_query, head_only, integer
 from gateway.routes.slices import Stride, in_slices, place
 from gateway.runtime import Gateway

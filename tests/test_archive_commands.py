@@ -1,0 +1,162 @@
+"""`gateway archive`: what people do with a file while no gateway, or one that goes on, has it open."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.archive.blocks import Batch
+from gateway.archive.file import ArchiveFile
+from gateway.cli import app
+from gateway.core.messages import Message, Properties
+from sensors_sim.replay import read_recording
+
+NOW = 1_700_000_000_000
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["archive", *map(str, arguments)])
+
+
+def messages() -> list[Message]:
+    told: Properties = {"content_type": "x", "correlation_data": b"\xff\x00", "user_properties": [("a", "b")]}
+    return [
+        Message.arrived(1, "house/a", b'{"t":21.5,"on":true}', NOW, 1, True),
+        Message.arrived(2, "house/b", b'text, "quoted"\nand more', NOW + 1, 0),
+        Message.arrived(3, "house/c", b"\xff\xfe", NOW + 60_000, 2),
+        Message.arrived(4, "house/a", b'{"t":22.5}', NOW + 61_000, 0, False, told),
+        Message.arrived(5, "$SYS/x", b"1", NOW + 62_000),
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "archive.db"
+    file = ArchiveFile(found)
+    batch = Batch(1)
+    for message in messages():
+        batch.add(message, message.payload)
+    file.append([batch])
+    file.append([], end=5)
+    file.close()
+    return found
+
+
+def test_info_says_how_much_there_is_and_of_what(path: Path) -> None:
+    text = run("info", path).output
+    assert "5 of 4 topics" in text
+    assert "2023-11-14T22:13:20.000Z" in text
+    told = json.loads(run("info", path, "--json").output)
+    assert (told["messages"], told["first_seq"], told["last_seq"], told["series"]) == (5, 1, 5, 3)
+    assert set(told["room"]) == {"house/a", "house/b", "house/c", "$SYS/x"}
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_what_is_exported_and_imported_is_the_same(path: Path, tmp_path: Path, form: str) -> None:
+    out = tmp_path / f"out.{form}"
+    assert "5 rows" in run("export", path, "-o", out).output
+    again = tmp_path / "again.db"
+    assert "5 messages added" in run("import", again, out).output
+    second = tmp_path / f"second.{form}"
+    run("export", again, "-o", second)
+    assert second.read_bytes() == out.read_bytes()
+    assert "all is well: 5 messages" in run("verify", again).output
+    # and the simulator can play it
+    recorded = [(one.message.topic, one.message.payload) for one in read_recording(str(out))]
+    assert recorded == [(message.topic, message.payload) for message in messages()]
+    # behind what is there
+    run("import", again, out)
+    assert json.loads(run("info", again, "--json").output)["last_seq"] == 10
+
+
+def test_an_export_has_what_is_asked_for(path: Path) -> None:
+    lines = run("export", path, "--topic", "house/+", "--since", NOW + 1, "--until", NOW + 61_000).stdout.splitlines()
+    assert [json.loads(line)["topic"] for line in lines] == ["house/b", "house/c"]
+    points = run("export", path, "--level", "minute", "--topic", "house/a", "--format", "csv").stdout.splitlines()
+    rows = list(csv.DictReader(points))
+    assert [(row["field"], row["last"], row["count"]) for row in rows] == [
+        ("t", "21.5", "1"),
+        ("t", "22.5", "1"),
+        ("on", "1", "1"),
+    ]
+
+
+def test_parquet_is_written_where_pyarrow_is(path: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out.parquet"
+    assert run("export", path, "-o", out).exit_code == 0
+    assert parquet.read_table(out).num_rows == 5
+
+
+def test_parquet_without_pyarrow_says_what_to_do(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    result = run("export", path, "-o", tmp_path / "out.parquet")
+    assert result.exit_code == 2
+    assert "pip install pyarrow" in result.stderr
+
+
+def test_a_backup_is_made_while_the_gateway_writes(path: Path, tmp_path: Path) -> None:
+    file = ArchiveFile(path)
+    copy = tmp_path / "copy.db"
+    assert run("backup", path, copy).exit_code == 0
+    file.close()
+    assert "all is well: 5 messages" in run("verify", copy).output
+    again = run("backup", path, copy)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_what_is_damaged_or_missing_is_found(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    (data,) = connection.execute("SELECT data FROM blocks").fetchone()
+    connection.execute("UPDATE blocks SET data = ?", (data[:20],))
+    connection.execute("INSERT INTO blocks SELECT 9, 9, min_time, max_time, topics, data FROM blocks")
+    connection.commit()
+    connection.close()
+    result = run("verify", path)
+    assert result.exit_code == 1
+    assert "block 1: " in result.stdout
+    assert "the messages 6 to 8 are missing" in result.stdout
+    exported = run("export", path)
+    assert exported.exit_code == 1
+    assert "gateway archive verify" in exported.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["info", "nowhere.db"], 1, "there is no such file"),
+        (["export", "PATH", "--since", "now"], 2, "must be a time back"),
+        (["export", "PATH", "--topic", "a/#/b"], 2, "--topic"),
+        (["export", "PATH", "--level", "day"], 2, "must be one of raw, minute, hour"),
+        (["export", "PATH", "--format", "xml"], 2, "must be one of ndjson, csv, parquet"),
+        (["import", "PATH", "nowhere.ndjson"], 1, "nowhere.ndjson"),
+        (["info", __file__], 1, "archive"),
+    ],
+)
+def test_what_is_wrong_is_said(path: Path, arguments: list[str], code: int, words: str) -> None:
+    result = run(*(str(path) if part == "PATH" else part for part in arguments))
+    assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+
+
+def test_an_import_waits_for_no_gateway(path: Path, tmp_path: Path) -> None:
+    file = ArchiveFile(path)
+    (tmp_path / "x.ndjson").write_text('{"topic":"a","payload":1,"time":5}\n')
+    result = run("import", path, tmp_path / "x.ndjson")
+    file.close()
+    assert result.exit_code == 1
+    assert "another gateway has the archive" in result.stderr
+
+
+def test_a_line_that_is_wrong_is_named_and_what_was_before_it_stays(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.ndjson").write_text('{"topic":"a","payload":1,"time":5}\n{"topic":"a/#","payload":1,"time":5}\n')
+    result = run("import", path, tmp_path / "x.ndjson")
+    assert result.exit_code == 1
+    assert "line 2: topic 'a/#'" in result.stderr
+    assert "1 messages before it were added" in result.stderr
+    assert json.loads(run("info", path, "--json").output)["messages"] == 6
