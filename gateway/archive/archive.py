@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from gateway.archive.failures import ArchiveError
 from gateway.archive.file import ArchiveFile, SnapshotParts
 from gateway.archive.reader import Reader
 from gateway.archive.restoring import forget_before, restore
+from gateway.archive.rollups import widest
 from gateway.archive.writer import Writer, WriterCounters
-from gateway.core.beyond import Asked, Part
+from gateway.core.beyond import Asked, Drawn, Part
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.messages import Message, Properties
@@ -233,6 +234,18 @@ class Archive:
 
         found.then(judge)
         return asked
+
+    def draw(
+        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, step: int, key: str | None
+    ) -> Asked[Drawn | None]:
+        """See `Beyond.draw`."""
+        level, _ = widest(step)
+        return self.reader.draw(self._file.rollups, topics, fields, level, since, until, key)
+
+    def width(self, step: int) -> tuple[str, int]:
+        """See `Beyond.width`."""
+        _, level = widest(step)
+        return level.name, level.unit
 
     def is_whole(self, after: int, until: int) -> bool:
         """See `Beyond.is_whole`."""

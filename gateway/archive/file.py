@@ -359,7 +359,7 @@ class ArchiveFile:
     def _catch_up(self) -> None:
         """Makes roll-ups of the next block that has none."""
         rows = self.rows()
-        found = rows.block_at(self.rollups.next_seq)
+        found = next(rows.blocks_from(self.rollups.next_seq, self.last_seq), None)
         if found is None:
             self.rollups.skip(self.last_seq)
             return

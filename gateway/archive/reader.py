@@ -14,16 +14,18 @@ import threading
 import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.archive.blocks import Block, BlockError, decode_ids
 from gateway.archive.file import connect
+from gateway.archive.rollup_rows import RollupReader, RollupWriter
 from gateway.archive.rows import Rows
-from gateway.core.beyond import Asked, Part
+from gateway.core.beyond import Asked, Drawn, Part
 from gateway.core.filters import FilterSet
 from gateway.core.messages import encode_topic
+from gateway.core.points import Points
 from gateway.core.rotation import Rotation
 
 __all__ = ["Reader"]
@@ -94,6 +96,33 @@ class Reader:
     def find(self, moment: int, key: str | None, otherwise: int) -> Asked[int]:
         """See `Beyond.find`; `otherwise` where there is no such message, or the file can't be read."""
         return self._ask(lambda: self._find(moment, otherwise), otherwise, key)
+
+    def draw(
+        self,
+        writer: RollupWriter,
+        topics: Sequence[str],
+        fields: Sequence[str],
+        level: int,
+        since: int,
+        until: int,
+        key: str | None,
+    ) -> Asked[Drawn | None]:
+        """See `Beyond.draw`; `writer` has what is not in the file yet, `level` is a place in `rollups.LEVELS`."""
+        return self._ask(lambda: self._draw(writer, topics, fields, level, since, until), None, key)
+
+    def _draw(
+        self, writer: RollupWriter, topics: Sequence[str], fields: Sequence[str], level: int, since: int, until: int
+    ) -> Drawn:
+        self._open()
+        assert self._connection is not None  # noqa: S101 - it has just been opened
+        rollups = RollupReader(self._connection)
+        known = [one for topic in topics for one in rollups.series_of(topic) if not fields or one.field in fields]
+        points, seq = rollups.read(writer, [one.id for one in known], level, since, until)
+        found: dict[str, dict[str, Points]] = {}
+        for one in known:
+            if one.id in points:
+                found.setdefault(one.topic, {})[one.field] = points[one.id]
+        return Drawn(found, seq)
 
     def _ask(self, question: _Question, otherwise: Any, key: str | None) -> Asked[Any]:
         asked: Asked[Any] = Asked()

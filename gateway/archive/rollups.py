@@ -26,7 +26,7 @@ from gateway.archive.blocks import BlockError
 from gateway.core.fields import BOOKKEEPING, Path, numbers_of
 from gateway.core.points import Points
 
-__all__ = ["LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "sum_of"]
+__all__ = ["LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "sum_of", "widest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,16 @@ LEVELS = (Level("minute", 60_000, 3_600_000), Level("hour", 3_600_000, 86_400_00
 
 PACKING = 6
 """Of zlib."""
+
+
+def widest(step: int) -> tuple[int, Level]:
+    """The widest level whose points are no wider than `step` milliseconds, else the narrowest; with its place."""
+    found = 0
+    for place, level in enumerate(LEVELS):
+        if level.unit <= step:
+            found = place
+    return found, LEVELS[found]
+
 
 _decode_value = msgspec.json.Decoder().decode
 _pack = msgspec.msgpack.Encoder().encode

@@ -6,13 +6,14 @@ that it goes on without a seam is for who asks: below `History.floor` it is read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
+from gateway.core.points import Points
 
-__all__ = ["Asked", "Beyond", "Part", "as_of_now"]
+__all__ = ["Asked", "Beyond", "Drawn", "Part", "as_of_now"]
 
 T = TypeVar("T")
 
@@ -32,6 +33,18 @@ class Part:
         self.messages = messages
         self.cursor = cursor
         self.is_whole = is_whole
+
+
+class Drawn(NamedTuple):
+    """Points of numbers over time, of what was asked for.
+
+    Attributes:
+        points: by topic, of each number in its payloads by its path; those first that came up first.
+        seq: number of the message up to which they have everything.
+    """
+
+    points: dict[str, dict[str, Points]]
+    seq: int
 
 
 class Asked(Generic[T]):
@@ -89,6 +102,23 @@ class Beyond(Protocol):
             key: what counts as the address of who asks; addresses take turns.
             backwards: newest first.
         """
+
+    def draw(
+        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, step: int, key: str | None
+    ) -> Asked[Drawn | None]:
+        """Points of the numbers in the payloads of some topics, from `since` to before `until`; None if it can't.
+
+        Args:
+            topics: their names.
+            fields: the paths that are wanted; none: all.
+            since: milliseconds since 1970.
+            until: the same.
+            step: points may be so wide, milliseconds; they begin at multiples of their width.
+            key: what counts as the address of who asks.
+        """
+
+    def width(self, step: int) -> tuple[str, int]:
+        """The widest points that are no wider than `step`, or the narrowest: their name, and their width."""
 
     def find(self, time: int, key: str | None) -> Asked[int]:
         """The number behind which all messages are that arrived at or after a time (milliseconds since 1970)."""

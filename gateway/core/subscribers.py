@@ -6,6 +6,8 @@ notes them when it joins, and adds the difference to its own when it leaves.
 
 Invariant: for every subscriber *received = delivered + skipped + lost*. Who is matched, flushed and replayed is for
 `hub` and `replays`.
+
+It is long because a subscriber, its group and its jobs count the same messages, and know each other.
 """
 
 from __future__ import annotations

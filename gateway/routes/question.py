@@ -37,6 +37,8 @@ __all__ = [
     "ApiError",
     "Question",
     "allowed_filters",
+    "answered",
+    "asker_key",
     "check_filters",
     "check_query",
     "flag",
@@ -218,7 +220,7 @@ class Question:
                 self.after = history.past_evicted(self.after)  # what memory has let go between is older than that
             return
         if (beyond := history.beyond) is not None:
-            self.after = await _answered(beyond.find(self.since.time, _key()))
+            self.after = await answered(beyond.find(self.since.time, asker_key()))
             # what came before the oldest message there may have come later than that
             if self.after > beyond.begins_after or beyond.begins_after == 0:
                 return
@@ -275,8 +277,10 @@ class Question:
         if history.beyond is None:  # it has just ended
             self.is_torn = True
             return [], after if backwards else until
-        asked = history.beyond.read(self.filters, after, until, max_bytes=PART_BYTES, key=_key(), backwards=backwards)
-        part = await _answered(asked)
+        asked = history.beyond.read(
+            self.filters, after, until, max_bytes=PART_BYTES, key=asker_key(), backwards=backwards
+        )
+        part = await answered(asked)
         if not backwards:
             part = history.patched(self.filters, after, part)
         self.is_torn |= not part.is_whole
@@ -327,13 +331,13 @@ class Question:
             after = names[-1]
 
 
-def _key() -> str | None:
+def asker_key() -> str | None:
     """What counts as the address of who asks."""
     budget = asker()
     return None if budget is None else budget.key
 
 
-async def _answered(asked: Asked[T]) -> T:
+async def answered(asked: Asked[T]) -> T:
     """The answer to a question, when it is there; who asks pays for it."""
     if not asked.is_answered:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -15,10 +15,11 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.core.beyond import Drawn
 from gateway.core.conditions import ShapeError
 from gateway.core.fields import BOOKKEEPING, Field, numbers_of, rank_of, reading_of
 from gateway.core.messages import encode_json
-from gateway.core.paths import path_text, split_paths
+from gateway.core.paths import parse_path, path_text, split_paths
 from gateway.core.points import MAX_POINTS, Grid, Points
 from gateway.core.protocol import ProtocolError
 from gateway.core.recordings import csv_line
@@ -28,7 +29,15 @@ from gateway.core.topic import Topic
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
 from gateway.door.refusals import no_room
-from gateway.routes.question import ApiError, allowed_filters, check_query, head_only, integer
+from gateway.routes.question import (
+    ApiError,
+    allowed_filters,
+    answered,
+    asker_key,
+    check_query,
+    head_only,
+    integer,
+)
 from gateway.routes.slices import Stride, in_slices, place
 from gateway.runtime import Gateway
 
@@ -48,9 +57,17 @@ MAX_ANSWER_BYTES = 8 * 2**20
 """Beyond it an answer ends behind the topic that it is at, and says where to go on."""
 
 
+AT_ONCE = 20
+"""Topics for which the archive is asked in one go."""
+
+RAW = "raw"
+"""The level of what is made of single messages."""
+
+
 class _Series(NamedTuple):
     topic: str
     field: str
+    level: str
     points: Points
 
 
@@ -62,6 +79,8 @@ class _Ask:
         grid: the stretches of time of which each makes one point.
         fields: the paths that are asked for; empty where all numbers are.
         form: `json`, `columns` or `csv`.
+        is_beyond: whether memory doesn't reach back so far, and the archive is asked.
+        level: what its points are called.
     """
 
     def __init__(self, request: Request) -> None:
@@ -80,9 +99,18 @@ class _Ask:
             self.fields = tuple(field_at("field", text) for text in split_paths(query.get("field") or "") if text)
         except ShapeError as error:
             raise ApiError(400, error.code, str(error)) from None
+        self.points = points
         self.limit = integer(query.get("limit"), "limit", DEFAULT_TOPICS, 1, MAX_TOPICS)
         self.after = query.get("after", "")
         self.grid = Grid.over(self.since, self.until, points)
+        self.is_beyond = False
+        self.level = RAW
+
+    def rank(self, text: str) -> int:
+        """The place of a path: as it was asked for, else as a list of devices has it."""
+        if self.fields:
+            return next((place for place, field in enumerate(self.fields) if path_text(field.path) == text), 0)
+        return rank_of(parse_path(text))
 
 
 def _form(request: Request) -> str:
@@ -126,19 +154,24 @@ async def _answer(request: Request, ask: _Ask) -> Response:
     history, budget = ask.gateway.history, asker()
     position = history.position
     until = history.seq
-    is_whole = await in_slices(reaches(history, ask.filters, ask.since))
+    gap = await _look_back(ask)
     names, _ = await in_slices(first_names(topic_names(history, ask.filters), ask.after, ask.limit + 1))
     parts: list[bytes] = []
     size = 0
     following: str | None = None
+    drawn: Drawn | None = None
     for number, name in enumerate(names):
         if number == ask.limit or size > MAX_ANSWER_BYTES:
             following = names[number - 1]
             break
+        if ask.is_beyond and number % AT_ONCE == 0:
+            drawn = await _drawn(ask, names[number : min(number + AT_ONCE, ask.limit)])
         topic = history.topic(name)
         if topic is None:
             continue
-        for found in await _series_of(topic, ask, until):
+        if ask.is_beyond and gap is None and (drawn is None or _is_torn(ask, topic, drawn.seq)):
+            gap = {"reason": "evicted", "lost": None}
+        for found in await _series_of(topic, ask, until, drawn):
             parts.append(_written(found, ask))
             size += len(parts[-1])
         if budget is not None and not budget.hold(size):
@@ -147,9 +180,9 @@ async def _answer(request: Request, ask: _Ask) -> Response:
     if ask.form == "csv":
         body, media_type = _CSV_HEAD + b"".join(parts), "text/csv; charset=utf-8"
     else:
-        head: dict[str, Any] = {"position": position, "recovered": is_whole}
-        if not is_whole:
-            head["gap"] = {"reason": "evicted", "lost": None}
+        head: dict[str, Any] = {"position": position, "recovered": gap is None}
+        if gap is not None:
+            head["gap"] = gap
         head |= {"start": ask.grid.start, "step": ask.grid.step, "points": ask.grid.count}
         if following is not None:
             head |= {"more": True, "next": following}
@@ -159,47 +192,86 @@ async def _answer(request: Request, ask: _Ask) -> Response:
     return Response(body, headers=headers, media_type=media_type)
 
 
-async def _series_of(topic: Topic, ask: _Ask, until: int) -> list[_Series]:
+async def _look_back(ask: _Ask) -> dict[str, Any] | None:
+    """Finds out whether memory reaches back so far, else whether the archive does; the gap if neither does."""
+    history = ask.gateway.history
+    if await in_slices(reaches(history, ask.filters, ask.since)):
+        return None
+    beyond = history.beyond
+    if beyond is None:
+        return {"reason": "evicted", "lost": None}
+    ask.is_beyond = True
+    ask.level, unit = beyond.width(ask.grid.step)
+    ask.grid = Grid.over(ask.since, ask.until, ask.points, unit)
+    after = await answered(beyond.find(ask.since, asker_key()))
+    if history.crashed_between(after, history.seq):
+        return {"reason": "crash", "lost": None}
+    # what came before the oldest message there may have come later than that
+    is_whole = (after > beyond.begins_after or beyond.begins_after == 0) and beyond.is_whole(after, history.seq)
+    return None if is_whole else {"reason": "evicted", "lost": None}
+
+
+async def _drawn(ask: _Ask, names: list[str]) -> Drawn | None:
+    """What the archive has of some topics; None where it can't be read."""
+    beyond = ask.gateway.history.beyond
+    if beyond is None:  # it has just ended
+        return None
+    grid = ask.grid
+    fields = [path_text(field.path) for field in ask.fields]
+    return await answered(beyond.draw(names, fields, grid.start, grid.end, grid.step, asker_key()))
+
+
+def _is_torn(ask: _Ask, topic: Topic, seq: int) -> bool:
+    """Whether memory begins behind what the archive has made points of."""
+    evicted = topic.evicted[-1] if topic.evicted else 0
+    return max(evicted, topic.forgotten_seq, ask.gateway.history.dropped_seq) > seq
+
+
+async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -> list[_Series]:
     """The series of one topic, those first that a list of devices shows first."""
     history = ask.gateway.history
+    rolled = {} if drawn is None else drawn.points.get(topic.name, {})
+    after = history.before_time(ask.since) if drawn is None else drawn.seq
     times: dict[str, array[int]] = {}
     numbers: dict[str, array[float]] = {}
-    ranks: dict[str, int] = {}
     stride = Stride()
-    for message in topic.after(history.before_time(ask.since)):
+    for message in topic.after(after):
         if message.seq > until or message.time >= ask.until:
             break
         if message.time < ask.since:
             continue
-        for text, rank, number in _numbers(message.value(), ask.fields):
+        for text, number in _numbers(message.value(), ask.fields):
             if text not in times:
                 if len(times) == MAX_SERIES:
                     continue
-                times[text], numbers[text], ranks[text] = array("q"), array("d"), rank
+                times[text], numbers[text] = array("q"), array("d")
             # a clock that was set back: points are in the order of time
             times[text].append(max(message.time, times[text][-1]) if times[text] else message.time)
             numbers[text].append(number)
         if stride.is_over:
             await stride.rest()
-    ordered = sorted(times, key=ranks.__getitem__)
     found = []
-    for text in ordered:
-        points = await in_slices(Points.of_numbers(times[text], numbers[text]).on(ask.grid))
-        found.append(_Series(topic.name, text, points))
+    for text in sorted({**times, **dict.fromkeys(list(rolled)[:MAX_SERIES])}, key=ask.rank):
+        parts = [rolled[text]] if text in rolled else []
+        if text in times:
+            parts.append(Points.of_numbers(times[text], numbers[text]))
+        whole = parts[0] if len(parts) == 1 else Points.merged(parts)
+        points = await in_slices(whole.on(ask.grid))
+        found.append(_Series(topic.name, text, ask.level if text in rolled else RAW, points))
     return found
 
 
-def _numbers(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, int, float]]:
-    """The numbers of a payload: path, rank, number. States are 1 and 0, as in all charts."""
+def _numbers(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, float]]:
+    """The numbers of a payload by path. States are 1 and 0, as in all charts."""
     if fields:
-        for place, field in enumerate(fields):
+        for field in fields:
             number = reading_of(value, field)
             if number is not None:
-                yield field.text, place, number
+                yield path_text(field.path), number
         return
     for path, number in numbers_of(value, with_states=True):
         if not path or path[-1] not in BOOKKEEPING:
-            yield path_text(path), rank_of(path), number
+            yield path_text(path), number
 
 
 _CSV_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean", "count")
@@ -209,7 +281,7 @@ _CSV_HEAD = ",".join(_CSV_COLUMNS).encode() + b"\r\n"
 def _written(found: _Series, ask: _Ask) -> bytes:
     if ask.form == "csv":
         return b"".join(_row(found, point) for point in found.points.shown())
-    body: dict[str, Any] = {"topic": found.topic, "field": found.field, "level": "raw"}
+    body: dict[str, Any] = {"topic": found.topic, "field": found.field, "level": found.level}
     body |= found.points.columns(ask.grid) if ask.form == "columns" else {"points": list(found.points.shown())}
     return encode_json(body)
 

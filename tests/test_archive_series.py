@@ -1,0 +1,117 @@
+"""Charts that reach back into the archive: as if all messages were in memory, however many they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.archive.file import ArchiveFile
+from gateway.archive.offline import Importer
+from gateway.core.points import Grid, Points
+from tests.fakes import finished
+from tests.test_topics_api import ask, running
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = 60_000
+DAYS = 3
+
+
+def fill(path: Path, now: int) -> list[tuple[int, float, bool]]:
+    """A reading a minute, for three days until now, with a night without any."""
+    importer = Importer(path)
+    rows = []
+    for number in range(DAYS * 1_440):
+        at = now - (DAYS * 1_440 - number) * MINUTE
+        if 700 < number < 1_400:
+            continue
+        row = (at, 20 + number % 97 / 10, number % 3 == 0)
+        rows.append(row)
+        importer.add("sensors/a/state", json.dumps({"t": row[1], "on": row[2]}).encode(), at)
+        importer.add("sensors/b/state", b"%d" % number, at)
+    importer.close()
+    return rows
+
+
+def expected(rows: list[tuple[int, float]], grid: Grid) -> list[dict[str, Any]]:
+    points = Points.of_numbers(array("q", (at for at, _ in rows)), array("d", (number for _, number in rows)))
+    return list(finished(points.on(grid)).shown())
+
+
+@pytest.mark.parametrize(
+    ("since", "points", "level"), [("3d", 1_200, "minute"), ("3d", 40, "hour"), ("6h", 5_000, "minute")]
+)
+async def test_a_chart_of_the_archive_is_what_all_messages_make(
+    tmp_path: Path, since: str, points: int, level: str
+) -> None:
+    path = tmp_path / "archive.db"
+    rows = fill(path, int(time.time() * 1000))
+    async with running(archive_file=str(path), history_messages=5) as (app, gateway):
+        answer = (await ask(app, f"/topics/sensors/%2B/state?since={since}&points={points}")).json()
+        grid = Grid(answer["start"], answer["step"], answer["points"])
+        assert grid.count <= points
+        found = {(one["topic"], one["field"]): one for one in answer["series"]}
+        assert {one["level"] for one in found.values()} == {level}
+        assert found["sensors/a/state", "t"]["points"] == expected([(at, number) for at, number, _ in rows], grid)
+        assert found["sensors/a/state", "on"]["points"] == expected([(at, float(on)) for at, _, on in rows], grid)
+        assert set(found) == {("sensors/a/state", "t"), ("sensors/a/state", "on"), ("sensors/b/state", "")}
+        assert answer["recovered"] is True
+        assert answer["position"] == gateway.history.position
+
+
+async def test_what_has_just_come_is_in_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    rows = [(at, number) for at, number, _ in fill(path, int(time.time() * 1000))]
+    async with running(archive_file=str(path), history_messages=500, archive_flush_interval="50ms") as (app, gateway):
+        for number in range(40):
+            gateway.hub.publish("sensors/a/state", b'{"t":%d}' % number)
+            rows.append((gateway.wall_clock_ms(), float(number)))
+            if number % 10 == 0:
+                await asyncio.sleep(0.06)
+        answer = (await ask(app, "/topics/sensors/a/state?since=3d&points=40&field=t")).json()
+        grid = Grid(answer["start"], answer["step"], answer["points"])
+        (series,) = answer["series"]
+        got, wanted = series["points"], expected(rows, grid)
+        assert sum(point["count"] for point in got) == sum(point["count"] for point in wanted)
+        assert got == wanted
+        assert answer["recovered"] is True
+
+
+async def test_a_topic_that_memory_has_whole_is_drawn_from_memory(tmp_path: Path) -> None:
+    async with running(archive_file=str(tmp_path / "archive.db")) as (app, gateway):
+        gateway.hub.publish("a", b"1")
+        (series,) = (await ask(app, "/topics/a?since=30d&points=100")).json()["series"]
+        assert series["level"] == "raw"
+
+
+async def test_what_the_archive_cannot_read_is_a_gap(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    fill(path, int(time.time() * 1000))
+    file = ArchiveFile(path)
+    file._connection.execute("UPDATE slabs SET data = x'00'")
+    file._connection.execute("UPDATE chunks SET data = x'00'")
+    file.append([], end=file.seq)
+    file.close()
+    async with running(archive_file=str(path), history_messages=5) as (app, _):
+        answer = (await ask(app, "/topics/sensors/a/state?since=3d&points=40")).json()
+        assert answer["gap"] == {"reason": "evicted", "lost": None}
+
+
+async def test_twenty_series_take_few_turns(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    importer = Importer(path)
+    now = int(time.time() * 1000)
+    for number in range(600):
+        for topic in range(20):
+            importer.add(f"t/{topic}", b"%d" % number, now - (600 - number) * MINUTE)
+    importer.close()
+    async with running(archive_file=str(path), history_messages=5) as (app, _):
+        answer = (await ask(app, "/topics/t/%2B?since=10h&points=100&format=columns")).json()
+        assert len(answer["series"]) == 20
+        assert {sum(one["count"]) for one in answer["series"]} <= {599, 600}
