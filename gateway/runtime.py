@@ -30,7 +30,7 @@ from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
-from gateway.core.subscribers import Sink
+from gateway.core.subscribers import Sink, State
 from gateway.core.topics import TopicError, check_characters, validate_filter
 from gateway.door.guard import Guard
 from gateway.door.lines import FairLock
@@ -136,6 +136,7 @@ class Gateway:
         connections: how many are open, in all and for each address.
         guard: who may ask, and who is asking.
         refusals: how often each limit or check said no.
+        unsent_bytes: what the system had not yet taken for all subscribers, when `count_unsent` was asked last.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -166,6 +167,7 @@ class Gateway:
         # uvloop's own clock stands still within a turn: what is bounded by it would never end
         self.clock = time.monotonic
         self.stalls = Distribution(STALLS)
+        self.unsent_bytes = 0
         self.collections = Collections(time.thread_time)
         self.hub: Hub
         self.upstream: Upstream
@@ -240,6 +242,15 @@ class Gateway:
             # expiry intervals are whole seconds: none ends before this looks again
             left = max((self.history.next_expiry - now) / 1000, 0.0)
             await asyncio.sleep(0 if is_more else min(AGE_SECONDS, left))
+
+    async def count_unsent(self) -> None:
+        """Adds up what waits in the buffers of all subscribers, a thousand in each turn of the loop."""
+        total = 0
+        for number, subscriber in enumerate(list(self.hub.subscribers()), start=1):
+            total += subscriber.sink.buffered() if subscriber.state is not State.CLOSED else 0
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+        self.unsent_bytes = total
 
     def stop(self) -> None:
         """Writes what is pending; connections are closed after this."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import ProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from gateway.core.distribution import Distribution
-from gateway.ops.metrics import METRICS, Exporter, Kind, Sample
+from gateway.ops.metrics import METRICS, Exporter, Kind, Process, Sample
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "monitoring" / "grafana" / "dashboards" / "gateway.json"
@@ -192,3 +195,28 @@ def test_the_manual_says_of_every_alarm_what_to_do() -> None:
 def test_every_metric_that_the_manual_names_exists() -> None:
     for name in re.findall(r"`(gateway_[a-z_]+)[`{]", MANUAL.read_text(encoding="utf-8")):
         assert exists(name) or METRICS[name].kind is Kind.HISTOGRAM, name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_the_process_is_told_as_the_client_library_tells_it() -> None:
+    ours = {family.name: family for family in Process(registry=None).collect()}
+    theirs = {family.name: family for family in ProcessCollector(registry=None).collect()}
+    assert {name: family.documentation for name, family in ours.items()} == {
+        name: family.documentation for name, family in theirs.items()
+    }
+    for name, family in theirs.items():
+        [sample], [its] = ours[name].samples, family.samples
+        assert sample.name == its.name
+        assert sample.value == pytest.approx(its.value, rel=0.2, abs=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_open_files_are_counted_where_the_system_knows_their_number() -> None:
+    def open_files() -> float:
+        return next(f for f in Process(registry=None).collect() if f.name == "process_open_fds").samples[0].value
+
+    before = open_files()
+    files = [open(os.devnull) for _ in range(50)]  # noqa: SIM115, PTH123
+    assert open_files() == pytest.approx(before + 50, abs=3)
+    for file in files:
+        file.close()

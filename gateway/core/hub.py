@@ -53,10 +53,14 @@ FEW_FRAMES = 4
 """Where a wait brings fewer than 4 messages for each write, one that comes after 0.6 of it goes at once, with those
 before it: the rest of the wait would seldom bring another."""
 
-PART_WRITES = 256
+PART_WRITES = 128
 PART_BYTES = 16_384
-"""How many writes one turn of the loop has room for, about two milliseconds with what the system does for them; larger
-ones count once more for each 16 KiB. What is left of a flush goes on in the next turns (benchmarks.many)."""
+"""How many writes one turn of the loop has room for, one to two milliseconds with what the system does for them (four
+times that on a busy machine); larger ones count once more for each 16 KiB. What is left of a flush goes on in the next
+turns (benchmarks.many)."""
+
+PART_EVENTS = 64
+"""How many are told of the broker in one turn: each event is made for its subscriber."""
 
 MAX_BATCH_BYTES = 1 << 20
 """When more bytes than this wait for the next flush, it comes at once."""
@@ -810,7 +814,7 @@ class Hub:
     def _tell_on(self) -> None:
         """Tells as many as one turn has room for."""
         members, left = self._telling[0]
-        for subscriber in islice(left, PART_WRITES):
+        for subscriber in islice(left, PART_EVENTS):
             subscriber.tell("upstream", **members)
         if not length_hint(left):
             self._telling.popleft()

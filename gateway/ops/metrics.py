@@ -8,8 +8,10 @@ the alarms and the Grafana dashboard to it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -191,6 +193,44 @@ def _family(row: Description, sample: Any) -> Metric:
     return family
 
 
+class Process(ProcessCollector):
+    """The process by the client library's names, its open files counted without a list of them.
+
+    That list takes 0.3 s of the loop with 100,000 connections. Linux has told the number since 6.2 (proc(5)); where the
+    system doesn't, the library's own way is taken.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        """Memory, processor time, start and files."""
+        try:
+            count = Path("/proc/self/fd").stat().st_size
+            parts = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split() if count else []
+        except OSError:
+            count, parts = 0, []
+        if not count:
+            return super().collect()
+        import resource  # not on Windows
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        gauges = {
+            "virtual_memory_bytes": ("Virtual memory size in bytes.", float(parts[20])),
+            "resident_memory_bytes": ("Resident memory size in bytes.", float(parts[21]) * resource.getpagesize()),
+            "start_time_seconds": (
+                "Start time of the process since unix epoch in seconds.",
+                float(parts[19]) / self._ticks + self._btime,
+            ),
+            "max_fds": (
+                "Maximum number of open file descriptors.",
+                float(most),
+            ),
+            "open_fds": ("Number of open file descriptors.", float(count)),
+        }
+        used = CounterMetricFamily(
+            "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", value=time.process_time()
+        )
+        return [used, *(GaugeMetricFamily(f"process_{name}", text, value) for name, (text, value) in gauges.items())]
+
+
 class Exporter(Collector):
     """Answers scrapes from what `read` returns at that moment, in the order of the table."""
 
@@ -200,7 +240,7 @@ class Exporter(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         # memory, processor time and open files of the process; Python's version
-        ProcessCollector(registry=self._registry)
+        Process(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
     def describe(self) -> list[Metric]:

@@ -41,7 +41,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_subscribers_slowed_total": counted.slow,
         "gateway_subscribers_closed_slow_total": counted.closed_slow,
         "gateway_shapes_shed_total": counted.shapes_shed,
-        "gateway_buffer_bytes": sum(subscriber.sink.buffered() for subscriber in hub.subscribers()),
+        "gateway_buffer_bytes": gateway.unsent_bytes,
         "gateway_connections": gateway.connections.total,
         "gateway_requests": gateway.guard.requests.total,
         "gateway_connections_limit": gateway.connections.max_total,

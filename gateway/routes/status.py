@@ -39,6 +39,7 @@ async def metrics(request: Request) -> Response:
             require_subscribe(principal, [STATISTICS])
         except AccessError as error:
             raise gateway.guard.refused(principal, AccessError(f"/metrics: {error}")) from None
+    await gateway.count_unsent()
     body, content_type = request.app.state.exporter.render(request.headers.get("accept", ""))
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
