@@ -229,6 +229,9 @@ class Archive:
             self._hurry()
 
         def again() -> None:
+            if self.writer.settled_seq == written and self.trouble is None and self.history.beyond is not None:
+                judge()  # it was something else that was written
+                return
             later = self.find(time, key) if self.writer.settled_seq > written else found
             later.then(lambda: asked.set(later.answer, later.seconds))
 
