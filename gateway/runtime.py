@@ -213,7 +213,9 @@ class Gateway:
             return
         began = time.monotonic()
         try:
-            self.archive = Archive(path, self.history, now_ms=self.wall_clock_ms())
+            self.archive = Archive(
+                path, self.history, now_ms=self.wall_clock_ms(), max_bytes=self._settings.archive_bytes
+            )
         except ArchiveError as error:
             if error.trouble is Trouble.IN_USE:
                 raise

@@ -13,6 +13,7 @@ The file (`file`), schema version 1, SQLite in WAL mode, each commit synced:
 - `holes`: stretches of numbers of which the file has no message, and why (`crash`, `overload`, `lost`).
 - `snapshot`: what memory knew of each topic as of a number: last value, count, what the broker retains. What came after
   that number is in the blocks.
+- `series`, `slabs`, `chunks`: roll-ups (`rollup_rows`).
 - `meta`: `epoch`, `reserved` (no number beyond it was ever given), `end` (only after an orderly end: the last number
   given), `snapshot` (the number that it is as of).
 
@@ -22,7 +23,6 @@ and never waits for a disk. `archive` puts them together, and is all that the re
 Roll-ups (`rollups`, `rollup_rows`) are made of what is written, in the same thread: with the block where there is time,
 else later of the block (`ArchiveFile.do_chore`). So they never hold up what waits for the disk.
 
-What comes later has its place here. Retention deletes rows of `blocks` in the writer's
-thread and gives pages back by `incremental_vacuum`, for which new files are made ready. A change of the form is a step
-in `file.UPGRADES`.
+Beyond the bound of the file the oldest goes, as a chore as well (`trimming`), and pages are given back by
+`incremental_vacuum`, for which new files are made ready. A change of the form is a step in `file.UPGRADES`.
 """

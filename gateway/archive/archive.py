@@ -81,15 +81,17 @@ class Archive:
         set_aside: where the last damaged file went; None if there was none.
     """
 
-    def __init__(self, path: Path, history: KeptHistory, *, now_ms: int) -> None:
+    def __init__(self, path: Path, history: KeptHistory, *, now_ms: int, max_bytes: int = 0) -> None:
         """Opens the file and fills the log from it; `start` begins to keep what comes.
+
+        Beyond `max_bytes`, 0 is without a bound, the oldest in the file goes.
 
         Raises:
             ArchiveError: it can't be used; the log is untouched.
         """
         self.path = path
         self.history = history
-        self._file = ArchiveFile(path)
+        self._file = ArchiveFile(path, max_bytes=max_bytes)
         try:
             self._restore(now_ms)
         except BaseException:
@@ -149,6 +151,7 @@ class Archive:
             on_written=self._go_on,
             on_trouble=self._changed,
             on_replaced=self._replaced,
+            on_trimmed=self._trimmed,
         )
         self._tell_trouble = on_trouble
         self._reader = Reader(self.path, call_soon_threadsafe=call_soon_threadsafe)
@@ -163,6 +166,10 @@ class Archive:
         """A damaged file was set aside, and a new one begun behind a number."""
         self.begins_after = seq
         self.reader.reopen()
+
+    def _trimmed(self, seq: int) -> None:
+        """The oldest messages went, up to a number."""
+        self.begins_after = max(self.begins_after, seq)
 
     # reading
 

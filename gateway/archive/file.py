@@ -23,6 +23,7 @@ from gateway.archive.blocks import Batch, BlockError, encode_batch
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
 from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupWriter
 from gateway.archive.rows import Rows
+from gateway.archive.trimming import Trimmer
 from gateway.core.history import EPOCH_LETTERS
 
 __all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect"]
@@ -111,13 +112,14 @@ class ArchiveFile:
         snapshot_seq: the number that the snapshot is as of; 0 where there is none.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens or makes it.
+    def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
+        """Opens or makes it; beyond `max_bytes`, 0 is without a bound, the oldest goes.
 
         Raises:
             ArchiveError: it can't be used. A damaged file is no reason: it is set aside, and a new one is made.
         """
         self.path = path
+        self.trimmer = Trimmer(max_bytes)
         self.set_aside: Path | None = None
         self._ids: dict[str, int] = {}
         self._lock = _lock(path)
@@ -340,7 +342,7 @@ class ArchiveFile:
         return self.rollups.next_seq <= self.last_seq
 
     def do_chore(self) -> bool:
-        """Does a part of what has time: makes roll-ups of a block, or packs them; False if there was nothing to do.
+        """Does a part of what has time: makes roll-ups, packs them, lets the oldest go; whether there was anything.
 
         Raises:
             ArchiveError: it can't be done now.
@@ -350,7 +352,10 @@ class ArchiveFile:
                 self._catch_up()
                 return True
             with self._transaction():
-                return self.rollups.pack()
+                did = self.rollups.pack() or self.trimmer.step(self._connection)
+                (oldest,) = self._connection.execute("SELECT min(first_seq) FROM blocks").fetchone()
+            self.first_seq = oldest or 0
+            return did or self.trimmer.give_back(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise trouble_of(error) from error
         except BlockError as error:

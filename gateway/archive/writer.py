@@ -103,6 +103,7 @@ class Writer:
         on_written: Callable[[], None] = lambda: None,
         on_trouble: Callable[[ArchiveError | None], None] = lambda _: None,
         on_replaced: Callable[[int], None] = lambda _: None,
+        on_trimmed: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Starts the thread.
 
@@ -116,6 +117,7 @@ class Writer:
             on_written: hears that `written_seq` has risen.
             on_trouble: hears that the archive got into trouble, got into another one or is well again (None).
             on_replaced: hears that a damaged file was set aside, and behind which number a new one begins.
+            on_trimmed: hears that the oldest messages went, and behind which number the file begins now.
         """
         self.written_seq = file.seq
         self.holes = list(file.holes)
@@ -130,6 +132,7 @@ class Writer:
         self._on_written = on_written
         self._on_trouble = on_trouble
         self._on_replaced = on_replaced
+        self._on_trimmed = on_trimmed
         # the loop's
         self._batch: Batch | None = None
         self._timer: Any = None
@@ -308,9 +311,12 @@ class Writer:
                 return self._queue.get_nowait()
             except queue.Empty:
                 pass
+            first = self._file.first_seq
             try:
                 if self._stopping.is_set() or not self._file.do_chore():
                     return self._queue.get()
+                if self._file.first_seq != first:
+                    self._tell(self._on_trimmed, self._file.first_seq - 1)
             except ArchiveError as error:
                 # whether the archive works is found out by what has to be written; a chore has time until then
                 logger.warning("the archive puts off a chore: %s", error)

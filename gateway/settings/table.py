@@ -161,6 +161,12 @@ class Settings(BaseModel):
     archive_file: Path | None = Field(
         None, description="File in which history survives the process, a SQLite database; unset, it is in memory only"
     )
+    archive_bytes: Size = Field(
+        8 * 1024**3,
+        ge=0,
+        le=1024**5,
+        description="Most that the file takes: beyond it the oldest messages go, then roll-ups; 0 is without a bound",
+    )
     archive_flush_interval: Duration = Field(
         1,
         ge=0.05,
