@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.filters import FilterSet
+from gateway.core.history import History
 from gateway.core.shapes import Shape
 from gateway.core.since import Since, SinceKind
 from gateway.core.topics import matches
@@ -265,6 +267,25 @@ def test_the_end_of_the_archive_ends_what_waits_for_it(live: Lives) -> None:
     life.hub.subscribe(client.subscriber, ["#"], position(life, 0), replay_id=1)
     life.close()
     life.loop.until(lambda: bool(client.events("replayed")))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(["a/1", "a/2", "b", "c"]), max_size=40),
+    st.sampled_from(["#", "a/#", "b", "+/2"]),
+    st.integers(0, 41),
+    st.integers(0, 41),
+)
+def test_above_the_floor_memory_has_everything(topics: list[str], wanted: str, after: int, until: int) -> None:
+    history = History(max_messages=2, max_topics=3)
+    for number, topic in enumerate(topics):
+        history.append(topic, b"", number)
+    after, until = min(after, history.seq), min(until, history.seq)
+    floor = history.floor(FilterSet([wanted]), after, until)
+    assert after <= floor <= max(after, until)
+    found = history.read(FilterSet([wanted]), floor, until).messages
+    expected = [seq for seq, topic in enumerate(topics, start=1) if floor < seq <= until and matches(wanted, topic)]
+    assert [message.seq for message in found] == expected
 
 
 def test_a_crash_before_anything_was_written_is_no_sign_that_the_file_begins_late(live: Lives) -> None:

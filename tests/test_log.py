@@ -45,6 +45,7 @@ def test_segments_answer_as_a_list_would(data: st.DataObject) -> None:
         for number in range(seq + 2):
             assert log.find(number) is kept.get(number)
         assert log.first is None or log.first <= min(kept, default=seq)
+        assert log.first_kept(after) == next((number for number in numbers if number > after), None)
         # forwards, in parts
         forwards, reached, part = [], after, data.draw(st.integers(1, 5))
         while True:

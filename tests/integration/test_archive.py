@@ -35,7 +35,9 @@ def position_of(client: Subscriber, since: str = "1h") -> str:
 async def test_clean_restarts_lose_nothing_and_repeat_nothing(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
 ) -> None:
-    rounds, clients, count = 3, 12, 9_000
+    """GATEWAY_TEST_RESTARTS says how often, with more subscribers."""
+    rounds = int(os.environ.get("GATEWAY_TEST_RESTARTS", "3"))
+    clients, count = 12 if rounds == 3 else 50, 6_000 * rounds
     gateway = await asyncio.to_thread(
         make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=str(tmp_path / "archive.db")
     )
@@ -51,7 +53,8 @@ async def test_clean_restarts_lose_nothing_and_repeat_nothing(
                     answer = await client.wait_event("subscribed")
                     assert answer["recovered"] is True, (round_number, client.events)
                 if round_number < rounds:
-                    await found[0].wait_messages(1_000, 20)
+                    enough = min(1_000, count - len(seen[0]))
+                    await found[0].wait_messages(enough, 20)
                     await asyncio.sleep(random.random())
                     assert await asyncio.to_thread(gateway.stop) == 0
                     await asyncio.gather(*(client.wait_closed() for client in found))
@@ -266,7 +269,7 @@ def check_integrity(path: Path) -> list[int]:
 async def test_killed_again_and_again_under_load(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str, tmp_path: Path
 ) -> None:
-    """GATEWAY_TEST_KILLS says how often; the bench has 200."""
+    """GATEWAY_TEST_KILLS says how often."""
     kills = int(os.environ.get("GATEWAY_TEST_KILLS", "3"))
     file = tmp_path / "archive.db"
     gateway = await asyncio.to_thread(make_gateway, mosquitto, mqtt_topics=[f"{prefix}/#"], archive_file=str(file))
