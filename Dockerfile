@@ -31,7 +31,10 @@ FROM python:3.13-slim
 # a fixed number, so that files of a volume or a secret can be given to it
 RUN groupadd --gid 10001 gateway && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin gateway
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 GATEWAY_HOST=0.0.0.0
+# history lives in a volume, and survives the container
+RUN install -d -o 10001 -g 10001 /var/lib/gateway
+VOLUME /var/lib/gateway
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 GATEWAY_HOST=0.0.0.0 GATEWAY_ARCHIVE_FILE=/var/lib/gateway/archive.db
 WORKDIR /etc/gateway
 USER 10001:10001
 EXPOSE 8000

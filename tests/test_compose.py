@@ -71,6 +71,10 @@ class Project:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}/"
 
+    def position(self) -> str:
+        with urlopen(self.url + "topics?limit=1", timeout=10) as answer:
+            return str(json.load(answer)["position"])
+
     def readings(self, count: int) -> list[tuple[str, object]]:
         """The next readings, as a browser gets them."""
         address = f"ws://127.0.0.1:{self.http_port}/ws?topic=sensors/%2B/state&since=now"
@@ -187,6 +191,15 @@ def test_readings_come_again_after_the_broker_was_restarted(project: Project) ->
     project.compose("restart", "--timeout", "5", "mosquitto")
     eventually(project.is_ready, 60, "the gateway is connected again")
     assert project.readings(5)
+
+
+def test_history_survives_the_container(project: Project) -> None:
+    before = project.position()
+    project.compose("up", "--detach", "--no-deps", "--force-recreate", "gateway")
+    eventually(project.is_ready, 60, "the gateway is connected")
+    epoch, seq = project.position().split(":")
+    assert epoch == before.split(":")[0]
+    assert int(seq) >= int(before.split(":")[1])
 
 
 @pytest.mark.parametrize("service", ["gateway", "sensors", "mosquitto"])
