@@ -155,11 +155,14 @@ def test_everything_is_packed_into_chunks_that_are_read_in_the_end() -> None:
     assert list(hour.lasts) == list(range(60, 120))
 
 
-def test_there_are_as_many_series_as_there_may_be_and_no_more() -> None:
+def test_there_are_as_many_series_as_there_may_be_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     file = File(max_series=2)
     file.add(("a", b'{"x":1,"y":2,"z":3}', START), ("b", b'{"x":1}', START))
     file.commit()
     assert file.writer.left_out == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the archive makes roll-ups of 2 numbers and no more: the first that is left out is 'z' of a"
+    ]
     assert [one.field for one in RollupReader(file.connection).series_of("a")] == ["x", "y"]
     assert RollupReader(file.connection).series_of("b") == []
 

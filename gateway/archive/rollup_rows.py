@@ -11,6 +11,7 @@ minute that is under way, and from `next_seq` on nowhere yet. A reader sees one 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -33,6 +34,7 @@ from gateway.core.points import Points
 
 __all__ = ["ROLLUP_TABLES", "RollupReader", "RollupWriter", "Series"]
 
+logger = logging.getLogger(__name__)
 
 ROLLUP_TABLES = (
     "CREATE TABLE series (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, field TEXT NOT NULL, UNIQUE (topic, field))",
@@ -81,7 +83,7 @@ class RollupWriter:
         self.next_seq = rolled + 1
         self._connection = connection
         self._max_series = max_series
-        self._open = OpenMinutes(max_series, self._id_of)
+        self._open = OpenMinutes(self._id_of)
         self._ended: list[tuple[int, Slab]] = []
         self._new: dict[tuple[str, str], int] = {}
         self._remembered = 0
@@ -106,6 +108,9 @@ class RollupWriter:
         if row is not None:
             return int(row[0])
         if self._newest_id >= self._max_series:
+            if not self.left_out:
+                text = "the archive makes roll-ups of %d numbers and no more: the first that is left out is %r of %s"
+                logger.warning(text, self._max_series, field, topic)
             return None
         self._newest_id += 1
         self._new[topic, field] = self._newest_id

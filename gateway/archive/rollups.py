@@ -229,17 +229,11 @@ class OpenMinutes:
         left_out: numbers that were left out, since there are as many series as there may be.
     """
 
-    def __init__(self, max_series: int, id_of: Callable[[str, Path], int | None]) -> None:
-        """Begins with nothing.
-
-        Args:
-            max_series: the most that a minute may have.
-            id_of: the id of a series by topic and path; None for one that there is no room for.
-        """
+    def __init__(self, id_of: Callable[[str, Path], int | None]) -> None:
+        """Begins with nothing; `id_of` has the id of a series by topic and path, None where there is no room for it."""
         self.start: int | None = None
         self.first_seq = 0
         self.left_out = 0
-        self._max_series = max_series
         self._id_of = id_of
         self._rows: dict[int, list[Any]] = {}
         self._ids: dict[str, dict[Path, int | None]] = {}

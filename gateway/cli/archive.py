@@ -92,7 +92,7 @@ def verify(file: ArchiveFile) -> None:
                     faults += 1
                     print(f"{file}: {fault}")
     if faults:
-        fail(f"{file}: {faults} faults. A backup has what is damaged; `gateway archive export` reads the rest")
+        fail(f"{file}: {faults} faults; `gateway archive export` with --since and --until reads what is around them")
     print(f"{file}: all is well: {told.messages:,} messages in {told.blocks:,} blocks")
 
 
