@@ -209,7 +209,8 @@ class Gateway:
             ArchiveError: another gateway has it open.
         """
         path = self._settings.archive_file
-        if path is None or self.archive is not None or not isinstance(self.history, KeptHistory):
+        is_tried = self.archive is not None or self.archive_error is not None
+        if path is None or is_tried or not isinstance(self.history, KeptHistory):
             return
         began = time.monotonic()
         try:

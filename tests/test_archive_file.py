@@ -238,3 +238,8 @@ def test_a_file_from_before_the_form_of_now_is_brought_up_to_it(path: Path) -> N
         assert connection.execute("PRAGMA user_version").fetchone() == (len(UPGRADES),)
     connection.close()
     assert seqs(path) == [1, 2]
+
+
+def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"there is no folder .*nowhere"):
+        ArchiveFile(path.parent / "nowhere" / "archive.db")

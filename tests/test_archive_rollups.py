@@ -237,6 +237,16 @@ def test_what_could_not_be_written_counts_once(tmp_path: Path) -> None:
     file.close()
 
 
+def test_what_is_given_again_counts_once() -> None:
+    file = File()
+    file.add(("a", b'{"v":1}', START), ("a", b'{"v":2}', START))
+    file.take(1)
+    file.log.append(("a", b'{"v":3}', START))
+    file.take(2)
+    file.commit()
+    assert list(file.read("a", "v", 0, START, START + HOUR.chunk).counts) == [3]
+
+
 def test_what_is_no_number_has_no_series() -> None:
     file = File()
     payloads = (b"\xff\xfe", b"text", b'{"ts":5,"on":true,"deep":[{"t":"21.5"}]}', b"[" * 2_000, b"NaN", b"", b"19.5 C")

@@ -115,3 +115,16 @@ async def test_twenty_series_take_few_turns(tmp_path: Path) -> None:
         answer = (await ask(app, "/topics/t/%2B?since=10h&points=100&format=columns")).json()
         assert len(answer["series"]) == 20
         assert {sum(one["count"]) for one in answer["series"]} <= {599, 600}
+
+
+async def test_what_memory_let_go_before_roll_ups_were_made_of_it_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "archive.db"
+    fill(path, int(time.time() * 1000))
+    async with running(archive_file=str(path), history_messages=5) as (app, gateway):
+        monkeypatch.setattr("gateway.archive.rollup_rows.RollupWriter.take", lambda *_: None)
+        for number in range(20):
+            gateway.hub.publish("sensors/a/state", b'{"t":%d}' % number)
+        answer = (await ask(app, "/topics/sensors/a/state?since=3d&points=40&field=t")).json()
+        assert answer["gap"] == {"reason": "evicted", "lost": None}

@@ -423,6 +423,8 @@ def _lock(path: Path) -> IO[bytes]:
     Raises:
         ArchiveError: another gateway has it, or there is no place for it.
     """
+    if not path.parent.is_dir():
+        raise ArchiveError(Trouble.IO, f"there is no folder {path.parent}")
     try:
         held = path.with_name(path.name + ".lock").open("ab")
     except OSError as error:
