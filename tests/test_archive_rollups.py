@@ -16,7 +16,8 @@ from gateway.archive.blocks import Batch, BlockError
 from gateway.archive.failures import ArchiveError
 from gateway.archive.file import ArchiveFile, connect
 from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupReader, RollupWriter
-from gateway.archive.rollups import LEVELS, Slab, decode_chunk, encode_chunk
+from gateway.archive.rollups import LEVELS, OpenMinutes, Slab, decode_chunk, encode_chunk
+from gateway.core.fields import numbers_of
 from gateway.core.messages import Message
 from gateway.core.points import Grid, Points
 from tests.fakes import finished
@@ -245,6 +246,42 @@ def test_what_is_given_again_counts_once() -> None:
     file.take(2)
     file.commit()
     assert list(file.read("a", "v", 0, START, START + HOUR.chunk).counts) == [3]
+
+
+members = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False, width=16),
+    st.integers(-(2**53), 2**53),
+    st.booleans(),
+    st.sampled_from(["1.5", "on", "off", "text", "2026-01-01T00:00:00Z"]),
+    st.none(),
+    st.dictionaries(st.sampled_from(["x", "ts"]), st.integers(0, 9), max_size=2),
+)
+payloads = st.one_of(
+    st.dictionaries(st.sampled_from(["a", "b", "ts", "seq"]), members, max_size=4),
+    st.lists(st.integers(0, 9), max_size=2),
+    st.integers(0, 9),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("tu"), payloads), max_size=30), st.sets(st.integers(0, 29)))
+def test_members_that_are_known_make_what_the_whole_payload_would(
+    messages: list[tuple[str, object]], forgotten: set[int]
+) -> None:
+    ids: dict[object, int] = {}
+    minute = OpenMinutes(lambda topic, path: ids.setdefault((topic, path), len(ids) + 1))
+    expected: dict[object, list[float]] = {}
+    for seq, (topic, payload) in enumerate(messages):
+        if seq in forgotten:
+            minute.forget_ids()
+        minute.add(seq, topic, json.dumps(payload).encode(), seq)
+        for path, number in numbers_of(payload, with_states=True):
+            if not path or path[-1] not in ("ts", "seq", "boot"):
+                expected.setdefault((topic, path), []).append(number)
+    assert ids.keys() == expected.keys()
+    for key, numbers in expected.items():
+        row = minute.row(ids[key])
+        assert row == (len(numbers), sum(numbers), min(numbers), max(numbers), numbers[0], numbers[-1])
 
 
 def test_what_is_no_number_has_no_series() -> None:

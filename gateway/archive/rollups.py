@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from gateway.archive.blocks import BlockError
-from gateway.core.fields import BOOKKEEPING, Path, numbers_of
+from gateway.core.fields import BOOKKEEPING, LARGEST, Path, numbers_of
 from gateway.core.points import Points
 
 __all__ = ["LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "sum_of", "widest"]
@@ -49,6 +49,12 @@ LEVELS = (Level("minute", 60_000, 3_600_000), Level("hour", 3_600_000, 86_400_00
 
 PACKING = 6
 """Of zlib."""
+
+_UNKNOWN: list[Any] = []
+"""Stands for the row of a member whose row is not known."""
+
+QUICK_MEMBERS = 100
+"""An object with more members is taken apart as a whole, so that there is one bound on what is drawn of a payload."""
 
 
 def widest(step: int) -> tuple[int, Level]:
@@ -237,6 +243,7 @@ class OpenMinutes:
         self._id_of = id_of
         self._rows: dict[int, list[Any]] = {}
         self._ids: dict[str, dict[Path, int | None]] = {}
+        self._quick: dict[str, dict[Any, list[Any] | None]] = {}  # by topic and member; None for bookkeeping
 
     def add(self, seq: int, topic: str, payload: bytes, time: int) -> tuple[int, Slab] | None:
         """Takes a message. Returns the minute that it ends, if it ends one: where that began, and what it had."""
@@ -252,31 +259,61 @@ class OpenMinutes:
                 value = payload.decode()
             except UnicodeDecodeError:
                 return ended
-        ids = self._ids.get(topic)
-        if ids is None:
-            ids = self._ids[topic] = {}
-        rows = self._rows
+        rows = self._quick.get(topic)
+        if rows is None:
+            rows = self._quick[topic] = dict.fromkeys(BOOKKEEPING)  # None: passed over
+        if value.__class__ is dict and len(value) <= QUICK_MEMBERS:
+            value = self._add_known(rows, value)
+            if not value:
+                return ended
         for path, number in numbers_of(value, with_states=True):
-            series = ids.get(path, 0)
-            if series == 0:
-                if path and path[-1] in BOOKKEEPING:
-                    continue
-                series = ids[path] = self._id_of(topic, path)
-            if series is None:
-                self.left_out += 1
-                continue
-            row = rows.get(series)
-            if row is None:
-                rows[series] = [1, number, number, number, number, number]
-            else:
+            self._add_number(topic, path, number, rows)
+        return ended
+
+    @staticmethod
+    def _add_known(rows: Mapping[Any, list[Any] | None], members: dict[str, Any]) -> dict[str, Any]:
+        """Takes the numbers of members whose rows are known, which most are; returns the others."""
+        others = {}
+        for name, number in members.items():
+            row = rows.get(name, _UNKNOWN)
+            kind = number.__class__
+            if row and (kind is float or kind is int) and -LARGEST < number < LARGEST:
                 row[0] += 1
                 row[1] += number
                 if number < row[2]:
                     row[2] = number
-                if number > row[3]:
+                elif number > row[3]:
                     row[3] = number
                 row[5] = number
-        return ended
+            elif row is not None or kind is dict or kind is list:
+                others[name] = number
+        return others
+
+    def _add_number(self, topic: str, path: Path, number: float, known: dict[Any, list[Any] | None]) -> None:
+        ids = self._ids.get(topic)
+        if ids is None:
+            ids = self._ids[topic] = {}
+        series = ids.get(path, 0)
+        if series == 0:
+            if path and path[-1] in BOOKKEEPING:
+                return
+            series = ids[path] = self._id_of(topic, path)
+        if series is None:
+            self.left_out += 1
+            return
+        row = self._rows.get(series)
+        if row is None:
+            row = self._rows[series] = [1, number, number, number, number, number]
+        else:
+            row[0] += 1
+            row[1] += number
+            if number < row[2]:
+                row[2] = number
+            if number > row[3]:
+                row[3] = number
+            row[5] = number
+        if len(path) == 1:
+            known[path[0]] = row
 
     def end(self) -> tuple[int, Slab] | None:
         """The minute so far, which is over by this; what comes of the same minute later is a part of its own."""
@@ -284,6 +321,7 @@ class OpenMinutes:
             return None
         start, rows = self.start, self._rows
         self.start, self._rows = None, {}
+        self._quick.clear()
         return (start, Slab.of(start, rows)) if rows else None  # type: ignore[arg-type]
 
     def row(self, series: int) -> tuple[int, float, float, float, float, float] | None:
@@ -294,3 +332,4 @@ class OpenMinutes:
     def forget_ids(self) -> None:
         """Forgets which series has which id, where that may have changed or takes too much."""
         self._ids.clear()
+        self._quick.clear()
