@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.upstream.acknowledging import HURRY_SECONDS, LEAST_WINDOW, Acknowledgements
+from gateway.upstream.acknowledging import (
+    HURRY_SECONDS,
+    LEAST_WINDOW,
+    PING_SECONDS,
+    PINGREQ,
+    Acknowledgements,
+    Unacknowledged,
+)
 from tests.fakes import FakeLoop
 
 
@@ -32,7 +39,10 @@ class Bench:
         self.loop = FakeLoop()
         self.disk = Disk()
         self.written: list[bytes] = []
-        self.unacknowledged: set[bytes] = set()
+        self.unacknowledged = Unacknowledged()
+        self.connect()
+
+    def connect(self) -> None:
         self.held = Acknowledgements(
             self.disk,
             self.unacknowledged,
@@ -42,10 +52,16 @@ class Bench:
         )
         self._next = 0
 
-    def arrive(self, count: int) -> None:
+    def arrive(self, count: int, first: int | None = None) -> None:
+        if first is not None:
+            self._next = first - 1
         for _ in range(count):
-            self._next += 1
+            self._next = self._next % 65_535 + 1
             self.held.hold([b"\x40\x02" + self._next.to_bytes(2, "big")])
+
+    def known(self) -> list[int]:
+        """What would be taken for a repetition."""
+        return [number for number in range(1, 65_536) if number.to_bytes(2, "big") in self.unacknowledged]
 
     def settle_in_silence(self) -> None:
         self.loop.run(1.0)
@@ -57,10 +73,70 @@ def test_what_arrived_is_acknowledged_when_it_is_settled_in_order() -> None:
     bench.held.hold([b"\x40\x02\x00\x01", b"\x50\x02\x00\x02"])
     bench.held.hold([b"\x40\x02\x00\x03"])
     assert bench.written == []
-    assert bench.unacknowledged == {b"\x00\x01", b"\x00\x03"}
+    assert bench.known() == [1, 3]
     bench.disk.settle()
     assert bench.written == [b"\x40\x02\x00\x01\x50\x02\x00\x02", b"\x40\x02\x00\x03"]
-    assert bench.unacknowledged == set()
+
+
+def test_an_acknowledgement_has_arrived_when_a_ping_behind_it_is_answered() -> None:
+    bench = Bench()
+    bench.arrive(2)
+    bench.disk.settle()
+    bench.held.pinged()  # the client's own, for keep-alive
+    bench.arrive(1)
+    bench.disk.settle()
+    bench.loop.run(PING_SECONDS)
+    assert bench.known() == [1, 2, 3]
+    assert PINGREQ not in bench.written  # one at a time
+    bench.held.answered()
+    assert bench.known() == [3]
+    bench.loop.run(PING_SECONDS)
+    assert bench.written[-1] == PINGREQ
+    bench.held.answered()
+    assert len(bench.unacknowledged) == 0
+    bench.loop.run(10)
+    assert bench.written.count(PINGREQ) == 1
+
+
+def test_an_acknowledgement_that_was_on_the_way_when_the_line_was_cut_is_not_counted_upon() -> None:
+    bench = Bench()
+    bench.arrive(3)
+    bench.disk.settle()
+    bench.arrive(2)
+    bench.held.close()
+    bench.disk.settle()
+    bench.connect()
+    assert bench.known() == [1, 2, 3, 4, 5]
+    bench.arrive(3, first=3)  # the broker had two of them
+    assert bench.known() == [1, 2, 3, 4, 5]
+    bench.disk.settle()
+    bench.loop.run(PING_SECONDS)
+    bench.held.answered()
+    assert bench.known() == []  # the other two will never be sent again
+
+
+def test_a_message_that_comes_under_an_identifier_again_is_not_forgotten_with_the_one_before() -> None:
+    bench = Bench()
+    bench.arrive(2, first=65_534)
+    bench.disk.settle()
+    bench.loop.run(PING_SECONDS)
+    bench.arrive(65_535)  # round once
+    bench.held.answered()
+    assert len(bench.known()) == 65_535
+
+
+def test_where_identifiers_come_again_at_once_only_what_waits_is_known() -> None:
+    bench = Bench()
+    bench.arrive(3)
+    bench.disk.settle()
+    bench.arrive(2, first=1)  # the lowest that are free
+    assert bench.known() == [1, 2]
+    bench.disk.settle()
+    assert bench.known() == []
+    bench.unacknowledged.clear()
+    bench.arrive(2)
+    bench.disk.settle()
+    assert bench.known() == [3, 4]  # another session, perhaps of another broker
 
 
 def test_the_end_of_an_exchange_waits_for_nothing() -> None:
@@ -77,7 +153,7 @@ def test_what_can_not_be_written_any_more_is_still_known() -> None:
     bench.held.close()
     bench.disk.settle()
     assert bench.written == []
-    assert bench.unacknowledged == {b"\x00\x01", b"\x00\x02"}
+    assert bench.known() == [1, 2]
 
 
 def test_a_broker_that_waits_for_acknowledgements_is_not_kept_waiting_again() -> None:

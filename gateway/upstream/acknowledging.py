@@ -1,18 +1,20 @@
 """Acknowledgements that wait until their messages are kept, where somebody keeps them.
 
 Invariant: a PUBACK or PUBREC is written after all messages that came before it are settled, in the order of their
-messages (MQTT 5 §4.6), to the connection that brought them. If that has ended it is not written: the broker sends the
-messages again, and they are known by their packet identifiers. When something is settled is for who keeps it.
+messages (MQTT 5 §4.6), to the connection that brought them. If that has ended it is not written, and if it ends then,
+what was written may not have arrived: the broker sends the messages again, and they are known by their packet
+identifiers. When something is settled is for who keeps it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["RECEIVE_MAXIMUM", "Acknowledgements", "Keeper"]
+__all__ = ["PINGREQ", "RECEIVE_MAXIMUM", "Acknowledgements", "Keeper", "Unacknowledged"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,15 @@ than it may: from then on what was appended is written as soon as that many wait
 HURRY_SECONDS = 0.05
 """The least time between two such writes: each costs some pages of the disk."""
 
+PINGREQ = b"\xc0\x00"
+"""A broker reads in order: its answer says that all acknowledgements which were written before have arrived."""
+
+PING_SECONDS = 0.05
+"""Time between the first acknowledgement that isn't known to have arrived and a PINGREQ."""
+
+WRAP = 1_000
+"""Identifiers that rise begin again at 1 after 65,535; so many of the last and of the first may be passed over."""
+
 _PUBACK = 0x40
 _PUBCOMP = 0x70
 
@@ -42,6 +53,64 @@ class Keeper(Protocol):
         """Somebody waits: what has arrived is to be kept as soon as may be."""
 
 
+class Unacknowledged:
+    """Packet identifiers at QoS 1 that the broker may send again, as of a session (MQTT 5 §4.1).
+
+    Their PUBACK waits, or it is not known whether it has arrived. The broker gives an identifier to another message
+    once it has the PUBACK: so in the second case a message that is sent again is only taken for the same one where
+    identifiers rise, as Mosquitto's do, and an old one comes back after 65,535 others at the earliest.
+    """
+
+    def __init__(self) -> None:
+        """Begins with none."""
+        self._batches: dict[bytes, int] = {}  # the number of the batch that it came in
+        self._batch = 0
+        self._written = 0  # the last batch whose PUBACKs were written
+        self._rises = True
+
+    def __contains__(self, identifier: object) -> bool:
+        """Whether a message that is sent again under it has been taken."""
+        batch = self._batches.get(identifier)  # type: ignore[call-overload]
+        return batch is not None and (batch > self._written or self._rises)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def add(self, identifiers: list[bytes], before: bytes | None) -> int:
+        """Takes the identifiers of a batch; `before` is the last one that came on this connection. Its number."""
+        self._batch += 1
+        self._batches.update(dict.fromkeys(identifiers, self._batch))
+        if before is not None and self._rises and identifiers and identifiers[0] <= before:
+            low, high = int.from_bytes(identifiers[0], "big"), int.from_bytes(before, "big")
+            self._rises = high > 65_535 - WRAP and low < WRAP
+        return self._batch
+
+    def written(self, batch: int) -> None:
+        """The PUBACKs of this batch, and of those before it, have been written."""
+        self._written = batch
+
+    def arrived(self, batch: int, identifiers: list[bytes]) -> None:
+        """The broker has the PUBACKs of a batch: under these identifiers other messages may come."""
+        batches = self._batches
+        for identifier in identifiers:
+            if batches.get(identifier) == batch:
+                del batches[identifier]
+
+    @property
+    def last_batch(self) -> int:
+        """The number of the last batch that was added."""
+        return self._batch
+
+    def forget(self, last_batch: int) -> None:
+        """The broker has sent all again that it was to send of what came up to this batch."""
+        self._batches = {identifier: batch for identifier, batch in self._batches.items() if batch > last_batch}
+
+    def clear(self) -> None:
+        """Another session begins."""
+        self._batches.clear()
+        self._rises = True
+
+
 class Acknowledgements:
     """Those of one connection.
 
@@ -52,7 +121,7 @@ class Acknowledgements:
     def __init__(
         self,
         keeper: Keeper,
-        unacknowledged: set[bytes],
+        unacknowledged: Unacknowledged,
         *,
         write: Callable[[bytes], None],
         clock: Callable[[], float],
@@ -62,8 +131,8 @@ class Acknowledgements:
 
         Args:
             keeper: who keeps what arrives.
-            unacknowledged: packet identifiers at QoS 1 that are not acknowledged; they belong to the session.
-            write: writes to the connection.
+            unacknowledged: packet identifiers at QoS 1 that the broker may send again; they belong to the session.
+            write: writes to the connection; who writes a PINGREQ otherwise says so (`pinged`).
             clock: monotonic seconds.
             call_later: runs a function after a number of seconds.
         """
@@ -78,6 +147,11 @@ class Acknowledgements:
         self._arrived_at = 0.0
         self._hurried_at = float("-inf")
         self._hurrying: Any = None
+        self._pinging: Any = None
+        self._earlier = unacknowledged.last_batch  # of earlier connections; 0 when that is settled
+        self._last: bytes | None = None
+        self._written: list[tuple[int, list[bytes]]] = []  # batches whose PUBACKs were written after the last PINGREQ
+        self._pings: deque[list[tuple[int, list[bytes]]]] = deque()  # the same for each that isn't answered
 
     def hold(self, packets: list[bytes]) -> None:
         """Takes packets that are to be written when what has arrived by now is settled."""
@@ -89,7 +163,9 @@ class Acknowledgements:
             if not packets:
                 return
         identifiers = [packet[2:4] for packet in packets if packet[0] == _PUBACK]
-        self._unacknowledged.update(identifiers)
+        batch = self._unacknowledged.add(identifiers, self._last)
+        if identifiers:
+            self._last = identifiers[-1]
         self._waiting += len(packets)
         self._arrived_at = self._clock()
         if self.window is not None:
@@ -97,9 +173,9 @@ class Acknowledgements:
                 self.window = None  # there was none
             elif self._waiting == self.window:
                 self._hurry()
-        self._keeper.when_settled(partial(self._release, b"".join(packets), len(packets), identifiers))
+        self._keeper.when_settled(partial(self._release, b"".join(packets), len(packets), batch, identifiers))
 
-    def _release(self, packets: bytes, count: int, identifiers: list[bytes]) -> None:
+    def _release(self, packets: bytes, count: int, batch: int, identifiers: list[bytes]) -> None:
         if self._is_closed:
             return
         is_silent = self._clock() - self._arrived_at >= SILENT_SECONDS
@@ -107,8 +183,38 @@ class Acknowledgements:
             self.window = self._waiting
             logger.debug("the broker seems to let %d messages await acknowledgement", self.window)
         self._waiting -= count
-        self._unacknowledged.difference_update(identifiers)
+        self._unacknowledged.written(batch)
         self._write(packets)
+        if identifiers:
+            self._written.append((batch, identifiers))
+            self._ping_soon()
+
+    def _ping_soon(self) -> None:
+        if self._pinging is None and not self._pings:
+            self._pinging = self._call_later(PING_SECONDS, self._ping)
+
+    def _ping(self) -> None:
+        self._pinging = None
+        if self._written and not self._pings:
+            self._write(PINGREQ)
+            self.pinged()
+
+    def pinged(self) -> None:
+        """A PINGREQ has been written."""
+        self._pings.append(self._written)
+        self._written = []
+
+    def answered(self) -> None:
+        """A PINGRESP has come: what was written before its PINGREQ has arrived."""
+        if self._pings:
+            if self._earlier:
+                # what is sent again comes first
+                self._unacknowledged.forget(self._earlier)
+                self._earlier = 0
+            for batch, identifiers in self._pings.popleft():
+                self._unacknowledged.arrived(batch, identifiers)
+            if self._written:
+                self._ping_soon()
 
     def _hurry(self) -> None:
         """Has what has arrived kept soon."""
@@ -130,6 +236,6 @@ class Acknowledgements:
     def close(self) -> None:
         """The connection is gone: nothing is written any more."""
         self._is_closed = True
-        if self._hurrying is not None:
-            self._hurrying.cancel()
-            self._hurrying = None
+        for timer in (self._hurrying, self._pinging):
+            if timer is not None:
+                timer.cancel()

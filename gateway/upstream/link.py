@@ -29,7 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.core.messages import Properties
-from gateway.upstream.acknowledging import RECEIVE_MAXIMUM, Acknowledgements, Keeper
+from gateway.upstream.acknowledging import PINGREQ, RECEIVE_MAXIMUM, Acknowledgements, Keeper, Unacknowledged
 from gateway.upstream.arrivals import Arrivals
 from gateway.upstream.config import MQTT_5, UpstreamConfig, Version, tls_context
 from gateway.upstream.failures import (
@@ -96,7 +96,7 @@ class Link(asyncio.BufferedProtocol):
         *,
         clean: bool,
         exchanges: set[bytes],
-        unacknowledged: set[bytes],
+        unacknowledged: Unacknowledged,
         keeper: Keeper | None,
         will: Form | None,
         on_connack: Callable[[Link], None],
@@ -406,6 +406,8 @@ class Link(asyncio.BufferedProtocol):
             reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[4])
             self._refusals[int.from_bytes(mid, "big")] = str(reason)
             packet = b"\x70\x02" + mid
+        elif packet[0] == 0xD0 and self._acknowledgements is not None:
+            self._acknowledgements.answered()
         self._window = packet
         self._paho.loop_read()
 
@@ -421,6 +423,9 @@ class Link(asyncio.BufferedProtocol):
     def send(self, data: bytes | bytearray) -> int:
         """Takes everything: the transport has a buffer, and publishers wait for it."""
         self._outgoing.append(bytes(data))
+        if data == PINGREQ and self._acknowledgements is not None:
+            self._flush()
+            self._acknowledgements.pinged()
         return len(data)
 
     def _wants_to_write(self, _client: Any, _data: Any, _socket: Any) -> None:

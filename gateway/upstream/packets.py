@@ -11,7 +11,7 @@ message; reading whole buffers here costs a tenth of that (benchmarks/ingest.py)
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from gateway.core.messages import Properties
 
@@ -83,7 +83,7 @@ class PacketReader:
         accepts: Callable[[str], bool],
         max_message_bytes: int,
         exchanges: set[bytes] | None = None,
-        unacknowledged: set[bytes] | None = None,
+        unacknowledged: Container[bytes] = frozenset(),
     ) -> None:
         """Makes a reader for one connection.
 
@@ -100,8 +100,8 @@ class PacketReader:
             max_message_bytes: larger PUBLISH packets are skipped without being held in memory.
             exchanges: packet identifiers of messages at QoS 2 that have arrived and whose PUBREL has not: at most
                 65,535. They belong to the session (MQTT 5 §4.1), so the next connection gets the same set.
-            unacknowledged: packet identifiers of messages at QoS 1 that have arrived and whose PUBACK still waits. One
-                of these that is sent again is no new message. They belong to the session, too.
+            unacknowledged: packet identifiers of messages at QoS 1 that have arrived, and whose PUBACK perhaps hasn't.
+                One of these that is sent again is no new message. They belong to the session, too.
         """
         self.received = 0
         self.unwanted = 0
@@ -119,7 +119,7 @@ class PacketReader:
         self._accepts = accepts
         self._max_message_bytes = max_message_bytes
         self._exchanges = set() if exchanges is None else exchanges
-        self._unacknowledged = set() if unacknowledged is None else unacknowledged
+        self._unacknowledged = unacknowledged
         self._names: dict[bytes, str] = {}
         self._partial = bytearray()
         self._needed = 0

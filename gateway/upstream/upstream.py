@@ -22,7 +22,7 @@ from typing import Any
 
 from gateway.core.messages import Properties
 from gateway.core.topics import has_wildcard
-from gateway.upstream.acknowledging import Keeper
+from gateway.upstream.acknowledging import Keeper, Unacknowledged
 from gateway.upstream.arrivals import Arrivals, OnMessage
 from gateway.upstream.config import MQTT_3_1_1, MQTT_5, VERSION_NAMES, UpstreamConfig, Version
 from gateway.upstream.failures import RIVAL_SECONDS, Failure, Reason, VersionChoice
@@ -74,7 +74,7 @@ class Upstream:
         self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0, "stopping": 0}
         self._keeper = keeper
         self._exchanges: set[bytes] = set()
-        self._unacknowledged: set[bytes] = set()
+        self._unacknowledged = Unacknowledged()
         self._discard_session = False
         self._has_discarded = False
         self._terms = Terms(config.status_topic)
