@@ -179,7 +179,7 @@ def batch_of(first: int, count: int, minute: int = 0) -> Batch:
 def counts(file: ArchiveFile) -> dict[int, int]:
     """How many numbers each minute has, by its place."""
     reader = RollupReader(connect(file.path))
-    ids = [one.id for one in reader.series_of("a")] or [1]
+    ids = [one.id for one in reader.series_of("a")] or [1]  # the file has its name with the first minute that is over
     found, _ = reader.read(file.rollups, ids, 0, START, START + HOUR.chunk)
     points = found.get(ids[0], Points())
     return {(time - START) // MINUTE.unit: count for time, count in zip(points.times, points.counts, strict=True)}
@@ -218,6 +218,21 @@ def test_who_is_hurried_makes_roll_ups_later(tmp_path: Path) -> None:
     assert counts(file) == {0: 8}
     file.append([batch_of(9, 1)])
     assert counts(file) == {0: 9}
+    file.close()
+
+
+def test_what_came_up_in_the_middle_of_a_minute_is_named_in_the_file(tmp_path: Path) -> None:
+    file = ArchiveFile(tmp_path / "archive.db")
+    for seq in range(1, 181):  # a block a second, as they come
+        batch = Batch(seq)
+        payload = b'{"%s":%d}' % (b"v" if seq < 90 else b"w", seq)
+        batch.add(Message.arrived(seq, "a" if seq % 2 else "b", payload, START + seq * 1_000), payload)
+        file.append([batch])
+    reader = RollupReader(connect(file.path))
+    series = [(one.topic, one.field) for name in ("a", "b") for one in reader.series_of(name)]
+    assert series == [("a", "v"), ("a", "w"), ("b", "v"), ("b", "w")]
+    found, _ = reader.read(file.rollups, [one.id for one in reader.series_of("a")], 0, START, START + HOUR.chunk)
+    assert sum(sum(points.counts) for points in found.values()) == 90
     file.close()
 
 

@@ -83,6 +83,16 @@ async def test_what_has_just_come_is_in_it_once(tmp_path: Path) -> None:
         assert answer["recovered"] is True
 
 
+async def test_what_has_come_for_less_than_a_minute_is_in_it(tmp_path: Path) -> None:
+    settings = {"archive_file": str(tmp_path / "archive.db"), "history_messages": 5, "archive_flush_interval": "50ms"}
+    async with running(**settings) as (app, gateway):
+        for number in range(40):
+            gateway.hub.publish("sensors/a/state", b'{"t":%d}' % number)
+        await asyncio.sleep(0.2)
+        (series,) = (await ask(app, "/topics/sensors/a/state?since=3d&points=40")).json()["series"]
+        assert sum(point["count"] for point in series["points"]) == 40
+
+
 async def test_a_topic_that_memory_has_whole_is_drawn_from_memory(tmp_path: Path) -> None:
     async with running(archive_file=str(tmp_path / "archive.db")) as (app, gateway):
         gateway.hub.publish("a", b"1")

@@ -116,7 +116,9 @@ class Reader:
         self._open()
         assert self._connection is not None  # noqa: S101 - it has just been opened
         rollups = RollupReader(self._connection)
-        known = [one for topic in topics for one in rollups.series_of(topic) if not fields or one.field in fields]
+        new = [one for one in writer.new_series() if one.topic in topics]  # before those that it may have become
+        named = {one.id: one for topic in topics for one in rollups.series_of(topic)} | {one.id: one for one in new}
+        known = [one for one in named.values() if not fields or one.field in fields]
         points, seq = rollups.read(writer, [one.id for one in known], level, since, until)
         found: dict[str, dict[str, Points]] = {}
         for one in known:

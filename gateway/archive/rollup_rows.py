@@ -86,6 +86,7 @@ class RollupWriter:
         self._open = OpenMinutes(self._id_of)
         self._ended: list[tuple[int, Slab]] = []
         self._new: dict[tuple[str, str], int] = {}
+        self._is_written = False
         self._remembered = 0
         self._newest_id = int(connection.execute("SELECT ifnull(max(id), 0) FROM series").fetchone()[0])
 
@@ -161,6 +162,7 @@ class RollupWriter:
         )
         for start, slab in self._ended:
             self._insert(0, start, slab)
+        self._is_written = True
         return self.next_seq - 1 if self._open.start is None else self._open.first_seq - 1
 
     def _insert(self, level: int, start: int, slab: Slab) -> None:
@@ -169,9 +171,12 @@ class RollupWriter:
         self._connection.execute(query, (level, start, slab.encode()))
 
     def written(self) -> None:
-        """What was written is on the disk."""
-        self._ended.clear()
-        self._new.clear()
+        """What was written, if anything was, is on the disk."""
+        if self._is_written:
+            self._is_written = False
+            with self.lock:
+                self._ended.clear()
+                self._new.clear()
 
     def pack(self) -> bool:
         """Turns the slabs of one stretch that is over into chunks, within a transaction; whether there was one."""
@@ -210,6 +215,11 @@ class RollupWriter:
             self._insert(number + 1, start, Slab.of(start, rows))
         query = "DELETE FROM slabs WHERE level = ? AND start >= ? AND start < ?"
         connection.execute(query, (number, start, start + level.chunk))
+
+    def new_series(self) -> list[Series]:
+        """Those that the file has no name of yet."""
+        with self.lock:
+            return [Series(number, *names) for names, number in self._new.items()]
 
     def open_rows(self, ids: Iterable[int], since: int, until: int) -> dict[int, Points]:
         """What is in memory of some series: minutes that are not written yet, and the one under way. Under `lock`."""
