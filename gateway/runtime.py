@@ -26,6 +26,7 @@ from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
 from gateway.archive.archive import Archive, KeptHistory
 from gateway.archive.failures import ArchiveError, Trouble
+from gateway.archive.keeping import Keep, Rules
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
@@ -213,10 +214,10 @@ class Gateway:
         if path is None or is_tried or not isinstance(self.history, KeptHistory):
             return
         began = time.monotonic()
+        max_bytes = self._settings.archive_bytes
+        rules = Rules([Keep(rule.topics, *rule.ages_ms) for rule in self._settings.archive_keep])
         try:
-            self.archive = Archive(
-                path, self.history, now_ms=self.wall_clock_ms(), max_bytes=self._settings.archive_bytes
-            )
+            self.archive = Archive(path, self.history, now_ms=self.wall_clock_ms(), max_bytes=max_bytes, rules=rules)
         except ArchiveError as error:
             if error.trouble is Trouble.IN_USE:
                 raise

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.archive.blocks import Batch, Block, BlockError, decode_ids, encode_batch, encode_ids
+from gateway.archive.blocks import Batch, Block, BlockError, decode_ids, encode_batch, encode_ids, repack
 from gateway.core.messages import Message, Properties
 
 Item = tuple[str, bytes, int, int, bool, Properties | None]
@@ -59,6 +59,41 @@ def test_every_message_comes_out_as_it_went_in(items: list[Item], first: int, da
     assert [block.first_seq + at for at in block.select(wanted.__contains__, after, until)] == [
         m.seq for m in messages if after < m.seq <= until and ids[m.topic] in wanted
     ]
+
+
+@given(
+    st.lists(st.lists(st.tuples(arrivals, st.booleans()), min_size=1, max_size=9), min_size=1, max_size=4), st.data()
+)
+def test_what_is_left_of_blocks_goes_into_one_under_the_same_numbers(
+    parts: list[list[tuple[Item, bool]]], data: st.DataObject
+) -> None:
+    first, ids = (
+        data.draw(st.integers(1, 2**53)),
+        {name: 3 + place for place, name in enumerate(("a", "a/b", "ä/ß", "$SYS/x"))},
+    )
+    blocks, left, seq = [], [], first
+    for items in parts:
+        batch, messages = batch_of(seq, [item for item, _ in items])
+        block = Block(seq, *encode_batch(batch, ids.__getitem__))
+        blocks.append((block, [at for at, (_, stays) in enumerate(items) if stays]))
+        left += [message for message, (_, stays) in zip(messages, items, strict=True) if stays]
+        seq += len(items)
+    topics, packed, count = repack(blocks, first, seq - 1)
+    found = Block(first, topics, packed)
+    names = {number: name for name, number in ids.items()}
+    assert (len(found), count, found.last_seq, found.is_thinned) == (len(left), count, seq - 1, len(left) < seq - first)
+    assert [found.seq_at(at) for at in range(len(found))] == [message.seq for message in left]
+    assert [found.message_at(at, names[found.id_at(at)]).frame for at in range(len(found))] == [m.frame for m in left]
+    assert {names[number] for number in found.ids} == {message.topic for message in left}
+    after, until = data.draw(st.integers(first - 3, seq + 3)), data.draw(st.integers(first - 3, seq + 3))
+    wanted = [message.seq for message in left if after < message.seq <= until]
+    assert [found.seq_at(at) for at in found.select(lambda _: True, after, until)] == wanted
+    known = [names[number] for number in found.ids]
+    assert [each.seq for each in found.arrivals(known, after, until)] == wanted
+    if len(parts) == 1:
+        moment = data.draw(st.integers(1_700_000_000_000, 1_700_010_000_000))
+        before = found.before_time(moment)
+        assert [message.seq for message in left if message.time >= moment] == [m.seq for m in left if m.seq > before]
 
 
 @given(st.sets(st.integers(1, 2**40), max_size=50))

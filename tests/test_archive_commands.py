@@ -115,7 +115,7 @@ def test_what_is_damaged_or_missing_is_found(path: Path) -> None:
     connection = sqlite3.connect(path)
     (data,) = connection.execute("SELECT data FROM blocks").fetchone()
     connection.execute("UPDATE blocks SET data = ?", (data[:20],))
-    connection.execute("INSERT INTO blocks SELECT 9, 9, min_time, max_time, topics, data FROM blocks")
+    connection.execute("INSERT INTO blocks SELECT 9, 9, min_time, max_time, topics, data, NULL FROM blocks")
     connection.commit()
     connection.close()
     result = run("verify", path)

@@ -11,10 +11,12 @@ from gateway.archive import trimming
 from gateway.archive.blocks import Batch
 from gateway.archive.file import ArchiveFile
 from gateway.archive.offline import Offline
+from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
 from tests.support.archives import Life
 
 START = 1_699_920_000_000
+EVERYTHING = FilterSet(["#"])
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +91,11 @@ def test_who_asks_for_what_has_gone_is_told(tmp_path: Path) -> None:
         for number in range(100):
             life.publish(f"a/{number % 10}", b"x" * 50)
         life.flush()
-    assert life.archive.is_whole(0, 100)
+    assert life.archive.is_whole(EVERYTHING, 0, 100)
     life.archive._file.trimmer.max_bytes = 1
     life.publish("a/1", b"x")
     life.flush()
     life.loop.until(lambda: life.archive.begins_after > 0)
-    assert not life.archive.is_whole(0, 100)
-    assert life.archive.is_whole(life.archive.begins_after, life.history.seq)
+    assert not life.archive.is_whole(EVERYTHING, 0, 100)
+    assert life.archive.is_whole(EVERYTHING, life.archive.begins_after, life.history.seq)
     life.close()

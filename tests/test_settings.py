@@ -13,7 +13,7 @@ from gateway.core.durations import duration_text, parse_duration
 from gateway.settings.loading import Loaded, load_settings, read_settings
 from gateway.settings.problems import SettingsError
 from gateway.settings.rows import SETTINGS
-from gateway.settings.table import Settings, StreamSettings
+from gateway.settings.table import KeepSettings, Settings, StreamSettings
 from gateway.settings.values import format_size, parse_size
 from tests.support.certificates import Authority
 
@@ -100,6 +100,60 @@ class TestSources:
         assert settings.streams == {"humidity": StreamSettings(topics=("sensors/+/state", "rooms/#"), field="humidity")}
         assert settings.roles["viewer"].subscribe == ("sensors/#", "inbox/{sub}")
         assert settings.roles["viewer"].publish == ()
+
+    def test_rules_of_retention_are_a_list_of_tables(self, tmp_path: Path) -> None:
+        text = """
+            [archive]
+            file = "archive.db"
+            [[archive.keep]]
+            topics = ["alarms/#"]
+            [[archive.keep]]
+            topics = ["sensors/#"]
+            raw = "7d"
+            minute = "90d"
+            hour = "10y"
+        """
+        alarms, sensors = load_settings(config_file=write(tmp_path, text), environ={}).archive_keep
+        assert alarms == KeepSettings(topics=("alarms/#",))
+        assert (sensors.raw, sensors.minute, sensors.hour) == (7 * 86_400, 90 * 86_400, 3_650 * 86_400)
+        environ = {"GATEWAY_ARCHIVE_FILE": "x", "GATEWAY_ARCHIVE_KEEP": '[{"topics": "a/#, b", "raw": 3600}]'}
+        assert load_settings(environ=environ).archive_keep == (KeepSettings(topics=("a/#", "b"), raw=3600),)
+
+    def test_all_that_is_wrong_with_rules_of_retention_is_said_at_once(self, tmp_path: Path) -> None:
+        text = """
+            archive_file = "archive.db"
+            [[archive.keep]]
+            topic = ["a/#"]
+            minutes = "7d"
+            [[archive.keep]]
+            topics = ["a/#/b"]
+            raw = "5s"
+            hour = "8x"
+        """
+        problems = "\n".join(problems_of(file=write(tmp_path, text)))
+        for said in (
+            "[[archive.keep]] rule 1 topics: lacks 'topics'",
+            "[[archive.keep]] rule 1 topic: has no key 'topic'\n    → did you mean topics?",
+            "[[archive.keep]] rule 1 minutes: has no key 'minutes'\n    → did you mean minute?",
+            "[[archive.keep]] rule 2 topics: topic filter 'a/#/b': '#' must be the last level",
+            "[[archive.keep]] rule 2 raw: must be at least 1m",
+            "[[archive.keep]] rule 2 hour: must be a duration",
+        ):
+            assert said in problems
+        text = """
+            [[archive.keep]]
+            topics = ["a/#", "b"]
+            raw = "7d"
+            minute = "24h"
+            [[archive.keep]]
+            topics = ["a/b"]
+        """
+        none, shorter, never = problems_of(file=write(tmp_path, text))
+        assert "[[archive.keep]] rule 1: minute = 24h is shorter than raw = 7d" in shorter
+        assert "[[archive.keep]] rule 2: 'a/b' is never reached, since 'a/#' matches all of it before" in never
+        assert "there are rules for an archive, and none" in none
+        [near] = problems_of(file=write(tmp_path, '[[archive.keeps]]\ntopics = ["a"]'))
+        assert "did you mean [[archive.keep]]?" in near
 
     def test_streams_can_be_json_in_the_environment(self) -> None:
         settings = load_settings(environ={"GATEWAY_STREAMS": '{"co2": {"topics": ["a/#"], "field": "co2"}}'})
@@ -438,7 +492,7 @@ class TestUnits:
         assert parse_duration(text) == pytest.approx(seconds)
 
     @pytest.mark.parametrize(
-        "text", ["", "m", "-1s", "1y", "1h30", "h1", "1e3s", True, None, float("inf"), float("nan")]
+        "text", ["", "m", "-1s", "1M", "1h30", "h1", "1e3s", True, None, float("inf"), float("nan")]
     )
     def test_what_is_no_duration(self, text: object) -> None:
         with pytest.raises(ValueError, match=r"duration .*: must be"):

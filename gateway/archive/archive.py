@@ -14,12 +14,13 @@ from typing import Any
 
 from gateway.archive.blocks import BlockError, encode_states
 from gateway.archive.failures import ArchiveError
-from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.file import ArchiveFile, SnapshotParts, wall_clock_ms
+from gateway.archive.keeping import Extent, Rules
 from gateway.archive.reader import Reader
 from gateway.archive.restoring import forget_before, restore
-from gateway.archive.rollups import widest
+from gateway.archive.rollups import LEVELS, place_of, widest
 from gateway.archive.writer import Writer, WriterCounters
-from gateway.core.beyond import Asked, Drawn, Part
+from gateway.core.beyond import Asked, Drawn, Part, Width
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.messages import Message, Properties
@@ -78,20 +79,36 @@ class Archive:
         history: the log that is kept.
         path: where the file is.
         begins_after: the number before the oldest message of the file.
+        extent: what the file has and has no longer.
         set_aside: where the last damaged file went; None if there was none.
     """
 
-    def __init__(self, path: Path, history: KeptHistory, *, now_ms: int, max_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        history: KeptHistory,
+        *,
+        now_ms: int,
+        max_bytes: int = 0,
+        rules: Rules | None = None,
+        wall_clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
         """Opens the file and fills the log from it; `start` begins to keep what comes.
 
-        Beyond `max_bytes`, 0 is without a bound, the oldest in the file goes.
+        Args:
+            path: where the file is.
+            history: the log that is kept.
+            now_ms: milliseconds since 1970.
+            max_bytes: beyond it the oldest in the file goes; 0 is without a bound.
+            rules: what is kept how long.
+            wall_clock_ms: milliseconds since 1970, for the thread that writes.
 
         Raises:
             ArchiveError: it can't be used; the log is untouched.
         """
         self.path = path
         self.history = history
-        self._file = ArchiveFile(path, max_bytes=max_bytes)
+        self._file = ArchiveFile(path, max_bytes=max_bytes, rules=rules or Rules(), wall_clock_ms=wall_clock_ms)
         try:
             self._restore(now_ms)
         except BaseException:
@@ -101,6 +118,7 @@ class Archive:
         for hole in reversed(self._file.holes):
             if hole.reason == "crash" and hole.first <= self.begins_after <= hole.last:
                 self.begins_after = hole.first - 1  # what a crash took is told by itself
+        self.extent = self._file.extent
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._waiting: list[Callable[[], None]] = []  # for more to be on the disk
@@ -164,12 +182,13 @@ class Archive:
 
     def _replaced(self, seq: int) -> None:
         """A damaged file was set aside, and a new one begun behind a number."""
-        self.begins_after = seq
+        self.begins_after, self.extent = seq, self._file.extent
         self.reader.reopen()
 
-    def _trimmed(self, seq: int) -> None:
-        """The oldest messages went, up to a number."""
-        self.begins_after = max(self.begins_after, seq)
+    def _trimmed(self, extent: Extent) -> None:
+        """Something went: by the bound of the file, or by rules."""
+        self.begins_after = max(self.begins_after, extent.first_seq - 1)
+        self.extent = extent
 
     # reading
 
@@ -246,22 +265,27 @@ class Archive:
         return asked
 
     def draw(
-        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, step: int, key: str | None
+        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, level: str, key: str | None
     ) -> Asked[Drawn | None]:
         """See `Beyond.draw`."""
-        level, _ = widest(step)
-        return self.reader.draw(self._file.rollups, topics, fields, level, since, until, key)
+        return self.reader.draw(self._file.rollups, topics, fields, place_of(level), since, until, key)
 
-    def width(self, step: int) -> tuple[str, int]:
+    def width(self, filters: FilterSet, since: int, step: int) -> Width:
         """See `Beyond.width`."""
-        _, level = widest(step)
-        return level.name, level.unit
+        begins = [self.extent.begins(level.name, filters) for level in LEVELS]
+        place = widest(step)
+        while begins[place] > since and place + 1 < len(LEVELS) and begins[place + 1] < begins[place]:
+            place += 1
+        return Width(LEVELS[place].name, LEVELS[place].unit, begins[place] <= since)
 
-    def is_whole(self, after: int, until: int) -> bool:
+    def is_whole(self, filters: FilterSet, after: int, until: int) -> bool:
         """See `Beyond.is_whole`."""
-        return after >= self.begins_after and not any(
-            hole.reason != "crash" and hole.first <= until and hole.last > after for hole in self.writer.holes
-        )
+        is_there = after >= self.begins_after and not self.extent.is_thinned(filters, after)
+        return is_there and not self.has_holes(after, until)
+
+    def has_holes(self, after: int, until: int) -> bool:
+        """See `Beyond.has_holes`."""
+        return any(hole.reason != "crash" and hole.first <= until and hole.last > after for hole in self.writer.holes)
 
     @property
     def reader(self) -> Reader:

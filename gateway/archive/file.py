@@ -21,12 +21,15 @@ from typing import IO
 
 from gateway.archive.blocks import Batch, BlockError, encode_batch
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
+from gateway.archive.keeping import Extent, Rules, rules_text
 from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupWriter
+from gateway.archive.rollups import LEVELS
 from gateway.archive.rows import Rows
+from gateway.archive.thinning import Thinner
 from gateway.archive.trimming import Trimmer
 from gateway.core.history import EPOCH_LETTERS
 
-__all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect"]
+__all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect", "wall_clock_ms"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,20 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+def _let_thin(connection: sqlite3.Connection) -> None:
+    """Schema version 2: blocks in which numbers are missing, and how far each rule of retention came."""
+    connection.execute("ALTER TABLE blocks ADD COLUMN count INTEGER")
+    first, time_ms = connection.execute("SELECT min(first_seq), min(min_time) FROM blocks").fetchone()
+    if first is not None and first > 1:  # since when roll-ups were there is not known
+        rows = ((f"since_{level.name}", time_ms) for level in LEVELS)
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+    connection.execute(
+        """CREATE TABLE thinned (topics TEXT NOT NULL, others TEXT NOT NULL, level TEXT NOT NULL,
+            until INTEGER NOT NULL, cursor INTEGER NOT NULL, PRIMARY KEY (topics, others, level)) WITHOUT ROWID"""
+    )
+
+
+UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _let_thin)
 """What brings a file from the version that is its place here to the next one."""
 
 
@@ -89,6 +105,11 @@ class SnapshotParts:
     parts: list[bytes]
 
 
+def wall_clock_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that a thread may take over; transactions are begun and ended by hand."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -112,14 +133,30 @@ class ArchiveFile:
         snapshot_seq: the number that the snapshot is as of; 0 where there is none.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
-        """Opens or makes it; beyond `max_bytes`, 0 is without a bound, the oldest goes.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 0,
+        rules: Rules | None = None,
+        wall_clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """Opens or makes it.
+
+        Args:
+            path: where it is.
+            max_bytes: beyond it the oldest goes; 0 is without a bound.
+            rules: what is kept how long; None: those that the file was opened with before are told as if in force.
+            wall_clock_ms: milliseconds since 1970.
 
         Raises:
             ArchiveError: it can't be used. A damaged file is no reason: it is set aside, and a new one is made.
         """
         self.path = path
         self.trimmer = Trimmer(max_bytes)
+        self._rules = rules
+        self._thinner = Thinner(rules or Rules())
+        self._wall_clock_ms = wall_clock_ms
         self.set_aside: Path | None = None
         self._ids: dict[str, int] = {}
         self._lock = _lock(path)
@@ -163,6 +200,8 @@ class ArchiveFile:
                 upgrade(connection)
             if version < len(UPGRADES):
                 connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+            if is_new and seq:
+                self.trimmer.note(connection, dict.fromkeys((level.name for level in LEVELS), self._wall_clock_ms()))
             self._begin_run(epoch, seq)
         self._ids.clear()
 
@@ -186,6 +225,10 @@ class ArchiveFile:
         self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
         self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
         self.rollups = RollupWriter(connection, meta.get("rolled", 0))
+        self.trimmer.load(connection)
+        self._thinner.load(connection)
+        if self._rules is not None:
+            self._set_meta("keep", rules_text(self._rules))
         self._set_meta("epoch", self.epoch)
         connection.execute("DELETE FROM meta WHERE key = 'end'")
         self._reserve(self.seq)
@@ -298,7 +341,7 @@ class ArchiveFile:
                     last_time = high
                     topics, data = encode_batch(batch, lambda name: self._id_of(name, new))
                     row = (batch.first_seq, batch.last_seq, low, high, topics, data)
-                    connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", row)
+                    connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
                     size += len(topics) + len(data)
                     if not is_hurried and not is_behind:
                         self.rollups.take(batch.first_seq, batch.topics, batch.payloads, batch.times)
@@ -341,8 +384,13 @@ class ArchiveFile:
         """Whether there are messages of which no roll-ups have been made."""
         return self.rollups.next_seq <= self.last_seq
 
+    @property
+    def extent(self) -> Extent:
+        """What it has, and what it has no longer."""
+        return Extent(self.first_seq, self._thinner.thinned, self.trimmer.since)
+
     def do_chore(self) -> bool:
-        """Does a part of what has time: makes roll-ups, packs them, lets the oldest go; whether there was anything.
+        """Does a part of what has time: makes roll-ups, packs them, lets go of what is old; whether there was anything.
 
         Raises:
             ArchiveError: it can't be done now.
@@ -353,10 +401,14 @@ class ArchiveFile:
                 return True
             with self._transaction():
                 did = self.rollups.pack() or self.trimmer.step(self._connection)
+                if not did:
+                    safe = min(self.snapshot_seq, self.rollups.rolled)
+                    did = self._thinner.step(self._connection, self._wall_clock_ms(), safe)
                 (oldest,) = self._connection.execute("SELECT min(first_seq) FROM blocks").fetchone()
             self.first_seq = oldest or 0
             return did or self.trimmer.give_back(self._connection)
         except (sqlite3.Error, OSError) as error:
+            self._thinner.forget()  # what it did is undone
             raise trouble_of(error) from error
         except BlockError as error:
             raise ArchiveError(Trouble.CORRUPT, f"{self.path}: {error}") from error
@@ -368,7 +420,7 @@ class ArchiveFile:
         if found is None:
             self.rollups.skip(self.last_seq)
             return
-        block = rows.read(found[0])
+        block = rows.read(found.first_seq)
         names = [rows.name_of(number) for number in block.ids]
         arrived = list(block.arrivals(names, self.rollups.next_seq - 1, block.last_seq))
         if arrived:

@@ -105,7 +105,7 @@ class Offline:
         info = Info(meta.get("epoch", ""), is_clean="end" in meta)
         info.first_seq, info.last_seq, info.first_time, info.last_time, info.blocks, info.messages = self._one(
             """SELECT min(first_seq), max(last_seq), min(min_time), max(max_time), count(*),
-                sum(last_seq - first_seq + 1) FROM blocks"""
+                sum(ifnull(count, last_seq - first_seq + 1)) FROM blocks"""
         )
         info.topics, info.series = self._one("SELECT (SELECT count(*) FROM topics), (SELECT count(*) FROM series)")
         pages, size = self._one("PRAGMA page_count")[0], self._one("PRAGMA page_size")[0]
@@ -179,7 +179,8 @@ class Offline:
             yield None if text == "ok" else f"the database: {text}"
         holes = list(self.connection.execute("SELECT first_seq, last_seq FROM holes ORDER BY first_seq"))
         due = 0
-        for first, last in self.connection.execute("SELECT first_seq, last_seq FROM blocks ORDER BY first_seq"):
+        query = "SELECT first_seq, last_seq, ifnull(count, last_seq - first_seq + 1) FROM blocks ORDER BY first_seq"
+        for first, last, count in self.connection.execute(query):
             yield None
             if due and first < due:
                 yield f"block {first}: its numbers are those of another block, up to {due - 1}"
@@ -188,8 +189,8 @@ class Offline:
             due = last + 1
             try:
                 block = self.rows.read(first)
-                if block.last_seq != last:
-                    yield f"block {first}: has {len(block)} messages in place of {last - first + 1}"
+                if (len(block), block.last_seq) != (count, last):
+                    yield f"block {first}: has {len(block)} messages in place of {count}"
                 for number in block.ids:
                     self.rows.name_of(number)
             except (BlockError, sqlite3.DatabaseError) as error:

@@ -12,16 +12,16 @@ import queue
 import sqlite3
 import threading
 import time
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.archive.blocks import Block, BlockError, decode_ids
 from gateway.archive.file import connect
+from gateway.archive.keeping import is_thinned
 from gateway.archive.rollup_rows import RollupReader, RollupWriter
-from gateway.archive.rows import Rows
+from gateway.archive.rows import BlockRow, Rows
 from gateway.core.beyond import Asked, Drawn, Part
 from gateway.core.filters import FilterSet
 from gateway.core.messages import encode_topic
@@ -44,6 +44,8 @@ MAX_BLOCKS_BYTES = 16 * 2**20
 MAX_FILTERS = 64
 MAX_MATCHES = 200_000
 """For so many sets of filters, and so many topics in each, it is remembered which match."""
+
+T = TypeVar("T")
 
 _Question = Callable[[], Any]
 
@@ -75,7 +77,7 @@ class Reader:
         # the thread's
         self._rows: Rows | None = None
         self._connection: sqlite3.Connection | None = None
-        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int, int | None], Block] = OrderedDict()
         self._blocks_bytes = 0
         self._matches: OrderedDict[FilterSet, dict[int, bool]] = OrderedDict()
         self._heads: dict[int, tuple[str, bytes]] = {}
@@ -91,11 +93,11 @@ class Reader:
         """See `Beyond.read`; what can't be read is left out, and the part says so."""
         work = self._read_back if backwards else self._read
         lost = Part([], after if backwards else until, is_whole=False)
-        return self._ask(lambda: work(filters, after, until, max_bytes), lost, key)
+        return self._ask(lambda: self._as_of_now(lambda: work(filters, after, until, max_bytes)), lost, key)
 
     def find(self, moment: int, key: str | None, otherwise: int) -> Asked[int]:
         """See `Beyond.find`; `otherwise` where there is no such message, or the file can't be read."""
-        return self._ask(lambda: self._find(moment, otherwise), otherwise, key)
+        return self._ask(lambda: self._as_of_now(lambda: self._find(moment, otherwise)), otherwise, key)
 
     def draw(
         self,
@@ -194,6 +196,16 @@ class Reader:
         self._matches.clear()
         self._heads.clear()
 
+    def _as_of_now(self, work: Callable[[], T]) -> T:
+        """Does something in one state of the file: the writer may thin and join blocks meanwhile."""
+        self._open()
+        assert self._connection is not None  # noqa: S101 - it has just been opened
+        self._connection.execute("BEGIN")
+        try:
+            return work()
+        finally:
+            self._connection.execute("COMMIT")
+
     def _open(self) -> Rows:
         if self._rows is None:
             self._connection = connect(self._path)
@@ -228,12 +240,13 @@ class Reader:
 
         return matches
 
-    def _block(self, rows: Rows, first_seq: int) -> Block:
-        block = self._blocks.get(first_seq)
+    def _block(self, rows: Rows, row: BlockRow) -> Block:
+        key = (row.first_seq, row.last_seq, row.left)  # it may have been thinned or joined since
+        block = self._blocks.get(key)
         if block is not None:
-            self._blocks.move_to_end(first_seq)
+            self._blocks.move_to_end(key)
             return block
-        block = self._blocks[first_seq] = rows.read(first_seq)
+        block = self._blocks[key] = rows.read(row.first_seq)
         self._blocks_bytes += block.size
         while self._blocks_bytes > MAX_BLOCKS_BYTES and len(self._blocks) > 1:
             self._blocks_bytes -= self._blocks.popitem(last=False)[1].size
@@ -242,11 +255,11 @@ class Reader:
     def _read(self, filters: FilterSet, after: int, until: int, max_bytes: int) -> Part:
         rows = self._open()
         wants = self._matching(rows, filters)
-        part = Part([], after)
+        part = Part([], after, is_thinned=self._is_thinned(rows, filters, after))
         size = 0
         end = time.monotonic() + READ_SECONDS
-        for first, last, topics in rows.blocks_from(after + 1, until):
-            found = self._select(rows, (first, topics), wants, part.cursor, until, part)
+        for row in rows.blocks_from(after + 1, until):
+            found = self._select(rows, row, wants, part.cursor, until, part)
             if found is not None:
                 block, places = found
                 for at in places:
@@ -257,7 +270,7 @@ class Reader:
                     if size >= max_bytes:
                         part.cursor = message.seq
                         return part
-            part.cursor = min(last, until)
+            part.cursor = min(row.last_seq, until)
             if time.monotonic() > end:
                 return part
             time.sleep(0)  # so that the loop need not wait for the interpreter's lock
@@ -267,11 +280,11 @@ class Reader:
     def _read_back(self, filters: FilterSet, after: int, until: int, max_bytes: int) -> Part:
         rows = self._open()
         wants = self._matching(rows, filters)
-        part = Part([], until)
+        part = Part([], until, is_thinned=self._is_thinned(rows, filters, after))
         size = 0
         end = time.monotonic() + READ_SECONDS
-        for first, _, topics in rows.blocks_back_from(until, after):
-            found = self._select(rows, (first, topics), wants, after, until, part)
+        for row in rows.blocks_back_from(until, after):
+            found = self._select(rows, row, wants, after, until, part)
             if found is not None:
                 block, places = found
                 for at in reversed(places):
@@ -282,7 +295,7 @@ class Reader:
                     if size >= max_bytes:
                         part.cursor = message.seq - 1
                         return part
-            part.cursor = max(first - 1, after)
+            part.cursor = max(row.first_seq - 1, after)
             if time.monotonic() > end:
                 return part
             time.sleep(0)
@@ -292,7 +305,7 @@ class Reader:
     def _select(
         self,
         rows: Rows,
-        row: tuple[int, bytes],
+        row: BlockRow,
         wants: Callable[[int], bool],
         after: int,
         until: int,
@@ -300,11 +313,11 @@ class Reader:
     ) -> tuple[Block, list[int]] | None:
         """The block of a row and the places in it that are wanted; None if there are none."""
         try:
-            if not any(map(wants, decode_ids(row[1]))):
+            if not any(map(wants, decode_ids(row.topics))):
                 return None
-            block = self._block(rows, row[0])
+            block = self._block(rows, row)
         except BlockError as error:
-            logger.error("the block %d of the archive %s can't be read: %s", row[0], self._path, error)
+            logger.error("the block %d of the archive %s can't be read: %s", row.first_seq, self._path, error)
             part.is_whole = False
             return None
         return block, block.select(wants, after, until)
@@ -315,5 +328,13 @@ class Reader:
         for start, end in zip(starts, [*starts[1:], None], strict=True):
             first = rows.first_block_at(moment, start, end)
             if first is not None:
-                return first - 1 + bisect_left(self._block(rows, first).times, moment)
+                return self._block(rows, rows.row(first)).before_time(moment)
         return otherwise
+
+    @staticmethod
+    def _is_thinned(rows: Rows, filters: FilterSet, after: int) -> bool:
+        """Whether messages that match, behind `after`, may have been let go, as of the state of the file that is read.
+
+        Who asks found out before whether all are there; but more may have gone since.
+        """
+        return rows.begins_after > after or is_thinned(rows.thinned(), filters, after)

@@ -102,7 +102,12 @@ def _start(history: History, file: ArchiveFile, rows: Rows, now_ms: int) -> tupl
             hole.reason == "crash" and hole.first <= stretch.last_seq + 1 and hole.last >= start - 1
             for hole in file.holes
         )
-        if messages > FILL_MESSAGES or stretch.max_time < now_ms - history.max_age_ms or not is_next:
+        if (
+            stretch.is_thinned
+            or messages > FILL_MESSAGES
+            or stretch.max_time < now_ms - history.max_age_ms
+            or not is_next
+        ):
             return start, stretch.max_time
         start = stretch.first_seq
     return start, 0
@@ -110,11 +115,12 @@ def _start(history: History, file: ArchiveFile, rows: Rows, now_ms: int) -> tupl
 
 def _messages(rows: Rows, after: int, until: int) -> Iterator[Arrived]:
     """The messages of the file with `after` < seq <= `until`; a damaged block is left out."""
-    for first, last, _ in rows.blocks_from(after + 1, until):
+    for row in rows.blocks_from(after + 1, until):
         try:
-            block = rows.read(first)
+            block = rows.read(row.first_seq)
         except BlockError as error:
-            logger.error("the messages %d to %d of the archive can't be read: %s", first, last, error)
+            text = "the messages %d to %d of the archive can't be read: %s"
+            logger.error(text, row.first_seq, row.last_seq, error)
         else:
             names = [rows.name_of(number) for number in block.ids]
             yield from block.arrivals(names, after, until)

@@ -67,6 +67,7 @@ class RollupWriter:
 
     Attributes:
         next_seq: the number of the message that is to come next.
+        rolled: the number up to which slabs and chunks have everything.
         left_out: numbers that were left out, since there are as many series as there may be.
         lock: held while what belongs together changes.
     """
@@ -81,12 +82,13 @@ class RollupWriter:
         """
         self.lock = threading.Lock()
         self.next_seq = rolled + 1
+        self.rolled = rolled
+        self._rolling: int | None = None  # the same when what is written now is on the disk
         self._connection = connection
         self._max_series = max_series
         self._open = OpenMinutes(self._id_of)
         self._ended: list[tuple[int, Slab]] = []
         self._new: dict[tuple[str, str], int] = {}
-        self._is_written = False
         self._remembered = 0
         self._newest_id = int(connection.execute("SELECT ifnull(max(id), 0) FROM series").fetchone()[0])
 
@@ -162,8 +164,8 @@ class RollupWriter:
         )
         for start, slab in self._ended:
             self._insert(0, start, slab)
-        self._is_written = True
-        return self.next_seq - 1 if self._open.start is None else self._open.first_seq - 1
+        self._rolling = self.next_seq - 1 if self._open.start is None else self._open.first_seq - 1
+        return self._rolling
 
     def _insert(self, level: int, start: int, slab: Slab) -> None:
         query = """INSERT INTO slabs SELECT ?1, ?2, ifnull(max(part), 0) + 1, ?3 FROM slabs
@@ -172,8 +174,8 @@ class RollupWriter:
 
     def written(self) -> None:
         """What was written, if anything was, is on the disk."""
-        if self._is_written:
-            self._is_written = False
+        if self._rolling is not None:
+            self.rolled, self._rolling = self._rolling, None
             with self.lock:
                 self._ended.clear()
                 self._new.clear()

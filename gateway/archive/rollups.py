@@ -26,7 +26,10 @@ from gateway.archive.blocks import BlockError
 from gateway.core.fields import BOOKKEEPING, LARGEST, Path, numbers_of
 from gateway.core.points import Points
 
-__all__ = ["LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "sum_of", "widest"]
+__all__ = [
+    "LEVELS", "Level", "OpenMinutes", "Slab", "chunks_of", "decode_chunk", "encode_chunk", "place_of",
+    "sum_of", "widest",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,14 @@ QUICK_MEMBERS = 100
 """An object with more members is taken apart as a whole, so that there is one bound on what is drawn of a payload."""
 
 
-def widest(step: int) -> tuple[int, Level]:
-    """The widest level whose points are no wider than `step` milliseconds, else the narrowest; with its place."""
-    found = 0
-    for place, level in enumerate(LEVELS):
-        if level.unit <= step:
-            found = place
-    return found, LEVELS[found]
+def widest(step: int) -> int:
+    """The place of the widest level whose points are no wider than `step` milliseconds, else of the narrowest."""
+    return max((place for place, level in enumerate(LEVELS) if level.unit <= step), default=0)
+
+
+def place_of(name: str) -> int:
+    """The place of a level by its name."""
+    return next(place for place, level in enumerate(LEVELS) if level.name == name)
 
 
 _decode_value = msgspec.json.Decoder().decode

@@ -6,16 +6,21 @@ raise `BlockError`, tables that are damaged what SQLite raises. Threads and turn
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from gateway.archive.blocks import Block
+from gateway.archive.keeping import Thinned
 
-__all__ = ["Rows", "Stretch"]
+__all__ = ["BlockRow", "Rows", "Stretch"]
 
 MAX_NAMES = 200_000
 """Names of topics that are remembered: about 40 MB."""
+
+
+_COLUMNS = "first_seq, last_seq, topics, count"
 
 
 class Stretch(NamedTuple):
@@ -25,6 +30,20 @@ class Stretch(NamedTuple):
     last_seq: int
     min_time: int
     max_time: int
+    is_thinned: bool
+
+
+class BlockRow(NamedTuple):
+    """A block, without its messages.
+
+    Attributes:
+        left: how many of its messages it still has; None: all of them.
+    """
+
+    first_seq: int
+    last_seq: int
+    topics: bytes
+    left: int | None
 
 
 class Rows:
@@ -48,25 +67,48 @@ class Rows:
 
     def newest_first(self) -> Iterator[Stretch]:
         """The blocks from the newest back."""
-        query = "SELECT first_seq, last_seq, min_time, max_time FROM blocks ORDER BY first_seq DESC"
+        query = """SELECT first_seq, last_seq, min_time, max_time, count IS NOT NULL FROM blocks
+            ORDER BY first_seq DESC"""
         return map(Stretch._make, self._connection.execute(query))
 
-    def blocks_from(self, seq: int, until: int) -> Iterator[tuple[int, int, bytes]]:
-        """The blocks that have a number from `seq` to `until`, rising: first number, last number, topics."""
+    def blocks_from(self, seq: int, until: int) -> Iterator[BlockRow]:
+        """The blocks that have a number from `seq` to `until`, rising."""
         start = self._connection.execute(
             "SELECT first_seq FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1", (seq,)
         ).fetchone()
-        query = "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq BETWEEN ? AND ? ORDER BY first_seq"
-        rows = self._connection.execute(query, (start[0] if start else seq, until))
-        return ((first, last, topics) for first, last, topics in rows if last >= seq)
+        query = f"SELECT {_COLUMNS} FROM blocks WHERE first_seq BETWEEN ? AND ? ORDER BY first_seq"  # noqa: S608
+        rows = map(BlockRow._make, self._connection.execute(query, (start[0] if start else seq, until)))
+        return (row for row in rows if row.last_seq >= seq)
 
-    def blocks_back_from(self, seq: int, after: int) -> Iterator[tuple[int, int, bytes]]:
+    def blocks_back_from(self, seq: int, after: int) -> Iterator[BlockRow]:
         """The blocks that have a number up to `seq` and above `after`, falling."""
-        query = "SELECT first_seq, last_seq, topics FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC"
-        for first, last, topics in self._connection.execute(query, (seq,)):
-            if last <= after:
+        query = f"SELECT {_COLUMNS} FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC"  # noqa: S608
+        for row in map(BlockRow._make, self._connection.execute(query, (seq,))):
+            if row.last_seq <= after:
                 return
-            yield first, last, topics
+            yield row
+
+    def row(self, first_seq: int) -> BlockRow:
+        """The block that begins with this number."""
+        query = f"SELECT {_COLUMNS} FROM blocks WHERE first_seq = ?"  # noqa: S608
+        row = self._connection.execute(query, (first_seq,)).fetchone()
+        if row is None:
+            raise sqlite3.DatabaseError(f"the archive has no block {first_seq}")
+        return BlockRow._make(row)
+
+    @property
+    def begins_after(self) -> int:
+        """The number before the oldest block; 0 where there is none."""
+        row = self._connection.execute("SELECT min(first_seq) FROM blocks").fetchone()
+        return row[0] - 1 if row[0] else 0
+
+    def thinned(self) -> tuple[Thinned, ...]:
+        """What rules of retention have taken, as far as it would be there without them."""
+        query = "SELECT topics, others, level, until FROM thinned WHERE until > 0"
+        return tuple(
+            Thinned(tuple(json.loads(topics)), tuple(json.loads(others)), level, until)
+            for topics, others, level, until in self._connection.execute(query)
+        )
 
     def steps(self) -> list[int]:
         """First numbers behind which the clock had been set back."""

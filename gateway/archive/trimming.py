@@ -9,6 +9,7 @@ Invariant: one step takes some ten milliseconds; what is left is a log without a
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from gateway.archive.rollups import LEVELS
 
@@ -31,7 +32,12 @@ PAGES_AT_ONCE = 500
 
 
 class Trimmer:
-    """Keeps one file within its bound; for the thread that writes."""
+    """Keeps one file within its bound; for the thread that writes.
+
+    Attributes:
+        max_bytes: the bound.
+        since: for each level of roll-ups the time from which on they are there, milliseconds since 1970; none: all are.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes`: of the file, without what is written ahead of it (16 MiB at most); 0: no bound."""
@@ -40,6 +46,20 @@ class Trimmer:
         self._before = 0  # chunks that begin before this time go, milliseconds since 1970
         self._series = 0  # those of series up to this id are gone
         self._is_under_way = False
+        self.since: Mapping[str, int] = {}
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Reads what went before; another file may have been begun."""
+        self._is_under_way = False
+        query = "SELECT substr(key, 7), value FROM meta WHERE key LIKE 'since!_%' ESCAPE '!'"
+        self.since = dict(connection.execute(query))
+
+    def note(self, connection: sqlite3.Connection, since: Mapping[str, int]) -> None:
+        """Writes down that roll-ups of some levels may be missing before a time."""
+        for level, moment in since.items():
+            self.since = {**self.since, level: max(self.since.get(level, 0), moment)}
+            row = f"since_{level}", self.since[level]
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
     def step(self, connection: sqlite3.Connection) -> bool:
         """Takes a step, within a transaction; whether there was anything to do."""
@@ -81,7 +101,10 @@ class Trimmer:
         if not connection.execute("SELECT changes()").fetchone()[0]:
             return False
         (first,) = connection.execute("SELECT min(first_seq) FROM blocks").fetchone()
-        connection.execute("DELETE FROM holes WHERE last_seq < ?", (first,))
+        if connection.execute("DELETE FROM holes WHERE last_seq < ?", (first,)).rowcount:
+            # roll-ups reach further back: of these it is known from now on only when that was over
+            (moment,) = connection.execute("SELECT min_time FROM blocks WHERE first_seq = ?", (first,)).fetchone()
+            self.note(connection, dict.fromkeys((level.name for level in LEVELS), moment))
         connection.execute("DELETE FROM steps WHERE first_seq < ?", (first,))
         return True
 
@@ -94,6 +117,7 @@ class Trimmer:
             if start is not None:
                 self._level, self._before, self._series = number, start + CHUNKS_AT_ONCE * level.chunk, 0
                 self._is_under_way = True
+                self.note(connection, {level.name: self._before})
                 return True
         return False
 

@@ -10,6 +10,7 @@ has trouble. The file as of a moment after a crash is a beginning of what was ap
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 from gateway.archive.blocks import Batch
 from gateway.archive.failures import ArchiveError, Trouble
 from gateway.archive.file import ArchiveFile, Hole, SnapshotParts
+from gateway.archive.keeping import Extent
 from gateway.core.messages import Message
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_LAG_SECONDS", "Writer", "WriterCounters"]
@@ -42,6 +44,12 @@ MAX_LAG_SECONDS = 10.0
 
 HURRIED_BATCHES = 2
 """With more batches at once the disk is behind: roll-ups wait until it is not."""
+
+CHORE_REST = 2.0
+"""After a chore the thread rests, as a multiple of what it took: with the loop it shares the interpreter's lock."""
+
+IDLE_SECONDS = 60.0
+"""So long after the last chore it is looked again whether there is one, where nothing arrives."""
 
 MAX_HOLES = 1_000
 """Holes that wait to be noted; further ones are joined with the last."""
@@ -103,7 +111,7 @@ class Writer:
         on_written: Callable[[], None] = lambda: None,
         on_trouble: Callable[[ArchiveError | None], None] = lambda _: None,
         on_replaced: Callable[[int], None] = lambda _: None,
-        on_trimmed: Callable[[int], None] = lambda _: None,
+        on_trimmed: Callable[[Extent], None] = lambda _: None,
     ) -> None:
         """Starts the thread.
 
@@ -117,7 +125,7 @@ class Writer:
             on_written: hears that `written_seq` has risen.
             on_trouble: hears that the archive got into trouble, got into another one or is well again (None).
             on_replaced: hears that a damaged file was set aside, and behind which number a new one begins.
-            on_trimmed: hears that the oldest messages went, and behind which number the file begins now.
+            on_trimmed: hears that something went, by the bound or by rules, and what the file has now.
         """
         self.written_seq = file.seq
         self.holes = list(file.holes)
@@ -305,18 +313,20 @@ class Writer:
                 return
 
     def _next(self) -> _Work:
-        """What is to be written next. While nothing is, chores are done."""
+        """What is to be written next. While nothing is, chores are done, with rests between."""
+        rest = 0.0
         while True:
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=rest) if rest else self._queue.get_nowait()
+            known = self._file.extent
+            began = time.monotonic()
             try:
-                return self._queue.get_nowait()
-            except queue.Empty:
-                pass
-            first = self._file.first_seq
-            try:
-                if self._stopping.is_set() or not self._file.do_chore():
+                if self._stopping.is_set():
                     return self._queue.get()
-                if self._file.first_seq != first:
-                    self._tell(self._on_trimmed, self._file.first_seq - 1)
+                # what comes to the age for a chore does so although nothing arrives
+                rest = CHORE_REST * (time.monotonic() - began) if self._file.do_chore() else IDLE_SECONDS
+                if (extent := self._file.extent) != known:
+                    self._tell(self._on_trimmed, extent)
             except ArchiveError as error:
                 # whether the archive works is found out by what has to be written; a chore has time until then
                 logger.warning("the archive puts off a chore: %s", error)

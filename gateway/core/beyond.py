@@ -13,7 +13,7 @@ from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
 from gateway.core.points import Points
 
-__all__ = ["Asked", "Beyond", "Drawn", "Part", "as_of_now"]
+__all__ = ["Asked", "Beyond", "Drawn", "Part", "Width", "as_of_now"]
 
 T = TypeVar("T")
 
@@ -25,14 +25,16 @@ class Part:
         messages: those that match, in the order that was asked for, as they arrived.
         cursor: number up to which (backwards: down to which) nothing more is to come.
         is_whole: False where some of it could not be read.
+        is_thinned: whether some of it may have been let go.
     """
 
-    __slots__ = ("cursor", "is_whole", "messages")
+    __slots__ = ("cursor", "is_thinned", "is_whole", "messages")
 
-    def __init__(self, messages: list[Message], cursor: int, is_whole: bool = True) -> None:
+    def __init__(self, messages: list[Message], cursor: int, is_whole: bool = True, is_thinned: bool = False) -> None:
         self.messages = messages
         self.cursor = cursor
         self.is_whole = is_whole
+        self.is_thinned = is_thinned
 
 
 class Drawn(NamedTuple):
@@ -45,6 +47,20 @@ class Drawn(NamedTuple):
 
     points: dict[str, dict[str, Points]]
     seq: int
+
+
+class Width(NamedTuple):
+    """Points of one width, beyond memory.
+
+    Attributes:
+        level: their name.
+        unit: how wide they are, milliseconds.
+        is_whole: whether they reach back as far as was asked.
+    """
+
+    level: str
+    unit: int
+    is_whole: bool
 
 
 class Asked(Generic[T]):
@@ -104,7 +120,7 @@ class Beyond(Protocol):
         """
 
     def draw(
-        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, step: int, key: str | None
+        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, level: str, key: str | None
     ) -> Asked[Drawn | None]:
         """Points of the numbers in the payloads of some topics, from `since` to before `until`; None if it can't.
 
@@ -113,18 +129,29 @@ class Beyond(Protocol):
             fields: the paths that are wanted; none: all.
             since: milliseconds since 1970.
             until: the same.
-            step: points may be so wide, milliseconds; they begin at multiples of their width.
+            level: how wide they are (`width`); they begin at multiples of that.
             key: what counts as the address of who asks.
         """
 
-    def width(self, step: int) -> tuple[str, int]:
-        """The widest points that are no wider than `step`, or the narrowest: their name, and their width."""
+    def width(self, filters: FilterSet, since: int, step: int) -> Width:
+        """The points of which a chart is made: the widest that are no wider than `step`, or the narrowest.
+
+        Where these do not reach back so far, and wider ones reach further, it is those.
+
+        Args:
+            filters: of what there is to be a chart.
+            since: how far back, milliseconds since 1970.
+            step: milliseconds.
+        """
 
     def find(self, time: int, key: str | None) -> Asked[int]:
         """The number behind which all messages are that arrived at or after a time (milliseconds since 1970)."""
 
-    def is_whole(self, after: int, until: int) -> bool:
-        """Whether all messages with `after` < seq <= `until` are there, as far as no crash took any."""
+    def is_whole(self, filters: FilterSet, after: int, until: int) -> bool:
+        """Whether all messages that match with `after` < seq <= `until` are there, as far as no crash took any."""
+
+    def has_holes(self, after: int, until: int) -> bool:
+        """Whether messages with `after` < seq <= `until` were never kept, but for what a crash took."""
 
     @property
     def begins_after(self) -> int:

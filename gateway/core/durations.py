@@ -1,4 +1,4 @@
-"""Durations as people write them: `250ms`, `90s`, `10m`, `1h30m`, `7d`.
+"""Durations as people write them: `250ms`, `90s`, `10m`, `1h30m`, `7d`, `1y`.
 
 Invariant: one reading of them for settings, `since`, and every program of ours.
 """
@@ -15,9 +15,10 @@ MAX_SECONDS = 1e10
 _MAX_LENGTH = 1000
 """Characters of a text that are looked at: nobody writes so many, and reading digits costs."""
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
+"""A year has 365 days."""
 _NUMBER = r"\d+(?:\.\d+)?"
-_PARTS = re.compile(rf"(?:{_NUMBER}(?:ms|[smhdw]))+", re.ASCII)
+_PARTS = re.compile(rf"(?:{_NUMBER}(?:ms|[smhdwy]))+", re.ASCII)
 _PART = re.compile(r"([\d.]+)([a-z]+)", re.ASCII)
 
 

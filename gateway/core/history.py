@@ -560,7 +560,7 @@ class History:
         chunk = self.read(filters, after, part.cursor)
         found = {message.seq: message for message in part.messages if message.seq <= chunk.cursor}
         found.update((message.seq, message) for message in chunk.messages)
-        return Part(sorted(found.values(), key=seq_of), chunk.cursor, is_whole=False)
+        return Part(sorted(found.values(), key=seq_of), chunk.cursor, is_whole=False, is_thinned=part.is_thinned)
 
     def is_kept(self, message: Message) -> bool:
         """Whether the broker keeps a message, as far as is known."""

@@ -76,7 +76,7 @@ class Job:
         self.id: int | str | None = None  # of whoever wants to hear of its end
         self.last_only = kind is Kind.LAST
         self.floor = 0  # up to this number it is read beyond memory
-        self.is_torn = False  # it was told that some of it can't be read
+        self.is_torn = False  # it was told that nobody knows how much of it is missing
         self.asked: Asked[Any] | None = None  # what `work` waits for
         self.promise: Promise | None = None  # which `work` may find to reach further back
         self.seen = 0

@@ -194,7 +194,7 @@ class Replays:
             if job.answer is not None:
                 job.answer.after = job.cursor
         job.floor = history.floor(job.selection.filters, job.cursor, job.until)
-        is_whole = is_known and beyond.is_whole(job.cursor, job.floor)
+        is_whole = is_known and beyond.is_whole(job.selection.filters, job.cursor, job.floor)
         job.expected = None if job.expected is None or lost is None or not is_whole else job.expected + lost
         return 0 if is_whole else None
 
@@ -209,7 +209,8 @@ class Replays:
         if job.expected is not None and kept >= job.expected - job.seen:
             return
         job.floor = history.floor(selection.filters, job.cursor, job.until)
-        is_whole = history.beyond is not None and history.beyond.is_whole(job.cursor, job.floor)
+        beyond = history.beyond
+        is_whole = beyond is not None and beyond.is_whole(selection.filters, job.cursor, job.floor)
         if job.expected is None and not is_whole:
             job.gap = {"reason": "evicted", "lost": None, "from": job.cursor, "to": job.until}
 
@@ -270,7 +271,7 @@ class Replays:
         if history.beyond is not None and lost != 0:
             job.floor = history.floor(selection.filters, job.cursor, job.until)
             job.expected = None
-            if job.gap is None and not history.beyond.is_whole(job.cursor, job.floor):
+            if job.gap is None and not history.beyond.is_whole(selection.filters, job.cursor, job.floor):
                 job.gap = {"reason": "slow", "lost": None, "from": job.cursor, "to": job.until}
             return
         if job.gap is None:
@@ -371,6 +372,7 @@ class Replays:
                 return True  # whoever was answered may have changed everything
         if job.gap is not None:
             gap, job.gap = job.gap, None
+            job.is_torn |= gap["lost"] is None
             subscriber.tell_gap(gap.pop("reason"), gap.pop("lost"), self.counters, **gap)
         found = self._read_beyond(subscriber, job) if job.cursor < job.floor else self._read(job)
         if found is None:
@@ -434,7 +436,8 @@ class Replays:
             asked.then(partial(self.wake, subscriber))
             return None
         part = history.patched(selection.filters, job.cursor, asked.answer)
-        if not part.is_whole and job.expected is None and not job.is_torn:
+        is_torn = part.is_thinned or not part.is_whole
+        if is_torn and job.expected is None and not job.is_torn:
             job.is_torn = True
             subscriber.tell_gap("evicted", None, self.counters, **{"from": job.cursor, "to": job.floor})
         if part.cursor >= job.floor:

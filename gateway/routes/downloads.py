@@ -86,7 +86,8 @@ class _Download:
         question = self.question
         history = question.gateway.history
         if history.beyond is not None:
-            return {"reason": "evicted", "lost": None} if question.is_torn else None
+            is_torn = question.is_torn or (question.is_thinned and self.begins_late is None)
+            return {"reason": "evicted", "lost": None} if is_torn else None
         if not question.is_history or history.evicted == self._evicted:
             return None
         left = self._expected - self._seen

@@ -147,6 +147,7 @@ class Question:
         gap: what is known to be missing before anything was read.
         is_promise: whether what has been evicted since `after` is to be told.
         is_torn: whether some of it could not be read.
+        is_thinned: whether some of what was read beyond memory may have been let go.
     """
 
     __slots__ = (
@@ -157,6 +158,7 @@ class Question:
         "gateway",
         "is_history",
         "is_promise",
+        "is_thinned",
         "is_torn",
         "limit",
         "order",
@@ -177,7 +179,7 @@ class Question:
             self.since = parse_since(query.get("since"))
         except (ShapeError, ProtocolError) as error:
             raise ApiError(400, error.code, str(error)) from None
-        self.is_torn = False
+        self.is_torn = self.is_thinned = False
         check_query(query, representation)
         self.order = query.get("order", "asc")
         if self.order not in ("asc", "desc"):
@@ -237,8 +239,9 @@ class Question:
         beyond = history.beyond
         if beyond is None:
             return None
-        is_whole = beyond.is_whole(low, history.floor(self.filters, low, high))
-        return None if is_whole and not self.is_torn else {"reason": "evicted", "lost": None}
+        is_whole = beyond.is_whole(self.filters, low, history.floor(self.filters, low, high))
+        is_whole = is_whole and not self.is_torn and not self.is_thinned
+        return None if is_whole else {"reason": "evicted", "lost": None}
 
     def refuse_live_shapes(self) -> None:
         """Says that what needs a stream of messages is not for a snapshot, rather than leaving it out."""
@@ -284,6 +287,7 @@ class Question:
         if not backwards:
             part = history.patched(self.filters, after, part)
         self.is_torn |= not part.is_whole
+        self.is_thinned |= part.is_thinned
         return as_of_now(part.messages, self.gateway.wall_clock_ms(), history.is_kept), part.cursor
 
     async def _newest(self) -> AsyncIterator[Message]:

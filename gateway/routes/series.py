@@ -201,13 +201,12 @@ async def _look_back(ask: _Ask) -> dict[str, Any] | None:
     if beyond is None:
         return {"reason": "evicted", "lost": None}
     ask.is_beyond = True
-    ask.level, unit = beyond.width(ask.grid.step)
+    ask.level, unit, reaches_back = beyond.width(ask.filters, ask.since, ask.grid.step)
     ask.grid = Grid.over(ask.since, ask.until, ask.points, unit)
     after = await answered(beyond.find(ask.since, asker_key()))
     if history.crashed_between(after, history.seq):
         return {"reason": "crash", "lost": None}
-    # what came before the oldest message there may have come later than that
-    is_whole = (after > beyond.begins_after or beyond.begins_after == 0) and beyond.is_whole(after, history.seq)
+    is_whole = reaches_back and not beyond.has_holes(after, history.seq)
     return None if is_whole else {"reason": "evicted", "lost": None}
 
 
@@ -218,7 +217,7 @@ async def _drawn(ask: _Ask, names: list[str]) -> Drawn | None:
         return None
     grid = ask.grid
     fields = [path_text(field.path) for field in ask.fields]
-    return await answered(beyond.draw(names, fields, grid.start, grid.end, grid.step, asker_key()))
+    return await answered(beyond.draw(names, fields, grid.start, grid.end, ask.level, asker_key()))
 
 
 def _is_torn(ask: _Ask, topic: Topic, seq: int) -> bool:

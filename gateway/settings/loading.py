@@ -17,8 +17,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.core.durations import duration_text
 from gateway.settings.problems import Problem, RuleError, SettingsError, masked
-from gateway.settings.rows import SETTINGS, Setting
+from gateway.settings.rows import KEYS, SETTINGS, Setting
 from gateway.settings.table import Settings
 from gateway.settings.values import CONFIG_FILE, NOTHING, PREFIX, SECTIONS, without_credentials
 
@@ -82,7 +83,7 @@ def read_settings(
     path, file_values = _read_file(config_file, environ, problems)
     for name, value in without_credentials(file_values).items():
         values[name] = value
-        origins[name] = f"{path}: {SETTINGS[name].key}" if SETTINGS[name].kind != "table" else str(path)
+        origins[name] = f"{path}: {SETTINGS[name].key}" if SETTINGS[name].kind not in ("table", "tables") else str(path)
     variables = _read_environment(environ, problems)
     # credentials in a URL rank with their URL: they take the place of those from a weaker source
     for name, value in without_credentials({name: value for name, (value, _) in variables.items()}).items():
@@ -225,11 +226,16 @@ def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str
         rule, way_out = cause.rule, cause.way_out
     elif error["type"] in ("greater_than_equal", "less_than_equal"):
         rule = f"must be in the range {row.bounds}"
+        if inner:
+            limit = error["ctx"].get("ge", error["ctx"].get("le"))
+            rule = f"must be {'at least' if 'ge' in error['ctx'] else 'at most'} {duration_text(limit)}"
     elif error["type"] == "literal_error":
         near = difflib.get_close_matches(str(value).lower(), row.bounds.split(", "), 1)
         rule, way_out = f"must be one of {row.bounds}", f"did you mean {near[0]}?" if near else None
     elif error["type"] == "extra_forbidden":
-        rule, way_out = f"has no key {inner[-1]!r}", "a stream has topics and field, a role subscribe and publish"
+        keys = KEYS[name]
+        near = difflib.get_close_matches(inner[-1], keys, 1, 0.6)
+        rule, way_out = f"has no key {inner[-1]!r}", f"did you mean {near[0]}?" if near else f"it has {', '.join(keys)}"
     elif error["type"] == "missing":
         rule = f"lacks {inner[-1]!r}"
     else:
@@ -249,8 +255,11 @@ def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str
         way_out = "Kubernetes sets this for a service called 'gateway': turn enableServiceLinks off for the pod"
     if way_out is None:
         way_out = f"the default is {row.default}" if row.default and not inner else "docs/settings.md has examples"
-    shown = None if row.kind in ("secret", "table") or value is None else masked(repr(value))[:200]
+    shown = None if row.kind in ("secret", "table", "tables") or value is None else masked(repr(value))[:200]
     where = origins.get(name, name)
-    if row.kind == "table" and inner:
+    if row.kind == "tables" and inner:
+        parts = " ".join(part for part in inner[1:] if not part.isdecimal())
+        where += f": {row.key} rule {int(inner[0]) + 1} {parts}".rstrip()
+    elif row.kind == "table" and inner:
         where += f": [{name}.{inner[0]}] {' '.join(part for part in inner[1:] if not part.isdecimal())}".rstrip()
     return Problem((name,), where, rule, masked(way_out), shown)

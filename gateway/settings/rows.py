@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.core.durations import duration_text
@@ -29,7 +29,7 @@ from gateway.settings.values import (
     read_duration,
 )
 
-__all__ = ["SETTINGS", "Setting", "markdown"]
+__all__ = ["KEYS", "SETTINGS", "Setting", "markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Setting:
 
     Attributes:
         name: the field of `Settings`.
-        kind: text, number, size, duration, switch, choice, list, file, secret or table.
+        kind: text, number, size, duration, switch, choice, list, file, secret, table (of tables by name) or tables (a
+            list of them).
         default: as a user would write it; empty for none.
         bounds: the least and the greatest value, or the choices, as a user would write them; empty for none.
         help: what it does.
@@ -62,10 +63,12 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its place in the file: `port`, `[mqtt] url` or `[streams.NAME]`."""
+        """Its place in the file: `port`, `[mqtt] url`, `[streams.NAME]` or `[[archive.keep]]`."""
         if self.kind == "table":
             return f"[{self.name}.NAME]"
         section, _, rest = self.name.partition("_")
+        if self.kind == "tables":
+            return f"[[{section}.{rest}]]"
         return f"[{section}] {rest}" if section in SECTIONS else self.name
 
     def show(self, value: object) -> str:
@@ -84,6 +87,8 @@ class Setting:
                 return format_size(value)
             case int() | float() if self.kind == "duration":
                 return duration_text(value)
+            case tuple() | list() if self.kind == "tables":
+                return ", ".join(" ".join(item.topics) for item in value)
             case tuple() | list():
                 return ", ".join(str(item) for item in value)
             case dict():
@@ -102,6 +107,8 @@ def _kind(annotation: Any) -> str:
     names: dict[Any, str] = {bool: "switch", int: "number", float: "number", Path: "file", SecretStr: "secret"}
     if origin is Literal:
         return "choice"
+    if origin is tuple and isinstance(inner := typing.get_args(annotation)[0], type) and issubclass(inner, BaseModel):
+        return "tables"
     return {tuple: "list", dict: "table"}.get(origin) or names.get(annotation, "text")
 
 
@@ -119,7 +126,7 @@ def _rows() -> Iterator[Setting]:
         if kind == "choice":
             bounds = ", ".join(typing.get_args(hints[name]))
         default = field.default or None if kind == "table" else field.default
-        flag = None if kind in ("secret", "table") else "--" + name.replace("_", "-")
+        flag = None if kind in ("secret", "table", "tables") else "--" + name.replace("_", "-")
         if isinstance(field.json_schema_extra, dict):
             flag = str(field.json_schema_extra.get("flag", flag))
         empty = _empty(kind, field, hints[name])
@@ -128,9 +135,9 @@ def _rows() -> Iterator[Setting]:
 
 def _empty(kind: str, field: FieldInfo, hint: Any) -> object:
     """What stands for nothing; `...` where there must be something."""
-    if kind in ("list", "table"):
+    if kind in ("list", "table", "tables"):
         is_needed = any(isinstance(item, MinLen) for item in field.metadata)
-        return ... if is_needed else () if kind == "list" else {}
+        return ... if is_needed else {} if kind == "table" else ()
     if type(None) in _leaves(hint):
         return None
     return "" if field.default == "" or field.json_schema_extra == MAY_BE_EMPTY else ...
@@ -143,6 +150,17 @@ def _leaves(hint: Any) -> Iterator[Any]:
 
 
 SETTINGS: Mapping[str, Setting] = {row.name: row for row in _rows()}
+
+
+def _keys() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, hint in typing.get_type_hints(Settings, include_extras=True).items():
+        for leaf in _leaves(hint):
+            if isinstance(leaf, type) and issubclass(leaf, BaseModel):
+                yield name, tuple(leaf.model_fields)
+
+
+KEYS: Mapping[str, tuple[str, ...]] = dict(_keys())
+"""What a table of each setting that is made of tables may have."""
 
 
 def markdown() -> str:
@@ -160,7 +178,7 @@ def markdown() -> str:
     last = None
     for row in SETTINGS.values():
         section = row.name.partition("_")[0]
-        title = titles["table"] if row.kind == "table" else titles.get(section, titles[""])
+        title = titles["table"] if row.kind in ("table", "tables") else titles.get(section, titles[""])
         if title != last:
             lines += ["", f"### {title}", "", "| variable, flag | in the file | default | |", "|---|---|---|---|"]
             last = title

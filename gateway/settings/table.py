@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ from pydantic import (
 )
 
 from gateway.access.origins import is_loopback
+from gateway.core.durations import duration_text
+from gateway.core.topics import covers
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
     CONFIG_FILE,
@@ -49,7 +52,11 @@ from gateway.settings.values import (
     without_credentials,
 )
 
-__all__ = ["RoleSettings", "Settings", "StreamSettings"]
+__all__ = ["KeepSettings", "RoleSettings", "Settings", "StreamSettings"]
+
+
+MAX_KEEPS = 32
+"""Rules of retention: each is asked for, and looks through the archive by itself."""
 
 
 class StreamSettings(BaseModel):
@@ -79,6 +86,33 @@ class RoleSettings(BaseModel):
 
     subscribe: Annotated[tuple[GrantFilter, ...], BeforeValidator(list_from_text)] = ()
     publish: Annotated[tuple[GrantFilter, ...], BeforeValidator(list_from_text)] = ()
+
+
+Kept = Annotated[OptionalDuration, Field(ge=60, le=100 * 365 * 86400)]
+
+
+class KeepSettings(BaseModel):
+    """How long the archive keeps what came to some topics; None is until the bound in bytes takes it.
+
+    Attributes:
+        topics: their topic filters.
+        raw: the messages, seconds.
+        minute: their roll-ups by minute, seconds.
+        hour: those by hour, seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topics: Annotated[tuple[TopicFilter, ...], BeforeValidator(list_from_text), Field(min_length=1, max_length=100)]
+    raw: Kept = None
+    minute: Kept = None
+    hour: Kept = None
+
+    @property
+    def ages_ms(self) -> tuple[int | None, int | None, int | None]:
+        """The three in milliseconds."""
+        raw, minute, hour = (None if age is None else int(age * 1000) for age in (self.raw, self.minute, self.hour))
+        return raw, minute, hour
 
 
 class Settings(BaseModel):
@@ -282,6 +316,12 @@ class Settings(BaseModel):
     roles: Annotated[dict[str, RoleSettings], BeforeValidator(mapping_from_text)] = Field(
         {}, description="Roles, each a table `[roles.NAME]` with `subscribe` and `publish`"
     )
+    archive_keep: Annotated[tuple[KeepSettings, ...], BeforeValidator(list_from_text)] = Field(
+        (),
+        max_length=MAX_KEEPS,
+        description="How long the archive keeps what came, each rule a table `[[archive.keep]]` with `topics`, `raw`, "
+        "`minute` and `hour`; of a topic the first one counts that matches it",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -354,10 +394,33 @@ class Settings(BaseModel):
             known = ", ".join(sorted(self.roles)) or "none"
             rule = f"the role {role!r} is not defined; defined are: {known}"
             yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
+        yield from self._keep_problems()
         for name in self.streams:
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"
                 yield problem(("streams",), rule, "use letters, digits, '-' and '_'")
+
+    def _keep_problems(self) -> Iterator[Problem]:
+        """What is wrong between the parts of rules of retention."""
+        names = ("archive_keep",)
+        taken: list[str] = []
+        for number, rule in enumerate(self.archive_keep, start=1):
+            where = f"[[archive.keep]] rule {number}"
+            given = [(name, value) for name in ("raw", "minute", "hour") if (value := getattr(rule, name)) is not None]
+            for (name, value), (wider, longer) in pairwise(given):
+                if longer < value:
+                    text = f"{where}: {wider} = {duration_text(longer)} is shorter than {name} = {duration_text(value)}"
+                    way_out = "roll-ups stay as long as what they are made of, or longer: charts are drawn from them"
+                    yield Problem(names, where, text, way_out)
+            for text in rule.topics:
+                before = next((each for each in taken if covers(each, text)), None)
+                if before is not None:
+                    rule_text = f"{where}: {text!r} is never reached, since {before!r} matches all of it before"
+                    yield Problem(names, where, rule_text, "the first rule that matches counts: put the narrower first")
+            taken += rule.topics
+        if self.archive_keep and self.archive_file is None:
+            way_out = "name its file (GATEWAY_ARCHIVE_FILE, or file in [archive]), or take the rules out"
+            yield Problem((*names, "archive_file"), "archive_keep", "there are rules for an archive, and none", way_out)
 
 
 def _certificate_problems(names: tuple[str, str], cert: Path, key: Path) -> Iterator[Problem]:

@@ -62,7 +62,7 @@ MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
-SECTIONS = ("mqtt", "history", "access", "limit", "tls", "log")
+SECTIONS = ("mqtt", "history", "archive", "access", "limit", "tls", "log")
 
 
 _SIZE_UNITS = {

@@ -13,6 +13,7 @@ from gateway.archive.archive import Archive, KeptHistory
 from gateway.archive.blocks import Batch
 from gateway.archive.failures import ArchiveError, Trouble
 from gateway.archive.file import ArchiveFile, Hole, SnapshotParts
+from gateway.archive.keeping import Rules
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Message
@@ -83,12 +84,14 @@ class FaultyFile(ArchiveFile):
 class Life:
     """One run of a gateway on a file, as far as its log is concerned."""
 
-    def __init__(self, path: Path, *, now_ms: int = NOW, max_bytes: int = 10**7, **bounds: Any) -> None:
+    def __init__(
+        self, path: Path, *, now_ms: int = NOW, max_bytes: int = 10**7, rules: Rules | None = None, **bounds: Any
+    ) -> None:
         self.loop = ThreadedLoop()
         self.loop.now = now_ms / 1000
         self.now = now_ms
         self.history = KeptHistory(**bounds)
-        self.archive = Archive(path, self.history, now_ms=now_ms)
+        self.archive = Archive(path, self.history, now_ms=now_ms, rules=rules, wall_clock_ms=self.loop.wall_clock_ms)
         self.restored = seen(self.history)
         self.troubles: list[ArchiveError | None] = []
         self.archive.start(
@@ -109,6 +112,10 @@ class Life:
     def flush(self) -> None:
         self.archive.writer.hand_over()
         self.loop.until(lambda: self.archive.writer.written_seq == self.history.seq)
+
+    def snapshot(self) -> None:
+        self.archive.writer.save(SnapshotParts(self.history.seq, list(self.archive._parts())))
+        self.flush()
 
     def close(self) -> None:
         self.archive.close()
