@@ -3,6 +3,8 @@
 Invariant: everything that lives as long as the gateway hangs on one `Gateway` object, and its tasks end in order when
 `run` ends. Settings are read here, once: what routes need of them they find on the gateway. What routes do with it is
 theirs.
+
+It is long because all parts are made, joined and ended in one place, in an order that matters.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.subscribers import Sink, State
 from gateway.core.topics import TopicError, check_characters, validate_filter
+from gateway.devices.feed import feed
+from gateway.devices.registry import Registry
 from gateway.door.guard import Guard
 from gateway.door.lines import FairLock
 from gateway.door.refusals import Refusal
@@ -140,6 +144,7 @@ class Gateway:
         offers_mqtt: whether `/mqtt` is open.
         streams: the streams `/ws/<name>/`, by name.
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
+        devices: what announces itself as a device.
         archive: the file in which the log is kept; None where there is none.
         connections: how many are open, in all and for each address.
         guard: who may ask, and who is asking.
@@ -173,6 +178,8 @@ class Gateway:
             max_bytes=settings.history_bytes,
             max_age_ms=int(settings.history_age * 1000),
         )
+        # before the archive brings its topics back: of these it learns what was known
+        self.devices = Registry(self.history, max_devices=settings.limit_devices, max_bytes=settings.limit_device_bytes)
         self.archive: Archive | None = None
         self.archive_error: ArchiveError | None = None
         """Why there is no archive although one is asked for."""
@@ -307,6 +314,7 @@ class Gateway:
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
             pulse = self._tasks.create_task(self._feel_pulse(), name="pulse of the loop")
+            devices = self._tasks.create_task(feed(self.devices, self.wall_clock_ms), name="devices")
             if self.guard.policy.is_open and not is_loopback(settings.host):
                 logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
             try:
@@ -318,6 +326,7 @@ class Gateway:
                 warming.cancel()
                 aging.cancel()
                 pulse.cancel()
+                devices.cancel()
 
     async def _feel_pulse(self) -> None:
         """Measures how late the loop comes to what is due: others waited as long."""

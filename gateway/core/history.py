@@ -12,7 +12,7 @@ import secrets
 import string
 from bisect import bisect_right, insort
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, merge
 from itertools import takewhile
@@ -23,7 +23,7 @@ from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
 from gateway.core.log import Log, Segment
 from gateway.core.messages import Message, Properties, encode_topic
-from gateway.core.topic import Topic, seq_of
+from gateway.core.topic import Topic, Watch, seq_of
 from gateway.core.tries import TopicTree
 
 __all__ = [
@@ -173,6 +173,8 @@ class History:
         """Stretches of numbers, both ends included, of which a crash took what they were."""
         self.beyond: Beyond | None = None
         """Who has the log where memory ends; None: nobody."""
+        self.watcher: Callable[[str], Watch | None] | None = None
+        """Asked once for each topic that the log meets, who is to be told of its messages; None: nobody is."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         self._log = Log()
@@ -271,6 +273,8 @@ class History:
             self._shrink()
         if self._oldest_time < time - self.max_age_ms and self._evict_oldest(time - self.max_age_ms):
             self.expire(time)
+        if state.watch is not None:
+            state.watch.note(state)
         return message
 
     def _keeps(self, state: Topic, retains: bool, repeat: int) -> bool:
@@ -325,6 +329,8 @@ class History:
         self._evict(message, state)
         # whoever asks for the last ten minutes gets all of them that may still be shown
         state.evicted_time, self.evicted_time = times
+        if state.watch is not None:
+            state.watch.note(state)
 
     @property
     def next_expiry(self) -> float:
@@ -390,6 +396,8 @@ class History:
         self._tree.add(name, state)
         if name[0] == "$":
             self._system_topics[name] = state
+        if self.watcher is not None:
+            state.watch = self.watcher(name)
         self._added_topics += 1
         self._newest_topics.append(state)
         self.bytes += TOPIC_COST + 3 * len(state.head) + NODE_COST * (self._tree.size - nodes)
@@ -531,6 +539,8 @@ class History:
         state.is_dropped = True
         del self._topics[name]
         self._system_topics.pop(name, None)
+        if state.watch is not None:
+            state.watch.note(state)
         return True
 
     # positions

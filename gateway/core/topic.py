@@ -9,18 +9,26 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
+from typing import Protocol
 
 import msgspec
 
 from gateway.core.collector import untracked
 from gateway.core.messages import Message
 
-__all__ = ["Topic", "seq_of"]
+__all__ = ["Topic", "Watch", "seq_of"]
 
 
 seq_of = attrgetter("seq")
 
 _NEVER = (0, 0)
+
+
+class Watch(Protocol):
+    """Who is to be told of a topic's messages; decided once, when the log meets the topic."""
+
+    def note(self, topic: Topic) -> None:
+        """A message has come, the last value has expired, or the topic is forgotten. Quick, and raises nothing."""
 
 
 class Topic(msgspec.Struct, gc=False, eq=False):
@@ -40,6 +48,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
         first_time: time of its first message, milliseconds since 1970.
         retained_hash: CRC-32 of the payload that the broker retains, as far as is known; None before.
         repeat: number of the broker subscription that repeated its retained message last.
+        watch: who is told of its messages; None: nobody.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
     kept: Message | None = None
     kept_as_of: int = 0  # the number of the subscription that brought it
     is_dropped: bool = False
+    watch: Watch | None = None
 
     def __len__(self) -> int:
         return len(self._messages) - self._start

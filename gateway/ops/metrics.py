@@ -154,6 +154,21 @@ METRICS: Mapping[str, Description] = {
         Description("gateway_archive_failures_total", _C, "Attempts to write that failed, by reason.", ("reason",)),
         Description("gateway_archive_read_total", _C, "Messages read from the archive."),
         Description("gateway_archive_unreadable_total", _C, "Answers in which something could not be read."),
+        # devices
+        Description("gateway_devices", _G, "Devices that are known now."),
+        Description("gateway_devices_limit", _G, "The most devices that are known at a time."),
+        Description("gateway_devices_bytes", _G, "Bytes of what devices have announced of themselves."),
+        Description("gateway_devices_bytes_limit", _G, "The most bytes of that."),
+        Description(
+            "gateway_announcements_read_total", _C, "How often something announced was read, by habit.", ("habit",)
+        ),
+        Description(
+            "gateway_announcements_broken_total",
+            _C,
+            "Announcements, or parts of one, that could not be read, by habit.",
+            ("habit",),
+        ),
+        Description("gateway_announcements_refused_total", _C, "What was announced and had no room."),
         # upstream
         Description("gateway_upstream_connected", _G, "Whether the broker is connected: 1 or 0."),
         Description("gateway_upstream_reconnects_total", _C, "How often the broker was connected again."),

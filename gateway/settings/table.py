@@ -307,6 +307,12 @@ class Settings(BaseModel):
     limit_shape_bytes: Size = Field(
         64 * 1024**2, ge=1024**2, le=64 * 1024**3, description="Memory for the intervals and deadbands of all shapes"
     )
+    limit_devices: int = Field(
+        10_000, ge=0, le=1_000_000, description="Devices that are known at a time; 0: what announces itself is not read"
+    )
+    limit_device_bytes: Size = Field(
+        256 * 1024**2, ge=1024**2, le=64 * 1024**3, description="Memory for all that devices announce of themselves"
+    )
 
     # Tables
     streams: Annotated[dict[str, StreamSettings], BeforeValidator(mapping_from_text)] = Field(
