@@ -221,10 +221,13 @@ class Gateway:
         if path is None or is_tried or not isinstance(self.history, KeptHistory):
             return
         began = time.monotonic()
-        max_bytes = self._settings.archive_bytes
-        rules = Rules([Keep(rule.topics, *rule.ages_ms) for rule in self._settings.archive_keep])
+        settings = self._settings
+        rules = Rules([Keep(rule.topics, *rule.ages_ms) for rule in settings.archive_keep])
         try:
-            self.archive = Archive(path, self.history, now_ms=self.wall_clock_ms(), max_bytes=max_bytes, rules=rules)
+            self.archive = Archive(
+                path, self.history, now_ms=self.wall_clock_ms(), rules=rules,
+                max_bytes=settings.archive_bytes, max_series=settings.archive_series,
+            )  # fmt: skip
         except ArchiveError as error:
             if error.trouble is Trouble.IN_USE:
                 raise
@@ -232,8 +235,7 @@ class Gateway:
             logger.error("history is in memory only: the archive %s can't be used: %s", path, error)
             return
         text = "archive %s: %d topics and %d messages taken into memory in %.2f s, at %s"
-        history = self.history
-        took = time.monotonic() - began
+        history, took = self.history, time.monotonic() - began
         logger.info(text, path, history.topic_count, history.message_count, took, history.position)
 
     def _start_archive(self) -> None:

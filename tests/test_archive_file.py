@@ -13,7 +13,8 @@ import pytest
 
 from gateway.archive.blocks import Batch, Block
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
-from gateway.archive.file import RESERVED, UPGRADES, ArchiveFile, Hole, SnapshotParts
+from gateway.archive.file import RESERVED, ArchiveFile, Hole, SnapshotParts
+from gateway.archive.schema import UPGRADES
 from gateway.core.messages import Message
 
 NOW = 1_700_000_000_000

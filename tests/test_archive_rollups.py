@@ -161,9 +161,14 @@ def test_there_are_as_many_series_as_there_may_be_and_no_more(caplog: pytest.Log
     file.add(("a", b'{"x":1,"y":2,"z":3}', START), ("b", b'{"x":1}', START))
     file.commit()
     assert file.writer.left_out == 2
-    assert [record.getMessage() for record in caplog.records] == [
-        "the archive makes roll-ups of 2 numbers and no more: the first that is left out is 'z' of a"
-    ]
+    [record] = caplog.records
+    assert record.getMessage().endswith("(GATEWAY_ARCHIVE_SERIES): the first that is left out is 'z' of a")
+    assert (file.writer.left_out_of("a"), file.writer.left_out_of("b"), file.writer.left_out_of("c")) == (
+        ["z"],
+        ["x"],
+        [],
+    )
+    assert (file.writer.series_count, file.writer.max_series) == (2, 2)
     assert [one.field for one in RollupReader(file.connection).series_of("a")] == ["x", "y"]
     assert RollupReader(file.connection).series_of("b") == []
 

@@ -211,3 +211,26 @@ async def test_who_may_not_know_more_hears_only_of_which_kind_the_trouble_is(tmp
                        roles={"all": {"subscribe": ["#"]}}) as (app, _):  # fmt: skip
         body = (await ask(app, "/health/ready")).body
         assert b'"archive":{"kept":false,"error":"io"}' in body
+
+
+async def test_numbers_for_which_there_is_no_room_are_counted_and_named(tmp_path: Path) -> None:
+    async with archived(tmp_path, archive_series=2) as (app, gateway):
+        gateway.hub.publish("a", b'{"t":1,"u":2,"v":3,"deep":{"w":4}}')
+        gateway.hub.publish("b", b"5")
+        gateway.hub.publish("c", b'"text"')
+        await written(gateway)
+        metrics = (await ask(app, "/metrics")).body.decode()
+        assert "gateway_archive_series 2.0" in metrics
+        assert "gateway_archive_series_limit 2.0" in metrics
+        assert "gateway_archive_left_out_total 3.0" in metrics
+
+        async def told(topic: str) -> list[str]:
+            steps = (await ask(app, f"/explain?topic={topic}")).json()["steps"]
+            return [step["text"] for step in steps if step["step"] == "archive" and step["ok"] is False]
+
+        [text] = await told("a")
+        assert "of 'a' the archive makes no roll-ups of 'v', 'deep.w'," in text
+        assert "GATEWAY_ARCHIVE_SERIES" in text
+        [text] = await told("b")
+        assert "no roll-ups of the payload itself" in text
+        assert await told("c") == []

@@ -29,5 +29,5 @@ else later of the block (`ArchiveFile.do_chore`). So they never hold up what wai
 
 Beyond the bound of the file the oldest goes, as a chore as well (`trimming`), what rules say before (`keeping`,
 `thinning`), and pages are given back by
-`incremental_vacuum`, for which new files are made ready. A change of the form is a step in `file.UPGRADES`.
+`incremental_vacuum`, for which new files are made ready. A change of the form is a step in `schema.UPGRADES`.
 """

@@ -18,6 +18,7 @@ from gateway.archive.file import ArchiveFile, SnapshotParts, wall_clock_ms
 from gateway.archive.keeping import Extent, Rules
 from gateway.archive.reader import Reader
 from gateway.archive.restoring import forget_before, restore
+from gateway.archive.rollup_rows import MAX_SERIES, RollupWriter
 from gateway.archive.rollups import LEVELS, place_of, widest
 from gateway.archive.writer import Writer, WriterCounters
 from gateway.core.beyond import Asked, Drawn, Part, Width
@@ -91,6 +92,7 @@ class Archive:
         now_ms: int,
         max_bytes: int = 0,
         rules: Rules | None = None,
+        max_series: int = MAX_SERIES,
         wall_clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Opens the file and fills the log from it; `start` begins to keep what comes.
@@ -101,6 +103,7 @@ class Archive:
             now_ms: milliseconds since 1970.
             max_bytes: beyond it the oldest in the file goes; 0 is without a bound.
             rules: what is kept how long.
+            max_series: numbers of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970, for the thread that writes.
 
         Raises:
@@ -108,7 +111,9 @@ class Archive:
         """
         self.path = path
         self.history = history
-        self._file = ArchiveFile(path, max_bytes=max_bytes, rules=rules or Rules(), wall_clock_ms=wall_clock_ms)
+        self._file = ArchiveFile(
+            path, max_bytes=max_bytes, rules=rules or Rules(), max_series=max_series, wall_clock_ms=wall_clock_ms
+        )
         try:
             self._restore(now_ms)
         except BaseException:
@@ -308,6 +313,11 @@ class Archive:
     def counters(self) -> WriterCounters:
         """What the writer counts."""
         return self.writer.counters
+
+    @property
+    def rollups(self) -> RollupWriter:
+        """Who makes roll-ups, for those who ask how many."""
+        return self._file.rollups
 
     @property
     def size(self) -> int:

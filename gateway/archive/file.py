@@ -22,9 +22,10 @@ from typing import IO
 from gateway.archive.blocks import Batch, BlockError, encode_batch
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
 from gateway.archive.keeping import Extent, Rules, rules_text
-from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupWriter
+from gateway.archive.rollup_rows import MAX_SERIES, RollupWriter
 from gateway.archive.rollups import LEVELS
 from gateway.archive.rows import Rows
+from gateway.archive.schema import APPLICATION_ID, UPGRADES
 from gateway.archive.thinning import Thinner
 from gateway.archive.trimming import Trimmer
 from gateway.core.history import EPOCH_LETTERS
@@ -33,9 +34,6 @@ __all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect", "wall_
 
 logger = logging.getLogger(__name__)
 
-APPLICATION_ID = 0x4D516757
-"""SQLite's mark of whose file it is (`PRAGMA application_id`)."""
-
 RESERVED = 1 << 24
 """Numbers reserved ahead: two hours at 2,000 messages a second. A crash makes a hole of as many at most."""
 
@@ -43,38 +41,6 @@ MAX_IDS = 200_000
 """Names of topics whose id is remembered: about 40 MB. Others are looked up."""
 
 BUSY_SECONDS = 5.0
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    """Schema version 1."""
-    for statement in (
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-        "CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-        """CREATE TABLE blocks (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, min_time INTEGER NOT NULL,
-            max_time INTEGER NOT NULL, topics BLOB NOT NULL, data BLOB NOT NULL)""",
-        "CREATE TABLE steps (first_seq INTEGER PRIMARY KEY)",
-        "CREATE TABLE holes (first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, reason TEXT NOT NULL)",
-        "CREATE TABLE snapshot (part INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-        *ROLLUP_TABLES,
-    ):
-        connection.execute(statement)
-
-
-def _let_thin(connection: sqlite3.Connection) -> None:
-    """Schema version 2: blocks in which numbers are missing, and how far each rule of retention came."""
-    connection.execute("ALTER TABLE blocks ADD COLUMN count INTEGER")
-    first, time_ms = connection.execute("SELECT min(first_seq), min(min_time) FROM blocks").fetchone()
-    if first is not None and first > 1:  # since when roll-ups were there is not known
-        rows = ((f"since_{level.name}", time_ms) for level in LEVELS)
-        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-    connection.execute(
-        """CREATE TABLE thinned (topics TEXT NOT NULL, others TEXT NOT NULL, level TEXT NOT NULL,
-            until INTEGER NOT NULL, cursor INTEGER NOT NULL, PRIMARY KEY (topics, others, level)) WITHOUT ROWID"""
-    )
-
-
-UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _let_thin)
-"""What brings a file from the version that is its place here to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +105,7 @@ class ArchiveFile:
         *,
         max_bytes: int = 0,
         rules: Rules | None = None,
+        max_series: int = MAX_SERIES,
         wall_clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Opens or makes it.
@@ -147,6 +114,7 @@ class ArchiveFile:
             path: where it is.
             max_bytes: beyond it the oldest goes; 0 is without a bound.
             rules: what is kept how long; None: those that the file was opened with before are told as if in force.
+            max_series: numbers of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970.
 
         Raises:
@@ -156,6 +124,7 @@ class ArchiveFile:
         self.trimmer = Trimmer(max_bytes)
         self._rules = rules
         self._thinner = Thinner(rules or Rules())
+        self._max_series = max_series
         self._wall_clock_ms = wall_clock_ms
         self.set_aside: Path | None = None
         self._ids: dict[str, int] = {}
@@ -224,7 +193,7 @@ class ArchiveFile:
             self.seq = max(end or 0, self.last_seq, seq)
         self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
         self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
-        self.rollups = RollupWriter(connection, meta.get("rolled", 0))
+        self.rollups = RollupWriter(connection, meta.get("rolled", 0), self._max_series)
         self.trimmer.load(connection)
         self._thinner.load(connection)
         if self._rules is not None:

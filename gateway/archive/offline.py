@@ -15,10 +15,11 @@ from pathlib import Path
 
 from gateway.archive.blocks import Batch, BlockError, decode_states
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
-from gateway.archive.file import APPLICATION_ID, UPGRADES, ArchiveFile
+from gateway.archive.file import ArchiveFile
 from gateway.archive.rollup_rows import RollupReader, Series
 from gateway.archive.rollups import LEVELS, Slab, decode_chunk
 from gateway.archive.rows import Rows
+from gateway.archive.schema import APPLICATION_ID, UPGRADES
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties
 from gateway.core.points import Points

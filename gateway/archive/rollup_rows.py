@@ -32,7 +32,7 @@ from gateway.core.fields import Path
 from gateway.core.paths import path_text
 from gateway.core.points import Points
 
-__all__ = ["ROLLUP_TABLES", "RollupReader", "RollupWriter", "Series"]
+__all__ = ["MAX_SERIES", "ROLLUP_TABLES", "RollupReader", "RollupWriter", "Series"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class RollupWriter:
     Attributes:
         next_seq: the number of the message that is to come next.
         rolled: the number up to which slabs and chunks have everything.
-        left_out: numbers that were left out, since there are as many series as there may be.
+        max_series: as many series as there may be.
         lock: held while what belongs together changes.
     """
 
@@ -85,7 +85,7 @@ class RollupWriter:
         self.rolled = rolled
         self._rolling: int | None = None  # the same when what is written now is on the disk
         self._connection = connection
-        self._max_series = max_series
+        self.max_series = max_series
         self._open = OpenMinutes(self._id_of)
         self._ended: list[tuple[int, Slab]] = []
         self._new: dict[tuple[str, str], int] = {}
@@ -94,8 +94,17 @@ class RollupWriter:
 
     @property
     def left_out(self) -> int:
-        """Numbers that were left out."""
+        """How often a number was left out, since there are as many series as there may be."""
         return self._open.left_out
+
+    @property
+    def series_count(self) -> int:
+        """Series that there are."""
+        return self._newest_id
+
+    def left_out_of(self, topic: str) -> list[str]:
+        """The numbers of a topic that are left out, by path, as far as that is remembered; from any thread."""
+        return [path_text(path) for path in self._open.left_out_of(topic)]
 
     def reconnect(self, connection: sqlite3.Connection) -> None:
         """Goes on with another connection to the same file."""
@@ -110,10 +119,13 @@ class RollupWriter:
         self._remembered += 1
         if row is not None:
             return int(row[0])
-        if self._newest_id >= self._max_series:
+        if self._newest_id >= self.max_series:
             if not self.left_out:
-                text = "the archive makes roll-ups of %d numbers and no more: the first that is left out is %r of %s"
-                logger.warning(text, self._max_series, field, topic)
+                text = (
+                    "the archive makes roll-ups of %d numbers and no more (GATEWAY_ARCHIVE_SERIES): "
+                    "the first that is left out is %r of %s"
+                )
+                logger.warning(text, self.max_series, field, topic)
             return None
         self._newest_id += 1
         self._new[topic, field] = self._newest_id

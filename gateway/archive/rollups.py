@@ -333,6 +333,11 @@ class OpenMinutes:
         row = self._rows.get(series)
         return None if row is None else tuple(row)
 
+    def left_out_of(self, topic: str) -> list[Path]:
+        """What is left out of a topic, as far as that is remembered; from any thread."""
+        ids = self._ids.get(topic)
+        return [] if ids is None else [path for path, number in ids.copy().items() if number is None]
+
     def forget_ids(self) -> None:
         """Forgets which series has which id, where that may have changed or takes too much."""
         self._ids.clear()

@@ -7,7 +7,7 @@ yields all along, so that it can be done in turns (`slices`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -27,6 +27,9 @@ __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 
 MAX_NEAR = 5
 """Near misses that are offered."""
+
+MAX_NAMED = 10
+"""Numbers without roll-ups that are named."""
 
 MAX_LOOKED_AT = 100_000
 """Topics that are looked at; each takes some microseconds."""
@@ -117,6 +120,7 @@ def explain_topic(
     now_ms: int,
     started_ms: int,
     archive: str | None = None,
+    left_out_of: Callable[[str], list[str]] = lambda _: [],
 ) -> Generator[None, None, Explanation]:
     """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
@@ -129,6 +133,7 @@ def explain_topic(
         now_ms: milliseconds since 1970.
         started_ms: when the gateway began to keep history.
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
+        left_out_of: the numbers of a topic of which the archive makes no roll-ups.
     """
     try:
         validate_filter(asked)
@@ -155,7 +160,19 @@ def explain_topic(
     if archive is not None:
         text = f"it is relayed, but not kept in the archive: {archive}"
         steps.append(Step("archive", False, text))
+    elif left_out := left_out_of(found.name):
+        steps.append(Step("archive", False, _left_out_text(found.name, left_out)))
     return Explanation(asked, tuple(steps))
+
+
+def _left_out_text(name: str, left_out: list[str]) -> str:
+    shown = ", ".join(repr(text) if text else "the payload itself" for text in left_out[:MAX_NAMED])
+    more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
+    return (
+        f"of {name!r} the archive makes no roll-ups of {shown}{more}, so charts of these reach no further back than "
+        "memory: it makes them of so many numbers and no more; raise GATEWAY_ARCHIVE_SERIES, or relay fewer topics "
+        "(GATEWAY_MQTT_TOPICS)"
+    )
 
 
 def _upstream_step(upstream: UpstreamFacts, reason: str | None) -> Step:

@@ -94,6 +94,9 @@ def _archive_samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_archive_waiting_bytes_limit": writer.max_bytes,
         "gateway_archive_dropped_total": counted.dropped,
         "gateway_archive_failures_total": {reason: count for reason, count in counted.failures.items() if count},
+        "gateway_archive_series": archive.rollups.series_count,
+        "gateway_archive_series_limit": archive.rollups.max_series,
+        "gateway_archive_left_out_total": archive.rollups.left_out,
         "gateway_archive_read_total": reader.messages,
         "gateway_archive_unreadable_total": reader.failures,
     }

@@ -71,6 +71,7 @@ async def explain(request: Request) -> Response:
                     now_ms=gateway.wall_clock_ms(),
                     started_ms=int(gateway.started_at * 1000),
                     archive=gateway.archive_reason,
+                    left_out_of=gateway.archive.rollups.left_out_of if gateway.archive else lambda _: [],
                 )
             )
     except ClientDisconnect:

@@ -201,6 +201,13 @@ class Settings(BaseModel):
         le=1024**5,
         description="Most that the file takes: beyond it the oldest messages go, then roll-ups; 0 is without a bound",
     )
+    archive_series: int = Field(
+        50_000,
+        ge=0,
+        le=10_000_000,
+        description="Numbers, each at one place in the payloads of one topic, of which the archive makes roll-ups; "
+        "`gateway explain` names what is left out",
+    )
     archive_flush_interval: Duration = Field(
         1,
         ge=0.05,
