@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.archive.blocks import Batch
+from gateway.archive import restoring
+from gateway.archive.archive import KeptHistory
+from gateway.archive.blocks import Batch, Block
 from gateway.archive.file import ArchiveFile
+from gateway.archive.offline import Importer
+from gateway.archive.rows import Rows
 from gateway.cli import app
 from gateway.core.messages import Message, Properties
 from sensors_sim.replay import read_recording
@@ -72,6 +76,33 @@ def test_what_is_exported_and_imported_is_the_same(path: Path, tmp_path: Path, f
     # behind what is there
     run("import", again, out)
     assert json.loads(run("info", again, "--json").output)["last_seq"] == 10
+
+
+def test_a_gateway_opens_what_was_imported_without_reading_it_all(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "FILL_MESSAGES", 50)
+    importer = Importer(path)  # it has five messages already
+    for number in range(20_000):
+        importer.add(f"t/{number % 30}", b"%d" % number, NOW + 100_000 + number)
+    importer.close()
+    read: list[int] = []
+    monkeypatch.setattr(Rows, "read", lambda self, first: read.append(first) or Block(first, *row_of(self, first)))
+    history = KeptHistory()
+    file = ArchiveFile(path)
+    restoring.restore(history, file, NOW + 200_000)
+    file.close()
+    assert len(read) <= 2
+    known = {topic.name: (topic.count, topic.last and topic.last.payload) for topic in history.topics()}
+    assert known["house/a"] == (2, b'{"t":22.5}')
+    assert known["t/29"] == (666, b"19979")
+    assert len(known) == 34
+
+
+def row_of(rows: Rows, first: int) -> tuple[bytes, bytes]:
+    found: tuple[bytes, bytes]
+    found = rows._connection.execute("SELECT topics, data FROM blocks WHERE first_seq = ?", (first,)).fetchone()
+    return found
 
 
 def test_an_export_has_what_is_asked_for(path: Path) -> None:

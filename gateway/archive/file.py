@@ -107,6 +107,7 @@ class ArchiveFile:
         rules: Rules | None = None,
         max_series: int = MAX_SERIES,
         wall_clock_ms: Callable[[], int] = wall_clock_ms,
+        is_synced: bool = True,
     ) -> None:
         """Opens or makes it.
 
@@ -116,6 +117,7 @@ class ArchiveFile:
             rules: what is kept how long; None: those that the file was opened with before are told as if in force.
             max_series: numbers of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970.
+            is_synced: whether each commit waits for the disk; without it a cut of power may take the last ones.
 
         Raises:
             ArchiveError: it can't be used. A damaged file is no reason: it is set aside, and a new one is made.
@@ -125,6 +127,7 @@ class ArchiveFile:
         self._rules = rules
         self._thinner = Thinner(rules or Rules())
         self._max_series = max_series
+        self._synchronous = "FULL" if is_synced else "NORMAL"
         self._wall_clock_ms = wall_clock_ms
         self.set_aside: Path | None = None
         self._ids: dict[str, int] = {}
@@ -162,7 +165,7 @@ class ArchiveFile:
             raise ArchiveError(Trouble.NEWER, text)
         connection.execute("PRAGMA journal_mode = WAL")
         # each commit, once a second, is synced: what is acknowledged to the broker survives a cut of power, too
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA journal_size_limit = 16777216")
         with self._transaction():
             for upgrade in UPGRADES[version:]:
@@ -239,7 +242,7 @@ class ArchiveFile:
         self._close_connection()
         try:
             self._connection = connect(self.path)
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._connection.execute("PRAGMA journal_size_limit = 16777216")
             self.rollups.reconnect(self._connection)
         except sqlite3.Error as error:

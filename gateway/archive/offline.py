@@ -15,7 +15,8 @@ from pathlib import Path
 
 from gateway.archive.blocks import Batch, BlockError, decode_states
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
-from gateway.archive.file import ArchiveFile
+from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.restoring import States, messages_of
 from gateway.archive.rollup_rows import RollupReader, Series
 from gateway.archive.rollups import LEVELS, Slab, decode_chunk
 from gateway.archive.rows import Rows
@@ -23,6 +24,7 @@ from gateway.archive.schema import APPLICATION_ID, UPGRADES
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties
 from gateway.core.points import Points
+from gateway.core.snapshots import Arrived
 
 __all__ = ["Importer", "Info", "Offline"]
 
@@ -259,10 +261,19 @@ class Importer:
         Raises:
             ArchiveError: it can't be used.
         """
-        self._file = ArchiveFile(path)
+        # what is cut off is imported again: nobody waits for the disk with each block
+        self._file = ArchiveFile(path, is_synced=False)
         self._seq = self._file.seq
         self._batch: Batch | None = None
         self.count = 0
+        try:
+            rows = self._file.rows()
+            self._states = States(rows)
+            for message in messages_of(rows, self._file.snapshot_seq, self._file.last_seq):
+                self._states.note(message)
+        except (sqlite3.Error, BlockError) as error:
+            self._file.close()
+            raise trouble_of(error) from error
 
     def add(
         self, topic: str, payload: bytes, time: int, qos: int = 0, retained: bool = False,
@@ -281,6 +292,7 @@ class Importer:
         if batch is None:
             batch = self._batch = Batch(self._seq)
         batch.add(Message.arrived(self._seq, topic, payload, time, qos, retained, properties), payload)
+        self._states.note(Arrived(self._seq, topic, payload, time, qos, retained, properties))
         self.count += 1
 
     def _write(self) -> None:
@@ -298,7 +310,8 @@ class Importer:
         """
         try:
             self._write()
-            self._file.append([], end=self._seq)
+            # what memory is filled from at the next start: without it all that was imported would be read for that
+            self._file.append([], snapshot=SnapshotParts(self._seq, self._states.parts()), end=self._seq)
             while self._file.do_chore():
                 pass
         finally:

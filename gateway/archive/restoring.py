@@ -11,16 +11,19 @@ import logging
 from collections.abc import Iterator
 from zlib import crc32
 
-from gateway.archive.blocks import BlockError, decode_states
+from gateway.archive.blocks import BlockError, decode_states, encode_states
 from gateway.archive.file import ArchiveFile
 from gateway.archive.rows import Rows
 from gateway.core.history import History
 from gateway.core.snapshots import Arrived, TopicState, restore_counts, take_back
 from gateway.core.topic import seq_of
 
-__all__ = ["FILL_MESSAGES", "restore"]
+__all__ = ["FILL_MESSAGES", "States", "messages_of", "restore"]
 
 logger = logging.getLogger(__name__)
+
+PART_TOPICS = 200
+"""Topics in one part of a snapshot."""
 
 FILL_MESSAGES = 40_000
 """The newest messages that are taken into memory, in half a second; older ones are read from the file when needed."""
@@ -39,34 +42,17 @@ def restore(history: History, file: ArchiveFile, now_ms: int) -> None:
     """
     history.epoch = file.epoch
     rows = file.rows()
-    states: dict[str, TopicState] = {}
-    published = history.retained_as_published
-    for part in rows.snapshot():
-        published, some = decode_states(part)
-        states.update((state.last.topic, state) for state in some)
-    known = {name: state.last.seq for name, state in states.items()}
-
-    def note(message: Arrived) -> None:
-        """Counts a message that the snapshot doesn't know."""
-        if message.seq <= known.get(message.topic, 0):
-            return
-        state = states.get(message.topic)
-        if state is None:
-            state = states[message.topic] = TopicState(message.seq, message.time, 0, None, message)
-        state.last = message
-        state.count += 1
-        if message.retained or not published:
-            state.retained_hash = crc32(message.payload)
-
+    known = States(rows, history.retained_as_published)
+    note, states = known.note, known.by_topic
     start, floor_time = _start(history, file, rows, now_ms)
-    for message in _messages(rows, file.snapshot_seq, start - 1):
+    for message in messages_of(rows, file.snapshot_seq, start - 1):
         note(message)
-    history.retained_as_published = published
+    history.retained_as_published = known.retained_as_published
     lasts = sorted((state.last for state in states.values()), key=seq_of)
     for last in lasts:
         if last.seq < start:
             take_back(history, last)
-    for message in _messages(rows, start - 1, file.last_seq):
+    for message in messages_of(rows, start - 1, file.last_seq):
         note(message)
         take_back(history, message)
     for last in lasts:
@@ -80,6 +66,45 @@ def restore(history: History, file: ArchiveFile, now_ms: int) -> None:
     history.evicted = 0
     while history.expire(now_ms):
         pass
+
+
+class States:
+    """What is known of each topic: from the snapshot, and from what came after it.
+
+    Attributes:
+        by_topic: the states.
+        retained_as_published: `History.retained_as_published`, as it was.
+    """
+
+    def __init__(self, rows: Rows, retained_as_published: bool = False) -> None:
+        """What the snapshot says; the flag where there is none."""
+        self.by_topic: dict[str, TopicState] = {}
+        self.retained_as_published = retained_as_published
+        for part in rows.snapshot():
+            self.retained_as_published, some = decode_states(part)
+            self.by_topic.update((state.last.topic, state) for state in some)
+        self._known = {name: state.last.seq for name, state in self.by_topic.items()}
+
+    def note(self, message: Arrived) -> None:
+        """Counts a message, if the snapshot doesn't know it."""
+        if message.seq <= self._known.get(message.topic, 0):
+            return
+        state = self.by_topic.get(message.topic)
+        if state is None:
+            state = TopicState(message.seq, message.time, 0, None, message)
+            self.by_topic[message.topic] = state
+        state.last = message
+        state.count += 1
+        if message.retained or not self.retained_as_published:
+            state.retained_hash = crc32(message.payload)
+
+    def parts(self) -> list[bytes]:
+        """As a snapshot, some hundred topics to a part."""
+        states = list(self.by_topic.values())
+        return [
+            encode_states(self.retained_as_published, states[at : at + PART_TOPICS])
+            for at in range(0, len(states), PART_TOPICS)
+        ]
 
 
 def forget_before(history: History, start: int, floor_time: int) -> None:
@@ -113,7 +138,7 @@ def _start(history: History, file: ArchiveFile, rows: Rows, now_ms: int) -> tupl
     return start, 0
 
 
-def _messages(rows: Rows, after: int, until: int) -> Iterator[Arrived]:
+def messages_of(rows: Rows, after: int, until: int) -> Iterator[Arrived]:
     """The messages of the file with `after` < seq <= `until`; a damaged block is left out."""
     for row in rows.blocks_from(after + 1, until):
         try:
