@@ -200,6 +200,29 @@ class History:
         self._new: OrderedDict[str, Topic] = untracked(OrderedDict())
         self._settled: OrderedDict[str, Topic] = untracked(OrderedDict())
 
+    def begin_anew(self, epoch: str, seq: int, time: int) -> None:
+        """Forgets everything: the log goes on under another epoch, or where nobody knows what came before.
+
+        Args:
+            epoch: names this life of the log.
+            seq: the number before the next one; what has it, or a lower one, is gone.
+            time: the latest that it can have arrived, milliseconds since 1970.
+        """
+        subscription, beyond = self.subscription, self.beyond
+        History.__init__(
+            self,
+            max_messages=self.max_messages,
+            max_topics=self.max_topics,
+            max_bytes=self.max_bytes,
+            max_age_ms=self.max_age_ms,
+            epoch=epoch,
+        )
+        self.subscription, self.beyond = subscription, beyond
+        self.seq = seq
+        if seq:
+            self.evicted_seq = self.dropped_seq = seq
+            self.evicted_time = self.dropped_time = time
+
     # writing
 
     def append(
@@ -226,14 +249,8 @@ class History:
                 swallowed, once for each topic and number.
         """
         state = self._topics.get(topic)
-        if retained and repeat and state is not None and state.repeat != repeat:
-            if state.retained_hash == crc32(payload):
-                state.repeat = repeat
-                state.kept_as_of = repeat
-                self.repeated += 1
-                return None
-            if not self.retained_as_published:
-                state.repeat = repeat
+        if retained and repeat and state is not None and self._is_repeated(state, payload, repeat):
+            return None
         if time < self._newest_time:
             time = self._set_back(time)
         self._newest_time = time
@@ -277,6 +294,28 @@ class History:
             state.watch.note(state)
         return message
 
+    def _is_repeated(self, state: Topic, payload: bytes, repeat: int) -> bool:
+        if state.repeat == repeat:
+            return False
+        if state.retained_hash == crc32(payload):
+            state.repeat = repeat
+            state.kept_as_of = repeat
+            self.repeated += 1
+            return True
+        if not self.retained_as_published:
+            state.repeat = repeat
+        return False
+
+    def is_repetition(self, topic: str, payload: bytes, repeat: int) -> bool:
+        """Whether `append` would swallow a retained message, and notes that it was; for who appends it later."""
+        state = self._topics.get(topic)
+        return state is not None and self._is_repeated(state, payload, repeat)
+
+    def note_repeat(self, topic: str, repeat: int) -> None:
+        """The retained message of a topic has been repeated for this subscription: it won't be again."""
+        if (state := self._topics.get(topic)) is not None:
+            state.repeat = repeat
+
     def _keeps(self, state: Topic, retains: bool, repeat: int) -> bool:
         """Notes that the broker keeps another message of a topic than before, or none; returns `retains`."""
         if state.kept is not None:
@@ -294,17 +333,34 @@ class History:
         self.bytes -= size - len(message.frame)
         state.kept = None
 
-    def settle_retained(self) -> Iterator[None]:
-        """Every retained message has come that `subscription` was to bring: the broker keeps no older ones.
+    def unkept(self) -> Iterator[list[str]]:
+        """Every retained message has come that `subscription` was to bring: the topics of which older ones are known.
 
-        It walks all topics, and yields after each thousand.
+        The broker keeps them no longer. It walks all topics, and yields after each thousand; `release` is to follow.
         """
+        found: list[str] = []
         for number, state in enumerate(list(self._topics.values()), start=1):
             if state.kept is not None and state.kept_as_of < self.subscription:
+                found.append(state.name)
+            if number % 1_000 == 0:
+                yield found
+                found = []
+        yield found
+
+    def release(self, topics: Iterable[str]) -> None:
+        """The broker keeps nothing of these topics any more."""
+        for name in topics:
+            state = self._topics.get(name)
+            if state is not None and state.kept is not None:
                 self._let_go(state.kept, state)
                 state.retained_hash = None
-            if number % 1_000 == 0:
+
+    def settle_retained(self) -> Iterator[None]:
+        """Releases what is `unkept`; yields between a thousand topics and the next."""
+        for number, names in enumerate(self.unkept()):
+            if number:
                 yield
+            self.release(names)
 
     def _expire_at(self, at: int, message: Message) -> None:
         """Notes when a message expires; forgets those that are gone, when they are most."""

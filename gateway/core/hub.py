@@ -172,15 +172,18 @@ class Hub:
         retained: bool = False,
         properties: Properties | None = None,
         repeat: int = 0,
+        time: int | None = None,
     ) -> Message | None:
         """Takes one arrival: numbered, kept, and on its way to everyone who wants it.
 
-        The arguments are those of `History.append`.
+        The arguments are those of `History.append`; without a time it has arrived now.
 
         Returns:
             The message, or None if it is a retained message that the broker only repeated.
         """
-        message = self.history.append(topic, payload, self._wall_clock_ms(), qos, retained, properties, repeat)
+        if time is None:
+            time = self._wall_clock_ms()
+        message = self.history.append(topic, payload, time, qos, retained, properties, repeat)
         if message is None:
             return None
         self.counters.received += 1
@@ -810,6 +813,14 @@ class Hub:
     def archive_changed(self, kept: bool, reason: str | None = None) -> None:
         """Tells everyone that what arrives is no longer kept, or is again."""
         self._tell_all("archive", kept=kept, reason=reason)
+
+    def begin_anew(self) -> None:
+        """The log is another one: everyone comes back with the position that it has, and is told what is missing."""
+        self.flush()
+        for subscriber in list(self._subscribers):
+            self.remove(subscriber)
+            subscriber.sink.close(CloseCode.RESTART, "the log begins anew")
+        self._replays.forget()
 
     def _tell_all(self, event: str, **members: Any) -> None:
         told = {name: value for name, value in members.items() if value is not None}

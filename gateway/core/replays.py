@@ -490,6 +490,11 @@ class Replays:
             frames, skipped = shaper.take(), shaper.skipped
         return _Chunk(cursor, len(messages), [], b"".join(frames), len(frames), skipped)
 
+    def forget(self) -> None:
+        """Forgets what was read: the log is another one."""
+        self._forget_chunks()
+        self._parts.clear()
+
     def _forget_chunks(self) -> None:
         self._chunks.clear()
         self._chunks_bytes = 0

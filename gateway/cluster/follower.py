@@ -1,0 +1,130 @@
+"""Where a node is in the stream: what it has read, and whether what comes next fits.
+
+Invariant: entries are taken in a row: each begins behind the one before, in one epoch. What does not fit is refused by
+`MisfitError`, and the log of this node has to begin anew.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from gateway.cluster.entries import NOTHING, Entry, Id
+from gateway.cluster.views import Meta, View
+
+__all__ = ["Follower", "Inherited", "MisfitError", "Standing"]
+
+INHERITED_IDENTIFIERS = 20_000
+"""Packet identifiers of the newest messages at QoS 1 that a successor takes for known. A broker that counts them up
+(Mosquitto) uses one again after 65,535 others, at the earliest."""
+
+
+class MisfitError(Exception):
+    """An entry that doesn't follow what was read: the log of this node has to begin anew."""
+
+
+class Standing(enum.Enum):
+    """How what was read stands to the stream."""
+
+    FITS = "fits"
+    ANEW = "anew"
+    """It is of another epoch, or too old: the log of this node begins anew."""
+    WAIT = "wait"
+    """The stream lacks what was read; whoever leads next begins another epoch."""
+
+
+class Inherited:
+    """Packet identifiers that the broker may send again to a successor.
+
+    Attributes:
+        exchanges: those at QoS 2 whose message is in the stream and whose PUBREL has not come.
+    """
+
+    def __init__(self) -> None:
+        """Begins with none."""
+        self.exchanges: set[bytes] = set()
+        self._published: deque[bytes] = deque()  # those of one entry in one string
+        self._count = 0
+
+    def add(self, entry: Entry) -> None:
+        """Takes what an entry tells."""
+        if entry.published:
+            self._published.append(entry.published)
+            self._count += len(entry.published) // 2
+            while self._count - len(self._published[0]) // 2 >= INHERITED_IDENTIFIERS:
+                self._count -= len(self._published.popleft()) // 2
+        if entry.completed or entry.received:
+            self.exchanges.difference_update(_apart(entry.completed))
+            self.exchanges.update(_apart(entry.received))
+
+    @property
+    def published(self) -> list[list[bytes]]:
+        """Those at QoS 1, as they came in one entry each, oldest first."""
+        return [_apart(identifiers) for identifiers in self._published]
+
+
+def _apart(identifiers: bytes) -> list[bytes]:
+    return [identifiers[at : at + 2] for at in range(0, len(identifiers), 2)]
+
+
+class Follower:
+    """What one node has read.
+
+    Attributes:
+        epoch: of what it reads; empty before the first.
+        base: the entry at which that began.
+        position: the entry that it read last.
+        token: of who appended that.
+        inherited: what the broker may send again.
+    """
+
+    def __init__(self) -> None:
+        """Has read nothing."""
+        self.epoch = ""
+        self.base = self.position = NOTHING
+        self.token = ""
+        self.inherited = Inherited()
+
+    @property
+    def is_at_beginning(self) -> bool:
+        """Whether nothing has been read of this epoch."""
+        return self.position == NOTHING
+
+    def begin(self, meta: Meta) -> None:
+        """Forgets what was read: reads this epoch from the oldest entry on."""
+        self.epoch, self.base = meta.epoch, meta.base
+        self.position, self.token = NOTHING, ""
+        self.inherited = Inherited()
+
+    def stands(self, view: View, found: Entry | None) -> Standing:
+        """How what was read stands to the stream.
+
+        Args:
+            view: of the stream.
+            found: the entry that is there at `position`; None if there is none.
+        """
+        if view.meta is None:
+            return Standing.WAIT
+        if view.meta.epoch != self.epoch:
+            return Standing.ANEW
+        if self.is_at_beginning:
+            return Standing.FITS
+        if found is not None:
+            return Standing.FITS if found.token == self.token else Standing.WAIT
+        is_trimmed = view.first is not None and self.position < view.first
+        return Standing.ANEW if is_trimmed else Standing.WAIT
+
+    def take(self, at: Id, entry: Entry) -> None:
+        """Takes the next entry.
+
+        Raises:
+            MisfitError: it isn't the next one.
+        """
+        if entry.epoch != self.epoch and at >= self.base:
+            raise MisfitError(f"the entry {at} is of the epoch {entry.epoch}, not {self.epoch}")
+        if entry.last != at.seq:
+            raise MisfitError(f"the entry {at} ends with number {entry.last}")
+        if not self.is_at_beginning and (entry.first != self.position.seq + 1 or at <= self.position):
+            raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {self.position}")
+        self.position, self.token = at, entry.token
+        self.inherited.add(entry)

@@ -1,0 +1,53 @@
+"""The log of one node, written from the stream.
+
+Invariant: what subscribers of this node get is what the stream has, number by number.
+"""
+
+from __future__ import annotations
+
+from gateway.cluster.entries import Entry
+from gateway.core.history import History
+from gateway.core.hub import Hub
+
+__all__ = ["HubLog"]
+
+
+class HubLog:
+    """A hub and its history, as `member.SharedLog` wants them."""
+
+    def __init__(self, hub: Hub) -> None:
+        """Nothing has been read."""
+        self._hub = hub
+
+    @property
+    def history(self) -> History:
+        """What has been read."""
+        return self._hub.history
+
+    def begin(self, epoch: str, seq: int, time: int) -> None:
+        """See `member.SharedLog.begin`; whoever is connected is sent away, and comes back with its position."""
+        self._hub.begin_anew()
+        self.history.begin_anew(epoch, seq, time)
+
+    def fill(self, entry: Entry) -> None:
+        """See `member.SharedLog.fill`."""
+        history, start = self.history, entry.time
+        self._prepare(entry)
+        for row in entry.rows:
+            history.append(row.topic, row.payload, start + row.time, row.qos, row.retained, row.properties)
+
+    def complete(self) -> None:
+        """See `member.SharedLog.complete`; whoever came while it was filled comes back."""
+        self._hub.begin_anew()
+
+    def take(self, entry: Entry) -> None:
+        """See `member.SharedLog.take`."""
+        publish, start = self._hub.publish, entry.time
+        self._prepare(entry)
+        for row in entry.rows:
+            publish(row.topic, row.payload, row.qos, row.retained, row.properties, 0, start + row.time)
+
+    def _prepare(self, entry: Entry) -> None:
+        self.history.retained_as_published = entry.as_published
+        if entry.released:
+            self.history.release(entry.released)

@@ -1,0 +1,113 @@
+"""What a node asks of the server, one thing at a time, and what it waits for between.
+
+Invariant: a question may be asked twice, and be answered late or never; what it changes is changed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.cluster.entries import Id
+from gateway.cluster.views import Meta
+
+__all__ = [
+    "READ_ENTRIES", "Append", "Begin", "Leave", "Look", "Meet", "Pause", "Question", "Read", "ServerError", "Times",
+    "Wait",
+]  # fmt: skip
+
+READ_ENTRIES = 32
+"""Entries that are asked for at once; while they are taken, nothing else has a turn."""
+
+
+class ServerError(Exception):
+    """The server can't be reached, or refuses what it is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds.
+
+    Attributes:
+        lease: how long a leader that is silent leads on.
+        renew: how often it renews its lease, and others look whether it is free.
+        retry: how long to wait after the server could not be reached.
+    """
+
+    lease: float = 2.0
+    renew: float = 0.5
+    retry: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """Asks for a `View`. With a token the lease is taken where it is free, or renewed."""
+
+    token: str | None
+    broker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begins to lead behind the entry `before`: whether it worked; not if the lease is another's or the stream is."""
+
+    before: Id | None
+    at: Id
+    meta: Meta
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Appends behind the entry `before`, once however often it is asked; the answer is that of `Begin`.
+
+    Attributes:
+        server: which one it is now: nothing of the stream is missing on it.
+        trim: what is older is dropped.
+        is_end: the lease is given back.
+    """
+
+    token: str
+    before: Id
+    at: Id
+    data: bytes
+    server: str
+    trim: Id | None = None
+    is_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Asks for entries behind one, and waits for them so many seconds: pairs of `Id` and bytes."""
+
+    after: Id
+    seconds: float
+    count: int = READ_ENTRIES
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Asks for the bytes of one entry; None if it isn't there."""
+
+    at: Id
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Waits until there is something to append, or so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Waits so many seconds, after which the connection is made anew."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Everything has been appended: the session with the broker is to be left in order."""
+
+
+Question = Meet | Begin | Append | Read | Look | Wait | Pause | Leave

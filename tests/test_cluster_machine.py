@@ -1,0 +1,397 @@
+"""Nodes, a broker and a server in all orders of appends, crashes, pauses, restarts, failovers and lost answers.
+
+The model: `told` is what was ever told under a number, `acknowledged` what the broker has forgotten since.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.cluster.entries import Entry, Id
+from gateway.cluster.leading import Leading
+from gateway.cluster.member import Member, Role
+from gateway.cluster.questions import Leave, Pause, Question, Read, ServerError, Wait
+from gateway.core.history import History
+from gateway.upstream.acknowledging import Unacknowledged
+from tests.support.streams import ModelServer
+
+NODES = 3
+
+
+class ListLog:
+    """A log without subscribers: what was told, in order, and how often it began."""
+
+    def __init__(self, told: dict[tuple[str, int], bytes]) -> None:
+        self.history = History(max_messages=1_000, epoch="none")
+        self.rows: list[tuple[int, bytes]] = []
+        self.begun = 0
+        self._told = told
+
+    def begin(self, epoch: str, seq: int, time: int) -> None:
+        self.history.begin_anew(epoch, seq, time)
+        self.rows.clear()
+        self.begun += 1
+
+    def fill(self, entry: Entry) -> None:
+        self.take(entry)
+
+    def complete(self) -> None:
+        pass
+
+    def take(self, entry: Entry) -> None:
+        history = self.history
+        assert entry.first == history.seq + 1, "a hole that nobody was told of"
+        for row in entry.rows:
+            history.append(row.topic, row.payload, entry.time + row.time, row.qos, row.retained)
+            self.rows.append((history.seq, row.payload))
+            key = history.epoch, history.seq
+            assert self._told.setdefault(key, row.payload) == row.payload, f"two contents under {key}"
+
+
+class Broker:
+    """One session: what is not acknowledged is sent again, in order, under the same identifiers."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[bytes, bytes] = {}
+        self.acknowledged: list[bytes] = []
+        self.leading: Leading | None = None
+        self._numbers = itertools.count(1)
+
+    def publish(self, payload: bytes) -> None:
+        identifier = next(self._numbers).to_bytes(2, "big")
+        self.waiting[identifier] = payload
+        if self.leading is not None:
+            self._send(self.leading, {identifier: payload})
+
+    def connect(self, leading: Leading, inherited: list[list[bytes]]) -> None:
+        """Another connection takes the session over."""
+        self.leading = leading
+        known = Unacknowledged()
+        before = None
+        for identifiers in inherited:
+            known.written(known.add(identifiers, before))
+            before = identifiers[-1]
+        news = {identifier: payload for identifier, payload in self.waiting.items() if identifier not in known}
+        for identifier in list(self.waiting):
+            if identifier not in news:
+                leading.when_settled(lambda identifier=identifier: self._acknowledge(leading, identifier))  # type: ignore[misc]
+        self._send(leading, news)
+
+    def disconnect(self, leading: Leading) -> None:
+        if self.leading is leading:
+            self.leading = None
+
+    def _send(self, leading: Leading, messages: dict[bytes, bytes]) -> None:
+        for payload in messages.values():
+            leading.take("t", payload, 1)
+        leading.identify([b"\x40\x02" + identifier for identifier in messages])
+        for identifier in messages:
+            leading.when_settled(lambda identifier=identifier: self._acknowledge(leading, identifier))  # type: ignore[misc]
+
+    def _acknowledge(self, leading: Leading, identifier: bytes) -> None:
+        # over a connection that has ended it does not arrive
+        if leading is self.leading and identifier in self.waiting:
+            self.acknowledged.append(self.waiting.pop(identifier))
+
+
+class Node:
+    """A process: `question` is what it waits for the answer of."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.log = ListLog(machine.told)
+        self.member = Member(
+            name,
+            self.log,
+            clock=lambda: machine.now,
+            wall_clock_ms=lambda: int(machine.now * 1000),
+            make_token=lambda: f"token{next(machine.numbers)}",
+            make_epoch=lambda: f"epoch{next(machine.numbers)}",
+            wake=lambda: None,
+            on_lead=self.lead,
+            on_follow=self.follow,
+        )
+        self.machine = machine
+        self.leading: Leading | None = None
+        self.steps: Generator[Question, Any, None] = self.member.run()
+        self.question: Question | None = next(self.steps)
+        self.ready_at = 0.0
+
+    def lead(self, leading: Leading) -> None:
+        self.leading = leading
+        self.machine.broker.connect(leading, self.member.follower.inherited.published)
+
+    def follow(self, why: str) -> None:
+        if self.leading is not None:
+            self.machine.broker.disconnect(self.leading)
+
+    def step(self, fate: str = "done") -> None:
+        """The next answer: `done`; `lost`: it was done and the answer is lost; `late`: it may be done later."""
+        question = self.question
+        if question is None:
+            return
+        machine = self.machine
+        if machine.broker.leading is None and self.member.leading is not None:
+            self.lead(self.member.leading)  # whoever was thrown out connects again as long as it leads
+        try:
+            if isinstance(question, Wait | Pause):
+                if isinstance(question, Pause):
+                    machine.advance(question.seconds)
+                elif self.leading is None or not self.leading.has_more:
+                    machine.advance(min(max(question.seconds, 0.01), 0.1))
+                self.question = self.steps.send(None)
+            elif isinstance(question, Leave):
+                if self.leading is not None:
+                    machine.broker.disconnect(self.leading)
+                self.question = self.steps.send(None)
+            elif fate == "late":
+                machine.late.append(question)
+                self.question = self.steps.throw(ServerError("timeout"))
+            else:
+                answer = machine.server.ask(question)
+                if fate == "lost":
+                    self.question = self.steps.throw(ServerError("connection reset"))
+                else:
+                    if isinstance(question, Read) and not answer:
+                        machine.advance(min(max(question.seconds, 0.01), 0.1))
+                    self.question = self.steps.send(answer)
+        except StopIteration:
+            self.question = None
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+        self.numbers = itertools.count()
+        self.told: dict[tuple[str, int], bytes] = {}
+        self.server = ModelServer(lambda: self.now)
+        self.broker = Broker()
+        self.late: list[Question] = []
+        self.is_whole = True  # nothing was taken from the server that it had
+        self.nodes = [Node(self, f"n{number}") for number in range(NODES)]
+        self.messages = itertools.count()
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(1, 5))
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.broker.publish(b"%d" % next(self.messages))
+
+    @rule(which=st.integers(0, NODES - 1), count=st.integers(1, 12))
+    def run_some(self, which: int, count: int) -> None:
+        for _ in range(count):
+            self.nodes[which].step()
+
+    @rule(order=st.lists(st.integers(0, NODES - 1), min_size=5, max_size=40))
+    def run_all(self, order: list[int]) -> None:
+        for which in order:
+            self.nodes[which].step()
+
+    @rule(which=st.integers(0, NODES - 1), fate=st.sampled_from(["lost", "late"]))
+    def lose(self, which: int, fate: str) -> None:
+        self.nodes[which].step(fate)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def arrive_late(self) -> None:
+        self.server.ask(self.late.pop(0))
+
+    @rule(which=st.integers(0, NODES - 1))
+    def crash(self, which: int) -> None:
+        node = self.nodes[which]
+        node.follow("it is dead")
+        self.nodes[which] = Node(self, f"n{which}")
+
+    @rule(which=st.integers(0, NODES - 1))
+    def stop(self, which: int) -> None:
+        node = self.nodes[which]
+        node.member.stop()
+        for _ in range(50):
+            node.step()
+        node.follow("it has ended")
+        self.nodes[which] = Node(self, f"n{which}")
+
+    @rule(seconds=st.floats(0.1, 5))
+    def pause(self, seconds: float) -> None:
+        self.advance(seconds)
+
+    @rule()
+    def restart_server(self) -> None:
+        self.server.restart()
+        self.late.clear()
+
+    @rule()
+    def replicate(self) -> None:
+        self.server.replicate()
+
+    @rule(how=st.sampled_from(["fail_over", "wipe", "flush"]))
+    def lose_data(self, how: str) -> None:
+        getattr(self.server, how)()
+        if how != "flush":
+            self.late.clear()
+        self.is_whole = False
+
+    @rule(part=st.floats(0, 1))
+    def trim(self, part: float) -> None:
+        entries = self.server.entries
+        if entries:
+            self.server.trim(entries[int(part * (len(entries) - 1))][0])
+
+    @invariant()
+    def one_content_once(self) -> None:
+        payloads = [row.payload for _, entry in self.server.entries for row in entry.rows]
+        assert len(payloads) == len(set(payloads)), "a message is twice in the log"
+        seq = None
+        for at, entry in self.server.entries:
+            assert seq is None or entry.first == seq + 1
+            assert at.seq == entry.last
+            seq = entry.last
+
+    @invariant()
+    def acknowledged_is_told(self) -> None:
+        told = set(self.told.values())
+        assert told.issuperset(self.broker.acknowledged)
+        assert len(self.broker.acknowledged) == len(set(self.broker.acknowledged))
+
+    def teardown(self) -> None:
+        """Left alone, everything is told everywhere, and in order."""
+        self.late.clear()
+        for _ in range(400):
+            for node in self.nodes:
+                node.step()
+        assert [node.member.role for node in self.nodes].count(Role.LEADER) == 1
+        assert not self.broker.waiting
+        entries = self.server.entries
+        stream = [(entry.first + n, row.payload) for _, entry in entries for n, row in enumerate(entry.rows)]
+        first = stream[0][0] if stream else 0
+        assert self.server.meta is not None
+        for node in self.nodes:
+            assert node.member.is_caught_up
+            assert node.log.history.epoch == self.server.meta.epoch
+            assert node.member.follower.position == entries[-1][0]
+            assert [row for row in node.log.rows if row[0] >= first] == stream
+        if self.is_whole:
+            # as the broker had them
+            payloads = [int(payload) for _, payload in stream]
+            assert payloads == sorted(payloads)
+            epochs = {epoch for epoch, _ in self.told}
+            by_number = [int(self.told[key]) for key in sorted(self.told, key=lambda key: key[1])]
+            if len(epochs) == 1:
+                assert by_number == list(range(len(by_number))), "lost, twice or out of order"
+
+
+TestCluster = Machine.TestCase
+TestCluster.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+def settle(machine: Machine, steps: int = 200) -> None:
+    for _ in range(steps):
+        for node in machine.nodes:
+            node.step()
+
+
+def the_leader(machine: Machine) -> Node:
+    [leader] = [node for node in machine.nodes if node.member.role is Role.LEADER]
+    return leader
+
+
+def test_a_restarted_server_that_has_everything_keeps_its_epoch() -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    epoch = machine.nodes[0].log.history.epoch
+    for node in machine.nodes:
+        node.step("late")
+    machine.restart_server()
+    machine.publish(3)
+    settle(machine)
+    assert {node.log.history.epoch for node in machine.nodes} == {epoch}
+    assert [node.log.begun for node in machine.nodes] == [1] * NODES
+    assert [payload for _, payload in machine.nodes[1].log.rows] == [b"%d" % number for number in range(6)]
+    machine.teardown()
+
+
+def test_who_has_read_what_a_failover_lost_gets_another_epoch() -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    machine.server.replicate()
+    machine.publish(3)
+    settle(machine)
+    epoch = machine.nodes[0].log.history.epoch
+    leader = the_leader(machine)
+    machine.lose_data("fail_over")
+    machine.crash(machine.nodes.index(leader))
+    machine.publish(1)
+    settle(machine)
+    assert epoch not in {node.log.history.epoch for node in machine.nodes}
+    machine.teardown()
+
+
+def test_an_epoch_ends_where_nobody_can_tell_whether_a_failover_lost_something() -> None:
+    machine = Machine()
+    settle(machine)
+    machine.server.replicate()
+    slow = next(node for node in machine.nodes if node.member.role is Role.FOLLOWER)
+    leader = the_leader(machine)
+    machine.publish(3)
+    for _ in range(20):
+        for node in machine.nodes:
+            if node is not slow:
+                node.step()
+    assert slow.log.rows == []
+    told = dict(machine.told)
+    assert told
+    machine.lose_data("fail_over")
+    machine.nodes = [slow]
+    machine.broker.disconnect(leader.leading)  # type: ignore[arg-type]
+    machine.publish(3)
+    settle(machine)
+    assert [payload for _, payload in slow.log.rows] == [b"3", b"4", b"5"]
+    assert not {(slow.log.history.epoch, seq) for seq, _ in slow.log.rows} & set(told)
+
+
+def test_a_clean_stop_hands_the_lease_over_without_waiting_for_its_end() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    began = machine.now
+    leader.member.stop()
+    while leader.question is not None:
+        leader.step()
+    others = [node for node in machine.nodes if node is not leader]
+    while all(node.member.role is Role.FOLLOWER for node in others):
+        for node in others:
+            node.step()
+    assert machine.now - began < 0.5
+
+
+def test_a_leader_that_was_paused_for_longer_than_its_lease_appends_nothing_any_more() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    others = [node for node in machine.nodes if node is not leader]
+    machine.publish(2)  # taken, and not appended yet
+    machine.advance(10)
+    while all(node.member.role is Role.FOLLOWER for node in others):
+        for node in others:
+            node.step()
+    tail = machine.server.entries[-1][0]
+    for _ in range(20):
+        leader.step()
+    assert leader.member.role is Role.FOLLOWER
+    assert machine.server.entries[-1][0] == tail
+    settle(machine)
+    assert [payload for _, payload in leader.log.rows] == [b"0", b"1"]
+    assert Id(2) in dict(machine.server.entries)
+    machine.teardown()
