@@ -26,6 +26,7 @@ from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier
+from gateway.alerts.runner import Runner, make_runner
 from gateway.archive.archive import Archive, KeptHistory
 from gateway.archive.failures import ArchiveError, Trouble
 from gateway.archive.keeping import Keep, Rules
@@ -146,6 +147,7 @@ class Gateway:
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
         devices: what announces itself as a device.
         archive: the file in which the log is kept; None where there is none.
+        alerts: rules that watch the log, and what publishes their states; None where none is set.
         connections: how many are open, in all and for each address.
         guard: who may ask, and who is asking.
         refusals: how often each limit or check said no.
@@ -190,12 +192,14 @@ class Gateway:
         self.collections = Collections(time.thread_time)
         self.hub: Hub
         self.upstream: Upstream
+        self.alerts: Runner | None = None
         self.published: Counter[str] = Counter()
         """Messages that clients published, by result: `ok` or an error code."""
         self.certificate: Certificate | None = None
         """The gateway's own, where it speaks TLS itself."""
         self.closing = False
-        self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`
+        self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`; until that was seen to
+        self._complete_at = math.inf  # the same
         self.event_streams: set[Sink] = set()
         """Event streams that are open."""
         self.explaining = FairLock()
@@ -311,7 +315,20 @@ class Gateway:
             on_change=self._upstream_changed,
             keeper=None if self.archive is None else self.archive.writer,
         )
+        self.alerts = make_runner(
+            settings,
+            history=self.history,
+            publish=self.upstream.publish,
+            is_connected=lambda: self.is_connected,
+            is_complete=lambda: self.is_connected and self.clock() >= self._complete_at,
+            wall_clock_ms=self.wall_clock_ms,
+            clock=self.clock,
+        )
         async with asyncio.TaskGroup() as self._tasks:
+            watching = None
+            if self.alerts is not None:
+                await self.alerts.watch(self.hub)
+                watching = self._tasks.create_task(self.alerts.run(), name="alerts")
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
@@ -323,6 +340,8 @@ class Gateway:
                 yield
             finally:
                 self.closing = True
+                if watching is not None:
+                    watching.cancel()
                 await self._end_archive()
                 link.cancel()
                 warming.cancel()
@@ -409,7 +428,9 @@ class Gateway:
         self.history.retained_as_published = state.retained_as_published
         if state.connected and state.subscription != self.history.subscription:
             self.history.subscription = state.subscription
-            self._settle_at = self.clock() + REPEAT_SECONDS
+            self._settle_at = self._complete_at = self.clock() + REPEAT_SECONDS
+            if self.alerts is not None:
+                self.alerts.reconnected()
         if state.connected != self._was_connected:
             self._was_connected = state.connected
             self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
@@ -457,7 +478,7 @@ def _texts(properties: Properties) -> Iterator[str]:
 def _upstream_config(settings: Settings) -> UpstreamConfig:
     return UpstreamConfig(
         url=settings.mqtt_url,
-        topics=settings.mqtt_topics,
+        topics=settings.relayed_topics,
         client_id=settings.mqtt_client_id,
         username=settings.mqtt_username,
         password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
@@ -493,7 +514,7 @@ def make_guard(settings: Settings, refusals: Refusals) -> Guard:
         policy=(
             Policy(roles, settings.access_anonymous_role)
             if settings.has_access_policy
-            else Policy.open(settings.mqtt_topics)
+            else Policy.open(settings.relayed_topics)
         ),
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),

@@ -63,7 +63,18 @@ def test_every_settings_file_that_is_shown_is_valid(tmp_path: Path) -> None:
     for page in PAGES:
         for block in blocks(page.read_text(encoding="utf-8"), "toml"):
             data = tomllib.loads(block)
-            if not set(data) & {"mqtt", "history", "access", "streams", "roles", "limit", "port", "host", "tls"}:
+            if not set(data) & {
+                "mqtt",
+                "history",
+                "access",
+                "streams",
+                "roles",
+                "limit",
+                "port",
+                "host",
+                "tls",
+                "alerts",
+            }:
                 continue
             if any(key in block for key in ("_file", "cert =")):
                 continue  # names files that aren't here

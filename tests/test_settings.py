@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.core.durations import duration_text, parse_duration
+from gateway.settings.alerting import AlertSettings
 from gateway.settings.loading import Loaded, load_settings, read_settings
 from gateway.settings.problems import SettingsError
 from gateway.settings.rows import SETTINGS
@@ -553,3 +554,69 @@ def test_a_bad_filter_is_one_problem() -> None:
         load_settings(environ={"GATEWAY_MQTT_TOPICS": "a/#/b"})
     [problem] = raised.value.problems
     assert "'#' must be the last level" in str(problem)
+
+
+class TestAlerts:
+    def problems(self, folder: Path, text: str) -> list[str]:
+        return problems_of(file=write(folder, "[[alerts]]\n" + text))
+
+    def test_are_read_from_the_file_and_from_a_variable(self, tmp_path: Path) -> None:
+        file = write(
+            tmp_path,
+            '[[alerts]]\nname = "hot"\ntopics = ["a/#", "b"]\nwhere = "t > 30"\nfor = "5m"\nuntil = "t < 28"\n',
+        )
+        [alert] = load_settings(config_file=file, environ={}).alerts
+        assert (alert.name, alert.topics, alert.hold, alert.until) == ("hot", ("a/#", "b"), 300, "t < 28")
+        environ = {"GATEWAY_ALERTS": '[{"name": "quiet", "topics": "a/#,b", "silent": "10m"}]'}
+        [alert] = load_settings(config_file=file, environ=environ).alerts
+        assert (alert.name, alert.topics, alert.silent) == ("quiet", ("a/#", "b"), 600)
+        assert read_settings(None, file, {}).origins["alerts"] == str(file)
+        assert SETTINGS["alerts"].show((alert,)) == "quiet"
+
+    @pytest.mark.parametrize(
+        ("text", "place", "rule", "way_out"),
+        [
+            ('name = "too hot"\ntopics = ["a"]\nsilent = 9', "1 name", "can't be part of a topic", "write too-hot"),
+            ('name = "a"\ntopic = ["a"]\nsilent = 9', "1 topic", "has no key 'topic'", "did you mean topics?"),
+            ('name = "a"\ntopics = ["a"]\nsilnet = 9', "1 silnet", "has no key 'silnet'", "did you mean silent?"),
+            ('name = "a"\ntopics = ["a"]', "1", "has neither where nor silent", "watches for"),
+            ('name = "a"\ntopics = ["a"]\nsilent = 9\nwhere = "t > 1"', "1", "has both", "watches for"),
+            ('name = "a"\ntopics = ["a"]\nsilent = 9\nfor = 9', "1", "for goes with where", "next message"),
+            ('name = "a"\ntopics = ["a"]\nsilent = 9\nuntil = "t > 1"', "1", "until goes with where", "next message"),
+            ('name = "a"\ntopics = ["a"]\nwhere = "t >> 1"', "1 where", "Syntax error", "payload.temperature > 30"),
+            ('name = "a"\ntopics = ["a"]\nwhere = "t > 1"\nuntil = "t"', "1 until", "a condition", "payload"),
+            ('name = "a"\ntopics = ["a"]\nwhere = "t > 1"\nfor = "5x"', "1 for", "a duration", "30s"),
+            ('name = "a"\ntopics = ["a"]\nsilent = "10ms"', "1 silent", "at least 1s", "settings.md"),
+            ('name = "a"\ntopics = ["a/#/b"]\nsilent = 9', "1 topics", "last level", "sensors/#"),
+            ('name = "a"\ntopics = []\nsilent = 9', "1 topics", "at least one item", "settings.md"),
+            ('name = "a"\ntopics = ["a"]\nsilent = 9\nsummary = "{tpoic}"', "1 summary", "{tpoic}", "{topic}"),
+        ],
+    )
+    def test_what_is_wrong_is_named_with_a_way_out(
+        self, tmp_path: Path, text: str, place: str, rule: str, way_out: str
+    ) -> None:
+        start = f"{tmp_path / 'gateway.toml'}: [[alerts]] rule {place}: "
+        [problem] = [text for text in self.problems(tmp_path, text) if text.startswith(start)]
+        assert rule in problem.partition("→")[0]
+        assert way_out in problem.partition("→")[2]
+
+    def test_all_problems_of_all_alerts_are_told_at_once(self, tmp_path: Path) -> None:
+        text = 'name = "a b"\ntopics = ["#/a"]\nwhere = "t"\n[[alerts]]\nname = "c"\nsilent = 0\ntopics = ["a"]\n'
+        assert len(self.problems(tmp_path, text)) == 4
+
+    def test_two_of_one_name_and_what_is_not_relayed(self, tmp_path: Path) -> None:
+        one = 'name = "a"\ntopics = ["a/#"]\nsilent = 9\n'
+        [twice] = self.problems(tmp_path, one + "[[alerts]]\n" + one)
+        assert "two alerts 'a'" in twice
+        [unheard] = problems_of({"mqtt_topics": ["b/#"]}, write(tmp_path, "[[alerts]]\n" + one))
+        assert "nothing that 'a/#' matches is relayed" in unheard
+
+    def test_their_own_topics_are_relayed(self) -> None:
+        alert = AlertSettings(name="a", topics=("a/b",), silent=9)
+        assert Settings(alerts=(alert,), mqtt_topics=("a/#",)).relayed_topics == ("a/#", "gateway/alerts/+")
+        assert Settings(alerts=(alert,)).relayed_topics == ("#",)
+        assert Settings(mqtt_topics=("a/#",)).relayed_topics == ("a/#",)
+
+    @pytest.mark.parametrize("topic", ["gateway/#", "+/alerts", ""])
+    def test_their_topic_is_the_beginning_of_a_topic(self, topic: str, tmp_path: Path) -> None:
+        assert problems_of(file=write(tmp_path, f'alert_topic = "{topic}"'))

@@ -261,9 +261,10 @@ class Condition:
 
     Attributes:
         text: as it was given.
+        subject: the place in the payload that it names first, what it is about; None where it names none.
     """
 
-    __slots__ = ("_calculates", "_execute", "_max_values", "_names", "_reads_payload", "_topic", "text")
+    __slots__ = ("_calculates", "_execute", "_max_values", "_names", "_reads_payload", "_topic", "subject", "text")
 
     def __init__(self, text: str) -> None:
         """Compiles the expression.
@@ -299,6 +300,7 @@ class Condition:
             for name, variable in variables.items()
         ]
         self._reads_payload = any(name.steps is not None for name in names)
+        self.subject = next((n.steps for n in names if n.steps is not None and not n.size and n.has is None), None)
         # each of these copies what it is taken from
         steps_of_results = len(_STEP_OF_A_RESULT.findall(_STRING.sub("''", rewritten)))
         self._max_values = MAX_CONDITION_VALUES // (1 + steps_of_results)

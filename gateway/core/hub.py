@@ -24,7 +24,9 @@ from gateway.core.history import History
 from gateway.core.jobs import Job, Kind, Subscription
 from gateway.core.memory import MemoryBudget
 from gateway.core.messages import Message, Properties
+from gateway.core.onlookers import Onlooker
 from gateway.core.protocol import CloseCode, ProtocolError
+from gateway.core.readings import Readings
 from gateway.core.replays import MAX_JOBS, Replays
 from gateway.core.rotation import Rotation
 from gateway.core.selection import Selection, overlapping, without
@@ -559,6 +561,33 @@ class Hub:
         subscriber.on_live = on_live
         self._subscribers[subscriber] = None
         return subscriber
+
+    def watch(
+        self, filters: Iterable[str], look: Callable[[Message, Readings], None], miss: Callable[[int], None]
+    ) -> Group:
+        """Has every message that these filters match looked at inside the gateway, from now on and for good.
+
+        It is done in the order of their numbers and in the turns of shapes, so some may come late. Nothing is flushed
+        for it.
+
+        Args:
+            filters: valid topic filters.
+            look: gets each message, and what payloads say; raises nothing.
+            miss: hears how many messages history has evicted before they could be looked at.
+
+        Returns:
+            Its group: `put_off` says how many messages it has yet to be given.
+        """
+        shape, readings = Shape(), self._shaping.readings
+        found = FilterSet(filters)
+        history, clock = self.history, self._wall_clock_ms
+        group = Group(found, shape, history.epoch, self._budget, self.counters, clock, readings)
+        group.shaper = Onlooker(look, miss, readings)
+        group.is_onlooker = True
+        group.is_queued = True  # so it never is: there is nothing to flush
+        for topic_filter in found.filters:
+            self._trie.add(topic_filter, group)
+        return group
 
     def remove(self, subscriber: Subscriber) -> None:
         """Forgets a subscriber whose connection is gone; a second call does nothing."""

@@ -149,7 +149,7 @@ class Shaping:
         while self._line.size and not self.is_full and not self._budget.is_crowded:
             group = self._line.next()
             group.is_in_line = False
-            if not group.put_off or not group.members:
+            if not group.put_off or not (group.members or group.is_onlooker):
                 continue
             if (wait := group.wait()) > 0:
                 group.is_in_line = True

@@ -174,6 +174,7 @@ class Group:
         put_off: messages that matched and that its shaper has yet to be given, from history.
         cursor: number up to which its shaper was given everything, while some are put off.
         is_in_line: it waits for its turn to be given them.
+        is_onlooker: it has no members: somebody inside the gateway looks at what matches.
         unwritten, unwritten_data: live members to whom a flush has yet to write, and what. By the counts they have it.
         cost: seconds of processor time for which nobody was charged yet.
         owes: all its members owed when they were charged last.
@@ -191,6 +192,7 @@ class Group:
         "flushed_at",
         "flushed_seq",
         "is_in_line",
+        "is_onlooker",
         "is_queued",
         "members",
         "next_tick",
@@ -230,6 +232,7 @@ class Group:
         self.put_off = 0
         self.cursor = 0
         self.is_in_line = False
+        self.is_onlooker = False
         self.cost = 0.0
         self.owes = False
         self.phase = 0

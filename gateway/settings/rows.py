@@ -45,7 +45,7 @@ class Setting:
         help: what it does.
         empty: its value where it is left empty; `...` where it must not be.
         flag: its flag of `gateway serve`. A secret has none, because everyone on a machine can see the command lines
-            of its processes; a table has none either.
+            of its processes; tables have none either.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its place in the file: `port`, `[mqtt] url`, `[streams.NAME]` or `[[archive.keep]]`."""
+        """Its place in the file: `port`, `[mqtt] url`, `[streams.NAME]`, `[[archive.keep]]` or `[[alerts]]`."""
         if self.kind == "table":
             return f"[{self.name}.NAME]"
         section, _, rest = self.name.partition("_")
         if self.kind == "tables":
-            return f"[[{section}.{rest}]]"
+            return f"[[{section}.{rest}]]" if section in SECTIONS else f"[[{self.name}]]"
         return f"[{section}] {rest}" if section in SECTIONS else self.name
 
     def show(self, value: object) -> str:
@@ -88,7 +88,7 @@ class Setting:
             case int() | float() if self.kind == "duration":
                 return duration_text(value)
             case tuple() | list() if self.kind == "tables":
-                return ", ".join(" ".join(item.topics) for item in value)
+                return ", ".join(getattr(item, "name", None) or " ".join(item.topics) for item in value)
             case tuple() | list():
                 return ", ".join(str(item) for item in value)
             case dict():
@@ -156,7 +156,7 @@ def _keys() -> Iterator[tuple[str, tuple[str, ...]]]:
     for name, hint in typing.get_type_hints(Settings, include_extras=True).items():
         for leaf in _leaves(hint):
             if isinstance(leaf, type) and issubclass(leaf, BaseModel):
-                yield name, tuple(leaf.model_fields)
+                yield name, tuple(field.alias or key for key, field in leaf.model_fields.items())
 
 
 KEYS: Mapping[str, tuple[str, ...]] = dict(_keys())
@@ -169,6 +169,7 @@ def markdown() -> str:
         "mqtt": "Broker",
         "history": "History",
         "archive": "Archive",
+        "alert": "Alerts",
         "access": "Access",
         "limit": "Limits",
         "table": "Tables",

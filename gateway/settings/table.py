@@ -27,7 +27,8 @@ from pydantic import (
 
 from gateway.access.origins import is_loopback
 from gateway.core.durations import duration_text
-from gateway.core.topics import covers
+from gateway.core.topics import covers, overlap
+from gateway.settings.alerting import AlertSettings
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
     CONFIG_FILE,
@@ -45,6 +46,7 @@ from gateway.settings.values import (
     check_root_path,
     check_secret,
     check_status_topic,
+    check_topic_prefix,
     check_web_url,
     format_size,
     list_from_text,
@@ -54,6 +56,9 @@ from gateway.settings.values import (
 
 __all__ = ["KeepSettings", "RoleSettings", "Settings", "StreamSettings"]
 
+
+MAX_ALERTS = 200
+"""Alerts: each looks at what matches its filters by itself."""
 
 MAX_KEEPS = 32
 """Rules of retention: each is asked for, and looks through the archive by itself."""
@@ -221,6 +226,16 @@ class Settings(BaseModel):
         description="Memory for what waits for the disk; beyond it messages are relayed and not kept",
     )
 
+    # Alerts
+    alert_topic: Annotated[str, AfterValidator(check_topic_prefix)] = Field(
+        "gateway/alerts",
+        description="Where the state of each alert is published, retained, with its name as the last level; it comes "
+        "back from there after a restart",
+    )
+    alert_discovery: Annotated[str | None, AfterValidator(check_topic_prefix)] = Field(
+        None, description="Where Home Assistant looks for new entities, `homeassistant`: alerts appear there as sensors"
+    )
+
     # Access
     access_allow_anonymous: bool = Field(
         False,
@@ -335,6 +350,12 @@ class Settings(BaseModel):
         description="How long the archive keeps what came, each rule a table `[[archive.keep]]` with `topics`, `raw`, "
         "`minute` and `hour`; of a topic the first one counts that matches it",
     )
+    alerts: Annotated[tuple[AlertSettings, ...], BeforeValidator(list_from_text)] = Field(
+        (),
+        max_length=MAX_ALERTS,
+        description="Alerts, each a table `[[alerts]]` with `name`, `topics` and `where` or `silent`, perhaps `for`, "
+        "`until` and `summary` ([how](operations.md#alerts))",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -354,6 +375,14 @@ class Settings(BaseModel):
     def has_access_policy(self) -> bool:
         """Whether there is an access policy: a key for tokens, or a role for those without one."""
         return any((*self._keys().values(), self.access_anonymous_role))
+
+    @property
+    def relayed_topics(self) -> tuple[str, ...]:
+        """The topic filters to subscribe to on the broker, those that alerts need included."""
+        own = f"{self.alert_topic}/+"
+        if not self.alerts or any(covers(text, own) for text in self.mqtt_topics):
+            return self.mqtt_topics
+        return (*self.mqtt_topics, own)
 
     def _keys(self) -> dict[str, object]:
         names = ("access_secret", "access_key_file", "access_jwks_url", "access_jwks_file")
@@ -408,6 +437,7 @@ class Settings(BaseModel):
             rule = f"the role {role!r} is not defined; defined are: {known}"
             yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
         yield from self._keep_problems()
+        yield from self._alert_problems()
         for name in self.streams:
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"
@@ -434,6 +464,20 @@ class Settings(BaseModel):
         if self.archive_keep and self.archive_file is None:
             way_out = "name its file (GATEWAY_ARCHIVE_FILE, or file in [archive]), or take the rules out"
             yield Problem((*names, "archive_file"), "archive_keep", "there are rules for an archive, and none", way_out)
+
+    def _alert_problems(self) -> Iterator[Problem]:
+        """What is wrong between alerts, and between them and what is relayed."""
+        names = ("alerts",)
+        seen: set[str] = set()
+        for alert in self.alerts:
+            where = f"alert {alert.name!r}"
+            if alert.name in seen:
+                yield Problem(names, "alerts", f"there are two alerts {alert.name!r}", "give each a name of its own")
+            seen.add(alert.name)
+            for text in alert.topics:
+                if not any(overlap(text, relayed) for relayed in self.mqtt_topics):
+                    rule = f"{where}: nothing that {text!r} matches is relayed (mqtt_topics)"
+                    yield Problem((*names, "mqtt_topics"), "alerts", rule, "add it to mqtt_topics")
 
 
 def _certificate_problems(names: tuple[str, str], cert: Path, key: Path) -> Iterator[Problem]:

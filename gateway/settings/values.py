@@ -20,10 +20,12 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
 from gateway.access.secrets import weakness
+from gateway.core.conditions import ShapeError, compile_condition
 from gateway.core.durations import parse_duration
 from gateway.core.fields import Field
 from gateway.core.paths import PathError
-from gateway.core.topics import TopicError, validate_filter, validate_topic
+from gateway.core.templates import Template, TemplateError
+from gateway.core.topics import TopicError, has_wildcard, validate_filter, validate_topic
 from gateway.settings.problems import CREDENTIALS, RuleError
 
 __all__ = [
@@ -32,6 +34,9 @@ __all__ = [
     "NOTHING",
     "PREFIX",
     "SECTIONS",
+    "SUMMARY_NAMES",
+    "AlertName",
+    "Condition",
     "Duration",
     "ExistingFile",
     "FieldPath",
@@ -39,16 +44,19 @@ __all__ = [
     "OptionalDuration",
     "Origin",
     "Size",
+    "Summary",
     "TopicFilter",
     "check_host",
     "check_mqtt_url",
     "check_root_path",
     "check_secret",
     "check_status_topic",
+    "check_topic_prefix",
     "check_web_url",
     "format_size",
     "list_from_text",
     "mapping_from_text",
+    "negated",
     "parse_size",
     "without_credentials",
 ]
@@ -181,6 +189,57 @@ def check_status_topic(text: str) -> str:
         raise RuleError(str(error)) from None
 
 
+def check_topic_prefix(text: str | None) -> str | None:
+    """The first levels of topics of ours, without a slash at the end; None for no such topics.
+
+    Raises:
+        RuleError: the text can't be the beginning of a topic name.
+    """
+    if text is None:
+        return None
+    text = text.rstrip("/")
+    if has_wildcard(text):
+        raise RuleError("must be the beginning of a topic, without + and #", "write it as gateway/alerts")
+    try:
+        return validate_topic(text)
+    except TopicError as error:
+        raise RuleError(str(error), "write it as gateway/alerts") from None
+
+
+def _alert_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_\-]{1,64}", text):
+        bare = re.sub(r"[^A-Za-z0-9_\-]+", "-", text).strip("-")[:64]
+        way_out = f"write {bare}" if bare else "such as too-hot"
+        raise RuleError(f"the name {text[:80]!r} can't be part of a topic: up to 64 letters, digits, - and _", way_out)
+    return text
+
+
+def negated(where: str) -> str:
+    """The condition that holds where another one can be worked out and doesn't hold."""
+    return f"!({where})"
+
+
+def _condition(text: str) -> str:
+    try:
+        compile_condition(text)
+        compile_condition(negated(text))
+    except ShapeError as error:
+        raise RuleError(str(error), "a condition is such as payload.temperature > 30") from None
+    return text
+
+
+SUMMARY_NAMES = ("name", "value", "state", "since", "for", "silent")
+"""What a summary may name beside topic and payload."""
+
+
+def _summary(text: str) -> str:
+    try:
+        Template(text, SUMMARY_NAMES)
+    except TemplateError as error:
+        raise RuleError(error.rule, error.way_out) from None
+    return text
+
+
 _MQTT_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -286,6 +345,9 @@ FieldPath = Annotated[str, AfterValidator(_field_path)]
 TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
 GrantFilter = Annotated[str, AfterValidator(_grant_filter)]
 Origin = Annotated[str, AfterValidator(_origin)]
+AlertName = Annotated[str, AfterValidator(_alert_name)]
+Condition = Annotated[str, AfterValidator(_condition)]
+Summary = Annotated[str, AfterValidator(_summary)]
 ExistingFile = Annotated[Path, AfterValidator(_readable)]
 
 
