@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from gateway.door.door import Door
 from gateway.ops.metrics import Exporter
 from gateway.ops.samples import samples
+from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.status import asyncapi, explain, live, metrics, ready
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/health/ready", ready),
             Route("/metrics", metrics),
             Route("/explain", explain),
+            Route("/alerts", alerts),
             Route("/asyncapi.json", asyncapi),
             WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),

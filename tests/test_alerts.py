@@ -18,7 +18,7 @@ from gateway.core.hub import Hub
 from gateway.core.onlookers import Onlooker
 from gateway.core.templates import Template, TemplateError
 from gateway.settings.alerting import AlertSettings
-from tests.fakes import FakeLoop
+from tests.fakes import FakeLoop, finished
 
 OK, PENDING, FIRING = State.OK, State.PENDING, State.FIRING
 
@@ -488,7 +488,7 @@ def test_a_report_for_somebody_is_of_the_topics_that_he_may_read() -> None:
     world = World(rule_of(where="t > 30"))
     world.say("s/a", {"t": 31})
     alert = world.alerts.alerts["hot"]
-    report = world.alerts.report(alert, lambda topic: topic == "s/b")
+    report = finished(world.alerts.report_in_steps(alert, lambda topic: topic == "s/b"))
     assert (report["state"], report["since"], report["firing"], report["topics"]) == ("ok", None, 0, [])
     assert "s/a" not in json.dumps(report)
 

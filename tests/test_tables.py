@@ -12,6 +12,7 @@ import pytest
 from gateway.core.messages import Properties
 from gateway.core.parameters import PARAMETERS, check_parameters, parameters_of
 from gateway.core.protocol import (
+    ALERT_EVENTS,
     CLOSE_CODES,
     COMMANDS,
     ERROR_CODES,
@@ -57,7 +58,8 @@ def test_events() -> None:
     assert set(EVENTS) <= DOCUMENT["channels"]["ws"]["messages"].keys()
     assert set(EVENT_STREAM_EVENTS) <= DOCUMENT["channels"]["events"]["messages"].keys()
     assert not set(EVENT_STREAM_EVENTS) & {*EVENTS, *DOCUMENT["channels"]["ws"]["messages"]}
-    assert all(f"`{event}`" in PAGE for event in EVENT_STREAM_EVENTS)
+    assert all(f"`{event}`" in PAGE for event in (*EVENT_STREAM_EVENTS, *ALERT_EVENTS))
+    assert set(ALERT_EVENTS) < DOCUMENT["channels"]["alerts"]["messages"].keys()
 
 
 def test_commands() -> None:
@@ -118,7 +120,7 @@ def test_members_of_a_message_and_its_properties() -> None:
     assert set(message_schema["properties"]["properties"]["properties"]) == set(Properties.__annotations__)
 
 
-@pytest.mark.parametrize("use", ["ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "publish"])
+@pytest.mark.parametrize("use", ["ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "publish", "alerts"])
 def test_a_parameter_that_would_have_no_effect_is_refused_on_every_way_in(use: str) -> None:
     check_parameters([*parameters_of(use), "_"], use)
     for name in {"tpoic", *PARAMETERS} - set(parameters_of(use)):

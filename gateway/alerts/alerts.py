@@ -10,7 +10,7 @@ Invariant: nothing here waits, and nothing that a message holds stops it. Publis
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -26,6 +26,7 @@ from gateway.core.hub import Hub
 from gateway.core.messages import Message
 from gateway.core.readings import Readings
 from gateway.core.subscribers import Group
+from gateway.core.topics import has_wildcard, matches, overlap
 
 __all__ = ["MAX_LISTED", "Alert", "Alerts", "Notice"]
 
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 MAX_LISTED = 1_000
 """Topics of one alert that are named where its state is told. Those beyond begin anew after a restart."""
+
+MAX_TOLD = 5
+"""Alerts of which `explain` speaks."""
 
 AT_ONCE = 64
 """Topics that are looked at before the work may be interrupted."""
@@ -317,24 +321,37 @@ class Alerts:
         """Where its state is published."""
         return self._own + alert.name
 
-    def report(self, alert: Alert, may_read: Callable[[str], bool] | None = None) -> dict[str, Any]:
-        """How it is with an alert, as far as somebody may know.
+    def report(self, alert: Alert) -> dict[str, Any]:
+        """How it is with an alert."""
+        steps = self.report_in_steps(alert)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found: dict[str, Any] = done.value
+                return found
+
+    def report_in_steps(
+        self, alert: Alert, may_read: Callable[[str], bool] | None = None
+    ) -> Generator[None, None, dict[str, Any]]:
+        """How it is with an alert, as far as somebody may know; yields all along, so that it can be done in turns.
 
         Args:
             alert: which.
             may_read: whether a topic may be told of, None for all; the state is that of these topics.
         """
         machine = alert.machine
-        known: list[tuple[bool, int, str, Entry]] = [
-            (entry.state is not State.FIRING, entry.since, topic, entry)
-            for topic, entry in machine.entries()
-            if entry.state is not State.OK and (may_read is None or may_read(topic))
-        ]
+        known: list[tuple[bool, int, str, Entry]] = []
+        for number, (topic, entry) in enumerate(list(machine.entries())):
+            if number % AT_ONCE == AT_ONCE - 1:
+                yield
+            if entry.state is not State.OK and (may_read is None or may_read(topic)):
+                known.append((entry.state is not State.FIRING, entry.since, topic, entry))
         known.sort(key=itemgetter(0, 1, 2))
         firing = sum(not is_pending for is_pending, *_ in known)
         report: dict[str, Any] = {
             "name": alert.name,
-            "state": State.OK.value if not known else known[0][3].state.value,
+            "state": State.OK.value if not known else (State.FIRING if firing else State.PENDING).value,
             "since": known[0][1] if known else (machine.changed_at or None) if may_read is None else None,
             "firing": firing,
             "pending": len(known) - firing,
@@ -350,10 +367,33 @@ class Alerts:
                 "summary": summary if more <= 0 else f"{summary} and {more} more",
             }
         report["topics"] = [
-            {"topic": topic, "state": entry.state.value, "since": since, "value": entry.value}
-            for _, since, topic, entry in known[:MAX_LISTED]
+            {
+                "topic": topic,
+                "state": (State.PENDING if is_pending else State.FIRING).value,
+                "since": since,
+                "value": entry.value,
+            }
+            for is_pending, since, topic, entry in known[:MAX_LISTED]
         ]
         return report
+
+    def told_of(self, asked: str) -> list[str]:
+        """What is to be said of the alerts that watch a topic, or topics that a filter matches; five at most."""
+        found: list[str] = []
+        for alert in self.alerts.values():
+            rule, machine = alert.rule, alert.machine
+            if not any(overlap(text, asked) for text in rule.filters.filters):
+                continue
+            if len(found) == MAX_TOLD:
+                return [*found, "…"]
+            if has_wildcard(asked):
+                firing = (topic for topic, entry in machine.entries() if entry.state is State.FIRING)
+                state = f"{sum(matches(asked, topic) for topic in firing)} of these topics fire"
+            else:
+                entry = machine.entry(asked)
+                state = f"it is {State.OK if entry is None else entry.state}"
+            found.append(f"{alert.name!r} ({rule.text}): {state}")
+        return found
 
 
 def encode_report(report: Mapping[str, Any]) -> bytes:

@@ -65,6 +65,13 @@ class Rule:
             _not_where=None if where is None else compile_condition(negated(where)),
         )
 
+    @property
+    def text(self) -> str:
+        """What it watches for, for people."""
+        if self.where is None:
+            return f"silent for {duration_text((self.silent_ms or 0) / 1000)}"
+        return self.where.text + (f" for {duration_text(self.hold_ms / 1000)}" if self.hold_ms else "")
+
     def judge(self, state: State, message: Message, readings: Readings) -> bool | None:
         """Whether the condition holds, as far as it matters in this state; None where that can't be said."""
         assert self.where is not None  # noqa: S101 - a silence is not judged

@@ -20,7 +20,7 @@ class Parameter:
 
     Attributes:
         uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
-            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`) or `publish`.
+            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`), `publish` or `alerts`.
         text: its meaning.
         default: what it is when it is absent; empty where that is nothing.
     """
@@ -46,7 +46,7 @@ PARAMETERS = {
         "last",
     ),
     "format": _for(
-        f"{_MESSAGES} svg points list",
+        f"{_MESSAGES} svg points list alerts",
         "json (envelope) or raw (payload only); with points json, columns or csv.",
         "json",
     ),
@@ -63,7 +63,7 @@ PARAMETERS = {
     ),
     "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
     "token": _for(
-        f"{_MESSAGES} stream svg points list publish",
+        f"{_MESSAGES} stream svg points list publish alerts",
         "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),

@@ -16,6 +16,7 @@ import msgspec
 from gateway.core.messages import Properties
 
 __all__ = [
+    "ALERT_EVENTS",
     "CLOSE_CODES",
     "COMMANDS",
     "ERROR_CODES",
@@ -74,6 +75,11 @@ EVENT_STREAM_EVENTS = {
     "position": "Its id is the position up to which everything has come: after the replay, and in a silence.",
 }
 """What only server-sent events have besides `EVENTS`."""
+
+ALERT_EVENTS = {
+    "alert": "How it is with an alert, as far as the asker may know: each at first, then each that changes.",
+}
+"""What the event stream of `/alerts` has."""
 
 
 GAP_REASONS = {

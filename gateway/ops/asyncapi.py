@@ -11,9 +11,18 @@ from typing import Any
 
 import msgspec
 
+from gateway.alerts.machine import State
 from gateway.archive.failures import Trouble
 from gateway.core.parameters import PARAMETERS, parameters_of
-from gateway.core.protocol import CLOSE_CODES, COMMANDS, ERROR_CODES, EVENT_STREAM_EVENTS, EVENTS, GAP_REASONS
+from gateway.core.protocol import (
+    ALERT_EVENTS,
+    CLOSE_CODES,
+    COMMANDS,
+    ERROR_CODES,
+    EVENT_STREAM_EVENTS,
+    EVENTS,
+    GAP_REASONS,
+)
 from gateway.core.shapes import Mode
 
 __all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
@@ -75,6 +84,14 @@ reading_schema: dict[str, Any] = {
     "additionalProperties": {"description": "The field of the stream under its own name: a JSON value."},
 }
 
+_STATE = {"enum": [state.value for state in State]}
+_SINCE = {
+    "type": "integer",
+    "description": "When the condition began to hold, or the last message came; of what is ok, when it ended. "
+    "Milliseconds since 1970.",
+}
+_VALUE = {"description": "What was read last: a number, a state or a text; null where there is none."}
+
 _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "subscribed": (
         ["topics", "position", "recovered"],
@@ -124,6 +141,29 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "upstream": (["connected"], {"connected": {"type": "boolean"}, "reason": {"type": "string"}}),
     "archive": (["kept"], {"kept": {"type": "boolean"}, "reason": {"enum": [*map(str, Trouble)]}}),
+    "alert": (
+        ["name", "state", "since", "firing", "pending", "left_out", "topics"],
+        {
+            "name": {"type": "string"},
+            "state": _STATE,
+            "since": {**_SINCE, "type": ["integer", "null"]},
+            "firing": {"type": "integer", "minimum": 0, "description": "Topics that fire."},
+            "pending": {"type": "integer", "minimum": 0, "description": "Topics that are about to."},
+            "left_out": {"type": "integer", "minimum": 0, "description": "Messages for which there was no room."},
+            "topic": {"type": "string", "description": "The topic that fires, or is pending, for longest."},
+            "value": _VALUE,
+            "summary": {"type": "string"},
+            "topics": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["topic", "state", "since", "value"],
+                    "additionalProperties": False,
+                    "properties": {"topic": {"type": "string"}, "state": _STATE, "since": _SINCE, "value": _VALUE},
+                },
+            },
+        },
+    ),
     "position": (["position"], {"position": POSITION}),
     "expiring": (["seconds"], {"seconds": {"type": "number", "minimum": 0}}),
     "error": (
@@ -150,7 +190,7 @@ def event_schema(event: str) -> dict[str, Any]:
     }
 
 
-_ALL_EVENTS = EVENTS | EVENT_STREAM_EVENTS
+_ALL_EVENTS = EVENTS | EVENT_STREAM_EVENTS | ALERT_EVENTS
 _STREAM_EVENTS = ("subscribed", "gap", "upstream", "archive", "expiring", "error", *EVENT_STREAM_EVENTS)
 """What is told to those who can't send commands."""
 
@@ -248,6 +288,12 @@ def describe(version: str) -> dict[str, Any]:
                 "parameters": {"filter": {"description": "A topic filter; # is written %23, + is written %2B."}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("message", *_STREAM_EVENTS)},
             },
+            "alerts": {
+                "address": "/alerts",
+                "title": "Alerts as server-sent events",
+                "servers": [{"$ref": "#/servers/http"}],
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*ALERT_EVENTS, "expiring")},
+            },
         },
         "operations": {
             "relay": {
@@ -266,6 +312,7 @@ def describe(version: str) -> dict[str, Any]:
                 "channel": {"$ref": "#/channels/events"},
                 "bindings": {"http": {"method": "GET", "query": event_query, "bindingVersion": "0.3.0"}},
             },
+            "watch_alerts": {"action": "send", "channel": {"$ref": "#/channels/alerts"}},
         },
         "components": {"messages": messages, "schemas": schemas},
         "x-close-codes": {

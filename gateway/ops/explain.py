@@ -7,7 +7,7 @@ yields all along, so that it can be done in turns (`slices`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery` or `archive`.
+        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery`, `archive` or `alerts`.
         ok: whether it is in order; None where that isn't known, or wasn't asked because an earlier step fails.
         text: what was found, for people.
     """
@@ -121,6 +121,7 @@ def explain_topic(
     started_ms: int,
     archive: str | None = None,
     left_out_of: Callable[[str], list[str]] = lambda _: [],
+    alerts: Sequence[str] = (),
 ) -> Generator[None, None, Explanation]:
     """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
@@ -134,6 +135,7 @@ def explain_topic(
         started_ms: when the gateway began to keep history.
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
         left_out_of: the numbers of a topic of which the archive makes no roll-ups.
+        alerts: what is to be said of the alerts that watch it.
     """
     try:
         validate_filter(asked)
@@ -162,6 +164,8 @@ def explain_topic(
         steps.append(Step("archive", False, text))
     elif left_out := left_out_of(found.name):
         steps.append(Step("archive", False, _left_out_text(found.name, left_out)))
+    if alerts:
+        steps.append(Step("alerts", None, f"watched by {'; '.join(alerts)}"))
     return Explanation(asked, tuple(steps))
 
 

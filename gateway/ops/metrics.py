@@ -175,6 +175,26 @@ METRICS: Mapping[str, Description] = {
         ),
         Description("gateway_announcements_refused_total", _C, "What was announced and had no room."),
         # upstream
+        # the alerts
+        Description("gateway_alert_topics", _G, "Topics of an alert that are pending or firing.", ("alert", "state")),
+        Description(
+            "gateway_alert_changes_total", _C, "How often a topic of an alert came into a state.", ("alert", "state")
+        ),
+        Description(
+            "gateway_alert_left_out_total",
+            _C,
+            "Messages that an alert left out since it knows as many topics as it may.",
+            ("alert",),
+        ),
+        Description(
+            "gateway_alert_missed_total",
+            _C,
+            "Messages that history had let go before an alert could look at them.",
+            ("alert",),
+        ),
+        Description(
+            "gateway_alert_publishes_total", _C, "States of alerts that were published, by result.", ("result",)
+        ),
         Description("gateway_upstream_connected", _G, "Whether the broker is connected: 1 or 0."),
         Description("gateway_upstream_reconnects_total", _C, "How often the broker was connected again."),
         Description("gateway_upstream_attempts", _G, "Attempts to connect since the broker was last connected."),

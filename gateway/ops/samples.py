@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from gateway import __version__
+from gateway.alerts.machine import State
 from gateway.ops.metrics import Sample
 from gateway.runtime import Gateway
 
@@ -22,6 +23,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
     age = None if upstream.last_message_at is None else max(0.0, time.time() - upstream.last_message_at)
     return {
         **_archive_samples(gateway),
+        **_alert_samples(gateway),
         "gateway_info": {(__version__, history.epoch): 1},
         "gateway_messages_received_total": counted.received,
         "gateway_messages_repeated_total": history.repeated,
@@ -71,6 +73,25 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_upstream_dropped_total": dict(upstream.dropped),
         "gateway_upstream_last_message_age_seconds": age,
         "gateway_upstream_filters": {"yes": granted, "no": len(upstream.filters) - granted},
+    }
+
+
+def _alert_samples(gateway: Gateway) -> dict[str, Sample]:
+    if (runner := gateway.alerts) is None:
+        return {}
+    machines = {name: alert.machine for name, alert in runner.alerts.alerts.items()}
+    return {
+        "gateway_alert_topics": {
+            (name, state.value): machine.counts[state]
+            for name, machine in machines.items()
+            for state in (State.PENDING, State.FIRING)
+        },
+        "gateway_alert_changes_total": {
+            (name, state.value): count for name, machine in machines.items() for state, count in machine.changes.items()
+        },
+        "gateway_alert_left_out_total": {name: machine.left_out for name, machine in machines.items()},
+        "gateway_alert_missed_total": {name: alert.missed for name, alert in runner.alerts.alerts.items()},
+        "gateway_alert_publishes_total": dict(runner.published),
     }
 
 

@@ -31,7 +31,7 @@ from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from gateway.transport.http import EXTENSION as PACE
 
-__all__ = ["event_stream"]
+__all__ = ["KEEP_ALIVE_SECONDS", "RETRY_MS", "EventStream", "event_stream"]
 
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -71,10 +71,10 @@ def event_stream(request: Request, question: Question) -> Response:
     owner = Owner(principal, request.client.host if request.client else None)
     pace = request.scope.get("extensions", {}).get(PACE)
     events = _events(gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
-    return _EventStream(events, headers, partial(gateway.connections.close, key))
+    return EventStream(events, headers, partial(gateway.connections.close, key))
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """A streaming response that ends its events, and gives back its place, also when the client went before the first.
 
     Events that never began have nothing to end: what was taken before them is given back here.
@@ -86,6 +86,7 @@ class _EventStream(StreamingResponse):
         self._leave = leave
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -51,6 +51,7 @@ async def explain(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     address = request.client.host if request.client else None
     asker = Owner(principal_of(request.scope), address)
+    asked = request.query_params.get("topic", "")
     try:
         place = gateway.explanations.open(address)
     except LimitError:
@@ -63,7 +64,7 @@ async def explain(request: Request) -> Response:
                 raise ClientDisconnect
             answer = await in_slices(
                 explain_topic(
-                    request.query_params.get("topic", ""),
+                    asked,
                     asker,
                     upstream=gateway.upstream.state,
                     upstream_reason=gateway.upstream_reason,
@@ -72,6 +73,7 @@ async def explain(request: Request) -> Response:
                     started_ms=int(gateway.started_at * 1000),
                     archive=gateway.archive_reason,
                     left_out_of=gateway.archive.rollups.left_out_of if gateway.archive else lambda _: [],
+                    alerts=() if gateway.alerts is None else gateway.alerts.alerts.told_of(asked),
                 )
             )
     except ClientDisconnect:
