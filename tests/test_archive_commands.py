@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from benchmarks.archiving import write
 from gateway.archive import restoring
 from gateway.archive.archive import KeptHistory
 from gateway.archive.blocks import Batch, Block
 from gateway.archive.file import ArchiveFile
+from gateway.archive.keeping import Keep, Rules
 from gateway.archive.offline import Importer
 from gateway.archive.rows import Rows
+from gateway.archive.sizing import Flow
 from gateway.cli import app
 from gateway.core.messages import Message, Properties
 from sensors_sim.replay import read_recording
@@ -60,6 +63,28 @@ def test_info_says_how_much_there_is_and_of_what(path: Path) -> None:
     assert set(told["room"]) == {"house/a", "house/b", "house/c", "$SYS/x"}
 
 
+def test_info_says_what_each_rule_costs(path: Path) -> None:
+    rules = Rules([Keep(("house/a",)), Keep(("house/#",), raw=7 * 86_400_000, hour=365 * 86_400_000)])
+    file = ArchiveFile(path, rules=rules)
+    batch = Batch(6)
+    for seq in range(6, 200):
+        batch.add(Message.arrived(seq, "house/b", b"%d" % seq, NOW + seq * 60_000), b"%d" % seq)
+    file.append([batch], end=200)
+    while file.do_chore():
+        pass
+    file.close()
+    text = run("info", path).output
+    assert "house/a: raw until it is full, " in text
+    assert "house/#: raw for 7d, " in text
+    assert "hour for 365d, " in text
+    assert "all others: raw until it is full, " in text
+    one, two, others = json.loads(run("info", path, "--json").output)["rules"]
+    assert (one["topics"], two["topics"], others["topics"]) == (["house/a"], ["house/#"], None)
+    assert (one["raw"], two["raw"], two["minute"], two["hour"]) == (None, 604_800_000, None, 31_536_000_000)
+    assert two["bytes"]["raw"] > one["bytes"]["raw"] > others["bytes"]["raw"] > 0
+    assert two["bytes"]["minute"] > others["bytes"]["minute"]
+
+
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 def test_what_is_exported_and_imported_is_the_same(path: Path, tmp_path: Path, form: str) -> None:
     out = tmp_path / f"out.{form}"
@@ -87,7 +112,13 @@ def test_a_gateway_opens_what_was_imported_without_reading_it_all(
         importer.add(f"t/{number % 30}", b"%d" % number, NOW + 100_000 + number)
     importer.close()
     read: list[int] = []
-    monkeypatch.setattr(Rows, "read", lambda self, first: read.append(first) or Block(first, *row_of(self, first)))
+    as_it_is = Rows.read
+
+    def counted(self: Rows, first_seq: int) -> Block:
+        read.append(first_seq)
+        return as_it_is(self, first_seq)
+
+    monkeypatch.setattr(Rows, "read", counted)
     history = KeptHistory()
     file = ArchiveFile(path)
     restoring.restore(history, file, NOW + 200_000)
@@ -97,12 +128,6 @@ def test_a_gateway_opens_what_was_imported_without_reading_it_all(
     assert known["house/a"] == (2, b'{"t":22.5}')
     assert known["t/29"] == (666, b"19979")
     assert len(known) == 34
-
-
-def row_of(rows: Rows, first: int) -> tuple[bytes, bytes]:
-    found: tuple[bytes, bytes]
-    found = rows._connection.execute("SELECT topics, data FROM blocks WHERE first_seq = ?", (first,)).fetchone()
-    return found
 
 
 def test_an_export_has_what_is_asked_for(path: Path) -> None:
@@ -191,3 +216,38 @@ def test_a_line_that_is_wrong_is_named_and_what_was_before_it_stays(path: Path, 
     assert "line 2: topic 'a/#'" in result.stderr
     assert "1 messages before it were added" in result.stderr
     assert json.loads(run("info", path, "--json").output)["messages"] == 6
+
+
+def test_a_check_says_what_rules_mean_in_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        '[archive]\nfile = "archive.db"\n[[archive.keep]]\ntopics = ["a/#"]\nraw = "7d"\nminute = "90d"\n'
+        '[[archive.keep]]\ntopics = ["#"]\n'
+    )
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["check", "--config", str(file), *arguments]).output
+
+    text = said("--rate", "2000", "--bytes", "76", "--topics", "1000", "--fields", "2")
+    assert "about 1.7 GB of messages a day, 72 MB of roll-ups by minute and 1.2 MB by hour" in text
+    assert (
+        "rule 1 (a/#), if all of it came there: raw for 7d 12.0 GB, minute for 90d 6.5 GB, hour until it is full"
+        in text
+    )
+    assert "rule 2 (#), if all of it came there: raw until it is full" in text
+    assert "GATEWAY_ARCHIVE_BYTES (8.6 GB) is full after 4.8 days" in text
+    assert "is full after" not in said()
+
+
+@pytest.mark.parametrize(("rate", "topics"), [(2_000, 1_000), (1.6667, 100)])
+def test_the_rule_of_thumb_is_what_an_archive_takes(tmp_path: Path, rate: float, topics: int) -> None:
+    """`benchmarks/archiving.py` measures longer."""
+    topics //= 10
+    told = write(tmp_path / "archive.db", rate=rate / 10, topics=topics, hours=0.02 if rate > 100 else 2.1, flush=30)
+    flow = Flow(rate / 10, told["payload_bytes"], topics, 2)
+    kept = told["block_bytes_a_message"] * flow.rate * 86_400
+    if rate > 100:
+        assert flow.bytes_a_day("raw") == pytest.approx(kept, rel=0.7)
+    else:
+        minutes = told["minute_bytes_a_chunk"] * topics * 2 * 24
+        assert flow.bytes_a_day("minute") == pytest.approx(minutes, rel=0.4)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.archive.blocks import Batch, BlockError, decode_states
+from gateway.archive.blocks import Batch, Block, BlockError, decode_states
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
 from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.keeping import LEVEL_NAMES, RAW, Rules, rules_from
 from gateway.archive.restoring import States, messages_of
 from gateway.archive.rollup_rows import RollupReader, Series
 from gateway.archive.rollups import LEVELS, Slab, decode_chunk
@@ -27,6 +28,9 @@ from gateway.core.points import Points
 from gateway.core.snapshots import Arrived
 
 __all__ = ["Importer", "Info", "Offline"]
+
+SAMPLED_SERIES = 40
+"""Series of each rule that are looked at for the same."""
 
 SAMPLED_BLOCKS = 400
 """Blocks that are looked into to estimate which topics take the room, spread evenly."""
@@ -139,6 +143,43 @@ class Offline:
             place += step
         return Counter({name: int(size * step) for name, size in found.items()})
 
+    def rules(self) -> Rules:
+        """The rules of retention with which a gateway had it open last."""
+        row = self.connection.execute("SELECT value FROM meta WHERE key = 'keep'").fetchone()
+        return rules_from(row[0]) if row else Rules()
+
+    def costs(self, rules: Rules) -> list[dict[str, int]]:
+        """About which bytes what each rule counts for takes, by level; the last for topics without one. Of samples."""
+        found = [dict.fromkeys(LEVEL_NAMES, 0) for _ in (*rules.keeps, None)]
+        payloads: Counter[int] = Counter()
+        places: dict[int, int] = {}
+        for block in self._sampled():
+            sizes = block.sizes_by_id()
+            for number, size in sizes.items():
+                if number not in places:
+                    places[number] = _place(rules, self.rows.name_of(number))
+                payloads[places[number]] += size
+        (whole,) = self._one("SELECT sum(length(data) + length(topics)) FROM blocks")
+        for place, size in payloads.items():
+            found[place][RAW] = whole * size // payloads.total()
+        series: dict[int, list[int]] = {}
+        for number, topic in self.connection.execute("SELECT id, topic FROM series"):
+            series.setdefault(_place(rules, topic), []).append(number)
+        query = "SELECT ifnull(sum(length(data)), 0) FROM chunks WHERE level = ? AND series = ?"
+        for place, numbers in series.items():
+            some = numbers[:: -(-len(numbers) // SAMPLED_SERIES)]
+            for number, level in enumerate(LEVELS):
+                total = sum(self._one(query, number, one)[0] for one in some)
+                found[place][level.name] = total * len(numbers) // len(some)
+        return found
+
+    def _sampled(self) -> Iterator[Block]:
+        """Some blocks, spread evenly."""
+        firsts = [row[0] for row in self.connection.execute("SELECT first_seq FROM blocks ORDER BY first_seq")]
+        step = max(len(firsts) / SAMPLED_BLOCKS, 1.0)
+        for number in range(min(len(firsts), SAMPLED_BLOCKS)):
+            yield self.rows.read(firsts[int(number * step)])
+
     def messages(
         self, filters: FilterSet, since: int, until: int, step: Callable[[], None] = lambda: None
     ) -> Iterator[Message]:
@@ -250,6 +291,12 @@ def _is_told(holes: list[tuple[int, int]], first: int, last: int) -> bool:
         if low <= first <= high:
             first = high + 1
     return first > last
+
+
+def _place(rules: Rules, topic: str) -> int:
+    """Which rule counts for a topic; the one behind the last for none."""
+    found = rules.place_of(topic)
+    return len(rules.keeps) if found is None else found
 
 
 class Importer:

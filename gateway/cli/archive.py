@@ -17,6 +17,7 @@ import typer
 from gateway.cli.flags import fail
 
 if TYPE_CHECKING:
+    from gateway.archive.keeping import Rules
     from gateway.archive.offline import Offline
     from gateway.core.filters import FilterSet
     from gateway.core.messages import Message
@@ -55,8 +56,10 @@ def info(file: ArchiveFile, as_json: Annotated[bool, typer.Option("--json", help
     with _opened(file) as found:
         told = found.info()
         room = found.room().most_common(10)
+        rules = found.rules()
+        costs = found.costs(rules)
     if as_json:
-        print(json.dumps({**vars(told), "room": dict(room)}))
+        print(json.dumps({**vars(told), "room": dict(room), "rules": _rules_json(rules, costs)}))
         return
     whole = sum(told.bytes_by_kind.values())
     print(f"{file}: {_size(whole)}, epoch {told.epoch}")
@@ -69,11 +72,34 @@ def info(file: ArchiveFile, as_json: Annotated[bool, typer.Option("--json", help
         print(f"  {kind:9} {_size(size):>10}  {size / max(whole, 1):4.0%}")
     for reason, count in told.holes.items():
         print(f"  missing   {count:,} numbers: {reason}")
+    if rules.keeps:
+        print("  rules (the first that matches counts), and about what they take:")
+        for line in _rule_lines(rules, costs):
+            print(line)
     if room:
         print("  room by topic, about:")
         total = sum(size for _, size in room)
         for name, size in room:
             print(f"    {size / max(total, 1):4.0%}  {name}/…")
+
+
+def _rules_json(rules: Rules, costs: list[dict[str, int]]) -> list[dict[str, Any]]:
+    keeps: list[dict[str, Any]]
+    keeps = [{"topics": keep.topics, **{name: keep.of(name) for name in costs[0]}} for keep in rules.keeps]
+    return [{**keep, "bytes": cost} for keep, cost in zip([*keeps, {"topics": None}], costs, strict=True)]
+
+
+def _rule_lines(rules: Rules, costs: list[dict[str, int]]) -> Iterator[str]:
+    """What each rule keeps how long, and what that takes."""
+    from gateway.core.durations import duration_text
+
+    for keep, cost in zip([*rules.keeps, None], costs, strict=True):
+        parts = []
+        for level, size in cost.items():
+            age = None if keep is None else keep.of(level)
+            until = "until it is full" if age is None else f"for {duration_text(age / 1000)}"
+            parts.append(f"{level} {until}, {_size(size)}")
+        yield f"    {' '.join(keep.topics) if keep else 'all others'}: {'; '.join(parts)}"
 
 
 @archive.command("verify")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from gateway.cli.flags import ConfigFile, fail, with_settings
 
 if TYPE_CHECKING:
+    from gateway.archive.sizing import Flow
     from gateway.settings.table import Settings
 
 
@@ -32,6 +33,21 @@ def check(
         list[str] | None,
         typer.Option("--topic", metavar="FILTER", help="With --token: say whether it may use this; may be repeated."),
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate", metavar="NUMBER", min=0.001, help="Say what an archive takes with as many messages a second."
+        ),
+    ] = None,
+    payload: Annotated[
+        float, typer.Option("--bytes", metavar="NUMBER", min=1, help="With --rate: bytes of a payload.")
+    ] = 76,
+    topics: Annotated[
+        int, typer.Option("--topics", metavar="NUMBER", min=1, help="With --rate: topics in all.")
+    ] = 1_000,
+    fields: Annotated[
+        int, typer.Option("--fields", metavar="NUMBER", min=0, help="With --rate: numbers in a payload.")
+    ] = 2,
 ) -> None:
     """Print the settings in force, where each comes from, and every problem with them.
 
@@ -64,9 +80,48 @@ def check(
         for name, value, origin in shown:
             typer.echo(f"{name:<30} {value:<{width}} {origin}")
         typer.echo("\n" + _memory(loaded.settings))
+        if rate is not None:
+            from gateway.archive.sizing import Flow
+
+            for line in _room(loaded.settings, Flow(rate, payload, topics, fields)):
+                typer.echo(line)
     if loaded.problems:
         typer.echo()
         fail(SettingsError(loaded.problems), 2)
+
+
+def _room(settings: Settings, flow: Flow) -> Iterator[str]:
+    """What the archive takes of a flow, and what its rules and its bound mean."""
+    from gateway.archive.keeping import LEVEL_NAMES, Keep
+    from gateway.core.durations import duration_text
+
+    def size(count: float) -> str:
+        if count >= 1e8:
+            return f"{count / 1e9:,.1f} GB"
+        return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
+
+    raw, minute, hour = (flow.bytes_a_day(level) for level in LEVEL_NAMES)
+    yield (
+        f"\nThe archive takes of {flow.rate:,g} messages a second of {flow.payload_bytes:,g} bytes, to {flow.topics:,} "
+        f"topics with {flow.fields} numbers each, about {size(raw)} of messages a day, {size(minute)} of roll-ups by "
+        f"minute and {size(hour)} by hour (measured with readings, by benchmarks/archiving.py)."
+    )
+    for number, rule in enumerate(settings.archive_keep, start=1):
+        keep = Keep(rule.topics, *rule.ages_ms)
+        parts = []
+        for level in LEVEL_NAMES:
+            age, taken = keep.of(level), flow.bytes_of(keep, level)
+            if age is None or taken is None:
+                parts.append(f"{level} until it is full")
+            else:
+                parts.append(f"{level} for {duration_text(age / 1000)} {size(taken)}")
+        yield f"  rule {number} ({' '.join(rule.topics)}), if all of it came there: {', '.join(parts)}"
+    if settings.archive_bytes:
+        days = settings.archive_bytes / (raw + minute + hour)
+        yield (
+            f"  Without rules GATEWAY_ARCHIVE_BYTES ({size(settings.archive_bytes)}) is full after {days:,.1f} days; "
+            "then the oldest messages go, and roll-ups when no messages are left to go."
+        )
 
 
 def _memory(settings: Settings) -> str:
