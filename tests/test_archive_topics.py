@@ -205,6 +205,39 @@ async def test_trouble_is_told_everywhere_and_the_relay_goes_on(tmp_path: Path) 
         assert payloads(answer) == [*range(10), *range(20)]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+async def test_what_memory_has_is_whole_although_the_archive_can_not_be_written(
+    tmp_path: Path, order: str, form: str
+) -> None:
+    async with archived(tmp_path) as (app, gateway):
+        archive = gateway.archive
+        assert archive is not None
+
+        def full(*_: object, **__: object) -> int:
+            raise ArchiveError(Trouble.FULL, "no room")
+
+        archive._file.append = full  # type: ignore[method-assign]
+        for number in range(40):
+            gateway.hub.publish(f"t/{number}", b"%d" % number)
+            gateway.hub.publish("x", b"1")  # of which memory lets go
+        archive.writer.hand_over()
+        await eventually_async(lambda: gateway.archive_trouble is not None, 10, "it can't be written")
+        address = f"since={gateway.history.epoch}:0&limit=100&format={form}&order={order}"
+        answer = await ask(app, f"/topics/t/%23?{address}")
+        expected = list(range(40))[:: 1 if order == "asc" else -1]
+        if form == "json":
+            assert payloads(answer) == expected
+            assert answer.json()["recovered"] is True
+        else:
+            assert [message.get("payload", message) for message in lines(answer)] == expected
+        answer = await ask(app, f"/topics/%23?{address}")
+        if form == "json":
+            assert (len(payloads(answer)), answer.json()["recovered"]) == (45, False)
+        else:
+            assert len(lines(answer)) == 46
+
+
 async def test_who_may_not_know_more_hears_only_of_which_kind_the_trouble_is(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere" / "archive.db"
     async with running(archive_file=str(nowhere), access_anonymous_role="all",

@@ -215,9 +215,10 @@ class Archive:
 
         if self.trouble is not None:
             if backwards and written > after:
-                # the rest may be in memory still, and if not it is lost
-                return self.reader.read(filters, after, written, max_bytes, key, backwards)
-            go_on()
+                # what is above may be in memory still, and if not it is lost
+                asked.set(Part([], written, is_whole=False))
+            else:
+                go_on()
         else:
             self._waiting.append(go_on)
             self._hurry()

@@ -619,11 +619,30 @@ class History:
             found = max(found, state.evicted[index - 1] if index else min(state.forgotten_seq, until))
         return found
 
-    def patched(self, filters: FilterSet, after: int, part: Part) -> Part:
-        """A part that was read beyond memory behind `after`, with what memory has where some could not be read."""
+    def patched(self, filters: FilterSet, after: int, until: int, part: Part, *, backwards: bool = False) -> Part:
+        """A part that was read beyond memory, with what memory has where some could not be read.
+
+        Args:
+            filters: what is wanted.
+            after: the number behind which it was read.
+            until: the number up to which it was read.
+            part: what was read.
+            backwards: it is newest first.
+        """
         if part.is_whole:
             return part
-        chunk = self.read(filters, after, part.cursor)
+        if backwards:
+            back = {message.seq: message for message in part.messages}
+            cursor = after
+            for step, message in enumerate(self.backwards(filters, after, until), start=1):
+                if message is not None:
+                    back[message.seq] = message
+                    if step >= SCAN_LIMIT:
+                        cursor = message.seq - 1
+                        break
+            left = sorted((seq for seq in back if seq > cursor), reverse=True)
+            return Part([back[seq] for seq in left], cursor, is_whole=False, is_thinned=part.is_thinned)
+        chunk = self.read(filters, after, until)
         found = {message.seq: message for message in part.messages if message.seq <= chunk.cursor}
         found.update((message.seq, message) for message in chunk.messages)
         return Part(sorted(found.values(), key=seq_of), chunk.cursor, is_whole=False, is_thinned=part.is_thinned)

@@ -435,7 +435,7 @@ class Replays:
         if not asked.is_answered:
             asked.then(partial(self.wake, subscriber))
             return None
-        part = history.patched(selection.filters, job.cursor, asked.answer)
+        part = history.patched(selection.filters, job.cursor, asked.answer.cursor, asked.answer)
         is_torn = part.is_thinned or not part.is_whole
         if is_torn and job.expected is None and not job.is_torn:
             job.is_torn = True

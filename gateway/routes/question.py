@@ -22,6 +22,7 @@ from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
 from gateway.core.parameters import check_parameters
 from gateway.core.protocol import ProtocolError
+from gateway.core.selection import Selection
 from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
 from gateway.core.since import SinceKind, parse_position, parse_since, start_of
 from gateway.core.topics import TopicError
@@ -284,9 +285,12 @@ class Question:
             self.filters, after, until, max_bytes=PART_BYTES, key=asker_key(), backwards=backwards
         )
         part = await answered(asked)
-        if not backwards:
-            part = history.patched(self.filters, after, part)
-        self.is_torn |= not part.is_whole
+        if not part.is_whole:
+            low, high = (part.cursor, until) if backwards else (after, part.cursor)
+            part = history.patched(self.filters, low, high, part, backwards=backwards)
+            low, high = (part.cursor, high) if backwards else (low, part.cursor)
+            # what could not be read beyond memory may all be in memory still
+            self.is_torn |= (await in_slices(Selection(self.filters).tally(history, low, high)))[1] != 0
         self.is_thinned |= part.is_thinned
         return as_of_now(part.messages, self.gateway.wall_clock_ms(), history.is_kept), part.cursor
 
