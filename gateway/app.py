@@ -19,6 +19,7 @@ from gateway.ops.metrics import Exporter
 from gateway.ops.samples import samples
 from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
+from gateway.routes.devices import device, devices
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.status import asyncapi, explain, live, metrics, ready
 from gateway.routes.topics import TOPICS_METHODS, list_topics, topics, topics_socket
@@ -56,6 +57,8 @@ def create_app(settings: Settings) -> Starlette:
             Route("/topics", list_topics),
             WebSocketRoute("/topics/{filter:path}", topics_socket),
             Route("/topics/{filter:path}", topics, methods=TOPICS_METHODS),
+            Route("/devices", devices),
+            Route("/devices/{id:path}", device),
             Route("/whoami", whoami),
             Route("/", index),
             WebSocketRoute("/{path:path}", no_socket_here),

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
@@ -37,7 +37,7 @@ from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
-from gateway.core.subscribers import Sink, State
+from gateway.core.subscribers import State
 from gateway.core.topics import TopicError, check_characters, validate_filter
 from gateway.devices.feed import feed
 from gateway.devices.registry import Registry
@@ -135,6 +135,13 @@ class Limits:
         return list(found)
 
 
+class Closable(Protocol):
+    """What is closed when the gateway stops."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Ends it, in order."""
+
+
 class Gateway:
     """The parts of a running gateway.
 
@@ -200,7 +207,7 @@ class Gateway:
         self.closing = False
         self._settle_at = math.inf  # when all that the broker keeps has come, by `clock`; until that was seen to
         self._complete_at = math.inf  # the same
-        self.event_streams: set[Sink] = set()
+        self.event_streams: set[Closable] = set()
         """Event streams that are open."""
         self.explaining = FairLock()
         self.explanations = Connections(settings.limit_connections, MAX_EXPLANATIONS)

@@ -788,7 +788,7 @@ def test_a_broken_announcement_is_named(topic: str, payload: Any, text: str) -> 
     assert world.devices() == {}
     [found] = world.registry.problems_of(topic)
     assert found.startswith(text)
-    assert about_topic(world.registry, topic, EVERYBODY) == [f"not all that it announces can be read: {found}"]
+    assert about_topic(world.registry, topic, EVERYBODY) == [(False, f"not all that it announces can be read: {found}")]
     assert sum(world.registry.broken.values()) == 1
 
 
@@ -857,7 +857,7 @@ def test_of_a_device_is_told_what_its_asker_may_read() -> None:
     assert world.devices(reader("zigbee2mqtt/living/lamp", "home/attic/state")) == {}
     topic = "home/attic/state"
     assert about_topic(world.registry, topic, reader(topic)) == []
-    [text] = about_topic(world.registry, topic, reader(topic, "homeassistant/sensor/attic/temp/config"))
+    [(_, text)] = about_topic(world.registry, topic, reader(topic, "homeassistant/sensor/attic/temp/config"))
     assert "Secret" in text
     assert "living/lamp" not in text
 

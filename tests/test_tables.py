@@ -15,6 +15,7 @@ from gateway.core.protocol import (
     ALERT_EVENTS,
     CLOSE_CODES,
     COMMANDS,
+    DEVICE_EVENTS,
     ERROR_CODES,
     EVENT_STREAM_EVENTS,
     EVENTS,
@@ -60,6 +61,8 @@ def test_events() -> None:
     assert not set(EVENT_STREAM_EVENTS) & {*EVENTS, *DOCUMENT["channels"]["ws"]["messages"]}
     assert all(f"`{event}`" in PAGE for event in (*EVENT_STREAM_EVENTS, *ALERT_EVENTS))
     assert set(ALERT_EVENTS) < DOCUMENT["channels"]["alerts"]["messages"].keys()
+    assert named("event of a device | meaning") == list(DEVICE_EVENTS)
+    assert {f"device_{event}" for event in DEVICE_EVENTS} <= DOCUMENT["channels"]["devices"]["messages"].keys()
 
 
 def test_commands() -> None:
@@ -120,7 +123,10 @@ def test_members_of_a_message_and_its_properties() -> None:
     assert set(message_schema["properties"]["properties"]["properties"]) == set(Properties.__annotations__)
 
 
-@pytest.mark.parametrize("use", ["ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "publish", "alerts"])
+USES = ("ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "devices", "changes", "publish", "alerts")
+
+
+@pytest.mark.parametrize("use", USES)
 def test_a_parameter_that_would_have_no_effect_is_refused_on_every_way_in(use: str) -> None:
     check_parameters([*parameters_of(use), "_"], use)
     for name in {"tpoic", *PARAMETERS} - set(parameters_of(use)):

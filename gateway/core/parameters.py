@@ -20,7 +20,8 @@ class Parameter:
 
     Attributes:
         uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
-            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`), `publish` or `alerts`.
+            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`), `devices` (`/devices`),
+            `changes` (of them, as events, and `/devices/{id}`), `alerts` or `publish`.
         text: its meaning.
         default: what it is when it is absent; empty where that is nothing.
     """
@@ -46,7 +47,7 @@ PARAMETERS = {
         "last",
     ),
     "format": _for(
-        f"{_MESSAGES} svg points list alerts",
+        f"{_MESSAGES} svg points list devices changes alerts",
         "json (envelope) or raw (payload only); with points json, columns or csv.",
         "json",
     ),
@@ -63,15 +64,15 @@ PARAMETERS = {
     ),
     "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
     "token": _for(
-        f"{_MESSAGES} stream svg points list publish alerts",
+        f"{_MESSAGES} stream svg points list devices changes publish alerts",
         "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),
     "until": _for(f"{_PAGES} svg points", "Up to this position; with points up to a time, as of since."),
     "points": _for("points", "A chart: at most so many points of each number, from 1 to 5000.", "1200"),
     "order": _for(_PAGES, "asc or desc.", "asc"),
-    "limit": _for(f"{_PAGES} points list", "At most so many messages, or topics of the list."),
-    "after": _for(f"{_PAGES} points list", "The name behind which last values, or the list, go on."),
+    "limit": _for(f"{_PAGES} points list devices", "At most so many messages, topics of the list, or devices."),
+    "after": _for(f"{_PAGES} points list devices", "The name or id behind which last values, or the list, go on."),
     "prefix": _for("list", "Only topics that begin so."),
     "filter": _for("list", "Only topics that this filter matches; repeat it for several."),
     "field": _for(

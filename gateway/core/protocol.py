@@ -19,6 +19,7 @@ __all__ = [
     "ALERT_EVENTS",
     "CLOSE_CODES",
     "COMMANDS",
+    "DEVICE_EVENTS",
     "ERROR_CODES",
     "EVENTS",
     "EVENT_STREAM_EVENTS",
@@ -80,6 +81,14 @@ ALERT_EVENTS = {
     "alert": "How it is with an alert, as far as the asker may know: each at first, then each that changes.",
 }
 """What the event stream of `/alerts` has."""
+
+DEVICE_EVENTS = {
+    "devices": "The stream begins: all devices follow.",
+    "device": "A device, as it is now.",
+    "gone": "The device of this id is known no longer, or by another id.",
+    "known": "All devices that are known have come; from here on changes come.",
+}
+"""What the stream of changes of devices has besides `expiring`."""
 
 
 GAP_REASONS = {

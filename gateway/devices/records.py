@@ -67,7 +67,7 @@ class Bundle(msgspec.Struct, gc=False, eq=False):
     habit: Habit
     key: str
     topics: dict[str, None] = msgspec.field(default_factory=dict)
-    records: dict[tuple[str, int], Record] = msgspec.field(default_factory=dict)
+    records: dict[str, Record] = msgspec.field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     digest: int | None = None
 

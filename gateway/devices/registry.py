@@ -90,6 +90,7 @@ class Registry:
         self._by_key: dict[str, Device] = {}
         self._devices: dict[int, Device] = {}
         self._weak: dict[Device, None] = {}
+        self._is_working = False
         self._touched: dict[Device, None] = {}
         self._number = 0
         self._topics: dict[str, Device | dict[Device, None]] = {}
@@ -118,30 +119,35 @@ class Registry:
 
     @property
     def has_work(self) -> bool:
-        """Whether something is to be looked at."""
-        return bool(self.inbox.bundles or self.inbox.states or self._touched)
+        """Whether something is to be looked at, or is being looked at."""
+        return self._is_working or bool(self.inbox.bundles or self.inbox.states or self._touched)
 
     def work(self) -> Iterator[None]:
         """Looks at all that is to be looked at, in steps of some hundred microseconds."""
-        while self.has_work:
-            for _ in range(TOUCHED_AT_ONCE):
-                if not self.inbox.bundles:
-                    break
-                bundle = next(iter(self.inbox.bundles))
-                del self.inbox.bundles[bundle]
-                yield from self._read(bundle)
-            while self._touched:
-                device = next(iter(self._touched))
-                del self._touched[device]
-                self._put_in_order(device)
-                yield
-            if self.inbox.states:
-                topic = next(iter(self.inbox.states))
-                del self.inbox.states[topic]
-                for number, device in enumerate(_several(self._states.get(topic)), start=1):
-                    self._look_whether_there(device)
-                    if number % 16 == 0:
-                        yield
+        self._is_working = True
+        try:
+            while self.inbox.bundles or self.inbox.states or self._touched:
+                # what is taken from the beginning of a long dictionary one by one leaves a gap that is walked each time
+                bundles, self.inbox.bundles = self.inbox.bundles, {}
+                states, self.inbox.states = self.inbox.states, {}
+                for number, bundle in enumerate(bundles, start=1):
+                    yield from self._read(bundle)
+                    if number % TOUCHED_AT_ONCE == 0:
+                        yield from self._put_touched_in_order()
+                yield from self._put_touched_in_order()
+                for topic in states:
+                    for number, device in enumerate(_several(self._states.get(topic)), start=1):
+                        self._look_whether_there(device)
+                        if number % 16 == 0:
+                            yield
+                    yield
+        finally:
+            self._is_working = False
+
+    def _put_touched_in_order(self) -> Iterator[None]:
+        touched, self._touched = self._touched, {}
+        for device in touched:
+            self._put_in_order(device)
             yield
 
     def silences(self, now_ms: int) -> Iterator[None]:
@@ -188,7 +194,7 @@ class Registry:
             return  # it was only published again
         bundle.digest = digest
         name = bundle.habit.name
-        found: dict[tuple[str, int], Part] = {}
+        found: dict[str, Part] = {}
         counts: dict[str, int] = {}
         problems: list[Problem] = []
         try:
@@ -201,7 +207,8 @@ class Registry:
                         if len(fields) < len(item.fields):
                             item = msgspec.structs.replace(item, fields=fields)
                     number = counts[item.keys[0]] = counts.get(item.keys[0], 0) + 1
-                    found[item.keys[0], number] = item
+                    # no tuple: it would have the collector look at each dictionary that it is a key of
+                    found[item.keys[0] if number == 1 else f"{item.keys[0]} {number}"] = item
                 elif item is not None:
                     problems.append(item)
                 yield
@@ -223,7 +230,7 @@ class Registry:
     def _is_read_by_others(self, topic: str) -> bool:
         return any(not device.is_weak for device in _several(self._topics.get(topic)))
 
-    def _take(self, bundle: Bundle, found: dict[tuple[str, int], Part]) -> Iterator[None]:
+    def _take(self, bundle: Bundle, found: dict[str, Part]) -> Iterator[None]:
         """Puts what was read in the place of what was read before."""
         for at in [at for at in bundle.records if at not in found]:
             if at in bundle.records:  # it may have had to make room meanwhile
@@ -250,7 +257,7 @@ class Registry:
 
     # putting together
 
-    def _add(self, bundle: Bundle, at: tuple[str, int], part: Part) -> None:
+    def _add(self, bundle: Bundle, at: str, part: Part) -> None:
         devices = list(dict.fromkeys(found for key in part.keys if (found := self._by_key.get(key)) is not None))
         cost = cost_of(part)
         is_new = not devices

@@ -163,9 +163,12 @@ def tell_all(
     return found, digest.hexdigest()
 
 
-def about_topic(registry: Registry, topic: str, asker: Asker) -> list[str]:
-    """Sentences about what a topic is to devices, and what of the announcement that it is can't be read."""
-    found: list[str] = []
+def about_topic(registry: Registry, topic: str, asker: Asker) -> list[tuple[bool, str]]:
+    """Sentences about what a topic is to devices, and what of the announcement that it is can't be read.
+
+    Each with whether that is in order.
+    """
+    found: list[tuple[bool, str]] = []
     for device in registry.devices_of(topic):
         parts = _parts_for(device, asker)
         if not parts or len(found) >= MAX_TOLD:
@@ -184,8 +187,10 @@ def about_topic(registry: Registry, topic: str, asker: Asker) -> list[str]:
             roles.append("takes its commands")
         problems = [field.problem for field in fields if field.problem]
         text = f"device {name!r} ({parts[0].keys[0]}): this topic {' and '.join(roles) or 'belongs to it'}"
-        found.append(text + "".join(f"; {problem}" for problem in problems[:MAX_TOLD]))
-    found += [f"not all that it announces can be read: {text}" for text in registry.problems_of(topic)[:MAX_TOLD]]
+        found.append((not problems, text + "".join(f"; {problem}" for problem in problems[:MAX_TOLD])))
+    if asker.may_read(topic):
+        problems = registry.problems_of(topic)[:MAX_TOLD]
+        found += [(False, f"not all that it announces can be read: {text}") for text in problems]
     return found
 
 

@@ -18,14 +18,16 @@ from gateway.core.protocol import (
     ALERT_EVENTS,
     CLOSE_CODES,
     COMMANDS,
+    DEVICE_EVENTS,
     ERROR_CODES,
     EVENT_STREAM_EVENTS,
     EVENTS,
     GAP_REASONS,
 )
 from gateway.core.shapes import Mode
+from gateway.devices.model import CommandKind, FieldKind, Presence
 
-__all__ = ["describe", "event_schema", "message_schema", "reading_schema"]
+__all__ = ["describe", "device_schema", "event_schema", "message_schema", "reading_schema"]
 
 
 POSITION = {"type": "string", "pattern": "^[a-z0-9]{1,16}:[0-9]{1,19}$", "examples": ["k3f9:18273"]}
@@ -190,6 +192,71 @@ def event_schema(event: str) -> dict[str, Any]:
     }
 
 
+device_schema: dict[str, Any] = {
+    "type": "object",
+    "required": [
+        "id", "name", "kind", "model", "manufacturer", "area", "version", "announced_by", "availability", "fields",
+        "commands", "seen",
+    ],
+    "additionalProperties": False,
+    "properties": {
+        **{
+            name: {"type": "string"}
+            for name in ("id", "name", "kind", "model", "manufacturer", "area", "version")
+        },
+        "announced_by": {"type": "array", "items": {"type": "string"}, "description": "Habits."},
+        "availability": {"enum": [presence.value for presence in Presence]},
+        "seen": {"type": ["integer", "null"], "description": "When its newest value came, milliseconds since 1970."},
+        "fields": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "name", "kind", "unit", "device_class", "topic", "path"],
+                "additionalProperties": False,
+                "properties": {
+                    **{name: {"type": "string"} for name in ("id", "name", "unit", "device_class", "topic")},
+                    "kind": {"enum": [kind.value for kind in FieldKind]},
+                    "path": {"type": ["string", "null"], "description": "Where in the payload its value stands."},
+                    "scale": {"type": "number"},
+                    "offset": {"type": "number"},
+                    "metric": {"type": "string"},
+                    "template": {"type": "string"},
+                    "problem": {"type": "string", "description": "Why its value can't be had."},
+                    "diagnostic": {"const": True},
+                },
+            },
+        },
+        "commands": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "name", "kind", "topic"],
+                "additionalProperties": False,
+                "properties": {
+                    **{
+                        name: {"type": "string"}
+                        for name in ("id", "name", "topic", "before", "after", "unit", "field")
+                    },
+                    "kind": {"enum": [kind.value for kind in CommandKind]},
+                    "payloads": {"type": "object", "additionalProperties": {"type": "string"}},
+                    **{name: {"type": "number"} for name in ("min", "max", "step")},
+                    "json": {"const": True},
+                    "retain": {"const": True},
+                    "problem": {"type": "string", "description": "Why it can't be given."},
+                },
+            },
+        },
+    },
+}  # fmt: skip
+"""A device, as the list and the stream of changes have it."""
+
+_DEVICE_PAYLOADS: dict[str, dict[str, Any]] = {
+    "devices": {"type": "object"},
+    "device": {"$ref": "#/components/schemas/Device"},
+    "gone": {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}},
+    "known": {"type": "object", "required": ["count"], "properties": {"count": {"type": "integer", "minimum": 0}}},
+}
+
 _ALL_EVENTS = EVENTS | EVENT_STREAM_EVENTS | ALERT_EVENTS
 _STREAM_EVENTS = ("subscribed", "gap", "upstream", "archive", "expiring", "error", *EVENT_STREAM_EVENTS)
 """What is told to those who can't send commands."""
@@ -234,6 +301,13 @@ def describe(version: str) -> dict[str, Any]:
             "payload": {"$ref": f"#/components/schemas/{_event_name(event)}"},
             "contentType": "application/json",
         }
+    for event, meaning in DEVICE_EVENTS.items():
+        messages[f"device_{event}"] = {
+            "name": event,
+            "summary": meaning,
+            "payload": _DEVICE_PAYLOADS[event],
+            "contentType": "application/json",
+        }
     for name, command in COMMANDS.items():
         messages[f"{name}_command"] = {
             "summary": (command.__doc__ or "").partition("\n")[0],
@@ -244,6 +318,7 @@ def describe(version: str) -> dict[str, Any]:
         **components,
         "Message": message_schema,
         "Reading": reading_schema,
+        "Device": device_schema,
         **{_event_name(event): event_schema(event) for event in _ALL_EVENTS},
     }
     query, stream_query, event_query = (
@@ -294,6 +369,15 @@ def describe(version: str) -> dict[str, Any]:
                 "servers": [{"$ref": "#/servers/http"}],
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*ALERT_EVENTS, "expiring")},
             },
+            "devices": {
+                "address": "/devices",
+                "title": "Devices, and what of them changes, as server-sent events; as JSON a list of them",
+                "servers": [{"$ref": "#/servers/http"}],
+                "messages": {
+                    name: {"$ref": f"#/components/messages/{name}"}
+                    for name in (*(f"device_{event}" for event in DEVICE_EVENTS), "expiring")
+                },
+            },
         },
         "operations": {
             "relay": {
@@ -307,6 +391,7 @@ def describe(version: str) -> dict[str, Any]:
                 "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in incoming],
             },
             "read": {"action": "send", "channel": {"$ref": "#/channels/stream"}},
+            "watch_devices": {"action": "send", "channel": {"$ref": "#/channels/devices"}},
             "watch": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/events"},

@@ -60,7 +60,7 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery`, `archive` or `alerts`.
+        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery`, `archive`, `device` or `alerts`.
         ok: whether it is in order; None where that isn't known, or wasn't asked because an earlier step fails.
         text: what was found, for people.
     """
@@ -122,6 +122,7 @@ def explain_topic(
     archive: str | None = None,
     left_out_of: Callable[[str], list[str]] = lambda _: [],
     alerts: Sequence[str] = (),
+    devices: Sequence[tuple[bool, str]] = (),
 ) -> Generator[None, None, Explanation]:
     """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
@@ -136,6 +137,7 @@ def explain_topic(
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
         left_out_of: the numbers of a topic of which the archive makes no roll-ups.
         alerts: what is to be said of the alerts that watch it.
+        devices: what the topic is to devices, as far as that may be told, each with whether it is in order.
     """
     try:
         validate_filter(asked)
@@ -164,6 +166,7 @@ def explain_topic(
         steps.append(Step("archive", False, text))
     elif left_out := left_out_of(found.name):
         steps.append(Step("archive", False, _left_out_text(found.name, left_out)))
+    steps += [Step("device", is_well, text) for is_well, text in devices]
     if alerts:
         steps.append(Step("alerts", None, f"watched by {'; '.join(alerts)}"))
     return Explanation(asked, tuple(steps))

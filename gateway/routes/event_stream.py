@@ -86,7 +86,7 @@ class EventStream(StreamingResponse):
         self._leave = leave
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers."""
+        """Sends the events (ASGI)."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -13,9 +13,11 @@ from starlette.responses import JSONResponse, Response
 from gateway import __version__
 from gateway.access.grants import AccessError, Owner, require_subscribe
 from gateway.access.limits import LimitError
+from gateway.devices.views import about_topic
 from gateway.door.refusals import Refusal, principal_of
 from gateway.ops.asyncapi import describe
 from gateway.ops.explain import explain_topic
+from gateway.routes.devices import asker_of
 from gateway.routes.slices import in_slices
 from gateway.runtime import MAX_EXPLANATIONS, Gateway
 
@@ -51,7 +53,7 @@ async def explain(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     address = request.client.host if request.client else None
     asker = Owner(principal_of(request.scope), address)
-    asked = request.query_params.get("topic", "")
+    topic = request.query_params.get("topic", "")
     try:
         place = gateway.explanations.open(address)
     except LimitError:
@@ -64,7 +66,7 @@ async def explain(request: Request) -> Response:
                 raise ClientDisconnect
             answer = await in_slices(
                 explain_topic(
-                    asked,
+                    topic,
                     asker,
                     upstream=gateway.upstream.state,
                     upstream_reason=gateway.upstream_reason,
@@ -73,7 +75,8 @@ async def explain(request: Request) -> Response:
                     started_ms=int(gateway.started_at * 1000),
                     archive=gateway.archive_reason,
                     left_out_of=gateway.archive.rollups.left_out_of if gateway.archive else lambda _: [],
-                    alerts=() if gateway.alerts is None else gateway.alerts.alerts.told_of(asked),
+                    alerts=() if gateway.alerts is None else gateway.alerts.alerts.told_of(topic),
+                    devices=about_topic(gateway.devices, topic, asker_of(asker.principal)),
                 )
             )
     except ClientDisconnect:

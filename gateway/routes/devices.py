@@ -1,0 +1,247 @@
+"""`/devices` and `/devices/{id}`: what announced itself, as a list, one by one, and as a stream of changes.
+
+Invariant: each asker is told of a device what its grants cover, by whatever id. A stream of changes holds no queue: of
+each device that changed while its reader was busy it tells how it is then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.access.grants import Grant, Owner, Principal
+from gateway.access.limits import LimitError
+from gateway.core.filters import FilterSet
+from gateway.core.frames import sse_event
+from gateway.core.messages import encode_json
+from gateway.core.protocol import CloseCode
+from gateway.devices.records import Device
+from gateway.devices.views import Asker, first_devices, tell, tell_all, values_of
+from gateway.door.expiry import Expiry
+from gateway.door.refusals import principal_of
+from gateway.routes.dashboard import index
+from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
+from gateway.routes.question import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    ApiError,
+    check_query,
+    head_only,
+    integer,
+    representation_of,
+)
+from gateway.routes.slices import Stride, in_slices, place
+from gateway.runtime import Gateway
+
+__all__ = ["asker_of", "device", "devices"]
+
+
+CHANGE_SECONDS = 0.2
+"""How long a stream waits after it told of changes, so that what changes often is told less often."""
+
+PART_BYTES = 16 * 1024
+"""Bytes of a stream that are handed to the server at once."""
+
+
+def asker_of(principal: Principal) -> Asker:
+    """What somebody may read and publish, as a test of single topics; each answer is remembered."""
+    return Asker(_covered(principal.subscribe), _covered(principal.publish))
+
+
+def _covered(grants: tuple[Grant, ...]) -> Any:
+    filters = FilterSet(grant.topic_filter for grant in grants)
+    if not filters:
+        return lambda _topic: False
+    is_all = "#" in filters
+    known: dict[str, bool] = {}
+
+    def covers(topic: str) -> bool:
+        if is_all and topic[0] != "$":
+            return True
+        found = known.get(topic)
+        if found is None:
+            found = known[topic] = filters.matches(topic)
+        return found
+
+    return covers
+
+
+def _representation(request: Request) -> str:
+    found = representation_of(request)
+    if found not in ("json", "html", "sse"):
+        raise ApiError(406, "bad_shape", f"devices come as json or as sse, not as {found}")
+    return found
+
+
+async def devices(request: Request) -> Response:
+    """`GET /devices`: the devices that the asker may know of, by id; `limit` and `after` (an id) make pages."""
+    gateway: Gateway = request.app.state.gateway
+    match _representation(request):
+        case "html":
+            page = await index(request)
+            page.headers.add_vary_header("Accept")
+            return page
+        case "sse":
+            check_query(request.query_params, "changes")
+            return _changes(request)
+    query = request.query_params
+    check_query(query, "devices")
+    limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    asker = asker_of(principal_of(request.scope))
+    async with place():
+        search = first_devices(gateway.devices, asker, query.get("after", ""), limit + 1)
+        found, total = await in_slices(search)
+        bodies, digest = await in_slices(
+            tell_all(found[:limit], asker, gateway.history, gateway.wall_clock_ms()),
+        )
+        head: dict[str, Any] = {"total": total}
+        if len(found) > limit:
+            head["next"] = found[limit - 1][0]
+        tag = f'W/"{digest}-{total}-{len(found)}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+        if _is_known(request, tag):
+            return Response(status_code=304, headers=headers)
+        answer = b'%b,"devices":[%b]}' % (encode_json(head)[:-1], b",".join(bodies))
+    return Response(answer, headers=headers, media_type="application/json")
+
+
+def _is_known(request: Request, tag: str) -> bool:
+    given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
+    return tag.removeprefix("W/") in given or "*" in given  # RFC 9110 §13.1.2: the weak comparison
+
+
+async def device(request: Request) -> Response:
+    """`GET /devices/{id}`: one device, with the newest value of each of its fields."""
+    gateway: Gateway = request.app.state.gateway
+    if _representation(request) == "html":
+        page = await index(request)
+        page.headers.add_vary_header("Accept")
+        return page
+    check_query(request.query_params, "changes")
+    asker = asker_of(principal_of(request.scope))
+    identifier = request.path_params["id"]
+    known = gateway.devices.device(identifier)
+    told = None if known is None else tell(known, asker, gateway.history, gateway.wall_clock_ms())
+    is_named = known is not None and any(
+        identifier in part.keys and asker.may_read(part.source) for part in known.parts
+    )
+    if known is None or told is None or not is_named:
+        raise ApiError(404, "bad_request", f"no device {identifier[:80]!r} is known, or none that may be read")
+    values = encode_json(values_of(known, asker, gateway.history))
+    answer = b'%b,"values":%b}' % (told.whole[:-1], values)
+    return Response(answer, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="application/json")
+
+
+def _changes(request: Request) -> Response:
+    gateway: Gateway = request.app.state.gateway
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
+    if request.method == "HEAD":
+        return head_only(headers, "text/event-stream")
+    address = request.client.host if request.client else None
+    try:
+        key = gateway.connections.open(address)
+    except LimitError as error:
+        raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
+    events = _events(gateway, Owner(principal_of(request.scope), address))
+    return EventStream(events, headers, partial(gateway.connections.close, key))
+
+
+class _Reader:
+    """Which devices a stream has still to tell of.
+
+    Attributes:
+        changed: those.
+        told: the ids of those that were told, by their number.
+        ready: set when there is something to tell.
+        is_closed: whether the stream is to end.
+        expiring: the seconds that a token has left, when that is to be told.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.changed: dict[Device, None] = dict.fromkeys(gateway.devices.devices())
+        self.told: dict[int, str] = {}
+        self.ready = asyncio.Event()
+        self.is_closed = False
+        self.expiring: int | None = None
+
+    def note(self, device: Device) -> None:
+        """A device has changed."""
+        self.changed[device] = None
+        self.ready.set()
+
+    def close(self, _code: CloseCode, _reason: str) -> None:
+        """Ends the stream."""
+        self.is_closed = True
+        self.ready.set()
+
+    def warn(self, left: float) -> None:
+        """The token ends soon."""
+        self.expiring = round(left)
+        self.ready.set()
+
+
+async def _events(gateway: Gateway, owner: Owner) -> AsyncGenerator[bytes]:
+    asker = asker_of(owner.principal)
+    reader = _Reader(gateway)
+    gateway.devices.listeners[reader.note] = None
+    gateway.event_streams.add(reader)
+    expiry = Expiry(
+        gateway.guard,
+        asyncio.get_running_loop().call_later,
+        reader.warn,
+        lambda: reader.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+    )
+    expiry.watch(owner.principal)
+    is_known = False
+    try:
+        yield sse_event(b"{}", event="devices", retry_ms=RETRY_MS)
+        while not reader.is_closed:
+            reader.ready.clear()
+            stride = Stride()
+            part = b""
+            while reader.changed and not reader.is_closed:
+                changed = next(iter(reader.changed))
+                del reader.changed[changed]
+                part += _event_of(changed, asker, reader.told, gateway)
+                if len(part) >= PART_BYTES:
+                    yield part
+                    part = b""
+                if stride.is_over:
+                    await stride.rest()
+            if not is_known:
+                is_known = True
+                part += sse_event(encode_json({"count": len(reader.told)}), event="known")
+            if reader.expiring is not None:
+                left, reader.expiring = reader.expiring, None
+                part += sse_event(encode_json({"event": "expiring", "seconds": left}), event="expiring")
+            if part:
+                yield part
+                await asyncio.sleep(CHANGE_SECONDS)
+            elif not reader.ready.is_set():
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await reader.ready.wait()
+                except TimeoutError:
+                    yield b": \n"
+    finally:
+        expiry.cancel()
+        gateway.event_streams.discard(reader)
+        gateway.devices.listeners.pop(reader.note, None)
+
+
+def _event_of(device: Device, asker: Asker, told: dict[int, str], gateway: Gateway) -> bytes:
+    """What a stream is told of a device that has changed; nothing where that is nothing to it."""
+    found = None if device.is_gone else tell(device, asker, gateway.history, gateway.wall_clock_ms())
+    before = told.pop(device.number, None)
+    event = b""
+    if before is not None and (found is None or found.id != before):
+        event = sse_event(encode_json({"id": before}), event="gone")
+    if found is not None:
+        told[device.number] = found.id
+        event += sse_event(found.whole, event="device")
+    return event
