@@ -106,7 +106,12 @@ class Guard:
         max_requests: int = 10_000,
         max_requests_per_address: int = 1_000,
         requests_per_second: float = 200.0,
-        public: Iterable[str] = ("/client.js", "/client-shared.js", "/client-worker.js"),
+        public: Iterable[str] = (
+            "/client.js",
+            "/client-shared.js",
+            "/client-worker.js",
+            "/client-devices.js",
+        ),
         refusals: Refusals | None = None,
         accounts: Accounts | None = None,
         clock: Callable[[], float] = time.monotonic,

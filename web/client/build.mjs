@@ -15,6 +15,7 @@ if (!process.argv.includes("--serve")) {
     client: "index",
     "client-shared": "shared",
     "client-worker": "worker",
+    "client-devices": "devices",
     protocol: "protocol",
   })) {
     await build({
