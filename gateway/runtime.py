@@ -39,6 +39,7 @@ from gateway.core.messages import Properties
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.subscribers import State
 from gateway.core.topics import TopicError, check_characters, validate_filter
+from gateway.decoders.decoding import Decoding
 from gateway.devices.feed import feed
 from gateway.devices.registry import Registry
 from gateway.door.guard import Guard
@@ -152,6 +153,7 @@ class Gateway:
         offers_mqtt: whether `/mqtt` is open.
         streams: the streams `/ws/<name>/`, by name.
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
+        decoding: the rules by which payloads that are not JSON are read.
         devices: what announces itself as a device.
         archive: the file in which the log is kept; None where there is none.
         alerts: rules that watch the log, and what publishes their states; None where none is set.
@@ -187,6 +189,7 @@ class Gateway:
             max_bytes=settings.history_bytes,
             max_age_ms=int(settings.history_age * 1000),
         )
+        self.decoding = Decoding([rule.make() for rule in settings.decode])
         # before the archive brings its topics back: of these it learns what was known
         self.devices = Registry(self.history, max_devices=settings.limit_devices, max_bytes=settings.limit_device_bytes)
         self.archive: Archive | None = None
@@ -304,6 +307,7 @@ class Gateway:
         settings = self._settings
         self.open_archive()
         self._start_archive()
+        self.decoding.start(self.history)
         self.hub = Hub(
             self.history,
             call_soon=loop.call_soon,
@@ -350,11 +354,8 @@ class Gateway:
                 if watching is not None:
                     watching.cancel()
                 await self._end_archive()
-                link.cancel()
-                warming.cancel()
-                aging.cancel()
-                pulse.cancel()
-                devices.cancel()
+                for task in (link, warming, aging, pulse, devices):
+                    task.cancel()
 
     async def _feel_pulse(self) -> None:
         """Measures how late the loop comes to what is due: others waited as long."""

@@ -599,3 +599,31 @@ def test_version_and_help() -> None:
 def test_any_way_to_write_a_gateway_leads_to_its_socket(url: str, address: str) -> None:
     assert socket_url(url) == address
     assert socket_url(url, [("topic", "a/+")]) == f"{address}?topic=a%2F%2B"
+
+
+class TestCheckPayload:
+    def test_says_what_becomes_of_a_payload(self, tmp_path: Path) -> None:
+        (tmp_path / "gateway.toml").write_text('[[decode]]\ntopics = ["lora/#"]\nas = "cayenne"\n')
+        (tmp_path / "up").write_bytes(bytes.fromhex("03670110"))
+        result = run("check", "--payload", "up", "--topic", "lora/a", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (0, b'{"temperature_3":27.2}\n')
+        assert result.stderr == b"the rule for lora/# reads 'lora/a' as cayenne\n"
+        (tmp_path / "up").write_bytes(b"\x03")
+        result = run("check", "--payload", "up", "--topic", "lora/a", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert b"the type at byte 1 is cut short" in result.stderr
+        assert is_clean(result)
+
+    def test_says_that_no_rule_is_for_a_topic(self, tmp_path: Path) -> None:
+        (tmp_path / "up").write_bytes(b"\xff")
+        result = run("check", "--payload", "up", "--topic", "a", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (0, b'"/w=="\n')
+        assert b"no rule is for 'a'" in result.stderr
+
+    @pytest.mark.parametrize("arguments", [[], ["--topic", "a", "--topic", "b"], ["--topic", "a/#"]])
+    def test_needs_one_topic(self, arguments: list[str], tmp_path: Path) -> None:
+        (tmp_path / "up").write_bytes(b"1")
+        result = run("check", "--payload", "up", *arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert is_clean(result)
+        assert run("check", "--payload", "none", "--topic", "a", cwd=tmp_path).returncode == 2

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gateway"
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
 ROOMS = [
-    "core", "archive", "cluster", "devices", "access", "upstream", "transport", "settings", "alerts", "door", "runtime",
-    "ops", "routes", "app", "server", "demo", "cli", "__main__",
+    "core", "decoders", "archive", "cluster", "devices", "access", "upstream", "transport", "settings", "alerts",
+    "door", "runtime", "ops", "routes", "app", "server", "demo", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up; imports point to the left."""
 

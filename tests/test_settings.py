@@ -620,3 +620,64 @@ class TestAlerts:
     @pytest.mark.parametrize("topic", ["gateway/#", "+/alerts", ""])
     def test_their_topic_is_the_beginning_of_a_topic(self, topic: str, tmp_path: Path) -> None:
         assert problems_of(file=write(tmp_path, f'alert_topic = "{topic}"'))
+
+
+class TestDecode:
+    RULES = """
+        [[decode]]
+        topics = ["spBv1.0/#"]
+        as = "sparkplug"
+
+        [[decode]]
+        topics = "lora/+/up, lora/+/log"
+        as = ["gzip", "cayenne"]
+        """
+
+    def test_rules_are_tables_in_their_order(self, tmp_path: Path) -> None:
+        rules = load_settings(config_file=write(tmp_path, self.RULES), environ={}).decode
+        assert [str(rule) for rule in rules] == ["spBv1.0/# as sparkplug", "lora/+/up lora/+/log as gzip+cayenne"]
+        assert [rule.make().name for rule in rules] == ["sparkplug", "gzip+cayenne"]
+        assert SETTINGS["decode"].show(rules) == "spBv1.0/#, lora/+/up lora/+/log"
+        assert (SETTINGS["decode"].key, SETTINGS["decode"].flag) == ("[[decode]]", None)
+
+    def test_rules_can_be_json_in_the_environment(self) -> None:
+        text = '[{"topics": ["a/#"], "as": "line"}]'
+        assert [str(rule) for rule in load_settings(environ={"GATEWAY_DECODE": text}).decode] == ["a/# as line"]
+
+    def test_all_that_is_wrong_is_told_at_once_with_what_was_meant(self, tmp_path: Path) -> None:
+        text = """
+            [[decode]]
+            topics = ["a/#"]
+            as = "sparkplag"
+
+            [[decode]]
+            topics = ["b/#"]
+            as = ["cbor", "gzip"]
+
+            [[decode]]
+            topics = ["c/#"]
+            as = "protobuf"
+            message = "m"
+            """
+        file = write(tmp_path, text)
+        found = problems_of(file=file)
+        assert [problem.partition(str(file))[2].splitlines() for problem in found] == [
+            [": [[decode]] rule 1 as: there is no format 'sparkplag'", "    → did you mean sparkplug?"],
+            [
+                ": [[decode]] rule 2 as: 'gzip' can't read what 'cbor' makes",
+                "    → the outermost comes first: gzip or zlib, then one format; senml behind cbor",
+            ],
+            [
+                ": [[decode]] rule 3 schema_file: is needed for 'protobuf'",
+                "    → name the descriptor set (protobuf) or the schema (avro)",
+            ],
+        ]
+
+    def test_what_a_rule_has_is_held_to_its_form(self, tmp_path: Path) -> None:
+        text = '[[decode]]\ntopics = ["a/#/b"]\nas = "line"\ntopic = "x"\n[[decode]]\ntopics = []\n'
+        found = "\n".join(problems_of(file=write(tmp_path, text)))
+        assert "[[decode]] rule 1 topic: has no key 'topic'\n    → did you mean topics?" in found
+        assert "[[decode]] rule 1 topics: topic filter 'a/#/b'" in found
+        assert "[[decode]] rule 2 as: lacks 'as'" in found
+        assert "[[decode]] rule 2 topics: must be a list with at least one item" in found
+        assert "must be" in "\n".join(problems_of({"decode": {"topics": "a"}}))

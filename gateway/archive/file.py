@@ -316,7 +316,7 @@ class ArchiveFile:
                     connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
                     size += len(topics) + len(data)
                     if not is_hurried and not is_behind:
-                        self.rollups.take(batch.first_seq, batch.topics, batch.payloads, batch.times)
+                        self.rollups.take(batch.first_seq, batch.topics, batch.shown, batch.times)
                     is_behind = self.rollups.next_seq <= batch.last_seq
                 for hole in holes:
                     self._insert_hole(hole)
@@ -396,7 +396,7 @@ class ArchiveFile:
         names = [rows.name_of(number) for number in block.ids]
         arrived = list(block.arrivals(names, self.rollups.next_seq - 1, block.last_seq))
         if arrived:
-            columns = zip(*((each.topic, each.payload, each.time) for each in arrived), strict=True)
+            columns = zip(*((each.topic, each.shown, each.time) for each in arrived), strict=True)
             self.rollups.take(arrived[0].seq, *map(list, columns))
         with self._transaction():
             self._write_rollups()

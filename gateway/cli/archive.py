@@ -179,17 +179,16 @@ POINT_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean"
 
 def _message_row(message: Message) -> dict[str, Any]:
     from gateway.core.frames import json_line
-    from gateway.core.messages import Kind, encode_json, encode_properties
+    from gateway.core.messages import encode_json, encode_properties
 
-    is_text = message.kind is not Kind.BASE64
     shown = encode_properties(message.properties) if message.properties else None
     return {
         "line": json_line(message.with_members({"properties": shown}) if shown else message.body),
         "time": message.time,
         "seq": message.seq,
         "topic": message.topic,
-        "payload": (message.payload if is_text else message.token[1:-1]).decode(),
-        "encoding": "" if is_text else "base64",
+        "payload": message.text.decode(),
+        "encoding": "" if message.is_text else "base64",
         "qos": message.qos,
         "retained": "true" if message.retained else "",
         "properties": encode_json(shown).decode() if shown else "",

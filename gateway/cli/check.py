@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,17 @@ def check(
     ] = None,
     topic: Annotated[
         list[str] | None,
-        typer.Option("--topic", metavar="FILTER", help="With --token: say whether it may use this; may be repeated."),
+        typer.Option(
+            "--topic",
+            metavar="FILTER",
+            help="With --token: say whether it may use this; may be repeated. With --payload: where that came.",
+        ),
+    ] = None,
+    payload: Annotated[
+        Path | None,
+        typer.Option(
+            "--payload", metavar="FILE", help="Say what becomes of this payload of --topic; - reads it from input."
+        ),
     ] = None,
     rate: Annotated[
         float | None,
@@ -39,7 +50,7 @@ def check(
             "--rate", metavar="NUMBER", min=0.001, help="Say what an archive takes with as many messages a second."
         ),
     ] = None,
-    payload: Annotated[
+    payload_bytes: Annotated[
         float, typer.Option("--bytes", metavar="NUMBER", min=1, help="With --rate: bytes of a payload.")
     ] = 76,
     topics: Annotated[
@@ -52,7 +63,7 @@ def check(
     """Print the settings in force, where each comes from, and every problem with them.
 
     Takes the flags of `gateway serve`. Secrets are not shown. The exit code is 2 where `gateway serve` would not start,
-    and 1 where a token is not accepted or may not subscribe to a topic.
+    and 1 where a token is not accepted or may not subscribe to a topic, or a payload can't be decoded.
     """
     from gateway.settings.loading import read_settings
     from gateway.settings.problems import SettingsError
@@ -64,6 +75,8 @@ def check(
 
         text = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105
         raise typer.Exit(0 if describe(loaded.settings, text, topic or []) else 1)
+    if payload is not None and loaded.settings is not None and not loaded.problems:
+        raise typer.Exit(0 if _show_payload(loaded.settings, payload, topic or []) else 1)
     if loaded.config_file is not None:
         typer.echo(f"Settings file: {loaded.config_file}\n")
     if loaded.settings is not None:
@@ -83,7 +96,7 @@ def check(
         if rate is not None:
             from gateway.archive.sizing import Flow
 
-            for line in _room(loaded.settings, Flow(rate, payload, topics, fields)):
+            for line in _room(loaded.settings, Flow(rate, payload_bytes, topics, fields)):
                 typer.echo(line)
     if loaded.problems:
         typer.echo()
@@ -122,6 +135,38 @@ def _room(settings: Settings, flow: Flow) -> Iterator[str]:
             f"  Without rules GATEWAY_ARCHIVE_BYTES ({size(settings.archive_bytes)}) is full after {days:,.1f} days; "
             "then the oldest messages go, and roll-ups when no messages are left to go."
         )
+
+
+def _show_payload(settings: Settings, file: Path, topics: list[str]) -> bool:
+    """Prints what becomes of a payload; whether all is well with it."""
+    from gateway.core.messages import Message
+    from gateway.core.topics import TopicError, validate_topic
+    from gateway.decoders.decoding import Decoding
+    from gateway.decoders.failures import DecodeError
+
+    try:
+        if len(topics) != 1:
+            fail("--payload needs one --topic: the rule is found by it", 2)
+        topic = validate_topic(topics[0])
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except TopicError as error:
+        fail(error, 2)
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", 2)
+    rule = Decoding([one.make() for one in settings.decode]).rule_of(topic)
+    if rule is None:
+        typer.echo(f"no rule is for {topic!r}: it stays as it came", err=True)
+    else:
+        typer.echo(f"the rule for {' '.join(rule.filters.filters)} reads {topic!r} as {rule.name}", err=True)
+    try:
+        decoded = None if rule is None or not data else rule.read(topic, data)
+    except DecodeError as error:
+        typer.echo(f'{error}; it comes as base64 with "decode":"failed"', err=True)
+        return False
+    if decoded is None and rule is not None:
+        typer.echo("this payload is none that it is for: it stays as it came", err=True)
+    typer.echo((Message.arrived(0, topic, data, 0).token if decoded is None else decoded).decode())
+    return True
 
 
 def _memory(settings: Settings) -> str:

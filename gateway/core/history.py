@@ -14,15 +14,17 @@ from bisect import bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush, merge
 from itertools import takewhile
+from typing import Any, TypeAlias
 from zlib import crc32
 
 from gateway.core.beyond import Beyond, Part
 from gateway.core.collector import untracked
 from gateway.core.filters import FilterSet
 from gateway.core.log import Log, Segment
-from gateway.core.messages import Message, Properties, encode_topic
+from gateway.core.messages import DecodedMessage, Message, Properties, encode_topic
 from gateway.core.topic import Topic, Watch, seq_of
 from gateway.core.tries import TopicTree
 
@@ -33,6 +35,7 @@ __all__ = [
     "EXPIRED_AT_ONCE",
     "MATCH_LISTS",
     "Chunk",
+    "Decode",
     "History",
     "room_for_messages",
 ]
@@ -43,6 +46,9 @@ MESSAGE_COST = 256
 
 TOPIC_COST = 800
 """Bytes that a known topic takes besides its name, three times, and its levels: state, orders, caches."""
+
+DECODED_COST = 64
+"""Bytes that a message takes more whose payload is kept as it came, beside what a decoder made of it."""
 
 NODE_COST = 300
 """Bytes that each level takes that a topic doesn't share with the beginning of another."""
@@ -88,6 +94,9 @@ MATCH_LIST_TOPICS = 1_000_000
 
 NEW_TOPICS = 1_024
 """When more topics than this are new, a remembered list is made anew; fewer are matched one by one."""
+
+Decode: TypeAlias = Callable[[str, bytes], bytes | None]
+"""Makes JSON of a payload: gets topic and payload; empty where it can't, None for one that is as it should be."""
 
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
@@ -177,6 +186,7 @@ class History:
         """Asked once for each topic that the log meets, who is to be told of its messages; None: nobody is."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
+        self._decoder_of: Callable[[str], Decode | None] = _no_decoder
         self._log = Log()
         self._passed = 0  # up to this number, only last values are left of what has been evicted
         self._place = self._log.segments[0], 0, 0  # of what comes next, as of so many moves
@@ -267,7 +277,7 @@ class History:
             if retained or state.kept is not None:
                 retained = self._keeps(state, retained and payload != b"", repeat)
         self.seq = seq = self.seq + 1
-        message = Message.arrived(seq, topic, payload, time, qos, retained, properties, state.head)
+        message = state.make(seq, topic, payload, time, qos, retained, properties, state.head)
         if retained:
             state.kept = message
         previous = state.last
@@ -315,6 +325,36 @@ class History:
         """The retained message of a topic has been repeated for this subscription: it won't be again."""
         if (state := self._topics.get(topic)) is not None:
             state.repeat = repeat
+
+    def decode_by(self, decoder_of: Callable[[str], Decode | None]) -> None:
+        """Names what is to read the payloads of a topic, None for nothing; asked once for each topic."""
+        self._decoder_of = decoder_of
+        for state in self._topics.values():
+            self._choose_make(state)
+
+    def _choose_make(self, state: Topic) -> None:
+        decode = self._decoder_of(state.name)
+        state.make = Message.arrived if decode is None else partial(self._decoded, decode)
+
+    def append_decoded(self, decoded: bytes, topic: str, payload: bytes, time: int, *rest: Any) -> Message | None:
+        """`append` of a message of which is known what a decoder made of it (`Message.decoded`)."""
+        state = self._topics.get(topic) or self._add_topic(topic, time)
+        make, state.make = state.make, partial(self._decoded, lambda *_: decoded)
+        try:
+            return History.append(self, topic, payload, time, *rest)
+        finally:
+            state.make = make
+
+    def _decoded(
+        self, decode: Decode, seq: int, topic: str, payload: bytes, time: int, qos: int, retained: bool,
+        properties: Properties | None, head: bytes,
+    ) -> Message:  # fmt: skip
+        """A message of a topic with a decoder. An empty payload clears what is retained; there is nothing to read."""
+        decoded = decode(topic, payload) if payload else None
+        if decoded is None:
+            return Message.arrived(seq, topic, payload, time, qos, retained, properties, head)
+        self.bytes += DECODED_COST + len(payload)
+        return DecodedMessage.made(seq, topic, payload, time, qos, retained, properties, head, decoded)
 
     def _keeps(self, state: Topic, retains: bool, repeat: int) -> bool:
         """Notes that the broker keeps another message of a topic than before, or none; returns `retains`."""
@@ -447,6 +487,8 @@ class History:
         if len(self._topics) >= self.max_topics:
             self._drop_topic(self._less_used(time))
         state = Topic(name, encode_topic(name), self.seq + 1, time)
+        if self._decoder_of is not _no_decoder:
+            self._choose_make(state)
         self._topics[name] = state
         nodes = self._tree.size
         self._tree.add(name, state)
@@ -500,7 +542,7 @@ class History:
             self._log.remove_at(segment, index)
         self.bytes -= len(message.frame) + _EVICTED_GAIN
         if message.properties is not None:
-            self.bytes -= _properties_cost(message.properties)
+            self.bytes -= _extras_cost(message)
             self._mortal -= "message_expiry_interval" in message.properties
         if message.retained:
             state.kept = None
@@ -875,6 +917,10 @@ class History:
         return len(self._topics)
 
 
+def _no_decoder(_topic: str) -> None:
+    """Every payload is as it should be."""
+
+
 def _first(topics: OrderedDict[str, Topic]) -> Topic | None:
     return next(iter(topics.values()), None)
 
@@ -885,6 +931,12 @@ def room_for_messages(max_bytes: int, topics: int, max_messages: int) -> int:
     # the envelope adds about as much to a short payload as that has itself
     room = max(max_bytes - max_bytes // EVICTED_PART - topics * topic, 0) // (MESSAGE_COST + 200)
     return min(room, topics * max_messages)
+
+
+def _extras_cost(message: Message) -> int:
+    """What is charged of a message beside its frame."""
+    cost = DECODED_COST + len(message.origin) if isinstance(message, DecodedMessage) else 0
+    return cost + _properties_cost(message.properties) if message.properties else cost
 
 
 def _properties_cost(properties: Properties) -> int:

@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.core.frames import frame_binary, frame_text, text_header
 
-__all__ = ["Kind", "Message", "Properties", "decode_properties", "encode_properties", "encode_topic"]
+__all__ = ["DecodedMessage", "Kind", "Message", "Properties", "decode_properties", "encode_properties", "encode_topic"]
 
 
 class Properties(TypedDict, total=False):
@@ -33,11 +33,11 @@ class Kind(enum.IntEnum):
     """How a payload stands in the envelope."""
 
     JSON = 0
-    """Strictly valid JSON, as it came."""
+    """Strictly valid JSON, as it came or as a decoder made it."""
     TEXT = 1
     """UTF-8 but not JSON, or JSON that not every client can read: a JSON string."""
     BASE64 = 2
-    """Neither: a string of base64, with `"encoding":"base64"`."""
+    """Neither, or what no decoder could read: a string of base64, with `"encoding":"base64"`."""
 
 
 MAX_DIGITS = 4_300
@@ -207,6 +207,26 @@ class Message(msgspec.Struct, gc=False, eq=False):
             return text.encode()
         return binascii.a2b_base64(token[1:-1])
 
+    @property
+    def decoded(self) -> bytes | None:
+        """The JSON that a decoder made of the payload, empty where that failed; None where none was to."""
+        return None
+
+    @property
+    def shown(self) -> bytes:
+        """What is looked at for values: the JSON that a decoder made, empty where that failed; else the payload."""
+        return self.payload if self.decoded is None else self.decoded
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the payload as it arrived is UTF-8."""
+        return self.kind is not Kind.BASE64
+
+    @property
+    def text(self) -> bytes:
+        """The payload as it arrived where that is UTF-8, else in base64."""
+        return self.payload if self.kind is not Kind.BASE64 else self.token[1:-1]
+
     def value(self) -> Any:
         """The payload as a JSON value: an object, a number, …; the text or base64 of what is not JSON.
 
@@ -227,3 +247,73 @@ class Message(msgspec.Struct, gc=False, eq=False):
     def raw_frame(self) -> bytes:
         """Only the payload: a text frame when it is UTF-8, else a binary one."""
         return frame_binary(self.payload) if self.kind is Kind.BASE64 else frame_text(self.payload)
+
+
+_NO_PROPERTIES: Properties = {}
+_FAILED_TAIL = b',"decode":"failed"' + _BASE64_TAIL  # base64 last, as in every envelope that has it
+
+
+class DecodedMessage(Message, gc=False, eq=False):
+    """A message whose payload a decoder was to make JSON of; the payload as it came is kept beside it.
+
+    It always has `properties`, be they empty: so the log looks for what else a message costs only where it has any.
+
+    Attributes:
+        origin: the payload as it came.
+    """
+
+    origin: bytes
+
+    @classmethod
+    def made(
+        cls,
+        seq: int,
+        topic: str,
+        payload: bytes,
+        time: int,
+        qos: int,
+        retained: bool,
+        properties: Properties | None,
+        topic_head: bytes,
+        decoded: bytes,
+    ) -> DecodedMessage:
+        """Encodes it; the arguments are those of `Message.arrived` and `decoded`."""
+        token = decoded or b'"%b"' % binascii.b2a_base64(payload, newline=False)
+        flags = _RETAINED if retained else b""
+        if qos:
+            flags += b',"qos":%d' % qos
+        rest = b',"time":%d,"seq":%d%b%b' % (time, seq, flags, _TAIL if decoded else _FAILED_TAIL)
+        frame = frame_text(topic_head + token + rest)
+        at = len(frame) - len(topic_head) - len(token) - len(rest)
+        start = at + len(topic_head)
+        kind = Kind.JSON if decoded else Kind.BASE64
+        known = properties or _NO_PROPERTIES
+        return cls(seq, topic, time, qos, retained, known, kind, frame, at, start, start + len(token), payload)
+
+    @property
+    def payload(self) -> bytes:
+        """See `Message.payload`."""
+        return self.origin
+
+    @property
+    def decoded(self) -> bytes:
+        """See `Message.decoded`."""
+        return self.token if self.kind is Kind.JSON else b""
+
+    @property
+    def is_text(self) -> bool:
+        """See `Message.is_text`."""
+        try:
+            self.origin.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    @property
+    def text(self) -> bytes:
+        """See `Message.text`."""
+        return self.origin if self.is_text else binascii.b2a_base64(self.origin, newline=False)
+
+    def raw_frame(self) -> bytes:
+        """See `Message.raw_frame`."""
+        return frame_text(self.origin) if self.is_text else frame_binary(self.origin)

@@ -373,8 +373,7 @@ class Shaper:
             return
         if shape.framing is Framing.SSE:
             # server-sent events are text: what isn't UTF-8 comes as base64, as in the envelope
-            text = message.payload if message.kind is not Kind.BASE64 else message.token[1:-1]
-            self._finish(message, token if token is not None else text)
+            self._finish(message, token if token is not None else message.text)
         elif token is not None:
             self._finish(message, token)
         else:

@@ -18,7 +18,12 @@ __all__ = ["Arrived", "TopicState", "arrived", "restore_counts", "take_back", "t
 
 
 class Arrived(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """A message as it came, and what it got when it did."""
+    """A message as it came, and what it got when it did.
+
+    Attributes:
+        decoded: what a decoder made of it (`Message.decoded`). It is kept, not made again: that would take the rules
+            and schemas of then, and what had been said before it.
+    """
 
     seq: int
     topic: str
@@ -27,6 +32,12 @@ class Arrived(msgspec.Struct, array_like=True, gc=False, frozen=True):
     qos: int = 0
     retained: bool = False
     properties: Properties | None = None
+    decoded: bytes | None = None
+
+    @property
+    def shown(self) -> bytes:
+        """What is looked at for values: what a decoder made of it, else the payload."""
+        return self.payload if self.decoded is None else self.decoded
 
 
 class TopicState(msgspec.Struct, array_like=True, gc=False):
@@ -53,7 +64,8 @@ def arrived(message: Message) -> Arrived:
         message.time,
         message.qos,
         message.retained,
-        message.properties,
+        message.properties or None,
+        message.decoded,
     )
 
 
@@ -73,16 +85,12 @@ def topic_states(history: History) -> Iterator[list[TopicState]]:
 def take_back(history: History, message: Arrived) -> None:
     """Puts a message into the log under the number that it had; numbers rise from one to the next."""
     history.seq = message.seq - 1
+    came = message.topic, message.payload, message.time, message.qos, message.retained, message.properties
     # not through what a subclass makes of an arrival: it is none
-    History.append(
-        history,
-        message.topic,
-        message.payload,
-        message.time,
-        message.qos,
-        message.retained,
-        message.properties,
-    )
+    if message.decoded is None:
+        History.append(history, *came)
+    else:
+        history.append_decoded(message.decoded, *came)
 
 
 def restore_counts(history: History, states: Iterable[TopicState]) -> None:

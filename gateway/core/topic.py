@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Protocol
 
@@ -44,6 +44,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
         expired: number and time of its newest message if that has expired, and there is no `last` for it.
         kept: the message that the broker keeps, as far as is known, and that is in the log.
         is_dropped: the log has forgotten it.
+        make: makes a message of an arrival; another one than `Message.arrived` where a decoder is to read it.
         first_seq: number of its first message.
         first_time: time of its first message, milliseconds since 1970.
         retained_hash: CRC-32 of the payload that the broker retains, as far as is known; None before.
@@ -70,6 +71,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
     kept_as_of: int = 0  # the number of the subscription that brought it
     is_dropped: bool = False
     watch: Watch | None = None
+    make: Callable[..., Message] = Message.arrived
 
     def __len__(self) -> int:
         return len(self._messages) - self._start

@@ -83,7 +83,7 @@ def _said_by(state: StateTopic, message: Message) -> Presence:
     if message.kind is Kind.BASE64 or len(message.token) > MAX_WORD_BYTES:
         return Presence.UNKNOWN
     value: Any = message.value()
-    text = message.payload.decode()
+    text = message.shown.decode()
     if state.template is not None:
         try:
             text = state.template.render(text, value)

@@ -316,11 +316,13 @@ def _value(field: Field, message: Message, value: Any) -> Any:
         if message.kind is Kind.BASE64:
             return None
         try:
-            found = field.template.evaluate(message.payload.decode(), value)
+            found = field.template.evaluate(message.shown.decode(), value)
         except (TemplateError, RecursionError):
             return None
         return found if isinstance(found, (int, float, bool, str)) else None
     if field.metric:
+        if isinstance(value, dict) and isinstance(named := value.get("values"), dict) and field.metric in named:
+            return named[field.metric]  # as our decoder writes it
         metrics = value.get("metrics") if isinstance(value, dict) else None
         for each in metrics if isinstance(metrics, list) else ():
             if isinstance(each, dict) and each.get("name") == field.metric:

@@ -59,7 +59,8 @@ message_schema: dict[str, Any] = {
         "payload": {"description": "The JSON value, else the text, else base64; with mode=mean or minmax the result."},
         "time": {"type": "integer", "description": "Arrival at the gateway, milliseconds since 1970."},
         "seq": {"type": "integer", "minimum": 1},
-        "encoding": {"const": "base64", "description": "The payload is not UTF-8."},
+        "encoding": {"const": "base64", "description": "The payload is not UTF-8, or could not be decoded."},
+        "decode": {"const": "failed", "description": "A rule is to make JSON of the payload, and can't."},
         "retained": {"const": True, "description": "The broker keeps it as the topic's retained message."},
         "qos": {"enum": [1, 2]},
         "skipped": {

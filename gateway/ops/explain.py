@@ -21,6 +21,7 @@ from gateway.core.shaper import pick
 from gateway.core.subscribers import State, Subscriber
 from gateway.core.topic import Topic
 from gateway.core.topics import TopicError, covers, has_wildcard, intersection, matches, validate_filter
+from gateway.decoders.decoding import Decoding, Rule
 
 __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 
@@ -60,7 +61,8 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `delivery`, `archive`, `device` or `alerts`.
+        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `decode`, `delivery`, `archive`, `device` or
+            `alerts`.
         ok: whether it is in order; None where that isn't known, or wasn't asked because an earlier step fails.
         text: what was found, for people.
     """
@@ -123,6 +125,7 @@ def explain_topic(
     left_out_of: Callable[[str], list[str]] = lambda _: [],
     alerts: Sequence[str] = (),
     devices: Sequence[tuple[bool, str]] = (),
+    decoding: Decoding | None = None,
 ) -> Generator[None, None, Explanation]:
     """Walks the way of the messages of a topic or filter to somebody; the answer is what the generator returns.
 
@@ -138,6 +141,7 @@ def explain_topic(
         left_out_of: the numbers of a topic of which the archive makes no roll-ups.
         alerts: what is to be said of the alerts that watch it.
         devices: what the topic is to devices, as far as that may be told, each with whether it is in order.
+        decoding: the rules by which payloads are read.
     """
     try:
         validate_filter(asked)
@@ -159,6 +163,8 @@ def explain_topic(
         near = yield from _near_misses(asked, principal, history)
         return Explanation(asked, tuple(steps), tuple(near))
     steps.append(_message_step(asked, found, now_ms))
+    if decoding is not None and (rule := decoding.rule_of(found.name)) is not None:
+        steps.append(_decode_step(found, rule))
     delivery = yield from _delivery_step(asked, found, hub, asker)
     steps.append(delivery)
     if archive is not None:
@@ -252,6 +258,25 @@ def _message_step(asked: str, topic: Topic, now_ms: int) -> Step:
     if age > STALE_MS:
         text += "; has its publisher stopped?"
     return Step("messages", True, text)
+
+
+def _decode_step(topic: Topic, rule: Rule) -> Step:
+    """What the rule for a topic made of its newest message."""
+    last, named = topic.last, f"of {topic.name!r} {rule.name!r} is decoded"
+    decoded = None if last is None else last.decoded
+    if decoded is None:
+        return Step("decode", True, f"{named}; the newest message is none, and stays as it came")
+    if not decoded:
+        reason = rule.failure(topic.name) or "it came before this start; see `gateway check --payload`"
+        text = f"{named}, but the newest message could not be: {reason}"
+        return Step("decode", False, f'{text}; it comes as base64 with "decode":"failed"')
+    value = None if last is None else last.value()
+    unknown = value.get("unknown") if rule.sparkplug is not None and isinstance(value, dict) else None
+    if unknown:
+        names = ", ".join(list(unknown)[:5])
+        text = f"{named}, but of the newest message no BIRTH explained {len(unknown)} aliases ({names})"
+        return Step("decode", False, f"{text}: ask the node for one, by the command Node Control/Rebirth")
+    return Step("decode", True, f"{named}, the newest message, too")
 
 
 def _delivery_step(asked: str, found: Topic, hub: Hub, asker: Owner) -> Generator[None, None, Step]:

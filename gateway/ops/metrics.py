@@ -139,6 +139,16 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_history_dropped_topics_total", _C, "Topics that history forgot because there were too many."
         ),
+        # decoders
+        Description("gateway_decoded_total", _C, "Payloads that a rule made JSON of, by its formats.", ("decoder",)),
+        Description(
+            "gateway_decode_failed_total", _C, "Payloads that a rule could not read, by its formats.", ("decoder",)
+        ),
+        Description(
+            "gateway_decode_unknown_aliases_total",
+            _C,
+            "Values of Sparkplug metrics whose alias no BIRTH explained.",
+        ),
         # archive
         Description("gateway_archive_kept", _G, "Whether what arrives is kept in the archive: 1 or 0."),
         Description("gateway_archive_bytes", _G, "Bytes of the archive's file."),

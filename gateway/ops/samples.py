@@ -24,6 +24,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
     return {
         **_archive_samples(gateway),
         **_alert_samples(gateway),
+        **_decoding_samples(gateway),
         "gateway_info": {(__version__, history.epoch): 1},
         "gateway_messages_received_total": counted.received,
         "gateway_messages_repeated_total": history.repeated,
@@ -92,6 +93,17 @@ def _alert_samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_alert_left_out_total": {name: machine.left_out for name, machine in machines.items()},
         "gateway_alert_missed_total": {name: alert.missed for name, alert in runner.alerts.alerts.items()},
         "gateway_alert_publishes_total": dict(runner.published),
+    }
+
+
+def _decoding_samples(gateway: Gateway) -> dict[str, Sample]:
+    counts = gateway.decoding.counts()
+    if not counts:
+        return {}
+    return {
+        "gateway_decoded_total": {name: decoded for name, (decoded, _) in counts.items()},
+        "gateway_decode_failed_total": {name: failed for name, (_, failed) in counts.items()},
+        "gateway_decode_unknown_aliases_total": gateway.decoding.unknown_aliases,
     }
 
 

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.core.fields import Field, look_up
 from gateway.core.frames import json_line
-from gateway.core.messages import Kind, Message, encode_json, encode_properties
+from gateway.core.messages import Message, encode_json, encode_properties
 from gateway.core.recordings import csv_line
 from gateway.core.selection import Selection
 from gateway.core.shaper import choose, envelope
@@ -188,9 +188,12 @@ async def _csv(download: _Download) -> AsyncIterator[bytes]:
 
 def _whole(message: Message) -> list[str]:
     """A message's `CSV_COLUMNS`: what is needed to publish the same again."""
-    is_text = message.kind is not Kind.BASE64
-    payload = message.payload if is_text else message.token[1:-1]
-    return [payload.decode(), "" if is_text else "base64", str(message.qos), "true" if message.retained else ""]
+    return [
+        message.text.decode(),
+        "" if message.is_text else "base64",
+        str(message.qos),
+        "true" if message.retained else "",
+    ]
 
 
 def _heading(field: Field) -> str:

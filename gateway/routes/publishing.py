@@ -90,15 +90,26 @@ class _Echo:
         # the payload may have such a member, what stands behind it has numbers and names of ours only
         head, time, _ = Message.arrived(0, topic, payload, 0).body.rpartition(b',"time":')
         self._start = head + time
+        self._payload = payload
+        self._is_decoded = gateway.decoding.rule_of(topic) is not None
         self._found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._subscriber = gateway.hub.add(self, label="confirmation of a publish")
         gateway.hub.subscribe(self._subscriber, [topic], Since(SinceKind.NOW))
 
     def write(self, data: bytes) -> None:
         for _, body in unframe(data):
-            if body.startswith(self._start) and not self._found.done():
-                seq = msgspec.json.decode(body)["seq"]
-                self._found.set_result(f"{self._gateway.history.epoch}:{seq}")
+            if self._found.done():
+                return
+            if body.startswith(self._start) or self._is_decoded:
+                envelope = msgspec.json.decode(body)
+                if not self._is_decoded or self._came_as(envelope["topic"], envelope["seq"]):
+                    self._found.set_result(f"{self._gateway.history.epoch}:{envelope['seq']}")
+
+    def _came_as(self, topic: str, seq: int) -> bool:
+        """Whether a message had our payload, of which its frame shows what a decoder made."""
+        state = self._gateway.history.topic(topic)
+        message = None if state is None else next(state.before(seq, seq - 1), None)
+        return message is not None and message.payload == self._payload
 
     def buffered(self) -> int:
         return 0

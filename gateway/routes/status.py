@@ -77,6 +77,7 @@ async def explain(request: Request) -> Response:
                     left_out_of=gateway.archive.rollups.left_out_of if gateway.archive else lambda _: [],
                     alerts=() if gateway.alerts is None else gateway.alerts.alerts.told_of(topic),
                     devices=about_topic(gateway.devices, topic, asker_of(asker.principal)),
+                    decoding=gateway.decoding,
                 )
             )
     except ClientDisconnect:

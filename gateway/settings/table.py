@@ -29,6 +29,7 @@ from gateway.access.origins import is_loopback
 from gateway.core.durations import duration_text
 from gateway.core.topics import covers, overlap
 from gateway.settings.alerting import AlertSettings
+from gateway.settings.decoding import DecodeSettings, decode_problems
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
     CONFIG_FILE,
@@ -356,6 +357,12 @@ class Settings(BaseModel):
         description="Alerts, each a table `[[alerts]]` with `name`, `topics` and `where` or `silent`, perhaps `for`, "
         "`until` and `summary` ([how](operations.md#alerts))",
     )
+    decode: Annotated[tuple[DecodeSettings, ...], BeforeValidator(mapping_from_text)] = Field(
+        (),
+        max_length=200,
+        description="Rules for payloads that are not JSON, each a table `[[decode]]` with `topics` and `as`, some with "
+        "`schema_file` and `message`; the first whose filters match decides ([how](payloads.md))",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -442,6 +449,7 @@ class Settings(BaseModel):
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"
                 yield problem(("streams",), rule, "use letters, digits, '-' and '_'")
+        yield from decode_problems(self.decode)
 
     def _keep_problems(self) -> Iterator[Problem]:
         """What is wrong between the parts of rules of retention."""

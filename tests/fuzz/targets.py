@@ -38,6 +38,7 @@ from gateway.core.topics import (
     validate_filter,
     validate_topic,
 )
+from gateway.decoders.decoding import make_rule
 from gateway.ops.explain import explain_topic
 from gateway.routes.session import Session
 from gateway.settings.table import Settings
@@ -240,6 +241,27 @@ def payloads(source: Source) -> None:
     for shaper in shapers:
         _check_frames(shaper)
         assert shaper.offered >= shaper.delivered + shaper.skipped
+
+
+RULES = [
+    make_rule(["#"], names)
+    for names in (["sparkplug"], ["cbor"], ["msgpack"], ["line"], ["senml"], ["cayenne"], ["gzip"], ["cbor", "senml"])
+]
+
+
+def decoders(source: Source) -> None:
+    """Whatever a device sends becomes valid JSON, or nothing."""
+    topic = f"spBv1.0/g/{source.choice(['NBIRTH', 'NDATA', 'NDEATH', 'STATE'])}/n"
+    text = source.text().encode("utf-8", "replace")
+    payload = source.choice([source.data(), json.dumps(source.value()).encode(), text])
+    for rule in RULES:
+        token = rule.decode(topic, payload)
+        if token:
+            json.loads(token, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
 
 
 def _check_frames(shaper: Shaper) -> None:
@@ -475,5 +497,8 @@ def _state() -> Any:
 
 TARGETS: dict[str, Callable[[Source], None]] = {
     target.__name__: target
-    for target in (commands, queries, filters, tokens, payloads, packets, texts, questions, sessions, requests)
+    for target in (
+        *(commands, queries, filters, tokens, payloads, decoders),
+        *(packets, texts, questions, sessions, requests),
+    )
 }

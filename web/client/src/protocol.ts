@@ -38,6 +38,7 @@ export const MESSAGE = [
   "time",
   "seq",
   "encoding",
+  "decode",
   "retained",
   "qos",
   "skipped",

@@ -17,6 +17,8 @@ export interface Message<Payload = unknown> {
   /** The JSON value; the text of what is UTF-8 but not JSON; base64 of anything else, and then `encoding` says so. */
   payload: Payload;
   encoding?: "base64";
+  /** A rule of the gateway's is to make JSON of the payload, and can't. */
+  decode?: "failed";
   /** Milliseconds since 1970, at the gateway. */
   time: number;
   /** Number in the gateway's log; grows by at least one from message to message of one subscription. */
