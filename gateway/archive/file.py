@@ -393,7 +393,7 @@ class ArchiveFile:
             self.rollups.skip(self.last_seq)
             return
         block = rows.read(found.first_seq)
-        names = [rows.name_of(number) for number in block.ids]
+        names = rows.names_of(block.ids)
         arrived = list(block.arrivals(names, self.rollups.next_seq - 1, block.last_seq))
         if arrived:
             columns = zip(*((each.topic, each.shown, each.time) for each in arrived), strict=True)

@@ -147,5 +147,5 @@ def messages_of(rows: Rows, after: int, until: int) -> Iterator[Arrived]:
             text = "the messages %d to %d of the archive can't be read: %s"
             logger.error(text, row.first_seq, row.last_seq, error)
         else:
-            names = [rows.name_of(number) for number in block.ids]
+            names = rows.names_of(block.ids)
             yield from block.arrivals(names, after, until)

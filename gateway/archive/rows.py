@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.archive.blocks import Block
@@ -21,6 +21,10 @@ MAX_NAMES = 200_000
 
 
 _COLUMNS = "first_seq, last_seq, topics, count"
+
+
+NAMES_AT_ONCE = 500
+"""Names that are looked up in one go."""
 
 
 class Stretch(NamedTuple):
@@ -64,6 +68,19 @@ class Rows:
                 self._names.clear()
             name = self._names[number] = row[0]
         return name
+
+    def names_of(self, numbers: Sequence[int]) -> list[str]:
+        """The names of topics; of many that have to be looked up, some hundred in one go."""
+        new = [number for number in numbers if number not in self._names]
+        if len(new) > 8:
+            if len(self._names) + len(new) > MAX_NAMES:
+                self._names.clear()
+                new = list(numbers)
+            for at in range(0, len(new), NAMES_AT_ONCE):
+                some = new[at : at + NAMES_AT_ONCE]
+                query = f"SELECT id, name FROM topics WHERE id IN ({','.join(map(str, some))})"  # noqa: S608
+                self._names.update(self._connection.execute(query))
+        return [self.name_of(number) for number in numbers]
 
     def newest_first(self) -> Iterator[Stretch]:
         """The blocks from the newest back."""
