@@ -28,6 +28,7 @@ from typing import Any
 from gateway.archive.blocks import Batch
 from gateway.archive.file import ArchiveFile
 from gateway.archive.offline import Importer, Offline
+from gateway.archive.writer import MAX_BATCH_BYTES
 from gateway.core.messages import Message
 
 START = 1_767_225_600_000
@@ -81,15 +82,19 @@ def write(path: Path, *, rate: float, topics: int, hours: float, flush: float) -
                 seq += 1
                 size += len(payload)
                 batch.add(Message.arrived(seq, sensors.names[(seq - 1) % topics], payload, at), payload)
-            file.append([batch])
+                if batch.size > MAX_BATCH_BYTES:
+                    file.append([batch])
+                    batch = Batch(seq + 1)
+            if len(batch):
+                file.append([batch])
         now[0] += int(flush * 1000)
         so_far = written_bytes()
         while file.do_chore():
             pass
         packed += written_bytes() - so_far
-    written, took = written_bytes() - before, time.monotonic() - began
     file.append([], end=seq)
     file.close()
+    written, took = written_bytes() - before, time.monotonic() - began
     found = Offline(path)
     told = found.info()
     query = "SELECT count(*), ifnull(sum(length(data)), 0) FROM chunks WHERE level = ?"

@@ -30,7 +30,7 @@ from gateway.archive.thinning import Thinner
 from gateway.archive.trimming import Trimmer
 from gateway.core.history import EPOCH_LETTERS
 
-__all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect", "wall_clock_ms"]
+__all__ = ["RESERVED", "ArchiveFile", "Hole", "SnapshotParts", "connect", "new_epoch", "wall_clock_ms"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,11 @@ class SnapshotParts:
 
     seq: int
     parts: list[bytes]
+
+
+def new_epoch() -> str:
+    """A name for the life of a log."""
+    return "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
 
 
 def wall_clock_ms() -> int:
@@ -180,7 +185,7 @@ class ArchiveFile:
     def _begin_run(self, epoch: str | None, seq: int) -> None:
         connection = self._connection
         meta = dict(connection.execute("SELECT key, value FROM meta"))
-        self.epoch: str = meta.get("epoch") or epoch or "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+        self.epoch: str = meta.get("epoch") or epoch or new_epoch()
         oldest = connection.execute("SELECT first_seq FROM blocks ORDER BY first_seq LIMIT 1").fetchone()
         newest = connection.execute("SELECT last_seq, max_time FROM blocks ORDER BY first_seq DESC LIMIT 1").fetchone()
         self.first_seq: int = oldest[0] if oldest else 0

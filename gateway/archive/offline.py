@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway.archive.blocks import Batch, Block, BlockError, decode_states
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
-from gateway.archive.file import ArchiveFile, SnapshotParts
+from gateway.archive.file import ArchiveFile, SnapshotParts, new_epoch
 from gateway.archive.keeping import LEVEL_NAMES, RAW, Rules, rules_from
 from gateway.archive.restoring import States, messages_of
 from gateway.archive.rollup_rows import RollupReader, Series
@@ -263,6 +263,8 @@ class Offline:
     def backup(self, target: Path, progress: Callable[[int, int], None]) -> None:
         """Copies it, as of one moment, to a new file; a gateway may go on writing.
 
+        The copy has an epoch of its own: of both files may come further messages with the same numbers.
+
         Args:
             target: where to.
             progress: hears how many pages are copied, and of how many.
@@ -280,9 +282,20 @@ class Offline:
                     copy, pages=BACKUP_PAGES, progress=lambda _, left, whole: progress(whole - left, whole)
                 )
                 self.connection.execute("COMMIT")
+                _end_in_order(copy)
         except sqlite3.Error as error:
             target.unlink(missing_ok=True)
             raise trouble_of(error) from error
+
+
+def _end_in_order(connection: sqlite3.Connection) -> None:
+    """Makes of a copy the end of a log, behind which another one may begin."""
+    query = """SELECT max(ifnull((SELECT max(last_seq) FROM blocks), 0), ifnull((SELECT max(last_seq) FROM holes), 0),
+        ifnull((SELECT value FROM meta WHERE key = 'snapshot'), 0))"""
+    (end,) = connection.execute(query).fetchone()
+    rows = (("epoch", new_epoch()), ("end", end))
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+    connection.commit()
 
 
 def _is_told(holes: list[tuple[int, int]], first: int, last: int) -> bool:
