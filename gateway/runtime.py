@@ -389,14 +389,16 @@ class Gateway:
                 await asyncio.sleep(0)
         self.unsent_bytes = total
 
-    def stop(self) -> None:
-        """Writes what is pending; connections are closed after this."""
+    async def stop(self) -> None:
+        """Writes what is pending and ends event streams, one in each turn; connections are closed after this."""
         self.closing = True
         self.guard.stop()
         self.upstream.hold()  # what nobody would see any more stays with the broker
-        self.hub.flush()
+        for _ in self.hub.flush():
+            await asyncio.sleep(0)
         for sink in list(self.event_streams):
             sink.close(CloseCode.RESTART, "the gateway stops")
+            await asyncio.sleep(0)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Runs a task that the gateway owns."""

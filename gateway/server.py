@@ -14,6 +14,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import uvicorn
@@ -25,10 +26,11 @@ from gateway.app import create_app
 from gateway.runtime import Gateway
 from gateway.settings.table import Settings
 from gateway.transport.certificates import CHECK_SECONDS, Certificate
+from gateway.transport.endings import Endings
 from gateway.transport.http import HttpProtocol
 from gateway.transport.rounds import Rounds
-from gateway.transport.sockets import listen
-from gateway.transport.tls import TlsListener, server_context
+from gateway.transport.sockets import BACKLOG, listen
+from gateway.transport.tls import ACCEPTED_AT_ONCE, TlsListener, server_context
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
 
@@ -39,6 +41,9 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 5
 CUT_SECONDS = 0.5
 """So long before the end of that time answers are cut off."""
+
+GOODBYE_SECONDS = 0.003
+"""Processor time that goes into ending connections in one turn of the loop; closing their files takes as long again."""
 
 PING_STEPS_PER_SECOND = 1
 
@@ -65,6 +70,8 @@ class GatewayServer(uvicorn.Server):
         """Listens, then says so."""
         if self._tls is None:
             await super().startup(sockets)
+            for sock in sockets or []:
+                sock.listen(BACKLOG)  # the loop has told the system its own number, too
         else:
             await super().startup([])
             self._tls.start(
@@ -110,9 +117,14 @@ class GatewayServer(uvicorn.Server):
         self._rounds.cancel()
         if self._tls is not None:
             self._tls.stop()
-        self.gateway.stop()
-        await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
+        for server in self.servers:
+            server.close()  # who comes from here on finds the next gateway
         cutting = asyncio.create_task(self._cut(), name="end of answers")
+        until = time.monotonic() + SHUTDOWN_SECONDS
+        await self.gateway.stop()
+        await asyncio.sleep(0)  # the loop hands flushed bytes to the system at the end of a turn
+        await self._say_goodbye()
+        self.config.timeout_graceful_shutdown = max(until - time.monotonic(), CUT_SECONDS)  # type: ignore[assignment]
         await super().shutdown(sockets)
         cutting.cancel()
         if self.force_exit:
@@ -123,6 +135,16 @@ class GatewayServer(uvicorn.Server):
             if self.server_state.tasks:
                 await asyncio.wait(self.server_state.tasks, timeout=1)
             await self.lifespan.shutdown()
+
+    async def _say_goodbye(self) -> None:
+        """Ends all connections, some in each turn of the loop: with thousands of them one would take a second."""
+        began = time.thread_time()
+        waiting = list(self.server_state.connections)
+        while waiting:
+            waiting.pop().shutdown()  # and held by nothing here: freeing thousands takes its time, too
+            if time.thread_time() - began > GOODBYE_SECONDS and not self.force_exit:
+                await asyncio.sleep(0)
+                began = time.thread_time()
 
     async def _cut(self) -> None:
         """Cuts answers off that take too long, before their tasks are cancelled: nobody waits for them any more."""
@@ -164,6 +186,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
     """Uvicorn's configuration for these settings."""
     gateway: Gateway = gateway_app.state.gateway
     shared_turns = Turns()
+    shared_endings = Endings()
     parts = max(int(settings.limit_idle_seconds / 2 * PING_STEPS_PER_SECOND), 1)
 
     class Protocol(WebSocketProtocol):
@@ -171,6 +194,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         accounts = gateway.guard.accounts
         turns = shared_turns
         rounds = Rounds[WebSocketProtocol](parts)
+        endings = shared_endings
         max_buffer_bytes = settings.limit_buffer_bytes
         gone_seconds = max(settings.limit_idle_seconds, settings.limit_stall_seconds)
         refusals = gateway.refusals
@@ -198,6 +222,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=True,
+        backlog=ACCEPTED_AT_ONCE,  # asyncio accepts so many in one turn, uvloop always one
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=settings.forwarded_allow_ips or None,
         root_path=settings.root_path,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.collector import LONG_SECONDS, MOST_CUT_OFF, Collections, untracked
+from gateway.core.collector import LONG_SECONDS, MANY_OBJECTS, MOST_CUT_OFF, Collections, untracked
 from tests.support.waiting import eventually
 
 PROGRAM = """
@@ -60,6 +60,7 @@ class FakeClock:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
+    monkeypatch.setattr(gc, "get_objects", lambda *, generation: {2: []}[generation])
     for name in ("freeze", "unfreeze", "collect"):
         monkeypatch.setattr(gc, name, lambda name=name: made.append(name))
     return made
@@ -93,6 +94,22 @@ def test_after_a_long_one_old_objects_are_left_out(calls: list[str]) -> None:
     for generation in (0, 1, 0, 0, 1):
         collected(collections, generation)
     assert calls == ["freeze"] * 3
+
+
+def test_old_objects_are_left_out_before_a_full_collection_of_too_many(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old: list[object] = []
+    monkeypatch.setattr(gc, "get_objects", lambda *, generation: {2: old}[generation])
+    collections = Collections(FakeClock())
+    old[:] = [None] * MANY_OBJECTS
+    collected(collections, 1)
+    old.append(None)
+    collected(collections, 0)
+    assert calls == []
+    collected(collections, 1)
+    assert calls == ["freeze"]
+    assert collections.is_crowded
 
 
 def test_answers_that_were_cut_off_are_collected_when_they_are_many(calls: list[str]) -> None:

@@ -1253,8 +1253,47 @@ def test_a_gateway_that_stops_writes_what_a_flush_has_left(loop: FakeLoop) -> No
     hub.publish("a/1", b"1")
     loop.turn()
     hub.publish("a/2", b"2")
-    hub.flush()
+    steps = [[sum(map(len, (each.seqs for each in sockets))), loop.turn()] for _ in hub.flush()]
     assert all(each.seqs == [1, 2] for each in sockets)
+    written = [count for count, _ in steps]
+    assert max(after - before for before, after in itertools.pairwise(written)) <= 2 * hub_module.PART_WRITES
+
+
+@pytest.mark.parametrize("moment", ["live", "pending", "in a part", "behind", "paused", "waiting"])
+def test_who_is_silenced_is_written_nothing_more_and_its_account_is_right(loop: FakeLoop, moment: str) -> None:
+    hub = make_hub(loop)
+    shape = Shape(max_hz=1) if moment == "waiting" else Shape()
+    others = crowd(loop, hub, 300) if moment == "in a part" else []
+    gone = FakeSocket(hub, shape=shape, stuck=moment == "paused", capacity=10)
+    stays = FakeSocket(hub, shape=shape)
+    hub.publish("a/1", b"0")
+    for each in (stays, gone):
+        hub.subscribe(each.subscriber, ["a/#"], SINCE_LAST if moment == "behind" else SINCE_NOW)
+    if moment != "behind":
+        loop.run(0.5)
+    received = hub.history.seq
+    for number in range(3):
+        hub.publish("a/1", b"%d" % number)
+        if moment not in ("pending", "behind"):
+            loop.turn()
+            received = hub.history.seq
+    before = len(gone.writes)
+    hub.silence(gone.subscriber)
+    for number in range(3):
+        hub.publish("a/1", b"%d" % number)
+        loop.run(5)
+    assert len(gone.writes) == before
+    assert sum(hub.counts(gone.subscriber)) <= received
+    assert all(hub.counts(each.subscriber)[0] == len(each.seqs) for each in (stays, *others))
+    everybody = (gone, stays, *others)
+    assert hub.counters.delivered == sum(hub.counts(each.subscriber)[0] for each in everybody)
+    hub.remove(gone.subscriber)
+    hub.remove(gone.subscriber)
+    loop.run(5)
+    assert stays.seqs[-1] == hub.history.seq
+    for each in (stays, *others):
+        hub.remove(each.subscriber)
+    assert hub.group_count == hub.subscriber_count == hub.paused_count == 0
 
 
 def test_many_are_told_of_the_broker_in_parts_and_in_order(loop: FakeLoop) -> None:

@@ -89,6 +89,7 @@ async def test_who_may_read_nothing_learns_no_position_from_a_pong() -> None:
     opened.gateway.hub.publish("a", b"1")
     assert "position" not in opened.ask(command="ping")
     opened.session.disconnected()
+    opened.session.end()
 
 
 async def test_commands_behind_a_token_that_is_judged_are_bounded() -> None:
@@ -102,6 +103,7 @@ async def test_commands_behind_a_token_that_is_judged_are_bounded() -> None:
     assert closed == [None, (CloseCode.FLOOD, f"more than {MAX_WAITING} commands behind one that takes time")]
     assert opened.sink.written == b""
     opened.session.disconnected()
+    opened.session.end()
 
 
 async def test_a_subscription_that_takes_time_is_answered_before_what_follows_it(

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,8 @@ from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
 from gateway.transport import http as intake
 from gateway.transport import websockets as transport
+from gateway.transport.endings import TURN_SECONDS as ENDINGS_SECONDS
+from gateway.transport.endings import Endings
 from gateway.transport.rounds import AT_ONCE, Rounds
 from gateway.transport.turns import TURN_SECONDS, Turns
 from gateway.transport.websockets import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
@@ -106,6 +109,9 @@ class FakeReceiver:
 
     def disconnected(self) -> None:
         self.happened.append("disconnected")
+
+    def end(self) -> None:
+        self.happened.append("ended")
 
 
 def client_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
@@ -222,7 +228,7 @@ async def test_a_ping_is_answered_and_text_that_is_not_utf_8_closes(connection: 
     assert connection.transport.written == [b"\x8a\x0dare you there"]
     connection.protocol.data_received(client_frame(1, b"\xff"))
     assert connection.transport.written[-1][:4] == b"\x88" + connection.transport.written[-1][1:2] + b"\x03\xef"
-    assert connection.receiver.happened == ["disconnected"]
+    assert connection.receiver.happened == ["disconnected", "ended"]
 
 
 async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(connection: Connection) -> None:
@@ -230,7 +236,7 @@ async def test_the_client_that_closes_gets_its_echo_and_the_hub_hears_once(conne
     assert connection.transport.written == [b"\x88\x02\x03\xe8"]
     assert connection.transport.is_closed
     connection.protocol.connection_lost(None)
-    assert connection.receiver.happened == ["disconnected"]
+    assert connection.receiver.happened == ["disconnected", "ended"]
 
 
 async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_rule(connection: Connection) -> None:
@@ -239,7 +245,7 @@ async def test_a_client_that_breaks_the_protocol_is_closed_with_the_code_of_the_
     assert not connection.transport.written
     connection.sink.resume_reading()
     assert connection.transport.written[-1][2:4] == (1002).to_bytes(2, "big")
-    assert connection.receiver.happened == ["disconnected"]
+    assert connection.receiver.happened == ["disconnected", "ended"]
     # what is still on its way is read, so that the close is not overtaken by a reset; but not for ever
     assert connection.transport.is_ended
     assert connection.transport.reads
@@ -494,6 +500,67 @@ def test_addresses_take_turns_and_no_turn_is_long() -> None:
         assert (len(taken) - before) * 0.001 <= TURN_SECONDS + 0.001
     assert taken[:6] == ["a1", "a1", "a1", "b", "a2", "b"]
     assert sorted(taken) == ["a1"] * 9 + ["a2"] * 9 + ["b"] * 2
+
+
+def test_what_is_left_of_connections_that_ended_is_done_at_once_or_in_parts_and_in_order() -> None:
+    now = 0.0
+    done: list[int] = []
+    soon: list[Callable[[], None]] = []
+
+    def work(number: int) -> None:
+        nonlocal now
+        now += ENDINGS_SECONDS / 4
+        done.append(number)
+        if number == 7:
+            raise RuntimeError("one that fails")
+
+    endings = Endings(lambda: now)
+    for number in range(20):
+        endings.ask(partial(work, number), soon.append)
+    parts = [len(done)]
+    assert len(endings) == 20 - parts[0]
+    while soon:
+        before = len(done)
+        soon.pop(0)()
+        parts.append(len(done) - before)
+    assert done == list(range(20))
+    assert parts == [4, 4, 4, 4, 4]
+    endings.ask(partial(work, 20), soon.append)
+    assert done[-1] == 20
+
+
+async def test_who_ends_is_written_nothing_more_and_closed_when_there_is_time(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol, transport = connection.protocol, connection.transport
+    endings = Endings(lambda: float("inf"))  # this turn has no more room
+    endings.ask(lambda: None, lambda _: None)
+    endings._used = 1.0
+    monkeypatch.setattr(protocol, "_endings", endings)
+    assert protocol.eof_received()
+    happened = connection.receiver.happened
+    assert happened == ["disconnected"]
+    assert not transport.is_closed
+    protocol.data_received(client_frame(1, b"what came before"))
+    protocol.ping()
+    protocol.close(1000, "")
+    connection.sink.resume_reading()
+    assert connection.receiver.received == []
+    assert transport.written == []
+    endings._waiting.popleft()()
+    assert happened == ["disconnected", "ended"]
+    assert transport.is_closing()
+    protocol.connection_lost(None)
+    endings._waiting.popleft()()
+    assert happened == ["disconnected", "ended"]
+    assert protocol.disconnected
+    assert protocol not in protocol.connections
+
+
+async def test_over_tls_the_loop_closes_who_ends(connection: Connection) -> None:
+    connection.protocol.scheme = "wss"
+    assert not connection.protocol.eof_received()
+    assert connection.receiver.happened == []
 
 
 def test_each_connection_has_its_turn_once_in_a_round_and_a_few_at_a_time() -> None:

@@ -21,7 +21,9 @@ __all__ = ["LONG_SECONDS", "Collections", "untracked"]
 T = TypeVar("T")
 
 LONG_SECONDS = 0.01
-"""What one full collection may take before there is none of the same objects any more: some 20,000 of them."""
+MANY_OBJECTS = 20_000
+"""What one full collection may take, or would look at, before there is none of the same objects any more: 10 ms for
+20,000 of them. Where connections come together, the first one that took longer took six times as long."""
 
 _untrack: Any = getattr(getattr(ctypes, "pythonapi", None), "PyObject_GC_UnTrack", None)
 if _untrack is not None:
@@ -47,7 +49,7 @@ class Collections:
     """Watches the collector, and keeps its collections short.
 
     Attributes:
-        is_crowded: a full collection has taken `LONG_SECONDS`; from then on the collector looks at new objects only.
+        is_crowded: a full collection has taken `LONG_SECONDS`, or would; from then on only new objects are looked at.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -82,5 +84,8 @@ class Collections:
             return
         if info["generation"] == 2 and self._clock() - self._began > LONG_SECONDS:
             self.is_crowded = True
+        elif info["generation"] == 1 and not self.is_crowded:
+            # they come seldom, and no more objects are counted than that
+            self.is_crowded = len(gc.get_objects(generation=2)) > MANY_OBJECTS
         if self.is_crowded and info["generation"]:
             gc.freeze()  # both younger generations are empty now

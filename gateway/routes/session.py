@@ -205,11 +205,15 @@ class Session:
         self._gateway.hub.resume(self.subscriber)
 
     def disconnected(self) -> None:
-        """The connection is gone or going."""
+        """The connection is gone or going: nothing is delivered to it any more."""
+        self._sink = None
+        self._gateway.hub.silence(self.subscriber)
+
+    def end(self) -> None:
+        """Leaves the hub, and says what it was given."""
         gateway = self._gateway
         delivered, skipped, lost = gateway.hub.counts(self.subscriber)
         gateway.hub.remove(self.subscriber)
-        self._sink = None
         self._stop_timers()
         if self.is_refused:
             return  # that was told, with its reason

@@ -137,6 +137,7 @@ async def _pull(websocket: WebSocket, session: Session, sink: PulledSink) -> Non
         pass
     finally:
         session.disconnected()
+        session.end()
         writer.cancel()
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 
-__all__ = ["ListenError", "is_free", "listen"]
+__all__ = ["BACKLOG", "ListenError", "is_free", "listen"]
+
+BACKLOG = 2_048
+"""Connections that the system keeps for us: a burst of reconnecting browsers waits there, not in their retries."""
 
 
 class ListenError(Exception):
@@ -36,8 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)
-        # a burst of reconnecting browsers waits here, not in their retries
-        sock.listen(2048)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         reasons = {

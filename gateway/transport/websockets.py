@@ -18,6 +18,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -30,6 +31,7 @@ from websockets.streams import StreamReader
 from gateway.access.budget import Accounts, Budget, Pace
 from gateway.access.limits import Connections, Refusals
 from gateway.core.protocol import CloseCode
+from gateway.transport.endings import Endings
 from gateway.transport.rounds import Rounds
 from gateway.transport.turns import Turns
 
@@ -75,6 +77,7 @@ USED_INTERNALS = (
     "curr_msg_data_type",
     "data_received",
     "disconnected",
+    "eof_received",
     "frames",
     "handle_close",
     "handle_connect",
@@ -92,6 +95,7 @@ USED_INTERNALS = (
     "response",
     "resume_writing",
     "run_asgi",
+    "scheme",
     "scope",
     "send",
     "send_500_response",
@@ -124,7 +128,10 @@ class Receiver(Protocol):
         """The write buffer is down to a quarter of its limit."""
 
     def disconnected(self) -> None:
-        """The connection is gone or going; nothing may be written any more."""
+        """The connection is gone or going: nothing may be written any more. Thousands may go in one turn."""
+
+    def end(self) -> None:
+        """What else is to be done then: after `disconnected`, in a later turn where many go at once."""
 
 
 class _Reader(StreamReader):
@@ -140,7 +147,10 @@ class _Reader(StreamReader):
         self.is_held = False
 
     def let_go(self) -> None:
-        """The connection is gone: nothing is parsed any more, and parser and protocol no longer hold each other."""
+        """The connection is gone: nothing is parsed any more, and parser and protocol no longer hold each other.
+
+        What holds itself would stay until the collector comes, which with many connections it does not (`collector`).
+        """
         self._conn.parser.close()
         self._conn.reader = StreamReader()
         del self._conn
@@ -224,6 +234,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     rounds: Rounds[WebSocketProtocol] | None = None
     """Who is pinged when; `server.serve` sets it."""
 
+    endings: Endings | None = None
+    """What is left to do for those who have gone; `server.serve` sets it."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         conn = self.conn
@@ -231,6 +244,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         conn.parser = conn.parse()
         next(conn.parser)
         self._turns = self.turns or Turns()
+        # not `or`: endings of which none waits are empty
+        self._endings = Endings() if self.endings is None else self.endings
         # not `or`: accounts of which nobody has used anything are empty
         self._budget = Budget(Accounts(time.monotonic) if self.accounts is None else self.accounts, None)
         self._is_queued = False  # it has asked for a turn
@@ -245,6 +260,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._pending_key = ""
         self._receiver: Receiver | None = None
         self._is_adopted = False  # the application is done with the connection
+        self._has_ended = False  # the client sends nothing more, and the socket is closed when there is time
         self._is_pinged = False  # nothing has come since the last ping
         self._unsent = 0  # what waited in the buffer at the last round of pings, if it has not drained since
         self._on_lost: Callable[[], None] | None = None
@@ -368,7 +384,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def step(self) -> bool:
         """Handles one message, or a few frames of other kinds; whether there is more that can be handled now."""
         self._is_queued = False
-        if not self._may_step() or self.transport.is_closing():
+        if not self._may_step() or self._is_over():
             self._update_reading()
             return False
         began = time.thread_time()
@@ -412,13 +428,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._go_on()
         return message
 
+    def _is_over(self) -> bool:
+        """Whether nothing more is to be read here."""
+        return self._has_ended or self.transport.is_closing()
+
     def _may_step(self) -> bool:
         if self._pause is not None:
             return False
         return self.close_sent or not (self._is_held or self._is_full or self.read_paused)
 
     def _go_on(self) -> None:
-        if not self._is_queued and self._may_step() and not self.transport.is_closing():
+        if not self._is_queued and self._may_step() and not self._is_over():
             self._is_queued = True
             self._turns.ask(self, self.loop.call_soon)
         self._update_reading()
@@ -429,7 +449,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _update_reading(self) -> None:
         """Reads unless there is enough that waits, or nothing may be done with more."""
-        if self.transport.is_closing():
+        if self._is_over():
             return
         reads = self._may_step() and not (self._is_queued and len(self._reader.buffer) > BACKLOG_BYTES)
         if reads != self._reads:
@@ -455,6 +475,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return len(self._reader.buffer) + sum(map(len, self.frames)) + FRAGMENT_BYTES * len(self.frames)
 
     def _check_pace(self) -> None:
+        if self._has_ended:
+            return
         assert self._pace is not None  # noqa: S101 - the timer is cancelled with it
         now = self.loop.time()
         if not self._reads:
@@ -507,7 +529,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""
-        if not self.handshake_complete or self._receiver is _GONE or self.close_sent or self.transport.is_closing():
+        if not self.handshake_complete or self._receiver is _GONE or self.close_sent or self._is_over():
             return
         unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if self._unsent:
@@ -557,7 +579,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def close(self, code: int, reason: str) -> None:
         """Sends a close frame after what is buffered, and waits a while for its echo."""
-        if self.close_sent or self.transport.is_closing():
+        if self.close_sent or self._is_over():
             return
         if self.conn.state is not OPEN:
             return  # what ends it came in the same piece as what we complain about, and is handled next
@@ -587,11 +609,50 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         receiver, self._receiver = self._receiver, _GONE if self._receiver is not None else None
         if receiver is not None and receiver is not _GONE:
             receiver.disconnected()
+            self._endings.ask(receiver.end, self.loop.call_soon)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client ends the connection: it is written nothing from here on, and closed when there is time.
+
+        Closing takes the loop and the system ten times as long as noticing the end, and thousands may end in one turn.
+        """
+        if not self._is_adopted or self.scheme == "wss":
+            return False  # the loop closes it; over TLS it does so in any case
+        self._has_ended = True
+        receiver, self._receiver = self._receiver or _GONE, _GONE
+        receiver.disconnected()
+        self._endings.ask(partial(self._close_ended, receiver), self.loop.call_soon)
+        return True
+
+    def _close_ended(self, receiver: Receiver) -> None:
+        receiver.end()
+        self._reader.let_go()
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """The socket is gone: who was served on it is written nothing from here on, the rest is done in its turn."""
         if isinstance(exc, OSError) and exc.errno in VANISHED:
             self._count("idle_seconds")
+        has_let_go, self._has_ended = self._has_ended, True
+        if not self._is_adopted:
+            self._forget(exc)  # its application waits for something
+            self._reader.let_go()
+            return
+        self.disconnected = True
+        receiver, self._receiver = self._receiver or _GONE, _GONE
+        receiver.disconnected()
+        if self._on_lost is not None:
+            self._on_lost()
+            self._on_lost = None
+        self._endings.ask(partial(self._forget_ended, exc, receiver, has_let_go), self.loop.call_soon)
+
+    def _forget_ended(self, exc: Exception | None, receiver: Receiver, has_let_go: bool) -> None:
+        receiver.end()
+        self._forget(exc)
+        if not has_let_go:
+            self._reader.let_go()
+
+    def _forget(self, exc: Exception | None) -> None:
         for timer in (self._pause, self._pace_timer, self._deadline):
             if timer is not None:
                 timer.cancel()
@@ -604,8 +665,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._on_lost is not None:
             self._on_lost()
             self._on_lost = None
-        # what holds itself would stay until the collector comes, which with many connections it does not (`collector`)
-        self._reader.let_go()
 
     def handle_close(self, event: Any) -> None:
         """The client closes, or answers our close."""
@@ -679,6 +738,9 @@ class _Gone:
         pass
 
     def disconnected(self) -> None:
+        pass
+
+    def end(self) -> None:
         pass
 
 

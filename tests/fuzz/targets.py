@@ -398,6 +398,7 @@ def sessions(source: Source) -> None:
             if "topic" in event and "event" not in event:
                 assert event["topic"] != "b/c", "not granted"
         session.disconnected()
+        session.end()
         assert gateway.hub.subscriber_count == 0
         assert gateway.hub.group_count == 0
 
