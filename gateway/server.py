@@ -29,7 +29,7 @@ from gateway.transport.certificates import CHECK_SECONDS, Certificate
 from gateway.transport.endings import Endings
 from gateway.transport.http import HttpProtocol
 from gateway.transport.rounds import Rounds
-from gateway.transport.sockets import BACKLOG, listen
+from gateway.transport.sockets import BACKLOG, INHERITS_OPTIONS, bound, listen
 from gateway.transport.tls import ACCEPTED_AT_ONCE, TlsListener, server_context
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
@@ -68,6 +68,9 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, then says so."""
+        protocol: type[WebSocketProtocol] = self.config.ws  # type: ignore[assignment]
+        for sock in sockets or []:
+            bound(sock, protocol.max_buffer_bytes, protocol.gone_seconds)
         if self._tls is None:
             await super().startup(sockets)
             for sock in sockets or []:
@@ -196,6 +199,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         rounds = Rounds[WebSocketProtocol](parts)
         endings = shared_endings
         max_buffer_bytes = settings.limit_buffer_bytes
+        inherits_options = INHERITS_OPTIONS
         gone_seconds = max(settings.limit_idle_seconds, settings.limit_stall_seconds)
         refusals = gateway.refusals
 
@@ -206,6 +210,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         head_seconds = settings.limit_handshake_seconds
         stall_seconds = settings.limit_stall_seconds
         max_buffer_bytes = settings.limit_buffer_bytes
+        inherits_options = INHERITS_OPTIONS
         pending = pending_connections(settings)
         refusals = gateway.refusals
 

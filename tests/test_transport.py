@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import itertools
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ from gateway.transport import websockets as transport
 from gateway.transport.endings import TURN_SECONDS as ENDINGS_SECONDS
 from gateway.transport.endings import Endings
 from gateway.transport.rounds import AT_ONCE, Rounds
+from gateway.transport.sockets import INHERITS_OPTIONS, TCP_KEEPALIVE, bound
 from gateway.transport.turns import TURN_SECONDS, Turns
 from gateway.transport.websockets import EXTENSION, ON_LOST, PING, USED_INTERNALS, SocketSink, WebSocketProtocol
 from tests.support.waiting import eventually_async
@@ -500,6 +502,39 @@ def test_addresses_take_turns_and_no_turn_is_long() -> None:
         assert (len(taken) - before) * 0.001 <= TURN_SECONDS + 0.001
     assert taken[:6] == ["a1", "a1", "a1", "b", "a2", "b"]
     assert sorted(taken) == ["a1"] * 9 + ["a2"] * 9 + ["b"] * 2
+
+
+async def test_a_handshake_is_one_step_and_an_idle_connection_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    step = WebSocketProtocol.step
+
+    def counted(self: WebSocketProtocol) -> bool:
+        nonlocal steps
+        steps += 1
+        return step(self)
+
+    monkeypatch.setattr(WebSocketProtocol, "step", counted)
+    connection = await Connection().open()
+    connection.sink.pause_reading()
+    connection.sink.resume_reading()
+    assert steps == 1
+    connection.protocol.data_received(client_frame(1, b"one") + client_frame(1, b"two"))
+    assert connection.receiver.received == ["one", "two"]
+    assert steps == 3
+
+
+@pytest.mark.skipif(not INHERITS_OPTIONS, reason="here each connection has to be given its options")
+async def test_a_connection_has_its_options_from_the_socket_that_listened() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        bound(listening, 50_000, 7.5)
+        with socket.create_connection(listening.getsockname()) as client, listening.accept()[0] as served:
+            plain = client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert plain == 0
+            assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert served.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 100_000  # Linux counts what it adds itself
+            assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_500
+            for name, value in TCP_KEEPALIVE:
+                assert served.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
 def test_what_is_left_of_connections_that_ended_is_done_at_once_or_in_parts_and_in_order() -> None:

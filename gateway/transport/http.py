@@ -121,6 +121,7 @@ class HttpProtocol(H11Protocol):
         head_seconds: how long a request head may take, from the connection or from its first byte.
         stall_seconds: how long a client may take nothing of an answer that waits for it.
         max_buffer_bytes: how much of an answer the system may buffer, so that a slow reader's progress is seen.
+        inherits_options: whether its socket has that from the one that listened.
         pending: counts connections that wait for a request, from their start and between two, or end.
         refusals: counts what was closed for it.
         accounts: who owes for what is read.
@@ -131,6 +132,7 @@ class HttpProtocol(H11Protocol):
     head_seconds = 10.0
     stall_seconds = 30.0
     max_buffer_bytes = 256 * 1024
+    inherits_options = False
     pending = Connections(10_000, 1_000)
     refusals = Refusals()
     accounts: Accounts | None = None
@@ -165,7 +167,8 @@ class HttpProtocol(H11Protocol):
             transport.abort()
             return
         # now: what the system has taken for a slow reader before it is bounded it doesn't give back
-        self.pace(self.max_buffer_bytes)
+        if not self.inherits_options:
+            self.pace(self.max_buffer_bytes)
         # an answer waits with whoever made it, and counts there, until there is room for its next piece
         self.app = _in_pieces(self.app)
         if self.scheme == "https":
@@ -286,8 +289,11 @@ class HttpProtocol(H11Protocol):
         self._head_is_here()
         self.transport.set_write_buffer_limits()
         target, self.headers = origin_form(event.target, self.headers)
-        request = h11.Request(method=event.method, target=target, headers=self.headers, http_version=event.http_version)
-        super().handle_websocket_upgrade(request)
+        if target is not event.target:  # of the event its method and its target are looked at
+            event = h11.Request(
+                method=event.method, target=target, headers=self.headers, http_version=event.http_version
+            )
+        super().handle_websocket_upgrade(event)
         protocol = self.transport.get_protocol()
         if isinstance(protocol, WebSocketProtocol):
             protocol.expect_handshake(self._budget, self.pending, self._pending_key)

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
-__all__ = ["BACKLOG", "ListenError", "is_free", "listen"]
+__all__ = ["BACKLOG", "INHERITS_OPTIONS", "TCP_KEEPALIVE", "ListenError", "bound", "is_free", "listen"]
 
 BACKLOG = 2_048
 """Connections that the system keeps for us: a burst of reconnecting browsers waits there, not in their retries."""
+
+INHERITS_OPTIONS = sys.platform == "linux"
+"""Whether a connection has the options of the socket that listened: then nothing is to be set for each."""
+
+# A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
+TCP_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+def bound(sock: socket.socket | None, max_buffer_bytes: int, gone_seconds: float) -> None:
+    """Bounds what the system buffers for a client, and the time after which it gives up one that vanished.
+
+    Args:
+        sock: a connection, or the socket that listens; one that is not of TCP, or None, is left alone.
+        max_buffer_bytes: left alone the buffer would grow to megabytes for a reader that doesn't read: memory that
+            nobody counts, and news that are old before they leave.
+        gone_seconds: time without progress after which a client is given up that is sent something. Keep-alive is
+            silent while data is under way; and if too little is to make a socket slow, nobody else looks.
+    """
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max_buffer_bytes)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (*TCP_KEEPALIVE, ("TCP_USER_TIMEOUT", int(gone_seconds * 1000))):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class ListenError(Exception):

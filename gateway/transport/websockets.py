@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -33,6 +32,7 @@ from gateway.access.limits import Connections, Refusals
 from gateway.core.protocol import CloseCode
 from gateway.transport.endings import Endings
 from gateway.transport.rounds import Rounds
+from gateway.transport.sockets import bound
 from gateway.transport.turns import Turns
 
 __all__ = ["CHARGE", "EXTENSION", "ON_LOST", "PING", "USED_INTERNALS", "Receiver", "SocketSink", "WebSocketProtocol"]
@@ -107,9 +107,6 @@ USED_INTERNALS = (
 
 PING = b"\x89\x00"
 """A ping without payload (RFC 6455 §5.5.2)."""
-
-# A peer that vanished without a word is noticed by the kernel: nothing to do here for each connection and interval.
-TCP_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 VANISHED = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 """How the system says that it has given up a connection itself."""
@@ -218,6 +215,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     gone_seconds = 90.0
     """Time without progress after which a socket that is sent something is given up; `server.serve` sets it."""
 
+    inherits_options = False
+    """Whether its socket has what `sockets.bound` sets from the one that listened; `server.serve` sets it."""
+
     refusals: Refusals | None = None
     """Counts commands that were too large, and clients that were silent; `server.serve` sets it."""
 
@@ -323,17 +323,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         self._receiver = receiver
         self.transport.set_write_buffer_limits(high=self.max_buffer_bytes, low=self.max_buffer_bytes // 4)
-        found = self.transport.get_extra_info("socket")
-        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
-            # the system would let its own buffer grow to megabytes for a reader that doesn't read: memory that nobody
-            # counts, and news that are old before they leave
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.max_buffer_bytes)
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # keep-alive is silent while data is under way; and if too little is to make it slow, nobody else looks
-            gone = ("TCP_USER_TIMEOUT", int(self.gone_seconds * 1000))
-            for name, value in (*TCP_KEEPALIVE, gone):
-                if hasattr(socket, name):
-                    found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if not self.inherits_options:
+            bound(self.transport.get_extra_info("socket"), self.max_buffer_bytes, self.gone_seconds)
         return SocketSink(self)
 
     async def run_asgi(self) -> None:
@@ -438,7 +429,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return self.close_sent or not (self._is_held or self._is_full or self.read_paused)
 
     def _go_on(self) -> None:
-        if not self._is_queued and self._may_step() and not self._is_over():
+        if not self._is_queued and self._reader.buffer and self._may_step() and not self._is_over():
             self._is_queued = True
             self._turns.ask(self, self.loop.call_soon)
         self._update_reading()
