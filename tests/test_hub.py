@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -1294,6 +1296,35 @@ def test_who_is_silenced_is_written_nothing_more_and_its_account_is_right(loop: 
     for each in (stays, *others):
         hub.remove(each.subscriber)
     assert hub.group_count == hub.subscriber_count == hub.paused_count == 0
+
+
+def test_a_topic_of_its_own_costs_a_subscriber_less_than_two_kilobytes(loop: FakeLoop) -> None:
+    count = 512
+
+    def bytes_each(topics: int) -> float:
+        hub = make_hub(loop)
+        sockets: list[FakeSocket] = []
+
+        def join(numbers: range) -> None:
+            for number in numbers:
+                sockets.append(FakeSocket(hub))
+                hub.subscribe(sockets[-1].subscriber, [f"many/{number % topics}", "all"], SINCE_NOW)
+            loop.run(1)
+
+        join(range(count))
+        gc.collect()
+        tracemalloc.start(1)
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            join(range(count, 2 * count))
+            gc.collect()
+            return (tracemalloc.get_traced_memory()[0] - before) / count
+        finally:
+            tracemalloc.stop()
+
+    bytes_each(1)  # what is made once
+    shared, own = bytes_each(1), bytes_each(10**9)
+    assert own - shared < 1_900
 
 
 def test_many_are_told_of_the_broker_in_parts_and_in_order(loop: FakeLoop) -> None:
