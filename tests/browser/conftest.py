@@ -3,6 +3,7 @@
 chromium        the browser, for a module
 open_page       opens a page of the test's own at the gateway's origin, with the client library loaded
 network_to      a network to a gateway that can be cut
+watched         opens pages of the dashboard; what they do that they mustn't fails the test
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 from tests.support.waiting import eventually, missing
 
 from .network import Network
+from .watched import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, CDPSession, Page
@@ -309,6 +311,14 @@ def tab(chromium: Browser, web_tools: WebTools) -> Iterator[Tab]:
     opened = Tab(chromium)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def watched(chromium: Browser) -> Iterator[Watched]:
+    pages = Watched(chromium)
+    yield pages
+    pages.close()
+    assert pages.faults == []
 
 
 class OpenPage(Protocol):

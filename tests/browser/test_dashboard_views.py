@@ -12,22 +12,22 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
 import jwt
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.watched import NARROW, WIDE, Site, Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
-from tests.support.brokers import Broker, make_broker, mosquitto_kind
+from tests.support.brokers import make_broker, mosquitto_kind
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher, publishing
 from tests.support.waiting import eventually, missing
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+    from playwright.sync_api import Browser, Page
 
     from tests.browser.conftest import MakeNetwork, Tasks
 
@@ -35,8 +35,6 @@ ROOT = Path(__file__).parents[2]
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 BUILT = ROOT / "gateway" / "static" / "index.html"
 
-WIDE = {"width": 1440, "height": 900}
-NARROW = {"width": 390, "height": 844}
 SECRET = "a secret of at least thirty-two bytes, for tests"
 
 
@@ -44,83 +42,6 @@ SECRET = "a secret of at least thirty-two bytes, for tests"
 def _is_built() -> None:
     if not BUILT.exists():
         missing("the built dashboard (python scripts/build_web.py)")
-
-
-class Watched:
-    """Opens pages at a gateway and notes whatever they do that they mustn't."""
-
-    def __init__(self, chromium: Browser) -> None:
-        self._chromium = chromium
-        self._contexts: list[BrowserContext] = []
-        self.faults: list[str] = []
-
-    def open(
-        self, address: str, viewport: dict[str, int] | None = None, html: str | None = None, **options: Any
-    ) -> Page:
-        """A page in a profile of its own; with `html` the address is answered by that, at its origin."""
-        context = self._chromium.new_context(viewport=viewport or WIDE, accept_downloads=True, **options)  # type: ignore[arg-type]
-        self._contexts.append(context)
-        page = context.new_page()
-        host = urlsplit(address).netloc
-
-        def requested(url: str) -> None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("blob", "data") and parts.netloc != host:
-                self.faults.append(f"a request to {url}")
-
-        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
-        page.on("console", lambda line: self._said(line.text))
-        page.on("request", lambda request: requested(request.url))
-        page.on("websocket", lambda socket: requested(socket.url))
-        if html is not None:
-            page.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
-        page.goto(address)
-        return page
-
-    def _said(self, text: str) -> None:
-        if "Content Security Policy" in text or "Refused to" in text:
-            self.faults.append(text)
-
-    def close(self) -> None:
-        """Closes every page."""
-        for context in self._contexts:
-            context.close()
-
-
-@pytest.fixture
-def watched(chromium: Browser) -> Iterator[Watched]:
-    pages = Watched(chromium)
-    yield pages
-    pages.close()
-    assert pages.faults == []
-
-
-class Site:
-    """A broker of its own with a gateway before it."""
-
-    def __init__(self, broker: Broker, gateway: GatewayProcess, publisher: Publisher) -> None:
-        self.broker = broker
-        self.gateway = gateway
-        self.publisher = publisher
-
-    @property
-    def home(self) -> str:
-        """The dashboard's address."""
-        return f"{self.gateway.http}/"
-
-    def live(self, topic_filter: str, query: str = "") -> str:
-        """The address of a filter's view."""
-        return f"{self.gateway.http}/topics/{quote(topic_filter, safe='/+$')}{query}"
-
-    def seen(self, topic: str, count: int = 1) -> None:
-        """Returns when the gateway has so many messages of a topic."""
-        address = f"/topics/{quote(topic, safe='/')}?since=1h&limit=10000"
-        eventually(lambda: len(self.gateway.json(address)["messages"]) >= count, 20, f"{count} messages of {topic}")
-
-
-def meta(name: str, interval: float = 10, **fields: tuple[str, str]) -> str:
-    described = {field: {"unit": unit, "device_class": kind} for field, (unit, kind) in fields.items()}
-    return json.dumps({"schema": 1, "name": name, "model": "ESP32", "interval": interval, "fields": described})
 
 
 @pytest.fixture(scope="module")
@@ -172,10 +93,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         if gateway is not None:
             gateway.close()
         broker.close()
-
-
-def rows(page: Page) -> Locator:
-    return page.locator(".devices .rows [role=row]")
 
 
 # Devices
@@ -456,14 +373,14 @@ def test_a_filter_opened_in_a_browser_is_its_view_with_its_history(watched: Watc
     page = watched.open(site.live("sensors/+/state"))
     chart = page.get_by_role("img", name=re.compile("Chart of Temperature in °C"))
     expect(chart).to_have_attribute("aria-label", re.compile("Attic: now .*; Garden: now .*; Kitchen: now "))
-    expect(page.locator(".legend button")).to_have_count(3)
+    expect(page.locator(".legend .entry")).to_have_count(3)
     expect(page.locator(".live-tools")).to_contain_text("120 here, 3 topics")
     assert "sensors/+/state" in page.title()
 
 
 def test_lines_fields_range_and_thresholds_are_in_the_address(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("sensors/+/state"))
-    page.get_by_role("button", name=re.compile("Kitchen")).click()
+    page.get_by_role("button", name=re.compile("^Kitchen")).click()
     page.get_by_role("button", name="Battery", exact=True).click()
     page.get_by_text("Thresholds").click()
     page.get_by_label("Value").fill("21.5")
@@ -1033,7 +950,7 @@ def test_it_works_behind_a_path_prefix(watched: Watched, site: Site, network_to:
 
 
 VIEWS: list[tuple[str, Callable[[Site], str], str]] = [
-    ("devices", lambda site: site.home, ".devices .spark path[d^=M]"),
+    ("devices", lambda site: site.home, ".devices .spark circle"),
     ("topics", lambda site: f"{site.home}?view=topics", ".t-row"),
     ("live", lambda site: site.live("sensors/+/state", "?limit=temperature%3E21"), ".u-over"),
     ("nothing", lambda site: site.live("no/such/topic"), ".empty"),
@@ -1159,7 +1076,7 @@ def test_nothing_moves_while_values_change(watched: Watched, site: Site) -> None
     site.publisher.publish("sensors/kitchen/state", '{"temperature": 20.25, "humidity": 40, "battery": 9, "rssi": -5}')
     page = watched.open(site.home)
     expect(rows(page).filter(has_text="Kitchen").locator(".reading")).to_have_count(2)
-    page.locator(".spark path[d^=M]").first.wait_for()
+    page.locator(".spark circle").first.wait_for()
     page.evaluate(
         """() => {
           globalThis.moved = [];

@@ -61,6 +61,7 @@ let lastTokenCall = 0;
 let live: Live | undefined;
 let lastPace: number;
 let upstream: LiveEvents["upstream"] = { connected: true };
+let archive: LiveEvents["archive"] = { kept: true };
 
 // The client slows down when its page is hidden; here that means every tab.
 const page = Object.assign(new EventTarget(), { hidden: false, baseURI: location.href });
@@ -109,6 +110,9 @@ function start({ url, options, hasToken }: Settings): Live {
   started.on("upstream", (event) => {
     upstream = event;
   });
+  started.on("archive", (event) => {
+    archive = event;
+  });
   for (const event of TOLD) {
     started.on(event, (data) => {
       const said = data instanceof Error ? { event, error: faultOf(data) } : { event, data };
@@ -116,6 +120,8 @@ function start({ url, options, hasToken }: Settings): Live {
     });
   }
   started.on("state", (data) => {
+    // a new connection is told if it isn't kept, and else nothing
+    if (data.state === "connecting") archive = { kept: true };
     for (const tab of tabs) tab.post({ event: "state", data });
   });
   return started;
@@ -204,6 +210,7 @@ function welcome(port: MessagePort, hello: Settings, isHidden: boolean) {
   };
   tab.post({ event: "state", data: { state: started.state } });
   if (!upstream.connected) tab.post({ event: "upstream", data: upstream });
+  if (!archive.kept) tab.post({ event: "archive", data: archive });
   adapt(started);
 }
 

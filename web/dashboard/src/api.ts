@@ -1,8 +1,9 @@
 /** The gateway's HTTP side, as far as the dashboard asks it. Every address is relative to the page's base. */
+import type { Message } from "gateway-live";
+import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
-import { parseTrend } from "./core/trend.ts";
-import { eachNumber } from "./core/values.ts";
+import type { Question } from "./core/past.ts";
 import { base } from "./router.ts";
 import { epoch, socketAddress, token } from "./session.ts";
 
@@ -45,29 +46,70 @@ function query(parameters: Record<string, string | number | undefined>): string 
   return text === "" ? "" : `?${text}`;
 }
 
-/**
- * One field of one topic from history, oldest first. As CSV with this field alone: a third of the bytes of the messages.
- *
- * @param field a path; where the payload itself is the number, whole messages are read.
- */
-export async function trend(topic: string, field: string, since: string): Promise<{ time: number; value: number }[]> {
-  const path = `topics/${filterToPath(topic)}`;
-  if (field !== "") {
-    const response = await ask(`${path}${query({ since, fields: field })}`, "text/csv");
-    return parseTrend(await response.text());
+/** Topics of one question: their names are in its address. */
+const TOPICS_AT_ONCE = 30;
+
+const words = (value: unknown): string => (typeof value === "string" ? value : "");
+
+const topicsPath = (topics: readonly string[]) => `topics/${filterToPath(topics[0] ?? "#")}`;
+
+function ownQuery(topics: readonly string[], parameters: Record<string, string | number | undefined>): string {
+  const search = new URLSearchParams(topics.slice(1).map((topic) => ["topic", topic]));
+  for (const [name, value] of Object.entries(parameters)) if (value !== undefined) search.set(name, String(value));
+  return `?${search}`;
+}
+
+/** Columns of numbers over time, of these topics, from memory and the archive. */
+export async function columns(
+  question: Question,
+  signal?: AbortSignal,
+): Promise<{ topics: string[]; answer: Answer }[]> {
+  const found: { topics: string[]; answer: Answer }[] = [];
+  const { since, until, isOpen, points } = question;
+  // the payload itself has the empty path, which can't be asked for by name
+  const field = question.fields.includes("") ? undefined : question.fields.join(",");
+  // as the gateway has them: an answer that got too large ends behind one
+  const all = [...question.topics].sort();
+  for (let start = 0; start < all.length; ) {
+    const topics = all.slice(start, start + TOPICS_AT_ONCE);
+    const parameters = {
+      since,
+      until: isOpen ? undefined : until,
+      points,
+      field,
+      limit: topics.length,
+      format: "columns",
+    };
+    const response = await ask(`${topicsPath(topics)}${ownQuery(topics, parameters)}`, "application/json", signal);
+    const body = (await response.json()) as Record<string, unknown>;
+    const done = body.more === true ? topics.filter((topic) => topic <= words(body.next)) : topics;
+    found.push({ topics: done, answer: parseAnswer(body) });
+    start += Math.max(1, done.length);
   }
-  const response = await ask(`${path}${query({ since })}`, "application/x-ndjson");
-  const points: { time: number; value: number }[] = [];
-  for (const line of (await response.text()).split("\n")) {
-    if (line === "") continue;
-    const message = JSON.parse(line) as { time?: number; payload?: unknown; encoding?: string };
-    const { time } = message;
-    if (time === undefined || message.encoding !== undefined) continue;
-    eachNumber(message.payload, (found, value) => {
-      if (found === field) points.push({ time, value });
-    });
-  }
-  return points;
+  return found;
+}
+
+export interface Page {
+  messages: Message[];
+  position: string;
+  recovered: boolean;
+  more: boolean;
+}
+
+/** Messages as the gateway has them: the last values, or with `since` the history of some topics or filters. */
+export async function messages(
+  topics: readonly string[],
+  parameters: { since?: string | number; order?: "asc" | "desc"; limit: number },
+  signal?: AbortSignal,
+): Promise<Page> {
+  const response = await ask(`${topicsPath(topics)}${ownQuery(topics, parameters)}`, "application/json", signal);
+  const body = (await response.json()) as Record<string, unknown>;
+  return {
+    messages: Array.isArray(body.messages) ? (body.messages as Message[]) : [],
+    position: words(body.position),
+    recovered: body.recovered !== false,
+    more: body.more === true,
+  };
 }
 
 /** History as a file; resolves when the browser has been handed it, with its size. */
@@ -98,7 +140,6 @@ export interface Explanation {
   near: { topic: string; why: string }[];
 }
 
-const words = (value: unknown): string => (typeof value === "string" ? value : "");
 const records = (value: unknown): Record<string, unknown>[] =>
   Array.isArray(value) ? value.filter((entry) => entry !== null && typeof entry === "object") : [];
 

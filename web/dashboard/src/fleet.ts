@@ -1,16 +1,12 @@
 /** The devices of this page: one feed, kept for a while when the view goes, so that coming back costs nothing. */
 import { signal } from "@preact/signals";
-import * as api from "./api.ts";
 import { type Device, Fleet } from "./core/devices.ts";
-import type { Field } from "./core/values.ts";
+import { oneQuestion, trendKey, type WantedTrend } from "./core/trends.ts";
 import { readableOf } from "./identity.ts";
-import { type Feed, openFeed, token } from "./session.ts";
+import { type Feed, gatewayNow, openFeed, token } from "./session.ts";
+import { loadTrends } from "./trends.ts";
 
 export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
-/** The longest that a sparkline shows. */
-const TREND_SINCE = "15m";
-/** Requests for history at a time: browsers open six connections to a host, and the feed needs one. */
-const PARALLEL = 4;
 const LINGER_MS = 60_000;
 
 export const fleet = new Fleet();
@@ -86,46 +82,46 @@ export function holdFleetFeed(): () => void {
   };
 }
 
-const waiting = new Map<string, { device: Device; field: Field }>();
-let running = 0;
+interface Wanted extends WantedTrend {
+  device: Device;
+}
 
-/** Asks for the past of the devices in view; the newest request goes first, what scrolled by is dropped. */
+let wanted: readonly Wanted[] = [];
+let isAsking = false;
+
+/** Asks for the past of the devices in view, one question at a time; what scrolled by meanwhile is dropped. */
 export function wantHistory(devices: readonly Device[]): void {
-  waiting.clear();
-  for (const device of devices) {
-    if (device.history !== "none") continue;
-    const field = fleet.trendOf(device);
-    if (field !== null) waiting.set(device.id, { device, field });
-  }
+  wanted = devices.flatMap((device): Wanted[] => {
+    const field = device.history === "none" ? fleet.trendOf(device) : null;
+    return field === null ? [] : [{ device, field, topic: `sensors/${device.id}/state` }];
+  });
   work();
 }
 
 function work(): void {
-  while (running < PARALLEL && waiting.size > 0) {
-    const [id, next] = waiting.entries().next().value as [string, { device: Device; field: Field }];
-    waiting.delete(id);
-    running++;
-    load(next.device, next.field).finally(() => {
-      running--;
-      work();
-    });
-  }
+  if (isAsking || wanted.length === 0) return;
+  const asked = oneQuestion(wanted);
+  wanted = wanted.filter((each) => !asked.includes(each));
+  isAsking = true;
+  load(asked).finally(() => {
+    isAsking = false;
+    work();
+  });
 }
 
-async function load(device: Device, field: Field): Promise<void> {
-  device.history = "loading";
+async function load(asked: readonly Wanted[]): Promise<void> {
+  for (const { device } of asked) device.history = "loading";
+  const askedAt = gatewayNow();
   try {
-    const points = await api.trend(`sensors/${device.id}/state`, field, TREND_SINCE);
-    if (fleet.trendOf(device) !== field) {
-      device.history = "none";
-      return;
+    const found = await loadTrends(asked);
+    for (const each of asked) {
+      const { device, field } = each;
+      if (fleet.trendOf(device) === field) fleet.fillTrend(device, field, found.get(trendKey(each)) ?? null, askedAt);
+      else device.history = "none";
     }
-    // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
-    if (!device.rhythm.learnt) device.rhythm.learn(points.map((point) => point.time));
-    fleet.fillTrend(device, field, points);
     announce();
   } catch {
-    // The line then starts when the page opened; the next visit asks again.
-    device.history = "failed";
+    // The lines then start when the page opened; the next visit asks again.
+    for (const { device } of asked) device.history = "failed";
   }
 }

@@ -37,17 +37,17 @@ function settle(): void {
 
 addEventListener("popstate", settle);
 
-export function navigate(address: string | URL, replace = false): void {
-  const target = new URL(address, base);
-  if (replace) history.replaceState(null, "", target);
-  else {
-    history.pushState(null, "", target);
-    scrollTo(0, 0);
-  }
+export function navigate(address: string | URL): void {
+  history.pushState(null, "", new URL(address, base));
+  scrollTo(0, 0);
   settle();
 }
 
-/** Changes parameters of the present view; null or "" takes one away, a list repeats it. */
+/**
+ * Changes parameters of the present view; null or "" takes one away, a list repeats it.
+ *
+ * @param replace false: Back undoes it.
+ */
 export function setParams(changes: Record<string, string | readonly string[] | null>, replace = true): void {
   const address = new URL(location.href);
   for (const [name, value] of Object.entries(changes)) {
@@ -57,7 +57,10 @@ export function setParams(changes: Record<string, string | readonly string[] | n
   }
   // Readable addresses: commas, slashes and colons may stand as they are in a query.
   address.search = address.search.replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",");
-  navigate(address, replace);
+  if (address.href === location.href) return;
+  if (replace) history.replaceState(null, "", address);
+  else history.pushState(null, "", address);
+  settle();
 }
 
 const links = {

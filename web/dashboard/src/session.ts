@@ -59,6 +59,8 @@ export interface Denial {
 
 /** The gateway's link to the broker; null until it was told. */
 export const upstream = signal<{ connected: boolean; reason: string | null } | null>(null);
+/** Whether what arrives is kept in the gateway's archive; null until something was told, and where there is none. */
+export const archive = signal<{ kept: boolean; reason: string | null } | null>(null);
 /** Why the gateway doesn't let this visitor see what this view asked for; null while it does. */
 export const denied = signal<Denial | null>(null);
 /** Why this visitor may read nothing at all; null where something may be read, or it isn't known yet. */
@@ -245,12 +247,18 @@ export function openFeed(options: FeedOptions): Feed {
   let openedAt = Number.POSITIVE_INFINITY;
   // The gateway says at once when the broker is away, and nothing when it is there.
   let told = false;
+  // The same holds for the archive.
+  let archiveTold = false;
   live.on("upstream", (event) => {
     // Said first of all on a new connection, it says nothing of when.
     if (!event.connected && upstream.value?.connected !== false)
       brokerLostAt = Date.now() - openedAt > 1000 ? gatewayNow() : null;
     told = true;
     upstream.value = { connected: event.connected, reason: event.reason ?? null };
+  });
+  live.on("archive", (event) => {
+    archiveTold = true;
+    archive.value = { kept: event.kept, reason: event.reason ?? null };
   });
   live.on("error", (error) => {
     if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? ""))
@@ -271,10 +279,11 @@ export function openFeed(options: FeedOptions): Feed {
         denied.value = { code: String(event.code), message: event.reason ?? "The gateway closed the connection." };
       }
     }
-    if (event.state === "connecting") told = false;
+    if (event.state === "connecting") told = archiveTold = false;
     if (event.state === "open") {
       openedAt = heardAt = Date.now();
       if (!told) upstream.value = { connected: true, reason: null };
+      if (!archiveTold) archive.value = null;
       measure();
     }
   });

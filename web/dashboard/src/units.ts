@@ -13,6 +13,9 @@ export function metaFilter(filter: string): string | null {
   return covers(filter, meta) ? null : meta;
 }
 
+/** Classes of fields that nobody opens a chart to see. */
+const SERVICE = new Set(["signal_strength", "battery", "timestamp", "duration"]);
+
 /** What meta messages say of the fields and names of sensors. */
 export class Units {
   private readonly fields = new Map<Field, FieldMeta>();
@@ -43,6 +46,11 @@ export class Units {
     const counts = new Map<string, number>();
     for (const name of names) if (name !== null) counts.set(name, (counts.get(name) ?? 0) + 1);
     return names.map((name, index) => (name !== null && counts.get(name) === 1 ? name : (labels[index] ?? "")));
+  }
+
+  /** Whether sensors say of a field that it is about themselves: their radio, their battery, their clock. */
+  isService(field: Field): boolean {
+    return SERVICE.has(this.fields.get(field)?.deviceClass ?? "");
   }
 
   of(field: Field): string {

@@ -66,5 +66,10 @@ describe("naming series", () => {
     expect(filter.distinctLevels(["s/a/state", "s/b/state"])).toEqual(["a", "b"]);
     expect(filter.distinctLevels(["s/a/x", "s/b/y"])).toEqual(["a/x", "b/y"]);
     expect(filter.distinctLevels(["only/one"])).toEqual(["only/one"]);
+    // of another depth: no slashes without names
+    expect(filter.distinctLevels(["a", "a/b/c/d/e/f"])).toEqual(["a", "b/c/d/e/f"]);
+    expect(filter.distinctLevels(["h/x", "h/x/y/z", "h/q"])).toEqual(["x", "x/y/z", "q"]);
+    expect(filter.distinctLevels(["a//b", "a//c", "//////"])).toEqual(["a/b", "a/c", "//////"]);
+    expect(filter.distinctLevels(["a/b", "a/b/"])).toEqual(["a/b", "a/b/"]);
   });
 });

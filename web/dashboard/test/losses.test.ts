@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { addLoss, type Losses } from "../src/core/losses.ts";
+import { addLoss, archiveWords, type Losses } from "../src/core/losses.ts";
 
 it("adds losses up by reason, and doesn't make a number of what nobody knows", () => {
   let losses: Losses[] = [];
@@ -15,4 +15,10 @@ it("adds losses up by reason, and doesn't make a number of what nobody knows", (
     { reason: "slow", lost: 7, gaps: 2 },
     { reason: "epoch", lost: null, gaps: 2 },
   ]);
+});
+
+it("says why the archive keeps nothing, of reasons that it doesn't know as well", () => {
+  expect(archiveWords("full")).toBe("the disk is full");
+  expect(archiveWords("melted")).toBe("melted");
+  expect(archiveWords(null)).toBe("nobody knows why");
 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { seriesKey } from "../src/core/series.ts";
 import {
   crosses,
   LIMITS,
@@ -39,7 +40,7 @@ describe("a live view's store", () => {
     expect(store.gaps).toEqual([{ from: 9000, to: 15_000, reason: "slow", lost: 10 }]);
     // and what is here is neither listed nor drawn twice
     expect(store.received).toBe(3);
-    expect(store.series.get(LiveStore.key("a", ""))?.length).toBe(1);
+    expect(store.series.get(seriesKey("a", ""))?.length).toBe(1);
   });
   it("ends a loss with the first message of a gateway's new life", () => {
     const store = new LiveStore();
@@ -96,12 +97,12 @@ describe("a live view's store", () => {
     for (let index = 6; index < 60; index++) store.note(arrival("a", index, index * 1000));
     expect(store.snapshot(57_000).received).toBe(57);
     store.note(arrival("a", -1, 500));
-    const series = held.series.get(LiveStore.key("a", ""));
+    const series = held.series.get(seriesKey("a", ""));
     expect(Array.from({ length: series?.length ?? 0 }, (_, index) => series?.value(index))).toEqual([1, 2, 3, 4, 5]);
     expect([held.length, held.received, held.gaps[0]?.to]).toEqual([5, 5, null]);
     expect(held.row(held.length - 2)).toBe(newest);
     expect(held.topics.get("a")?.last.payload).toBe(5);
-    expect(store.series.get(LiveStore.key("a", ""))?.value(0)).toBe(-1);
+    expect(store.series.get(seriesKey("a", ""))?.value(0)).toBe(-1);
   });
 
   it("says what it has no room to draw", () => {
@@ -111,7 +112,7 @@ describe("a live view's store", () => {
   });
 
   it("is bounded in rows and in characters, the oldest go first", () => {
-    const store = new LiveStore({ rows: 10, characters: 5000, series: 5, topics: 3 });
+    const store = new LiveStore({ rows: 10, characters: 5000, series: 5, texts: 5, topics: 3 });
     for (let index = 0; index < 10_000; index++) store.note(arrival(`t${index % 20}`, index, index));
     expect(store.length).toBe(10);
     const first = store.row(0);

@@ -1,11 +1,12 @@
 /**
  * What is known of each device, from sensors/<id>/meta, status and state: nothing is guessed that isn't said so.
  */
+import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
 import { Rhythm } from "./rhythm.ts";
-import { Series } from "./series.ts";
 import { compareNames } from "./tree.ts";
+import { Trend, timesOf } from "./trends.ts";
 import { eachNumber, type Field, fieldRank } from "./values.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
@@ -40,7 +41,7 @@ export class Device {
   broken = 0;
   lastProblem: string | null = null;
   /** The trend that is shown; history is in it when `history` says "full". */
-  trend: Series | null = null;
+  trend: Trend | null = null;
   history: "none" | "loading" | "full" | "failed" = "none";
 
   constructor(readonly id: string) {}
@@ -212,8 +213,8 @@ export class Fleet {
     const field = this.trendOf(device);
     const value = field === null ? undefined : readings.get(field);
     if (value === undefined) return;
-    if (!device.trend || device.trend.field !== field) device.trend = new Series(message.topic, field ?? "", 400);
-    if ((device.trend.lastTime ?? 0) < message.time) device.trend.push(message.time, value);
+    if (!device.trend || device.trend.field !== field) device.trend = new Trend(message.topic, field ?? "");
+    device.trend.note(message.time, value);
   }
 
   /** The field that a device's sparkline shows; null when it has none. */
@@ -223,23 +224,24 @@ export class Fleet {
     return device.shown()[0]?.[0] ?? null;
   }
 
-  /** Puts a device's past before what is live already. */
-  fillTrend(device: Device, field: Field, points: readonly { time: number; value: number }[]): void {
-    const series = new Series(`sensors/${device.id}/state`, field, 400);
-    const live = device.trend?.field === field ? device.trend : null;
-    const from = live && live.length > 0 ? live.time(0) : Number.POSITIVE_INFINITY;
-    const past = points.filter((point) => point.time < from);
-    // As many as a sparkline can show; evenly thinned, the newest kept.
-    const step = Math.max(1, Math.ceil(past.length / 240));
-    for (let index = (past.length - 1) % step; index < past.length; index += step) {
-      const point = past[index];
-      if (point) series.push(point.time, point.value);
-    }
-    for (let index = 0; index < (live?.length ?? 0); index++)
-      series.push(live?.time(index) ?? 0, live?.value(index) ?? 0);
-    device.trend = series;
+  /**
+   * Puts a device's past before what came meanwhile.
+   *
+   * @param columns null where nothing of it is kept.
+   * @param askedAt what came before is in it.
+   */
+  fillTrend(device: Device, field: Field, columns: Columns | null, askedAt: number): void {
     device.history = "full";
     this.version++;
+    if (columns === null) return;
+    // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
+    if (!device.rhythm.learnt) device.rhythm.learn(timesOf(columns));
+    const trend = Trend.of(`sensors/${device.id}/state`, field, columns);
+    const live = device.trend?.field === field ? device.trend.series : null;
+    for (let index = live?.indexAt(askedAt) ?? 0; index < (live?.length ?? 0); index++) {
+      trend.note(live?.time(index) ?? 0, live?.value(index) ?? 0);
+    }
+    device.trend = trend;
   }
 
   setTrendField(field: Field | null): void {
@@ -260,18 +262,6 @@ export class Fleet {
     }
     return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
   }
-}
-
-const MINUTE = 60_000;
-/** Windows of a sparkline, in milliseconds. */
-export const TREND_WINDOWS = [1, 2, 3, 5, 7, 10, 15].map((minutes) => minutes * MINUTE);
-
-/** The smallest window that shows all there is of these trends: a demo that began a minute ago fills its lines too. */
-export function trendWindow(trends: Iterable<Series | null>, now: number): number {
-  let oldest = now;
-  for (const trend of trends) if (trend && trend.length > 0) oldest = Math.min(oldest, trend.time(0));
-  const last = TREND_WINDOWS[TREND_WINDOWS.length - 1] ?? MINUTE;
-  return TREND_WINDOWS.find((window) => now - oldest <= window) ?? last;
 }
 
 export type SortKey = "name" | "status" | "battery" | "signal" | "seen";

@@ -117,5 +117,12 @@ export function distinctLevels(topics: readonly string[]): string[] {
     const first = split[0]?.[level];
     if (split.some((levels) => levels[level] !== first)) differing.push(level);
   }
-  return split.map((levels) => differing.map((level) => levels[level] ?? "").join("/") || levels.join("/"));
+  const labels = split.map((levels) => {
+    const own = differing.filter((level) => level < levels.length).map((level) => levels[level] ?? "");
+    // empty levels alone name nothing
+    return own.some((level) => level !== "") ? own.join("/") : levels.join("/");
+  });
+  const counts = new Map<string, number>();
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  return labels.map((label, index) => (counts.get(label) === 1 ? label : (topics[index] ?? label)));
 }

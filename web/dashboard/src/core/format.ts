@@ -122,6 +122,17 @@ export function formatDateTime(time: number): string {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${formatClock(time)}`;
 }
 
+/** Local date and time as an input of the type `datetime-local` has it, to the second. */
+export function toLocal(time: number): string {
+  return formatDateTime(time).replace(" ", "T");
+}
+
+/** What such an input says, in milliseconds since 1970; null when it is no moment. */
+export function fromLocal(text: string): number | null {
+  const time = /^\d{4}-\d\d-\d\dT/.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(time) ? null : time;
+}
+
 const SPAN = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)$/;
 const UNIT: Record<string, number> = { ms: 1, s: 1000, m: MINUTE, min: MINUTE, h: HOUR, d: DAY };
 

@@ -29,3 +29,19 @@ export function addLoss(losses: readonly Losses[], reason: string, lost: number 
   const sum = known.lost === null || lost === null ? null : known.lost + lost;
   return [...losses.filter((entry) => entry.reason !== reason), { reason, lost: sum, gaps: known.gaps + 1 }];
 }
+
+const ARCHIVE_WORDS: Record<string, string> = {
+  in_use: "another gateway has the file open",
+  full: "the disk is full",
+  read_only: "the file may not be written",
+  io: "the disk can’t be read or written",
+  newer: "a newer version of the gateway made the file",
+  foreign: "the file is a database of something else",
+  corrupt: "the file is damaged",
+  slow: "the disk is too slow",
+};
+
+/** Why the archive doesn't keep what arrives, in words; a reason that a newer gateway may give as it is. */
+export function archiveWords(reason: string | null): string {
+  return reason === null ? "nobody knows why" : (ARCHIVE_WORDS[reason] ?? reason);
+}

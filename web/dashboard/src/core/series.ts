@@ -18,18 +18,25 @@ export interface GapMark {
   lost: number | null;
 }
 
+/** What the line of a field of a topic is called. */
+export const seriesKey = (topic: string, field: Field): string => `${field}\0${topic}`;
+
 const FIRST_CAPACITY = 64;
 
 /** One line: the values of one field of one topic, in time order. */
 export class Series {
   private xs = new Float64Array(FIRST_CAPACITY);
   private ys = new Float64Array(FIRST_CAPACITY);
+  private ns = new Float64Array(FIRST_CAPACITY);
   private start = 0;
   private end = 0;
   /** A snapshot reads the arrays below this index: what is written there is written to new ones. */
   private shared = 0;
-  /** Values that were let go because the series was full. */
+  /** Values that were let go because the series was full, and the place in the log of the newest of them. */
   dropped = 0;
+  droppedPlace = 0;
+  /** Whether a value came that no state stands for. */
+  isNumber = false;
   /** Decimals to show, so that a value keeps its width: the most that were seen. */
   decimals = 0;
 
@@ -51,6 +58,11 @@ export class Series {
     return this.ys[this.start + index] ?? Number.NaN;
   }
 
+  /** The place in the log of what a value came with; 0 where it was not told. */
+  place(index: number): number {
+    return this.ns[this.start + index] ?? Number.NaN;
+  }
+
   get lastTime(): number | null {
     return this.length ? this.time(this.length - 1) : null;
   }
@@ -59,9 +71,11 @@ export class Series {
     return this.length ? this.value(this.length - 1) : null;
   }
 
-  push(time: number, value: number): void {
+  /** @param place grows along the log: what history has already is told by it from what is news. */
+  push(time: number, value: number, place = 0): void {
     if (this.length >= this.capacity) {
       const shed = Math.ceil(this.capacity / 8);
+      this.droppedPlace = this.place(shed - 1);
       this.start += shed;
       this.dropped += shed;
     }
@@ -69,16 +83,26 @@ export class Series {
     if (this.end === this.xs.length || (isLate && this.shared > 0)) this.makeRoom();
     const decimals = decimalsOf(value);
     if (decimals > this.decimals) this.decimals = decimals;
+    if (value !== 0 && value !== 1) this.isNumber = true;
     let at = this.end;
     // Clocks step back now and then: keep time order, which all searches rely on.
     while (at > this.start && (this.xs[at - 1] ?? 0) > time) {
       this.xs[at] = this.xs[at - 1] ?? 0;
       this.ys[at] = this.ys[at - 1] ?? 0;
+      this.ns[at] = this.ns[at - 1] ?? 0;
       at--;
     }
     this.xs[at] = time;
     this.ys[at] = value;
+    this.ns[at] = place;
     this.end++;
+  }
+
+  /** Puts another value in the place of the newest one. */
+  amend(value: number): void {
+    if (this.length === 0) return;
+    if (this.shared > 0) this.makeRoom();
+    this.ys[this.end - 1] = value;
   }
 
   private makeRoom(): void {
@@ -86,10 +110,13 @@ export class Series {
     const room = length > this.xs.length / 2 ? this.xs.length * 2 : this.xs.length;
     const xs = new Float64Array(room);
     const ys = new Float64Array(room);
+    const ns = new Float64Array(room);
+    ns.set(this.ns.subarray(this.start, this.end));
     xs.set(this.xs.subarray(this.start, this.end));
     ys.set(this.ys.subarray(this.start, this.end));
     this.xs = xs;
     this.ys = ys;
+    this.ns = ns;
     this.start = 0;
     this.end = length;
     this.shared = 0;
@@ -100,10 +127,13 @@ export class Series {
     const copy = new Series(this.topic, this.field, this.capacity);
     copy.xs = this.xs;
     copy.ys = this.ys;
+    copy.ns = this.ns;
     copy.start = this.start;
     copy.end = this.end;
     copy.dropped = this.dropped;
+    copy.droppedPlace = this.droppedPlace;
     copy.decimals = this.decimals;
+    copy.isNumber = this.isNumber;
     this.shared = this.end;
     return copy;
   }
@@ -126,23 +156,57 @@ export class Series {
     return index < 0 ? null : this.value(index);
   }
 
-  /**
-   * The silence that breaks the line, in milliseconds; Infinity for a series without a rhythm.
-   * A rhythm is there when four intervals of five are at most twice the median (looked at over the last 40).
-   */
-  breakAfter(): number {
-    const count = Math.min(this.length - 1, 40);
-    if (count < 4) return Number.POSITIVE_INFINITY;
-    const intervals: number[] = [];
-    for (let index = this.length - count; index < this.length; index++) {
-      intervals.push(this.time(index) - this.time(index - 1));
-    }
-    intervals.sort((a, b) => a - b);
-    const median = intervals[count >> 1] ?? 0;
-    const high = intervals[Math.floor(count * 0.8)] ?? 0;
-    if (median <= 0 || high > 2 * median) return Number.POSITIVE_INFINITY;
-    return Math.max(3 * median, 2000);
+  /** Whether the silence before a value breaks the line: where a rhythm was kept before and after, and nothing is late. */
+  isSilentBefore(index: number): boolean {
+    const silence = this.time(index) - this.time(index - 1);
+    if (silence <= LEAST_SILENCE_MS) return false;
+    const interval = usualInterval(
+      usualOf(this.intervals(index - 1 - AROUND, index - 1)),
+      usualOf(this.intervals(index, index + AROUND)),
+    );
+    if (silence <= SILENT_INTERVALS * interval) return false;
+    // What came late all at once was kept by the broker meanwhile: nothing is missing.
+    const soon = Math.max(2 * interval, LATE_MS);
+    const came = this.indexAt(this.time(index) + soon) - index;
+    return came - soon / interval < LATE_PART * (silence / interval - 1);
   }
+
+  /** The times between the values from one index to another, in milliseconds. */
+  private intervals(first: number, last: number): number[] {
+    const found: number[] = [];
+    for (let index = Math.max(1, first + 1); index <= Math.min(last, this.length - 1); index++) {
+      found.push(this.time(index) - this.time(index - 1));
+    }
+    return found;
+  }
+}
+
+/** A silence that is longer than so many of the usual intervals breaks a line. */
+export const SILENT_INTERVALS = 3;
+/** As many values on either side tell what is usual. */
+export const AROUND = 20;
+/** A shorter silence is no news, whatever the rhythm. */
+const LEAST_SILENCE_MS = 2000;
+/** Values that come within this time after a silence may be those that came late, and this part of them has to. */
+const LATE_MS = 1000;
+export const LATE_PART = 0.6;
+
+/**
+ * What is usual of some intervals: their median; Infinity where there is no rhythm, which is there when four of five are at
+ * most twice the median; null where they are too few to tell.
+ */
+export function usualOf(intervals: number[]): number | null {
+  if (intervals.length < 5) return null;
+  intervals.sort((a, b) => a - b);
+  const median = intervals[intervals.length >> 1] ?? 0;
+  const high = intervals[Math.floor(intervals.length * 0.8)] ?? 0;
+  return median <= 0 || high > 2 * median ? Number.POSITIVE_INFINITY : median;
+}
+
+/** What is usual on both sides of a silence: a sensor that was told to report less often isn't silent. */
+export function usualInterval(before: number | null, after: number | null): number {
+  if (before === null && after === null) return Number.POSITIVE_INFINITY;
+  return Math.max(before ?? 0, after ?? 0);
 }
 
 /** One series as points to draw: `null` breaks the line. */
@@ -159,7 +223,6 @@ export interface Points {
 export function pointsIn(series: Series, from: number, to: number, pixels: number, gaps: readonly GapMark[]): Points {
   const first = Math.max(0, series.indexAt(from) - 1);
   const last = Math.min(series.length, series.indexAt(to) + 1);
-  const silence = series.breakAfter();
   const points: Points = { x: [], y: [] };
   const count = last - first;
   if (count <= 0) return points;
@@ -170,14 +233,16 @@ export function pointsIn(series: Series, from: number, to: number, pixels: numbe
   while (gap < gaps.length && (gaps[gap]?.to ?? Number.POSITIVE_INFINITY) <= series.time(first)) gap++;
 
   /** Whether the line is broken between two points that are next to each other; asked once for each two, in order. */
-  const isBroken = (before: number, after: number): boolean => {
+  const isBroken = (index: number): boolean => {
+    const before = series.time(index - 1);
+    const after = series.time(index);
     let isLost = false;
     for (; gap < gaps.length; gap++) {
       const { from: start, to: end } = gaps[gap] as GapMark;
       if (start >= after || (end ?? after) > after) break;
       if (start >= before - 1) isLost = true;
     }
-    return isLost || after - before > silence;
+    return isLost || series.isSilentBefore(index);
   };
   const add = (index: number) => {
     points.x.push(series.time(index));
@@ -200,7 +265,7 @@ export function pointsIn(series: Series, from: number, to: number, pixels: numbe
     broken = false;
     for (; end + 1 < last; end++) {
       const next = series.time(end + 1);
-      broken = isBroken(series.time(end), next);
+      broken = isBroken(end + 1);
       if (broken || next >= until) break;
       if (series.value(end + 1) < series.value(low)) low = end + 1;
       if (series.value(end + 1) > series.value(high)) high = end + 1;

@@ -2,7 +2,8 @@
  * What a live view holds of its filter: messages to list, numbers to draw, losses to admit. Bounded in every direction.
  */
 import { addLoss, type Losses } from "./losses.ts";
-import { type GapMark, Series } from "./series.ts";
+import { type GapMark, Series, seriesKey } from "./series.ts";
+import { eachText, States } from "./states.ts";
 import { compareNames } from "./tree.ts";
 import { eachNumber, type Field, sortFields } from "./values.ts";
 
@@ -53,11 +54,12 @@ export function roughSize(payload: unknown, left = 2000): number {
   return size;
 }
 
-export const LIMITS = { rows: 20_000, characters: 32_000_000, series: 3000, topics: 20_000 };
+export const LIMITS = { rows: 20_000, characters: 32_000_000, series: 3000, texts: 500, topics: 20_000 };
 
 export class LiveStore {
   readonly series = new Map<string, Series>();
   readonly topics = new Map<string, TopicState>();
+  private readonly texts = new Map<string, States>();
   /** How many numbers came for each field. */
   readonly fields = new Map<Field, number>();
   /** The newest losses, to be drawn. */
@@ -72,6 +74,12 @@ export class LiveStore {
   private newest = 0;
   /** The highest number in the gateway's log, of its present life. */
   private newestSeq = 0;
+  /** Where each life of the log begins among all that were seen here, by its name; the present one last. */
+  private readonly lives = new Map<string, number>();
+  private base = 0;
+  private life: string | null = null;
+  /** When a message came last for which others were left out, milliseconds since 1970; 0: never. */
+  thinnedUntil = 0;
   skipped = 0;
   /** Messages in which there is no number. */
   numberless = 0;
@@ -83,10 +91,6 @@ export class LiveStore {
 
   /** @param limits lower ones for tests. */
   constructor(private readonly limits = LIMITS) {}
-
-  static key(topic: string, field: Field): string {
-    return `${field}\0${topic}`;
-  }
 
   get received(): number {
     return this.arrivals;
@@ -120,6 +124,7 @@ export class LiveStore {
       replayed,
     };
     this.skipped += message.skipped;
+    if (message.skipped > 0) this.thinnedUntil = Math.max(this.thinnedUntil, message.time);
     const isNews = message.seq > this.newestSeq;
     this.newestSeq = Math.max(this.newestSeq, message.seq);
     this.newest = Math.max(this.newest, message.time);
@@ -142,11 +147,32 @@ export class LiveStore {
     return message;
   }
 
+  /** Fields whose texts are states, as they came up. */
+  get states(): States[] {
+    return [...this.texts.values()].filter(({ topic, field }) => this.isStated(topic, field));
+  }
+
+  /** Whether a field of a topic has states rather than numbers, among which a text says that there is none. */
+  isStated(topic: string, field: Field): boolean {
+    const key = seriesKey(topic, field);
+    return this.texts.get(key)?.isState === true && this.series.get(key)?.isNumber !== true;
+  }
+
   private plot(message: StoredMessage): boolean {
+    eachText(message.payload, (field, text) => {
+      const key = seriesKey(message.topic, field);
+      let states = this.texts.get(key);
+      if (!states) {
+        if (this.texts.size >= this.limits.texts) return;
+        states = new States(message.topic, field);
+        this.texts.set(key, states);
+      }
+      states.note(message.time, text);
+    });
     let found = false;
     eachNumber(message.payload, (field, value) => {
       found = true;
-      const key = LiveStore.key(message.topic, field);
+      const key = seriesKey(message.topic, field);
       let series = this.series.get(key);
       if (!series) {
         if (this.series.size >= this.limits.series) {
@@ -157,7 +183,7 @@ export class LiveStore {
         this.series.set(key, series);
       }
       this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
-      series.push(message.time, value);
+      series.push(message.time, value, this.base + message.seq);
     });
     return found;
   }
@@ -165,13 +191,32 @@ export class LiveStore {
   /** A loss, between the newest message that is here and the next one to come. */
   noteGap(reason: string, lost: number | null, now: number): void {
     const gap: GapMark = { from: this.newest || now, to: null, reason, lost };
-    // a gateway that was restarted counts anew
-    if (reason === "epoch") this.newestSeq = 0;
+    if (reason === "epoch") this.beginLife();
     this.losses = addLoss(this.losses, reason, lost);
     this.gaps.push(gap);
     if (this.gaps.length > 500) this.gaps.shift();
     this.push({ kind: "gap", gap, n: this.arrivals }, 100);
     this.version++;
+  }
+
+  /** A gateway that was restarted without an archive counts anew. */
+  private beginLife(): void {
+    this.base += this.newestSeq;
+    this.newestSeq = 0;
+  }
+
+  /** The gateway told which life its log is in. */
+  noteLife(name: string): void {
+    if (this.life !== null && this.life !== name) this.beginLife();
+    this.life = name;
+    this.lives.set(name, this.base);
+  }
+
+  /** The place of a position among all messages here; null when nothing was heard of its life of the log. */
+  placeOf(position: string): number | null {
+    const [name = "", seq] = position.split(":");
+    const base = this.lives.get(name);
+    return base === undefined ? null : base + Number(seq);
   }
 
   private push(row: Row, size: number): void {
@@ -197,10 +242,15 @@ export class LiveStore {
   snapshot(until = Number.POSITIVE_INFINITY): LiveStore {
     const copy = new LiveStore(this.limits);
     for (const [key, series] of this.series) copy.series.set(key, series.snapshot());
+    for (const [key, states] of this.texts) copy.texts.set(key, states.snapshot());
     for (const [topic, state] of this.topics) copy.topics.set(topic, { ...state });
     for (const [field, count] of this.fields) copy.fields.set(field, count);
     copy.gaps.push(...this.gaps.map((gap) => ({ ...gap })));
     copy.losses = this.losses;
+    copy.base = this.base;
+    copy.life = this.life;
+    for (const [name, base] of this.lives) copy.lives.set(name, base);
+    copy.thinnedUntil = this.thinnedUntil;
     copy.rows = this.rows.slice(this.start);
     while (copy.rows.length > 0) {
       const row = copy.rows[copy.rows.length - 1];
@@ -261,9 +311,11 @@ export class LiveStore {
  * message are numbers too), then by what people look for.
  */
 export function offeredFields(store: LiveStore): Field[] {
+  const drawn = new Set<Field>();
+  for (const { topic, field } of store.series.values()) if (!store.isStated(topic, field)) drawn.add(field);
   const most = Math.max(0, ...store.fields.values());
   const rare = (field: Field) => (store.fields.get(field) ?? 0) * 5 < most;
-  const sorted = sortFields(store.fields.keys());
+  const sorted = sortFields([...store.fields.keys()].filter((field) => drawn.has(field) || store.unplotted > 0));
   return [...sorted.filter((field) => !rare(field)), ...sorted.filter(rare)];
 }
 

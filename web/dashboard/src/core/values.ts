@@ -136,9 +136,17 @@ export function firstNumber(payload: unknown): Field | null {
 /** Panels that are drawn before anyone chose, where each has few lines. */
 const PANELS = 3;
 
-/** What is drawn of the offered fields before anyone chose: the wanted readings, or whatever there is. */
-export function defaultFields(offered: readonly Field[], topics: number): Field[] {
-  const wanted = offered.filter((field) => fieldRank(field) < 500);
+/**
+ * What is drawn of the offered fields before anyone chose: the wanted readings, or whatever there is.
+ *
+ * @param isService whether a field is about the sensor itself.
+ */
+export function defaultFields(
+  offered: readonly Field[],
+  topics: number,
+  isService: (field: Field) => boolean = () => false,
+): Field[] {
+  const wanted = offered.filter((field) => fieldRank(field) < 500 && !isService(field));
   const pool = wanted.length > 0 ? wanted : offered;
   // With many topics each panel is full of lines: one is enough to begin with.
   return pool.slice(0, topics > 3 ? 1 : PANELS);

@@ -27,15 +27,30 @@ export function liveWindow(span: number, now: number, oldest: number | null): Ti
   return { from: now - shown, to: now };
 }
 
-/** From when on history is needed, and two windows more; null where `begins`, from when on it is here, is early enough. */
-export function reachOf(zoomed: TimeWindow | null, begins: number): number | null {
-  return zoomed && zoomed.from < begins ? Math.max(0, zoomed.from - 2 * (zoomed.to - zoomed.from)) : null;
-}
-
 /** A window cut at `now`, in whole milliseconds; null where less is left than can be shown. */
 export function cutAt(now: number, { from, to }: TimeWindow): TimeWindow | null {
   const end = Math.min(to, now);
   return end - from >= MIN_ZOOM ? { from: Math.round(from), to: Math.round(end) } : null;
+}
+
+/** A window as wide as it was, moved back so that it ends at `now` at the latest. */
+export function heldBefore(now: number, { from, to }: TimeWindow): TimeWindow {
+  const over = Math.max(0, to - now);
+  return { from: from - over, to: to - over };
+}
+
+/** The window in which two moments stand at other places, from 0 at its left to 1 at its right end; one: it is moved. */
+export function dragged(
+  { from, to }: TimeWindow,
+  first: { time: number; at: number },
+  second?: { time: number; at: number },
+): TimeWindow {
+  const width =
+    second && Math.abs(second.at - first.at) > 0.02
+      ? Math.max(MIN_ZOOM, Math.abs((second.time - first.time) / (second.at - first.at)))
+      : to - from;
+  const left = first.time - first.at * width;
+  return { from: left, to: left + width };
 }
 
 /** A window `factor` times as wide, moved by `shift` of its present width. */

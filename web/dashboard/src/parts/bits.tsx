@@ -5,9 +5,10 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { formatAge, formatClock } from "../core/format.ts";
+import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
 import { to } from "../router.ts";
-import { gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
+import { archive, gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
 
 interface SparklineProps {
@@ -227,6 +228,7 @@ export function asOf(): string {
 export function Banner() {
   const state = link.value;
   const broker = upstream.value;
+  const kept = archive.value;
   if (refusal.value) return null;
   if (state.state === "waiting" || state.state === "closed") {
     const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
@@ -251,6 +253,14 @@ export function Banner() {
       <div class="banner warn" role="status">
         <strong>The gateway has lost the broker</strong>
         {broker.reason ? ` (${broker.reason})` : ""}. What you see is {asOf()}. It keeps trying.
+      </div>
+    );
+  }
+  if (kept && !kept.kept) {
+    return (
+      <div class="banner warn" role="status">
+        <strong>The gateway’s archive doesn’t keep what arrives</strong>: {archiveWords(kept.reason)}. What you see is
+        live, but a restart would lose it. It keeps trying.
       </div>
     );
   }

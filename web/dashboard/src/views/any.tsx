@@ -1,15 +1,14 @@
 /** What is on a broker without sensors: the topics that spoke last, with their numbers drawn. */
 import { useEffect, useRef } from "preact/hooks";
-import * as api from "../api.ts";
-import { trendWindow } from "../core/devices.ts";
 import { formatCount } from "../core/format.ts";
-import { Series } from "../core/series.ts";
+import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
 import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
-import { openFeed, viewNow } from "../session.ts";
+import { gatewayNow, openFeed, viewNow } from "../session.ts";
+import { loadTrends } from "../trends.ts";
 
 const SHOWN = 30;
 const KEPT = 2000;
@@ -21,7 +20,7 @@ interface Known {
   time: number;
   /** Its past was asked for. */
   asked: boolean;
-  series: Series | null;
+  trend: Trend | null;
 }
 
 export function AnyTopics() {
@@ -40,21 +39,21 @@ export function AnyTopics() {
             more.current++;
             return;
           }
-          entry = { topic: message.topic, payload: null, encoding: undefined, time: 0, asked: false, series: null };
+          entry = { topic: message.topic, payload: null, encoding: undefined, time: 0, asked: false, trend: null };
           known.current.set(message.topic, entry);
         }
         entry.payload = message.payload;
         entry.encoding = message.encoding;
         entry.time = message.time;
         if (message.encoding !== undefined) return;
-        if (!entry.series) {
+        if (!entry.trend) {
           const field = firstNumber(message.payload);
           if (field === null) return;
-          entry.series = new Series(message.topic, field, 400);
+          entry.trend = new Trend(message.topic, field);
         }
-        const { series } = entry;
+        const { trend } = entry;
         eachNumber(message.payload, (field, value) => {
-          if (field === series.field) series.push(message.time, value);
+          if (field === trend.field) trend.note(message.time, value);
         });
       },
     });
@@ -64,17 +63,16 @@ export function AnyTopics() {
   const now = viewNow();
   const all = [...known.current.values()].sort((a, b) => b.time - a.time);
   const shown = all.slice(0, SHOWN).sort((a, b) => (a.topic < b.topic ? -1 : 1));
-  const next = shown.find((entry) => entry.series && !entry.asked);
+  const isWanted = shown.some((entry) => entry.trend && !entry.asked);
   useEffect(() => {
-    if (!next || busy.current) return;
+    if (!isWanted || busy.current) return;
     busy.current = true;
-    next.asked = true;
-    fill(next).finally(() => {
+    fill(shown.filter((entry) => entry.trend && !entry.asked)).finally(() => {
       busy.current = false;
     });
   });
   const span = trendWindow(
-    shown.map((entry) => entry.series),
+    shown.map((entry) => entry.trend),
     now,
   );
   if (all.length === 0) return null;
@@ -87,12 +85,12 @@ export function AnyTopics() {
             <a href={to.live(entry.topic)}>{entry.topic}</a>
             <code class="value">{summary(entry.payload, entry.encoding, 90)}</code>
             <Sparkline
-              series={entry.series}
+              series={entry.trend?.series ?? null}
               from={now - span}
               to={now}
               width={112}
               height={24}
-              label={entry.series ? `Trend of ${fieldLabel(entry.series.field)}` : "no numbers"}
+              label={entry.trend ? `Trend of ${fieldLabel(entry.trend.field)}` : "no numbers"}
             />
             <Age time={entry.time} now={now} />
           </li>
@@ -108,17 +106,23 @@ export function AnyTopics() {
 }
 
 /** Puts the past in front of what came since the page opened. */
-async function fill(entry: Known): Promise<void> {
-  const live = entry.series;
-  if (!live) return;
+async function fill(entries: readonly Known[]): Promise<void> {
+  const all = entries.map((entry) => ({ entry, topic: entry.topic, field: entry.trend?.field ?? "" }));
+  const asked = oneQuestion(all);
+  for (const { entry } of asked) entry.asked = true;
+  const askedAt = gatewayNow();
   try {
-    const points = await api.trend(entry.topic, live.field, "15m");
-    const from = live.length > 0 ? live.time(0) : Number.POSITIVE_INFINITY;
-    const series = new Series(entry.topic, live.field, 1000);
-    for (const point of points) if (point.time < from) series.push(point.time, point.value);
-    for (let index = 0; index < live.length; index++) series.push(live.time(index), live.value(index));
-    entry.series = series;
+    const found = await loadTrends(asked);
+    for (const each of asked) {
+      const columns = found.get(trendKey(each));
+      const live = each.entry.trend?.series;
+      if (!columns || !live) continue;
+      const trend = Trend.of(each.topic, each.field, columns);
+      for (let index = live.indexAt(askedAt); index < live.length; index++)
+        trend.note(live.time(index), live.value(index));
+      each.entry.trend = trend;
+    }
   } catch {
-    // Then the line begins where the page opened.
+    // Then the lines begin where the page opened.
   }
 }

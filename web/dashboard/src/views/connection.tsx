@@ -2,12 +2,13 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { formatCount, formatRate, formatSpan } from "../core/format.ts";
-import { gapWords } from "../core/losses.ts";
+import { archiveWords, gapWords } from "../core/losses.ts";
 import { identity, readable } from "../identity.ts";
 import { Explain, SignIn, Until } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { base, route, setParams } from "../router.ts";
 import {
+  archive,
   clockSkew,
   gatewayNow,
   isLive,
@@ -133,6 +134,14 @@ export function Connection() {
                 `Away${broker.reason ? `: ${broker.reason}` : ""}`
               )}
             </dd>
+            {archive.value && (
+              <>
+                <dt>Archive</dt>
+                <dd class={archive.value.kept ? "good" : "bad"}>
+                  {archive.value.kept ? "Kept again" : `Not kept: ${archiveWords(archive.value.reason)}`}
+                </dd>
+              </>
+            )}
             <dt>Address</dt>
             <dd>
               <code>{base.href}</code>

@@ -9,9 +9,9 @@ import {
   STATUSES,
   type Status,
   signalBars,
-  trendWindow,
 } from "../core/devices.ts";
 import { formatCount, formatReading, formatSpan } from "../core/format.ts";
+import { trendWindow, windowWords } from "../core/trends.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
 import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory } from "../fleet.ts";
 import { identity } from "../identity.ts";
@@ -253,7 +253,7 @@ function DeviceTable({ rows, now, sort, descending }: TableProps) {
             {heading("name")}
             <span role="columnheader">Readings</span>
             <span role="columnheader" class="h-trend">
-              {span === 60_000 ? "Last minute" : `Last ${span / 60_000} minutes`}
+              {windowWords(span)}
             </span>
             {heading("battery")}
             {heading("signal")}
@@ -332,7 +332,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most }: Ro
       </span>
       <span role="cell" class="trend">
         <Sparkline
-          series={drawnTrend(device)}
+          series={drawnTrend(device)?.series ?? null}
           from={now - span}
           to={now}
           width={huge ? 720 : wide ? 168 : 112}

@@ -1,8 +1,11 @@
 /** uPlot, told what this dashboard wants of a chart: honest gaps, thresholds, one hover for all panels. */
 import "uplot/dist/uPlot.min.css";
 import uPlot from "uplot";
+import { nearestIndex } from "../../core/columns.ts";
 import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
+import type { TimeWindow } from "../../core/window.ts";
+import { listenToGestures } from "./gestures.ts";
 
 export interface ChartLine {
   label: string;
@@ -13,12 +16,15 @@ export interface ChartLine {
 }
 
 export interface ChartData {
+  /** Seconds, and of each line the mean, the least and the greatest. */
   columns: [number[], ...(number | null | undefined)[][]];
   /** Milliseconds. */
   from: number;
   to: number;
   gaps: readonly GapMark[];
   thresholds: readonly Threshold[];
+  /** What the scale goes from and to. */
+  range: readonly [number, number];
 }
 
 export interface ChartEvents {
@@ -27,21 +33,29 @@ export interface ChartEvents {
   /** Where the pointer is in time, null when it left. */
   onHover(time: number | null): void;
   onReset(): void;
+  /** The window is dragged or stretched; `onSettle` comes when that ends. */
+  onMove(window: TimeWindow): void;
+  onSettle(): void;
 }
 
 const probe = document.createElement("span");
 
 /** A colour of the style sheet as the canvas understands it, in the present theme. */
-function colour(name: string): string {
+function colour(name: string, alpha = 1): string {
   if (!probe.isConnected) {
     probe.hidden = true;
     document.body.append(probe);
   }
-  probe.style.color = `var(${name})`;
+  probe.style.color = alpha === 1 ? `var(${name})` : `color-mix(in srgb, var(${name}) ${100 * alpha}%, transparent)`;
   return getComputedStyle(probe).color;
 }
 
 export const PALETTE = 8;
+/** How much of a line's colour its band has. */
+const BAND_ALPHA = 0.2;
+/** Columns of a line: mean, least, greatest. */
+const PARTS = 3;
+const DAY_S = 86_400;
 
 const FONT = '12px system-ui, "Segoe UI", Roboto, sans-serif';
 const two = (part: number) => String(part).padStart(2, "0");
@@ -50,7 +64,8 @@ const two = (part: number) => String(part).padStart(2, "0");
 function timeLabels(_plot: uPlot, splits: number[], _axis: number, _space: number, step: number): string[] {
   return splits.map((seconds, index) => {
     const at = new Date(seconds * 1000);
-    if (step >= 86_400 || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) {
+    if (step >= 28 * DAY_S && at.getMonth() === 0) return String(at.getFullYear());
+    if (step >= DAY_S || (at.getHours() === 0 && at.getMinutes() === 0 && at.getSeconds() === 0)) {
       return `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
     }
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
@@ -62,10 +77,34 @@ function timeLabels(_plot: uPlot, splits: number[], _axis: number, _space: numbe
   });
 }
 
+/** Where not every reading has a dot: those that no line leads to, which would not be seen. */
+function alone(plot: uPlot, series: number, show: boolean): number[] | null {
+  if (show) return null;
+  const column = plot.data[series] as (number | null | undefined)[];
+  const found: number[] = [];
+  let last = -1;
+  let joined = true;
+  for (const [index, value] of column.entries()) {
+    if (value === undefined) continue;
+    if (value === null) {
+      if (!joined && last >= 0) found.push(last);
+      joined = false;
+      last = -1;
+      continue;
+    }
+    // the first after a break is alone until another one follows
+    joined = last >= 0;
+    last = index;
+  }
+  if (!joined && last >= 0) found.push(last);
+  return found;
+}
+
 export class Chart {
   private plot: uPlot;
-  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [] };
+  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], range: [0, 1] };
   private readonly observer: ResizeObserver;
+  private readonly letGo: () => void;
   private quiet = false;
 
   constructor(
@@ -73,12 +112,18 @@ export class Chart {
     private readonly lines: readonly ChartLine[],
     private readonly height: number,
     private readonly withTimes: boolean,
+    private readonly isLog: boolean,
     private readonly group: string,
     private readonly events: ChartEvents,
   ) {
     this.plot = this.build();
     this.observer = new ResizeObserver(() => this.plot.setSize({ width: this.width, height: this.height }));
     this.observer.observe(host);
+    this.letGo = listenToGestures(this.plot.over, {
+      window: () => ({ from: this.data.from, to: this.data.to }),
+      move: (window) => this.events.onMove(window),
+      settle: () => this.events.onSettle(),
+    });
   }
 
   private get isSwitch(): boolean {
@@ -101,7 +146,11 @@ export class Chart {
       legend: { show: false },
       scales: {
         x: { time: true, range: () => [this.data.from / 1000, this.data.to / 1000] },
-        y: { range: (_plot, low, high) => this.range(low, high) },
+        y: {
+          // 3: logarithmic
+          distr: this.isLog ? 3 : 1,
+          range: (): uPlot.Range.MinMax => (this.isSwitch ? [-0.15, 1.15] : [...this.data.range]),
+        },
       },
       axes: [
         {
@@ -131,7 +180,18 @@ export class Chart {
         sync: { key: this.group, setSeries: false },
         drag: { x: true, y: false, setScale: false },
         points: { size: 7 },
+        // the dot of each line is on its own nearest reading, which is also the one that is told
+        dataIdx: (plot, series, index, seconds) => {
+          if (series === 0) return index;
+          const isMean = series % PARTS === 1;
+          const found = isMean
+            ? nearestIndex(plot.data[0] as number[], plot.data[series] as (number | null)[], seconds)
+            : -1;
+          return found < 0 ? null : found;
+        },
         bind: {
+          // dragged with Shift, the window moves
+          mousedown: (_plot, _target, handler) => (event: MouseEvent) => (event.shiftKey ? null : handler(event)),
           dblclick: () => () => {
             this.events.onReset();
             return null;
@@ -140,19 +200,29 @@ export class Chart {
       },
       series: [
         {},
-        ...this.lines.map((line): uPlot.Series => {
+        ...this.lines.flatMap((line): uPlot.Series[] => {
           const stroke = colour(`--series-${(line.colour % PALETTE) + 1}`);
-          return {
-            label: line.label,
-            stroke,
-            width: 1.75,
-            ...(line.colour >= PALETTE ? { dash: [6, 4] } : {}),
-            ...(line.stepped && stepped ? { paths: stepped } : {}),
-            points: { size: 5, stroke, fill: stroke },
-            spanGaps: false,
-          };
+          const paths = line.stepped && stepped ? { paths: stepped } : {};
+          const edge: uPlot.Series = { points: { show: false }, spanGaps: false, ...paths };
+          return [
+            {
+              label: line.label,
+              stroke,
+              width: 1.75,
+              ...(line.colour >= PALETTE ? { dash: [6, 4] } : {}),
+              ...paths,
+              points: { size: 5, stroke, fill: stroke, filter: alone },
+              spanGaps: false,
+            },
+            edge,
+            edge,
+          ];
         }),
       ],
+      bands: this.lines.map((line, index) => ({
+        series: [PARTS * index + 3, PARTS * index + 2],
+        fill: colour(`--series-${(line.colour % PALETTE) + 1}`, BAND_ALPHA),
+      })),
       hooks: {
         drawClear: [(plot) => this.drawBelow(plot)],
         draw: [(plot) => this.drawAbove(plot)],
@@ -171,35 +241,13 @@ export class Chart {
           (plot) => {
             const left = plot.cursor.left ?? -1;
             if (left < 0) this.events.onHover(null);
-            // The panels follow each other's pointer; the one below it says whose dots' time it is.
-            else if (plot.over.matches(":hover")) {
-              const seconds = plot.data[0][plot.cursor.idx ?? -1];
-              this.events.onHover(seconds === undefined ? null : seconds * 1000);
-            }
+            // The panels follow each other's pointer; the one below it says where it is.
+            else if (plot.over.matches(":hover")) this.events.onHover(plot.posToVal(left, "x") * 1000);
           },
         ],
       },
     };
     return new uPlot(options, this.data.columns as uPlot.AlignedData, this.host);
-  }
-
-  /** A little air above and below; a flat line isn't blown up to drama, thresholds near the data are in view. */
-  private range(low: number | null, high: number | null): uPlot.Range.MinMax {
-    if (this.isSwitch) return [-0.15, 1.15];
-    if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
-    let bottom = low;
-    let top = high;
-    for (const { value } of this.data.thresholds) {
-      const span = Math.max(top - bottom, Math.abs(top) * 0.05, 1e-6);
-      if (value > bottom - 3 * span && value < top + 3 * span) {
-        bottom = Math.min(bottom, value);
-        top = Math.max(top, value);
-      }
-    }
-    const least = Math.max(Math.abs(top) * 0.01, Math.abs(bottom) * 0.01, 1e-6);
-    const air = Math.max((top - bottom) * 0.12, (least - (top - bottom)) / 2);
-    const floor = low >= 0 && bottom - air < 0 ? 0 : bottom - air;
-    return [floor, top + air];
   }
 
   private drawBelow(plot: uPlot): void {
@@ -254,12 +302,8 @@ export class Chart {
     this.plot.setData(data.columns as uPlot.AlignedData);
   }
 
-  /** The drawing area's width in pixels: how much detail makes sense. */
-  get pixels(): number {
-    return Math.max(100, this.plot.bbox.width);
-  }
-
   destroy(): void {
+    this.letGo();
     this.observer.disconnect();
     this.plot.destroy();
   }

@@ -1,7 +1,9 @@
 /** The charts of the chosen fields, one below the other, which move as one: by pointer and by key. */
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { LiveStore, Threshold } from "../../core/store.ts";
+import type { Scale } from "../../core/scale.ts";
+import type { GapMark } from "../../core/series.ts";
+import type { Threshold } from "../../core/store.ts";
 import type { Field } from "../../core/values.ts";
 import type { TimeWindow } from "../../core/window.ts";
 import { theme } from "../../theme.ts";
@@ -11,6 +13,9 @@ import { Panel, type PanelLine } from "./panel.tsx";
 /** What can be done to the window of time. */
 export interface Moves {
   zoom(window: TimeWindow): void;
+  /** The window while it is dragged, and the end of that. */
+  drag(window: TimeWindow): void;
+  settle(): void;
   /** Makes it `factor` times as wide, and moves it by `shift` of its width. */
   scale(factor: number, shift?: number): void;
   /** Back to live. */
@@ -19,21 +24,26 @@ export interface Moves {
 }
 
 interface ChartsProps {
-  store: LiveStore;
+  gaps: readonly GapMark[];
   units: Units;
   fields: readonly Field[];
-  lines: (field: Field) => PanelLine[];
+  lines: (field: Field) => readonly PanelLine[];
   thresholds: readonly Threshold[];
+  scales: ReadonlyMap<Field, Scale>;
   window: TimeWindow;
-  /** Changes whenever there may be something new to draw. */
-  beat: string;
   hover: number | null;
   onHover: (time: number | null) => void;
   moves: Moves;
   /** Whether the charts take the height that is left for them, as in a frame, or their own. */
   fills: boolean;
+  /** Whether a single line has to say of which topic it is. */
+  named: boolean;
+  /** How wide the charts' drawing areas are, in pixels. */
+  onWidth: (pixels: number) => void;
 }
 
+/** What a chart's scale and its right edge take of its width, in pixels. */
+const SIDES = 86;
 /** Heights of a panel's parts in pixels, as the style sheet has them. */
 const AXIS = 24;
 const CAPTION = 26;
@@ -44,27 +54,39 @@ function ownHeight(panels: number): number {
   return Math.round(Math.max(least, Math.min(innerHeight * part, 3 * least)));
 }
 
-/** How much height a frame leaves for its charts: the page is as tall as whoever embeds it made it. */
-function useRoom(fills: boolean): [number, RefObject<HTMLDivElement | null>] {
+/**
+ * How much height a frame leaves for its charts: the page is as tall as whoever embeds it made it.
+ *
+ * @param onWidth told how wide they are.
+ */
+function useRoom(onWidth: (pixels: number) => void): [number, RefObject<HTMLDivElement | null>] {
   const box = useRef<HTMLDivElement>(null);
   const [room, setRoom] = useState(innerHeight - 50);
   useLayoutEffect(() => {
     const element = box.current;
-    if (!fills || !element) return undefined;
-    const observer = new ResizeObserver(() => setRoom(element.clientHeight));
+    if (!element) return undefined;
+    const measure = () => {
+      setRoom(element.clientHeight);
+      onWidth(Math.max(100, element.clientWidth - SIDES));
+    };
+    measure();
+    const observer = new ResizeObserver(measure);
     observer.observe(element);
     return () => observer.disconnect();
-  });
+  }, []);
   return [room, box];
 }
 
 export function Charts(props: ChartsProps) {
-  const { store, units, fields, lines, thresholds, window, beat, hover, onHover, moves, fills } = props;
-  const [room, box] = useRoom(fills);
+  const { gaps, units, fields, lines, thresholds, scales, window, hover, onHover, moves, fills, named, onWidth } =
+    props;
+  const [room, box] = useRoom(onWidth);
   const height = fills
     ? Math.max(60, Math.floor((room - AXIS) / Math.max(1, fields.length)) - CAPTION)
     : ownHeight(fields.length);
 
+  // where the last panel may be out of view, each has its times
+  const isTall = !fills && fields.length * (height + CAPTION) > innerHeight * 0.55;
   const onKey = (event: KeyboardEvent) => {
     if (event.target !== event.currentTarget || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "+" || event.key === "=") moves.scale(0.5);
@@ -94,15 +116,22 @@ export function Charts(props: ChartsProps) {
           lines={lines(field)}
           from={window.from}
           to={window.to}
-          gaps={store.gaps}
+          gaps={gaps}
           thresholds={thresholds.filter((threshold) => threshold.field === field)}
-          height={height + (index === fields.length - 1 ? AXIS : 0)}
-          withTimes={index === fields.length - 1}
-          beat={beat}
+          scale={scales.get(field) ?? "auto"}
+          height={height + (isTall || index === fields.length - 1 ? AXIS : 0)}
+          withTimes={isTall || index === fields.length - 1}
           theme={theme.value}
           hover={hover}
+          named={named}
           titled={fields.length > 1 || field !== ""}
-          events={{ onZoom: (from, to) => moves.zoom({ from, to }), onHover, onReset: moves.reset }}
+          events={{
+            onZoom: (from, to) => moves.zoom({ from, to }),
+            onHover,
+            onReset: moves.reset,
+            onMove: moves.drag,
+            onSettle: moves.settle,
+          }}
         />
       ))}
     </div>

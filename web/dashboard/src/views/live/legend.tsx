@@ -1,24 +1,28 @@
 /** A button for each topic: its colour, its name and its value, to take its line away or bring it back. */
 import { useState } from "preact/hooks";
+import { readingAt } from "../../core/columns.ts";
 import { formatCount, formatSteady } from "../../core/format.ts";
-import { LiveStore } from "../../core/store.ts";
-import type { Field } from "../../core/values.ts";
 import { setParams } from "../../router.ts";
 import { PALETTE } from "./chart.ts";
+import type { PanelLine } from "./panel.tsx";
 
 interface LegendProps {
   topics: readonly string[];
   labels: readonly string[];
   on: ReadonlySet<string>;
-  store: LiveStore;
-  field: Field;
+  /** The lines of the first field, those that are on. */
+  lines: readonly PanelLine[];
+  /** The newest reading of a topic whose line is off; null where there is none. */
+  newest: (topic: string) => { value: number; decimals: number } | null;
   unit: string;
-  at: number;
+  hover: number | null;
 }
 
-export function Legend({ topics, labels, on, store, field, unit, at }: LegendProps) {
+export function Legend({ topics, labels, on, lines, newest, unit, hover }: LegendProps) {
   const [search, setSearch] = useState("");
   const MANY = 24;
+  /** This line alone, or all of them again. */
+  const only = (topic: string) => setParams({ show: on.size === 1 && on.has(topic) ? null : [topic] });
   const toggle = (topic: string) => {
     const next = new Set(on);
     if (!next.delete(topic)) next.add(topic);
@@ -43,24 +47,44 @@ export function Legend({ topics, labels, on, store, field, unit, at }: LegendPro
         </label>
       )}
       {shown.map(({ topic, index, label }) => {
-        const series = store.series.get(LiveStore.key(topic, field));
-        const value = series?.valueAt(at) ?? null;
+        const drawn = lines.find((line) => line.topic === topic);
+        const off = drawn ? null : newest(topic);
+        const value = drawn ? (hover === null ? drawn.line.newest : readingAt(drawn.line, hover)?.value) : off?.value;
+        const decimals = drawn?.decimals ?? off?.decimals ?? 0;
+        const stats = drawn?.line.stats;
         return (
-          <button
-            key={topic}
-            type="button"
-            class={`series-${(index % PALETTE) + 1}`}
-            aria-pressed={on.has(topic)}
-            title={topic}
-            onClick={() => toggle(topic)}
-          >
-            <span class={`swatch${index >= PALETTE ? " dashed" : ""}`} aria-hidden="true" />
-            <span class="series-name">{label}</span>
-            <span class="num">
-              {series === undefined || value === null ? "–" : formatSteady(value, series.decimals)}
-              <span class="unit">{unit}</span>
-            </span>
-          </button>
+          <span key={topic} class="entry">
+            <button
+              type="button"
+              class={`series-${(index % PALETTE) + 1}`}
+              aria-pressed={on.has(topic)}
+              title={topic}
+              onClick={() => toggle(topic)}
+              onDblClick={() => only(topic)}
+            >
+              <span class={`swatch${index >= PALETTE ? " dashed" : ""}`} aria-hidden="true" />
+              <span class="series-name">{label}</span>
+              <span class="num">
+                {value === undefined || value === null ? "–" : formatSteady(value, decimals)}
+                <span class="unit">{unit}</span>
+              </span>
+            </button>
+            <button
+              type="button"
+              class="quiet only"
+              aria-label={`Only ${label}`}
+              aria-pressed={on.size === 1 && on.has(topic)}
+              onClick={() => only(topic)}
+            >
+              only
+            </button>
+            {stats && (
+              <span class="soft num stats">
+                {formatSteady(stats.min, decimals)} to {formatSteady(stats.max, decimals)}, mean{" "}
+                {formatSteady(stats.mean, decimals + 1)}
+              </span>
+            )}
+          </span>
         );
       })}
       {entries.length > shown.length && <span class="soft">and {formatCount(entries.length - shown.length)} more</span>}

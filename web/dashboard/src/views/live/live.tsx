@@ -1,10 +1,12 @@
 /** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";
-import { formatCount, formatMoment, parseSpan } from "../../core/format.ts";
+import { formatCount, parseSpan } from "../../core/format.ts";
+import { Pieces } from "../../core/past.ts";
+import { seriesKey } from "../../core/series.ts";
 import {
   LIMITS,
-  LiveStore,
+  type LiveStore,
   offeredFields,
   oldestTime,
   parseThreshold,
@@ -12,11 +14,11 @@ import {
   withNewcomers,
 } from "../../core/store.ts";
 import { defaultFields, type Field } from "../../core/values.ts";
-import { cutAt, liveWindow, parseWindow, reachOf, scaled, type TimeWindow } from "../../core/window.ts";
+import { cutAt, heldBefore, liveWindow, parseWindow, scaled, type TimeWindow } from "../../core/window.ts";
 import { Empty } from "../../parts/bits.tsx";
 import { useTicker } from "../../parts/ticker.ts";
 import { route, setParams, to } from "../../router.ts";
-import { gatewayNow, openFeed, viewNow } from "../../session.ts";
+import { openFeed, viewNow } from "../../session.ts";
 import { PALETTE } from "./chart.ts";
 import { Charts, type Moves } from "./charts.tsx";
 import { Downloads } from "./downloads.tsx";
@@ -25,17 +27,25 @@ import { Embed } from "./embed.tsx";
 import { FieldChips } from "./fields.tsx";
 import { FilterHead } from "./filter.tsx";
 import { Inspector } from "./inspector.tsx";
+import { Lanes } from "./lanes.tsx";
 import { Legend } from "./legend.tsx";
 import { Losses } from "./losses.tsx";
 import { Messages } from "./messages.tsx";
 import { Nothing } from "./nothing.tsx";
 import type { PanelLine } from "./panel.tsx";
+import { lineFrom, usePast } from "./past.ts";
+import { Progress } from "./progress.tsx";
+import { DEFAULT_RANGE } from "./ranges.tsx";
+import { chosenScales, Scales } from "./scales.tsx";
 import { Thresholds } from "./thresholds.tsx";
-import { DEFAULT_RANGE, Tools } from "./tools.tsx";
+import { Tools } from "./tools.tsx";
 import { useWatch } from "./watch.ts";
 
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
 const LINES = PALETTE;
+/** How often a chart moves on, in milliseconds. */
+const BEAT_MS = 250;
+const NO_LINES: readonly PanelLine[] = [];
 /** While history comes in all topics are newcomers, in the order of time; people read in that of names. */
 const EARLY_MS = 2000;
 
@@ -85,33 +95,26 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const [paused, setPaused] = useState<Paused | null>(null);
   const [hover, setHover] = useState<number | null>(null);
   const [picked, setPicked] = useState<StoredMessage | null>(null);
-  const zoomed = parseWindow(params);
-  // From when on messages are here by `since`.
-  const begins = useMemo(() => (parseSpan(since) === null ? Date.parse(since) : gatewayNow() - span), []);
-  const wantedReach = reachOf(zoomed, begins);
-  const [reach, setReach] = useState(wantedReach);
-  const isShort = zoomed !== null && wantedReach !== null && (reach === null || zoomed.from < reach);
-  useEffect(() => {
-    if (isShort) setReach(wantedReach);
-  }, [isShort]);
-  const heard = useWatch(filter, since, reach, (store) => {
-    setPicked((held) => held && store.find(held.seq));
-    setPaused((held) => {
-      if (!held) return null;
-      const copy = store.snapshot(held.at);
-      return { ...held, store: copy, n: copy.received };
-    });
-  });
+  // null until it was measured
+  const [measured, setPixels] = useState<number | null>(null);
+  const pixels = measured ?? innerWidth;
+  const { zoomed, dragging, moves } = useMoves(paused, () =>
+    setPaused(paused ? null : { at: viewNow(), n: heard.store.received, store: heard.store.snapshot() }),
+  );
+  const heard = useWatch(filter, since, parseWindow(params)?.from ?? null);
 
   const store = paused?.store ?? heard.store;
-  const now = paused?.at ?? viewNow();
-  const oldest = oldestTime(store);
-  const window: TimeWindow = zoomed ?? liveWindow(span, now, oldest);
+  // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
+  const now = paused?.at ?? Math.ceil(viewNow() / BEAT_MS) * BEAT_MS;
 
   const chosenFields = params.getAll("field");
   const allFields = offeredFields(store);
-  const fields = chosenFields.length > 0 ? chosenFields : defaultFields(allFields, store.topics.size);
+  const fields =
+    chosenFields.length > 0
+      ? chosenFields
+      : defaultFields(allFields, store.topics.size, (field) => heard.units.isService(field));
   const thresholds = params.getAll("limit").flatMap((text) => parseThreshold(text) ?? []);
+  const scales = chosenScales(params);
   const hidden = new Set(params.getAll("hide"));
   const shownTopics = params.getAll("show");
 
@@ -120,54 +123,89 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const on = topics.filter((topic, index) =>
     shownTopics.length > 0 ? shownTopics.includes(topic) : index < LINES && !hidden.has(topic),
   );
-  const lines = (field: Field): PanelLine[] =>
-    on.flatMap((topic) => {
-      const series = store.series.get(LiveStore.key(topic, field));
-      const index = topics.indexOf(topic);
-      return series ? [{ series, label: labels[index] ?? topic, colour: index }] : [];
-    });
 
-  const moves: Moves = {
-    zoom: (next) => {
-      const cut = cutAt(now, next);
-      if (cut) setParams({ from: String(cut.from), to: String(cut.to) });
-    },
-    // As the address has it: keys may come quicker than they are drawn.
-    scale: (factor, shift) => moves.zoom(scaled(parseWindow(route.value.params) ?? window, factor, shift)),
-    reset: () => setParams({ from: null, to: null }),
-    togglePause: () =>
-      setPaused(paused ? null : { at: viewNow(), n: heard.store.received, store: heard.store.snapshot() }),
+  /** Whether the store has all that is drawn of these lines from a moment on. */
+  const isWhole = (from: number): boolean => {
+    if (heard.wholeSince === null || from < Math.max(heard.wholeSince, store.thinnedUntil)) return false;
+    return on.every((topic) =>
+      fields.every((field) => {
+        const series = store.series.get(seriesKey(topic, field));
+        return !series || series.dropped === 0 || series.time(0) <= from;
+      }),
+    );
   };
+  const pieces = useMemo(() => new Pieces(), []);
+  const oldest = isWhole(now - span)
+    ? oldestTime(store)
+    : earlier(pieces.oldest(on, fields, zoomed?.from ?? now - span), oldestTime(store));
+  const window: TimeWindow = zoomed ?? liveWindow(span, now, oldest);
+  const whole = isWhole(window.from);
+  const past = usePast(pieces, {
+    store,
+    isWanted: !whole && measured !== null && (heard.subscribed || heard.wholeSince !== null),
+    need: { topics: on, fields, window, pixels, now },
+  });
+  const beat = paused ? "" : `${store.version} ${now}`;
+  const drawn = useMemo(
+    () =>
+      new Map(
+        fields.map((field) => [
+          field,
+          on.flatMap((topic): PanelLine[] => {
+            const line = lineFrom(past.source(whole), topic, field, window, pixels, now, store.gaps);
+            const index = topics.indexOf(topic);
+            const decimals = store.series.get(seriesKey(topic, field))?.decimals ?? 2;
+            return line ? [{ line, topic, label: labels[index] ?? topic, colour: index, decimals }] : [];
+          }),
+        ]),
+      ),
+    [beat, past.version, whole, pixels, window.from, window.to, on.join("\n"), fields.join("\n"), labels.join("\n")],
+  );
 
   const charts = (
     <Charts
-      store={store}
+      gaps={store.gaps}
       units={heard.units}
       fields={fields}
-      lines={lines}
+      lines={(field) => drawn.get(field) ?? NO_LINES}
       thresholds={thresholds}
+      scales={scales}
       window={window}
-      beat={paused ? `paused ${zoomed !== null} ${heard.reach}` : `${store.version} ${Math.floor(now / 250)}`}
-      hover={hover}
+      hover={dragging ? null : hover}
       onHover={setHover}
-      moves={moves}
+      onWidth={setPixels}
+      moves={moves(window)}
       fills={embed}
+      named={isWildcard(filter) && topics.length === 1}
     />
+  );
+  const states = store.states;
+  const statesLabels = heard.units.name(
+    states.map(({ topic }) => topic),
+    distinctLevels(states.map(({ topic }) => topic)),
+  );
+  const lanes = states.length > 0 && (
+    <Lanes states={states} labels={statesLabels} window={window} now={now} hover={hover} />
   );
   const legend = topics.length > 1 && (
     <Legend
       topics={topics}
       labels={labels}
       on={new Set(on)}
-      store={store}
-      field={fields[0] ?? ""}
+      lines={drawn.get(fields[0] ?? "") ?? NO_LINES}
+      newest={(topic) => {
+        const series = store.series.get(seriesKey(topic, fields[0] ?? ""));
+        const value = series?.valueAt(window.to) ?? null;
+        return series && value !== null ? { value, decimals: series.decimals } : null;
+      }}
       unit={heard.units.of(fields[0] ?? "")}
-      at={hover ?? window.to}
+      hover={hover}
     />
   );
   if (embed) {
-    const drawn = fields.length > 0 ? charts : null;
-    return <Embed filter={filter} charts={drawn} legend={legend} subscribed={heard.subscribed} />;
+    return (
+      <Embed filter={filter} charts={fields.length > 0 ? charts : null} legend={legend} subscribed={heard.subscribed} />
+    );
   }
 
   const name = isWildcard(filter) ? null : heard.units.nameOf(filter);
@@ -179,16 +217,18 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         </div>
       )}
       {charts}
+      {lanes}
       {legend}
-      {zoomed && (oldest === null || oldest > zoomed.from) && (
-        <p class="soft note" role="status">
-          {isShort || heard.reach !== reach
-            ? "Fetching what is older…"
-            : oldest === null
-              ? "Nothing of this time is kept."
-              : `Nothing from before ${formatMoment(oldest)} is kept.`}
-        </p>
-      )}
+      <Progress
+        past={past}
+        zoomed={zoomed !== null}
+        span={span}
+        window={window}
+        now={now}
+        isKnown={whole || past.piece !== null}
+        isEmpty={[...drawn.values()].every((lines) => lines.every(({ line }) => line.stats === null))}
+        oldest={oldest ?? past.piece?.oldest ?? null}
+      />
       {store.unplotted > 0 && (
         <p class="warn note" role="status">
           More than {formatCount(LIMITS.series)} lines: the others are listed below, but not drawn. A narrower filter
@@ -200,7 +240,10 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
           {formatCount(store.numberless)} of {formatCount(store.received)} messages here hold no number.
         </p>
       )}
-      <Thresholds thresholds={thresholds} fields={fields} />
+      <div class="options">
+        <Scales fields={fields} scales={scales} />
+        <Thresholds thresholds={thresholds} fields={fields} />
+      </div>
     </section>
   );
   return (
@@ -209,19 +252,20 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
       {name !== null && <p class="device-name">{name}</p>}
       <Tools
         since={since}
+        window={window}
         zoomed={zoomed !== null}
         pausedAt={paused?.n ?? null}
         heard={heard}
         store={store}
         lines={topics.length}
-        moves={moves}
+        moves={moves(window)}
       />
       <Losses store={store} recovered={heard.recovered} version={store.version} />
       {store.received === 0 ? (
         <Nothing filter={filter} refusal={heard.refusal} subscribed={heard.subscribed} />
       ) : (
         <>
-          {allFields.length > 0 ? (
+          {allFields.length > 0 || states.length > 0 ? (
             area
           ) : (
             <p class="soft no-numbers">No numbers in these payloads, so there is nothing to draw.</p>
@@ -244,11 +288,68 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   );
 }
 
+/** The earlier of two moments; null where one of them isn't known yet. */
+function earlier(known: { time: number | null } | null, other: number | null): number | null {
+  if (known === null) return null;
+  return known.time === null || other === null ? (known.time ?? other) : Math.min(known.time, other);
+}
+
+/** How long keys and gestures may pause before what they did is in the address, in milliseconds. */
+const SETTLE_MS = 250;
+
+/**
+ * The window that the address names, and the one to which it is being moved: the address gets it when that ends, so that
+ * Back undoes all of it.
+ */
+function useMoves(paused: Paused | null, togglePause: () => void) {
+  const [dragged, setDragged] = useState<TimeWindow | null>(null);
+  const latest = useRef<TimeWindow | null>(null);
+  const timer = useRef(0);
+  const address = parseWindow(route.value.params);
+  const now = () => paused?.at ?? viewNow();
+  const put = (window: TimeWindow | null) => {
+    latest.current = window;
+    setDragged(window);
+  };
+  const settle = () => {
+    clearTimeout(timer.current);
+    const window = latest.current;
+    if (!window) return;
+    setParams({ from: String(window.from), to: String(window.to) }, false);
+    put(null);
+  };
+  // what is moved when the view goes is not kept
+  useLayoutEffect(() => () => clearTimeout(timer.current), []);
+  const moves = (shown: TimeWindow): Moves => ({
+    zoom: (next) => {
+      const cut = cutAt(now(), next);
+      if (cut) setParams({ from: String(cut.from), to: String(cut.to) }, false);
+    },
+    drag: (next) => put(cutAt(now(), heldBefore(now(), next)) ?? latest.current),
+    settle,
+    scale: (factor, shift) => {
+      const from = latest.current ?? parseWindow(route.value.params) ?? shown;
+      const next = scaled(from, factor, shift);
+      put(cutAt(now(), factor === 1 ? heldBefore(now(), next) : next) ?? latest.current);
+      clearTimeout(timer.current);
+      timer.current = globalThis.setTimeout(settle, SETTLE_MS) as unknown as number;
+    },
+    reset: () => {
+      clearTimeout(timer.current);
+      put(null);
+      setParams({ from: null, to: null }, false);
+    },
+    togglePause,
+  });
+  return { zoomed: dragged ?? address, dragging: dragged !== null, moves };
+}
+
 /** Topics that have a series of these fields, in a stable order: a newcomer mustn't recolour the others. */
 function useSortedTopics(store: LiveStore, fields: readonly Field[]): string[] {
   const known = useRef<readonly string[]>([]);
   const since = useRef(performance.now());
-  const has = (topic: string) => fields.some((field) => store.series.has(LiveStore.key(topic, field)));
+  const has = (topic: string) =>
+    fields.some((field) => store.series.has(seriesKey(topic, field)) && !store.isStated(topic, field));
   const isEarly = known.current.length === 0 || performance.now() - since.current < EARLY_MS;
   known.current = withNewcomers(known.current, [...store.topics.keys()].filter(has), isEarly);
   return known.current.filter(has);

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { Empty, Explain } from "../../parts/bits.tsx";
 import { setParams } from "../../router.ts";
 import { link } from "../../session.ts";
-import { DEFAULT_RANGE } from "./tools.tsx";
+import { DEFAULT_RANGE, rangeLabel } from "./ranges.tsx";
 
 interface NothingProps {
   filter: string;
@@ -23,7 +23,7 @@ export function Nothing({ filter, refusal, subscribed }: NothingProps) {
       <Empty title="The gateway refused this">
         <p>{refusal}</p>
         <button type="button" onClick={() => setParams({ since: null, from: null, to: null })}>
-          Show the last {DEFAULT_RANGE}
+          Show the last {rangeLabel(DEFAULT_RANGE)}
         </button>
       </Empty>
     );

@@ -1,16 +1,22 @@
 /** One field's chart: title with unit, lines of the chosen topics. */
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
-import { align, extent, type GapMark, pointsIn, type Series } from "../../core/series.ts";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { type Line, readingAt } from "../../core/columns.ts";
+import { formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
+import { extentOf, rangeOf, type Scale, scaleText } from "../../core/scale.ts";
+import { align, type GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import { crosses, thresholdText } from "../../core/store.ts";
 import { type Field, fieldLabel } from "../../core/values.ts";
 import { Chart, type ChartEvents } from "./chart.ts";
+import { setScale } from "./scales.tsx";
 
 export interface PanelLine {
-  series: Series;
+  line: Line;
+  topic: string;
   label: string;
   colour: number;
+  /** Decimals to show, so that a value keeps its width. */
+  decimals: number;
 }
 
 interface PanelProps {
@@ -21,25 +27,35 @@ interface PanelProps {
   to: number;
   gaps: readonly GapMark[];
   thresholds: readonly Threshold[];
+  scale: Scale;
   height: number;
   withTimes: boolean;
-  /** Changes whenever there may be something new to draw. */
-  beat: number | string;
   theme: string;
   hover: number | null;
   events: ChartEvents;
   titled: boolean;
+  /** Whether a single line has to say of which topic it is. */
+  named: boolean;
 }
 
-/** Only 0 and 1 ever: a switch. */
-function isSwitch(series: Series): boolean {
-  const count = Math.min(series.length, 200);
-  if (count === 0) return false;
-  for (let index = series.length - count; index < series.length; index++) {
-    const value = series.value(index);
-    if (value !== 0 && value !== 1) return false;
-  }
-  return true;
+/** Only 0 and 1 ever: a switch. Over a longer time it is what part of it was on. */
+function isSwitch({ line }: PanelLine): boolean {
+  const isState = (value: number | null | undefined) => value === 0 || value === 1 || value === null;
+  if (line.stats === null) return false;
+  return line.band ? line.band.low.every(isState) && line.band.high.every(isState) : line.y.every(isState);
+}
+
+/** The lines as uPlot wants them, each with its band; what can't be on a logarithmic scale breaks its line. */
+function columnsOf(lines: readonly PanelLine[], isLog: boolean): ReturnType<typeof align> {
+  const none = { x: [], y: [] };
+  const shown = (values: (number | null)[]) =>
+    isLog ? values.map((value) => (value !== null && value > 0 ? value : null)) : values;
+  return align(
+    lines.flatMap(({ line: { x, y, band } }) => {
+      const mean = { x, y: shown(y) };
+      return band ? [mean, { x, y: shown(band.low) }, { x, y: shown(band.high) }] : [mean, none, none];
+    }),
+  );
 }
 
 export function Panel(props: PanelProps) {
@@ -47,7 +63,7 @@ export function Panel(props: PanelProps) {
   const chart = useRef<Chart | null>(null);
   const events = useRef(props.events);
   events.current = props.events;
-  const key = props.lines.map((line) => `${line.series.topic} ${line.colour} ${isSwitch(line.series)}`).join("\n");
+  const key = props.lines.map((line) => `${line.topic} ${line.colour} ${isSwitch(line)}`).join("\n");
 
   const limits = props.thresholds.map(thresholdText).join("\n");
 
@@ -55,14 +71,17 @@ export function Panel(props: PanelProps) {
     if (!host.current) return;
     const made = new Chart(
       host.current,
-      props.lines.map((line) => ({ label: line.label, colour: line.colour, stepped: isSwitch(line.series) })),
+      props.lines.map((line) => ({ label: line.label, colour: line.colour, stepped: isSwitch(line) })),
       props.height,
       props.withTimes,
+      props.scale === "log",
       "live",
       {
         onZoom: (from, to) => events.current.onZoom(from, to),
         onHover: (time) => events.current.onHover(time),
         onReset: () => events.current.onReset(),
+        onMove: (window) => events.current.onMove(window),
+        onSettle: () => events.current.onSettle(),
       },
     );
     chart.current = made;
@@ -71,35 +90,44 @@ export function Panel(props: PanelProps) {
       chart.current = null;
     };
     // made again only for other lines or another look
-  }, [key, props.height, props.withTimes, props.theme]);
+  }, [key, props.height, props.withTimes, props.scale === "log", props.theme]);
 
+  const all = props.lines.map(({ line }) => line);
+  const extent = useMemo(
+    () => extentOf(all, props.from, props.to, props.scale !== "auto"),
+    [props.lines, props.from, props.to, props.scale],
+  );
+  const scale = scaleText(props.field, props.scale);
   useEffect(() => {
-    const drawn = chart.current;
-    if (!drawn) return;
-    const points = props.lines.map((line) => pointsIn(line.series, props.from, props.to, drawn.pixels, props.gaps));
-    drawn.update({
-      columns: align(points),
+    chart.current?.update({
+      columns: columnsOf(props.lines, props.scale === "log"),
       from: props.from,
       to: props.to,
       gaps: props.gaps,
       thresholds: props.thresholds,
+      range: rangeOf(
+        props.scale,
+        extent,
+        props.thresholds.map(({ value }) => value),
+      ),
     });
-    // `beat` stands for the values, which change in place
-  }, [props.beat, props.from, props.to, key, limits, props.height, props.theme]);
+  }, [props.lines, props.from, props.to, key, limits, scale, props.height, props.theme]);
 
   const single = props.lines.length === 1 ? props.lines[0] : undefined;
   const at = props.hover;
-  const shown = single ? (at === null ? single.series.valueAt(props.to) : single.series.valueAt(at)) : null;
+  const reading = single && at !== null ? readingAt(single.line, at) : null;
+  const shown = single ? (at === null ? single.line.newest : (reading?.value ?? null)) : null;
   const outside =
     props.thresholds.length > 0
       ? props.lines.filter((line) => {
-          const value = line.series.valueAt(at ?? props.to);
+          const value = at === null ? line.line.newest : (readingAt(line.line, at)?.value ?? null);
           return value !== null && props.thresholds.some((threshold) => crosses(threshold, value));
         }).length
       : 0;
   return (
     <figure class="panel">
       <figcaption>
+        {single && props.named && <span class="panel-title">{single.label}</span>}
         {props.titled && (
           <span class="panel-title">
             {fieldLabel(props.field)} {props.unit && !single && <span class="unit">{props.unit}</span>}
@@ -107,13 +135,32 @@ export function Panel(props: PanelProps) {
         )}
         {single && shown !== null && (
           <span class="panel-value num">
-            <span class="figure" style={{ minWidth: `${single.series.decimals + 4}ch` }}>
-              {formatSteady(shown, single.series.decimals)}
+            <span class="figure" style={{ minWidth: `${single.decimals + 4}ch` }}>
+              {formatSteady(shown, single.decimals)}
             </span>
             <span class="unit">{props.unit}</span>
           </span>
         )}
-        {at !== null && <time class="soft num">{formatMoment(at, true)}</time>}
+        {single && reading && reading.low < reading.high && (
+          <span class="soft num">
+            {formatSteady(reading.low, single.decimals)} to {formatSteady(reading.high, single.decimals)}
+          </span>
+        )}
+        {single && at === null && single.line.stats && (
+          <span class="soft num range">
+            {formatSteady(single.line.stats.min, single.decimals)} to{" "}
+            {formatSteady(single.line.stats.max, single.decimals)}, mean{" "}
+            {formatSteady(single.line.stats.mean, single.decimals)}
+          </span>
+        )}
+        {extent !== null && extent.above + extent.below > 0 && (
+          <button type="button" class="quiet beyond" onClick={() => setScale(props.field, "all")}>
+            {extent.above > 0 && `▲ ${formatCount(extent.above)} `}
+            {extent.below > 0 && `▼ ${formatCount(extent.below)} `}
+            beyond the scale
+          </button>
+        )}
+        {at !== null && <time class="soft num">{formatMoment(reading?.time ?? at, true)}</time>}
         {props.thresholds.length > 0 && (
           <span class={`crossed${outside > 0 ? " on" : ""}`}>
             {props.lines.length === 1
@@ -130,11 +177,12 @@ export function Panel(props: PanelProps) {
 }
 
 function summary(props: PanelProps): string {
-  const parts = props.lines.slice(0, 8).map((line) => {
-    const range = extent(line.series, props.from, props.to);
-    const now = line.series.valueAt(props.to);
-    if (!range || now === null) return `${line.label}: nothing in this time`;
-    return `${line.label}: now ${formatNumber(now)}, between ${formatNumber(range[0])} and ${formatNumber(range[1])}`;
+  const parts = props.lines.slice(0, 8).map(({ label, line: { y, stats, newest } }) => {
+    if (!stats || newest === null) return `${label}: nothing in this time`;
+    const range = `between ${formatNumber(stats.min)} and ${formatNumber(stats.max)}`;
+    const gaps = y.filter((value) => value === null).length;
+    const broken = gaps === 0 ? "" : `, ${gaps} ${gaps === 1 ? "gap" : "gaps"}`;
+    return `${label}: now ${formatNumber(newest)}, ${range}, ${formatCount(stats.count)} readings${broken}`;
   });
   return `Chart of ${fieldLabel(props.field)}${props.unit ? ` in ${props.unit}` : ""}. ${parts.join("; ")}.`;
 }

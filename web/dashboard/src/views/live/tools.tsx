@@ -1,17 +1,16 @@
 /** How far back, how near, stop and go on, and how much there is. */
 import { formatCount, formatRate } from "../../core/format.ts";
 import type { LiveStore } from "../../core/store.ts";
+import type { TimeWindow } from "../../core/window.ts";
 import { PauseIcon, PlayIcon } from "../../parts/icons.tsx";
-import { setParams } from "../../router.ts";
 import { gatewayNow, isLive } from "../../session.ts";
 import type { Moves } from "./charts.tsx";
+import { Ranges } from "./ranges.tsx";
 import type { Heard } from "./watch.ts";
-
-const RANGES = ["1m", "5m", "15m", "1h", "6h", "24h"];
-export const DEFAULT_RANGE = "15m";
 
 interface ToolsProps {
   since: string;
+  window: TimeWindow;
   zoomed: boolean;
   /** How many messages had come when the picture was stopped; null while it moves. */
   pausedAt: number | null;
@@ -22,23 +21,11 @@ interface ToolsProps {
   moves: Moves;
 }
 
-export function Tools({ since, zoomed, pausedAt, heard, store, lines, moves }: ToolsProps) {
+export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, moves }: ToolsProps) {
   const paused = pausedAt !== null;
   return (
     <div class="live-tools">
-      <fieldset class="segments">
-        <legend class="sr">How far back</legend>
-        {(RANGES.includes(since) ? RANGES : [...RANGES, since]).map((range) => (
-          <button
-            key={range}
-            type="button"
-            aria-pressed={since === range}
-            onClick={() => setParams({ since: range === DEFAULT_RANGE ? null : range, from: null, to: null })}
-          >
-            {range}
-          </button>
-        ))}
-      </fieldset>
+      <Ranges since={since} window={window} zoomed={zoomed} onOwn={moves.zoom} />
       <span class="segments zoom">
         <button type="button" aria-label="Zoom out" onClick={() => moves.scale(2)}>
           −

@@ -1,19 +1,23 @@
 /** What the live view hears of its filter. */
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import * as api from "../../api.ts";
 import { isWildcard, matches } from "../../core/filter.ts";
+import { parseSpan } from "../../core/format.ts";
 import { Rate } from "../../core/rhythm.ts";
 import { LiveStore } from "../../core/store.ts";
 import { gatewayNow, openFeed } from "../../session.ts";
 import { metaFilter, Units } from "../../units.ts";
 
-/** How long what is older may come in before it takes the place of what is shown, in milliseconds. */
-const REPLAY_MS = 300;
+/** A longer time isn't replayed message by message: its newest ones are listed, its chart is made of columns. */
+const REPLAYED_MS = 15 * 60_000;
+/** Messages of a longer time that are listed, and topics of which the last value is. */
+const LISTED = 2000;
 
 /** Changed in place: the view looks at it at its own pace. */
 export interface Heard {
-  store: LiveStore;
-  /** How far back `store` reaches, in milliseconds since 1970; null: as far as was asked for in words. */
-  reach: number | null;
+  readonly store: LiveStore;
+  /** From when on `store` has every message, in milliseconds since 1970; null until that is known. */
+  wholeSince: number | null;
   readonly units: Units;
   readonly rate: Rate;
   subscribed: boolean;
@@ -22,22 +26,24 @@ export interface Heard {
   refusal: string | null;
 }
 
+/** When a time that is asked for begins, in milliseconds since 1970; null where it is no time. */
+export function beginOf(since: string, now: number): number | null {
+  const span = parseSpan(since);
+  if (span !== null) return now - span;
+  const moment = /^\d{4}-/.test(since) ? Date.parse(since) : Number.NaN;
+  return Number.isNaN(moment) ? null : moment;
+}
+
 /**
  * Listens to a filter for as long as the view is there.
  *
- * @param reach from when on messages are wanted, in milliseconds since 1970; null: as `since` says.
- * @param onReplaced a store that reaches elsewhere takes the place of the one before, which was shown until then.
+ * @param from where the window begins that the view opened with, in milliseconds since 1970; null: as `since` says.
  */
-export function useWatch(
-  filter: string,
-  since: string,
-  reach: number | null,
-  onReplaced: (store: LiveStore) => void,
-): Heard {
+export function useWatch(filter: string, since: string, from: number | null): Heard {
   const heard = useMemo<Heard>(
     () => ({
       store: new LiveStore(),
-      reach: null,
+      wholeSince: null,
       units: new Units(),
       rate: new Rate(10),
       subscribed: false,
@@ -46,52 +52,77 @@ export function useWatch(
     }),
     [],
   );
-  const replaced = useRef(onReplaced);
-  replaced.current = onReplaced;
+  const opened = useRef<() => void>(() => undefined);
 
   useLayoutEffect(() => {
-    const store = new LiveStore();
-    let swapping = 0;
-    const swap = () => {
-      if (heard.store === store && heard.reach === reach) return;
-      heard.store = store;
-      heard.reach = reach;
-      replaced.current(store);
+    const { store } = heard;
+    const begins = beginOf(since, gatewayNow());
+    const shown = Math.min(begins ?? Number.POSITIVE_INFINITY, from ?? Number.POSITIVE_INFINITY);
+    const isLong = begins !== null && (gatewayNow() - begins > REPLAYED_MS || shown < begins);
+    const aborter = new AbortController();
+    const open = (start: string) => {
+      const feed = openFeed({
+        topics: filter,
+        since: start,
+        ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
+        onMessage: (message, replayed) => {
+          heard.units.note(message.topic, message.payload);
+          if (!matches(filter, message.topic)) return;
+          store.note(message, replayed);
+          if (!replayed) heard.rate.note(message.time, 1 + (message.skipped ?? 0));
+        },
+        onError: (_code, message) => {
+          heard.refusal = message;
+        },
+        onGap: (gap) => store.noteGap(gap.reason, gap.lost, gatewayNow()),
+        onSubscribed: (position, recovered) => {
+          store.noteLife(position.split(":")[0] ?? "");
+          if (!heard.subscribed && !isLong) heard.wholeSince = recovered === false ? null : begins;
+          heard.subscribed = true;
+          heard.refusal = null;
+          heard.recovered = recovered;
+        },
+      });
+      const meta = metaFilter(filter);
+      if (meta !== null) {
+        feed.live
+          .subscribe(meta, { since: "last" })
+          // Units are a courtesy: who may not read meta sees numbers without them.
+          .catch(() => undefined);
+      }
+      opened.current = feed.close;
     };
-    if (heard.store.received === 0) heard.store = store;
-    const feed = openFeed({
-      topics: filter,
-      since: reach === null ? since : new Date(reach).toISOString(),
-      ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
-      onMessage: (message, replayed) => {
+    const look = async () => {
+      const [last, newest] = await Promise.all([
+        api.messages([filter], { limit: LISTED / 2 }, aborter.signal),
+        api.messages([filter], { since, order: "desc", limit: LISTED }, aborter.signal),
+      ]);
+      if (aborter.signal.aborted) return;
+      const listed = newest.messages.reverse();
+      const oldest = listed[0];
+      // topics that were silent of late, so that they are there with their numbers
+      const silent = last.messages.filter(
+        ({ seq, time }) => seq < (oldest?.seq ?? Number.POSITIVE_INFINITY) && time >= shown,
+      );
+      store.noteLife(newest.position.split(":")[0] ?? "");
+      for (const message of [...silent.sort((a, b) => a.seq - b.seq), ...listed]) {
         heard.units.note(message.topic, message.payload);
-        if (!matches(filter, message.topic)) return;
-        store.note(message, replayed);
-        if (!replayed) heard.rate.note(message.time, 1 + (message.skipped ?? 0));
-      },
-      onError: (_code, message) => {
-        heard.refusal = message;
-      },
-      onGap: (gap) => store.noteGap(gap.reason, gap.lost, gatewayNow()),
-      onSubscribed: (_position, recovered) => {
-        clearTimeout(swapping);
-        swapping = window.setTimeout(swap, REPLAY_MS);
-        heard.subscribed = true;
-        heard.refusal = null;
-        heard.recovered = recovered;
-      },
-    });
-    const meta = metaFilter(filter);
-    if (meta !== null) {
-      feed.live
-        .subscribe(meta, { since: "last" })
-        // Units are a courtesy: who may not read meta sees numbers without them.
-        .catch(() => undefined);
-    }
-    return () => {
-      clearTimeout(swapping);
-      feed.close();
+        store.note(message, true);
+      }
+      const isAll = !newest.more && newest.recovered;
+      heard.wholeSince = isAll ? begins : oldest ? oldest.time + 1 : gatewayNow();
+      open(newest.position);
     };
-  }, [reach]);
+    if (isLong) {
+      look().catch(() => {
+        // what is refused here is refused there, too, and said
+        if (!aborter.signal.aborted) open("15m");
+      });
+    } else open(since);
+    return () => {
+      aborter.abort();
+      opened.current();
+    };
+  }, []);
   return heard;
 }
