@@ -11,10 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.alerts.alerts import MAX_LISTED, Alerts, Notice, encode_report
 from gateway.alerts.machine import SPARE_DATES, Change, Machine, State
-from gateway.alerts.rules import rules_of
+from gateway.alerts.rules import Rule, rules_of
 from gateway.alerts.runner import Discovery
+from gateway.alerts.trial import Trial
 from gateway.core.history import History
 from gateway.core.hub import Hub
+from gateway.core.messages import Message
 from gateway.core.onlookers import Onlooker
 from gateway.core.templates import Template, TemplateError
 from gateway.settings.alerting import AlertSettings
@@ -155,7 +157,7 @@ class Silences(RuleBasedStateMachine):
 
 TestConditions = Conditions.TestCase
 TestSilences = Silences.TestCase
-TestConditions.settings = TestSilences.settings = hypothesis_settings(max_examples=40, stateful_step_count=30)
+TestConditions.settings = TestSilences.settings = hypothesis_settings(max_examples=30, stateful_step_count=30)
 
 
 def test_a_condition_that_held_long_enough_fired_even_if_a_message_says_that_it_is_over() -> None:
@@ -564,3 +566,50 @@ def test_home_assistant_is_told_where_the_state_is() -> None:
     assert topic == "homeassistant/binary_sensor/gate_way_alert_hot/config"
     assert (config["device_class"], config["state_topic"]) == ("problem", "gateway/alerts/hot")
     assert config["availability_topic"] == "gateway/status"
+
+
+# what it would have done
+
+
+READINGS = [(0, "s/a", 31), (100, "s/b", 32), (400, "s/a", 32), (500, "s/a", 20), (600, "s/b", 33), (900, "other", 1)]
+
+
+def past() -> list[Message]:
+    return [
+        Message.arrived(number, topic, b'{"t":%d}' % value, 1_000_000 + seconds * 1000)
+        for number, (seconds, topic, value) in enumerate(READINGS, start=1)
+    ]
+
+
+def tried(since: int, until: int | None, **settings: Any) -> list[tuple[int, str, str, str]]:
+    trial = Trial(Rule.of(rule_of(**settings)))
+    found = trial.run(past(), since and 1_000_000 + since * 1000, until and 1_000_000 + until * 1000)
+    return [(one.change.time // 1000 - 1000, one.change.topic, one.change.after.value, one.summary) for one in found]
+
+
+def test_a_trial_has_the_changes_that_there_would_have_been() -> None:
+    assert tried(0, None, where="t > 30", summary="{payload.t}", **{"for": "5m"}) == [
+        (0, "s/a", "pending", "31"),
+        (100, "s/b", "pending", "32"),
+        (300, "s/a", "firing", "31"),
+        (400, "s/b", "firing", "32"),
+        (500, "s/a", "ok", "20"),
+    ]
+
+
+def test_a_trial_looks_at_what_came_before_its_time_and_tells_what_came_about_in_it() -> None:
+    found = tried(350, None, where="t > 30", summary="{payload.t}", **{"for": "5m"})
+    assert found == [(400, "s/b", "firing", "32"), (500, "s/a", "ok", "20")]
+
+
+def test_a_trial_of_silence_goes_on_up_to_now() -> None:
+    found = [(at, topic, state) for at, topic, state, _ in tried(0, 1_300, silent="350s", topics=["s/+", "s/never"])]
+    assert found == [
+        (350, "s/a", "firing"),
+        (350, "s/never", "firing"),
+        (400, "s/a", "ok"),
+        (450, "s/b", "firing"),
+        (600, "s/b", "ok"),
+        (850, "s/a", "firing"),
+        (950, "s/b", "firing"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ import jsonschema
 from gateway.ops.asyncapi import event_schema
 from gateway.ops.samples import samples
 from tests.test_topics_api import Answer, ask, running
+from tests.test_webhooks import receiving
 
 HOT = {"name": "hot", "topics": ["s/+"], "where": "t > 30", "summary": "{topic[1]}: {payload.t}"}
 QUIET = {"name": "quiet", "topics": ["q"], "silent": 60}
@@ -51,7 +53,7 @@ async def test_a_grant_covers_what_is_told() -> None:
         [hot] = answer.json()["alerts"]
         assert (hot["name"], hot["firing"], [item["topic"] for item in hot["topics"]]) == ("hot", 1, ["s/c"])
         assert b"s/a" not in answer.body
-        assert b"40" not in answer.body
+        assert hot["value"] == 31
 
 
 async def test_changes_are_told_as_events() -> None:
@@ -97,3 +99,22 @@ async def test_metrics_tell_of_states_and_changes() -> None:
         assert found["gateway_alert_topics"]["hot", "firing"] == 1
         assert found["gateway_alert_changes_total"]["hot", "firing"] == 1
         assert found["gateway_alert_left_out_total"] == {"hot": 0, "quiet": 0}
+
+
+async def test_a_webhook_is_told_what_began_and_what_ended() -> None:
+    async with receiving() as receiver:
+        hook = {"url": f"http://localhost:{receiver.port}/hook", "allow_private": True}
+        async with running(alerts=[HOT | {"webhook": "w"}], webhooks={"w": hook}) as (_, gateway):
+            assert gateway.alerts is not None
+            assert gateway.alerts.webhooks is not None
+            gateway.alerts.alerts.settle()
+            for value in (31, 20):
+                gateway.hub.publish("s/a", b'{"t":%d}' % value)
+            async with asyncio.timeout(10):
+                while len(receiver.requests) < 2:
+                    receiver.news.clear()
+                    await receiver.news.wait()
+            bodies = [json.loads(body) for _, _, body in receiver.requests]
+            assert [(body["state"], body["summary"]) for body in bodies] == [("firing", "a: 31"), ("ok", "a: 20")]
+            found: Any = samples(gateway)
+            assert found["gateway_webhook_waiting"] == {"w": 0}

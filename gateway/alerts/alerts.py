@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.budget import TokenBucket
-from gateway.alerts.machine import Change, Entry, Machine, State
+from gateway.alerts.machine import Change, Entry, State
 from gateway.alerts.rules import Rule, is_cleared
 from gateway.core.history import History
 from gateway.core.hub import Hub
@@ -91,7 +91,7 @@ class Alert:
 
     def __init__(self, rule: Rule, on_change: Callable[[Alert, Change], None]) -> None:
         self.rule = rule
-        self.machine = Machine(hold_ms=rule.hold_ms, silent_ms=rule.silent_ms, on_change=partial(on_change, self))
+        self.machine = rule.machine(partial(on_change, self))
         self.missed = 0
         self.is_due = False
         self.group: Group | None = None
@@ -170,39 +170,22 @@ class Alerts:
                     self._look(alert, topic.last, readings, is_live=False)
         now = self._wall_clock_ms()
         for alert in self.alerts.values():
-            if alert.rule.silent_ms is not None:
-                for text in alert.rule.filters.filters:
-                    if "+" not in text and "#" not in text and alert.machine.entry(text) is None:
-                        alert.machine.hear_from(text, now, is_hearsay=True)
+            for text in alert.rule.expected:
+                if alert.machine.entry(text) is None:
+                    alert.machine.hear_from(text, now, is_hearsay=True)
 
     # messages
 
     def _look(self, alert: Alert, message: Message, readings: Readings, *, is_live: bool = True) -> None:
-        topic = message.topic
-        if topic.startswith(self._own):
+        if message.topic.startswith(self._own):
             return
-        rule, machine = alert.rule, alert.machine
+        is_hearsay = is_live and message.retained and not self.is_settled
         try:
-            if rule.silent_ms is not None:
-                if is_cleared(message) and (entry := machine.entry(topic)) is not None and entry.is_retained:
-                    machine.forget(topic, message.time)
-                    return
-                is_retained = message.retained
-                is_hearsay = is_live and is_retained and not self.is_settled
-                machine.hear_from(topic, message.time, is_retained=is_retained, is_hearsay=is_hearsay)
-            elif is_cleared(message):
-                machine.forget(topic, message.time)
-            else:
-                machine.hear(
-                    topic,
-                    message.time,
-                    lambda state: rule.judge(state, message, readings),
-                    lambda: rule.value_of(message, readings),
-                )
+            alert.rule.feed(alert.machine, message, readings, is_hearsay=is_hearsay)
         except Exception:  # whatever it is, other messages and others who look at this one go on
             self.failures += 1
             if self.failures == 1:
-                logger.exception("alert %s: a message could not be looked at", rule.name)
+                logger.exception("alert %s: a message could not be looked at", alert.name)
 
     def _look_at_own(self, message: Message, _readings: Readings) -> None:
         """An empty message to the topic of an alert begins it anew."""

@@ -6,17 +6,19 @@ viewer's `where` costs. States are `machine`'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.alerts.machine import State
+from gateway.alerts.machine import Change, Machine, State
 from gateway.core.conditions import Condition, compile_condition
 from gateway.core.durations import duration_text
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Kind, Message
 from gateway.core.readings import Readings
 from gateway.core.templates import MAX_VALUE_LENGTH, Template
+from gateway.core.topics import has_wildcard
 from gateway.settings.alerting import AlertSettings
 from gateway.settings.values import SUMMARY_NAMES, negated
 
@@ -35,6 +37,7 @@ class Rule:
         hold_ms: how long the condition has to hold.
         silent_ms: how long a silence has to last; None where it watches a condition.
         summary: what is said of a topic that fires.
+        webhooks: names of those that are told.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Rule:
     hold_ms: int
     silent_ms: int | None
     summary: Template
+    webhooks: tuple[str, ...] = ()
     _not_where: Condition | None = field(default=None, repr=False)
 
     @classmethod
@@ -62,6 +66,7 @@ class Rule:
             hold_ms=int(settings.hold * 1000),
             silent_ms=None if silent is None else int(silent * 1000),
             summary=Template(summary, SUMMARY_NAMES),
+            webhooks=settings.webhook,
             _not_where=None if where is None else compile_condition(negated(where)),
         )
 
@@ -71,6 +76,40 @@ class Rule:
         if self.where is None:
             return f"silent for {duration_text((self.silent_ms or 0) / 1000)}"
         return self.where.text + (f" for {duration_text(self.hold_ms / 1000)}" if self.hold_ms else "")
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Topics that are silent until they come: those that are named where silence is watched."""
+        return () if self.silent_ms is None else tuple(f for f in self.filters.filters if not has_wildcard(f))
+
+    def machine(self, on_change: Callable[[Change], None]) -> Machine:
+        """The states of this alert; no topic is known. `on_change` hears of every change."""
+        return Machine(hold_ms=self.hold_ms, silent_ms=self.silent_ms, on_change=on_change)
+
+    def feed(self, machine: Machine, message: Message, readings: Readings, *, is_hearsay: bool = False) -> None:
+        """Shows a message that the rule watches to its machine.
+
+        Args:
+            machine: as `machine` made it.
+            message: which.
+            readings: what payloads say.
+            is_hearsay: it came because the broker kept it: that breaks no silence.
+        """
+        topic = message.topic
+        if self.silent_ms is not None:
+            if is_cleared(message) and (entry := machine.entry(topic)) is not None and entry.is_retained:
+                machine.forget(topic, message.time)
+                return
+            machine.hear_from(topic, message.time, is_retained=message.retained, is_hearsay=is_hearsay)
+        elif is_cleared(message):
+            machine.forget(topic, message.time)
+        else:
+            machine.hear(
+                topic,
+                message.time,
+                lambda state: self.judge(state, message, readings),
+                lambda: self.value_of(message, readings),
+            )
 
     def judge(self, state: State, message: Message, readings: Readings) -> bool | None:
         """Whether the condition holds, as far as it matters in this state; None where that can't be said."""

@@ -17,6 +17,7 @@ import msgspec
 from gateway import __version__
 from gateway.alerts.alerts import Alert, Alerts, encode_report
 from gateway.alerts.rules import rules_of
+from gateway.alerts.webhooks import Webhooks
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.settings.table import Settings
@@ -85,6 +86,7 @@ class Runner:
 
     Attributes:
         published: reports by result: `ok` or an error code.
+        webhooks: who is told by HTTP; None: nobody.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Runner:
         is_complete: Callable[[], bool],
         clock: Callable[[], float],
         discovery: Discovery | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
         """Nothing runs yet.
 
@@ -106,6 +109,7 @@ class Runner:
             is_complete: whether all has come that it keeps.
             clock: monotonic seconds.
             discovery: what Home Assistant is told; None: nothing.
+            webhooks: who is told by HTTP; None: nobody.
         """
         self.alerts = alerts
         self.published: dict[str, int] = {}
@@ -114,6 +118,9 @@ class Runner:
         self._is_complete = is_complete
         self._clock = clock
         self._discovery = discovery
+        self.webhooks = webhooks
+        if webhooks is not None:
+            alerts.on_notice = webhooks.tell
         self._news = asyncio.Event()
         self._next: dict[str, float] = {}  # when an alert may be published again
         self._is_announced = False
@@ -135,6 +142,12 @@ class Runner:
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.webhooks is not None:
+                tasks.create_task(self.webhooks.run(), name="webhooks")
+            await self._go_on()
+
+    async def _go_on(self) -> None:
         while True:
             self._news.clear()
             self.step()
@@ -214,6 +227,7 @@ def make_runner(
     if settings.alert_discovery is not None:
         status = settings.mqtt_status_topic
         discovery = Discovery(settings.alert_discovery, settings.mqtt_client_id, status, __version__)
+    webhooks = Webhooks(settings.webhooks, clock=clock, wall_clock_ms=wall_clock_ms) if settings.webhooks else None
     return Runner(
         alerts,
         publish=publish,
@@ -221,4 +235,5 @@ def make_runner(
         is_complete=is_complete,
         clock=clock,
         discovery=discovery,
+        webhooks=webhooks,
     )

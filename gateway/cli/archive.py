@@ -53,7 +53,7 @@ def info(file: ArchiveFile, as_json: Annotated[bool, typer.Option("--json", help
 
     A gateway may have it open. Which topics take the room is estimated from a sample.
     """
-    with _opened(file) as found:
+    with opened(file) as found:
         told = found.info()
         room = found.room().most_common(10)
         rules = found.rules()
@@ -65,7 +65,7 @@ def info(file: ArchiveFile, as_json: Annotated[bool, typer.Option("--json", help
     print(f"{file}: {_size(whole)}, epoch {told.epoch}")
     print(f"  messages  {told.messages:,} of {told.topics:,} topics, in {told.blocks:,} blocks")
     if told.blocks:
-        print(f"  span      {_moment(told.first_time)} to {_moment(told.last_time)}")
+        print(f"  span      {moment(told.first_time)} to {moment(told.last_time)}")
         print(f"  numbers   {told.first_seq:,} to {told.last_seq:,}")
     print(f"  roll-ups  of {told.series:,} numbers")
     for kind, size in told.bytes_by_kind.items():
@@ -109,7 +109,7 @@ def verify(file: ArchiveFile) -> None:
     A gateway may have it open. Exit code: 0 all is well, 1 something is wrong.
     """
     faults = 0
-    with _opened(file) as found:
+    with opened(file) as found:
         told = found.info()
         with _progress(told.blocks, "blocks") as step:
             for fault in found.verify():
@@ -127,7 +127,7 @@ def backup(file: ArchiveFile, target: Annotated[Path, typer.Argument(metavar="TA
     """Copy an archive, as of one moment, while the gateway goes on writing."""
     from gateway.archive.failures import ArchiveError
 
-    with _opened(file) as found, _progress(0, "pages") as step:
+    with opened(file) as found, _progress(0, "pages") as step:
         try:
             found.backup(target, step)
         except ArchiveError as error:
@@ -160,9 +160,9 @@ def export(
     chosen = form or (output.suffix[1:] if output is not None and output.suffix[1:] in FORMATS else "ndjson")
     if chosen not in FORMATS:
         fail(f"--format {chosen!r}: must be one of {', '.join(FORMATS)}", 2)
-    first, last = _time(since, "--since", 0), _time(until, "--until", 2**62)
+    first, last = time_of(since, "--since", 0), time_of(until, "--until", 2**62)
     filters = _filters(topic or ["#", "$SYS/#"])
-    with _opened(file) as found, _progress(found.blocks_between(first, last), "blocks") as step:
+    with opened(file) as found, _progress(found.blocks_between(first, last), "blocks") as step:
         rows: Iterable[dict[str, Any]]
         if level == "raw":
             rows = (_message_row(message) for message in found.messages(filters, first, last, step))
@@ -224,7 +224,7 @@ def _write(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], form: str, 
 def _csv(row: dict[str, Any], columns: tuple[str, ...]) -> bytes:
     from gateway.core.recordings import csv_line
 
-    cells = [_moment(row["time"]), *(str(row[name]) for name in columns[1:])]
+    cells = [moment(row["time"]), *(str(row[name]) for name in columns[1:])]
     return csv_line(cells).encode()
 
 
@@ -306,7 +306,7 @@ def _import(add: Any, path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file, _progress(size, "bytes") as step:
-            for number, message in enumerate(_recorded(path, file)):
+            for number, message in enumerate(recorded(path, file)):
                 properties = None if message.properties is None else decode_properties(message.properties)
                 at = round(message.seconds * 1000)
                 add(message.topic, message.payload, at, message.qos, message.retained, properties)
@@ -318,7 +318,12 @@ def _import(add: Any, path: Path) -> None:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _recorded(path: Path, file: BinaryIO) -> Iterator[Recorded]:
+def recorded(path: Path, file: BinaryIO) -> Iterator[Recorded]:
+    """The messages of a recording, NDJSON or CSV.
+
+    Raises:
+        ValueError: a line is wrong.
+    """
     import io
 
     from gateway.core.recordings import is_csv, read_csv, read_ndjson
@@ -332,7 +337,7 @@ def _recorded(path: Path, file: BinaryIO) -> Iterator[Recorded]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Offline]:
+def opened(file: Path) -> Iterator[Offline]:
     """The archive, open for reading; what goes wrong with it ends the command."""
     import sqlite3
 
@@ -402,8 +407,8 @@ def _filters(texts: list[str]) -> FilterSet:
         fail(f"--topic: {error}", 2)
 
 
-def _time(text: str | None, flag: str, default: int) -> int:
-    """Milliseconds since 1970."""
+def time_of(text: str | None, flag: str, default: int) -> int:
+    """Milliseconds since 1970 of what a flag says; what can't be understood ends the command."""
     from gateway.core.protocol import ProtocolError
     from gateway.core.since import SinceKind, parse_since
 
@@ -418,7 +423,8 @@ def _time(text: str | None, flag: str, default: int) -> int:
     return found.time
 
 
-def _moment(time_ms: int) -> str:
+def moment(time_ms: int) -> str:
+    """A time, milliseconds since 1970, as ISO 8601."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -59,6 +59,20 @@ def check(
     fields: Annotated[
         int, typer.Option("--fields", metavar="NUMBER", min=0, help="With --rate: numbers in a payload.")
     ] = 2,
+    alert: Annotated[
+        str | None,
+        typer.Option("--alert", metavar="NAME", help="Say when this alert would have fired, from the archive."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="With --alert: from this time on, back from now (1d) or ISO 8601."
+        ),
+    ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option("--recording", metavar="FILE", help="With --alert: from this recording, NDJSON or CSV."),
+    ] = None,
 ) -> None:
     """Print the settings in force, where each comes from, and every problem with them.
 
@@ -77,6 +91,11 @@ def check(
         raise typer.Exit(0 if describe(loaded.settings, text, topic or []) else 1)
     if payload is not None and loaded.settings is not None and not loaded.problems:
         raise typer.Exit(0 if _show_payload(loaded.settings, payload, topic or []) else 1)
+    if alert is not None and loaded.settings is not None and not loaded.problems:
+        from gateway.cli.trial import try_alert
+
+        try_alert(loaded.settings, alert, since, recording)
+        return
     if loaded.config_file is not None:
         typer.echo(f"Settings file: {loaded.config_file}\n")
     if loaded.settings is not None:

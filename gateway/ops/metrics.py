@@ -205,6 +205,13 @@ METRICS: Mapping[str, Description] = {
         Description(
             "gateway_alert_publishes_total", _C, "States of alerts that were published, by result.", ("result",)
         ),
+        Description(
+            "gateway_webhook_notices_total",
+            _C,
+            "Notices to webhooks by result; `retried` are attempts that are made again.",
+            ("webhook", "result"),
+        ),
+        Description("gateway_webhook_waiting", _G, "Notices that wait for a webhook.", ("webhook",)),
         Description("gateway_upstream_connected", _G, "Whether the broker is connected: 1 or 0."),
         Description("gateway_upstream_reconnects_total", _C, "How often the broker was connected again."),
         Description("gateway_upstream_attempts", _G, "Attempts to connect since the broker was last connected."),

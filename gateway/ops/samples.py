@@ -93,6 +93,8 @@ def _alert_samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_alert_left_out_total": {name: machine.left_out for name, machine in machines.items()},
         "gateway_alert_missed_total": {name: alert.missed for name, alert in runner.alerts.alerts.items()},
         "gateway_alert_publishes_total": dict(runner.published),
+        "gateway_webhook_notices_total": None if runner.webhooks is None else dict(runner.webhooks.results),
+        "gateway_webhook_waiting": None if runner.webhooks is None else runner.webhooks.waiting,
     }
 
 

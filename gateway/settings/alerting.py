@@ -1,14 +1,15 @@
-"""The settings of one alert.
+"""The settings of one alert, and of one webhook that is told of alerts.
 
-Invariant: what exists can be watched: its condition compiles and its summary can be filled. What is done with it is for
-`alerts`.
+Invariant: an alert that exists can be watched: its condition compiles and its summary can be filled. What is secret
+about a webhook, its address included, is shown nowhere. What is done with both is for `alerts`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.settings.problems import RuleError
 from gateway.settings.values import (
@@ -18,10 +19,60 @@ from gateway.settings.values import (
     OptionalDuration,
     Summary,
     TopicFilter,
+    check_secret,
+    check_web_url,
     list_from_text,
 )
 
-__all__ = ["AlertSettings"]
+__all__ = ["AlertSettings", "WebhookSettings"]
+
+
+def _webhook_url(url: SecretStr) -> SecretStr:
+    text = check_web_url(url.get_secret_value())
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
+        raise RuleError("has a user or a password in it", "give what the receiver demands as token")
+    try:
+        text.encode("ascii")
+        _port = parts.port
+    except ValueError:
+        raise RuleError("must be ASCII, with a port from 1 to 65535", "write other characters as %C3%A4") from None
+    if any(char.isspace() for char in text) or parts.fragment:
+        raise RuleError("must have neither spaces nor a fragment (#)", "write a # in it as %23")
+    return url
+
+
+def _token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text or not text:
+        raise RuleError("must be ASCII without spaces", "what stands behind Bearer is enough")
+    return token
+
+
+class WebhookSettings(BaseModel):
+    """Somebody who is told of alerts by HTTP.
+
+    Attributes:
+        url: where requests go.
+        format: what they look like.
+        token: sent as `Authorization: Bearer …`.
+        secret: signs the body.
+        allow_private: whether it may be on this machine or in a private network.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[SecretStr, AfterValidator(_webhook_url)]
+    format: Literal["json", "ntfy", "slack", "matrix"] = "json"
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
+    allow_private: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_its_token(self) -> WebhookSettings:
+        if self.token is not None and not self.allow_private and self.url.get_secret_value().startswith("http://"):
+            raise RuleError("would send its token over http", "write https, or allow_private in a network of your own")
+        return self
 
 
 class AlertSettings(BaseModel):
@@ -35,6 +86,7 @@ class AlertSettings(BaseModel):
         hold: how long `where` has to hold, seconds; `for` in the file.
         silent: how long no message has to come, seconds; None where it watches a condition.
         summary: what is said of a topic, a template; None for words of ours.
+        webhook: names of those that are told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +98,7 @@ class AlertSettings(BaseModel):
     hold: Annotated[Duration, Field(alias="for", ge=0, le=30 * 86400)] = 0
     silent: Annotated[OptionalDuration, Field(ge=1, le=365 * 86400)] = None
     summary: Summary | None = None
+    webhook: Annotated[tuple[str, ...], BeforeValidator(list_from_text), Field(max_length=10)] = ()
 
     @model_validator(mode="after")
     def _is_about_one_thing(self) -> AlertSettings:

@@ -230,8 +230,9 @@ def _problem(error: Any, values: Mapping[str, object], origins: Mapping[str, str
             limit = error["ctx"].get("ge", error["ctx"].get("le"))
             rule = f"must be {'at least' if 'ge' in error['ctx'] else 'at most'} {duration_text(limit)}"
     elif error["type"] == "literal_error":
-        near = difflib.get_close_matches(str(value).lower(), row.bounds.split(", "), 1)
-        rule, way_out = f"must be one of {row.bounds}", f"did you mean {near[0]}?" if near else None
+        bounds = str(error["ctx"]["expected"]).replace(" or ", ", ").replace("'", "") if inner else row.bounds
+        near = difflib.get_close_matches(str(value).lower(), bounds.split(", "), 1)
+        rule, way_out = f"must be one of {bounds}", f"did you mean {near[0]}?" if near else None
     elif error["type"] == "extra_forbidden":
         keys = KEYS[name]
         near = difflib.get_close_matches(inner[-1], keys, 1, 0.6)

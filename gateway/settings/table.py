@@ -3,10 +3,13 @@
 Invariant: a `Settings` object that exists is one that the gateway can start with, as far as can be told without opening
 a connection. Everything else about settings is derived from its fields (`rows`): environment variables, the layout of
 `gateway.toml`, the flags of `gateway serve`, `gateway check` and docs/settings.md.
+
+It is long because it is one table, and what must fit together is checked where all of it is.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import ssl
 from collections.abc import Iterator
@@ -28,7 +31,7 @@ from pydantic import (
 from gateway.access.origins import is_loopback
 from gateway.core.durations import duration_text
 from gateway.core.topics import covers, overlap
-from gateway.settings.alerting import AlertSettings
+from gateway.settings.alerting import AlertSettings, WebhookSettings
 from gateway.settings.decoding import DecodeSettings, decode_problems
 from gateway.settings.problems import Problem
 from gateway.settings.values import (
@@ -355,7 +358,12 @@ class Settings(BaseModel):
         (),
         max_length=MAX_ALERTS,
         description="Alerts, each a table `[[alerts]]` with `name`, `topics` and `where` or `silent`, perhaps `for`, "
-        "`until` and `summary` ([how](operations.md#alerts))",
+        "`until`, `summary` and `webhook` ([how](operations.md#alerts))",
+    )
+    webhooks: Annotated[dict[str, WebhookSettings], BeforeValidator(mapping_from_text)] = Field(
+        {},
+        description="Who is told of alerts by HTTP, each a table `[webhooks.NAME]` with `url`, perhaps `format`, "
+        "`token`, `secret` and `allow_private` ([how](operations.md#webhooks))",
     )
     decode: Annotated[tuple[DecodeSettings, ...], BeforeValidator(mapping_from_text)] = Field(
         (),
@@ -486,6 +494,11 @@ class Settings(BaseModel):
                 if not any(overlap(text, relayed) for relayed in self.mqtt_topics):
                     rule = f"{where}: nothing that {text!r} matches is relayed (mqtt_topics)"
                     yield Problem((*names, "mqtt_topics"), "alerts", rule, "add it to mqtt_topics")
+            for name in alert.webhook:
+                if name not in self.webhooks:
+                    near = difflib.get_close_matches(name, self.webhooks, 1, 0.6)
+                    way_out = f"did you mean {near[0]}?" if near else f"add a table [webhooks.{name}] to {CONFIG_FILE}"
+                    yield Problem((*names, "webhooks"), "alerts", f"{where}: there is no webhook {name!r}", way_out)
 
 
 def _certificate_problems(names: tuple[str, str], cert: Path, key: Path) -> Iterator[Problem]:
