@@ -9,6 +9,7 @@
     make_gateway      a gateway of the test's own
     prefix            topics that no other test uses, such as `t17`
     authority         a certificate authority
+    make_valkey       a Valkey server of the test's own, to be killed, frozen and started again
     docker, compose   what makes a test skip where there is no Docker, or no Docker Compose
     yardstick         judges processor time against fixed work beside it
 
@@ -50,6 +51,7 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.inheritance import forget_parent
 from tests.support.publishers import Publisher
+from tests.support.valkeys import ValkeyServer, valkey_problem
 from tests.support.waiting import missing
 from tests.support.yardsticks import in_yardsticks
 
@@ -78,7 +80,7 @@ class MakeGateway(Protocol):
 
 SLOW_SECONDS = 5.0
 MARKED_BY = {
-    "docker": {"docker", "compose"},
+    "docker": {"docker", "compose", "make_valkey"},
     "browser": {"chromium"},
     "timing": {"yardstick", "page_tasks"},
 }
@@ -204,6 +206,31 @@ def make_mosquitto(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[M
     yield make
     for broker in brokers:
         broker.close()
+
+
+class MakeValkey(Protocol):
+    """Starts a Valkey server with these options of its command line."""
+
+    def __call__(self, *options: str, password: str | None = None) -> ValkeyServer: ...
+
+
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[MakeValkey]:
+    """Makes Valkey servers of the test's own; they end with the test."""
+    pytest.importorskip("valkey")
+    if (problem := valkey_problem()) is not None:
+        missing(problem)
+    servers: list[ValkeyServer] = []
+
+    def make(*options: str, password: str | None = None) -> ValkeyServer:
+        server = ValkeyServer(tmp_path / f"valkey{len(servers)}", *options, password=password)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.forget()
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""A Valkey server for tests: the program where there is one, else a container; killed, frozen and started again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.brokers import docker_problem
+from tests.support.waiting import eventually, free_port
+
+IMAGE = "valkey/valkey:8"
+PROGRAMS = ("valkey-server", "redis-server")
+START_SECONDS = 60.0
+
+
+def valkey_problem() -> str | None:
+    """Why there can be none here; None if there can."""
+    if any(map(shutil.which, PROGRAMS)):
+        return None
+    return docker_problem()
+
+
+def _answers(port: int, password: str | None) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.settimeout(1)
+            connection.sendall(b"PING\r\n" if password is None else b"AUTH %b\r\nPING\r\n" % password.encode())
+            answer = b""
+            while b"+PONG" not in answer and (data := connection.recv(100)):
+                answer += data
+            return b"+PONG" in answer
+    except OSError:
+        return False
+
+
+class ValkeyServer:
+    """A server on a free port of loopback, which it keeps; with `appendonly` its data outlives it."""
+
+    def __init__(self, folder: Path, *options: str, password: str | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = free_port()
+        self.options = list(options)
+        self.password = password
+        self._process: subprocess.Popen[bytes] | None = None
+        self._container: Any = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"valkey://127.0.0.1:{self.port}/0"
+
+    def _command(self, program: str, port: int, folder: str) -> list[str]:
+        password = [] if self.password is None else ["--requirepass", self.password]
+        return [program, "--port", str(port), "--dir", folder, "--save", "", *password, *self.options]
+
+    def start(self) -> None:
+        """Starts it, or starts it again with what it has on its disk, and waits until it answers."""
+        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        if program is not None:
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command(program, self.port, str(self.folder)), stdout=log, stderr=log
+                )
+        elif self._container is None:
+            self._make()
+        else:
+            self._wrapped.start()
+        eventually(lambda: _answers(self.port, self.password), START_SECONDS, "Valkey answers")
+
+    def _make(self) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        container = DockerContainer(IMAGE)
+        ports: dict[str, Any] = {"6379/tcp": ("127.0.0.1", self.port)}
+        container.ports.update(ports)
+        container.with_command([*self._command("valkey-server", 6379, "/tmp"), "--protected-mode", "no"])
+        container.start()
+        self._container = container
+
+    @property
+    def _wrapped(self) -> Any:
+        return self._container.get_wrapped_container()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        else:
+            self._wrapped.kill()
+            self._wrapped.wait()
+
+    def freeze(self) -> None:
+        """It answers nothing any more."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+        else:
+            self._wrapped.pause()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+        else:
+            self._wrapped.unpause()
+
+    def forget(self) -> None:
+        """Ends it and forgets its data."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        elif self._container is not None:
+            self._container.stop()
+            self._container = None

@@ -1,0 +1,204 @@
+"""The scripts against the model of them, and what a server says that can't be used."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.cluster.address import Address, AddressError
+from gateway.cluster.entries import FORM, Entry, Id, Row, encode
+from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
+from gateway.cluster.server import RefusedError, Server
+from gateway.cluster.views import Meta, View
+from tests.conftest import MakeMosquitto, MakeValkey
+from tests.support.streams import ModelServer
+from tests.support.valkeys import ValkeyServer
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "shown"),
+    [
+        ("valkey://localhost", Address((("localhost", 6379),)), "valkey://localhost:6379/0"),
+        (
+            "rediss://me:p%40ss@db.example:1234/5",
+            Address((("db.example", 1234),), 5, None, True, "me", "p@ss"),
+            "valkeys://db.example:1234/5",
+        ),
+        ("valkey://:secret@[::1]", Address((("::1", 6379),), password="secret"), "valkey://[::1]:6379/0"),
+        (
+            "valkey+sentinel://a,b:1/main/2",
+            Address((("a", 26379), ("b", 1)), 2, "main"),
+            "valkey+sentinel://a:26379,b:1/main/2",
+        ),
+    ],
+)
+def test_an_address_says_where_the_server_is_and_shows_no_password(url: str, address: Address, shown: str) -> None:
+    assert Address.parse(url) == address
+    assert str(address) == shown
+    assert address.password is None or address.password not in repr(address) + str(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("localhost:6379", "must start with"),
+        ("http://localhost", "must start with"),
+        ("valkey://", "no host"),
+        ("valkey://a:0x1", "no host"),
+        ("valkey://a,b", "more than one host"),
+        ("valkey+sentinel://a", "must name the service"),
+        ("valkey://a/x", "number of a database"),
+    ],
+)
+def test_what_is_no_address_says_what_it_has_to_be(url: str, rule: str) -> None:
+    with pytest.raises(AddressError, match=rule):
+        Address.parse(url)
+
+
+def server_of(valkey: ValkeyServer, url: str | None = None, lease_seconds: float = 30) -> Server:
+    return Server(Address.parse(url or valkey.url), "test", lease_seconds=lease_seconds)
+
+
+def begin(token: str, before: Id | None, epoch: str = "e1", server: str = "s") -> Begin:
+    at = Id(0, 1) if before is None else before.following
+    meta = Meta(epoch, at, token, "n1", 5, server, at, "no broker")
+    return Begin(before, at, meta, encode(Entry(FORM, epoch, token, at.seq + 1)))
+
+
+def append(token: str, before: Id, count: int = 1, **options: Any) -> Append:
+    entry = Entry(FORM, "e1", token, before.seq + 1, rows=[Row("t", b"x" * 5)] * count)
+    at = Id(entry.last) if count else before.following
+    return Append(token, before, at, encode(entry), **({"server": "s"} | options))
+
+
+@pytest.mark.anyio
+async def test_scripts_do_what_the_model_of_them_does(make_valkey: MakeValkey) -> None:
+    server = server_of(make_valkey())
+    model = ModelServer(time.monotonic, lease_seconds=30)
+    choose = random.Random(7)
+    tokens = ["t1", "t2"]
+    try:
+        for _ in range(400):
+            ids = [at for at, _ in model.entries] or [Id(0, 1)]
+            tail = choose.choice([ids[-1]] * 4 + ids[-3:])
+            token = choose.choice(tokens)
+            questions: list[Meet | Begin | Append | Read | Look] = [
+                Meet(choose.choice([None, token]), choose.choice([None, "", "no broker"])),
+                begin(token, choose.choice([None, tail])),
+                append(token, tail, choose.randint(0, 3), is_end=choose.random() < 0.05),
+                append(token, tail, choose.randint(1, 3), server=choose.choice("ab")),
+                Read(tail, 0.0, 3),
+                Look(tail),
+            ]
+            question = choose.choice(questions)
+            for _ in range(choose.randint(1, 2)):  # the second time it changes nothing
+                found = await server.ask(question)
+                expected: Any = model.ask(question)
+                if isinstance(question, Meet):
+                    assert found.server
+                    assert isinstance(expected, View)
+                    assert isinstance(found, View)
+                    assert replace(found, server="", free_in_ms=0) == replace(expected, server="", free_in_ms=0)
+                    assert (found.free_in_ms > 0) == (expected.free_in_ms > 0)
+                else:
+                    assert found == expected, question
+        assert len(model.entries) > 20
+    finally:
+        await server.close()
+
+
+@pytest.mark.anyio
+async def test_a_lease_ends_by_itself_and_a_server_that_was_restarted_is_another_one(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey("--appendonly", "yes")
+    server = server_of(valkey, lease_seconds=0.3)
+    try:
+        before = await server.ask(Meet("t1"))
+        assert before.holder == "t1"
+        assert await server.ask(begin("t1", None))
+        assert (await server.ask(Meet(None))).holder == "t1"
+        await asyncio.sleep(0.4)
+        assert (await server.ask(Meet(None))).holder is None
+        assert not await server.ask(append("t1", Id(0, 1)))
+        valkey.kill()
+        with pytest.raises(ServerError):
+            await server.ask(Meet(None))
+        valkey.start()
+        after = await server.ask(Meet(None))
+        assert after.tail == Id(0, 1)
+        assert after.meta == begin("t1", None).meta
+        assert after.server != before.server
+    finally:
+        await server.close()
+
+
+@pytest.mark.anyio
+async def test_entries_are_waited_for_and_old_ones_dropped(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey()
+    server, other = server_of(valkey), server_of(valkey)
+    try:
+        await server.ask(Meet("t1"))
+        await server.ask(begin("t1", None))
+        tail = Id(0, 1)
+        assert await other.ask(Read(tail, 0.05)) == []
+        for _ in range(300):
+            trim = Id(tail.seq - 100) if tail.seq > 100 else None
+            found = append("t1", tail, trim=trim)
+            assert await server.ask(found)
+            tail = found.at
+        assert [at for at, _ in await other.ask(Read(Id(295), 1.0))] == [Id(seq) for seq in range(296, 301)]
+        view = await server.ask(Meet("t1"))
+        assert view.first.seq > 50
+    finally:
+        await server.close()
+        await other.close()
+
+
+@pytest.mark.anyio
+async def test_a_server_that_can_not_be_used_says_why(make_valkey: MakeValkey, make_mosquitto: MakeMosquitto) -> None:
+    locked = make_valkey(password="right-one")
+    evicting = make_valkey("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    mosquitto = make_mosquitto()
+    cases = [
+        (f"valkey://:wrong-one@127.0.0.1:{locked.port}", RefusedError, "user or password"),
+        (f"valkey://127.0.0.1:{locked.port}", RefusedError, "user or password"),
+        (evicting.url, RefusedError, "noeviction"),
+        (f"valkey://127.0.0.1:{mosquitto.port}", ServerError, "127.0.0.1"),
+        ("valkey://127.0.0.1:1", ServerError, "can't be asked"),
+        (f"valkeys://127.0.0.1:{locked.port}", ServerError, "can't be asked"),
+    ]
+    for url, kind, text in cases:
+        server = Server(Address.parse(url), "test", lease_seconds=2)
+        with pytest.raises(kind, match=text) as raised:
+            await server.check()
+        assert "wrong-one" not in str(raised.value)
+        await server.close()
+    server = Server(Address.parse(f"valkey://:right-one@127.0.0.1:{locked.port}"), "test", lease_seconds=2)
+    assert (await server.check()).split()[0] in ("Valkey", "Redis")
+    await server.close()
+
+
+@pytest.mark.anyio
+async def test_a_full_server_says_so_and_one_that_is_frozen_is_not_waited_for(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    server = server_of(valkey)
+    try:
+        await server.ask(Meet("t1"))
+        await server.ask(begin("t1", None))
+        tail = Id(0, 1)
+        with pytest.raises(ServerError, match="is full"):  # noqa: PT012 - which one is the last is not known
+            while True:
+                found = append("t1", tail)
+                await server.ask(Append(found.token, found.before, found.at, b"x" * 100_000, found.server))
+                tail = found.at
+        valkey.freeze()
+        with pytest.raises(ServerError, match="does not answer"):
+            await server.ask(Look(tail))
+        valkey.thaw()
+        assert await server.ask(Look(tail)) is not None
+    finally:
+        await server.close()
