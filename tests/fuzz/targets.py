@@ -24,6 +24,7 @@ from gateway.access.tokens import TokenError, Verifier
 from gateway.app import create_app
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import unframe
+from gateway.core.history import History
 from gateway.core.messages import Message
 from gateway.core.protocol import ERROR_CODES, CloseCode, ProtocolError, parse_command
 from gateway.core.shaper import Shaper
@@ -39,6 +40,8 @@ from gateway.core.topics import (
     validate_topic,
 )
 from gateway.decoders.decoding import make_rule
+from gateway.devices.registry import Registry
+from gateway.devices.views import Asker, about_topic, tell, values_of
 from gateway.ops.explain import explain_topic
 from gateway.routes.session import Session
 from gateway.settings.table import Settings
@@ -496,10 +499,55 @@ def _state() -> Any:
     return UpstreamState("mqtt://localhost:1883", connected=True)
 
 
+ANNOUNCED = [
+    "sensors/x/meta", "sensors/x/state", "homeassistant/sensor/x/config", "homeassistant/device/x/config",
+    "homeassistant/climate/x/config", "zigbee2mqtt/bridge/devices", "zigbee2mqtt/bridge/groups",
+    "zigbee2mqtt/bridge/info", "tasmota/discovery/AABBCCDDEEFF/config", "tasmota/discovery/AABBCCDDEEFF/sensors",
+    "tele/x/SENSOR", "homie/5/x/$description", "homie/x/$nodes", "homie/x/n/$properties", "spBv1.0/g/DBIRTH/n/d",
+    "shellies/x/announce", "shellies/x/relay/0", "x/status/switch:0", "esphome/discover/x", "x/temperature",
+]  # fmt: skip
+MEMBERS = [
+    "stat_t", "name", "dev", "ids", "cmps", "p", "t", "tp", "ft", "rl", "sn", "definition", "exposes", "type",
+    "property", "access", "values", "ieee_address", "friendly_name", "nodes", "properties", "metrics", "value",
+    "fields", "cmd_t", "avty", "val_tpl", "cmd_tpl", "~", "state", "mac", "min", "components", "availability",
+    "features",
+]  # fmt: skip
+
+
+def announcements(source: Source) -> None:
+    """Whatever is announced, devices are read, told and evaluated, and all of it goes again."""
+    history = History()
+    registry = Registry(history, max_devices=50, max_bytes=200_000)
+    asker = Asker(lambda topic: hash(topic) % 7 > 0, lambda _: True)
+    for number in range(source.number(1, 4)):
+        topic = source.choice(ANNOUNCED)
+        value = source.value()
+        if source.number(0, 3):
+            value = {source.choice(MEMBERS): source.value() for _ in range(source.number(1, 8))}
+            if source.number(0, 1):
+                value["val_tpl"] = "{{ value_json." + source.text(60) + " }}"
+            if source.number(0, 1):
+                value |= {"stat_t": "a/b", "cmps": {"c": {"p": "sensor", **value}}, "friendly_name": "f"}
+            value = [value] if "bridge/" in topic else value
+        try:
+            payload = json.dumps(value).encode()
+        except (TypeError, ValueError):
+            payload = source.data()
+        history.append(topic, payload if source.number(0, 9) else source.data(), 1_000 + number, 0, True)
+        for _ in registry.work():
+            pass
+        assert not registry.problems_of(topic) or "fault" not in registry.problems_of(topic)[0]
+    for device in list(registry.devices()):
+        tell(device, asker, history, 2_000)
+        values_of(device, asker, history)
+    for topic in ANNOUNCED:
+        about_topic(registry, topic, asker)
+
+
 TARGETS: dict[str, Callable[[Source], None]] = {
     target.__name__: target
     for target in (
         *(commands, queries, filters, tokens, payloads, decoders),
-        *(packets, texts, questions, sessions, requests),
+        *(packets, texts, questions, sessions, requests, announcements),
     )
 }
