@@ -77,8 +77,11 @@ async def test_changes_are_told_as_events() -> None:
 
 async def test_a_stream_ends_with_the_gateway() -> None:
     async with running(alerts=[HOT]) as (app, gateway):
-        answer = await ask(app, "/alerts?format=sse", on_part=lambda _: gateway.stop())
+        stops: list[asyncio.Task[None]] = []
+        stop = lambda _: stops.append(asyncio.create_task(gateway.stop()))  # noqa: E731
+        answer = await ask(app, "/alerts?format=sse", on_part=stop)
         assert answer.is_complete
+        await asyncio.gather(*stops)
 
 
 async def test_explain_names_the_alerts_of_a_topic() -> None:
