@@ -135,3 +135,19 @@ def test_a_condition_that_costs_more_than_its_text_is_refused() -> None:
     for text in ("[1,2].all(a, a > 1)", "payload.matches('(a+)+$')", "x" * 501, "(" * 400, "payload.map(a, a) == x"):
         with pytest.raises(ShapeError):
             Shape(where=text)
+
+
+def test_whoever_is_sent_away_since_the_log_begins_anew_gets_what_was_pending(loop: FakeLoop) -> None:
+    hub: Hub = make_hub(loop)
+    sockets = [FakeSocket(hub) for _ in range(300)]  # more than are written to in one turn
+    slow = FakeSocket(hub, shape=Shape(max_hz=0.01))
+    for socket in (*sockets, slow):
+        hub.subscribe(socket.subscriber, ["#"], NOW)
+    run(loop)
+    for payload in (b"1", b"2"):
+        hub.publish("a", payload)
+    hub.begin_anew()
+    assert all(socket.seqs == [1, 2] for socket in sockets)
+    assert slow.seqs[-1] == 2
+    run(loop)
+    assert hub.group_count == 0

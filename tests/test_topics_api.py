@@ -280,7 +280,7 @@ async def test_an_event_stream_takes_nothing_after_the_end_of_its_token_however_
             for _ in range(3):
                 gateway.hub.publish("q/a", b'"%b"' % (b"." * 30_000))
             for _ in gateway.hub.flush():
-                await asyncio.sleep(0)
+                pass
             return "go" if late > 200 else None
 
         stream = await ask(
