@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import ProcessCollector
+from prometheus_client import Metric, ProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
+from prometheus_client.registry import Collector
 
 from gateway.core.distribution import Distribution
 from gateway.ops.metrics import METRICS, Exporter, Kind, Process, Sample
@@ -199,15 +200,24 @@ def test_every_metric_that_the_manual_names_exists() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
 def test_the_process_is_told_as_the_client_library_tells_it() -> None:
-    ours = {family.name: family for family in Process(registry=None).collect()}
-    theirs = {family.name: family for family in ProcessCollector(registry=None).collect()}
-    assert {name: family.documentation for name, family in ours.items()} == {
-        name: family.documentation for name, family in theirs.items()
-    }
-    for name, family in theirs.items():
-        [sample], [its] = ours[name].samples, family.samples
-        assert sample.name == its.name
-        assert sample.value == pytest.approx(its.value, rel=0.2, abs=2)
+    def told(collector: Collector) -> dict[str, Metric]:
+        return {family.name: family for family in collector.collect()}
+
+    def far_apart() -> list[str]:
+        ours, theirs = told(Process(registry=None)), told(ProcessCollector(registry=None))
+        assert {name: family.documentation for name, family in ours.items()} == {
+            name: family.documentation for name, family in theirs.items()
+        }
+        far = []
+        for name, family in theirs.items():
+            [sample], [its] = ours[name].samples, family.samples
+            assert sample.name == its.name
+            if sample.value != pytest.approx(its.value, rel=0.2, abs=2):
+                far.append(f"{name}: {sample.value} against {its.value}")
+        return far
+
+    # what other threads of the tests' process open and close between the two answers is none of their difference
+    assert min((far_apart() for _ in range(20)), key=len) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")

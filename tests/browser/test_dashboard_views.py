@@ -119,10 +119,11 @@ def test_a_field_whose_name_holds_a_dot_is_shown_with_its_history(
     gateway = make_gateway(broker)
     with Publisher(broker.url) as publisher:
         site = Site(broker, gateway, publisher)
-        # one after the other has come: each at a time of its own
+        # each in a column of its own: those of the youngest window are 63 ms wide
         for count, value in enumerate((4, 5, 6, 5, 4), 1):
             publisher.publish("sensors/dust/state", json.dumps({"SDS0X1": {"PM2.5": value}}))
             site.seen("sensors/dust/state", count)
+            time.sleep(0.2)
         page = watched.open(f"{gateway.http}/")
         expect(rows(page).locator(".reading .label")).to_have_text("SDS0X1.PM2.5")
         expect(rows(page).locator(".spark path")).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){3,}"))
