@@ -13,6 +13,7 @@ import pytest
 
 from gateway.archive.file import ArchiveFile
 from gateway.archive.offline import Importer
+from gateway.archive.rollups import Level, decode_chunk
 from gateway.core.points import Grid, Points
 from tests.fakes import finished
 from tests.test_topics_api import ask, running
@@ -125,6 +126,36 @@ async def test_twenty_series_take_few_turns(tmp_path: Path) -> None:
         answer = (await ask(app, "/topics/t/%2B?since=10h&points=100&format=columns")).json()
         assert len(answer["series"]) == 20
         assert {sum(one["count"]) for one in answer["series"]} <= {599, 600}
+
+
+async def test_a_chart_reads_only_the_rows_of_its_series_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many topics there are, and however much of each; `python -m benchmarks.archiving ask` takes the time."""
+    path = tmp_path / "archive.db"
+    importer = Importer(path)
+    now = int(time.time() * 1000)
+    hours = [*range(370 * 24, 31 * 24, -12), *range(31 * 24, 0, -1)]
+    for hour in hours:
+        for name in ("a", "b", "c"):
+            importer.add(name, b'{"t":%.2f,"u":1}' % (20 + hour % 97 / 100), now - hour * 60 * MINUTE)
+    importer.close()
+    decoded: list[int] = []
+
+    def counted(width: Level, start: int, data: bytes) -> Points:
+        decoded.append(start)
+        return decode_chunk(width, start, data)
+
+    monkeypatch.setattr("gateway.archive.rollup_rows.decode_chunk", counted)
+    async with running(archive_file=str(path), history_messages=5) as (app, _):
+        for since, level, rows in ((365, "hour", 366), (30, "minute", 721), (1, "minute", 25)):
+            decoded.clear()
+            answer = await ask(app, f"/topics/b?since={since}d&points=1200&field=t&format=columns")
+            [series] = answer.json()["series"]
+            assert (series["level"], answer.json()["recovered"]) == (level, True)
+            assert 0 < len(decoded) <= rows
+            assert len(answer.body) < 60_000
+            assert sum(series["count"]) >= len([hour for hour in hours if hour < since * 24 - 1])
 
 
 async def test_what_memory_let_go_before_roll_ups_were_made_of_it_is_a_gap(

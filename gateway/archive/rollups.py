@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from math import fsum
 from typing import Any
 
@@ -130,11 +131,10 @@ def _decode(data: bytes) -> tuple[array[int], Points]:
         raise BlockError(f"a roll-up is damaged: {error}") from None
     if len(columns) != 5:
         raise BlockError("a roll-up has not its columns")
-    keys = _in_order("I", key_bytes, count)
-    total = 0
-    for index, difference in enumerate(keys):
-        total += difference
-        keys[index] = total
+    try:
+        keys = array("I", accumulate(_in_order("I", key_bytes, count)))
+    except OverflowError:
+        raise BlockError("the keys of a roll-up are too large") from None
     points = Points()
     points.lasts = lasts = _in_order("d", last_bytes, count)
     points.counts = array("Q", [1]) * count if columns[0] is None else _in_order("Q", columns[0], count)
@@ -202,7 +202,11 @@ def decode_chunk(level: Level, start: int, data: bytes) -> Points:
         BlockError: these are not their bytes.
     """
     keys, points = _decode(data)
-    points.times = array("q", (start + key * level.unit for key in keys))
+    unit = level.unit
+    if keys and keys[-1] - keys[0] == len(keys) - 1:  # without a gap, as most are: in one go
+        points.times = array("q", range(start + keys[0] * unit, start + (keys[-1] + 1) * unit, unit))
+    else:
+        points.times = array("q", [start + key * unit for key in keys])
     return points
 
 
