@@ -267,3 +267,22 @@ def test_an_end_that_can_not_be_written_counts_as_a_crash(bench: Bench, path: Pa
     assert [hole.reason for hole in file.holes] == ["crash"]
     assert file.seq > 3
     file.close()
+
+
+def test_the_thread_rests_between_chores_and_what_comes_meanwhile_is_written_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "CHORE_REST", 1e9)  # of a chore that takes nothing
+    chores: list[int] = []
+
+    def chore() -> bool:
+        chores.append(bench.seq)
+        return True  # there is always another one
+
+    bench.until_written()
+    monkeypatch.setattr(bench.file, "do_chore", chore)
+    for _ in range(10):
+        bench.publish(3)
+        bench.writer.hand_over()
+        bench.until_written()
+    assert 0 < len(chores) <= 11
