@@ -295,6 +295,7 @@ def fingers(page: Page, *paths: list[tuple[float, float]]) -> None:
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
+@pytest.mark.slow
 def test_one_finger_moves_a_chart_and_two_stretch_it(watched: Watched, archived: Archived) -> None:
     page = watched.open(
         archived.live(KITCHEN, "?field=temperature&since=7d"), {"width": 390, "height": 844}, has_touch=True
@@ -377,6 +378,78 @@ def test_a_restart_of_a_gateway_with_an_archive_leaves_no_gap_in_a_chart_and_not
     eventually(lambda: readings(page, topic) == count, 20, "all are kept")
 
 
+# What is drawn, and how
+
+
+def test_the_dot_stands_on_the_reading_that_is_told(watched: Watched, archived: Archived) -> None:
+    page = watched.open(archived.live("sensors/+/state", "?field=temperature&since=7d&y=temperature:0..40"))
+    wait_readings(page, 7 * 144 - 12, 7 * 144 + 12)
+    page.get_by_role("button", name="Pause").click()
+    box = page.locator(".u-over").first.bounding_box()
+    assert box is not None
+    for part in (0.31, 0.62):
+        page.mouse.move(box["x"] + box["width"] * part, box["y"] + 40)
+        expect(page.locator(".panel time")).to_be_visible()
+        page.wait_for_timeout(200)
+        dots = page.evaluate(
+            """() => [...document.querySelectorAll(".u-cursor-pt")].map((dot) => dot.getBoundingClientRect())
+              .filter(({ x }) => x > 20).map(({ y, height }) => y + height / 2)"""
+        )
+        values = [
+            float(text.split("°")[0]) for text in page.locator(".legend .entry > button > .num").all_inner_texts()
+        ]
+        assert len(dots) == len(values) == 2
+        for dot, value in zip(dots, values, strict=True):
+            assert dot == pytest.approx(box["y"] + box["height"] * (1 - value / 40), abs=1.5)
+
+
+def test_one_reading_that_is_far_off_does_not_rule_the_scale(watched: Watched, archived: Archived) -> None:
+    topic = "far/off"
+    for number in range(60):
+        archived.publisher.publish(topic, "85" if number == 30 else f"{20 + number % 5 / 10}", qos=1)
+    page = watched.open(archived.live(topic))
+    beyond = page.get_by_role("button", name="beyond the scale")
+    expect(beyond).to_have_text(re.compile("▲ 1 beyond the scale"))
+    # what is told is all of it
+    expect(page.get_by_role("img", name=re.compile("between 20 and 85"))).to_be_visible()
+    before = page.evaluate("document.querySelector('.plot canvas').toDataURL()")
+    beyond.click()
+    assert page.evaluate("new URLSearchParams(location.search).get('y')") == ":all"
+    expect(beyond).to_have_count(0)
+    page.wait_for_function(
+        "(before) => document.querySelector('.plot canvas').toDataURL() !== before", arg=before, timeout=5000
+    )
+    page.get_by_label("Scale of value").select_option("Logarithmic")
+    expect(page.get_by_role("img", name=re.compile("between 20 and 85"))).to_be_visible()
+    page.get_by_label("Scale of value").select_option("From – to")
+    page.get_by_label("value, scale from").fill("19")
+    page.get_by_label("value, scale to").fill("21")
+    page.wait_for_function("new URLSearchParams(location.search).get('y') === ':19..21'")
+
+
+def test_a_line_is_shown_alone_and_all_come_back(watched: Watched, archived: Archived) -> None:
+    page = watched.open(archived.live("sensors/+/state", "?field=temperature&since=24h"))
+    wait_readings(page, 132, 156)
+    expect(page.locator(".legend .stats").first).to_have_text(re.compile(r"^[\d.]+ to [\d.]+, mean [\d.]+$"))
+    page.get_by_role("button", name="Only Kitchen").click()
+    expect(told(page)).not_to_have_attribute("aria-label", re.compile("Attic"))
+    page.get_by_role("button", name="Only Kitchen").click()
+    expect(told(page)).to_have_attribute("aria-label", re.compile("Attic: .*Kitchen: "))
+
+
+def test_texts_are_lanes_of_states_and_sleeping_is_not_1(watched: Watched, archived: Archived) -> None:
+    topic = "heater/state"
+    for state in ("online", "sleeping", "online", "offline", "sleeping"):
+        archived.publisher.publish(topic, json.dumps({"mode": state, "power": 5}), qos=1)
+        time.sleep(0.05)
+    page = watched.open(archived.live(topic))
+    lane = page.get_by_role("img", name=re.compile("^Mode: online from .*sleeping from .*offline from"))
+    expect(lane).to_be_visible()
+    expect(page.locator(".lane figcaption b")).to_have_text("sleeping")
+    expect(page.locator(".panel")).to_have_count(1)
+    expect(told(page)).to_have_attribute("aria-label", re.compile("^Chart of Power"))
+
+
 # Without an archive, and when it doesn't work
 
 
@@ -397,6 +470,7 @@ def test_without_an_archive_a_range_that_memory_can_not_fill_says_so(
         eventually(lambda: "now 300" in (told(page).get_attribute("aria-label") or ""), 10)
 
 
+@pytest.mark.slow
 def test_a_history_that_is_late_is_waited_for_and_one_that_fails_is_named(watched: Watched, archived: Archived) -> None:
     page = watched.open(archived.live(KITCHEN, "?field=temperature"))
     expect(page.get_by_role("button", name="30 d", exact=True)).to_be_visible()

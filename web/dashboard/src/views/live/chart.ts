@@ -102,7 +102,7 @@ function alone(plot: uPlot, series: number, show: boolean): number[] | null {
 
 export class Chart {
   private plot: uPlot;
-  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], range: [0, 1] };
+  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], range: [1, 10] };
   private readonly observer: ResizeObserver;
   private readonly letGo: () => void;
   private quiet = false;
