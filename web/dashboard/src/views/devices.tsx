@@ -328,7 +328,15 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most }: Ro
           readings
             .slice(0, most)
             .map(([name_, value]) => <ReadingCell key={name_} device={device} field={name_} value={value} />)}
-        {!device.lastProblem && readings.length > most && <span class="more">+{readings.length - most}</span>}
+        {!device.lastProblem && readings.length > most && (
+          <a
+            class="more"
+            href={to.live(`sensors/${device.id}/state`)}
+            aria-label={`${readings.length - most} more readings of ${device.title}`}
+          >
+            +{readings.length - most}
+          </a>
+        )}
       </span>
       <span role="cell" class="trend">
         <Sparkline
