@@ -544,3 +544,26 @@ def test_reasons_are_kept_of_so_many_topics(monkeypatch: pytest.MonkeyPatch) -> 
     for number in range(9):
         rule.decode(f"lora/{number}", b"\x03")
     assert [rule.failure(f"lora/{number}") is not None for number in range(9)] == [False] * 6 + [True] * 3
+
+
+class _Panic(BaseException):
+    """As the panic of a library in Rust comes."""
+
+
+def test_whatever_a_library_raises_is_a_payload_that_cannot_be_read() -> None:
+    class Broken:
+        max_bytes = 100
+        is_plain = True
+
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def decode(self, _topic: str, _data: bytes) -> Any:
+            raise self.error
+
+    for error in (_Panic("index out of bounds"), MemoryError(), RecursionError(), KeyError("a")):
+        rule = Rule(["#"], ("cbor",), [Broken(error)])
+        assert rule.decode("a", b"1") == b""
+        assert str(rule.failure("a")).startswith("cbor: ")
+    with pytest.raises(KeyboardInterrupt):
+        Rule(["#"], ("cbor",), [Broken(KeyboardInterrupt())]).decode("a", b"1")

@@ -94,11 +94,11 @@ class Rule:
                 raise DecodeError(f"{name}: {len(value)} bytes are more than the {decoder.max_bytes} that are read")
             try:
                 value = decoder.decode(topic, value)
-            except (NotMeantError, TooManyError):
+            except (NotMeantError, TooManyError, KeyboardInterrupt, SystemExit):
                 raise
             except DecodeError as error:
                 raise DecodeError(f"{name}: {error}") from None
-            except Exception as error:  # noqa: BLE001 - libraries raise what they meet
+            except BaseException as error:  # noqa: BLE001 - libraries raise what they meet; one in Rust, its panics
                 reason = str(error.__cause__ or error) or type(error).__name__
                 raise DecodeError(f"{name}: {reason[:200]}") from None
         if isinstance(value, bytes) and FORMATS[self._names[-1]].is_wrapping:
