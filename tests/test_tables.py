@@ -123,7 +123,21 @@ def test_members_of_a_message_and_its_properties() -> None:
     assert set(message_schema["properties"]["properties"]["properties"]) == set(Properties.__annotations__)
 
 
-USES = ("ws", "stream", "json", "ndjson", "csv", "sse", "svg", "list", "devices", "changes", "publish", "alerts")
+USES = (
+    "ws",
+    "stream",
+    "json",
+    "ndjson",
+    "csv",
+    "sse",
+    "svg",
+    "payload",
+    "list",
+    "devices",
+    "changes",
+    "publish",
+    "alerts",
+)
 
 
 @pytest.mark.parametrize("use", USES)

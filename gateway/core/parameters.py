@@ -20,8 +20,8 @@ class Parameter:
 
     Attributes:
         uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
-            `ndjson`, `csv`, `sse`, `svg`), `points` (a chart of it), `list` (`/topics`), `devices` (`/devices`),
-            `changes` (of them, as events, and `/devices/{id}`), `alerts` or `publish`.
+            `ndjson`, `csv`, `sse`, `svg`, `payload`), `points` (a chart of it), `list` (`/topics`), `devices`
+            (`/devices`), `changes` (of them, as events, and `/devices/{id}`), `alerts` or `publish`.
         text: its meaning.
         default: what it is when it is absent; empty where that is nothing.
     """
@@ -47,7 +47,7 @@ PARAMETERS = {
         "last",
     ),
     "format": _for(
-        f"{_MESSAGES} svg points list devices changes alerts",
+        f"{_MESSAGES} svg payload points list devices changes alerts",
         "json (envelope) or raw (payload only); with points json, columns or csv.",
         "json",
     ),
@@ -64,7 +64,7 @@ PARAMETERS = {
     ),
     "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
     "token": _for(
-        f"{_MESSAGES} stream svg points list devices changes publish alerts",
+        f"{_MESSAGES} stream svg payload points list devices changes publish alerts",
         "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),

@@ -97,8 +97,9 @@ def representation_of(request: Request) -> str:
     """
     named = request.query_params.get("format")
     if named is not None:
-        if named not in (*REPRESENTATIONS.values(), "raw"):
-            raise ApiError(400, "bad_shape", f"format {named[:40]!r}: must be json, sse, ndjson, csv, html or svg")
+        if named not in (*REPRESENTATIONS.values(), "raw", "payload"):
+            text = f"format {named[:40]!r}: must be json, sse, ndjson, csv, html, svg or payload"
+            raise ApiError(400, "bad_shape", text)
         return "sse" if named == "raw" else named
     header = request.headers.get("accept", "").strip() or "*/*"
     ranges: dict[str, tuple[float, int]] = {}

@@ -20,6 +20,7 @@ from gateway.routes.dashboard import index
 from gateway.routes.downloads import download
 from gateway.routes.event_stream import event_stream
 from gateway.routes.json_page import json_page
+from gateway.routes.payload_file import payload_file
 from gateway.routes.publishing import publish
 from gateway.routes.question import (
     DEFAULT_LIMIT,
@@ -66,6 +67,8 @@ async def read_topics(request: Request) -> Response:
     question = Question(request, representation)
     if representation == "sse":
         return event_stream(request, question)
+    if representation == "payload":
+        return payload_file(request, question)
     question.refuse_live_shapes()
     await question.look_back()
     match representation:
