@@ -89,7 +89,7 @@ async def test_explain_names_the_alerts_of_a_topic() -> None:
         gateway.hub.publish("s/a", b'{"t":31}')
         steps = {step["step"]: step for step in (await ask(app, "/explain?topic=s/a")).json()["steps"]}
         assert steps["alerts"]["text"] == "watched by 'hot' (t > 30): it is firing"
-        assert steps["alerts"]["ok"] is None
+        assert steps["alerts"]["ok"] is True
         steps = {step["step"]: step for step in (await ask(app, "/explain?topic=s/%2B")).json()["steps"]}
         assert steps["alerts"]["text"] == "watched by 'hot' (t > 30): 1 of these topics fire"
         assert "alerts" not in {step["step"] for step in (await ask(app, "/explain?topic=x")).json()["steps"]}

@@ -174,7 +174,7 @@ def explain_topic(
         steps.append(Step("archive", False, _left_out_text(found.name, left_out)))
     steps += [Step("device", is_well, text) for is_well, text in devices]
     if alerts:
-        steps.append(Step("alerts", None, f"watched by {'; '.join(alerts)}"))
+        steps.append(Step("alerts", True, f"watched by {'; '.join(alerts)}"))
     return Explanation(asked, tuple(steps))
 
 

@@ -1,5 +1,6 @@
 /** The gateway's HTTP side, as far as the dashboard asks it. Every address is relative to the page's base. */
 import type { Message } from "gateway-live";
+import { type Alert, readAlerts } from "./core/alerts.ts";
 import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
@@ -123,6 +124,11 @@ export async function download(filter: string, since: string, form: "csv" | "ndj
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   return blob.size;
+}
+
+/** How it is with the alerts that this visitor may see. */
+export async function alerts(): Promise<Alert[]> {
+  return readAlerts(await (await ask("alerts", "application/json")).json());
 }
 
 /** One step of the answer to "why do I see nothing?". */

@@ -1,8 +1,11 @@
 /** The frame around every view: where you are, whether it is live, and the way to the rest. */
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect } from "preact/hooks";
+import { firing } from "./alerts.ts";
+import { titleWith } from "./core/alerts.ts";
 import { formatRate, formatSpan } from "./core/format.ts";
 import { mayPublish } from "./identity.ts";
+import { FiringAlerts } from "./parts/alerts.tsx";
 import { Banner, SignInCard } from "./parts/bits.tsx";
 import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon } from "./parts/icons.tsx";
 import { useTicker } from "./parts/ticker.ts";
@@ -40,9 +43,10 @@ const TITLES: Record<View, string> = {
 export function App() {
   const { view, filter, params } = route.value;
   const embed = params.has("embed") && view === "live";
+  const firingCount = firing.value.length;
   useEffect(() => {
-    document.title = `${view === "live" ? filter : TITLES[view]} · gateway`;
-  }, [view, filter]);
+    document.title = titleWith(firingCount, `${view === "live" ? filter : TITLES[view]} · gateway`);
+  }, [view, filter, firingCount]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement | null;
@@ -80,6 +84,7 @@ export function App() {
       <Header view={view} />
       <main key={visitor} tabIndex={-1} class={`view-${view}`}>
         <BannerTicker />
+        <FiringAlerts />
         {isRefused && <SignInCard />}
         {!isRefused && view === "devices" && <Devices />}
         {!isRefused && view === "topics" && <Topics />}

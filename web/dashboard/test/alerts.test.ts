@@ -1,0 +1,44 @@
+import { describe, expect, it } from "vitest";
+import { type Alert, firingOf, newlyFiring, readAlerts, titleWith } from "../src/core/alerts.ts";
+
+const alert = (name: string, state: Alert["state"], firing = 0, since: number | null = null): Alert => ({
+  name,
+  state,
+  since,
+  firing,
+  summary: "",
+  topic: "",
+});
+
+describe("readAlerts", () => {
+  it("reads what the gateway tells", () => {
+    const told = { name: "hot", state: "firing", since: 5, firing: 2, summary: "31 °C", topic: "s/a", topics: [] };
+    expect(readAlerts({ alerts: [told] })).toEqual([
+      { name: "hot", state: "firing", since: 5, firing: 2, summary: "31 °C", topic: "s/a" },
+    ]);
+    expect(readAlerts({ alerts: [{ name: "hot", state: "ok", since: null }] })).toEqual([alert("hot", "ok")]);
+  });
+
+  it("leaves out what is none", () => {
+    for (const body of [null, 3, {}, { alerts: 3 }, { alerts: [null, 1, {}, { name: "a", state: "on" }] }])
+      expect(readAlerts(body)).toEqual([]);
+  });
+});
+
+it("has those that fire, the newest first", () => {
+  const list = [alert("a", "firing", 1, 1), alert("b", "ok"), alert("c", "firing", 1, 9), alert("d", "pending")];
+  expect(firingOf(list).map((entry) => entry.name)).toEqual(["c", "a"]);
+});
+
+it("tells as news what began to fire, or fires for more topics", () => {
+  const names = (before: Alert[], after: Alert[]) => newlyFiring(before, after).map((entry) => entry.name);
+  expect(names([alert("a", "pending")], [alert("a", "firing", 1)])).toEqual(["a"]);
+  expect(names([alert("a", "firing", 1)], [alert("a", "firing", 2)])).toEqual(["a"]);
+  expect(names([alert("a", "firing", 2)], [alert("a", "firing", 1)])).toEqual([]);
+  expect(names([alert("a", "firing", 1)], [alert("a", "ok")])).toEqual([]);
+});
+
+it("puts their number before the title", () => {
+  expect(titleWith(0, "Devices")).toBe("Devices");
+  expect(titleWith(2, "Devices")).toBe("(2) Devices");
+});
