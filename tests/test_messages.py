@@ -88,6 +88,7 @@ def test_payloads_are_json_else_text_else_base64(payload: bytes, kind: Kind, sho
 @given(payloads, st.text(min_size=1).filter(lambda topic: topic.isprintable()), st.integers(0, 2), st.booleans())
 def test_any_payload_is_relayed_and_comes_back_unchanged(payload: bytes, topic: str, qos: int, retained: bool) -> None:
     message = Message.arrived(7, topic, payload, 1790000000123, qos, retained)
+    assert message.is_empty is (payload == b"")
     decoded = envelope(message)
     assert decoded["topic"] == topic
     assert (decoded["seq"], decoded["time"]) == (7, 1790000000123)

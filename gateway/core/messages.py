@@ -227,6 +227,11 @@ class Message(msgspec.Struct, gc=False, eq=False):
         """The payload as it arrived where that is UTF-8, else in base64."""
         return self.payload if self.kind is not Kind.BASE64 else self.token[1:-1]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the payload has no bytes, by which a retained message is cleared."""
+        return self.kind is Kind.TEXT and self._end - self._start == 2
+
     def value(self) -> Any:
         """The payload as a JSON value: an object, a number, …; the text or base64 of what is not JSON.
 
@@ -294,6 +299,11 @@ class DecodedMessage(Message, gc=False, eq=False):
     def payload(self) -> bytes:
         """See `Message.payload`."""
         return self.origin
+
+    @property
+    def is_empty(self) -> bool:
+        """See `Message.is_empty`."""
+        return not self.origin
 
     @property
     def decoded(self) -> bytes:

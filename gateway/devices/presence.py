@@ -79,7 +79,7 @@ def _together(mode: str, said: list[tuple[int, Presence]]) -> Presence:
 def _said_by(state: StateTopic, message: Message) -> Presence:
     states = dict(state.states)
     if "*" in states:
-        return states["*"] if message.token != b'""' else Presence.UNKNOWN
+        return states["*"] if not message.is_empty else Presence.UNKNOWN
     if message.kind is Kind.BASE64 or len(message.token) > MAX_WORD_BYTES:
         return Presence.UNKNOWN
     value: Any = message.value()

@@ -17,7 +17,6 @@ from gateway.devices.model import Availability, Part, Presence, Problem
 __all__ = [
     "BUNDLE_COST",
     "DEVICE_COST",
-    "NOTHING",
     "RANKS",
     "WEAK",
     "Bundle",
@@ -47,10 +46,6 @@ RANKS = {
 
 # Hundreds of thousands live for hours: the collector need not look at them. What leads from one to another and back is
 # taken apart when something goes (`_remove`, `_end`).
-
-
-NOTHING = b'""'
-"""The payload by which a retained message is cleared, as it stands in an envelope."""
 
 
 class Bundle(msgspec.Struct, gc=False, eq=False):
@@ -166,7 +161,7 @@ class Claim(msgspec.Struct, gc=False, eq=False):
             or topic.count & (topic.count - 1) == 0
             or topic.last is None
             or topic.is_dropped
-            or topic.last.token == NOTHING
+            or topic.last.is_empty
         ):
             if topic.is_dropped:
                 bundle.topics.pop(topic.name, None)

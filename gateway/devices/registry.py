@@ -24,7 +24,6 @@ from gateway.devices.presence import presence_of
 from gateway.devices.records import (
     BUNDLE_COST,
     DEVICE_COST,
-    NOTHING,
     RANKS,
     WEAK,
     Bundle,
@@ -454,7 +453,7 @@ class _Known:
 
     def value(self, topic: str) -> Any:
         message = self.last(topic)
-        if message is None or message.kind is Kind.BASE64 or message.token == NOTHING:
+        if message is None or message.kind is Kind.BASE64 or message.is_empty:
             return None
         return message.value()
 

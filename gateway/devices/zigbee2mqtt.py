@@ -119,7 +119,7 @@ def read(key: str, known: Known) -> Iterator[Part | Problem | None]:
 
 def _items(topic: str, known: Known) -> list[msgspec.Raw]:
     message = known.last(topic)
-    if message is None or message.token in (b'""', b"null"):
+    if message is None or message.is_empty:
         return []
     try:
         return _decode_list(message.token)
