@@ -73,7 +73,6 @@ _TABLE: dict[str, Quantity] = {
     "uvindex": Quantity(""),
     "irradiance": Quantity("irradiance", "W/m²"),
     "flow": Quantity("volume_flow_rate"),
-    "level": Quantity(""),
     "weight": Quantity("weight"),
     "ph": Quantity("ph"),
     "conductivity": Quantity("conductivity"),

@@ -113,6 +113,27 @@ export async function messages(
   };
 }
 
+/** Reads the stream of devices until it ends or is told to: each event by its name, with its data. */
+export async function deviceEvents(
+  signal: AbortSignal,
+  onEvent: (event: string, data: unknown) => void,
+): Promise<void> {
+  const response = await ask("devices", "text/event-stream", signal);
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const part = await reader?.read();
+    if (!part || part.done) return;
+    const blocks = (text + part.value).split("\n\n");
+    text = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const event = /^event: (.*)$/m.exec(block)?.[1];
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (event !== undefined && data !== undefined) onEvent(event, JSON.parse(data));
+    }
+  }
+}
+
 /** History as a file; resolves when the browser has been handed it, with its size. */
 export async function download(filter: string, since: string, form: "csv" | "ndjson"): Promise<number> {
   const accept = form === "csv" ? "text/csv" : "application/x-ndjson";

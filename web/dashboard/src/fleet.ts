@@ -1,13 +1,20 @@
 /** The devices of this page: one feed, kept for a while when the view goes, so that coming back costs nothing. */
 import { signal } from "@preact/signals";
+import * as api from "./api.ts";
+import type { Announced } from "./core/announced.ts";
 import { type Device, Fleet } from "./core/devices.ts";
 import { oneQuestion, trendKey, type WantedTrend } from "./core/trends.ts";
+import type { Field } from "./core/values.ts";
 import { readableOf } from "./identity.ts";
 import { type Feed, gatewayNow, openFeed, token } from "./session.ts";
 import { loadTrends } from "./trends.ts";
 
 export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"];
 const LINGER_MS = 60_000;
+/** Topics of devices in view that are subscribed to; a subscriber may have a hundred filters. */
+const LIVE_TOPICS = 96;
+const LIVE_DELAY_MS = 250;
+const AGAIN_MS = 5_000;
 
 export const fleet = new Fleet();
 /** The retained and last values are in: what isn't there now isn't there. */
@@ -33,11 +40,118 @@ let users = 0;
 let closing = 0;
 let settling = 0;
 
+/** The first values of our own sensors are in; all devices that the gateway knows have come. */
+let hasValues = false;
+let hasDevices = false;
+
 function settleSoon(): void {
+  hasValues = true;
   clearTimeout(settling);
   settling = window.setTimeout(() => {
-    settled.value = true;
+    settled.value = hasDevices;
   }, 120);
+}
+
+/** The stream of what the gateway knows of devices, and what ends it. */
+let telling: AbortController | null = null;
+
+/** Resolves when somebody can see the page. */
+function shown(): Promise<void> {
+  if (document.visibilityState !== "hidden") return Promise.resolve();
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.visibilityState === "hidden") return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+  });
+}
+
+/** Follows what the gateway tells of devices, until it is told to stop; comes back after a cut. */
+async function follow(ending: AbortController): Promise<void> {
+  /** Those of whom nothing has come since the stream began. */
+  let unheard = new Set<string>();
+  while (!ending.signal.aborted) {
+    await shown();
+    // Browsers open six connections to a host for all tabs together: one that nobody looks at gives its own back.
+    const attempt = new AbortController();
+    const stop = () => {
+      if (ending.signal.aborted || document.visibilityState === "hidden") attempt.abort();
+    };
+    ending.signal.addEventListener("abort", stop);
+    document.addEventListener("visibilitychange", stop);
+    stop();
+    try {
+      await api.deviceEvents(attempt.signal, (event, data) => {
+        if (event === "devices") unheard = new Set(announced);
+        else if (event === "device") {
+          const told = data as Announced;
+          announced.add(told.id);
+          unheard.delete(told.id);
+          fleet.announce(told);
+        } else if (event === "gone") drop((data as { id: string }).id);
+        else if (event === "known") {
+          for (const id of unheard) drop(id);
+          unheard.clear();
+          hasDevices = true;
+          if (hasValues) settleSoon();
+        }
+        announce();
+      });
+    } catch {
+      // An older gateway has no devices, a cut connection will be back: the list lives on either way.
+    } finally {
+      ending.signal.removeEventListener("abort", stop);
+      document.removeEventListener("visibilitychange", stop);
+    }
+    hasDevices = true;
+    if (hasValues && !ending.signal.aborted) settleSoon();
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
+}
+
+/** The ids of those that the gateway told of. */
+const announced = new Set<string>();
+
+function drop(id: string): void {
+  announced.delete(id);
+  fleet.forget(id);
+}
+
+let liveFeed: Feed | null = null;
+let liveTopics = "";
+let choosing = 0;
+
+/** Subscribes to the values of those devices in view that the gateway told of. */
+export function wantLive(devices: readonly Device[]): void {
+  const topics = new Set<string>();
+  for (const device of devices) for (const { topic } of device.places?.values() ?? []) topics.add(topic);
+  const wanted = [...topics].slice(0, LIVE_TOPICS).sort();
+  const key = wanted.join("\n");
+  if (key === liveTopics) return;
+  clearTimeout(choosing);
+  choosing = window.setTimeout(() => {
+    if (key === liveTopics) return;
+    liveTopics = key;
+    liveFeed?.close();
+    liveFeed =
+      wanted.length === 0
+        ? null
+        : openFeed({ topics: wanted, since: "last", maxHz: 1, onMessage: (message) => void fleet.note(message) });
+  }, LIVE_DELAY_MS);
+}
+
+function closeAll(): void {
+  feed?.close();
+  feed = null;
+  telling?.abort();
+  telling = null;
+  liveFeed?.close();
+  liveFeed = null;
+  liveTopics = "";
+  hasValues = false;
+  hasDevices = false;
 }
 
 /** Opens the feed for a view, once it is known what the visitor may read; what it returns lets it go again. */
@@ -46,8 +160,8 @@ export function holdFleetFeed(): () => void {
   clearTimeout(closing);
   if (visitor !== token.value) {
     visitor = token.value;
-    feed?.close();
-    feed = null;
+    closeAll();
+    announced.clear();
     fleet.clear();
     settled.value = false;
   }
@@ -55,6 +169,8 @@ export function holdFleetFeed(): () => void {
     for (const device of fleet.devices.values()) if (device.history !== "loading") device.history = "none";
     const topics = readableOf(FILTERS);
     let subscribed = false;
+    telling = new AbortController();
+    void follow(telling);
     // Who may read nothing of sensors has none: no need to be refused.
     if (topics.length === 0) settleSoon();
     feed = openFeed({
@@ -75,8 +191,7 @@ export function holdFleetFeed(): () => void {
     users--;
     if (users > 0) return;
     closing = window.setTimeout(() => {
-      feed?.close();
-      feed = null;
+      closeAll();
       settled.value = false;
     }, LINGER_MS);
   };
@@ -84,6 +199,8 @@ export function holdFleetFeed(): () => void {
 
 interface Wanted extends WantedTrend {
   device: Device;
+  /** What the device calls what is asked for. */
+  trend: Field;
 }
 
 let wanted: readonly Wanted[] = [];
@@ -92,8 +209,10 @@ let isAsking = false;
 /** Asks for the past of the devices in view, one question at a time; what scrolled by meanwhile is dropped. */
 export function wantHistory(devices: readonly Device[]): void {
   wanted = devices.flatMap((device): Wanted[] => {
-    const field = device.history === "none" ? fleet.trendOf(device) : null;
-    return field === null ? [] : [{ device, field, topic: `sensors/${device.id}/state` }];
+    const trend = device.history === "none" ? fleet.trendOf(device) : null;
+    if (trend === null) return [];
+    const { topic, path } = device.place(trend);
+    return [{ device, trend, topic, field: path }];
   });
   work();
 }
@@ -115,8 +234,8 @@ async function load(asked: readonly Wanted[]): Promise<void> {
   try {
     const found = await loadTrends(asked);
     for (const each of asked) {
-      const { device, field } = each;
-      if (fleet.trendOf(device) === field) fleet.fillTrend(device, field, found.get(trendKey(each)) ?? null, askedAt);
+      const { device, trend } = each;
+      if (fleet.trendOf(device) === trend) fleet.fillTrend(device, trend, found.get(trendKey(each)) ?? null, askedAt);
       else device.history = "none";
     }
     announce();

@@ -1,13 +1,15 @@
 /**
- * What is known of each device, from sensors/<id>/meta, status and state: nothing is guessed that isn't said so.
+ * What is known of each device, from sensors/<id>/meta, status and state, and of others from what the gateway tells of
+ * them: nothing is guessed that isn't said so.
  */
+import { type Announced, filterOf, type Place, placesOf, readingAt } from "./announced.ts";
 import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
 import { Rhythm } from "./rhythm.ts";
 import { compareNames } from "./tree.ts";
 import { Trend, timesOf } from "./trends.ts";
-import { eachNumber, type Field, fieldRank } from "./values.ts";
+import { eachNumber, type Field, fieldLabel, fieldRank } from "./values.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -44,13 +46,35 @@ export class Device {
   trend: Trend | null = null;
   history: "none" | "loading" | "full" | "failed" = "none";
 
+  area = "";
+  kind = "";
+  /** Where its values are, of a device that the gateway told of; null where it speaks as our sensors do. */
+  places: Map<Field, Place> | null = null;
+
   constructor(readonly id: string) {}
+
+  /** Where a field is: the topic and the path in its payload. */
+  place(field: Field): { topic: string; path: Field; scale: number; offset: number } {
+    return this.places?.get(field) ?? { topic: `sensors/${this.id}/state`, path: field, scale: 1, offset: 0 };
+  }
+
+  /** The filter by which all its values are seen; null where there is none but everything. */
+  get filter(): string | null {
+    if (this.places === null) return `sensors/${this.id}/state`;
+    return filterOf([...this.places.values()].map(({ topic }) => topic));
+  }
+
+  label(field: Field): string {
+    return this.places?.get(field)?.label ?? fieldLabel(field);
+  }
 
   get title(): string {
     return this.name ?? this.id;
   }
 
   status(now: number): Status {
+    // by its project's own rule
+    if (this.places !== null) return STATUSES.find((status) => status === this.said) ?? "unknown";
     if (this.said === "offline") return "offline";
     if (this.said === "sleeping") return this.rhythm.isStale(now, true) ? "stale" : "sleeping";
     // A retained "online" outlives what said it: who never reported since is not known to be there.
@@ -140,6 +164,8 @@ export class Fleet {
   readonly decimals = new Map<Field, number>();
   /** Grows with each change that a list may show. */
   version = 0;
+  /** Who reads a topic, of those that the gateway told of. */
+  private readonly readers = new Map<string, Set<Device>>();
 
   /** @param trendField which field the sparklines show; null: each device's most wanted one. */
   constructor(public trendField: Field | null = null) {}
@@ -147,15 +173,18 @@ export class Fleet {
   /** Forgets everything. */
   clear(): void {
     this.devices.clear();
+    this.readers.clear();
     this.decimals.clear();
     this.version++;
   }
 
   /** Takes in one message; false when it isn't about a device. */
   note(message: FleetMessage): boolean {
+    const readers = this.readers.get(message.topic);
+    for (const device of readers ?? []) this.notePlaces(device, message);
     const match = TOPIC.exec(message.topic);
     const id = match?.[1];
-    if (!id) return false;
+    if (!id) return readers !== undefined;
     let device = this.devices.get(id);
     if (!device) {
       // An empty retained message is how a topic is deleted: it isn't a device.
@@ -175,6 +204,77 @@ export class Fleet {
     }
     this.version++;
     return true;
+  }
+
+  /** Takes in a device that the gateway tells of. */
+  announce(told: Announced): void {
+    const own = told.announced_by[0] === "meta" ? told.id.replace(/^sensors_/, "") : null;
+    let device = this.devices.get(own ?? told.id);
+    if (!device) {
+      device = new Device(own ?? told.id);
+      this.devices.set(device.id, device);
+    }
+    device.area = told.area;
+    device.kind = told.kind;
+    this.version++;
+    // its own messages say the rest
+    if (own !== null) return;
+    this.stopReading(device);
+    device.name = text(told.name);
+    device.model = text(told.model);
+    device.firmware = text(told.version);
+    device.said = told.availability;
+    if (told.seen !== null) device.lastTime = Math.max(device.lastTime ?? 0, told.seen);
+    const places = placesOf(told);
+    device.places = places;
+    device.fields = new Map();
+    for (const [name, { topic, field }] of places) {
+      const meta: FieldMeta = {};
+      if (field.unit !== "") meta.unit = field.unit;
+      if (field.device_class !== "") meta.deviceClass = field.device_class;
+      device.fields.set(name, meta);
+      const readers = this.readers.get(topic) ?? new Set();
+      this.readers.set(topic, readers.add(device));
+    }
+    for (const field of device.readings.keys()) if (!places.has(field)) device.readings.delete(field);
+  }
+
+  /** A device that the gateway knows no longer. */
+  forget(id: string): void {
+    const device = this.devices.get(id) ?? this.devices.get(id.replace(/^sensors_/, ""));
+    if (!device) return;
+    this.stopReading(device);
+    this.devices.delete(device.id);
+    this.version++;
+  }
+
+  private stopReading(device: Device): void {
+    for (const { topic } of device.places?.values() ?? []) {
+      const readers = this.readers.get(topic);
+      readers?.delete(device);
+      if (readers?.size === 0) this.readers.delete(topic);
+    }
+  }
+
+  private notePlaces(device: Device, message: FleetMessage): void {
+    device.lastTime = Math.max(device.lastTime ?? 0, message.time);
+    device.rhythm.note(message.time, 1 + (message.skipped ?? 0));
+    if (message.encoding !== undefined) return;
+    for (const [field, place] of device.places ?? []) {
+      if (place.topic !== message.topic) continue;
+      const value = readingAt(place, message.payload);
+      if (value === null) continue;
+      device.readings.set(field, value);
+      const decimals = Math.min(2, decimalsOf(value));
+      if (decimals > (this.decimals.get(field) ?? -1)) this.decimals.set(field, decimals);
+      if (field === this.trendOf(device)) this.push(device, field, message, value);
+    }
+    this.version++;
+  }
+
+  private push(device: Device, field: Field, message: FleetMessage, value: number): void {
+    if (!device.trend || device.trend.field !== field) device.trend = new Trend(message.topic, field);
+    device.trend.note(message.time, value);
   }
 
   private noteMeta(device: Device, payload: unknown): void {
@@ -212,9 +312,7 @@ export class Fleet {
     device.readings = readings;
     const field = this.trendOf(device);
     const value = field === null ? undefined : readings.get(field);
-    if (value === undefined) return;
-    if (!device.trend || device.trend.field !== field) device.trend = new Trend(message.topic, field ?? "");
-    device.trend.note(message.time, value);
+    if (value !== undefined) this.push(device, field ?? "", message, value);
   }
 
   /** The field that a device's sparkline shows; null when it has none. */
@@ -236,7 +334,8 @@ export class Fleet {
     if (columns === null) return;
     // History teaches the rhythm as well: a device that spoke each ten seconds until an hour ago is stale at once.
     if (!device.rhythm.learnt) device.rhythm.learn(timesOf(columns));
-    const trend = Trend.of(`sensors/${device.id}/state`, field, columns);
+    const { topic, scale, offset } = device.place(field);
+    const trend = Trend.of(topic, field, columns, (value) => value * scale + offset);
     const live = device.trend?.field === field ? device.trend.series : null;
     for (let index = live?.indexAt(askedAt) ?? 0; index < (live?.length ?? 0); index++) {
       trend.note(live?.time(index) ?? 0, live?.value(index) ?? 0);
@@ -268,6 +367,11 @@ export type SortKey = "name" | "status" | "battery" | "signal" | "seen";
 
 export const SORT_KEYS: readonly SortKey[] = ["name", "status", "battery", "signal", "seen"];
 
+/** By what a list is put together before it is sorted. */
+export type GroupKey = "area" | "kind";
+
+export const GROUP_KEYS: readonly GroupKey[] = ["area", "kind"];
+
 /** Trouble first, then what is well. */
 const STATUS_ORDER: Record<Status, number> = { offline: 0, stale: 1, unknown: 2, sleeping: 3, online: 4 };
 
@@ -276,6 +380,7 @@ export interface Query {
   status: Status | null;
   sort: SortKey;
   descending: boolean;
+  group?: GroupKey | null;
 }
 
 export interface Listed {
@@ -294,7 +399,8 @@ export function listDevices(
   const rows: Listed[] = [];
   for (const device of fleet.devices.values()) {
     if (words.length > 0) {
-      const about = `${device.id} ${device.name ?? ""} ${device.model ?? ""}`.toLowerCase();
+      const about =
+        `${device.id} ${device.name ?? ""} ${device.model ?? ""} ${device.area} ${device.kind}`.toLowerCase();
       if (!words.every((word) => about.includes(word))) continue;
     }
     const status = device.status(now);
@@ -319,7 +425,14 @@ export function listDevices(
     seen: numeric((listed) => (listed.device.lastTime === null ? null : -listed.device.lastTime)),
   };
   const chosen = compare[query.sort];
-  rows.sort((a, b) => chosen(a, b) || by(a, b));
+  const { group } = query;
+  /** Those of which nobody says it go to the end. */
+  const together = (a: Listed, b: Listed) => {
+    const x = group ? a.device[group] : "";
+    const y = group ? b.device[group] : "";
+    return x === y ? 0 : x === "" ? 1 : y === "" ? -1 : compareNames(x, y);
+  };
+  rows.sort((a, b) => together(a, b) || chosen(a, b) || by(a, b));
   return { rows, counts };
 }
 

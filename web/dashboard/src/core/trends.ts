@@ -80,12 +80,12 @@ export class Trend {
     this.series = new Series(topic, field, KEPT);
   }
 
-  /** A trend that begins with history. */
-  static of(topic: string, field: Field, columns: Columns): Trend {
+  /** A trend that begins with history; `worth` turns what a payload says into the reading that is meant. */
+  static of(topic: string, field: Field, columns: Columns, worth = (value: number): number => value): Trend {
     const trend = new Trend(topic, field, columns.step);
     for (const [index, mean] of columns.mean.entries()) {
       if (mean === null) continue;
-      trend.series.push(columns.start + (index + 0.5) * columns.step, mean);
+      trend.series.push(columns.start + (index + 0.5) * columns.step, worth(mean));
       trend.count = columns.count[index] ?? 1;
     }
     return trend;

@@ -2,6 +2,8 @@
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import {
   type Device,
+  GROUP_KEYS,
+  type GroupKey,
   type Listed,
   listDevices,
   SORT_KEYS,
@@ -13,7 +15,7 @@ import {
 import { formatCount, formatReading, formatSpan } from "../core/format.ts";
 import { trendWindow, windowWords } from "../core/trends.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
-import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory } from "../fleet.ts";
+import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory, wantLive } from "../fleet.ts";
 import { identity } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
 import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
@@ -36,7 +38,7 @@ const MEANING: Record<Status, string> = {
   sleeping: "said that it sleeps, and isn’t overdue",
   stale: "silent for more than three of its usual intervals",
   offline: "said goodbye, or the broker lost it",
-  unknown: "known by name, but nothing was heard of it yet",
+  unknown: "known by name, but nothing says whether it is there",
 };
 
 const SORT_LABEL: Record<SortKey, string> = {
@@ -61,9 +63,10 @@ export function Devices() {
   const descending = params.get("order") === "desc";
   const trend = params.get("trend");
   fleet.setTrendField(trend);
+  const group = GROUP_KEYS.find((entry) => entry === params.get("group")) ?? null;
 
   const now = viewNow();
-  const { rows, counts } = listDevices(fleet, { text, status, sort, descending }, now);
+  const { rows, counts } = listDevices(fleet, { text, status, sort, descending, group }, now);
   const total = fleet.devices.size;
 
   if (total === 0) {
@@ -86,6 +89,7 @@ export function Devices() {
               onInput={(event) => setParams({ q: event.currentTarget.value })}
             />
           </label>
+          <GroupSelect value={group} />
           <TrendSelect value={trend} />
         </div>
       </header>
@@ -100,7 +104,7 @@ export function Devices() {
           </button>
         </Empty>
       ) : (
-        <DeviceTable rows={rows} now={now} sort={sort} descending={descending} />
+        <DeviceTable rows={rows} now={now} sort={sort} descending={descending} group={group} />
       )}
     </>
   );
@@ -166,6 +170,23 @@ function StatusFilter({ counts, chosen }: { counts: Record<Status, number>; chos
   );
 }
 
+/** Nothing to choose where no device says where or what it is. */
+function GroupSelect({ value }: { value: GroupKey | null }) {
+  const devices = [...fleet.devices.values()];
+  const has = (key: GroupKey) => devices.some((device) => device[key] !== "" && device[key] !== "sensor");
+  if (value === null && !GROUP_KEYS.some(has)) return null;
+  return (
+    <label class="select">
+      <span>Group</span>
+      <select value={value ?? ""} onChange={(event) => setParams({ group: event.currentTarget.value || null })}>
+        <option value="">none</option>
+        <option value="area">by area</option>
+        <option value="kind">by kind</option>
+      </select>
+    </label>
+  );
+}
+
 function TrendSelect({ value }: { value: Field | null }) {
   const fields = [...fleet.fieldCounts().keys()].slice(0, 40);
   return (
@@ -188,9 +209,10 @@ interface TableProps {
   now: number;
   sort: SortKey;
   descending: boolean;
+  group: GroupKey | null;
 }
 
-function DeviceTable({ rows, now, sort, descending }: TableProps) {
+function DeviceTable({ rows, now, sort, descending, group }: TableProps) {
   const wide = useWide(1120);
   const huge = useWide(2400);
   // as many readings as the column has room for, and no half ones
@@ -200,10 +222,13 @@ function DeviceTable({ rows, now, sort, descending }: TableProps) {
   const list = useRef<HTMLDivElement>(null);
   const range = useVisibleRows(list, rows.length, rowHeight);
   const visible = rows.slice(range[0], range[1]);
-  const wanted = visible.filter(({ device }) => device.history === "none").map(({ device }) => device.id);
+  const wanted = visible
+    .filter(({ device }) => device.history === "none" && fleet.trendOf(device) !== null)
+    .map(({ device }) => device.id);
   const key = wanted.join(" ");
   // asked again only when other devices want their past
   useEffect(() => wantHistory(visible.map(({ device }) => device)), [key]);
+  useEffect(() => wantLive(visible.map(({ device }) => device)));
   const span = trendWindow(
     visible.map(({ device }) => drawnTrend(device)),
     now,
@@ -275,6 +300,7 @@ function DeviceTable({ rows, now, sort, descending }: TableProps) {
                   wide={wide}
                   huge={huge}
                   most={most}
+                  group={group !== null && row.device[group] !== rows[index - 1]?.device[group] ? group : null}
                 />
               )
             );
@@ -295,6 +321,8 @@ interface RowProps {
   wide: boolean;
   huge: boolean;
   most: number;
+  /** The first of its group: it says of which. */
+  group: GroupKey | null;
 }
 
 /** A trend is drawn when its past was asked for: a line that starts where the page opened would look like news. */
@@ -302,13 +330,14 @@ function drawnTrend(device: Device): Device["trend"] {
   return device.history === "full" || device.history === "failed" ? device.trend : null;
 }
 
-function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most }: RowProps) {
+function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, group }: RowProps) {
   const { device, status } = listed;
   const field = fleet.trendOf(device);
   const readings = device.shown();
   const name = (
     <span role="cell" class="name">
-      <a href={to.live(`sensors/${device.id}/state`)}>{device.title}</a>
+      {group !== null && <span class="group">{device[group] || `No ${group}`}</span>}
+      {device.filter === null ? <b>{device.title}</b> : <a href={to.live(device.filter)}>{device.title}</a>}
       <span class="id">{describe(device)}</span>
     </span>
   );
@@ -384,8 +413,10 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most }: Ro
 }
 
 function describe(device: Device): string {
-  const parts = [device.name === null ? null : device.id, device.model, device.simulated ? "simulated" : null];
-  return parts.filter((part) => part !== null).join(" · ");
+  const id = device.name === null || device.name === device.id || device.places !== null ? null : device.id;
+  const area = route.value.params.get("group") === "area" ? "" : device.area;
+  const parts = [id, area, device.model, device.simulated ? "simulated" : null];
+  return parts.filter((part) => part !== null && part !== "").join(" · ");
 }
 
 function rhythmText(device: Device): string {
@@ -397,7 +428,7 @@ function rhythmText(device: Device): string {
 function trendLabel(device: Device, field: Field | null): string {
   if (field === null) return "no trend";
   const reading = device.readings.get(field);
-  return `Trend of ${fieldLabel(field)}${reading === undefined ? "" : `, now ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`}`;
+  return `Trend of ${device.label(field)}${reading === undefined ? "" : `, now ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`}`;
 }
 
 interface ReadingProps {
@@ -418,7 +449,7 @@ function ReadingCell({ device, field, value }: ReadingProps) {
         {formatReading(value, fleet.decimals.get(field) ?? 0)}
         <span class="unit">{device.unit(field)}</span>
       </span>
-      <span class="label">{fieldLabel(field)}</span>
+      <span class="label">{device.label(field)}</span>
     </span>
   );
 }
