@@ -18,7 +18,7 @@ RUN python -m venv /venv
 # the pinned requirements first: they change less often than the code
 COPY pyproject.toml requirements-dev.txt README.md LICENSE ./
 COPY gateway/__init__.py gateway/
-RUN mkdir sensors_sim firmware && /venv/bin/pip install --quiet --constraint requirements-dev.txt '.[decoders]' \
+RUN mkdir sensors_sim firmware && /venv/bin/pip install --quiet --constraint requirements-dev.txt '.[cluster,decoders]' \
     && /venv/bin/pip uninstall --quiet --yes mqtt-browser-gateway
 COPY gateway gateway
 COPY --from=web /src/gateway/static gateway/static

@@ -13,11 +13,13 @@ import asyncio
 import contextlib
 import logging
 import math
+import secrets
+import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
@@ -30,6 +32,11 @@ from gateway.alerts.runner import Runner, make_runner
 from gateway.archive.archive import Archive, KeptHistory
 from gateway.archive.failures import ArchiveError, Trouble
 from gateway.archive.keeping import Keep, Rules
+from gateway.cluster.address import Address
+from gateway.cluster.cluster import Cluster
+from gateway.cluster.leading import Leading
+from gateway.cluster.questions import ServerError, Times
+from gateway.cluster.server import RefusedError, Server
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
 from gateway.core.filters import FilterSet
@@ -55,6 +62,9 @@ __all__ = ["Gateway", "Limits", "make_guard"]
 
 logger = logging.getLogger(__name__)
 
+CATCH_UP_SECONDS = 10.0
+"""How long a node may read the shared log before it serves what it has read so far."""
+
 PULSE_SECONDS = 0.1
 """How often the loop is asked whether it comes in time."""
 
@@ -72,6 +82,12 @@ LOGGED_CLOSINGS_PER_SECOND = 20.0
 
 MAX_EXPLANATIONS = 4
 """Questions of one address to `/explain` that may be under way; with wildcards and many topics each takes a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    connected: bool
+    filters: Mapping[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +171,9 @@ class Gateway:
         history, hub, upstream: the log, the fan-out, the link to the broker; there once it has started.
         decoding: the rules by which payloads that are not JSON are read.
         devices: what announces itself as a device.
+        cluster: what makes this gateway a node; None where it is alone.
+        session: the link of the leader to the broker; None while this node leads nothing. `upstream` of a node only
+            publishes.
         archive: the file in which the log is kept; None where there is none.
         alerts: rules that watch the log, and what publishes their states; None where none is set.
         connections: how many are open, in all and for each address.
@@ -202,6 +221,9 @@ class Gateway:
         self.collections = Collections(time.thread_time)
         self.hub: Hub
         self.upstream: Upstream
+        self.cluster: Cluster | None = None
+        self.session: Upstream | None = None
+        self._session_task: asyncio.Task[None] | None = None
         self.alerts: Runner | None = None
         self.published: Counter[str] = Counter()
         """Messages that clients published, by result: `ok` or an error code."""
@@ -300,6 +322,118 @@ class Gateway:
         await asyncio.to_thread(self.archive.wait_closed)
         await asyncio.sleep(0)
 
+    # the cluster
+
+    async def check_cluster(self) -> None:
+        """Looks whether the server of the cluster can be used, if there is to be one.
+
+        Raises:
+            RefusedError: it can't. One that can't be reached is waited for later.
+        """
+        address = self._cluster_address
+        if address is None:
+            return
+        server = Server(address, self._settings.cluster_name, lease_seconds=Times().lease)
+        try:
+            logger.info("the shared log is on %s, %s", address, await server.check())
+        except RefusedError:
+            raise
+        except ServerError as error:
+            logger.error("the shared log can't be reached yet: %s", error)
+        except ImportError:
+            text = "a cluster needs the package valkey: pip install 'mqtt-browser-gateway[cluster]'"
+            raise RefusedError(text) from None
+        finally:
+            await server.close()
+
+    @property
+    def _cluster_address(self) -> Address | None:
+        settings = self._settings
+        if settings.cluster_url is None:
+            return None
+        password = settings.cluster_password
+        return replace(
+            Address.parse(settings.cluster_url),
+            username=settings.cluster_username,
+            password=None if password is None else password.get_secret_value(),
+        )
+
+    def _make_cluster(self) -> None:
+        """Makes this gateway a node: its log is read from the shared one, and its own link only publishes."""
+        address, settings = self._cluster_address, self._settings
+        if address is None:
+            return
+        node = settings.cluster_node or f"{socket.gethostname()[:60]}-{secrets.token_hex(2)}"
+        self.cluster = Cluster(
+            address,
+            settings.cluster_name,
+            node,
+            self.hub,
+            clock=self.clock,
+            wall_clock_ms=self.wall_clock_ms,
+            on_lead=self._lead,
+            on_follow=self._follow,
+            leave=self._leave_session,
+            on_change=self._cluster_changed,
+        )
+        config = self.upstream_config
+        client_id = f"{config.client_id}-{node}"
+        self.upstream = Upstream(
+            replace(config, topics=(), client_id=client_id, session_expiry_seconds=0, status_topic=""),
+            on_message=lambda *_: None,
+            on_change=lambda _: None,
+        )
+
+    def _lead(self, leading: Leading) -> None:
+        """This node leads: it takes the session with the broker over."""
+        assert self.cluster is not None  # noqa: S101 - it is what leads
+        inherited = self.cluster.member.follower.inherited
+        self.cluster.member.broker = "the leader is not connected to the broker yet"
+        self.session = session = Upstream(
+            self.upstream_config, on_message=leading.take, on_change=self._session_changed, keeper=leading
+        )
+        session.inherit(inherited.published, inherited.exchanges)
+        self._session_task = self._tasks.create_task(session.run(), name="session")
+
+    def _follow(self, _why: str) -> None:
+        session, self.session = self.session, None
+        if session is not None and self._session_task is not None:
+            session.hold()
+            self._session_task.cancel()
+        self._settle_at = math.inf
+
+    async def _leave_session(self) -> None:
+        task = self._session_task
+        self._follow("it stops")
+        if task is not None:
+            await asyncio.wait((task,), timeout=2)
+
+    def _session_changed(self, state: UpstreamState) -> None:
+        cluster = self.cluster
+        if cluster is None or cluster.member.leading is None or self.session is None:
+            return
+        cluster.member.broker = "" if state.connected else state.last_error or "the leader is not connected"
+        cluster.member.leading.as_published = state.retained_as_published
+        if state.connected and state.subscription != self.history.subscription:
+            self.history.subscription = state.subscription
+            self._settle_at = self.clock() + REPEAT_SECONDS
+        self._cluster_changed()
+
+    def _cluster_changed(self) -> None:
+        if self.is_connected != self._was_connected:
+            self._was_connected = self.is_connected
+            self.hub.upstream_changed(self.is_connected, None if self.is_connected else self.upstream_reason)
+
+    @property
+    def upstream_facts(self) -> UpstreamState | _Facts:
+        """What may be told of the link by which messages arrive, wherever it is."""
+        if self.cluster is None:
+            return self.upstream.state
+        filters: Mapping[str, int | str] = dict.fromkeys(self.upstream_config.topics, 1)
+        if self.session is not None:
+            filters = self.session.state.filters
+        return _Facts(self.is_connected, filters)
+
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Connects to the broker and serves until the context ends."""
@@ -326,6 +460,7 @@ class Gateway:
             on_change=self._upstream_changed,
             keeper=None if self.archive is None else self.archive.writer,
         )
+        self._make_cluster()
         self.alerts = make_runner(
             settings,
             history=self.history,
@@ -341,6 +476,10 @@ class Gateway:
                 await self.alerts.watch(self.hub)
                 watching = self._tasks.create_task(self.alerts.run(), name="alerts")
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
+            node = None
+            if self.cluster is not None:
+                node = self._tasks.create_task(self.cluster.run(), name="cluster")
+                await self.cluster.wait_caught_up(CATCH_UP_SECONDS)
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
             pulse = self._tasks.create_task(self._feel_pulse(), name="pulse of the loop")
@@ -354,6 +493,9 @@ class Gateway:
                 if watching is not None:
                     watching.cancel()
                 await self._end_archive()
+                if self.cluster is not None and node is not None:
+                    await self.cluster.stop(node)
+                    self._follow("it has stopped")
                 for task in (link, warming, aging, pulse, devices):
                     task.cancel()
 
@@ -369,8 +511,7 @@ class Gateway:
         while True:
             if self.clock() >= self._settle_at and self.is_connected:
                 self._settle_at = math.inf
-                for _ in self.history.settle_retained():
-                    await asyncio.sleep(0)
+                await self._settle_retained()
             if self.archive is not None and not self.closing:
                 for _ in self.archive.maybe_snapshot():
                     await asyncio.sleep(0)
@@ -379,6 +520,15 @@ class Gateway:
             # expiry intervals are whole seconds: none ends before this looks again
             left = max((self.history.next_expiry - now) / 1000, 0.0)
             await asyncio.sleep(0 if is_more else min(AGE_SECONDS, left))
+
+    async def _settle_retained(self) -> None:
+        """What a subscription has not brought again the broker keeps no longer; other nodes are told."""
+        for names in self.history.unkept():
+            if self.cluster is None:
+                self.history.release(names)
+            elif self.cluster.member.leading is not None:
+                self.cluster.member.leading.release(names)
+            await asyncio.sleep(0)
 
     async def count_unsent(self) -> None:
         """Adds up what waits in the buffers of all subscribers, a thousand in each turn of the loop."""
@@ -394,6 +544,8 @@ class Gateway:
         self.closing = True
         self.guard.stop()
         self.upstream.hold()  # what nobody would see any more stays with the broker
+        if self.session is not None:
+            self.session.hold()
         for _ in self.hub.flush():
             await asyncio.sleep(0)
         for sink in list(self.event_streams):
@@ -427,12 +579,14 @@ class Gateway:
     @property
     def is_connected(self) -> bool:
         """Whether the broker is there now."""
-        return self.upstream.state.connected
+        return self.upstream.state.connected if self.cluster is None else self.cluster.reason is None
 
     @property
     def upstream_reason(self) -> str | None:
         """Why it isn't; None where there is an access policy, since it may name a broker in a private network."""
-        return None if self.has_access_policy else self.upstream.state.last_error
+        if self.has_access_policy:
+            return None
+        return self.upstream.state.last_error if self.cluster is None else self.cluster.reason
 
     def _upstream_changed(self, state: UpstreamState) -> None:
         self.history.retained_as_published = state.retained_as_published

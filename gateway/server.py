@@ -251,10 +251,13 @@ def serve(
 
     Raises:
         ArchiveError: another gateway has the archive open.
+        RefusedError: the server of the cluster can't be used.
     """
     app = create_app(settings)
     gateway: Gateway = app.state.gateway
     gateway.open_archive()
+    if settings.cluster_url is not None:
+        asyncio.run(gateway.check_cluster())
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = TlsListener(

@@ -25,6 +25,9 @@ class Disk:
     def when_settled(self, call: Callable[[], None]) -> None:
         self.calls.append(call)
 
+    def identify(self, packets: list[bytes]) -> None:
+        pass
+
     def hurry(self) -> None:
         self.hurries += 1
 

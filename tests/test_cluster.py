@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cluster.entries import FORM, NOTHING, Entry, EntryError, Id, Row, decode, encode, flags_of
-from gateway.cluster.follower import INHERITED_IDENTIFIERS, Follower, Inherited, MisfitError, Standing
+from gateway.cluster.follower import (
+    CHUNK_BYTES,
+    ENTRY_BYTES,
+    INHERITED_IDENTIFIERS,
+    Extent,
+    Follower,
+    Inherited,
+    MisfitError,
+    Standing,
+)
 from gateway.cluster.leading import ENTRY_ROWS, Leading
 from gateway.cluster.log import HubLog
 from gateway.cluster.views import Led, Meta, Reason, View, why_anew
@@ -106,11 +115,11 @@ def test_an_epoch_goes_on_only_where_nothing_of_it_can_be_missing(
 
 
 def followed(*ids: Id) -> Follower:
-    follower = Follower()
+    follower = Follower(Extent(10**9, 10**9))
     follower.begin(META)
     seq = 0
     for at in ids:
-        follower.take(at, Entry(FORM, "e1", "t1", seq + 1, rows=[Row("t", b"")] * (at.seq - seq)))
+        follower.take(at, Entry(FORM, "e1", "t1", seq + 1, rows=[Row("t", b"")] * (at.seq - seq)), 1)
         seq = at.seq
     return follower
 
@@ -124,18 +133,18 @@ def test_entries_that_do_not_follow_each_other_are_refused() -> None:
         (Id(5), Entry(FORM, "e1", "t1", 6)),  # the same again
     ]:
         with pytest.raises(MisfitError):
-            follower.take(at, entry)
-    follower.take(Id(6), Entry(FORM, "e1", "t2", 6, rows=[Row("t", b"")]))
+            follower.take(at, entry, 1)
+    follower.take(Id(6), Entry(FORM, "e1", "t2", 6, rows=[Row("t", b"")]), 1)
     assert (follower.position, follower.token) == (Id(6), "t2")
 
 
 def test_what_came_before_an_epoch_began_belongs_to_it() -> None:
-    follower = Follower()
+    follower = Follower(Extent(10**9, 10**9))
     follower.begin(replace(META, epoch="e2", base=Id(5, 1)))
-    follower.take(Id(5), Entry(FORM, "e1", "t1", 5, rows=[Row("t", b"")]))
-    follower.take(Id(5, 1), Entry(FORM, "e2", "t2", 6))
+    follower.take(Id(5), Entry(FORM, "e1", "t1", 5, rows=[Row("t", b"")]), 1)
+    follower.take(Id(5, 1), Entry(FORM, "e2", "t2", 6), 1)
     with pytest.raises(MisfitError):
-        follower.take(Id(6), Entry(FORM, "e1", "t1", 6, rows=[Row("t", b"")]))
+        follower.take(Id(6), Entry(FORM, "e1", "t1", 6, rows=[Row("t", b"")]), 1)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +172,32 @@ def test_a_successor_knows_the_newest_packet_identifiers_and_open_exchanges() ->
     inherited.add(Entry(FORM, "e", "t", 1, received=b"\0\1\0\2\0\3"))
     inherited.add(Entry(FORM, "e", "t", 1, completed=b"\0\1\0\3"))
     assert inherited.exchanges == {b"\0\2"}
+
+
+@given(
+    sizes=st.lists(st.integers(1, 100_000), min_size=1, max_size=60),
+    max_bytes=st.integers(100_000, 1_000_000),
+    max_age=st.integers(5, 50),
+)
+def test_the_stream_stays_within_its_bounds_and_keeps_its_newest_entries(
+    sizes: list[int], max_bytes: int, max_age: int
+) -> None:
+    extent = Extent(max_bytes, max_age)
+    stream: list[tuple[Id, int, int]] = []
+    for time, size in enumerate(sizes):
+        stream.append((Id(time), size, time))
+        extent.add(*stream[-1])
+        first = extent.trim(time)
+        if first is not None:
+            gone = [entry for entry in stream if entry[0] < first]
+            assert gone
+            stream = [entry for entry in stream if entry[0] >= first]
+            whole = sum(size + ENTRY_BYTES for _, size, _ in [*gone, *stream])
+            assert whole > max_bytes or gone[0][2] < time - max_age
+        assert stream
+        taken = sum(size + ENTRY_BYTES for _, size, _ in stream)
+        assert taken == extent.bytes
+        assert taken <= max_bytes or taken - stream[-1][1] <= CHUNK_BYTES + 2 * ENTRY_BYTES + 100_000
 
 
 # leading

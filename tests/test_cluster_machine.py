@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Generator
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -288,7 +289,7 @@ class Machine(RuleBasedStateMachine):
                 assert by_number == list(range(len(by_number))), "lost, twice or out of order"
 
 
-TestCluster = Machine.TestCase
+TestCluster = pytest.mark.slow(Machine.TestCase)
 TestCluster.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 

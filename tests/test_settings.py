@@ -328,6 +328,25 @@ class TestProblems:
         assert "set limit_command_bytes to at least 4198400" in problem
         assert not problems_of({"limit_payload_bytes": "3MiB", "limit_command_bytes": 4_198_400})
 
+    def test_the_server_of_a_cluster_is_an_address_whose_password_is_not_shown(self) -> None:
+        environ = {"GATEWAY_CLUSTER_URL": "valkey://me:hunter2@db:1/3"}
+        settings = load_settings({}, None, environ)
+        assert settings.cluster_url == "valkey://db:1/3"
+        assert settings.cluster_username == "me"
+        assert settings.cluster_password is not None
+        assert settings.cluster_password.get_secret_value() == "hunter2"
+        assert "hunter2" not in repr(settings)
+        [problem] = problems_of(environ={"GATEWAY_CLUSTER_URL": "http://me:hunter2@db"})
+        assert "must start with valkey://" in problem
+        assert "hunter2" not in problem
+
+    def test_a_node_of_a_cluster_has_neither_archive_nor_alerts(self) -> None:
+        [problem] = problems_of({"cluster_url": "valkey://db", "archive_file": "/tmp/archive.db"})
+        assert "has no archive yet" in problem
+        alerts = [{"name": "cold", "topics": ["a"], "silent": "5m"}]
+        [problem] = problems_of({"cluster_url": "valkey://db", "alerts": alerts})
+        assert "has no alerts yet" in problem
+
     def test_an_unknown_variable_is_told_without_its_value(self) -> None:
         [problem] = problems_of(environ={"GATEWAY_MQTT_PASWORD": "hunter2"})
         assert "did you mean GATEWAY_MQTT_PASSWORD?" in problem
@@ -413,7 +432,9 @@ class TestSecrets:
         assert SECRET not in text
 
     def test_have_no_flag(self) -> None:
-        assert {row.name for row in SETTINGS.values() if row.kind == "secret"} == {"access_secret", "mqtt_password"}
+        assert {row.name for row in SETTINGS.values() if row.kind == "secret"} == {
+            "access_secret", "cluster_password", "mqtt_password"
+        }  # fmt: skip
         assert all(row.flag is None for row in SETTINGS.values() if row.kind == "secret")
 
 

@@ -233,6 +233,9 @@ class Writer:
         """Somebody waits: what was appended is written as soon as may be."""
         self.hand_over()
 
+    def identify(self, _packets: list[bytes]) -> None:
+        """Nothing: packet identifiers are remembered by the process that got them."""
+
     @property
     def settled_seq(self) -> int:
         """Number up to which everything is on the disk or was dropped."""

@@ -36,6 +36,7 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
         fail(error, 2)
     from gateway import server
     from gateway.archive.failures import ArchiveError
+    from gateway.cluster.server import RefusedError
 
     try:
         set_up_logging(settings.log_format, settings.log_level, file=settings.log_file)
@@ -46,7 +47,7 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
         signal.signal(number, _end)
     try:
         server.serve(settings, sockets=sockets)
-    except ArchiveError as error:
+    except (ArchiveError, RefusedError) as error:
         fail(error, 2)
 
 

@@ -12,11 +12,18 @@ from collections import deque
 from gateway.cluster.entries import NOTHING, Entry, Id
 from gateway.cluster.views import Meta, View
 
-__all__ = ["Follower", "Inherited", "MisfitError", "Standing"]
+__all__ = ["Extent", "Follower", "Inherited", "MisfitError", "Standing"]
 
 INHERITED_IDENTIFIERS = 20_000
 """Packet identifiers of the newest messages at QoS 1 that a successor takes for known. A broker that counts them up
 (Mosquitto) uses one again after 65,535 others, at the earliest."""
+
+
+CHUNK_BYTES = 64 * 1024
+"""Entries are dropped from the stream by so many bytes at a time."""
+
+ENTRY_BYTES = 60
+"""About what an entry takes in the stream beside its bytes."""
 
 
 class MisfitError(Exception):
@@ -67,6 +74,44 @@ def _apart(identifiers: bytes) -> list[bytes]:
     return [identifiers[at : at + 2] for at in range(0, len(identifiers), 2)]
 
 
+class Extent:
+    """How long the stream is, as far as it was read, and what of it is to go.
+
+    Attributes:
+        bytes: what its entries take, about.
+    """
+
+    def __init__(self, max_bytes: int, max_age_ms: int) -> None:
+        """Empty; at least the newest chunk stays, however large."""
+        self.bytes = 0
+        self._max_bytes = max_bytes
+        self._max_age_ms = max_age_ms
+        self._chunks: deque[tuple[Id, int, int]] = deque()  # first entry, bytes, time of the newest entry
+
+    def add(self, at: Id, size: int, time: int) -> None:
+        """Takes the next entry, of so many bytes."""
+        size += ENTRY_BYTES
+        self.bytes += size
+        if self._chunks and self._chunks[-1][1] < CHUNK_BYTES:
+            first, before, latest = self._chunks[-1]
+            self._chunks[-1] = first, before + size, max(latest, time)
+        else:
+            self._chunks.append((at, size, time))
+
+    def trim(self, now_ms: int) -> Id | None:
+        """The oldest entry that stays, once each time that it is another one; None while all stay."""
+        chunks, gone = self._chunks, False
+        while len(chunks) > 1 and (self.bytes > self._max_bytes or chunks[0][2] < now_ms - self._max_age_ms):
+            self.bytes -= chunks.popleft()[1]
+            gone = True
+        return chunks[0][0] if gone else None
+
+    def clear(self) -> None:
+        """Nothing has been read."""
+        self._chunks.clear()
+        self.bytes = 0
+
+
 class Follower:
     """What one node has read.
 
@@ -76,10 +121,12 @@ class Follower:
         position: the entry that it read last.
         token: of who appended that.
         inherited: what the broker may send again.
+        extent: how long the stream is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extent: Extent) -> None:
         """Has read nothing."""
+        self.extent = extent
         self.epoch = ""
         self.base = self.position = NOTHING
         self.token = ""
@@ -95,6 +142,7 @@ class Follower:
         self.epoch, self.base = meta.epoch, meta.base
         self.position, self.token = NOTHING, ""
         self.inherited = Inherited()
+        self.extent.clear()
 
     def stands(self, view: View, found: Entry | None) -> Standing:
         """How what was read stands to the stream.
@@ -114,8 +162,8 @@ class Follower:
         is_trimmed = view.first is not None and self.position < view.first
         return Standing.ANEW if is_trimmed else Standing.WAIT
 
-    def take(self, at: Id, entry: Entry) -> None:
-        """Takes the next entry.
+    def take(self, at: Id, entry: Entry, size: int) -> None:
+        """Takes the next entry, of so many bytes.
 
         Raises:
             MisfitError: it isn't the next one.
@@ -128,3 +176,4 @@ class Follower:
             raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {self.position}")
         self.position, self.token = at, entry.token
         self.inherited.add(entry)
+        self.extent.add(at, size, entry.time)

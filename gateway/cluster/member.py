@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from gateway.cluster.entries import FORM, NOTHING, Entry, EntryError, Id, decode, encode
-from gateway.cluster.follower import Follower, MisfitError, Standing
+from gateway.cluster.follower import Extent, Follower, MisfitError, Standing
 from gateway.cluster.leading import Leading
 from gateway.cluster.questions import (
     READ_ENTRIES,
@@ -108,7 +108,7 @@ class Member:
             times: how long things take.
         """
         self.node = node
-        self.follower = Follower()
+        self.follower = Follower(Extent(log.history.max_bytes, log.history.max_age_ms))
         self.leading: Leading | None = None
         self.view: View | None = None
         self.trouble: str | None = None
@@ -282,7 +282,7 @@ class Member:
         try:
             for at, data in entries:
                 entry = self._decode(data)
-                self._take(at, entry)
+                self._take(at, entry, len(data))
                 is_end = entry.is_end
         except MisfitError as error:
             logger.warning("%s", error)
@@ -303,9 +303,9 @@ class Member:
         tail = None if self.view is None else self.view.tail
         return tail is None or self.follower.position >= tail
 
-    def _take(self, at: Id, entry: Entry) -> None:
+    def _take(self, at: Id, entry: Entry, size: int) -> None:
         is_first = self.follower.is_at_beginning
-        self.follower.take(at, entry)
+        self.follower.take(at, entry, size)
         if is_first:
             self._log.begin(self.follower.epoch, entry.first - 1, entry.time)
         if self.is_caught_up:
@@ -408,14 +408,15 @@ class Member:
     def _append(self, view: View, found: tuple[Id, bytes], *, is_end: bool = False) -> Generator[Question, Any, bool]:
         leading = self.leading
         assert leading is not None  # noqa: S101 - it is what appends
-        done = yield Append(leading.token, leading.tail, *found, view.server, is_end=is_end)
+        trim = self.follower.extent.trim(self._wall_clock_ms())
+        done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
             return False
         if not done:
             self._step_down("an append was refused: another node leads, or the newest messages are gone")
             return False
         at, entry = leading.appended()
-        self.follower.take(at, entry)
+        self.follower.take(at, entry, len(found[1]))
         self._log.take(entry)
         leading.settle()
         return True

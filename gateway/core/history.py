@@ -37,6 +37,7 @@ __all__ = [
     "Chunk",
     "Decode",
     "History",
+    "make_epoch",
     "room_for_messages",
 ]
 
@@ -101,6 +102,11 @@ Decode: TypeAlias = Callable[[str, bytes], bytes | None]
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
+def make_epoch() -> str:
+    """A name for one life of a log."""
+    return "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Part of a replay: messages in seq order, and the number up to which nothing more is to come."""
@@ -158,7 +164,7 @@ class History:
         self.max_topics = max_topics
         self.max_bytes = max_bytes
         self.max_age_ms = max_age_ms
-        self.epoch = epoch or "".join(secrets.choice(EPOCH_LETTERS) for _ in range(6))
+        self.epoch = epoch or make_epoch()
         self.seq = 0
         """Number of the newest message, 0 before the first."""
         self.bytes = 0
@@ -218,7 +224,8 @@ class History:
             seq: the number before the next one; what has it, or a lower one, is gone.
             time: the latest that it can have arrived, milliseconds since 1970.
         """
-        subscription, beyond = self.subscription, self.beyond
+        subscription, beyond, watcher = self.subscription, self.beyond, self.watcher
+        topics = self._topics.values()
         History.__init__(
             self,
             max_messages=self.max_messages,
@@ -227,7 +234,11 @@ class History:
             max_age_ms=self.max_age_ms,
             epoch=epoch,
         )
-        self.subscription, self.beyond = subscription, beyond
+        self.subscription, self.beyond, self.watcher = subscription, beyond, watcher
+        for state in topics:
+            state.last, state.is_dropped = None, True
+            if state.watch is not None:
+                state.watch.note(state)
         self.seq = seq
         if seq:
             self.evicted_seq = self.dropped_seq = seq

@@ -68,7 +68,7 @@ async def explain(request: Request) -> Response:
                 explain_topic(
                     topic,
                     asker,
-                    upstream=gateway.upstream.state,
+                    upstream=gateway.upstream_facts,
                     upstream_reason=gateway.upstream_reason,
                     hub=gateway.hub,
                     now_ms=gateway.wall_clock_ms(),
@@ -90,15 +90,18 @@ async def explain(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """`/health/ready`: 200 when the broker is connected, else 503 and why."""
     gateway: Gateway = request.app.state.gateway
-    state = gateway.upstream.state
+    is_connected = gateway.is_connected
     body: dict[str, Any] = {
-        "status": "ok" if state.connected else "waiting",
-        "upstream": {"connected": state.connected, "error": gateway.upstream_reason},
+        "status": "ok" if is_connected else "waiting",
+        "upstream": {"connected": is_connected, "error": gateway.upstream_reason},
     }
+    if (cluster := gateway.cluster) is not None:
+        member = cluster.member
+        body["cluster"] = {"role": member.role, "node": member.node, "leader": cluster.leader, "behind": member.lag}
     if gateway.has_archive:
         # the relay goes on without it: no reason to send nobody here any more
         body["archive"] = {"kept": gateway.archive_trouble is None, "error": gateway.archive_reason}
-    return JSONResponse(body, 200 if state.connected else 503, {"Cache-Control": "no-store"})
+    return JSONResponse(body, 200 if is_connected else 503, {"Cache-Control": "no-store"})
 
 
 async def asyncapi(_request: Request) -> Response:

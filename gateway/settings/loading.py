@@ -88,7 +88,7 @@ def read_settings(
     # credentials in a URL rank with their URL: they take the place of those from a weaker source
     for name, value in without_credentials({name: value for name, (value, _) in variables.items()}).items():
         values[name] = value
-        origins[name] = variables[name][1] if name in variables else variables["mqtt_url"][1]
+        origins[name] = variables[name if name in variables else _url_of(name)][1]
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     given = {name: _or_nothing(SETTINGS[name], value) for name, value in given.items()}
     for name, value in without_credentials(given).items():
@@ -146,6 +146,11 @@ def _near_miss_in_file(where: str) -> str:
     places |= {row.name: row.key for row in SETTINGS.values()} | {section: f"[{section}]" for section in SECTIONS}
     near = difflib.get_close_matches(where, places, 1, 0.7)
     return f"did you mean {places[near[0]]}?" if near else "docs/settings.md lists them all"
+
+
+def _url_of(name: str) -> str:
+    """The setting whose URL had these credentials."""
+    return f"{name.partition('_')[0]}_url"
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, tuple[object, str]]:

@@ -169,6 +169,7 @@ def markdown() -> str:
         "mqtt": "Broker",
         "history": "History",
         "archive": "Archive",
+        "cluster": "Cluster",
         "alert": "Alerts",
         "access": "Access",
         "limit": "Limits",

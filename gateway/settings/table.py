@@ -45,6 +45,8 @@ from gateway.settings.values import (
     Origin,
     Size,
     TopicFilter,
+    check_cluster_name,
+    check_cluster_url,
     check_host,
     check_mqtt_url,
     check_root_path,
@@ -228,6 +230,21 @@ class Settings(BaseModel):
         ge=1024**2,
         le=64 * 1024**3,
         description="Memory for what waits for the disk; beyond it messages are relayed and not kept",
+    )
+
+    # Cluster
+    cluster_url: Annotated[str, AfterValidator(check_cluster_url)] | None = Field(
+        None,
+        description="Valkey (or Redis) server with the log that many gateways share: `valkey://host:6379/0`, "
+        "`valkeys://` for TLS, `valkey+sentinel://host:26379/SERVICE/0`. `user:password@` may stand before the host",
+    )
+    cluster_username: str | None = Field(None, description="User name for that server")
+    cluster_password: SecretStr | None = Field(None, description="Password for that server")
+    cluster_name: Annotated[str, AfterValidator(check_cluster_name)] = Field(
+        "gateway", description="Gateways with one name on one server are one cluster"
+    )
+    cluster_node: Annotated[str, AfterValidator(check_cluster_name)] | None = Field(
+        None, description="Name of this node, another one for each; unset, the name of the machine and a random end"
     )
 
     # Alerts
@@ -453,6 +470,11 @@ class Settings(BaseModel):
             yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
         yield from self._keep_problems()
         yield from self._alert_problems()
+        if self.cluster_url is not None:
+            for name, what in (("archive_file", "an archive"), ("alerts", "alerts")):
+                if getattr(self, name):
+                    rule = f"a node of a cluster has no {what.split()[-1]} yet"
+                    yield problem((name, "cluster_url"), rule, f"unset {name} or cluster_url")
         for name in self.streams:
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"

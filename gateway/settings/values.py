@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from gateway.access.grants import AccessError
 from gateway.access.origins import normal_origin
 from gateway.access.secrets import weakness
+from gateway.cluster.address import Address, AddressError
 from gateway.core.conditions import ShapeError, compile_condition
 from gateway.core.durations import parse_duration
 from gateway.core.fields import Field
@@ -46,6 +47,8 @@ __all__ = [
     "Size",
     "Summary",
     "TopicFilter",
+    "check_cluster_name",
+    "check_cluster_url",
     "check_host",
     "check_mqtt_url",
     "check_root_path",
@@ -70,7 +73,7 @@ MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
-SECTIONS = ("mqtt", "history", "archive", "access", "limit", "tls", "log")
+SECTIONS = ("mqtt", "history", "cluster", "archive", "access", "limit", "tls", "log")
 
 
 _SIZE_UNITS = {
@@ -271,6 +274,30 @@ def check_mqtt_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def check_cluster_url(text: str) -> str:
+    """The address of a cluster's server.
+
+    Raises:
+        RuleError: the text is none.
+    """
+    try:
+        Address.parse(text)
+    except AddressError as error:
+        raise RuleError(str(error), "write it as valkey://localhost:6379/0, or valkeys:// for TLS") from None
+    return text
+
+
+def check_cluster_name(text: str) -> str:
+    """A name that can be part of keys and client ids.
+
+    Raises:
+        RuleError: it can't.
+    """
+    if not re.fullmatch(r"[\w.\-]{1,100}", text):
+        raise RuleError("must be up to 100 letters, digits, '.', '-' and '_'")
+    return text
+
+
 def check_web_url(text: str) -> str:
     """The address of a key set, `http://` or `https://`.
 
@@ -352,14 +379,15 @@ ExistingFile = Annotated[Path, AfterValidator(_readable)]
 
 
 def without_credentials(values: Mapping[str, object]) -> dict[str, object]:
-    """Moves user name and password out of the setting `mqtt_url` into their own, so that the URL can be shown."""
+    """Moves user name and password out of `mqtt_url` and `cluster_url` into settings of their own."""
     values = dict(values)
-    url = values.get("mqtt_url")
-    found = CREDENTIALS.search(url) if isinstance(url, str) else None
-    if isinstance(url, str) and found:
-        values["mqtt_url"] = CREDENTIALS.sub("", url)
-        username, _, password = found[0][:-1].partition(":")
-        if "mqtt_username" not in values and "mqtt_password" not in values:
-            values["mqtt_username"] = unquote(username) or None
-            values["mqtt_password"] = unquote(password) or None
+    for section in ("mqtt", "cluster"):
+        url = values.get(f"{section}_url")
+        found = CREDENTIALS.search(url) if isinstance(url, str) else None
+        if isinstance(url, str) and found:
+            values[f"{section}_url"] = CREDENTIALS.sub("", url)
+            username, _, password = found[0][:-1].partition(":")
+            if f"{section}_username" not in values and f"{section}_password" not in values:
+                values[f"{section}_username"] = unquote(username) or None
+                values[f"{section}_password"] = unquote(password) or None
     return values

@@ -52,6 +52,9 @@ class Keeper(Protocol):
     def hurry(self) -> None:
         """Somebody waits: what has arrived is to be kept as soon as may be."""
 
+    def identify(self, packets: list[bytes]) -> None:
+        """These packets will acknowledge what has arrived since the last call."""
+
 
 class Unacknowledged:
     """Packet identifiers at QoS 1 that the broker may send again, as of a session (MQTT 5 §4.1).
@@ -155,6 +158,7 @@ class Acknowledgements:
 
     def hold(self, packets: list[bytes]) -> None:
         """Takes packets that are to be written when what has arrived by now is settled."""
+        self._keeper.identify(packets)
         # the message of a PUBCOMP was kept before its PUBREC was written
         at_once = [packet for packet in packets if packet[0] == _PUBCOMP]
         if at_once:

@@ -17,7 +17,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.core.messages import Properties
@@ -111,6 +111,20 @@ class Upstream:
             self._on_change(self.state)
         except Exception:
             logger.exception("reporting the state of the upstream failed")
+
+    def inherit(self, published: Iterable[list[bytes]], exchanges: Iterable[bytes]) -> None:
+        """Takes over, before it runs, what another gateway knew of the session.
+
+        Args:
+            published: packet identifiers of messages at QoS 1 that are kept, in the batches in which they came, oldest
+                first. Whether they have been acknowledged nobody knows.
+            exchanges: packet identifiers of messages at QoS 2 that are kept and whose PUBREL has not come.
+        """
+        before = None
+        for identifiers in published:
+            self._unacknowledged.written(self._unacknowledged.add(identifiers, before))
+            before = identifiers[-1]
+        self._exchanges.update(exchanges)
 
     def hold(self) -> None:
         """Takes no more messages, and acknowledges none: those at QoS 1 wait on the broker for the next gateway.

@@ -1,0 +1,177 @@
+"""One node of a cluster at work: a member whose questions a server answers, in the event loop.
+
+Invariant: one question is under way at a time. Who talks to the broker while this node leads is told, and is not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.cluster.address import Address
+from gateway.cluster.leading import Leading
+from gateway.cluster.log import HubLog
+from gateway.cluster.member import Member, Role
+from gateway.cluster.questions import Leave, Pause, Question, ServerError, Times, Wait
+from gateway.cluster.server import Server
+from gateway.core.history import make_epoch
+from gateway.core.hub import Hub
+
+__all__ = ["Cluster"]
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 4.0
+"""How long leaving may take, with a server that doesn't answer."""
+
+
+class Cluster:
+    """The part of a gateway that makes it a node.
+
+    Attributes:
+        member: what it does.
+        address: where the server is.
+        name: of the cluster.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        node: str,
+        hub: Hub,
+        *,
+        clock: Callable[[], float],
+        wall_clock_ms: Callable[[], int],
+        on_lead: Callable[[Leading], None],
+        on_follow: Callable[[str], None],
+        leave: Callable[[], Awaitable[None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Connects to nothing; `run` does.
+
+        Args:
+            address: where the server is.
+            name: of the cluster: nodes of one name have one log.
+            node: name of this node.
+            hub: whose log is written.
+            clock: monotonic seconds.
+            wall_clock_ms: milliseconds since 1970.
+            on_lead: see `Member`.
+            on_follow: see `Member`.
+            leave: leaves the session with the broker in order, before another node takes it over.
+            on_change: see `Member`.
+        """
+        self.address = address
+        self.name = name
+        self._times = Times()
+        self._server = Server(address, name, lease_seconds=self._times.lease)
+        self._woken = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        self._on_change = on_change
+        self._leave = leave
+        self._said: str | None = None
+        self.member = Member(
+            node,
+            HubLog(hub),
+            clock=clock,
+            wall_clock_ms=wall_clock_ms,
+            make_token=lambda: secrets.token_hex(8),
+            make_epoch=make_epoch,
+            wake=self._woken.set,
+            on_lead=on_lead,
+            on_follow=on_follow,
+            on_change=self._changed,
+            times=self._times,
+        )
+
+    def _changed(self) -> None:
+        trouble = self.member.trouble
+        if trouble != self._said:
+            self._said = trouble
+            if trouble is None:
+                logger.info("the shared log on %s can be reached again", self.address)
+            else:
+                logger.error("the shared log can't be reached, what is in memory is served: %s", trouble)
+        if self.member.is_caught_up:
+            self._caught_up.set()
+        self._on_change()
+
+    async def wait_caught_up(self, timeout_seconds: float) -> bool:
+        """Waits until this node has what the shared log has; whether it has it."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._caught_up.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def leader(self) -> str | None:
+        """The name of the node that leads, as far as is known; None: nobody does."""
+        if self.member.role is Role.LEADER:
+            return self.member.node
+        view = self.member.view
+        if view is None or view.meta is None or view.holder != view.meta.token:
+            return None
+        return view.meta.node
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing new arrives at this node now; None if it does."""
+        member, view = self.member, self.member.view
+        if member.trouble is not None:
+            return f"the shared log can't be reached: {member.trouble}"
+        if member.role is Role.LEADER:
+            return member.broker or None
+        if not member.is_caught_up:
+            return "this node has not read the shared log yet"
+        if self.leader is None or view is None or view.meta is None:
+            return "no node leads"
+        return view.meta.broker or None
+
+    async def run(self) -> None:
+        """Follows, leads where it has to, and ends after `stop`."""
+        steps = self.member.run()
+        question = next(steps)
+        try:
+            while True:
+                try:
+                    answer = await self._answer(question)
+                except ServerError as error:
+                    question = steps.throw(error)
+                else:
+                    question = steps.send(answer)
+        except StopIteration:
+            pass
+        finally:
+            await self._server.close()
+
+    async def _answer(self, question: Question) -> Any:
+        match question:
+            case Wait(seconds):
+                try:
+                    async with asyncio.timeout(seconds):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+                self._woken.clear()
+                return None
+            case Pause(seconds):
+                await self._server.close()
+                await asyncio.sleep(seconds)
+                return None
+            case Leave():
+                await self._leave()
+                return None
+            case _:
+                return await self._server.ask(question)
+
+    async def stop(self, running: asyncio.Task[None]) -> None:
+        """Leaves in order, `STOP_SECONDS` at most: what has arrived is appended, and another node leads at once."""
+        self.member.stop()
+        await asyncio.wait((running,), timeout=STOP_SECONDS)
+        running.cancel()

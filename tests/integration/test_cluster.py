@@ -1,0 +1,179 @@
+"""Three nodes, a broker and a Valkey, killed, frozen and restarted: nothing at QoS 1 is lost or comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import MakeGateway, MakeValkey
+from tests.support.brokers import Broker
+from tests.support.gateways import GatewayProcess
+from tests.support.publishers import publishing
+from tests.support.subscribers import Subscriber
+from tests.support.valkeys import ValkeyServer
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.docker]
+
+PER_SECOND = 200
+
+
+class Walker:
+    """A browser that goes on at the next node whenever its connection ends."""
+
+    def __init__(self, nodes: list[GatewayProcess], at: int) -> None:
+        self.nodes = nodes
+        self.at = at
+        self.got: list[int] = []
+        self.gaps: list[dict[str, Any]] = []
+        self.since = "1h"
+        self._is_enough = asyncio.Event()
+        self._count = 0
+
+    async def wait(self, count: int) -> None:
+        """Waits until it got so many."""
+        self._count = count
+        self._is_enough.clear()
+        if len(self.got) < count:
+            await self._is_enough.wait()
+
+    async def walk(self) -> None:
+        while True:
+            self.at += 1
+            node = self.nodes[self.at % len(self.nodes)]
+            with contextlib.suppress(Exception):
+                async with Subscriber(node, "#", since=self.since) as client:
+                    taken = 0
+                    while client.code is None:
+                        await asyncio.sleep(0.02)
+                        for message in client.messages[taken:]:
+                            self.got.append(message["payload"])
+                            taken += 1
+                        if self._count and len(self.got) >= self._count:
+                            self._is_enough.set()
+                        head = [event["position"] for event in client.events if event["event"] == "subscribed"]
+                        if head and client.messages:
+                            self.since = f"{head[0].partition(':')[0]}:{client.messages[taken - 1]['seq']}"
+                    self.gaps += [event for event in client.events if event["event"] == "gap"]
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def nodes(
+    make_valkey: MakeValkey, mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> tuple[ValkeyServer, list[GatewayProcess]]:
+    valkey = make_valkey("--appendonly", "yes")
+    found = [
+        make_gateway(
+            mosquitto,
+            mqtt_topics=[f"{prefix}/#"],
+            mqtt_client_id=f"cluster-{prefix}",
+            mqtt_status_topic="none",
+            cluster_url=valkey.url,
+            cluster_name=prefix,
+            cluster_node=f"n{number}",
+        )
+        for number in range(3)
+    ]
+    return valkey, found
+
+
+def roles(nodes: list[GatewayProcess]) -> dict[str, GatewayProcess]:
+    """The nodes that answer, by role; the last one of each."""
+    found = {}
+    for node in nodes:
+        if node.is_alive:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                found[str(node.json("/health/ready")["cluster"]["role"])] = node
+    return found
+
+
+def the(role: str, nodes: list[GatewayProcess]) -> GatewayProcess:
+    eventually(lambda: role in roles(nodes), 20, f"there is a {role}")
+    return roles(nodes)[role]
+
+
+def kill_the_leader(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    leader = the("leader", nodes)
+    leader.kill()
+    return leader.start
+
+
+def stop_the_leader(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    leader = the("leader", nodes)
+    leader.stop()
+    return leader.start
+
+
+def freeze_the_leader(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    leader = the("leader", nodes)
+    leader.freeze()
+    return leader.thaw
+
+
+def kill_a_follower(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    follower = the("follower", nodes)
+    follower.kill()
+    return follower.start
+
+
+def restart_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    valkey.kill()
+    valkey.start()
+    return lambda: None
+
+
+def freeze_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    valkey.freeze()
+    return valkey.thaw
+
+
+@pytest.mark.parametrize(
+    "story",
+    [kill_the_leader, stop_the_leader, freeze_the_leader, kill_a_follower, restart_valkey, freeze_valkey],
+    ids=lambda story: story.__name__,
+)
+async def test_nothing_is_lost_or_twice(
+    story: Callable[[ValkeyServer, list[GatewayProcess]], Callable[[], None]],
+    nodes: tuple[ValkeyServer, list[GatewayProcess]],
+    mosquitto: Broker,
+    prefix: str,
+) -> None:
+    valkey, gateways = nodes
+    count = PER_SECOND * 10
+    walkers = [Walker(gateways, number) for number in range(3)]
+    tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
+    messages = [(f"{prefix}/{number % 3}", b"%d" % number) for number in range(count)]
+    try:
+        with publishing(mosquitto.url, messages, qos=1, per_second=PER_SECOND):
+            await asyncio.sleep(2)
+            undo = await asyncio.to_thread(story, valkey, gateways)
+            await asyncio.sleep(4)
+            await asyncio.to_thread(undo)
+            await asyncio.wait([asyncio.create_task(walker.wait(count)) for walker in walkers], timeout=40)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for walker in walkers:
+        missing = sorted(set(range(count)) - set(walker.got))
+        assert not missing, f"{len(missing)} lost: {missing[:10]}; {walker.gaps}"
+        assert len(walker.got) == count, "some came twice"
+        assert walker.got == sorted(walker.got)
+        assert [gap for gap in walker.gaps if gap["lost"] != 0] == []
+
+
+async def test_a_wrong_password_ends_the_start_with_a_clear_word(
+    make_valkey: MakeValkey, mosquitto: Broker, make_gateway: MakeGateway
+) -> None:
+    valkey = await asyncio.to_thread(make_valkey, password="right-one")
+    gateway = await asyncio.to_thread(
+        make_gateway, mosquitto, start=False, cluster_url=f"valkey://:wrong-one@127.0.0.1:{valkey.port}"
+    )
+    with pytest.raises((AssertionError, RuntimeError)):
+        await asyncio.to_thread(gateway.start)
+    assert "refuses this user or password" in gateway.log()
+    assert "wrong-one" not in gateway.log()
