@@ -425,6 +425,11 @@ class Gateway:
             self.hub.upstream_changed(self.is_connected, None if self.is_connected else self.upstream_reason)
 
     @property
+    def arriving(self) -> Upstream:
+        """The link by which messages arrive at this process; that of a node that doesn't lead brings none."""
+        return self.session or self.upstream
+
+    @property
     def upstream_facts(self) -> UpstreamState | _Facts:
         """What may be told of the link by which messages arrive, wherever it is."""
         if self.cluster is None:

@@ -17,6 +17,7 @@ from gateway.cluster.log import HubLog
 from gateway.cluster.member import Member, Role
 from gateway.cluster.questions import Leave, Pause, Question, ServerError, Times, Wait
 from gateway.cluster.server import Server
+from gateway.core.durations import duration_text
 from gateway.core.history import make_epoch
 from gateway.core.hub import Hub
 
@@ -132,6 +133,21 @@ class Cluster:
         if self.leader is None or view is None or view.meta is None:
             return "no node leads"
         return view.meta.broker or None
+
+    def explain(self, now_ms: int) -> tuple[bool, str]:
+        """Whether this node does what it should, and what that is."""
+        member, view = self.member, self.member.view
+        if member.trouble is not None or view is None or view.meta is None:
+            return False, "the shared log can't be reached: what this node has is served, and nothing new arrives"
+        if self.leader is None:
+            return False, f"no node leads; the last one was {view.meta.node}"
+        since = f"{self.leader} leads for {duration_text(max(now_ms - view.meta.since, 0) // 1000)}"
+        if member.leading is None:
+            return member.is_caught_up, f"{since}; this node, {member.node}, is {member.lag} messages behind it"
+        if not member.leading.appended_at:
+            return True, f"{since}, which is this node; nothing has arrived yet"
+        age = max(now_ms - member.leading.appended_at, 0) / 1000
+        return True, f"{since}, which is this node; it appended something {age:.1f} s ago"
 
     async def run(self) -> None:
         """Follows, leads where it has to, and ends after `stop`."""

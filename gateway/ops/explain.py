@@ -61,8 +61,8 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: `filter`, `upstream`, `subscription`, `grant`, `messages`, `decode`, `delivery`, `archive`, `device` or
-            `alerts`.
+        name: `filter`, `upstream`, `cluster`, `subscription`, `grant`, `messages`, `decode`, `delivery`, `archive`,
+            `device` or `alerts`.
         ok: whether it is in order; None where that isn't known, or wasn't asked because an earlier step fails.
         text: what was found, for people.
     """
@@ -121,6 +121,7 @@ def explain_topic(
     hub: Hub,
     now_ms: int,
     started_ms: int,
+    cluster: tuple[bool, str] | None = None,
     archive: str | None = None,
     left_out_of: Callable[[str], list[str]] = lambda _: [],
     alerts: Sequence[str] = (),
@@ -137,6 +138,7 @@ def explain_topic(
         hub: history and subscribers.
         now_ms: milliseconds since 1970.
         started_ms: when the gateway began to keep history.
+        cluster: what this node does in its cluster, and whether that is in order; None: there is none.
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
         left_out_of: the numbers of a topic of which the archive makes no roll-ups.
         alerts: what is to be said of the alerts that watch it.
@@ -155,6 +157,8 @@ def explain_topic(
     if not granted:
         text = "what is relayed and was received is told only to those who are granted it"
         return Explanation(asked, (*steps, grant, Step("messages", None, text)))
+    if cluster is not None:
+        steps.append(Step("cluster", *cluster))
     steps += [_subscription_step(asked, principal, upstream), grant]
     history = hub.history
     found = yield from _newest(history, asked)

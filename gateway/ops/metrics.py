@@ -149,6 +149,15 @@ METRICS: Mapping[str, Description] = {
             _C,
             "Values of Sparkplug metrics whose alias no BIRTH explained.",
         ),
+        # cluster
+        Description("gateway_cluster_reachable", _G, "Whether the server with the shared log answers: 1 or 0."),
+        Description("gateway_cluster_leading", _G, "Whether this node leads: 1 or 0."),
+        Description("gateway_cluster_behind_messages", _G, "Messages of the shared log that this node had not yet."),
+        Description("gateway_cluster_log_bytes", _G, "About what the entries of the shared log take on its server."),
+        Description("gateway_cluster_waiting_bytes", _G, "Memory of what waits at the leader to be appended."),
+        Description(
+            "gateway_cluster_append_age_seconds", _G, "Time since this node, which leads, appended something last."
+        ),
         # archive
         Description("gateway_archive_kept", _G, "Whether what arrives is kept in the archive: 1 or 0."),
         Description("gateway_archive_bytes", _G, "Bytes of the archive's file."),

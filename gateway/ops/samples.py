@@ -17,12 +17,13 @@ __all__ = ["samples"]
 
 def samples(gateway: Gateway) -> dict[str, Sample]:
     """The samples as of now."""
-    hub, history, upstream = gateway.hub, gateway.history, gateway.upstream.state
+    hub, history, upstream = gateway.hub, gateway.history, gateway.arriving.state
     counted = hub.counters
     granted = sum(isinstance(qos, int) for qos in upstream.filters.values())
     age = None if upstream.last_message_at is None else max(0.0, time.time() - upstream.last_message_at)
     return {
         **_archive_samples(gateway),
+        **_cluster_samples(gateway),
         **_alert_samples(gateway),
         **_decoding_samples(gateway),
         "gateway_info": {(__version__, history.epoch): 1},
@@ -67,7 +68,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_announcements_read_total": dict(gateway.devices.read),
         "gateway_announcements_broken_total": dict(gateway.devices.broken),
         "gateway_announcements_refused_total": gateway.devices.refused,
-        "gateway_upstream_connected": float(upstream.connected),
+        "gateway_upstream_connected": float(gateway.is_connected),
         "gateway_upstream_reconnects_total": upstream.reconnects,
         "gateway_upstream_attempts": upstream.attempts,
         "gateway_upstream_received_total": upstream.received,
@@ -107,6 +108,24 @@ def _decoding_samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_decode_failed_total": {name: failed for name, (_, failed) in counts.items()},
         "gateway_decode_unknown_aliases_total": gateway.decoding.unknown_aliases,
     }
+
+
+def _cluster_samples(gateway: Gateway) -> dict[str, Sample]:
+    if (cluster := gateway.cluster) is None:
+        return {}
+    member, leading = cluster.member, cluster.member.leading
+    found: dict[str, Sample] = {
+        "gateway_cluster_reachable": float(member.view is not None and member.trouble is None),
+        "gateway_cluster_leading": float(leading is not None),
+        "gateway_cluster_behind_messages": member.lag,
+        "gateway_cluster_log_bytes": member.follower.extent.bytes,
+    }
+    if leading is not None:
+        found["gateway_cluster_waiting_bytes"] = leading.waiting_bytes
+        if leading.appended_at:
+            age = (gateway.wall_clock_ms() - leading.appended_at) / 1000
+            found["gateway_cluster_append_age_seconds"] = max(age, 0.0)
+    return found
 
 
 def _archive_samples(gateway: Gateway) -> dict[str, Sample]:

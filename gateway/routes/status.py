@@ -70,6 +70,7 @@ async def explain(request: Request) -> Response:
                     asker,
                     upstream=gateway.upstream_facts,
                     upstream_reason=gateway.upstream_reason,
+                    cluster=None if gateway.cluster is None else gateway.cluster.explain(gateway.wall_clock_ms()),
                     hub=gateway.hub,
                     now_ms=gateway.wall_clock_ms(),
                     started_ms=int(gateway.started_at * 1000),

@@ -93,7 +93,7 @@ def read_settings(
     given = {name: _or_nothing(SETTINGS[name], value) for name, value in given.items()}
     for name, value in without_credentials(given).items():
         values[name] = value
-        origins[name] = SETTINGS[name].flag or SETTINGS["mqtt_url"].flag or name
+        origins[name] = SETTINGS[name if SETTINGS[name].flag or name in given else _url_of(name)].flag or name
     settings = _validate(values, origins, problems)
     order = {name: number for number, name in enumerate(SETTINGS)}
     problems.sort(key=lambda problem: min((order.get(name, -1) for name in problem.names), default=-1))

@@ -166,6 +166,34 @@ async def test_nothing_is_lost_or_twice(
         assert [gap for gap in walker.gaps if gap["lost"] != 0] == []
 
 
+async def test_a_node_tells_who_leads_and_how_far_it_is(
+    nodes: tuple[ValkeyServer, list[GatewayProcess]], mosquitto: Broker, prefix: str
+) -> None:
+    valkey, gateways = nodes
+    leader, follower = the("leader", gateways), the("follower", gateways)
+    with publishing(mosquitto.url, [(f"{prefix}/a", b"1")], qos=1, per_second=10):
+        pass
+    eventually(lambda: follower.json("/topics/%23")["messages"], 10, "the message is at the follower")
+    told = {
+        node: next(step for step in node.json(f"/explain?topic={prefix}/a")["steps"] if step["step"] == "cluster")
+        for node in (leader, follower)
+    }
+    assert "which is this node" in told[leader]["text"]
+    assert "is 0 messages behind" in told[follower]["text"]
+    assert [node.metrics()["gateway_cluster_leading"] for node in (leader, follower)] == [1, 0]
+    status, _ = follower.request("POST", f"/topics/{prefix}/b", body=b"2")
+    assert status < 300
+    eventually(lambda: leader.json(f"/topics/{prefix}/b")["messages"], 10, "it was published by a follower")
+    valkey.freeze()
+    eventually(lambda: follower.metrics()["gateway_cluster_reachable"] == 0, 20, "it is told that it is away")
+    status, body = follower.get("/health/ready")
+    assert status == 503
+    assert b"the shared log can't be reached" in body
+    assert follower.json(f"/topics/{prefix}/a")["messages"], "what is in memory is served"
+    valkey.thaw()
+    follower.wait_ready(30)
+
+
 async def test_a_wrong_password_ends_the_start_with_a_clear_word(
     make_valkey: MakeValkey, mosquitto: Broker, make_gateway: MakeGateway
 ) -> None:
