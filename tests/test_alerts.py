@@ -468,7 +468,16 @@ def test_a_silence_that_was_told_goes_on_whatever_the_broker_kept() -> None:
     assert second.states() == {}
 
 
-@pytest.mark.parametrize("payload", [b"firing", b'{"topics": 3}', b'{"topics":[{"topic":"s/a","state":"x"}]}', b"[[["])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"firing",
+        b'{"topics": 3}',
+        b'{"topics":[{"topic":"s/a","state":"x"}]}',
+        b"[[[",
+        b'{"topics":[{"topic":"\xff"}]}',
+    ],
+)
 def test_a_report_that_is_none_is_passed_over(payload: bytes) -> None:
     history = History()
     history.append("gateway/alerts/hot", payload, 1_000_000, retained=True)

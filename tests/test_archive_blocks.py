@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.archive.blocks import Batch, Block, BlockError, decode_ids, encode_batch, encode_ids, repack
+from gateway.archive.blocks import (
+    Batch,
+    Block,
+    BlockError,
+    decode_ids,
+    decode_states,
+    encode_batch,
+    encode_ids,
+    encode_states,
+    repack,
+)
 from gateway.core.messages import Message, Properties
+from gateway.core.snapshots import TopicState, arrived
 
 Item = tuple[str, bytes, int, int, bool, Properties | None]
 
@@ -130,3 +143,12 @@ def test_damaged_bytes_are_told_or_give_whole_messages_never_another_error(data:
 def test_any_bytes_are_told_as_damaged(topics: bytes, data: bytes) -> None:
     with pytest.raises(BlockError):
         Block(1, topics, b"\x01" + data)
+
+
+def test_texts_that_are_no_utf_8_are_told_as_damaged() -> None:
+    message = Message.arrived(1, "kitchen", b"1", 1)
+    good = encode_states(False, [TopicState(1, 1, 1, None, arrived(message))])
+    assert decode_states(good)[1][0].last.topic == "kitchen"
+    bad = zlib.compress(zlib.decompress(good).replace(b"kitchen", b"kit\xffhen"))
+    with pytest.raises(BlockError, match="damaged"):
+        decode_states(bad)

@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from gateway.cli.connection import socket_url
+from gateway.cli.connection import RefusedError, decode, socket_url
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions, has_amqtt, mosquitto_program
 from tests.support.gateways import GatewayProcess
@@ -627,3 +627,9 @@ class TestCheckPayload:
         assert result.returncode == 2
         assert is_clean(result)
         assert run("check", "--payload", "none", "--topic", "a", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("frame", ["hello", b'{"topic":"\xff"}', b"\xff"])
+def test_a_frame_of_another_server_is_refused(frame: str | bytes) -> None:
+    with pytest.raises(RefusedError, match="not this gateway"):
+        decode(frame)

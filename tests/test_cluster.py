@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.cluster.entries import FORM, NOTHING, Entry, EntryError, Id, Row, decode, encode, flags_of
@@ -69,6 +69,7 @@ def test_an_entry_comes_back_with_all_that_its_messages_came_with(entry: Entry) 
 
 
 @given(data=st.binary(max_size=30))
+@example(data=b"\x94\x00\xa8\x00\x00\x00\x00\x00\x00\x00\x80")  # a text that is no UTF-8
 def test_other_bytes_are_no_entry(data: bytes) -> None:
     with pytest.raises(EntryError):
         decode(data)

@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as socket_server
 
+from gateway.core.recordings import read_ndjson
 from sensors_sim.replay import read_recording
 
 from .support.brokers import Broker
@@ -209,3 +210,9 @@ def test_what_is_wrong_is_one_clear_message(record: Start, arguments: list[str],
     stderr = process.stderr.read() if process.stderr else ""
     assert text in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"topic":"\xff","payload":1,"time":1}', b'{"topic":' + b"[" * 5_000])
+def test_a_line_that_is_none_is_named(line: bytes) -> None:
+    with pytest.raises(ValueError, match="^line 2: "):
+        list(read_ndjson([b"\n", line]))

@@ -268,7 +268,7 @@ class Alerts:
         payload = self._last_report(alert)
         try:
             return msgspec.json.decode(payload, type=_Stored).topics if payload else []
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             logger.warning("alert %s: what %s says can't be read: %s", alert.name, self.topic_of(alert), error)
             return []
 

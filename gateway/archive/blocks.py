@@ -216,7 +216,7 @@ class Block:
             raise BlockError(f"a block has the form {data[:1].hex() or 'of nothing'}, known are 1 to {DECODED}")
         try:
             columns = _unpack(zlib.decompress(data[1:]))
-        except (zlib.error, msgspec.MsgspecError) as error:
+        except (zlib.error, msgspec.MsgspecError, UnicodeError) as error:
             raise BlockError(f"a block is damaged: {error}") from None
         self._places = _from_bytes("H" if len(self.ids) <= 65_536 else "I", columns.places)
         self._flags = columns.flags
@@ -388,7 +388,7 @@ def decode_states(data: bytes) -> tuple[bool, list[TopicState]]:
     """
     try:
         return _unpack_states(zlib.decompress(data))
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeError) as error:
         raise BlockError(f"a snapshot is damaged: {error}") from None
 
 

@@ -127,7 +127,7 @@ def _decode(data: bytes) -> tuple[array[int], Points]:
     """
     try:
         count, key_bytes, last_bytes, columns = _unpack(zlib.decompress(data))
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeError) as error:
         raise BlockError(f"a roll-up is damaged: {error}") from None
     if len(columns) != 5:
         raise BlockError("a roll-up has not its columns")

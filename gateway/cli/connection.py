@@ -57,7 +57,7 @@ def decode(frame: str | bytes) -> Received:
     """
     try:
         return _decode(frame)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError):
         raise RefusedError("what answers there is not this gateway") from None
 
 

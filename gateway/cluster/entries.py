@@ -124,7 +124,7 @@ def decode(data: bytes) -> Entry:
     """
     try:
         entry = _decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise EntryError(f"an entry of the stream can't be read: {error}{_hint(data)}") from None
     if entry.form != FORM:
         raise EntryError(f"an entry of the stream can't be read{_hint(data)}")
@@ -135,6 +135,6 @@ def _hint(data: bytes) -> str:
     """What the form says, where that can still be read."""
     try:
         form = msgspec.msgpack.decode(_decode_form(data)[0], type=int)
-    except (msgspec.MsgspecError, IndexError):
+    except (msgspec.MsgspecError, UnicodeError, IndexError):
         return ""
     return "" if form == FORM else f": it has the form {form}, known is {FORM}; all nodes must be of one version"

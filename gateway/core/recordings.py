@@ -86,7 +86,7 @@ def read_ndjson(lines: Iterable[bytes]) -> Iterator[Recorded]:
             continue
         try:
             envelope = _decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise ValueError(f"line {number}: {error}") from None
         except RecursionError:
             raise ValueError(f"line {number}: nested too deep") from None

@@ -34,8 +34,8 @@ RARE = {
     "gateway_upstream_dropped_total",
     "gateway_tls_expiry_timestamp_seconds",
 }
-# What a gateway has whose settings ask for it: the Compose stack has no `[[alerts]]` and no `[[decode]]`.
-ASKED_FOR = ("gateway_alert_", "gateway_webhook_", "gateway_decode_", "gateway_decoded_")
+# What a gateway has whose settings ask for it: this Compose stack has no alerts, no decoders and no cluster.
+ASKED_FOR = ("gateway_alert_", "gateway_cluster_", "gateway_webhook_", "gateway_decode_", "gateway_decoded_")
 
 
 class Monitored:
