@@ -214,5 +214,5 @@ def test_what_is_wrong_is_one_clear_message(record: Start, arguments: list[str],
 
 @pytest.mark.parametrize("line", [b"{", b'{"topic":"\xff","payload":1,"time":1}', b'{"topic":' + b"[" * 5_000])
 def test_a_line_that_is_none_is_named(line: bytes) -> None:
-    with pytest.raises(ValueError, match="^line 2: "):
+    with pytest.raises(ValueError, match=r"^line 2: "):
         list(read_ndjson([b"\n", line]))
