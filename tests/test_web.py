@@ -183,7 +183,7 @@ def test_the_client_library_takes_at_most_4_kib() -> None:
     assert b"import" not in code.replace(b"import.meta", b"")
     assert len(gzip.compress(code, 9)) <= 4096
     # what one socket for all tabs costs beyond that: a page loads the first, the browser the second
-    for name in ("client-shared.js", "client-worker.js", "client-devices.js"):
+    for name in ("client-shared.js", "client-worker.js", "client-ask.js"):
         assert len(gzip.compress((ROOT / "gateway" / "static" / name).read_bytes(), 9)) <= 5120, name
 
 

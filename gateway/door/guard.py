@@ -110,7 +110,7 @@ class Guard:
             "/client.js",
             "/client-shared.js",
             "/client-worker.js",
-            "/client-devices.js",
+            "/client-ask.js",
         ),
         refusals: Refusals | None = None,
         accounts: Accounts | None = None,

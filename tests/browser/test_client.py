@@ -41,6 +41,42 @@ def test_shows_messages(
     assert message["payload"] == {"temperature": 21.5}
 
 
+def test_asks_for_last_values_history_and_devices(
+    gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage
+) -> None:
+    page = open_page(network_to(gateway.port))
+    page.connect(topics=f"{prefix}/#")
+    page.wait_open()
+    for number in range(25):
+        publisher.publish(f"{prefix}//{number % 2}", str(number))
+    page.wait("messages.length === 25")
+    answer = page.page.evaluate(
+        """async (filter) => {
+          const { alerts, devices, history, last } = await import("./client-ask.js");
+          const first = await history(filter, { limit: 20 });
+          return {
+            last: await last(filter, { where: "payload > 23" }),
+            first,
+            rest: await history([filter, "no/such"], { since: first.position }),
+            newest: await history(filter, { order: "desc", limit: 2 }),
+            devices: await devices(),
+            alerts: await alerts(),
+            refused: await last("a/#/b").catch(({ code }) => code),
+          };
+        }""",
+        f"{prefix}//+",
+    )
+    assert [(each["topic"], each["payload"]) for each in answer["last"]] == [(f"{prefix}//0", 24)]
+    assert [each["payload"] for each in answer["first"]["messages"]] == list(range(20))
+    assert (answer["first"]["more"], answer["first"]["recovered"]) == (True, True)
+    assert [each["payload"] for each in answer["rest"]["messages"]] == list(range(20, 25))
+    assert answer["rest"]["more"] is False
+    assert [each["payload"] for each in answer["newest"]["messages"]] == [24, 23]
+    assert answer["devices"] == []
+    assert answer["alerts"] == []
+    assert answer["refused"] == "bad_topic"
+
+
 @pytest.mark.slow
 def test_goes_on_when_the_gateway_is_restarted(
     mosquitto: Broker,

@@ -15,7 +15,7 @@ if (!process.argv.includes("--serve")) {
     client: "index",
     "client-shared": "shared",
     "client-worker": "worker",
-    "client-devices": "devices",
+    "client-ask": "ask",
     protocol: "protocol",
   })) {
     await build({
