@@ -35,6 +35,10 @@ START = 1_767_225_600_000
 """The first day of 2026, milliseconds since 1970."""
 
 
+PAUSE_SECONDS = 4.0
+"""Before each question, so that what an address may use doesn't stand in its way."""
+
+
 class Sensors:
     """Readings of 76 bytes with two numbers, which walk a little each time."""
 
@@ -171,6 +175,7 @@ async def ask(path: Path) -> Iterator[str]:
         gateway = app.state.gateway
 
         async def chart(text: str, since: str, limit: int, field: str) -> tuple[float, int, int]:
+            await asyncio.sleep(PAUSE_SECONDS)
             began = time.monotonic()
             address = f"/topics/{text}?since={since}&points=1200&limit={limit}&format=columns{field}"
             answer = await get(app, address)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.access.budget import ADDRESS, Accounts
+from gateway.core.beyond import Asked
 from gateway.door.asker import asks, metered
 from gateway.door.lines import FairLock
 from gateway.door.refusals import Refusal
+from gateway.routes.question import answered
 from gateway.routes.slices import MAX_PLACES, MAX_WAITING, SLICE_SECONDS, in_slices, place
 from tests.fakes import finished
 
@@ -85,6 +88,8 @@ def from_address(address: str, work: Coroutine[Any, Any, Any], accounts: Account
 
 
 ACCOUNTS = Accounts(time.monotonic)
+
+TIGHT = replace(ADDRESS, burst_seconds=0.2)
 
 
 async def test_addresses_take_turns_however_many_requests_each_has() -> None:
@@ -184,3 +189,17 @@ async def test_what_a_request_does_is_charged_to_its_address_also_in_tasks_of_it
     given_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await given_up
+
+
+async def test_who_asked_the_archive_for_much_owes_nothing_once_it_is_answered() -> None:
+    accounts = Accounts(time.monotonic, tariff=TIGHT)
+    asked: Asked[str] = Asked()
+    waiting = from_address("192.0.2.1", answered(asked), accounts)
+    await asyncio.sleep(0)
+    # two tenths of a second are there, and a tenth more comes within a tenth of a second
+    asked.set("points", seconds=0.3 * TIGHT.processor)
+    assert accounts.wait("192.0.2.1") == 0
+    began = time.monotonic()
+    assert await waiting == "points"
+    assert time.monotonic() - began >= 0.09
+    assert accounts.wait("192.0.2.1") == 0

@@ -25,6 +25,7 @@ from gateway.core.beyond import Asked, Drawn, Part, Width
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
 from gateway.core.messages import Message, Properties
+from gateway.core.points import Grid
 from gateway.core.snapshots import topic_states
 
 __all__ = ["Archive", "KeptHistory"]
@@ -271,10 +272,10 @@ class Archive:
         return asked
 
     def draw(
-        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, level: str, key: str | None
+        self, topics: Sequence[str], fields: Sequence[str], grid: Grid, level: str, key: str | None
     ) -> Asked[Drawn | None]:
         """See `Beyond.draw`."""
-        return self.reader.draw(self._file.rollups, topics, fields, place_of(level), since, until, key)
+        return self.reader.draw(self._file.rollups, topics, fields, place_of(level), grid, key)
 
     def width(self, filters: FilterSet, since: int, step: int) -> Width:
         """See `Beyond.width`."""

@@ -25,7 +25,7 @@ from gateway.archive.rows import BlockRow, Rows
 from gateway.core.beyond import Asked, Drawn, Part
 from gateway.core.filters import FilterSet
 from gateway.core.messages import encode_topic
-from gateway.core.points import Points
+from gateway.core.points import Grid, Points
 from gateway.core.rotation import Rotation
 
 __all__ = ["Reader"]
@@ -105,15 +105,14 @@ class Reader:
         topics: Sequence[str],
         fields: Sequence[str],
         level: int,
-        since: int,
-        until: int,
+        grid: Grid,
         key: str | None,
     ) -> Asked[Drawn | None]:
         """See `Beyond.draw`; `writer` has what is not in the file yet, `level` is a place in `rollups.LEVELS`."""
-        return self._ask(lambda: self._draw(writer, topics, fields, level, since, until), None, key)
+        return self._ask(lambda: self._draw(writer, topics, fields, level, grid), None, key)
 
     def _draw(
-        self, writer: RollupWriter, topics: Sequence[str], fields: Sequence[str], level: int, since: int, until: int
+        self, writer: RollupWriter, topics: Sequence[str], fields: Sequence[str], level: int, grid: Grid
     ) -> Drawn:
         self._open()
         assert self._connection is not None  # noqa: S101 - it has just been opened
@@ -121,7 +120,8 @@ class Reader:
         new = [one for one in writer.new_series() if one.topic in topics]  # before those that it may have become
         named = {one.id: one for topic in topics for one in rollups.series_of(topic)} | {one.id: one for one in new}
         known = [one for one in named.values() if not fields or one.field in fields]
-        points, seq = rollups.read(writer, [one.id for one in known], level, since, until)
+        ids = [one.id for one in known]
+        points, seq = rollups.read(writer, ids, level, grid.start, grid.end, lambda whole: _folded(whole, grid))
         found: dict[str, dict[str, Points]] = {}
         for one in known:
             if one.id in points:
@@ -338,3 +338,14 @@ class Reader:
         Who asks found out before whether all are there; but more may have gone since.
         """
         return rows.begins_after > after or is_thinned(rows.thinned(), filters, after)
+
+
+def _folded(points: Points, grid: Grid) -> Points:
+    work = points.on(grid)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            found: Points = done.value
+            return found
+        time.sleep(0)  # so that the loop need not wait for the interpreter's lock

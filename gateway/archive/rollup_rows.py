@@ -15,7 +15,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.archive.rollups import (
@@ -258,6 +258,10 @@ def _slabs(connection: sqlite3.Connection, level: int, since: int, until: int) -
         yield Slab.decode(start, data)
 
 
+def _as_they_are(points: Points) -> Points:
+    return points
+
+
 class RollupReader:
     """Reads roll-ups, in a thread and over a connection of its own."""
 
@@ -270,7 +274,13 @@ class RollupReader:
         return [Series(*row) for row in self._connection.execute(query, (topic,))]
 
     def read(
-        self, writer: RollupWriter, ids: Sequence[int], level: int, since: int, until: int
+        self,
+        writer: RollupWriter,
+        ids: Sequence[int],
+        level: int,
+        since: int,
+        until: int,
+        fold: Callable[[Points], Points] = _as_they_are,
     ) -> tuple[dict[int, Points], int]:
         """The points of some series, in a time.
 
@@ -280,6 +290,7 @@ class RollupReader:
             level: the place in `LEVELS` of the width that is wanted. What has not been made so wide yet comes narrower.
             since: milliseconds since 1970; a point counts by where it begins.
             until: the end, not included.
+            fold: makes fewer of the points of a series, before those of the next one are read.
 
         Returns:
             The points of each that has any, and the number of the message up to which they have everything.
@@ -291,29 +302,33 @@ class RollupReader:
             memory = writer.open_rows(ids, since, until)
             seq = writer.next_seq - 1
         try:
-            found = self._parts(ids, level, since, until)
+            found = {}
+            for number, parts in self._parts(ids, level, since, until):
+                if number in memory:
+                    parts.append(memory[number])
+                if parts:
+                    found[number] = fold(Points.merged(parts))
         finally:
             connection.execute("COMMIT")
-        for number, points in memory.items():
-            found[number].append(points)
-        return {number: Points.merged(parts) for number, parts in found.items() if parts}, seq
+        return found, seq
 
     def read_file(self, ids: Sequence[int], level: int, since: int, until: int) -> dict[int, Points]:
         """The same without what is in memory, where no writer is at hand."""
         parts = self._parts(ids, level, since, until)
-        return {number: Points.merged(some) for number, some in parts.items() if some}
+        return {number: Points.merged(some) for number, some in parts if some}
 
-    def _parts(self, ids: Sequence[int], level: int, since: int, until: int) -> dict[int, list[Points]]:
-        found = {number: list(self._of(number, level, since, until)) for number in ids}
+    def _parts(self, ids: Sequence[int], level: int, since: int, until: int) -> Iterator[tuple[int, list[Points]]]:
+        """What makes the points of each series, one series after the other."""
+        newest: dict[int, Points] = {number: Points() for number in ids}
         # a slab of this level is made when the chunks of the narrower one are
         for narrower in range(level, -1, -1):
             for slab in _slabs(self._connection, narrower, since, until):
                 for number in ids:
                     if (row := slab.row(number)) is not None:
-                        points = Points()
-                        points.add(slab.points.times[0], *row)
-                        found[number].append(points)
-        return found
+                        newest[number].add(slab.points.times[0], *row)
+        for number in ids:
+            parts = list(self._of(number, level, since, until))
+            yield number, [*parts, newest[number]] if newest[number] else parts
 
     def _of(self, series: int, level: int, since: int, until: int) -> Iterator[Points]:
         width = LEVELS[level]

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
-from gateway.core.points import Points
+from gateway.core.points import Grid, Points
 
 __all__ = ["Asked", "Beyond", "Drawn", "Part", "Width", "as_of_now"]
 
@@ -120,16 +120,15 @@ class Beyond(Protocol):
         """
 
     def draw(
-        self, topics: Sequence[str], fields: Sequence[str], since: int, until: int, level: str, key: str | None
+        self, topics: Sequence[str], fields: Sequence[str], grid: Grid, level: str, key: str | None
     ) -> Asked[Drawn | None]:
-        """Points of the numbers in the payloads of some topics, from `since` to before `until`; None if it can't.
+        """Points of the numbers in the payloads of some topics, those of a grid; None if it can't.
 
         Args:
             topics: their names.
             fields: the paths that are wanted; none: all.
-            since: milliseconds since 1970.
-            until: the same.
-            level: how wide they are (`width`); they begin at multiples of that.
+            grid: of what each point is made.
+            level: of which points they are made (`width`); the grid's steps are whole ones of these.
             key: what counts as the address of who asks.
         """
 

@@ -347,7 +347,7 @@ def asker_key() -> str | None:
 
 
 async def answered(asked: Asked[T]) -> T:
-    """The answer to a question, when it is there; who asks pays for it."""
+    """The answer to a question, when it is there; who asks pays for it, and is not refused next for what it owes."""
     if not asked.is_answered:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -359,6 +359,8 @@ async def answered(asked: Asked[T]) -> T:
         await waiting
     if (budget := asker()) is not None:
         budget.spend(asked.seconds)
+        if (wait := budget.wait()) > 0:
+            await asyncio.sleep(wait)
     return asked.answer
 
 

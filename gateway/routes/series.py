@@ -38,7 +38,7 @@ from gateway.routes.question import (
     head_only,
     integer,
 )
-from gateway.routes.slices import Stride, in_slices, place
+from gateway.routes.slices import Stride, in_slices, place, rest_while_little_is_left
 from gateway.runtime import Gateway
 
 __all__ = ["series"]
@@ -215,9 +215,9 @@ async def _drawn(ask: _Ask, names: list[str]) -> Drawn | None:
     beyond = ask.gateway.history.beyond
     if beyond is None:  # it has just ended
         return None
-    grid = ask.grid
     fields = [path_text(field.path) for field in ask.fields]
-    return await answered(beyond.draw(names, fields, grid.start, grid.end, ask.level, asker_key()))
+    await rest_while_little_is_left()
+    return await answered(beyond.draw(names, fields, ask.grid, ask.level, asker_key()))
 
 
 def _is_torn(ask: _Ask, topic: Topic, seq: int) -> bool:
@@ -253,9 +253,8 @@ async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -
     for text in sorted({**times, **dict.fromkeys(list(rolled)[:MAX_SERIES])}, key=ask.rank):
         parts = [rolled[text]] if text in rolled else []
         if text in times:
-            parts.append(Points.of_numbers(times[text], numbers[text]))
-        whole = parts[0] if len(parts) == 1 else Points.merged(parts)
-        points = await in_slices(whole.on(ask.grid))
+            parts.append(await in_slices(Points.of_numbers(times[text], numbers[text]).on(ask.grid)))
+        points = parts[0] if len(parts) == 1 else Points.merged(parts)
         found.append(_Series(topic.name, text, ask.level if text in rolled else RAW, points))
     return found
 

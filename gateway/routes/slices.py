@@ -22,7 +22,7 @@ from gateway.door.asker import asker
 from gateway.door.lines import FairLock
 from gateway.door.refusals import Refusal
 
-__all__ = ["MAX_PLACES", "MAX_WAITING", "SLICE_SECONDS", "Stride", "in_slices", "place"]
+__all__ = ["MAX_PLACES", "MAX_WAITING", "SLICE_SECONDS", "Stride", "in_slices", "place", "rest_while_little_is_left"]
 
 
 T = TypeVar("T")
@@ -133,7 +133,8 @@ def _leave(addresses: dict[str | None, _Address], key: str | None, address: _Add
         del addresses[key]
 
 
-async def _rest_while_little_is_left() -> None:
+async def rest_while_little_is_left() -> None:
+    """Waits until the address of who asks has something left, before long work is begun for it."""
     budget = asker()
     if budget is not None and (wait := budget.wait(RESERVE_SECONDS)) > 0:
         await asyncio.sleep(wait)
@@ -158,7 +159,7 @@ class Stride:
 
     async def rest(self) -> None:
         """Lets the loop run everything else, and the others who stride go on before it."""
-        await _rest_while_little_is_left()
+        await rest_while_little_is_left()
         async with _turns_here().striding:
             await asyncio.sleep(0)
         self._end = time.monotonic() + SLICE_SECONDS
@@ -182,7 +183,7 @@ async def in_slices(work: Generator[None, None, T]) -> T:
 
 async def _in_slices(work: Generator[None, None, T], turns: _Turns) -> T:
     while True:
-        await _rest_while_little_is_left()
+        await rest_while_little_is_left()
         async with turns.queue:
             if (rest := turns.free_at - time.monotonic()) > 0:
                 await asyncio.sleep(rest)
