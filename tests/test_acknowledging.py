@@ -21,6 +21,7 @@ class Disk:
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
         self.hurries = 0
+        self.ended: list[bytes] = []
 
     def when_settled(self, call: Callable[[], None]) -> None:
         self.calls.append(call)
@@ -30,6 +31,12 @@ class Disk:
 
     def hurry(self) -> None:
         self.hurries += 1
+
+    def end_exchanges(self, identifiers: list[bytes]) -> None:
+        self.ended += identifiers
+
+    def begin_session(self) -> None:
+        pass
 
     def settle(self) -> None:
         calls, self.calls = self.calls, []
@@ -91,11 +98,11 @@ def test_an_acknowledgement_has_arrived_when_a_ping_behind_it_is_answered() -> N
     bench.loop.run(PING_SECONDS)
     assert bench.known() == [1, 2, 3]
     assert PINGREQ not in bench.written  # one at a time
-    bench.held.answered()
+    bench.held.answered([])
     assert bench.known() == [3]
     bench.loop.run(PING_SECONDS)
     assert bench.written[-1] == PINGREQ
-    bench.held.answered()
+    bench.held.answered([])
     assert len(bench.unacknowledged) == 0
     bench.loop.run(10)
     assert bench.written.count(PINGREQ) == 1
@@ -114,7 +121,7 @@ def test_an_acknowledgement_that_was_on_the_way_when_the_line_was_cut_is_not_cou
     assert bench.known() == [1, 2, 3, 4, 5]
     bench.disk.settle()
     bench.loop.run(PING_SECONDS)
-    bench.held.answered()
+    bench.held.answered([])
     assert bench.known() == []  # the other two will never be sent again
 
 
@@ -124,7 +131,7 @@ def test_a_message_that_comes_under_an_identifier_again_is_not_forgotten_with_th
     bench.disk.settle()
     bench.loop.run(PING_SECONDS)
     bench.arrive(65_535)  # round once
-    bench.held.answered()
+    bench.held.answered([])
     assert len(bench.known()) == 65_535
 
 

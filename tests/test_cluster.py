@@ -175,6 +175,14 @@ def test_a_successor_knows_the_newest_packet_identifiers_and_open_exchanges() ->
     assert inherited.exchanges == {b"\0\2"}
 
 
+def test_what_the_broker_knows_no_more_a_successor_does_not_take_for_known() -> None:
+    inherited = Inherited()
+    inherited.add(Entry(FORM, "e", "t", 1, published=b"\0\1\0\2", received=b"\0\3"))
+    inherited.add(Entry(FORM, "e", "t", 1, published=b"\0\1", received=b"\0\4", begins_session=True))
+    assert inherited.published == [[b"\0\1"]]
+    assert inherited.exchanges == {b"\0\4"}
+
+
 @given(
     sizes=st.lists(st.integers(1, 100_000), min_size=1, max_size=60),
     max_bytes=st.integers(100_000, 1_000_000),
@@ -241,6 +249,22 @@ def test_what_arrives_during_an_append_goes_with_the_next_one() -> None:
     assert (entry.rows[0].qos, entry.rows[0].retained, entry.rows[0].properties) == (1, True, {"content_type": "x"})
     assert leading.next() is None
     assert leading.waiting_bytes == 0
+
+
+def test_a_session_that_begins_is_told_before_what_came_in_it() -> None:
+    leading = leading_of()
+    leading.take("a", b"1", 1)
+    leading.identify([b"\x40\x02\0\1"])
+    leading.begin_session()
+    leading.take("a", b"2", 2)
+    leading.identify([b"\x50\x02\0\1"])
+    leading.end_exchanges([b"\0\7"])
+    entries = [append(leading)[1] for _ in range(2)]
+    assert not leading.has_more
+    assert [(e.begins_session, e.published, e.received, e.completed, len(e.rows)) for e in entries] == [
+        (False, b"\0\1", b"", b"", 1),
+        (True, b"", b"\0\1", b"\0\7", 1),
+    ]
 
 
 def test_who_waits_is_called_when_all_that_came_before_is_appended() -> None:

@@ -126,6 +126,18 @@ def test_the_session_and_not_the_connection_remembers_what_arrived_at_qos_2() ->
     assert exchanges == set()
 
 
+def test_what_is_not_sent_again_when_a_ping_is_answered_is_over() -> None:
+    exchanges = {b"\0\5", b"\0\6", b"\0\7", b"\0\x08"}
+    calls = Calls(4, exchanges=exchanges)
+    calls.feed(publish(b"a", b"known", qos=2) + pubrel(6))
+    assert calls.made == []
+    assert sorted(calls.reader.end_earlier()) == [b"\0\5", b"\0\x08"]
+    assert exchanges == {b"\0\7"}
+    # that identifier has come over this connection: no later answer ends its exchange
+    assert calls.reader.end_earlier() == []
+    assert exchanges == {b"\0\7"}
+
+
 def test_while_held_qos_2_is_left_to_the_broker_and_what_was_handed_over_is_completed() -> None:
     calls = Calls(4)
     calls.feed(publish(b"a", b"x", qos=2, mid=1))

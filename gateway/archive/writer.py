@@ -236,6 +236,12 @@ class Writer:
     def identify(self, _packets: list[bytes]) -> None:
         """Nothing: packet identifiers are remembered by the process that got them."""
 
+    def end_exchanges(self, _identifiers: list[bytes]) -> None:
+        """Nothing, for the same reason."""
+
+    def begin_session(self) -> None:
+        """Nothing, for the same reason."""
+
     @property
     def settled_seq(self) -> int:
         """Number up to which everything is on the disk or was dropped."""

@@ -90,6 +90,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
         as_published: whether every message says if it is retained (MQTT 5), or only a repetition does (3.1.1).
         released: topics of which the broker was found to keep nothing any more.
         is_end: the leader leaves: the lease is free at once.
+        begins_session: the broker has begun another session: identifiers in entries before this one are over.
     """
 
     form: int
@@ -104,6 +105,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     as_published: bool = False
     released: list[str] = []
     is_end: bool = False
+    begins_session: bool = False
 
     @property
     def last(self) -> int:

@@ -55,6 +55,10 @@ class Inherited:
 
     def add(self, entry: Entry) -> None:
         """Takes what an entry tells."""
+        if entry.begins_session:
+            self._published.clear()
+            self._count = 0
+            self.exchanges.clear()
         if entry.published:
             self._published.append(entry.published)
             self._count += len(entry.published) // 2

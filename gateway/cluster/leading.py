@@ -35,7 +35,7 @@ class Packet(enum.IntEnum):
 class _Pending:
     """What an entry will be made of."""
 
-    __slots__ = ("calls", "completed", "published", "received", "released", "rows", "size", "time")
+    __slots__ = ("begins_session", "calls", "completed", "published", "received", "released", "rows", "size", "time")
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -45,12 +45,14 @@ class _Pending:
         self.received: list[bytes] = []
         self.completed: list[bytes] = []
         self.released: list[str] = []
+        self.begins_session = False
         self.calls: list[Callable[[], None]] = []
 
     @property
     def is_worth_an_entry(self) -> bool:
         """Whether there is anything that others have to know."""
-        return bool(self.rows or self.published or self.received or self.completed or self.released)
+        named = self.published or self.received or self.completed
+        return bool(self.rows or named or self.released or self.begins_session)
 
 
 class Leading:
@@ -165,6 +167,18 @@ class Leading:
         if len(pending.rows) >= ENTRY_ROWS:
             self._close()
 
+    def end_exchanges(self, identifiers: Sequence[bytes]) -> None:
+        """See `Keeper.end_exchanges`: a successor must not take what comes under these identifiers for known."""
+        self._next.completed += identifiers
+        self._wake()
+
+    def begin_session(self) -> None:
+        """See `Keeper.begin_session`: what has been identified so far is nothing to a successor."""
+        if self._next.is_worth_an_entry:
+            self._close()
+        self._next.begins_session = True
+        self._wake()
+
     def release(self, topics: list[str]) -> None:
         """The broker keeps nothing of these topics any more, but for what is on its way."""
         released = [topic for topic in topics if topic not in self._retained]
@@ -222,6 +236,7 @@ class Leading:
             self.as_published,
             pending.released,
             is_end,
+            pending.begins_session,
         )
         at = Id(entry.last) if pending.rows else self.tail.following
         self._under_way = pending, entry, at, encode(entry)

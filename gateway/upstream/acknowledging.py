@@ -55,6 +55,12 @@ class Keeper(Protocol):
     def identify(self, packets: list[bytes]) -> None:
         """These packets will acknowledge what has arrived since the last call."""
 
+    def end_exchanges(self, identifiers: list[bytes]) -> None:
+        """The broker knows of these exchanges at QoS 2 no more, although no PUBREL has come."""
+
+    def begin_session(self) -> None:
+        """The broker has begun another session: nothing that was identified before is sent again."""
+
 
 class Unacknowledged:
     """Packet identifiers at QoS 1 that the broker may send again, as of a session (MQTT 5 §4.1).
@@ -208,8 +214,14 @@ class Acknowledgements:
         self._pings.append(self._written)
         self._written = []
 
-    def answered(self) -> None:
-        """A PINGRESP has come: what was written before its PINGREQ has arrived."""
+    def answered(self, ended: list[bytes]) -> None:
+        """A PINGRESP has come: what was written before its PINGREQ has arrived.
+
+        Args:
+            ended: packet identifiers of exchanges at QoS 2 that the broker was to send again, and has not.
+        """
+        if ended:
+            self._keeper.end_exchanges(ended)
         if self._pings:
             if self._earlier:
                 # what is sent again comes first

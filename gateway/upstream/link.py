@@ -406,8 +406,10 @@ class Link(asyncio.BufferedProtocol):
             reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[4])
             self._refusals[int.from_bytes(mid, "big")] = str(reason)
             packet = b"\x70\x02" + mid
-        elif packet[0] == 0xD0 and self._acknowledgements is not None:
-            self._acknowledgements.answered()
+        elif packet[0] == 0xD0:
+            ended = self.reader.end_earlier()
+            if self._acknowledgements is not None:
+                self._acknowledgements.answered(ended)
         self._window = packet
         self._paho.loop_read()
 

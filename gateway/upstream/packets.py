@@ -119,6 +119,7 @@ class PacketReader:
         self._accepts = accepts
         self._max_message_bytes = max_message_bytes
         self._exchanges = set() if exchanges is None else exchanges
+        self._earlier = set(self._exchanges)  # those of earlier connections that were not sent again over this one
         self._unacknowledged = unacknowledged
         self._names: dict[bytes, str] = {}
         self._partial = bytearray()
@@ -278,6 +279,7 @@ class PacketReader:
             self.repeated += 1
             return True
         self.acknowledgements.append(b"\x50\x02" + identifier)
+        self._earlier.discard(identifier)
         if identifier not in self._exchanges:
             self._exchanges.add(identifier)
             return False
@@ -285,11 +287,23 @@ class PacketReader:
         self.repeated += 1
         return True
 
+    def end_earlier(self) -> list[bytes]:
+        """Forgets the exchanges of earlier connections that were not sent again, and gives them.
+
+        A broker sends again what is open as soon as it has accepted the connection (MQTT 5 §4.4). What it has not sent
+        again when it answers a PINGREQ it will not: it gives the identifier to another message.
+        """
+        ended = [identifier for identifier in self._earlier if identifier in self._exchanges]
+        self._exchanges.difference_update(ended)
+        self._earlier.clear()
+        return ended
+
     def _end_exchange(self, body: bytes) -> None:
         """Answers a PUBREL by PUBCOMP, whether its message is known or came to an earlier run (MQTT 5 §4.3.3)."""
         if len(body) < 2:
             raise PacketError("a PUBREL has no packet identifier")
         self._exchanges.discard(body[:2])
+        self._earlier.discard(body[:2])
         self.acknowledgements.append(b"\x70\x02" + body[:2])
 
     def _hold(self, head: int) -> None:

@@ -284,6 +284,9 @@ class Upstream:
         if not link.session_present:
             self._exchanges.clear()
             self._unacknowledged.clear()
+            link.reader.end_earlier()
+            if self._keeper is not None:
+                self._keeper.begin_session()
         if link.arrivals.number:
             self._note(
                 protocol=VERSION_NAMES[link.version],
