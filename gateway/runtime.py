@@ -201,7 +201,7 @@ class Gateway:
         self.refusals = Refusals()
         self.guard = make_guard(settings, self.refusals)
         self.upstream_config = _upstream_config(settings)
-        kind = History if settings.archive_file is None else KeptHistory
+        kind = History if settings.written_archive is None else KeptHistory
         self.history = kind(
             max_messages=settings.history_messages,
             max_topics=settings.history_topics,
@@ -252,7 +252,7 @@ class Gateway:
         Raises:
             ArchiveError: another gateway has it open.
         """
-        path = self._settings.archive_file
+        path = self._settings.written_archive
         is_tried = self.archive is not None or self.archive_error is not None
         if path is None or is_tried or not isinstance(self.history, KeptHistory):
             return
@@ -300,7 +300,7 @@ class Gateway:
     @property
     def has_archive(self) -> bool:
         """Whether there is to be an archive."""
-        return self._settings.archive_file is not None
+        return self._settings.written_archive is not None
 
     @property
     def archive_trouble(self) -> ArchiveError | None:
@@ -333,6 +333,8 @@ class Gateway:
         address = self._cluster_address
         if address is None:
             return
+        if self._settings.archive_file is not None:
+            logger.warning("the archive %s rests while there is a cluster", self._settings.archive_file)
         server = Server(address, self._settings.cluster_name, lease_seconds=Times().lease)
         try:
             logger.info("the shared log is on %s, %s", address, await server.check())

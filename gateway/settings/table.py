@@ -204,7 +204,9 @@ class Settings(BaseModel):
 
     # Archive
     archive_file: Path | None = Field(
-        None, description="File in which history survives the process, a SQLite database; unset, it is in memory only"
+        None,
+        description="File in which history survives the process, a SQLite database; unset, it is in memory only. "
+        "In a cluster the file rests",
     )
     archive_bytes: Size = Field(
         8 * 1024**3,
@@ -416,6 +418,11 @@ class Settings(BaseModel):
             return self.mqtt_topics
         return (*self.mqtt_topics, own)
 
+    @property
+    def written_archive(self) -> Path | None:
+        """The file that is written: that of a node of a cluster rests, until the gateway is alone again."""
+        return self.archive_file if self.cluster_url is None else None
+
     def _keys(self) -> dict[str, object]:
         names = ("access_secret", "access_key_file", "access_jwks_url", "access_jwks_file")
         return {name: getattr(self, name) for name in names}
@@ -470,11 +477,8 @@ class Settings(BaseModel):
             yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
         yield from self._keep_problems()
         yield from self._alert_problems()
-        if self.cluster_url is not None:
-            for name, what in (("archive_file", "an archive"), ("alerts", "alerts")):
-                if getattr(self, name):
-                    rule = f"a node of a cluster has no {what.split()[-1]} yet"
-                    yield problem((name, "cluster_url"), rule, f"unset {name} or cluster_url")
+        if self.cluster_url is not None and self.alerts:
+            yield problem(("alerts", "cluster_url"), "a node of a cluster has no alerts yet", "unset one of them")
         for name in self.streams:
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"
