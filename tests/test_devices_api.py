@@ -83,6 +83,15 @@ async def test_one_device_has_the_values_of_its_fields() -> None:
         assert (answer.status, json.loads(answer.body)["code"]) == (404, "bad_request")
 
 
+async def test_a_device_says_what_announces_it_and_nothing_else() -> None:
+    async with running() as (app, gateway):
+        say(gateway, "zigbee2mqtt/bridge/devices", [LAMP])
+        say(gateway, "homeassistant/sensor/attic/temp/config", SINGLE)
+        await settled(gateway)
+        told = {device["id"]: device["announcements"] for device in (await ask(app, "/devices")).json()["devices"]}
+        assert told == {"attic": ["homeassistant/sensor/attic/temp/config"], "zigbee2mqtt_0x00158d0001a2b3c4": []}
+
+
 async def test_what_has_no_effect_is_refused() -> None:
     async with running() as (app, _):
         for address, status in (

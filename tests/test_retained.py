@@ -14,7 +14,7 @@ from gateway.core.history import History
 from gateway.core.messages import Message, Properties
 from gateway.core.shaper import Shaper, pick
 from gateway.core.shapes import Shape
-from gateway.core.walks import reaches
+from gateway.core.walks import describe_topics, reaches
 from tests.fakes import count_kept, count_lost, finished
 
 ALL = FilterSet(["#"])
@@ -60,6 +60,34 @@ def test_a_message_that_clears_the_topic_is_not_retained_and_nothing_before_it_i
     assert kept(history) == [("a", b"1", False), ("a", b"", False)]
     # what clears again is news and not a repetition
     assert history.append("a", b"", 0, retained=True, repeat=7) is not None
+
+
+def listed(history: History) -> dict[str, tuple[bool, bool]]:
+    """Of each topic, as the list of topics has it: whether something is retained, and whether it was cleared."""
+    names = [topic.name for topic in history.topics()]
+    found = finished(describe_topics(history, names, 1))
+    return {each["topic"]: (each["retained"], each.get("cleared", False)) for each in found}
+
+
+def test_the_list_tells_what_is_retained_and_what_was_cleared() -> None:
+    for history in (mqtt_5(), History()):
+        for topic in ("cleared", "back"):
+            history.append(topic, b"1", 0, retained=True, repeat=1)
+            history.append(topic, b"", 0, retained=history.retained_as_published)
+        history.append("event", b"", 0)  # nothing was kept of it
+        history.append("back", b"2", 0, retained=True)
+        history.append("kept", b"1", 0, retained=True)
+        assert listed(history) == {
+            "cleared": (False, True),
+            "event": (False, False),
+            "back": (True, False),
+            "kept": (True, False),
+        }
+    # what came after it leaves it retained
+    history = mqtt_5()
+    history.append("kept", b"1", 0, retained=True)
+    history.append("kept", b"2", 0)
+    assert listed(history) == {"kept": (True, False)}
 
 
 def test_in_mqtt_3_1_1_nobody_knows_what_is_kept_after_a_message_without_the_flag() -> None:

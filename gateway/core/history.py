@@ -372,6 +372,7 @@ class History:
         if state.kept is not None:
             self._let_go(state.kept, state)
         if not retains:
+            state.cleared_seq = self.seq + 1
             # the broker repeats nothing of what it doesn't keep
             state.retained_hash = None if self.retained_as_published else state.retained_hash
         state.kept_as_of = repeat or self.subscription

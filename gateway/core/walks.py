@@ -92,10 +92,12 @@ def describe_topics(history: History, names: list[str], now: int) -> Generator[N
                     "kept": len(topic),
                     "rate": float(f"{rate:.4g}"),
                     "time": last.time,
-                    "retained": last.retained,
+                    "retained": topic.kept is not None,
                     "bytes": len(last.token),
                 }
             )
+            if topic.is_cleared:
+                listed[-1]["cleared"] = True
         if number % AT_ONCE == 0:
             yield
     return listed

@@ -110,6 +110,8 @@ def tell(device: Device, asker: Asker, history: History, now_ms: int) -> Told | 
         "availability": str(_presence_for(device, asker, history, topics, now_ms)),
         "fields": [_field_json(field) for field in shown_fields],
         "commands": [_command_json(command) for command in commands],
+        # Zigbee2MQTT's list is of all its devices
+        "announcements": list(dict.fromkeys(part.source for part in parts if part.habit != "zigbee2mqtt")),
     }
     return Told(parts[0].keys[0], _encode(body), seen_of(topics, history.topic))
 

@@ -197,7 +197,7 @@ device_schema: dict[str, Any] = {
     "type": "object",
     "required": [
         "id", "name", "kind", "model", "manufacturer", "area", "version", "announced_by", "availability", "fields",
-        "commands", "seen",
+        "commands", "announcements", "seen",
     ],
     "additionalProperties": False,
     "properties": {
@@ -207,6 +207,11 @@ device_schema: dict[str, Any] = {
         },
         "announced_by": {"type": "array", "items": {"type": "string"}, "description": "Habits."},
         "availability": {"enum": [presence.value for presence in Presence]},
+        "announcements": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The topics that announce it, and nothing else: cleared, they take it away.",
+        },
         "seen": {"type": ["integer", "null"], "description": "When its newest value came, milliseconds since 1970."},
         "fields": {
             "type": "array",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import pytest
 from playwright.sync_api import expect
 
 from sensors_sim.dialects.all import DIALECTS
@@ -11,7 +13,9 @@ from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
 from tests.browser.watched import Watched, rows
 from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
+from tests.support.waiting import eventually
 
 KINDS = ("climate", "outdoor", "plug", "soil")
 
@@ -62,3 +66,139 @@ def test_foreign_fleets_are_listed_with_names_units_and_values(
         expect(rows(page)).to_have_count(1)
         publisher.publish("homeassistant/light/lamp/config", "", retain=True)
         expect(rows(page)).to_have_count(0)
+
+
+PLUG: dict[str, object] = {
+    "name": "Relay",
+    "uniq_id": "plug_relay",
+    "cmd_t": "plug/set",
+    "stat_t": "plug/state",
+    "dev": {"ids": ["plug"], "name": "Desk plug", "mf": "Maker", "mdl": "P1"},
+}
+DEVICE: dict[str, object] = {"ids": ["plug"], "name": "Desk plug"}
+LEVEL: dict[str, object] = {
+    "name": "Level",
+    "uniq_id": "plug_level",
+    "cmd_t": "plug/level/set",
+    "stat_t": "plug/level",
+    "min": 5,
+    "max": 30,
+    "unit_of_meas": "W",
+    "dev": DEVICE,
+}
+MODE: dict[str, object] = {
+    "name": "Mode",
+    "uniq_id": "plug_mode",
+    "cmd_t": "plug/mode/set",
+    "dev": DEVICE,
+    "options": ["eco", "full"],
+}
+RESET: dict[str, object] = {
+    "name": "Reset",
+    "uniq_id": "plug_reset",
+    "cmd_t": "plug/reset",
+    "pl_prs": "now",
+    "dev": DEVICE,
+}
+ANNOUNCED = {"switch/relay": PLUG, "number/level": LEVEL, "select/mode": MODE, "button/reset": RESET}
+
+
+def announce_plug(publisher: Publisher) -> None:
+    for path, said in ANNOUNCED.items():
+        publisher.publish(f"homeassistant/{path}/config", json.dumps(said), retain=True)
+    publisher.publish("plug/state", "OFF", retain=True)
+    publisher.publish("plug/level", "7", retain=True)
+
+
+def payloads(gateway: GatewayProcess, topic: str) -> list[object]:
+    return [message["payload"] for message in gateway.json(f"/topics/{topic}?since=1h")["messages"]]
+
+
+@pytest.mark.slow
+def test_a_device_is_told_by_the_controls_that_its_discovery_names(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        announce_plug(publisher)
+        page = watched.open(f"{gateway.http}/")
+        rows(page).get_by_role("link", name="Desk plug").click()
+        expect(page.get_by_role("heading", name="Desk plug")).to_be_visible()
+        relay = page.get_by_role("group", name="Relay")
+        expect(relay.get_by_role("button", name="Off")).to_have_attribute("aria-pressed", "true")
+        relay.get_by_role("button", name="On").click()
+        eventually(lambda: payloads(gateway, "plug/set") == ["ON"], 10, "the switch")
+        # the control shows what the device says, not what it was told
+        expect(relay.get_by_role("button", name="Off")).to_have_attribute("aria-pressed", "true")
+        publisher.publish("plug/state", "ON", retain=True)
+        expect(relay.get_by_role("button", name="On")).to_have_attribute("aria-pressed", "true")
+        level = page.get_by_role("textbox", name="Level")
+        expect(level).to_have_value("7")
+        level.fill("31")
+        page.get_by_role("button", name="Set", exact=True).click()
+        expect(page.get_by_text("Expected a number, 5 to 30 W.")).to_be_visible()
+        level.fill("12.5")
+        page.get_by_role("button", name="Set", exact=True).click()
+        eventually(lambda: payloads(gateway, "plug/level/set") == [12.5], 10, "the number")
+        page.get_by_role("combobox", name="Mode").select_option("eco")
+        eventually(lambda: payloads(gateway, "plug/mode/set") == ["eco"], 10, "the select")
+        page.get_by_role("button", name="Press Reset").click()
+        eventually(lambda: payloads(gateway, "plug/reset") == ["now"], 10, "the button")
+        # what announces it is cleared, and the device goes
+        page.get_by_role("button", name="Clear its announcement…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("heading")).to_have_text("Clear 4 retained messages?")
+        dialog.get_by_role("button", name="Clear 4").click()
+        expect(page.get_by_text("Nothing announces it any more")).to_be_visible(timeout=10_000)
+        page.get_by_role("link", name="Devices", exact=True).click()
+        expect(page.get_by_role("link", name="Desk plug")).to_have_count(0)
+
+
+def test_who_may_not_publish_sees_no_control(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    roles = {"guest": {"subscribe": ["#"], "publish": ["plug/mode/set"]}}
+    gateway = make_gateway(broker, access_anonymous_role="guest", roles=roles)
+    with Publisher(broker.url) as publisher:
+        announce_plug(publisher)
+        page = watched.open(f"{gateway.http}/devices/plug")
+        expect(page.get_by_role("combobox", name="Mode")).to_be_visible()
+        expect(page.get_by_role("group", name="Relay")).to_have_count(0)
+        expect(page.get_by_role("button", name="Clear", exact=False)).to_have_count(0)
+        expect(page.get_by_role("link", name="Publish here")).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_what_is_retained_is_cleared_where_it_is_seen(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        for topic in ("old/a", "old/b/c", "old/b/d"):
+            publisher.publish(topic, "1", retain=True)
+        publisher.publish("old/live", "1")
+        eventually(lambda: payloads(gateway, "old/live") == [1], 10, "all of it")
+        page = watched.open(f"{gateway.http}/?view=topics")
+        expect(page.locator(".t-row .t-name a").last).to_have_text("live")
+        page.locator(".t-row").filter(has_text="old").first.click()
+        page.get_by_role("button", name="Clear all below…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("heading")).to_have_text("Clear 3 retained messages?")
+        dialog.get_by_role("button", name="Keep").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        # one of them, from its chart
+        page.goto(f"{gateway.http}/topics/old/a")
+        page.get_by_role("button", name="Clear retained…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Clear 1").click()
+        eventually(lambda: payloads(gateway, "old/a") == [1, ""], 10, "the empty message")
+        page.goto(f"{gateway.http}/?view=topics&q=old")
+        expect(page.locator(".t-row .t-name a")).to_have_text(["old/b/c", "old/b/d", "old/live"])
+        page.get_by_label("Search topics").fill("")
+        expect(page.locator(".t-row .t-name a").last).to_have_text("live")
+        page.locator(".t-row").filter(has_text="old").first.click()
+        page.get_by_role("button", name="Clear all below…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Clear 2").click()
+        expect(page.locator(".t-row .t-name a")).to_have_text([re.compile("^gateway"), "status", "old", "live"])

@@ -61,6 +61,8 @@ export interface Device {
   seen: number | null;
   fields: DeviceField[];
   commands: DeviceCommand[];
+  /** The topics that announce it, and nothing else: cleared, they take it away. */
+  announcements: string[];
 }
 
 /** An alert that is set, as far as the token covers what it watches. */

@@ -1,6 +1,7 @@
 /** The gateway's HTTP side, as far as the dashboard asks it. Every address is relative to the page's base. */
 import type { Message } from "gateway-live";
 import { type Alert, readAlerts } from "./core/alerts.ts";
+import type { AnnouncedDevice } from "./core/announced.ts";
 import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
@@ -20,10 +21,12 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path: string, accept: string, signal?: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = { Accept: accept };
-  if (token.value !== null) headers.Authorization = `Bearer ${token.value}`;
-  const response = await fetch(new URL(path, base), { headers, ...(signal ? { signal } : {}) });
+const ask = (path: string, accept: string, signal?: AbortSignal): Promise<Response> =>
+  send(path, { headers: { Accept: accept }, ...(signal ? { signal } : {}) });
+
+async function send(path: string, options: RequestInit & { headers: Record<string, string> }): Promise<Response> {
+  if (token.value !== null) options.headers.Authorization = `Bearer ${token.value}`;
+  const response = await fetch(new URL(path, base), options);
   if (response.ok) return response;
   let code = String(response.status);
   let text = response.statusText;
@@ -145,6 +148,43 @@ export async function download(filter: string, since: string, form: "csv" | "ndj
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   return blob.size;
+}
+
+/** Publishes a text as it stands; resolves when the broker has taken it. */
+export async function publish(topic: string, payload: string, retain: boolean): Promise<void> {
+  const path = `topics/${filterToPath(topic)}${query({ qos: 1, retain: retain ? 1 : undefined })}`;
+  await send(path, { method: "POST", body: payload, headers: { "Content-Type": "text/plain" } });
+}
+
+/** A topic as the gateway's list has it. */
+export interface ListedTopic {
+  topic: string;
+  /** Messages since the gateway started. */
+  count: number;
+  rate: number;
+  time: number;
+  /** Whether the broker keeps one of its messages. */
+  retained: boolean;
+  cleared?: boolean;
+}
+
+const PAGE = 10_000;
+
+/** The topics that a filter matches, by name, a page at a time. */
+export async function* listTopics(filter: string, signal?: AbortSignal): AsyncGenerator<ListedTopic[]> {
+  let after: string | undefined;
+  do {
+    const response = await ask(`topics${query({ filter, limit: PAGE, after })}`, "application/json", signal);
+    const body = (await response.json()) as Record<string, unknown>;
+    yield Array.isArray(body.topics) ? (body.topics as ListedTopic[]) : [];
+    after = words(body.next) || undefined;
+  } while (after !== undefined);
+}
+
+/** One device, with the newest value of each of its fields. */
+export async function device(id: string, signal?: AbortSignal): Promise<AnnouncedDevice> {
+  const response = await ask(`devices/${encodeURIComponent(id)}`, "application/json", signal);
+  return (await response.json()) as AnnouncedDevice;
 }
 
 /** How it is with the alerts that this visitor may see. */

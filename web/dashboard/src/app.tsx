@@ -13,6 +13,7 @@ import { route, to, type View } from "./router.ts";
 import { denied, gatewayNow, isLive, link, refusal, roundTrip, token, totals, upstream } from "./session.ts";
 import { chooseTheme, theme } from "./theme.ts";
 import { Connection } from "./views/connection.tsx";
+import { DeviceView } from "./views/device.tsx";
 import { Devices } from "./views/devices.tsx";
 import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
@@ -35,6 +36,7 @@ function Live({ filter, embed }: { filter: string; embed: boolean }) {
 const TITLES: Record<View, string> = {
   devices: "Devices",
   topics: "Topics",
+  device: "",
   live: "",
   publish: "Publish",
   connection: "Connection",
@@ -45,7 +47,7 @@ export function App() {
   const embed = params.has("embed") && view === "live";
   const firingCount = firing.value.length;
   useEffect(() => {
-    document.title = titleWith(firingCount, `${view === "live" ? filter : TITLES[view]} · gateway`);
+    document.title = titleWith(firingCount, `${filter || TITLES[view]} · gateway`);
   }, [view, filter, firingCount]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
@@ -87,6 +89,7 @@ export function App() {
         <FiringAlerts />
         {isRefused && <SignInCard />}
         {!isRefused && view === "devices" && <Devices />}
+        {!isRefused && view === "device" && <DeviceView key={filter} id={filter} />}
         {!isRefused && view === "topics" && <Topics />}
         {!isRefused && view === "live" && <Live filter={filter} embed={false} />}
         {!isRefused && view === "publish" && <Publish />}
@@ -103,7 +106,14 @@ function BannerTicker() {
 
 function Header({ view }: { view: View }) {
   const item = (target: View, href: string, label: string, icon: preact.JSX.Element) => (
-    <a href={href} aria-current={view === target || (target === "topics" && view === "live") ? "page" : undefined}>
+    <a
+      href={href}
+      aria-current={
+        view === target || (target === "topics" && view === "live") || (target === "devices" && view === "device")
+          ? "page"
+          : undefined
+      }
+    >
       {icon}
       <span>{label}</span>
     </a>

@@ -2,11 +2,11 @@
 import { signal } from "@preact/signals";
 import { filterToPath, pathToFilter } from "./core/filter.ts";
 
-export type View = "devices" | "topics" | "live" | "publish" | "connection";
+export type View = "devices" | "device" | "topics" | "live" | "publish" | "connection";
 
 export interface Route {
   view: View;
-  /** The topic filter of the live view, "" elsewhere. */
+  /** The topic filter of the live view, the id of a device in its view, "" elsewhere. */
   filter: string;
   params: URLSearchParams;
 }
@@ -22,6 +22,9 @@ export function parseRoute(address: URL, root: URL): Route {
   const path = address.pathname.startsWith(root.pathname) ? address.pathname.slice(root.pathname.length) : "";
   if (path.startsWith("topics/") && path.length > "topics/".length) {
     return { view: "live", filter: pathToFilter(path.slice("topics/".length)), params };
+  }
+  if (path.startsWith("devices/") && path.length > "devices/".length) {
+    return { view: "device", filter: pathToFilter(path.slice("devices/".length)), params };
   }
   if (path === "topics" || path === "topics/") return { view: "topics", filter: "", params };
   const view = params.get("view");
@@ -65,6 +68,7 @@ export function setParams(changes: Record<string, string | readonly string[] | n
 
 const links = {
   devices: () => "./",
+  device: (id: string) => `./devices/${encodeURIComponent(id)}`,
   topics: () => "./?view=topics",
   publish: (topic = "") => `./?view=publish${topic === "" ? "" : `&topic=${encodeURIComponent(topic)}`}`,
   connection: () => "./?view=connection",
@@ -74,6 +78,7 @@ const links = {
 /** Addresses of the views, absolute, for `href`. */
 export const to = {
   devices: () => new URL(links.devices(), base).href,
+  device: (id: string) => new URL(links.device(id), base).href,
   topics: () => new URL(links.topics(), base).href,
   publish: (topic?: string) => new URL(links.publish(topic), base).href,
   connection: () => new URL(links.connection(), base).href,

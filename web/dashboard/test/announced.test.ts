@@ -14,6 +14,7 @@ function told(id: string, more: Partial<Announced> = {}): Announced {
     availability: "online",
     seen: null,
     fields: [],
+    commands: [],
     ...more,
   };
 }

@@ -37,6 +37,41 @@ describe("the tree", () => {
     tree.note(message(2));
     expect(tree.root.count).toBe(3);
   });
+  it("shows no topic that was cleared, until something comes", () => {
+    const tree = new TopicTree();
+    const say = (topic: string, payload: string, more: { retained?: boolean; encoding?: string } = {}) =>
+      tree.note({ topic, payload, time: 1, seq: ++seq, ...more });
+    say("a/b/c", "1", { retained: true });
+    say("a/b", "1", { retained: true });
+    say("a/event", "1");
+    const paths = () => {
+      for (const node of tree.rows()) tree.setOpen(node, true);
+      for (const node of tree.rows()) tree.setOpen(node, true);
+      return tree.rows().map((row) => row.path);
+    };
+    expect(paths()).toEqual(["a", "a/b", "a/b/c", "a/event"]);
+    // what the broker keeps nothing of is not cleared by an empty message
+    say("a/event", "");
+    // a topic above others is a level then
+    say("a/b", "2");
+    say("a/b", "");
+    expect(paths()).toEqual(["a", "a/b", "a/b/c", "a/event"]);
+    expect([tree.size, tree.root.topics, tree.reveal("a/b")?.hasValue]).toEqual([2, 2, false]);
+    say("a/b/c", "");
+    expect(paths()).toEqual(["a", "a/event"]);
+    // the view is opened again, and its newest value is the empty one
+    say("a/b/c", "");
+    expect(tree.size).toBe(1);
+    say("a/b/c", "3");
+    expect(paths()).toEqual(["a", "a/b", "a/b/c", "a/event"]);
+    // what the gateway's list says of the time before
+    tree.clear("x/y");
+    say("x/y", "");
+    tree.clear("a/event");
+    expect(paths()).toEqual(["a", "a/b", "a/b/c"]);
+    say("x/y", "", { encoding: "base64" });
+    expect(tree.root.topics).toBe(2);
+  });
   it("keeps empty levels apart", () => {
     const tree = new TopicTree();
     for (const topic of ["/a", "a", "a/", "a//b", ""]) note(tree, topic);

@@ -2,6 +2,7 @@
  * Devices as the gateway tells them (`/devices`): whoever made them, with names, units and where each value is. What a
  * payload says of a field is found here; which devices there are is for `devices.ts`.
  */
+import type { Command } from "./commands.ts";
 import { type Field, parsePath, type Step } from "./paths.ts";
 import { numberInText, numberOfText } from "./values.ts";
 
@@ -30,6 +31,22 @@ export interface Announced {
   availability: string;
   seen: number | null;
   fields: AnnouncedField[];
+  commands: Command[];
+  /** The topics that announce it and no other; an older gateway doesn't tell them. */
+  announcements?: string[];
+}
+
+/** The newest value of a field, as the gateway has read it; null where there is none. */
+export interface FieldValue {
+  id: string;
+  value: unknown;
+  time: number | null;
+}
+
+/** One device with its values. */
+export interface AnnouncedDevice extends Announced {
+  manufacturer: string;
+  values: FieldValue[];
 }
 
 /** A value of a device: what it is called, and where it is. */

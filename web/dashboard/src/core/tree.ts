@@ -24,6 +24,8 @@ export class TopicNode {
   encoding: string | undefined;
   time = 0;
   retained = false;
+  /** Whether the broker keeps one of its messages, as far as it was told. */
+  kept = false;
   open = false;
   readonly rate = new Rate(10);
   rhythm: Rhythm | null = null;
@@ -45,6 +47,12 @@ export class TopicNode {
       this.order = null;
     }
     return node;
+  }
+
+  drop(child: TopicNode): void {
+    this.children?.delete(child.name);
+    if (this.children?.size === 0) this.children = null;
+    this.order = null;
   }
 
   sorted(): TopicNode[] {
@@ -99,6 +107,8 @@ export interface TreeMessage {
 export class TopicTree {
   readonly root = new TopicNode("", "", null, -1);
   private readonly nodes = new Map<string, TopicNode>();
+  /** Topics that were cleared, and of which nothing has come since. */
+  private readonly cleared = new Set<string>();
   private epoch: string | undefined;
   private life = 0;
   /** Grows whenever a row may have been added, opened or closed. */
@@ -124,7 +134,12 @@ export class TopicTree {
    *
    * @param replayed it says what is there, not what is going on: counted only when it came after one that is known.
    */
-  note(message: TreeMessage, replayed = false): TopicNode {
+  note(message: TreeMessage, replayed = false): TopicNode | null {
+    const isEmpty = message.payload === "" && message.encoding === undefined;
+    if (this.cleared.size > 0 && this.cleared.has(message.topic)) {
+      if (isEmpty) return null;
+      this.cleared.delete(message.topic);
+    }
     let node = this.nodes.get(message.topic);
     if (!node) {
       node = this.root;
@@ -143,6 +158,11 @@ export class TopicTree {
     node.encoding = message.encoding;
     node.time = message.time;
     node.retained = message.retained ?? false;
+    if (node.kept && isEmpty) {
+      this.clear(node.path);
+      return null;
+    }
+    node.kept ||= node.retained;
     const stands = 1 + (message.skipped ?? 0);
     node.rhythm ??= new Rhythm();
     node.rhythm.note(message.time, stands);
@@ -154,6 +174,25 @@ export class TopicTree {
       if (!replayed) up.rate.note(message.time, stands);
     }
     return node;
+  }
+
+  /** Takes a topic away, and the levels that led to it alone; those below it stay. */
+  private remove(node: TopicNode): void {
+    this.nodes.delete(node.path);
+    node.hasValue = node.kept = false;
+    node.payload = undefined;
+    for (let up: TopicNode | null = node; up; up = up.parent) {
+      up.topics--;
+      if (up.parent && up.topics === 0) up.parent.drop(up);
+    }
+    this.version++;
+  }
+
+  /** A topic of which the broker keeps nothing any more: it isn't shown until something comes. */
+  clear(topic: string): void {
+    this.cleared.add(topic);
+    const node = this.nodes.get(topic);
+    if (node) this.remove(node);
   }
 
   setOpen(node: TopicNode, open: boolean): void {

@@ -42,7 +42,7 @@ export function Age({ time, now }: { time: number | null; now: number }) {
 }
 
 /** A button that copies and says that it did. */
-export function CopyButton({ text, label }: { text: string; label: string }) {
+export function CopyButton({ text, label, word = "Copy" }: { text: string; label: string; word?: string }) {
   const [said, setSaid] = useState("");
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
@@ -66,7 +66,7 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
     <button type="button" class="quiet" onClick={copy} aria-label={`Copy ${label}`}>
       <CopyIcon />
       <span class="copy-said" aria-live="polite">
-        {said || "Copy"}
+        {said || word}
       </span>
     </button>
   );

@@ -337,7 +337,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
   const name = (
     <span role="cell" class="name">
       {group !== null && <span class="group">{device[group] || `No ${group}`}</span>}
-      {device.filter === null ? <b>{device.title}</b> : <a href={to.live(device.filter)}>{device.title}</a>}
+      <a href={addressOf(device)}>{device.title}</a>
       <span class="id">{describe(device)}</span>
     </span>
   );
@@ -360,7 +360,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
         {!device.lastProblem && readings.length > most && (
           <a
             class="more"
-            href={to.live(`sensors/${device.id}/state`)}
+            href={addressOf(device)}
             aria-label={`${readings.length - most} more readings of ${device.title}`}
           >
             +{readings.length - most}
@@ -410,6 +410,11 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
       </span>
     </div>
   );
+}
+
+/** Our own sensors have all that they say in one topic; others are made of many. */
+function addressOf(device: Device): string {
+  return device.places === null ? to.live(`sensors/${device.id}/state`) : to.device(device.id);
 }
 
 function describe(device: Device): string {

@@ -1,9 +1,11 @@
 /** Topics: what is on this broker, how much of it, and what was said last. */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { listTopics } from "../api.ts";
 import { formatAge, formatCount, formatRate } from "../core/format.ts";
 import { type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
 import { identity, maySubscribe, readable } from "../identity.ts";
+import { TopicActs } from "../parts/acts.tsx";
 import { Empty, Explain } from "../parts/bits.tsx";
 import { Chevron, SearchIcon } from "../parts/icons.tsx";
 import { PayloadView } from "../parts/payload.tsx";
@@ -21,6 +23,17 @@ let visitor: string | null = null;
 
 const SYSTEM = "$SYS/#";
 
+/** What was cleared before: its newest value is the empty one that cleared it. */
+async function leaveOutCleared(whose: TopicTree): Promise<void> {
+  try {
+    for (const filter of readable())
+      for await (const page of listTopics(filter))
+        for (const { topic, cleared } of page) if (cleared) whose.clear(topic);
+  } catch {
+    // They are then listed with an empty value.
+  }
+}
+
 function watch(withSystem: boolean): Feed {
   if (withSystem !== system || visitor !== token.value) {
     tree = new TopicTree();
@@ -28,6 +41,7 @@ function watch(withSystem: boolean): Feed {
     visitor = token.value;
   }
   opened ||= Date.now();
+  void leaveOutCleared(tree);
   return openFeed({
     topics: withSystem ? [...readable(), SYSTEM] : readable(),
     since: "last",
@@ -340,6 +354,9 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
   );
 }
 
+/** A payload to copy: text as it came, JSON in one line. */
+const valueText = (payload: unknown): string => (typeof payload === "string" ? payload : JSON.stringify(payload));
+
 function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
   if (!node) {
     return (
@@ -356,6 +373,12 @@ function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
         {node.hasValue && <a href={to.live(node.path)}>Show live</a>}
         {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}
       </p>
+      <TopicActs
+        topic={node.path}
+        below={node.children ? filter : null}
+        isLevel={!node.hasValue}
+        value={node.hasValue && node.encoding === undefined ? valueText(node.payload) : undefined}
+      />
       {node.hasValue ? (
         <>
           <p class="soft num">

@@ -4,6 +4,7 @@ import * as api from "../../api.ts";
 import { formatMoment, formatSpan } from "../../core/format.ts";
 import { utf8 } from "../../core/hex.ts";
 import type { LiveStore, StoredMessage } from "../../core/store.ts";
+import { TopicActs } from "../../parts/acts.tsx";
 import { Hex, PayloadView, Raw } from "../../parts/payload.tsx";
 import { route, setParams } from "../../router.ts";
 
@@ -14,9 +15,11 @@ interface InspectorProps {
   version: number;
   picked: StoredMessage | null;
   onFollow: () => void;
+  /** The filter that is seen; null where it is one topic. */
+  below: string | null;
 }
 
-export function Inspector({ store, picked, onFollow }: InspectorProps) {
+export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
   const asked = route.value.params.get("as");
   const form: Form = asked === "raw" || asked === "hex" ? asked : "formatted";
   let message = picked;
@@ -63,6 +66,7 @@ export function Inspector({ store, picked, onFollow }: InspectorProps) {
         {message.retained && <span>retained</span>}
         <span>seq {message.seq}</span>
       </p>
+      <TopicActs topic={message.topic} below={below} value={valueText(message)} />
       {form === "formatted" ? (
         <PayloadView
           payload={message.payload}
@@ -74,6 +78,12 @@ export function Inspector({ store, picked, onFollow }: InspectorProps) {
       )}
     </section>
   );
+}
+
+/** A payload to copy: text as it came, JSON in one line; bytes have no text. */
+function valueText({ payload, encoding }: StoredMessage): string | undefined {
+  if (encoding !== undefined) return undefined;
+  return typeof payload === "string" ? payload : JSON.stringify(payload);
 }
 
 /** The payload's own bytes: JSON that was parsed and written again would hide how it was sent. */

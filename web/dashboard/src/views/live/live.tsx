@@ -249,7 +249,11 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   return (
     <>
       <FilterHead filter={filter} />
-      {name !== null && <p class="device-name">{name}</p>}
+      {name !== null && (
+        <p class="device-name">
+          <a href={to.device(`sensors_${filter.split("/")[1]}`)}>{name}</a>
+        </p>
+      )}
       <Tools
         since={since}
         window={window}
@@ -279,7 +283,13 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
               picked={picked}
               onPick={setPicked}
             />
-            <Inspector store={store} version={store.version} picked={picked} onFollow={() => setPicked(null)} />
+            <Inspector
+              store={store}
+              version={store.version}
+              picked={picked}
+              onFollow={() => setPicked(null)}
+              below={isWildcard(filter) ? filter : null}
+            />
           </div>
         </>
       )}
