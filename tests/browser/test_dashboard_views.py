@@ -384,7 +384,7 @@ def test_lines_fields_range_and_thresholds_are_in_the_address(watched: Watched, 
     page.get_by_role("button", name=re.compile("^Kitchen")).click()
     page.get_by_role("button", name="Battery", exact=True).click()
     page.get_by_text("Thresholds").click()
-    page.get_by_label("Value").fill("21.5")
+    page.get_by_label("Value", exact=True).fill("21.5")
     page.get_by_role("button", name="Add").click()
     expect(page.locator(".crossed")).to_have_text(re.compile(r"\d of 2 beyond a threshold"))
     again = watched.open(page.url)
@@ -464,7 +464,7 @@ def test_a_threshold_is_drawn_while_paused(watched: Watched, site: Site) -> None
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     page.get_by_text("Thresholds").click()
     before = page.evaluate("document.querySelector('.plot canvas').toDataURL()")
-    page.get_by_label("Value").fill("20.1")
+    page.get_by_label("Value", exact=True).fill("20.1")
     page.get_by_role("button", name="Add").click()
     page.wait_for_function(
         "(before) => document.querySelector('.plot canvas').toDataURL() !== before", arg=before, timeout=5000
