@@ -92,6 +92,32 @@ async def test_a_device_says_what_announces_it_and_nothing_else() -> None:
         assert told == {"attic": ["homeassistant/sensor/attic/temp/config"], "zigbee2mqtt_0x00158d0001a2b3c4": []}
 
 
+async def test_a_badge_has_the_name_and_the_unit_that_its_device_announces() -> None:
+    async with running() as (app, gateway):
+        say(gateway, "homeassistant/sensor/attic/temp/config", SINGLE)
+        say(gateway, "home/attic/state", {"temp": 19.25})
+        scaled = {
+            **SINGLE,
+            "uniq_id": "v",
+            "name": "Volt",
+            "val_tpl": "{{ value_json.mv / 1000 }}",
+            "unit_of_meas": "V",
+        }
+        say(gateway, "homeassistant/sensor/attic/volt/config", scaled)
+        await settled(gateway)
+
+        async def shown(query: str = "") -> str:
+            body = (await ask(app, f"/topics/home/attic/state?format=svg{query}")).body.decode()
+            return body.partition("<title>")[2].partition("</title>")[0]
+
+        assert await shown() == "Attic Temperature: 19.25 °C"
+        assert await shown("&title=Here&unit=K") == "Here: 19.25 K"
+        assert await shown("&unit=") == "Attic Temperature: 19.25"
+        say(gateway, "home/attic/state", {"mv": 3300})
+        # what stands there is not in the unit of what is made of it
+        assert await shown("&field=mv") == "Attic Volt: 3300"
+
+
 async def test_what_has_no_effect_is_refused() -> None:
     async with running() as (app, _):
         for address, status in (

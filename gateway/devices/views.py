@@ -22,7 +22,7 @@ from gateway.devices.records import Device
 from gateway.devices.registry import Registry
 from gateway.devices.templates import TemplateError
 
-__all__ = ["Asker", "Told", "about_topic", "first_devices", "id_of", "tell", "tell_all", "values_of"]
+__all__ = ["Asker", "Told", "about_topic", "first_devices", "id_of", "tell", "tell_all", "values_of", "words_for"]
 
 
 AT_ONCE = 16
@@ -194,6 +194,21 @@ def about_topic(registry: Registry, topic: str, asker: Asker) -> list[tuple[bool
         problems = registry.problems_of(topic)[:MAX_TOLD]
         found += [(False, f"not all that it announces can be read: {text}") for text in problems]
     return found
+
+
+def words_for(registry: Registry, topic: str, path: Path, asker: Asker) -> tuple[str, str] | None:
+    """What to call the value at a place in the payload of a topic, and its unit; None where no device has it.
+
+    A value of several devices has the words of the first. One that is scaled has no unit: it is not what stands there.
+    """
+    for device in registry.devices_of(topic):
+        parts = _parts_for(device, asker)
+        for _, field in _fields_of(parts, asker):
+            if (field.topic, field.path) == (topic, path):
+                is_plain = (field.scale, field.offset) == (1.0, 0.0)
+                title = f"{_first(parts, 'name') or parts[0].keys[0]} {field.name}"
+                return title, field.unit if is_plain else ""
+    return None
 
 
 def _first(parts: list[Part], member: str) -> str:

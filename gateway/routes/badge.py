@@ -15,6 +15,9 @@ from gateway.core.fields import Field, first_shown, look_up, reading_of, state_o
 from gateway.core.messages import Kind
 from gateway.core.shaper import pick
 from gateway.core.shapes import field_at
+from gateway.devices.views import Asker, words_for
+from gateway.door.refusals import principal_of
+from gateway.routes.devices import asker_of
 from gateway.routes.question import ApiError, Question
 from gateway.routes.slices import Stride
 from gateway.routes.sparkline import badge_svg
@@ -56,10 +59,21 @@ async def badge(request: Request, question: Question) -> Response:
             times.append(message.time)
             if len(values) >= 120:
                 break
+    asker = asker_of(principal_of(request.scope))
+    words = _words(question, name, field, asker) if name else None
     title = query.get("title") or (f"{name} {field.label}".rstrip() if field else name) or question.filters.filters[0]
-    unit, is_dark, now = (query.get("unit") or "")[:12], query.get("theme") == "dark", question.gateway.wall_clock_ms()
+    if words is not None:
+        title = query.get("title") or words[0]
+    unit = query.get("unit", words[1] if words is not None and not state else "")[:12]
+    is_dark, now = query.get("theme") == "dark", question.gateway.wall_clock_ms()
     svg = badge_svg(title[:80], values[::-1], times[::-1], unit, is_dark, now, state)
     return Response(svg, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="image/svg+xml")
+
+
+def _words(question: Question, topic: str, field: Field | None, asker: Asker) -> tuple[str, str] | None:
+    """What the device that has this value calls it, and its unit, as far as the asker may know of it."""
+    path = () if field is None else field.path
+    return words_for(question.gateway.devices, topic, path, asker)
 
 
 _BARE = Field("", (), None)

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
-from tests.browser.watched import Watched, rows
+from tests.browser.watched import Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
@@ -202,3 +202,32 @@ def test_what_is_retained_is_cleared_where_it_is_seen(
         page.get_by_role("button", name="Clear all below…").click()
         page.get_by_role("dialog").get_by_role("button", name="Clear 2").click()
         expect(page.locator(".t-row .t-name a")).to_have_text([re.compile("^gateway"), "status", "old", "live"])
+
+
+@pytest.mark.slow
+def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        for dialect in ("zigbee2mqtt", "tasmota", "homie"):
+            for message in fleet_of(dialect):
+                publisher.publish(message.topic, message.payload, retain=message.retain)
+        publisher.publish("sensors/own/meta", meta("Own", temperature=("°C", "temperature")), retain=True)
+        publisher.publish("sensors/own/state", '{"temperature": 19.5}')
+        page = watched.open(f"{gateway.http}/")
+        page.get_by_role("link", name=re.compile("^Temperature")).click()
+        expect(page.get_by_role("heading", name="Temperature of all devices")).to_be_visible()
+        legend = page.locator(".legend .entry")
+        expect(legend.filter(has_text="Own")).to_contain_text("19.5°C")
+        expect(legend.filter(has_text="tasmota climate")).to_contain_text(re.compile(r"\d°C"))
+        expect(legend.filter(has_text="homie outdoor")).to_contain_text(re.compile(r"\d°C"))
+        expect(legend.filter(has_text="zig-climate")).to_contain_text(re.compile(r"\d°C"))
+        expect(page.locator(".panel-title")).to_contain_text("Temperature °C")
+        publisher.publish("sensors/own/state", '{"temperature": 23.5}')
+        expect(legend.filter(has_text="Own")).to_contain_text("23.5°C")
+        # a longer time comes in columns, each device by its own path
+        page.get_by_role("button", name="24 h").click()
+        expect(legend.filter(has_text="Own")).to_contain_text("19.5 to 23.5")
+        expect(legend.filter(has_text="tasmota climate").locator(".stats")).to_contain_text("mean")

@@ -597,7 +597,7 @@ def test_the_subscription_is_copied_in_four_languages(watched: Watched, site: Si
     ):
         page.get_by_role("button", name=name, exact=True).click()
         page.get_by_role("button", name=f"Copy as {name}").click()
-        expect(page.locator(".copy-said")).to_have_text("Copied")
+        expect(page.locator(".copy-as .copy-said")).to_have_text("Copied")
         assert part in page.evaluate("navigator.clipboard.readText()")
 
 

@@ -19,18 +19,28 @@ import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
 
 /** Charts are a third of the code: they are fetched when they are wanted, or when there is nothing else to do. */
-const liveView = signal<typeof import("./views/live/live.tsx").LiveView | null>(null);
+const charts = signal<typeof import("./views/live/live.tsx") | null>(null);
 
 export async function loadCharts(): Promise<void> {
-  liveView.value = (await import("./views/live/live.tsx")).LiveView;
+  charts.value = await import("./views/live/live.tsx");
 }
 
 function Live({ filter, embed }: { filter: string; embed: boolean }) {
-  const View = liveView.value;
-  useEffect(() => {
-    if (!View) loadCharts().catch(() => undefined);
-  }, [View]);
+  const View = useCharts()?.LiveView;
   return View ? <View filter={filter} embed={embed} /> : null;
+}
+
+function Quantity({ name }: { name: string }) {
+  const View = useCharts()?.QuantityView;
+  return View ? <View name={name} /> : null;
+}
+
+function useCharts() {
+  const loaded = charts.value;
+  useEffect(() => {
+    if (!loaded) loadCharts().catch(() => undefined);
+  }, [loaded]);
+  return loaded;
 }
 
 const TITLES: Record<View, string> = {
@@ -38,6 +48,7 @@ const TITLES: Record<View, string> = {
   topics: "Topics",
   device: "",
   live: "",
+  quantity: "",
   publish: "Publish",
   connection: "Connection",
 };
@@ -92,6 +103,7 @@ export function App() {
         {!isRefused && view === "device" && <DeviceView key={filter} id={filter} />}
         {!isRefused && view === "topics" && <Topics />}
         {!isRefused && view === "live" && <Live filter={filter} embed={false} />}
+        {!isRefused && view === "quantity" && <Quantity key={filter} name={filter} />}
         {!isRefused && view === "publish" && <Publish />}
         {view === "connection" && <Connection />}
       </main>
@@ -109,7 +121,9 @@ function Header({ view }: { view: View }) {
     <a
       href={href}
       aria-current={
-        view === target || (target === "topics" && view === "live") || (target === "devices" && view === "device")
+        view === target ||
+        (target === "topics" && view === "live") ||
+        (target === "devices" && (view === "device" || view === "quantity"))
           ? "page"
           : undefined
       }

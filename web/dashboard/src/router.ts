@@ -2,11 +2,11 @@
 import { signal } from "@preact/signals";
 import { filterToPath, pathToFilter } from "./core/filter.ts";
 
-export type View = "devices" | "device" | "topics" | "live" | "publish" | "connection";
+export type View = "devices" | "device" | "topics" | "live" | "quantity" | "publish" | "connection";
 
 export interface Route {
   view: View;
-  /** The topic filter of the live view, the id of a device in its view, "" elsewhere. */
+  /** The topic filter of the live view, the id of a device in its view, the name of a quantity in its, "" elsewhere. */
   filter: string;
   params: URLSearchParams;
 }
@@ -28,6 +28,7 @@ export function parseRoute(address: URL, root: URL): Route {
   }
   if (path === "topics" || path === "topics/") return { view: "topics", filter: "", params };
   const view = params.get("view");
+  if (view === "quantity") return { view, filter: params.get("of") ?? "", params };
   if (view === "topics" || view === "publish" || view === "connection") return { view, filter: "", params };
   return { view: "devices", filter: "", params };
 }
@@ -69,6 +70,7 @@ export function setParams(changes: Record<string, string | readonly string[] | n
 const links = {
   devices: () => "./",
   device: (id: string) => `./devices/${encodeURIComponent(id)}`,
+  quantity: (name: string) => `./?view=quantity&of=${encodeURIComponent(name)}`,
   topics: () => "./?view=topics",
   publish: (topic = "") => `./?view=publish${topic === "" ? "" : `&topic=${encodeURIComponent(topic)}`}`,
   connection: () => "./?view=connection",
@@ -79,6 +81,7 @@ const links = {
 export const to = {
   devices: () => new URL(links.devices(), base).href,
   device: (id: string) => new URL(links.device(id), base).href,
+  quantity: (name: string) => new URL(links.quantity(name), base).href,
   topics: () => new URL(links.topics(), base).href,
   publish: (topic?: string) => new URL(links.publish(topic), base).href,
   connection: () => new URL(links.connection(), base).href,

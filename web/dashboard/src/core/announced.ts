@@ -110,9 +110,13 @@ function itemOf(value: unknown, step: Step): unknown {
 export function readingAt(place: Place, payload: unknown): number | null {
   let value = payload;
   if (place.metric !== null) {
-    const metrics = itemOf(payload, "metrics");
-    const metric = Array.isArray(metrics) ? metrics.find((each) => itemOf(each, "name") === place.metric) : undefined;
-    value = itemOf(metric, "value");
+    // as our decoder writes it, or as Eclipse Tahu does
+    value = itemOf(itemOf(payload, "values"), place.metric);
+    if (value === undefined) {
+      const metrics = itemOf(payload, "metrics");
+      const metric = Array.isArray(metrics) ? metrics.find((each) => itemOf(each, "name") === place.metric) : undefined;
+      value = itemOf(metric, "value");
+    }
   } else for (const step of place.steps) value = itemOf(value, step);
   let number: number | null = null;
   if (typeof value === "number") number = value;

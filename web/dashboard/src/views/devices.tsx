@@ -93,6 +93,7 @@ export function Devices() {
           <TrendSelect value={trend} />
         </div>
       </header>
+      <Together />
       <StatusFilter counts={counts} chosen={status} />
       {rows.length === 0 ? (
         <Empty title="No device matches">
@@ -107,6 +108,25 @@ export function Devices() {
         <DeviceTable rows={rows} now={now} sort={sort} descending={descending} group={group} />
       )}
     </>
+  );
+}
+
+/** Quantities that are offered as one chart of all devices. */
+const OFFERED = 6;
+
+/** What several devices measure, each as one chart of all of them. */
+function Together() {
+  const shared = [...fleet.fieldCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
+  if (shared.length === 0) return null;
+  return (
+    <nav class="together" aria-label="One chart of all devices">
+      <span class="soft">In one chart</span>
+      {shared.map(([field, count]) => (
+        <a key={field} href={to.quantity(field)}>
+          {fieldLabel(field)} <span class="soft num">{formatCount(count)}</span>
+        </a>
+      ))}
+    </nav>
   );
 }
 

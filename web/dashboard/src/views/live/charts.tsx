@@ -7,7 +7,6 @@ import type { Threshold } from "../../core/store.ts";
 import type { Field } from "../../core/values.ts";
 import type { TimeWindow } from "../../core/window.ts";
 import { theme } from "../../theme.ts";
-import type { Units } from "../../units.ts";
 import { Panel, type PanelLine } from "./panel.tsx";
 
 /** What can be done to the window of time. */
@@ -25,7 +24,7 @@ export interface Moves {
 
 interface ChartsProps {
   gaps: readonly GapMark[];
-  units: Units;
+  unit: (field: Field) => string;
   fields: readonly Field[];
   lines: (field: Field) => readonly PanelLine[];
   thresholds: readonly Threshold[];
@@ -78,8 +77,7 @@ function useRoom(onWidth: (pixels: number) => void): [number, RefObject<HTMLDivE
 }
 
 export function Charts(props: ChartsProps) {
-  const { gaps, units, fields, lines, thresholds, scales, window, hover, onHover, moves, fills, named, onWidth } =
-    props;
+  const { gaps, unit, fields, lines, thresholds, scales, window, hover, onHover, moves, fills, named, onWidth } = props;
   const [room, box] = useRoom(onWidth);
   const height = fills
     ? Math.max(60, Math.floor((room - AXIS) / Math.max(1, fields.length)) - CAPTION)
@@ -112,7 +110,7 @@ export function Charts(props: ChartsProps) {
         <Panel
           key={field}
           field={field}
-          unit={units.of(field)}
+          unit={unit(field)}
           lines={lines(field)}
           from={window.from}
           to={window.to}

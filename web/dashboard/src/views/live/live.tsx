@@ -2,6 +2,7 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";
 import { formatCount, parseSpan } from "../../core/format.ts";
+import { type Lens, lensOf } from "../../core/lens.ts";
 import { Pieces } from "../../core/past.ts";
 import { seriesKey } from "../../core/series.ts";
 import {
@@ -13,8 +14,10 @@ import {
   type StoredMessage,
   withNewcomers,
 } from "../../core/store.ts";
-import { defaultFields, type Field } from "../../core/values.ts";
+import { defaultFields, type Field, fieldLabel } from "../../core/values.ts";
 import { cutAt, heldBefore, liveWindow, parseWindow, scaled, type TimeWindow } from "../../core/window.ts";
+import { arrived, fleet, holdFleetFeed, settled } from "../../fleet.ts";
+import { identity } from "../../identity.ts";
 import { Empty } from "../../parts/bits.tsx";
 import { useTicker } from "../../parts/ticker.ts";
 import { route, setParams, to } from "../../router.ts";
@@ -39,7 +42,7 @@ import { DEFAULT_RANGE } from "./ranges.tsx";
 import { chosenScales, Scales } from "./scales.tsx";
 import { Thresholds } from "./thresholds.tsx";
 import { Tools } from "./tools.tsx";
-import { useWatch } from "./watch.ts";
+import { LENS_TOPICS, useWatch } from "./watch.ts";
 
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
 const LINES = PALETTE;
@@ -55,6 +58,28 @@ interface Paused {
   /** Messages that had come by then. */
   n: number;
   store: LiveStore;
+}
+
+/** One quantity of all devices that have it. */
+export function QuantityView({ name }: { name: string }) {
+  useTicker(2);
+  arrived.value;
+  const known = identity.value !== undefined;
+  useLayoutEffect(() => (known ? holdFleetFeed() : undefined), [known]);
+  const lens = lensOf(fleet.devices.values(), name);
+  const since = route.value.params.get("since") ?? DEFAULT_RANGE;
+  const title = `${fieldLabel(name)} of all devices`;
+  if (lens.places.size === 0)
+    return (
+      <>
+        <header class="view-head">
+          <h1>{title}</h1>
+        </header>
+        {settled.value ? <Empty title="No device has it" /> : <p class="late soft">Waiting for the devices…</p>}
+      </>
+    );
+  const key = [...lens.places].map(([id, { topic, path }]) => `${id} ${topic} ${path}`).join("\n");
+  return <Watching key={`${key}\n${since}`} filter="" since={since} embed={false} lens={lens} />;
 }
 
 export function LiveView({ filter, embed }: { filter: string; embed: boolean }) {
@@ -88,7 +113,17 @@ function Idle() {
   return null;
 }
 
-function Watching({ filter, since, embed }: { filter: string; since: string; embed: boolean }) {
+interface WatchingProps {
+  filter: string;
+  since: string;
+  embed: boolean;
+  /** What is seen instead of a filter's topics. */
+  lens?: Lens;
+}
+
+function Watching({ filter, since, embed, lens: given }: WatchingProps) {
+  // the view is made anew for other devices
+  const lens = useRef(given ?? null).current;
   const params = route.value.params;
   const span = parseSpan(since) ?? 15 * 60_000;
   useTicker(span <= 5 * 60_000 ? 4 : 2);
@@ -101,7 +136,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const { zoomed, dragging, moves } = useMoves(paused, () =>
     setPaused(paused ? null : { at: viewNow(), n: heard.store.received, store: heard.store.snapshot() }),
   );
-  const heard = useWatch(filter, since, parseWindow(params)?.from ?? null);
+  const heard = useWatch(filter, since, parseWindow(params)?.from ?? null, lens);
 
   const store = paused?.store ?? heard.store;
   // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
@@ -109,8 +144,9 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
 
   const chosenFields = params.getAll("field");
   const allFields = offeredFields(store);
-  const fields =
-    chosenFields.length > 0
+  const fields = lens
+    ? [lens.name]
+    : chosenFields.length > 0
       ? chosenFields
       : defaultFields(allFields, store.topics.size, (field) => heard.units.isService(field));
   const thresholds = params.getAll("limit").flatMap((text) => parseThreshold(text) ?? []);
@@ -118,8 +154,11 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const hidden = new Set(params.getAll("hide"));
   const shownTopics = params.getAll("show");
 
-  const topics = useSortedTopics(store, fields);
-  const labels = heard.units.name(topics, distinctLevels(topics));
+  const heardTopics = useSortedTopics(store, fields);
+  const topics = lens ? [...lens.places.keys()] : heardTopics;
+  const labels = lens
+    ? topics.map((id) => lens.labels.get(id) ?? id)
+    : heard.units.name(topics, distinctLevels(topics));
   const on = topics.filter((topic, index) =>
     shownTopics.length > 0 ? shownTopics.includes(topic) : index < LINES && !hidden.has(topic),
   );
@@ -144,6 +183,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
     store,
     isWanted: !whole && measured !== null && (heard.subscribed || heard.wholeSince !== null),
     need: { topics: on, fields, window, pixels, now },
+    lens,
   });
   const beat = paused ? "" : `${store.version} ${now}`;
   const drawn = useMemo(
@@ -165,7 +205,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
   const charts = (
     <Charts
       gaps={store.gaps}
-      units={heard.units}
+      unit={lens ? () => lens.unit : (field) => heard.units.of(field)}
       fields={fields}
       lines={(field) => drawn.get(field) ?? NO_LINES}
       thresholds={thresholds}
@@ -198,7 +238,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
         const value = series?.valueAt(window.to) ?? null;
         return series && value !== null ? { value, decimals: series.decimals } : null;
       }}
-      unit={heard.units.of(fields[0] ?? "")}
+      unit={lens ? lens.unit : heard.units.of(fields[0] ?? "")}
       hover={hover}
     />
   );
@@ -208,7 +248,7 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
     );
   }
 
-  const name = isWildcard(filter) ? null : heard.units.nameOf(filter);
+  const name = isWildcard(filter) || lens ? null : heard.units.nameOf(filter);
   const area = (
     <section class="chart-area" aria-label="Chart">
       {allFields.length > 1 && (
@@ -246,6 +286,39 @@ function Watching({ filter, since, embed }: { filter: string; since: string; emb
       </div>
     </section>
   );
+  if (lens) {
+    return (
+      <>
+        <header class="view-head">
+          <h1>{`${fieldLabel(lens.name)} of all devices`}</h1>
+        </header>
+        <Tools
+          since={since}
+          window={window}
+          zoomed={zoomed !== null}
+          pausedAt={paused?.n ?? null}
+          heard={heard}
+          store={store}
+          kind="devices"
+          lines={topics.length}
+          moves={moves(window)}
+        />
+        <Losses store={store} recovered={heard.recovered} version={store.version} />
+        {lens.others > 0 && (
+          <p class="soft note">
+            {formatCount(lens.others)} {lens.others === 1 ? "device has" : "devices have"} it in another unit than{" "}
+            {lens.unit}.
+          </p>
+        )}
+        {lens.places.size > LENS_TOPICS && (
+          <p class="soft note">
+            The first {LENS_TOPICS} of {formatCount(lens.places.size)} devices are listened to.
+          </p>
+        )}
+        {area}
+      </>
+    );
+  }
   return (
     <>
       <FilterHead filter={filter} />

@@ -2,7 +2,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { type Columns, emptyColumns, type Line, lineOf, lineOfAll } from "../../core/columns.ts";
-import { type Need, type Piece, type Pieces, pieceOf, questionOf, rawCount } from "../../core/past.ts";
+import { byPath, type Lens, translated } from "../../core/lens.ts";
+import { type Need, type Piece, type Pieces, pieceOf, type Question, questionOf, rawCount } from "../../core/past.ts";
 import { type GapMark, Series, seriesKey } from "../../core/series.ts";
 import type { LiveStore } from "../../core/store.ts";
 import { eachNumber, type Field } from "../../core/values.ts";
@@ -42,10 +43,12 @@ interface Asked {
   /** Whether a line has to be asked for at all; false: the store has all of it. */
   isWanted: boolean;
   need: Need;
+  /** Through which its topics are devices. */
+  lens: Lens | null;
 }
 
 /** Asks for what a window needs, the newest question only; what came stays for a while. */
-export function usePast(pieces: Pieces, { store, isWanted, need }: Asked): Past {
+export function usePast(pieces: Pieces, { store, isWanted, need, lens }: Asked): Past {
   const [version, setVersion] = useState(0);
   const [problem, setProblem] = useState<string | null>(null);
   const [tries, setTries] = useState(0);
@@ -72,11 +75,11 @@ export function usePast(pieces: Pieces, { store, isWanted, need }: Asked): Past 
       const wanted = questionOf(latest.current);
       const askedAt = gatewayNow();
       try {
-        const made = pieceOf(wanted, askedAt, await api.columns(wanted, aborter.signal));
+        const made = pieceOf(wanted, askedAt, await columnsOf(wanted, lens, aborter.signal));
         pieces.add(made);
         setProblem(null);
         setVersion((value) => value + 1);
-        await refine(made, latest.current, aborter.signal);
+        if (!lens) await refine(made, latest.current, aborter.signal);
         setLoadingSince(null);
         setVersion((value) => value + 1);
       } catch (error) {
@@ -101,6 +104,20 @@ export function usePast(pieces: Pieces, { store, isWanted, need }: Asked): Past 
     loadingSince: isMissing || loadingSince !== null ? loadingSince : null,
     retry: () => setTries((value) => value + 1),
   };
+}
+
+/** The columns that a question asks for, through a lens where there is one. */
+async function columnsOf(question: Question, lens: Lens | null, signal: AbortSignal) {
+  if (!lens) return api.columns(question, signal);
+  const found: Awaited<ReturnType<typeof api.columns>> = [];
+  for (const [path, ids] of byPath(lens, question.topics)) {
+    const topics = [...new Set(ids.map((id) => lens.places.get(id)?.topic ?? ""))];
+    for (const part of await api.columns({ ...question, topics, fields: [path] }, signal)) {
+      const told = ids.filter((id) => part.topics.includes(lens.places.get(id)?.topic ?? ""));
+      found.push({ topics: told, answer: translated(lens, told, part.answer) });
+    }
+  }
+  return found;
 }
 
 /** A piece that goes on live is of use as long as the store has all that came since. */

@@ -19,9 +19,11 @@ interface ToolsProps {
   /** How many topics have a line. */
   lines: number;
   moves: Moves;
+  /** What has them, where it isn't topics. */
+  kind?: string;
 }
 
-export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, moves }: ToolsProps) {
+export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, moves, kind = "topics" }: ToolsProps) {
   const paused = pausedAt !== null;
   return (
     <div class="live-tools">
@@ -50,7 +52,7 @@ export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, mo
           <>
             <b class="rate">{isLive.value ? formatRate(heard.rate.read(gatewayNow())) : "–"}</b>{" "}
             {formatCount(store.received)} here
-            {lines > 1 && `, ${formatCount(store.topics.size)}${store.uncounted > 0 ? "+" : ""} topics`}
+            {lines > 1 && `, ${formatCount(store.topics.size)}${store.uncounted > 0 ? "+" : ""} ${kind}`}
           </>
         )}
       </span>

@@ -3,6 +3,7 @@ import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import * as api from "../../api.ts";
 import { isWildcard, matches } from "../../core/filter.ts";
 import { parseSpan } from "../../core/format.ts";
+import { type Lens, readingsIn } from "../../core/lens.ts";
 import { Rate } from "../../core/rhythm.ts";
 import { LiveStore } from "../../core/store.ts";
 import { gatewayNow, openFeed } from "../../session.ts";
@@ -12,6 +13,13 @@ import { metaFilter, Units } from "../../units.ts";
 const REPLAYED_MS = 15 * 60_000;
 /** Messages of a longer time that are listed, and topics of which the last value is. */
 const LISTED = 2000;
+
+/** Topics that a lens listens to; a subscriber may have a hundred filters. */
+export const LENS_TOPICS = 96;
+
+export function topicsOf(lens: Lens): string[] {
+  return [...new Set([...lens.places.values()].map(({ topic }) => topic))].slice(0, LENS_TOPICS);
+}
 
 /** Changed in place: the view looks at it at its own pace. */
 export interface Heard {
@@ -38,8 +46,9 @@ export function beginOf(since: string, now: number): number | null {
  * Listens to a filter for as long as the view is there.
  *
  * @param from where the window begins that the view opened with, in milliseconds since 1970; null: as `since` says.
+ * @param lens listens to its devices instead.
  */
-export function useWatch(filter: string, since: string, from: number | null): Heard {
+export function useWatch(filter: string, since: string, from: number | null, lens: Lens | null): Heard {
   const heard = useMemo<Heard>(
     () => ({
       store: new LiveStore(),
@@ -62,10 +71,16 @@ export function useWatch(filter: string, since: string, from: number | null): He
     const aborter = new AbortController();
     const open = (start: string) => {
       const feed = openFeed({
-        topics: filter,
+        topics: lens ? topicsOf(lens) : filter,
         since: start,
         ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
         onMessage: (message, replayed) => {
+          if (lens) {
+            if (message.encoding !== undefined) return;
+            for (const [topic, value] of readingsIn(lens, message.topic, message.payload))
+              store.note({ ...message, topic, payload: { [lens.name]: value } }, replayed);
+            return;
+          }
           heard.units.note(message.topic, message.payload);
           if (!matches(filter, message.topic)) return;
           store.note(message, replayed);
@@ -83,7 +98,7 @@ export function useWatch(filter: string, since: string, from: number | null): He
           heard.recovered = recovered;
         },
       });
-      const meta = metaFilter(filter);
+      const meta = lens ? null : metaFilter(filter);
       if (meta !== null) {
         feed.live
           .subscribe(meta, { since: "last" })
@@ -113,7 +128,9 @@ export function useWatch(filter: string, since: string, from: number | null): He
       heard.wholeSince = isAll ? begins : oldest ? oldest.time + 1 : gatewayNow();
       open(newest.position);
     };
-    if (isLong) {
+    // through a lens all that is older comes in columns
+    if (isLong && lens) open("15m");
+    else if (isLong) {
       look().catch(() => {
         // what is refused here is refused there, too, and said
         if (!aborter.signal.aborted) open("15m");
