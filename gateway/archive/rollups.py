@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from math import fsum
 from typing import Any
@@ -56,6 +57,9 @@ PACKING = 6
 
 _UNKNOWN: list[Any] = []
 """Stands for the row of a member whose row is not known."""
+
+KNOWN_BYTES = 512
+"""Keys that take no more are remembered: those of a chunk have 240 or 96 bytes at most, those of a slab many more."""
 
 QUICK_MEMBERS = 100
 """An object with more members is taken apart as a whole, so that there is one bound on what is drawn of a payload."""
@@ -119,6 +123,17 @@ def _differences(numbers: Iterable[int]) -> Iterator[int]:
         before = number
 
 
+def _keys(key_bytes: bytes, count: int) -> array[int]:
+    try:
+        return array("I", accumulate(_in_order("I", key_bytes, count)))
+    except OverflowError:
+        raise BlockError("the keys of a roll-up are too large") from None
+
+
+_known_keys = lru_cache(maxsize=64)(_keys)
+"""Most chunks have the same keys, all of their stretch; a month of a series has 720. They must not be changed."""
+
+
 def _decode(data: bytes) -> tuple[array[int], Points]:
     """Keys and points; the points' times are for the caller.
 
@@ -131,10 +146,7 @@ def _decode(data: bytes) -> tuple[array[int], Points]:
         raise BlockError(f"a roll-up is damaged: {error}") from None
     if len(columns) != 5:
         raise BlockError("a roll-up has not its columns")
-    try:
-        keys = array("I", accumulate(_in_order("I", key_bytes, count)))
-    except OverflowError:
-        raise BlockError("the keys of a roll-up are too large") from None
+    keys = (_known_keys if len(key_bytes) <= KNOWN_BYTES else _keys)(key_bytes, count)
     points = Points()
     points.lasts = lasts = _in_order("d", last_bytes, count)
     points.counts = array("Q", [1]) * count if columns[0] is None else _in_order("Q", columns[0], count)

@@ -199,13 +199,21 @@ class Points:
 
     def columns(self, grid: Grid) -> dict[str, list[Any]]:
         """The same by column, with an entry for each stretch of the grid that they are on: None or 0 where none is."""
-        names = ("first", "min", "max", "last", "mean")
-        found: dict[str, list[Any]] = {name: [None] * grid.count for name in names}
-        found["count"] = [0] * grid.count
-        for point in self.shown():
-            place = (point["time"] - grid.start) // grid.step
-            for name, column in found.items():
-                column[place] = point[name]
+        start, step = grid.start, grid.step
+        places = [(time - start) // step for time in self.times]
+        columns: dict[str, Iterable[Any]] = {
+            "first": map(plain, self.firsts),
+            "min": map(plain, self.mins),
+            "max": map(plain, self.maxs),
+            "last": map(plain, self.lasts),
+            "mean": map(mean, self.sums, self.counts),
+            "count": self.counts,
+        }
+        found: dict[str, list[Any]] = {}
+        for name, numbers in columns.items():
+            column = found[name] = [0 if name == "count" else None] * grid.count
+            for place, number in zip(places, numbers, strict=True):
+                column[place] = number
         return found
 
 
