@@ -231,3 +231,28 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
         page.get_by_role("button", name="24 h").click()
         expect(legend.filter(has_text="Own")).to_contain_text("19.5 to 23.5")
         expect(legend.filter(has_text="tasmota climate").locator(".stats")).to_contain_text("mean")
+
+
+@pytest.mark.slow
+def test_topics_and_charts_have_the_names_and_units_of_devices(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        announce_plug(publisher)
+        publisher.publish("other/level", "3")
+        page = watched.open(f"{gateway.http}/?view=topics&q=level")
+        row = page.locator(".t-row").filter(has_text=re.compile("^plug/level"))
+        expect(row.locator(".t-value .unit")).to_have_text("W")
+        expect(row.locator(".owner")).to_have_text("Desk plug Level")
+        expect(page.locator(".t-row").filter(has_text="other/level").locator(".unit, .owner")).to_have_count(0)
+        row.click()
+        page.get_by_label("Selected topic").get_by_role("link", name="Desk plug").click()
+        expect(page.get_by_role("heading", name="Desk plug")).to_be_visible()
+        page.goto(f"{gateway.http}/topics/plug/level")
+        expect(page.locator(".panel-value")).to_contain_text("7W")
+        expect(page.locator(".device-name")).to_have_text("Desk plug Level")
+        # the lines of a filter have them, too
+        page.goto(f"{gateway.http}/topics/+/level")
+        expect(page.locator(".legend .entry").filter(has_text="Desk plug Level")).to_contain_text("7W")

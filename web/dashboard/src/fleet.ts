@@ -145,32 +145,56 @@ export function wantLive(devices: readonly Device[]): void {
 function closeAll(): void {
   feed?.close();
   feed = null;
-  telling?.abort();
-  telling = null;
   liveFeed?.close();
   liveFeed = null;
   liveTopics = "";
   hasValues = false;
+}
+
+function stopTelling(): void {
+  telling?.abort();
+  telling = null;
   hasDevices = false;
+}
+
+let listeners = 0;
+let stopping = 0;
+
+/** Another visitor has other devices. */
+function forgetOthers(): void {
+  if (visitor === token.value) return;
+  visitor = token.value;
+  closeAll();
+  stopTelling();
+  announced.clear();
+  fleet.clear();
+  settled.value = false;
+}
+
+/** Follows which devices there are, with their names and units, not their values; what it returns ends that. */
+export function holdDevices(): () => void {
+  listeners++;
+  clearTimeout(stopping);
+  forgetOthers();
+  if (!telling) {
+    telling = new AbortController();
+    void follow(telling);
+  }
+  return () => {
+    listeners--;
+    if (listeners === 0) stopping = window.setTimeout(stopTelling, LINGER_MS);
+  };
 }
 
 /** Opens the feed for a view, once it is known what the visitor may read; what it returns lets it go again. */
 export function holdFleetFeed(): () => void {
   users++;
   clearTimeout(closing);
-  if (visitor !== token.value) {
-    visitor = token.value;
-    closeAll();
-    announced.clear();
-    fleet.clear();
-    settled.value = false;
-  }
+  const letGo = holdDevices();
   if (!feed) {
     for (const device of fleet.devices.values()) if (device.history !== "loading") device.history = "none";
     const topics = readableOf(FILTERS);
     let subscribed = false;
-    telling = new AbortController();
-    void follow(telling);
     // Who may read nothing of sensors has none: no need to be refused.
     if (topics.length === 0) settleSoon();
     feed = openFeed({
@@ -189,6 +213,7 @@ export function holdFleetFeed(): () => void {
   }
   return () => {
     users--;
+    letGo();
     if (users > 0) return;
     closing = window.setTimeout(() => {
       closeAll();

@@ -1,5 +1,5 @@
 /** Units for fields of topics, from the meta messages of sensors; where none says, there is none. */
-import { type FieldMeta, fieldsOfMeta } from "./core/devices.ts";
+import { type FieldMeta, Fleet, fieldsOfMeta } from "./core/devices.ts";
 import { covers } from "./core/filter.ts";
 import type { Field } from "./core/values.ts";
 
@@ -16,7 +16,7 @@ export function metaFilter(filter: string): string | null {
 /** Classes of fields that nobody opens a chart to see. */
 const SERVICE = new Set(["signal_strength", "battery", "timestamp", "duration"]);
 
-/** What meta messages say of the fields and names of sensors. */
+/** What meta messages say of the fields and names of sensors, and the gateway of other devices. */
 export class Units {
   private readonly fields = new Map<Field, FieldMeta>();
   private readonly names = new Map<string, string>();
@@ -35,9 +35,12 @@ export class Units {
     return true;
   }
 
-  /** The name of the sensor that a topic belongs to; null where it has none, or this is no topic of a sensor. */
+  /** @param fleet what the gateway tells of devices that are not ours. */
+  constructor(private readonly fleet: Fleet = new Fleet()) {}
+
+  /** The name of the device that a topic belongs to; null where it has none, or this is no topic of one. */
   nameOf(topic: string): string | null {
-    return this.names.get(topic.split("/", 2).join("/")) ?? null;
+    return this.names.get(topic.split("/", 2).join("/")) ?? this.fleet.nameOf(topic);
   }
 
   /** What to call topics: by the sensor's name where it belongs to this topic alone, else as `labels` has it. */
@@ -53,7 +56,8 @@ export class Units {
     return SERVICE.has(this.fields.get(field)?.deviceClass ?? "");
   }
 
-  of(field: Field): string {
-    return this.fields.get(field)?.unit ?? "";
+  /** The unit of a field of these topics; "" where nobody says it, or not all say the same. */
+  of(field: Field, topics: Iterable<string>): string {
+    return this.fields.get(field)?.unit ?? this.fleet.unitAt(topics, field);
   }
 }

@@ -23,8 +23,8 @@ it("gives no unit where devices disagree", () => {
   const units = new Units();
   const meta = (unit: string) => ({ fields: { t: { unit }, h: { unit: "%" } } });
   expect(units.note("sensors/a/meta", meta("°C"))).toBe(true);
-  expect(units.of("t")).toBe("°C");
+  expect(units.of("t", [])).toBe("°C");
   units.note("sensors/b/meta", meta("°F"));
-  expect([units.of("t"), units.of("h"), units.of("x")]).toEqual(["", "%", ""]);
+  expect([units.of("t", []), units.of("h", []), units.of("x", [])]).toEqual(["", "%", ""]);
   expect(units.note("sensors/a/state", {})).toBe(false);
 });

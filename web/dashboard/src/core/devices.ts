@@ -239,6 +239,32 @@ export class Fleet {
     for (const field of device.readings.keys()) if (!places.has(field)) device.readings.delete(field);
   }
 
+  /** What a topic's value is called, by the one device that has it; null where none or several do. */
+  nameOf(topic: string): string | null {
+    const [device, ...others] = this.readers.get(topic) ?? [];
+    if (!device || others.length > 0) return null;
+    const here = [...(device.places?.values() ?? [])].filter((place) => place.topic === topic);
+    const isAll = here.length === device.places?.size;
+    return isAll || here.length !== 1 ? device.title : `${device.title} ${here[0]?.label}`;
+  }
+
+  /** The devices that have a value in a topic. */
+  ownersOf(topic: string): Device[] {
+    return [...(this.readers.get(topic) ?? [])];
+  }
+
+  /** The unit of what stands at a path in topics; "" where nobody says it, or not all say the same. */
+  unitAt(topics: Iterable<string>, path: Field): string {
+    const units = new Set<string>();
+    for (const topic of topics)
+      // what is scaled has the unit of what is made of it
+      for (const device of this.readers.get(topic) ?? [])
+        for (const [name, place] of device.places ?? [])
+          if (place.topic === topic && place.path === path && place.metric === null)
+            units.add(place.scale === 1 && place.offset === 0 ? device.unit(name) : "");
+    return units.size === 1 ? ([...units][0] ?? "") : "";
+  }
+
   /** A device that the gateway knows no longer. */
   forget(id: string): void {
     const device = this.devices.get(id) ?? this.devices.get(id.replace(/^sensors_/, ""));

@@ -4,6 +4,7 @@ import { listTopics } from "../api.ts";
 import { formatAge, formatCount, formatRate } from "../core/format.ts";
 import { type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
+import { fleet, holdDevices } from "../fleet.ts";
 import { identity, maySubscribe, readable } from "../identity.ts";
 import { TopicActs } from "../parts/acts.tsx";
 import { Empty, Explain } from "../parts/bits.tsx";
@@ -97,7 +98,11 @@ export function Topics() {
   useLayoutEffect(() => {
     if (!known) return undefined;
     const feed = watch(withSystem);
-    return () => feed.close();
+    const letGo = holdDevices();
+    return () => {
+      letGo();
+      feed.close();
+    };
   }, [withSystem, known]);
 
   // The way to it is opened once, as soon as it is there; who closes it again means that.
@@ -312,6 +317,8 @@ interface TreeRowProps {
 function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onToggle, onOpen }: TreeRowProps) {
   const branch = !flat && node.children !== null;
   const value = node.hasValue ? summary(node.payload, node.encoding, 120) : "";
+  const unit = node.hasValue && typeof node.payload === "number" ? fleet.unitAt([node.path], "") : "";
+  const owner = node.hasValue ? fleet.nameOf(node.path) : null;
   const silent = node.hasValue && now - node.time > 30_000;
   const rate = node.perSecond(now);
   return (
@@ -344,9 +351,13 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
         <a href={to.live(node.hasValue && (flat || !node.children) ? node.path : `${node.path}/#`)} tabIndex={-1}>
           {flat ? node.path : node.name === "" ? <i class="soft">(empty)</i> : node.name}
         </a>
+        {owner !== null && !node.path.includes(owner) && <span class="owner">{owner}</span>}
         {branch && <span class="within">{formatCount(node.topics)}</span>}
       </span>
-      <code class={`t-value${silent ? " old" : ""}`}>{value}</code>
+      <code class={`t-value${silent ? " old" : ""}`}>
+        {value}
+        {unit !== "" && <span class="unit">{unit}</span>}
+      </code>
       <span class="t-count num">{formatCount(flat ? node.own : node.count)}</span>
       <span class="t-rate num">{rate > 0.0001 ? formatRate(rate) : "–"}</span>
       <span class="t-age num">{node.hasValue ? formatAge(now - node.time) : ""}</span>
@@ -365,10 +376,20 @@ function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
       </aside>
     );
   }
+  const owners = fleet.ownersOf(node.path);
   const filter = node.children ? `${node.path}/#` : node.path;
   return (
     <aside class="details" aria-label="Selected topic">
       <h2 class="topic">{node.path}</h2>
+      {owners.length > 0 && (
+        <p class="owners">
+          {owners.slice(0, 5).map((device) => (
+            <a key={device.id} href={to.device(device.id)}>
+              {device.title}
+            </a>
+          ))}
+        </p>
+      )}
       <p class="links">
         {node.hasValue && <a href={to.live(node.path)}>Show live</a>}
         {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}

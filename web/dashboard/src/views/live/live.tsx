@@ -205,7 +205,7 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
   const charts = (
     <Charts
       gaps={store.gaps}
-      unit={lens ? () => lens.unit : (field) => heard.units.of(field)}
+      unit={lens ? () => lens.unit : (field) => heard.units.of(field, topics)}
       fields={fields}
       lines={(field) => drawn.get(field) ?? NO_LINES}
       thresholds={thresholds}
@@ -238,7 +238,7 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
         const value = series?.valueAt(window.to) ?? null;
         return series && value !== null ? { value, decimals: series.decimals } : null;
       }}
-      unit={lens ? lens.unit : heard.units.of(fields[0] ?? "")}
+      unit={lens ? lens.unit : heard.units.of(fields[0] ?? "", topics)}
       hover={hover}
     />
   );
@@ -324,7 +324,7 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       <FilterHead filter={filter} />
       {name !== null && (
         <p class="device-name">
-          <a href={to.device(`sensors_${filter.split("/")[1]}`)}>{name}</a>
+          <a href={to.device(fleet.ownersOf(filter)[0]?.id ?? `sensors_${filter.split("/")[1]}`)}>{name}</a>
         </p>
       )}
       <Tools

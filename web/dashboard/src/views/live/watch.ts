@@ -6,6 +6,7 @@ import { parseSpan } from "../../core/format.ts";
 import { type Lens, readingsIn } from "../../core/lens.ts";
 import { Rate } from "../../core/rhythm.ts";
 import { LiveStore } from "../../core/store.ts";
+import { fleet, holdDevices } from "../../fleet.ts";
 import { gatewayNow, openFeed } from "../../session.ts";
 import { metaFilter, Units } from "../../units.ts";
 
@@ -53,7 +54,7 @@ export function useWatch(filter: string, since: string, from: number | null, len
     () => ({
       store: new LiveStore(),
       wholeSince: null,
-      units: new Units(),
+      units: new Units(fleet),
       rate: new Rate(10),
       subscribed: false,
       recovered: undefined,
@@ -136,7 +137,9 @@ export function useWatch(filter: string, since: string, from: number | null, len
         if (!aborter.signal.aborted) open("15m");
       });
     } else open(since);
+    const letGo = holdDevices();
     return () => {
+      letGo();
       aborter.abort();
       opened.current();
     };
