@@ -256,3 +256,30 @@ def test_topics_and_charts_have_the_names_and_units_of_devices(
         # the lines of a filter have them, too
         page.goto(f"{gateway.http}/topics/+/level")
         expect(page.locator(".legend .entry").filter(has_text="Desk plug Level")).to_contain_text("7W")
+
+
+def test_the_page_can_be_installed(watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto) -> None:
+    gateway = make_gateway(make_mosquitto())
+    # at any depth of the address
+    page = watched.open(f"{gateway.http}/topics/a/b")
+    session = page.context.new_cdp_session(page)
+    told = session.send("Page.getAppManifest")
+    assert told["url"] == f"{gateway.http}/manifest.webmanifest"
+    assert told["errors"] == []
+    manifest = json.loads(told["data"])
+    assert manifest["display"] == "standalone"
+    for icon in manifest["icons"]:
+        answer = page.request.get(f"{gateway.http}/{icon['src']}")
+        assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, icon["type"])
+
+
+def test_a_message_that_no_rule_can_read_says_so(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker, decode=[{"topics": ["packed/#"], "as": "msgpack"}])
+    with Publisher(broker.url) as publisher:
+        publisher.publish("packed/a", b"\xc1")
+        page = watched.open(f"{gateway.http}/topics/packed/a")
+        expect(page.locator(".m-row .unreadable")).to_have_text("unreadable")
+        expect(page.locator(".inspector")).to_contain_text("The gateway is to make JSON of it, and can’t")

@@ -256,8 +256,8 @@ export class Fleet {
   /** The unit of what stands at a path in topics; "" where nobody says it, or not all say the same. */
   unitAt(topics: Iterable<string>, path: Field): string {
     const units = new Set<string>();
+    // what is scaled has the unit of what is made of it
     for (const topic of topics)
-      // what is scaled has the unit of what is made of it
       for (const device of this.readers.get(topic) ?? [])
         for (const [name, place] of device.places ?? [])
           if (place.topic === topic && place.path === path && place.metric === null)

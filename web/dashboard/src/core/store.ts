@@ -19,6 +19,8 @@ export interface StoredMessage {
   retained: boolean;
   skipped: number;
   replayed: boolean;
+  /** A rule of the gateway's is to make JSON of it, and can't. */
+  isUnreadable: boolean;
 }
 
 /** A row of the message list: a message, or a loss between two of them. */
@@ -33,6 +35,7 @@ export interface Arrival {
   qos?: number | undefined;
   retained?: boolean | undefined;
   skipped?: number | undefined;
+  decode?: "failed" | undefined;
 }
 
 export interface TopicState {
@@ -122,6 +125,7 @@ export class LiveStore {
       retained: arrival.retained ?? false,
       skipped: arrival.skipped ?? 0,
       replayed,
+      isUnreadable: arrival.decode === "failed",
     };
     this.skipped += message.skipped;
     if (message.skipped > 0) this.thinnedUntil = Math.max(this.thinnedUntil, message.time);

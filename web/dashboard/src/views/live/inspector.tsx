@@ -66,6 +66,11 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
         {message.retained && <span>retained</span>}
         <span>seq {message.seq}</span>
       </p>
+      {message.isUnreadable && (
+        <p class="warn" role="status">
+          The gateway is to make JSON of it, and can’t: these are its bytes. <code>gateway explain</code> says why.
+        </p>
+      )}
       <TopicActs topic={message.topic} below={below} value={valueText(message)} />
       {form === "formatted" ? (
         <PayloadView

@@ -137,6 +137,7 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
                 </span>
                 {wild && <span class="m-topic">{message.topic}</span>}
                 <code class="m-payload">{summary(message.payload, message.encoding, 240)}</code>
+                {message.isUnreadable && <span class="m-flag unreadable">unreadable</span>}
                 {message.retained && <span class="m-flag">retained</span>}
                 {message.skipped > 0 && <span class="m-flag">+{message.skipped}</span>}
               </div>
