@@ -904,7 +904,7 @@ def test_a_broker_that_goes_and_comes_is_told(
     expect(rows(page)).to_have_count(1)
     # who comes now is told as well
     other = watched.open(f"{gateway.http}/?view=topics")
-    expect(other.locator(".banner")).to_contain_text("has no connection to the broker")
+    expect(other.locator(".banner")).to_contain_text("lost the broker")
     broker.start()
     expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
 

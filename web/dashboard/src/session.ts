@@ -106,11 +106,6 @@ let newestTime: number | null = null;
 /** When the broker was lost, by the gateway's clock; null where it was away before this page asked. */
 let brokerLostAt: number | null = null;
 
-let hasSeenBroker = false;
-
-/** Whether the broker was there while this page was: only then was it lost. */
-export const sawBroker = (): boolean => hasSeenBroker;
-
 /** Whether what is shown can be news: the gateway is there, and the broker behind it. */
 export const isLive = computed(() => link.value.state === "open" && upstream.value?.connected !== false);
 
@@ -259,7 +254,6 @@ export function openFeed(options: FeedOptions): Feed {
     if (!event.connected && upstream.value?.connected !== false)
       brokerLostAt = Date.now() - openedAt > 1000 ? gatewayNow() : null;
     told = true;
-    hasSeenBroker ||= event.connected;
     upstream.value = { connected: event.connected, reason: event.reason ?? null };
   });
   live.on("archive", (event) => {
@@ -288,7 +282,6 @@ export function openFeed(options: FeedOptions): Feed {
     if (event.state === "connecting") told = archiveTold = false;
     if (event.state === "open") {
       openedAt = heardAt = Date.now();
-      hasSeenBroker ||= !told;
       if (!told) upstream.value = { connected: true, reason: null };
       if (!archiveTold) archive.value = null;
       measure();

@@ -8,18 +8,7 @@ import { formatAge, formatClock } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
 import { to } from "../router.ts";
-import {
-  archive,
-  gatewayNow,
-  link,
-  refusal,
-  sawBroker,
-  signIn,
-  signOut,
-  stoodStillAt,
-  token,
-  upstream,
-} from "../session.ts";
+import { archive, gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
 
 interface SparklineProps {
@@ -262,9 +251,7 @@ export function Banner() {
   if (broker && !broker.connected) {
     return (
       <div class="banner warn" role="status">
-        <strong>
-          {sawBroker() ? "The gateway has lost the broker" : "The gateway has no connection to the broker"}
-        </strong>
+        <strong>The gateway has lost the broker</strong>
         {broker.reason ? ` (${broker.reason})` : ""}. What you see is {asOf()}. It keeps trying.
       </div>
     );
