@@ -476,6 +476,7 @@ class Gateway:
             is_complete=lambda: self.is_connected and self.clock() >= self._complete_at,
             wall_clock_ms=self.wall_clock_ms,
             clock=self.clock,
+            registry=self.devices,
         )
         async with asyncio.TaskGroup() as self._tasks:
             watching = None

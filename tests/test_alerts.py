@@ -19,6 +19,7 @@ from gateway.core.hub import Hub
 from gateway.core.messages import Message
 from gateway.core.onlookers import Onlooker
 from gateway.core.templates import Template, TemplateError
+from gateway.devices.registry import Registry
 from gateway.settings.alerting import AlertSettings
 from tests.fakes import FakeLoop, finished
 
@@ -215,12 +216,14 @@ class World:
             cost_clock=lambda: 0.0,
         )
         self.notices: list[Notice] = []
+        self.registry = Registry(self.history)
         self.alerts = Alerts(
             rules_of(alerts),
             history=self.history,
             prefix="gateway/alerts",
             wall_clock_ms=self.loop.wall_clock_ms,
             clock=self.loop.clock,
+            registry=self.registry,
         )
         self.alerts.on_notice = self.notices.append
         for _ in self.alerts.begin():
@@ -240,6 +243,10 @@ class World:
         while self.loop.now < end:
             self.loop.now = min(self.loop.now + 1, end)
             self.loop.run()
+            for _ in self.registry.work():
+                pass
+            for _ in self.registry.silences(self.loop.wall_clock_ms()):
+                pass
             self.alerts.tick(connected)
 
     def report(self, name: str = "hot") -> dict[str, Any]:

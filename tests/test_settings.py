@@ -606,6 +606,8 @@ class TestAlerts:
             ('name = "a"\ntopics = ["a"]\nsilnet = 9', "1 silnet", "has no key 'silnet'", "did you mean silent?"),
             ('name = "a"\ntopics = ["a"]', "1", "has neither where nor silent", "watches for"),
             ('name = "a"\ntopics = ["a"]\nsilent = 9\nwhere = "t > 1"', "1", "has both", "watches for"),
+            ('name = "a"\ntopics = ["a"]\nsilent = 9\noffline = true', "1", "both silent and offline", "make two"),
+            ('name = "a"\ntopics = ["a"]\noffline = true\nuntil = "t > 1"', "1", "until goes with where", "says so"),
             ('name = "a"\ntopics = ["a"]\nsilent = 9\nfor = 9', "1", "for goes with where", "next message"),
             ('name = "a"\ntopics = ["a"]\nsilent = 9\nuntil = "t > 1"', "1", "until goes with where", "next message"),
             ('name = "a"\ntopics = ["a"]\nwhere = "t >> 1"', "1 where", "Syntax error", "payload.temperature > 30"),

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.budget import TokenBucket
+from gateway.alerts.absences import Absences
 from gateway.alerts.machine import Change, Entry, State
 from gateway.alerts.rules import Rule, is_cleared
 from gateway.core.history import History
@@ -27,6 +28,7 @@ from gateway.core.messages import Message
 from gateway.core.readings import Readings
 from gateway.core.subscribers import Group
 from gateway.core.topics import has_wildcard, matches, overlap
+from gateway.devices.registry import Registry
 
 __all__ = ["MAX_LISTED", "Alert", "Alerts", "Notice"]
 
@@ -124,6 +126,7 @@ class Alerts:
         prefix: str,
         wall_clock_ms: Callable[[], int],
         clock: Callable[[], float],
+        registry: Registry,
     ) -> None:
         """Nothing is known yet.
 
@@ -133,6 +136,7 @@ class Alerts:
             prefix: the levels before the name in the topic of an alert.
             wall_clock_ms: milliseconds since 1970.
             clock: monotonic seconds.
+            registry: which devices there are.
         """
         self.alerts: Mapping[str, Alert] = {rule.name: Alert(rule, self._changed) for rule in rules}
         self.prefix = prefix
@@ -149,12 +153,19 @@ class Alerts:
         self._unheard_since: float | None = clock()  # by `clock`; None while the broker is there
         self._heard_ms = 0  # when anything was heard before this start
         self._ticked: tuple[float, int] = (clock(), wall_clock_ms())
+        about = [(alert.rule, alert.machine) for alert in self.alerts.values() if alert.rule.is_about_devices]
+        self._absences = (
+            Absences(about, registry=registry, history=history, wall_clock_ms=wall_clock_ms) if about else None
+        )
 
     def watch(self, hub: Hub) -> None:
         """Looks at every message from now on."""
-        for alert in self.alerts.values():
+        for alert in self._about_messages():
             alert.group = hub.watch(alert.rule.filters.filters, partial(self._look, alert), alert.miss)
         hub.watch([f"{self.prefix}/+"], self._look_at_own, lambda _: None)
+
+    def _about_messages(self) -> list[Alert]:
+        return [alert for alert in self.alerts.values() if not alert.rule.is_about_devices]
 
     def begin(self) -> Iterator[None]:
         """Looks at what the log has already, some topics at each step; nothing may come meanwhile."""
@@ -165,7 +176,7 @@ class Alerts:
             if topic.last is None:
                 continue
             self._heard_ms = max(self._heard_ms, topic.last.time)
-            for alert in self.alerts.values():
+            for alert in self._about_messages():
                 if alert.rule.filters.matches(topic.name):
                     self._look(alert, topic.last, readings, is_live=False)
         now = self._wall_clock_ms()
@@ -194,6 +205,8 @@ class Alerts:
             logger.info("alert %s: begun anew, since its topic was cleared", alert.name)
             alert.machine.forget_all(message.time)
             self._is_news(alert)
+            if self._absences is not None and alert.rule.is_about_devices:
+                self._absences.look_at_all()
 
     # the clock
 
@@ -218,6 +231,8 @@ class Alerts:
             for alert in self.alerts.values():
                 if alert.rule.silent_ms is not None:
                     alert.machine.postpone(waited, now_ms - waited)
+        if self._absences is not None:
+            self._absences.step(is_connected=is_connected)
         for alert in self.alerts.values():
             # who can't be heard isn't silent, and what has yet to be looked at may have said that it is over
             if (is_connected or alert.rule.silent_ms is None) and not (alert.group and alert.group.put_off):
@@ -225,6 +240,8 @@ class Alerts:
 
     def wait_seconds(self) -> float:
         """How long nothing becomes due; infinite where nothing will."""
+        if self._absences is not None and self._absences.has_work:
+            return 0.0
         dates = [due for alert in self.alerts.values() if (due := alert.machine.next_due) is not None]
         return max((min(dates) - self._wall_clock_ms()) / 1000, 0.0) if dates else float("inf")
 
@@ -258,6 +275,8 @@ class Alerts:
                     self._tell(alert, Change(topic, State.FIRING, State.OK, at, at, stored.value))
             alert.is_due = self._last_report(alert) != encode_report(self.report(alert))
         self.is_settled = True
+        if self._absences is not None:
+            self._absences.look_at_all()
 
     def _last_report(self, alert: Alert) -> bytes | None:
         known = self._history.topic(self.topic_of(alert))

@@ -32,10 +32,11 @@ class Rule:
     Attributes:
         name: what it is called.
         filters: topics that it watches.
-        where: the condition; None where it watches for silence.
+        where: the condition; None where it watches for silence, or devices.
         until: what ends it once it fires; None: that `where` no longer holds.
-        hold_ms: how long the condition has to hold.
+        hold_ms: how long the condition has to hold, or a device to be away.
         silent_ms: how long a silence has to last; None where it watches a condition.
+        is_about_devices: whether it is about devices that are offline: no message is shown to it.
         summary: what is said of a topic that fires.
         webhooks: names of those that are told.
     """
@@ -48,6 +49,7 @@ class Rule:
     silent_ms: int | None
     summary: Template
     webhooks: tuple[str, ...] = ()
+    is_about_devices: bool = False
     _not_where: Condition | None = field(default=None, repr=False)
 
     @classmethod
@@ -58,6 +60,8 @@ class Rule:
         if summary is None:
             escaped = (where or "").replace("{", "{{").replace("}", "}}")
             summary = f"{{topic}}: {escaped} ({{value}})" if silent is None else "{topic}: silent for {silent}"
+            if settings.offline:
+                summary = "{value} is offline ({topic})"
         return cls(
             name=settings.name,
             filters=FilterSet(settings.topics),
@@ -67,15 +71,17 @@ class Rule:
             silent_ms=None if silent is None else int(silent * 1000),
             summary=Template(summary, SUMMARY_NAMES),
             webhooks=settings.webhook,
+            is_about_devices=settings.offline,
             _not_where=None if where is None else compile_condition(negated(where)),
         )
 
     @property
     def text(self) -> str:
         """What it watches for, for people."""
-        if self.where is None:
-            return f"silent for {duration_text((self.silent_ms or 0) / 1000)}"
-        return self.where.text + (f" for {duration_text(self.hold_ms / 1000)}" if self.hold_ms else "")
+        if self.silent_ms is not None:
+            return f"silent for {duration_text(self.silent_ms / 1000)}"
+        about = "offline" if self.where is None else self.where.text
+        return about + (f" for {duration_text(self.hold_ms / 1000)}" if self.hold_ms else "")
 
     @property
     def expected(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from gateway.alerts.rules import rules_of
 from gateway.alerts.webhooks import Webhooks
 from gateway.core.history import History
 from gateway.core.hub import Hub
+from gateway.devices.registry import Registry
 from gateway.settings.table import Settings
 from gateway.upstream.state import PublishRefused, UpstreamUnavailable
 
@@ -212,6 +213,7 @@ def make_runner(
     is_complete: Callable[[], bool],
     wall_clock_ms: Callable[[], int],
     clock: Callable[[], float],
+    registry: Registry,
 ) -> Runner | None:
     """The alerts that are set, None where none is; the other arguments are those of `Alerts` and `Runner`."""
     if not settings.alerts:
@@ -222,6 +224,7 @@ def make_runner(
         prefix=settings.alert_topic,
         wall_clock_ms=wall_clock_ms,
         clock=clock,
+        registry=registry,
     )
     discovery = None
     if settings.alert_discovery is not None:

@@ -35,6 +35,8 @@ def try_alert(settings: Settings, name: str, since: str | None, recording: Path 
         near = difflib.get_close_matches(name, rules, 1, 0.6)
         known = f"did you mean {near[0]}?" if near else f"there are {', '.join(rules) or 'none'}"
         fail(f"no alert is called {name!r}: {known}", 2)
+    if rules[name].offline:
+        fail(f"{name} is about devices: of them no past is kept that it could be tried on", 2)
     trial = Trial(Rule.of(rules[name]))
     now = time.time_ns() // 1_000_000
     first = time_of(since, "--since", 0 if recording is not None else now - DAY_MS)

@@ -76,15 +76,16 @@ class WebhookSettings(BaseModel):
 
 
 class AlertSettings(BaseModel):
-    """A rule that watches topics, for a condition or for silence.
+    """A rule that watches topics, for a condition or for silence, or the devices that are made of them, for absence.
 
     Attributes:
         name: what it is called, and the last level of its topic.
         topics: topic filters that it watches.
-        where: the condition, for each topic by itself; None where it watches for silence.
+        where: the condition, for each topic by itself; None where it watches for silence or devices.
         until: the condition that ends it once it fires; None: that `where` no longer holds.
-        hold: how long `where` has to hold, seconds; `for` in the file.
+        hold: how long `where` has to hold, or a device to be offline, seconds; `for` in the file.
         silent: how long no message has to come, seconds; None where it watches a condition.
+        offline: whether it watches devices, and fires for one that is offline by its own rule.
         summary: what is said of a topic, a template; None for words of ours.
         webhook: names of those that are told.
     """
@@ -97,14 +98,28 @@ class AlertSettings(BaseModel):
     until: Condition | None = None
     hold: Annotated[Duration, Field(alias="for", ge=0, le=30 * 86400)] = 0
     silent: Annotated[OptionalDuration, Field(ge=1, le=365 * 86400)] = None
+    offline: bool = False
     summary: Summary | None = None
     webhook: Annotated[tuple[str, ...], BeforeValidator(list_from_text), Field(max_length=10)] = ()
 
     @model_validator(mode="after")
     def _is_about_one_thing(self) -> AlertSettings:
-        if (self.where is None) == (self.silent is None):
-            rule = "has neither where nor silent" if self.where is None else "has both where and silent"
-            raise RuleError(rule, "an alert watches for a condition (where) or for silence (silent): make two of it")
+        about = [
+            name
+            for name, value in (("where", self.where), ("silent", self.silent), ("offline", self.offline or None))
+            if value is not None
+        ]
+        if len(about) != 1:
+            rule = (
+                f"has both {about[0]} and {about[1]}" if about else "has neither where nor silent, nor offline = true"
+            )
+            raise RuleError(
+                rule,
+                "an alert watches for a condition (where), for silence (silent) or for devices that are offline "
+                "(offline = true): make two of it",
+            )
+        if self.offline and self.until is not None:
+            raise RuleError("until goes with where, not with offline", "a device is there again when it says so")
         if self.silent is not None and (self.until is not None or self.hold):
             key = "until" if self.until is not None else "for"
             raise RuleError(f"{key} goes with where, not with silent", "a silence ends with the next message")

@@ -376,8 +376,8 @@ class Settings(BaseModel):
     alerts: Annotated[tuple[AlertSettings, ...], BeforeValidator(list_from_text)] = Field(
         (),
         max_length=MAX_ALERTS,
-        description="Alerts, each a table `[[alerts]]` with `name`, `topics` and `where` or `silent`, perhaps `for`, "
-        "`until`, `summary` and `webhook` ([how](operations.md#alerts))",
+        description="Alerts, each a table `[[alerts]]` with `name`, `topics` and `where`, `silent` or `offline`, "
+        "perhaps `for`, `until`, `summary` and `webhook` ([how](operations.md#alerts))",
     )
     webhooks: Annotated[dict[str, WebhookSettings], BeforeValidator(mapping_from_text)] = Field(
         {},
@@ -520,6 +520,9 @@ class Settings(BaseModel):
                 if not any(overlap(text, relayed) for relayed in self.mqtt_topics):
                     rule = f"{where}: nothing that {text!r} matches is relayed (mqtt_topics)"
                     yield Problem((*names, "mqtt_topics"), "alerts", rule, "add it to mqtt_topics")
+            if alert.offline and not self.limit_devices:
+                rule = f"{where} is about devices, and none are known (limit_devices = 0)"
+                yield Problem((*names, "limit_devices"), "alerts", rule, "set limit_devices, or take the alert out")
             for name in alert.webhook:
                 if name not in self.webhooks:
                     near = difflib.get_close_matches(name, self.webhooks, 1, 0.6)
