@@ -30,7 +30,8 @@ export function signIn(text: string): void {
   } catch {
     // Without storage the token lives as long as the page.
   }
-  denied.value = lockedOut.value = null;
+  denied.value = lockedOut.value = endsAt.value = null;
+  hasExpired.value = false;
   token.value = text;
 }
 
@@ -40,7 +41,8 @@ export function signOut(): void {
   } catch {
     // Nothing was kept.
   }
-  denied.value = lockedOut.value = null;
+  denied.value = lockedOut.value = endsAt.value = null;
+  hasExpired.value = false;
   token.value = null;
 }
 
@@ -59,6 +61,10 @@ export interface Denial {
 
 /** The gateway's link to the broker; null until it was told. */
 export const upstream = signal<{ connected: boolean; reason: string | null } | null>(null);
+/** When the token ends, by this machine's clock, as the gateway has warned; null before. */
+export const endsAt = signal<number | null>(null);
+/** Whether this page's token has ended while it was looked at: what it shows stays. */
+export const hasExpired = signal(false);
 /** Whether what arrives is kept in the gateway's archive; null until something was told, and where there is none. */
 export const archive = signal<{ kept: boolean; reason: string | null } | null>(null);
 /** Why the gateway doesn't let this visitor see what this view asked for; null while it does. */
@@ -108,6 +114,9 @@ let brokerLostAt: number | null = null;
 
 /** Whether what is shown can be news: the gateway is there, and the broker behind it. */
 export const isLive = computed(() => link.value.state === "open" && upstream.value?.connected !== false);
+
+/** Whether any message came: else there is nothing to be seen as of any moment. */
+export const hasSeen = (): boolean => newestTime !== null;
 
 /** Null while what is shown is live; else the moment that it shows, by the gateway's clock. */
 export function stoodStillAt(): number | null {
@@ -256,6 +265,9 @@ export function openFeed(options: FeedOptions): Feed {
     told = true;
     upstream.value = { connected: event.connected, reason: event.reason ?? null };
   });
+  live.on("expiring", ({ seconds }) => {
+    endsAt.value = Date.now() + seconds * 1000;
+  });
   live.on("archive", (event) => {
     archiveTold = true;
     archive.value = { kept: event.kept, reason: event.reason ?? null };
@@ -275,7 +287,8 @@ export function openFeed(options: FeedOptions): Feed {
       retryAt: event.delay === undefined ? null : Date.now() + event.delay,
     });
     if (event.state === "closed" && event.code !== undefined && denied.value === null) {
-      if (DENIAL_CLOSES.has(event.code)) {
+      if (event.code === CLOSE_CODES.TOKEN_EXPIRED && openedAt !== Number.POSITIVE_INFINITY) hasExpired.value = true;
+      else if (DENIAL_CLOSES.has(event.code)) {
         denied.value = { code: String(event.code), message: event.reason ?? "The gateway closed the connection." };
       }
     }

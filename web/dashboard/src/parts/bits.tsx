@@ -8,7 +8,20 @@ import { formatAge, formatClock } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
 import { to } from "../router.ts";
-import { archive, gatewayNow, link, refusal, signIn, signOut, stoodStillAt, token, upstream } from "../session.ts";
+import {
+  archive,
+  endsAt,
+  gatewayNow,
+  hasExpired,
+  hasSeen,
+  link,
+  refusal,
+  signIn,
+  signOut,
+  stoodStillAt,
+  token,
+  upstream,
+} from "../session.ts";
 import { CopyIcon } from "./icons.tsx";
 
 interface SparklineProps {
@@ -230,6 +243,7 @@ export function Banner() {
   const broker = upstream.value;
   const kept = archive.value;
   if (refusal.value) return null;
+  if (hasExpired.value) return <Expired />;
   if (state.state === "waiting" || state.state === "closed") {
     const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
     return (
@@ -264,7 +278,35 @@ export function Banner() {
       </div>
     );
   }
+  if (endsAt.value !== null) return <Expiring at={endsAt.value} />;
   return null;
+}
+
+/** What is shown stays, and stands still: another token brings it up to date. */
+function Expired() {
+  return (
+    <section class="banner warn expired" aria-labelledby="expired-title">
+      <div>
+        <p role="status">
+          <strong id="expired-title">Your token has ended.</strong> {hasSeen() && `What you see is ${asOf()}. `}Sign in
+          to go on.
+        </p>
+        <SignIn />
+        <button type="button" class="quiet" onClick={signOut}>
+          Go on without a token
+        </button>
+      </div>
+    </section>
+  );
+}
+
+function Expiring({ at }: { at: number }) {
+  return (
+    <div class="banner warn" role="status">
+      <strong>Your token ends at {formatClock(at)}.</strong> Then nothing new comes until you sign in again, under{" "}
+      <a href={to.connection()}>Connection</a>.
+    </div>
+  );
 }
 
 /** "until 14:03", as far away as it is. */

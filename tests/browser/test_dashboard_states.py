@@ -1,0 +1,57 @@
+"""The dashboard for visitors whose token ends, who chose colours for all pages."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from gateway.access.keys import secret_key
+from gateway.access.tokens import mint
+from tests.browser.watched import Watched, rows
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.publishers import Publisher
+
+SECRET = "a secret of at least thirty-two bytes, for tests"
+
+
+@pytest.mark.slow
+def test_a_token_that_ends_is_announced_and_leaves_what_was_seen(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker, access_secret=SECRET)
+
+    def token(seconds: int) -> str:
+        return mint(secret_key(SECRET), subject="ann", subscribe=("#",), publish=(), ttl_seconds=seconds)
+
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/state", '{"temperature": 20}')
+        page = watched.open(f"{gateway.http}/")
+        page.get_by_label("Access token").fill(token(12))
+        page.get_by_role("button", name="Sign in").click()
+        expect(rows(page)).to_have_count(1)
+        expect(page.locator(".banner")).to_contain_text("Your token ends at", timeout=30_000)
+        expect(page.locator(".banner")).to_contain_text("Your token has ended.", timeout=30_000)
+        expect(page.locator(".banner")).to_contain_text("What you see is as of")
+        expect(rows(page)).to_have_count(1)
+        page.get_by_label("Access token").fill(token(600))
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".banner")).to_have_count(0)
+        publisher.publish("sensors/b/state", '{"temperature": 21}')
+        expect(rows(page)).to_have_count(2)
+
+
+def test_in_forced_colours_what_is_chosen_can_still_be_told(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/state", '{"temperature": 20}')
+        page = watched.open(f"{gateway.http}/", forced_colors="active")
+        expect(rows(page)).to_have_count(1)
+        current = page.locator(".top nav a[aria-current]").evaluate(
+            "(element) => getComputedStyle(element, '::after').backgroundColor"
+        )
+        expect(page.locator(".statuses button[aria-pressed=true]")).to_have_css("background-color", current)
+        expect(page.locator(".statuses button[aria-pressed=false]").first).not_to_have_css("background-color", current)
