@@ -1,6 +1,9 @@
-"""The dashboard for visitors whose token ends, who chose colours for all pages."""
+"""The dashboard for visitors whose token ends, who chose colours for all pages, who have it as an app."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -39,6 +42,17 @@ def test_a_token_that_ends_is_announced_and_leaves_what_was_seen(
         expect(page.locator(".banner")).to_have_count(0)
         publisher.publish("sensors/b/state", '{"temperature": 21}')
         expect(rows(page)).to_have_count(2)
+
+
+def test_pictures_of_the_app_are_as_large_as_its_manifest_says() -> None:
+    public = Path(__file__).parents[2] / "web" / "dashboard" / "public"
+    icons = json.loads((public / "manifest.webmanifest").read_text())["icons"]
+    drawn = [icon for icon in icons if icon["type"] == "image/png"]
+    assert len(drawn) == 3
+    for icon in drawn:
+        data = (public / icon["src"]).read_bytes()
+        width, height = (int.from_bytes(data[start : start + 4]) for start in (16, 20))
+        assert f"{width}x{height}" == icon["sizes"]
 
 
 def test_in_forced_colours_what_is_chosen_can_still_be_told(
