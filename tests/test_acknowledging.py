@@ -22,12 +22,13 @@ class Disk:
         self.calls: list[Callable[[], None]] = []
         self.hurries = 0
         self.ended: list[bytes] = []
+        self.identified: list[bytes] = []
 
     def when_settled(self, call: Callable[[], None]) -> None:
         self.calls.append(call)
 
     def identify(self, packets: list[bytes]) -> None:
-        pass
+        self.identified += packets
 
     def hurry(self) -> None:
         self.hurries += 1
@@ -76,6 +77,25 @@ class Bench:
     def settle_in_silence(self) -> None:
         self.loop.run(1.0)
         self.disk.settle()
+
+
+def test_what_is_sent_again_is_acknowledged_and_not_identified_once_more() -> None:
+    bench = Bench()
+    first, second, new = b"\x40\x02\x00\x01", b"\x40\x02\x00\x02", b"\x40\x02\x00\x03"
+    bench.held.hold([first, second])
+    bench.held.close()
+    bench.connect()
+    bench.held.hold([first, second, new], [b"\0\1", b"\0\2"])
+    assert bench.disk.identified == [first, second, new]
+    # so a successor, who is told what was identified, sees identifiers that rise
+    inherited = Unacknowledged()
+    before = None
+    for packet in bench.disk.identified:
+        inherited.written(inherited.add([packet[2:4]], before))
+        before = packet[2:4]
+    assert b"\0\3" in inherited
+    bench.disk.settle()
+    assert bench.written == [first + second + new]
 
 
 def test_what_arrived_is_acknowledged_when_it_is_settled_in_order() -> None:

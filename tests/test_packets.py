@@ -367,3 +367,4 @@ def test_a_message_at_qos_1_that_still_awaits_its_acknowledgement_is_not_handed_
     reader.feed(first)
     assert (handed, reader.repeated, reader.received) == (["a", "a"], 1, 3)
     assert reader.acknowledgements == [b"\x40\x02\x00\x07", b"\x40\x02\x00\x08", b"\x40\x02\x00\x07"]
+    assert reader.sent_again == [b"\x00\x07"]

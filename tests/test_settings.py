@@ -560,8 +560,9 @@ class TestTable:
 
     @pytest.mark.parametrize("bound", [0, 1])
     def test_bounds_are_as_the_table_says(self, bound: int) -> None:
-        # a command has to hold a payload
+        # a command has to hold a payload, and workers share a log
         others: dict[str, dict[str, object]] = {
+            "workers": {"cluster_url": "valkey://localhost"},
             "limit_payload_bytes": {"limit_command_bytes": "96MiB"},
             "limit_command_bytes": {"limit_payload_bytes": 1},
         }

@@ -10,7 +10,9 @@ It is long because it is one table, and what must fit together is checked where 
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from itertools import pairwise
@@ -177,6 +179,12 @@ class Settings(BaseModel):
     # Server
     host: Annotated[str, AfterValidator(check_host)] = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Gateways on this machine that share the port, one for each core: the nodes of a cluster",
+    )
     root_path: Annotated[str, AfterValidator(check_root_path)] = Field(
         "", description="Path prefix under which a proxy serves the gateway"
     )
@@ -477,6 +485,11 @@ class Settings(BaseModel):
             yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
         yield from self._keep_problems()
         yield from self._alert_problems()
+        if self.workers > 1 and self.cluster_url is None:
+            way_out = "set cluster_url, or workers to 1"
+            yield problem(("workers", "cluster_url"), "many workers need a log that they share", way_out)
+        if self.workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+            yield problem(("workers",), "on this system a port can't be shared", "set workers to 1")
         if self.cluster_url is not None and self.alerts:
             yield problem(("alerts", "cluster_url"), "a node of a cluster has no alerts yet", "unset one of them")
         for name in self.streams:

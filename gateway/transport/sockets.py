@@ -43,12 +43,14 @@ class ListenError(Exception):
     code = "cannot_listen"
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, is_shared: bool = False, is_reserved: bool = False) -> socket.socket:
     """A listening socket.
 
     Args:
         host: an address, or a name of which the first address is taken.
         port: 0 takes any free one.
+        is_shared: whether other processes of this user may listen there, too: the system deals connections out.
+        is_reserved: whether the port is only to be held for them; nothing arrives here.
 
     Raises:
         ListenError: the port is taken, or the address isn't ours.
@@ -64,8 +66,11 @@ def listen(host: str, port: int) -> socket.socket:
     # a restart must not wait for connections that are still being closed
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        if not is_reserved:
+            sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         reasons = {

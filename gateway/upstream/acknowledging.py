@@ -162,9 +162,19 @@ class Acknowledgements:
         self._written: list[tuple[int, list[bytes]]] = []  # batches whose PUBACKs were written after the last PINGREQ
         self._pings: deque[list[tuple[int, list[bytes]]]] = deque()  # the same for each that isn't answered
 
-    def hold(self, packets: list[bytes]) -> None:
-        """Takes packets that are to be written when what has arrived by now is settled."""
-        self._keeper.identify(packets)
+    def hold(self, packets: list[bytes], sent_again: list[bytes] | None = None) -> None:
+        """Takes packets that are to be written when what has arrived by now is settled.
+
+        Args:
+            packets: PUBACK, PUBREC and PUBCOMP packets.
+            sent_again: identifiers of messages at QoS 1 among them that had been taken. The keeper has these already:
+                named once more, they would look like identifiers that don't rise.
+        """
+        if sent_again:
+            known = {b"\x40\x02" + identifier for identifier in sent_again}
+            self._keeper.identify([packet for packet in packets if packet not in known])
+        else:
+            self._keeper.identify(packets)
         # the message of a PUBCOMP was kept before its PUBREC was written
         at_once = [packet for packet in packets if packet[0] == _PUBCOMP]
         if at_once:

@@ -329,10 +329,11 @@ class Link(asyncio.BufferedProtocol):
             return
         if reader.acknowledgements:
             if self._acknowledgements is not None:
-                self._acknowledgements.hold(reader.acknowledgements)
+                self._acknowledgements.hold(reader.acknowledgements, reader.sent_again)
             else:
                 self._acknowledge(b"".join(reader.acknowledgements))
             reader.acknowledgements.clear()
+            reader.sent_again.clear()
         if reader.received != before:
             self.last_message_at = time.time()
         if self._transport is not None and not self._transport.is_closing():

@@ -65,6 +65,8 @@ class PacketReader:
         held: those at QoS 0 that came while `is_held`; nobody will send them again.
         acknowledgements: PUBACK, PUBREC and PUBCOMP packets that the caller sends and clears; a message is handed over
             before.
+        sent_again: packet identifiers of messages at QoS 1 that had been taken, among `acknowledgements`; the caller
+            clears them, too.
         is_held: while True, PUBLISH packets are neither handed over nor acknowledged, and those at QoS 1 and 2 not
             counted: the broker will send them again over the next connection.
         plain: property sections, without their length, that nobody has to look at. A message with another one, or with
@@ -108,6 +110,7 @@ class PacketReader:
         self.repeated = 0
         self.held = 0
         self.acknowledgements: list[bytes] = []
+        self.sent_again: list[bytes] = []
         self.is_held = False
         self.plain: frozenset[bytes] = frozenset()
         self._is_v5 = version == 5
@@ -275,6 +278,7 @@ class PacketReader:
             self.acknowledgements.append(b"\x40\x02" + identifier)
             if identifier not in self._unacknowledged:
                 return False
+            self.sent_again.append(identifier)
             self.received += 1
             self.repeated += 1
             return True

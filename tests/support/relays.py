@@ -154,3 +154,70 @@ class Relay:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Pipe:
+    """Passes bytes of any protocol to and from `target_port`, and holds them while a test says so.
+
+    What is held comes late and in order, as TCP has it after a network was away.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = 0
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def hold(self) -> None:
+        """Nothing passes any more."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """Everything passes again, what was held first."""
+        self._flows.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        pair = [writer]
+        self._writers.add(writer)
+        try:
+            await self._flows.wait()
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            pair.append(there_writer)
+            self._writers.add(there_writer)
+            await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            for each in pair:
+                self._writers.discard(each)
+                each.close()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                await self._flows.wait()
+                sink.write(data)
+                await sink.drain()
+        await self._flows.wait()
+        sink.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Pipe]:
+        """Listens while the block runs."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port or None)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,204 @@
+"""Three nodes through all that can happen to them, one thing after the other: no message at QoS 1 is lost or twice.
+
+GATEWAY_TEST_CLUSTER_SECONDS=600 does it for ten minutes, with 300 browsers and 1,000 messages a second. How long
+nothing came while each thing happened is printed (`pytest -rP`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import MakeGateway, MakeMosquitto, MakeValkey
+from tests.support.accounts import Numbers, Walker
+from tests.support.brokers import Broker
+from tests.support.gateways import GatewayProcess
+from tests.support.relays import Pipe
+from tests.support.valkeys import ValkeyServer
+from tests.support.waiting import eventually_async
+
+pytestmark = [pytest.mark.slow, pytest.mark.docker]
+
+SECONDS = float(os.environ.get("GATEWAY_TEST_CLUSTER_SECONDS", "0"))
+IS_LONG = SECONDS > 0
+BROWSERS = 300 if IS_LONG else 30
+PER_SECOND = 1_000 if IS_LONG else 200
+TOPICS = 100 if IS_LONG else 10
+PAUSE_SECONDS = 10.0 if IS_LONG else 5.0
+"""How long a node stands still or is cut off: longer than its lease."""
+
+
+@dataclass
+class Cluster:
+    """What the stories happen to; each node has a way of its own to the server and to the broker."""
+
+    nodes: list[GatewayProcess]
+    valkey: ValkeyServer
+    broker: Broker
+    to_valkey: list[Pipe]
+    to_broker: list[Pipe]
+
+    async def find(self, role: str) -> int:
+        """A node of that role."""
+
+        def look() -> int | None:
+            for number, node in enumerate(self.nodes):
+                if node.is_alive:
+                    with contextlib.suppress(OSError, ValueError, KeyError, AssertionError):
+                        if node.json("/health/ready")["cluster"]["role"] == role:
+                            return number
+            return None
+
+        found: list[int] = []
+
+        async def has_one() -> bool:
+            number = await asyncio.to_thread(look)
+            if number is not None:
+                found.append(number)
+            return number is not None
+
+        until = time.monotonic() + 30
+        while not await has_one():
+            assert time.monotonic() < until, f"there is no {role}"
+            await asyncio.sleep(0.1)
+        return found[0]
+
+
+async def kill_the_leader(cluster: Cluster) -> None:
+    node = cluster.nodes[await cluster.find("leader")]
+    await asyncio.to_thread(node.kill)
+    await asyncio.sleep(PAUSE_SECONDS / 2)
+    await asyncio.to_thread(node.start)
+
+
+async def freeze_the_leader(cluster: Cluster) -> None:
+    node = cluster.nodes[await cluster.find("leader")]
+    node.freeze()
+    await asyncio.sleep(PAUSE_SECONDS)
+    node.thaw()
+
+
+async def kill_a_follower(cluster: Cluster) -> None:
+    node = cluster.nodes[await cluster.find("follower")]
+    await asyncio.to_thread(node.kill)
+    await asyncio.to_thread(node.start)
+
+
+async def restart_valkey(cluster: Cluster) -> None:
+    await asyncio.to_thread(cluster.valkey.kill)
+    await asyncio.to_thread(cluster.valkey.start)
+
+
+async def cut_the_leader_off_from_valkey(cluster: Cluster) -> None:
+    pipe = cluster.to_valkey[await cluster.find("leader")]
+    pipe.hold()
+    await asyncio.sleep(PAUSE_SECONDS)
+    pipe.release()
+
+
+async def cut_the_leader_off_from_the_broker(cluster: Cluster) -> None:
+    pipe = cluster.to_broker[await cluster.find("leader")]
+    pipe.hold()
+    await asyncio.sleep(PAUSE_SECONDS)
+    pipe.release()
+
+
+async def restart_the_broker(cluster: Cluster) -> None:
+    await asyncio.to_thread(cluster.broker.stop)
+    await asyncio.to_thread(cluster.broker.start)
+
+
+async def restart_all_nodes_one_by_one(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        await asyncio.to_thread(node.stop)
+        await asyncio.to_thread(node.start)
+
+
+STORIES: list[Callable[[Cluster], Awaitable[None]]] = [
+    kill_the_leader,
+    freeze_the_leader,
+    kill_a_follower,
+    restart_valkey,
+    cut_the_leader_off_from_valkey,
+    cut_the_leader_off_from_the_broker,
+    restart_all_nodes_one_by_one,
+    restart_the_broker,
+]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    broker: Broker, valkey: ValkeyServer, make_gateway: MakeGateway, prefix: str
+) -> AsyncIterator[Cluster]:
+    """A cluster of three."""
+    async with contextlib.AsyncExitStack() as stack:
+        to_valkey = [await stack.enter_async_context(Pipe(valkey.port).running()) for _ in range(3)]
+        to_broker = [await stack.enter_async_context(Pipe(broker.port).running()) for _ in range(3)]
+        nodes = []
+        for number in range(3):
+            node = await asyncio.to_thread(
+                make_gateway,
+                f"mqtt://127.0.0.1:{to_broker[number].port}",
+                mqtt_topics=[f"{prefix}/#"],
+                mqtt_client_id=f"cluster-{prefix}",
+                mqtt_status_topic="none",
+                mqtt_keepalive="5s",
+                history_messages=100_000,
+                cluster_url=f"valkey://127.0.0.1:{to_valkey[number].port}/0",
+                cluster_name=prefix,
+                cluster_node=f"n{number}",
+            )
+            nodes.append(node)
+        yield Cluster(nodes, valkey, broker, to_valkey, to_broker)
+
+
+async def test_every_browser_gets_every_message_once_and_in_order_whatever_happens(
+    make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
+) -> None:
+    broker = await asyncio.to_thread(make_mosquitto)
+    valkey = await asyncio.to_thread(make_valkey, "--appendonly", "yes")
+    async with running(broker, valkey, make_gateway, prefix) as cluster:
+        watchers = [Walker(cluster.nodes, number) for number in range(3)]
+        walkers = watchers + [
+            Walker(cluster.nodes, number, f"{prefix}/{number % TOPICS}") for number in range(BROWSERS - 3)
+        ]
+        numbers = Numbers(broker.url, prefix, topics=TOPICS, per_second=PER_SECOND)
+        tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
+        try:
+            numbers.start()
+            await asyncio.sleep(2)
+            began = time.monotonic()
+            for at, story in enumerate(STORIES):
+                for walker in watchers:
+                    walker.mark()
+                await story(cluster)
+                later = began + (at + 1) * SECONDS / len(STORIES) - time.monotonic()
+                await asyncio.sleep(max(later, 5.0))
+                longest = sorted(walker.longest for walker in watchers)
+                text = " ".join(f"{seconds:5.2f}" for seconds in longest)
+                print(f"{story.__name__:40} nothing came for {text} s at three browsers", flush=True)
+            count = await asyncio.to_thread(numbers.end)
+            await eventually_async(
+                lambda: (
+                    all(len(set(walker.got)) >= count for walker in watchers)
+                    and sum(len(set(walker.got)) for walker in walkers[3:]) >= (BROWSERS - 3) * (count // TOPICS)
+                ),
+                60,
+                "everything has arrived",
+            )
+            await asyncio.sleep(1)
+        finally:
+            for task in tasks:
+                task.cancel()
+        contents: dict[tuple[str, int], int] = {}
+        for walker in walkers:
+            walker.check(count, TOPICS, numbers.unsure)
+            for position, number in walker.contents.items():
+                assert contents.setdefault(position, number) == number, "two contents under one position"
+        print(f"{count} messages, {BROWSERS} browsers: none lost, none twice; {len(numbers.unsure)} were sent again")
