@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -202,3 +203,52 @@ async def test_every_browser_gets_every_message_once_and_in_order_whatever_happe
             for position, number in walker.contents.items():
                 assert contents.setdefault(position, number) == number, "two contents under one position"
         print(f"{count} messages, {BROWSERS} browsers: none lost, none twice; {len(numbers.unsure)} were sent again")
+
+
+def command(port: int, *words: str) -> str:
+    """The answer of a server to a command, as it comes."""
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+        return connection.recv(65_536).decode()
+
+
+async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_never_a_wrong_message(
+    make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
+) -> None:
+    broker = await asyncio.to_thread(make_mosquitto)
+    valkey, replica = await asyncio.to_thread(make_valkey), await asyncio.to_thread(make_valkey)
+    async with running(broker, valkey, make_gateway, prefix) as cluster:
+        command(replica.port, "REPLICAOF", *valkey.own_address)
+        await eventually_async(
+            lambda: "master_link_status:up" in command(replica.port, "INFO", "replication"), 20, "the replica follows"
+        )
+        walkers = [Walker(cluster.nodes, number) for number in range(3)]
+        numbers = Numbers(broker.url, prefix, topics=10, per_second=200)
+        tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
+        try:
+            numbers.start()
+            await asyncio.sleep(2)
+            # what comes from here on is on the first server alone
+            command(replica.port, "REPLICAOF", "NO", "ONE")
+            await asyncio.sleep(1)
+            before = [len(walker.got) for walker in walkers]
+            await asyncio.to_thread(valkey.kill)
+            for pipe in cluster.to_valkey:
+                pipe.lead_to(replica.port)
+            await cluster.find("leader")
+            await asyncio.sleep(3)
+            count = await asyncio.to_thread(numbers.end)
+            await eventually_async(
+                lambda: all(walker.got and walker.got[-1] == count - 1 for walker in walkers), 30, "it goes on"
+            )
+        finally:
+            for task in tasks:
+                task.cancel()
+    contents: dict[tuple[str, int], int] = {}
+    for walker, had in zip(walkers, before, strict=True):
+        assert len(walker.got) > had
+        assert len({epoch for epoch, _ in walker.contents}) == 2
+        assert [gap["reason"] for gap in walker.gaps] == ["epoch"]
+        for position, number in walker.contents.items():
+            assert contents.setdefault(position, number) == number, "two contents under one position"

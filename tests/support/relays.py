@@ -178,6 +178,12 @@ class Pipe:
         """Everything passes again, what was held first."""
         self._flows.set()
 
+    def lead_to(self, target_port: int) -> None:
+        """Ends what is connected; who connects from now on reaches another port."""
+        self.target_port = target_port
+        for writer in list(self._writers):
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -54,6 +54,15 @@ class ValkeyServer:
         """Where it is."""
         return f"valkey://127.0.0.1:{self.port}/0"
 
+    @property
+    def own_address(self) -> tuple[str, str]:
+        """Host and port, for another one: containers reach each other at addresses of their own."""
+        if self._container is None:
+            return "127.0.0.1", str(self.port)
+        self._wrapped.reload()
+        networks = self._wrapped.attrs["NetworkSettings"]["Networks"]
+        return str(next(iter(networks.values()))["IPAddress"]), "6379"
+
     def _command(self, program: str, port: int, folder: str) -> list[str]:
         password = [] if self.password is None else ["--requirepass", self.password]
         return [program, "--port", str(port), "--dir", folder, "--save", "", *password, *self.options]
@@ -100,14 +109,14 @@ class ValkeyServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
         else:
-            self._wrapped.pause()
+            self._wrapped.kill("SIGSTOP")  # the freezer is not to be had within every container
 
     def thaw(self) -> None:
         """It goes on."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
         else:
-            self._wrapped.unpause()
+            self._wrapped.kill("SIGCONT")
 
     def forget(self) -> None:
         """Ends it and forgets its data."""
