@@ -295,6 +295,7 @@ def test_the_rule_of_thumb_is_what_an_archive_takes(tmp_path: Path, rate: float,
         assert flow.bytes_a_day("minute") == pytest.approx(minutes, rel=0.4)
 
 
+@pytest.mark.slow
 def test_two_thousand_messages_a_second_write_less_than_eight_gigabytes_a_day(tmp_path: Path) -> None:
     """Half of what `benchmarks/archiving.py` found over a longer time would do; chunks take a tenth more."""
     told = write(tmp_path / "archive.db", rate=2_000, topics=1_000, hours=0.02, flush=1)

@@ -520,6 +520,7 @@ async def test_tls_and_no_tls_mixed_up_is_said(
         await link.error("closed the connection before it answered")
 
 
+@pytest.mark.slow
 async def test_an_answer_in_another_protocol_is_said_and_survived(mosquitto: Broker) -> None:
     async with Relay(mosquitto.port, Answer.GARBAGE).running() as relay, linked(relay.url, wait=False) as link:
         await link.error("is no MQTT broker: b'HTTP/1.1 400 Bad Req'")

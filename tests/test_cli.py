@@ -529,6 +529,7 @@ def test_demo_shows_no_password_to_who_lists_processes(make_mosquitto: MakeMosqu
         (["--devices", "1"], 1, "1 simulated sensor →"),
     ],
 )
+@pytest.mark.slow
 def test_demo_simulates_what_is_asked_for(mosquitto: Broker, arguments: list[str], count: int, said: str) -> None:
     with running("demo", "--broker", mosquitto.url, "--port", "0", *arguments) as demo:
         url = address_in(demo).replace("http", "ws", 1)

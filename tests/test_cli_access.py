@@ -89,6 +89,7 @@ def test_a_token_that_allows_nothing_is_made_with_a_warning(tmp_path: Path) -> N
     assert "this token allows nothing" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_token_is_explained(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(
         f'[access]\nsecret = "{SECRET}"\n[roles.viewer]\nsubscribe = ["sensors/+/state"]\n'
@@ -116,6 +117,7 @@ def test_a_token_that_is_not_accepted_says_why(tmp_path: Path) -> None:
     assert "no key to verify tokens with" in without.stderr
 
 
+@pytest.mark.slow
 def test_a_running_gateway_explains(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, tmp_path: Path
 ) -> None:

@@ -937,6 +937,7 @@ def measured(topics: Iterable[tuple[str, Any]]) -> tuple[int, int]:
     return world.registry.bytes, sizes[1] - sizes[0]
 
 
+@pytest.mark.slow
 def test_what_devices_take_is_counted() -> None:
     entities = [
         (

@@ -151,6 +151,7 @@ def window_of(page: Page) -> tuple[int, int] | None:
 # Ranges
 
 
+@pytest.mark.slow
 def test_each_range_shows_all_of_its_time_and_stands_in_the_address(watched: Watched, archived: Archived) -> None:
     page = watched.open(archived.live("sensors/+/state", "?field=temperature"))
     for label, since, hours in (("24 h", "24h", 24), ("7 d", "7d", 7 * 24), ("30 d", "30d", 30 * 24)):
@@ -453,6 +454,7 @@ def test_texts_are_lanes_of_states_and_sleeping_is_not_1(watched: Watched, archi
 # Without an archive, and when it doesn't work
 
 
+@pytest.mark.slow
 def test_without_an_archive_a_range_that_memory_can_not_fill_says_so(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -508,6 +510,7 @@ def test_an_older_question_is_broken_off_when_there_is_a_newer_one(watched: Watc
     eventually(lambda: page.evaluate("0") == 0 and len(failed) == 1, 10, "the older one is broken off")
 
 
+@pytest.mark.slow
 def test_an_archive_that_keeps_nothing_is_told(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto, tmp_path: Path
 ) -> None:

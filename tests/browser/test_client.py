@@ -102,6 +102,7 @@ def test_goes_on_when_the_gateway_is_restarted(
     assert page.events("error") == []
 
 
+@pytest.mark.slow
 def test_is_told_of_a_broker_that_is_restarted(
     make_mosquitto: MakeMosquitto, prefix: str, make_gateway: MakeGateway, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:
@@ -158,6 +159,7 @@ def test_notices_a_connection_that_died_without_a_word(
 
 
 @pytest.mark.parametrize("limit", [1_500, 5_000, 20_000])
+@pytest.mark.slow
 def test_a_replay_that_is_cut_again_and_again_is_complete(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage, limit: int
 ) -> None:
@@ -495,6 +497,7 @@ def test_tokens_are_renewed_before_they_end(
     assert page.page.evaluate("live.subscribe('other/#').catch((error) => error.code)") == "forbidden"
 
 
+@pytest.mark.slow
 def test_a_token_that_is_not_good_ends_it(
     mosquitto: Broker, make_gateway: MakeGateway, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:

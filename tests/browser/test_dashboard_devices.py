@@ -28,6 +28,7 @@ def fleet_of(dialect: str) -> list[Message]:
     return said + [event.what for event in fleet.take(SEEDED_START + 400) if isinstance(event.what, Message)]
 
 
+@pytest.mark.slow
 def test_foreign_fleets_are_listed_with_names_units_and_values(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -258,6 +259,7 @@ def test_topics_and_charts_have_the_names_and_units_of_devices(
         expect(page.locator(".legend .entry").filter(has_text="Desk plug Level")).to_contain_text("7W")
 
 
+@pytest.mark.slow
 def test_the_page_can_be_installed(watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto) -> None:
     gateway = make_gateway(make_mosquitto())
     # at any depth of the address
@@ -273,6 +275,7 @@ def test_the_page_can_be_installed(watched: Watched, make_gateway: MakeGateway, 
         assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, icon["type"])
 
 
+@pytest.mark.slow
 def test_a_message_that_no_rule_can_read_says_so(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:

@@ -98,6 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 # Devices
 
 
+@pytest.mark.slow
 def test_a_device_shows_name_status_readings_with_units_and_a_line_full_of_history(
     watched: Watched, site: Site
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_device_shows_name_status_readings_with_units_and_a_line_full_of_histo
     expect(path).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){3,}"))
 
 
+@pytest.mark.slow
 def test_a_field_whose_name_holds_a_dot_is_shown_with_its_history(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_field_whose_name_holds_a_dot_is_shown_with_its_history(
         expect(page.locator(".panel-value .figure")).to_have_text("4")
 
 
+@pytest.mark.slow
 def test_statuses_are_as_the_devices_say_and_can_be_filtered(watched: Watched, site: Site) -> None:
     page = watched.open(site.home)
     expect(rows(page)).to_have_count(3)
@@ -216,6 +219,7 @@ def test_five_thousand_devices_scroll_and_are_found(
     expect(rows(page).locator(".name a")).to_have_text(["Node 1234"])
 
 
+@pytest.mark.slow
 def test_a_broker_without_sensors_shows_what_is_there(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -747,6 +751,7 @@ def token(**claims: object) -> str:
     return jwt.encode({"sub": "ann", "exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
 
 
+@pytest.mark.slow
 def test_a_visitor_signs_in_and_sees_and_does_what_the_token_allows(
     watched: Watched, site: Site, make_gateway: MakeGateway
 ) -> None:
@@ -791,6 +796,7 @@ def test_a_visitor_signs_in_and_sees_and_does_what_the_token_allows(
     assert page.evaluate("localStorage.length") == 0
 
 
+@pytest.mark.slow
 def test_a_visitor_who_may_see_nothing_gets_one_card_that_says_why(
     watched: Watched, site: Site, make_gateway: MakeGateway
 ) -> None:
@@ -815,6 +821,7 @@ def test_a_visitor_who_may_see_nothing_gets_one_card_that_says_why(
             assert axe(page) == []
 
 
+@pytest.mark.slow
 def test_the_exact_bytes_are_fetched_without_a_token_in_an_address(
     watched: Watched, site: Site, make_gateway: MakeGateway
 ) -> None:
@@ -855,6 +862,7 @@ def test_losses_are_told_by_reason_and_silence_is_explained(watched: Watched, si
         expect(flow.locator("dd").first).to_have_text(re.compile(r"^[1-9][\d.]*/s$"))
 
 
+@pytest.mark.slow
 def test_a_restart_is_one_loss_of_an_unknown_number_however_many_subscriptions_are_told_of_it(
     watched: Watched, site: Site, make_gateway: MakeGateway
 ) -> None:
@@ -909,6 +917,7 @@ def test_a_broker_that_goes_and_comes_is_told(
     expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
 
 
+@pytest.mark.slow
 def test_a_gateway_that_goes_and_comes_leaves_what_was_known(
     watched: Watched, site: Site, make_gateway: MakeGateway
 ) -> None:

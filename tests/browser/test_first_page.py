@@ -64,6 +64,7 @@ def gateway(folder: Path, mosquitto: Broker, prefix: str) -> Iterator[GatewayPro
         process.close()
 
 
+@pytest.mark.slow
 def test_what_was_not_built_is_not_found_and_how_to_build_it_is_said(gateway: GatewayProcess) -> None:
     for path in ("/client.js", "/favicon.ico", "/a/b"):
         status, body = gateway.get(path)
@@ -134,6 +135,7 @@ def test_shows_the_last_values_and_then_those_that_come(
     expect(rows).to_have_count(3)
 
 
+@pytest.mark.slow
 def test_a_payload_is_never_taken_for_html(
     page: Page, gateway: GatewayProcess, publisher: Publisher, prefix: str
 ) -> None:
@@ -214,6 +216,7 @@ SNIPPETS = [f"<script type=module>{text}</script>" for text in readme("js")] + r
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+@pytest.mark.slow
 def test_what_the_readme_shows_works(
     page: Page, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, snippet: str
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_port_without_permission_is_told_with_its_group_and_not_as_a_board_wit
             assert "bootloader" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_board_that_does_not_answer() -> None:
     with terminal() as port:
         esptool, mpremote = both(port)

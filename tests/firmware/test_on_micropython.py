@@ -376,6 +376,7 @@ def test_commands_sent_during_an_outage_arrive(mosquitto: Broker, make_board: Ma
         eventually(lambda: observer.metas()[-1]["interval"] == 0.5)
 
 
+@pytest.mark.slow
 def test_a_battery_sensor_sleeps_without_a_false_offline(
     mosquitto: Broker, make_board: MakeBoard, observe: Observe
 ) -> None:

@@ -49,6 +49,7 @@ async def explained(gateway: GatewayProcess, topic: str, folder: Path) -> tuple[
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 async def test_the_command_names_a_connection_that_asked_for_something_else(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ async def test_killed_mid_stream_and_started_again(
 
 
 @pytest.mark.parametrize("fault", ["frozen", pytest.param("cut off", marks=pytest.mark.docker)])
+@pytest.mark.slow
 async def test_silent_for_longer_than_the_keep_alive(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway, fault: str
 ) -> None:
@@ -118,6 +119,7 @@ def assert_back(samples: dict[str, float], *, received: int) -> None:
         (Answer.UNAVAILABLE, "unavailable"),
     ],
 )
+@pytest.mark.slow
 async def test_refusing_or_talking_nonsense(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str, answer: Answer, said: str
 ) -> None:

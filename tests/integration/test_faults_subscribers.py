@@ -143,6 +143,7 @@ def somebody_elsewhere(gateway: GatewayProcess, topic: str) -> Iterator[Callable
 
 
 @pytest.mark.parametrize("size", [40_000, 400_000], ids=["in the system's buffer", "in ours, too"])
+@pytest.mark.slow
 async def test_one_that_vanished_with_data_under_way_is_noticed(
     docker: None, mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, size: int
 ) -> None:

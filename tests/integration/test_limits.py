@@ -275,6 +275,7 @@ async def test_there_are_only_so_many_handshakes_a_second(make_gateway: MakeGate
         assert neighbour.recv(65_536).startswith(b"HTTP/1.1 101")
 
 
+@pytest.mark.slow
 async def test_a_connection_that_is_refused_counts_until_it_is_gone(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_connections_per_address=4)
     for path in ("/ws/nostream/", "/ws?topic=a/%23/b"):
@@ -313,6 +314,7 @@ async def test_there_are_only_so_many_downloads_at_a_time(
     eventually(lambda: gateway.get("/topics/a")[0] == 200, 10, "those who left make room")
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_filters(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_filters=3)
     async with Subscriber(gateway, "a", "b") as subscriber:
@@ -455,6 +457,7 @@ async def test_a_long_url_is_refused(make_gateway: MakeGateway) -> None:
     assert refused(gateway, "url_bytes") >= 3
 
 
+@pytest.mark.slow
 async def test_answers_that_nobody_reads_do_not_pile_up(make_gateway: MakeGateway) -> None:
     """A client that asks for large answers and reads none: its commands have to wait."""
     limits: dict[str, Any] = {

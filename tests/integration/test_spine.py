@@ -159,6 +159,7 @@ async def test_a_subscriber_that_never_reads_harms_nobody(
 # restarts
 
 
+@pytest.mark.slow
 async def test_qos_1_messages_published_while_the_broker_restarts_arrive(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:
@@ -179,6 +180,7 @@ async def test_qos_1_messages_published_while_the_broker_restarts_arrive(
         assert client.lost == 0
 
 
+@pytest.mark.slow
 async def test_qos_1_messages_published_while_the_gateway_is_away_arrive(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -193,6 +195,7 @@ async def test_qos_1_messages_published_while_the_gateway_is_away_arrive(
         assert client.payloads() == list(range(1_000))
 
 
+@pytest.mark.slow
 async def test_retained_messages_after_a_reconnect_are_no_new_arrivals(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:
@@ -241,6 +244,7 @@ async def test_a_gateway_starts_and_serves_while_the_broker_is_down_and_says_so(
     assert gateway.get("/health/ready")[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_broker_of_mqtt_3_1_1_only(amqtt: Broker, make_gateway: MakeGateway) -> None:
     gateway = await asyncio.to_thread(make_gateway, amqtt)
     async with Subscriber(gateway, "a/#") as client:

@@ -141,6 +141,7 @@ def test_the_end_of_the_certificate_is_measured(gateway_tls: TlsGateway, used: K
     assert float(line.split()[1]) == pytest.approx(end)
 
 
+@pytest.mark.slow
 def test_connections_without_a_handshake_count_and_are_given_up(
     tmp_path: Path, authority: Authority, used: KeyPair
 ) -> None:

@@ -36,6 +36,7 @@ def filled(gateway: GatewayProcess, publisher: Publisher, prefix: str) -> str:
     return prefix
 
 
+@pytest.mark.slow
 def test_json_gives_the_last_values(gateway: GatewayProcess, filled: str) -> None:
     answer = gateway.json(url(filled))
     assert [(m["topic"][-1], m["payload"]["t"]) for m in answer["messages"]] == [("a", 8), ("b", 9)]

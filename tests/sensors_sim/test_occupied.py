@@ -109,6 +109,7 @@ def test_a_dialect_names_every_topic_that_it_publishes_to(dialect: str, kind: st
 
 
 @pytest.mark.parametrize("dialect", ["tasmota", "zigbee2mqtt", "homie"])
+@pytest.mark.slow
 def test_a_simulator_knows_its_own_devices_again(make_mosquitto: Callable[[], Broker], dialect: str) -> None:
     broker = make_mosquitto()
     for _ in range(2):
@@ -145,6 +146,7 @@ def test_what_is_alive_is_somebody_elses_even_if_it_is_simulated(make_mosquitto:
 
 
 @pytest.mark.parametrize("dialect", ["native", "esphome"])
+@pytest.mark.slow
 def test_a_second_simulator_leaves_the_devices_of_the_first_alone(
     make_mosquitto: Callable[[], Broker], dialect: str
 ) -> None:
