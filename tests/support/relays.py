@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 from collections.abc import AsyncIterator
+from typing import Self
 
 
 class Answer(enum.Enum):
@@ -33,7 +34,44 @@ class Answer(enum.Enum):
     """Nothing at all."""
 
 
-class Relay:
+class Line:
+    """Listens on a port of loopback for what is to reach another one; how it passes on is its subclass's.
+
+    Attributes:
+        target_port: where what comes is to go.
+        port: where it listens.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """Breaks every connection (RST)."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Listens while the block runs."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port or None)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Relay(Line):
     """Listens on a port of its own and passes bytes to and from the broker at `target_port`.
 
     Attributes:
@@ -45,15 +83,12 @@ class Relay:
     """
 
     def __init__(self, target_port: int, answer: Answer = Answer.PASS) -> None:
-        self.target_port = target_port
+        super().__init__(target_port)
         self.answer = answer
         self.versions: list[int] = []
         self.swallows = False
         self.swallows_answers = False
         self.max_subscribes: int | None = None
-        self.port = 0
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -136,39 +171,17 @@ class Relay:
         if not self.swallows:
             sink.close()
 
-    def cut(self) -> None:
-        """Breaks every connection (RST)."""
-        for writer in list(self._writers):
-            writer.transport.abort()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Relay]:
-        """Listens while the block runs."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port or None)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            self.cut()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-class Pipe:
+class Pipe(Line):
     """Passes bytes of any protocol to and from `target_port`, and holds them while a test says so.
 
     What is held comes late and in order, as TCP has it after a network was away.
     """
 
     def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
-        self.port = 0
+        super().__init__(target_port)
         self._flows = asyncio.Event()
         self._flows.set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def hold(self) -> None:
         """Nothing passes any more."""
@@ -181,8 +194,7 @@ class Pipe:
     def lead_to(self, target_port: int) -> None:
         """Ends what is connected; who connects from now on reaches another port."""
         self.target_port = target_port
-        for writer in list(self._writers):
-            writer.transport.abort()
+        self.cut()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -212,18 +224,3 @@ class Pipe:
                 await sink.drain()
         await self._flows.wait()
         sink.close()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Pipe]:
-        """Listens while the block runs."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port or None)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
