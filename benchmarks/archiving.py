@@ -1,4 +1,4 @@
-"""What an archive takes: `python -m benchmarks.archiving {write,year,ask} …`.
+"""What an archive takes: `python -m benchmarks.archiving {write,year,deepen,ask} …`.
 
 `write` writes as a gateway does, with a clock of its own: so many messages a second to so many topics, a block at each
 flush. It tells how many bytes went to the disk (`wchar` of proc(5): what is written ahead and what is copied from
@@ -8,9 +8,16 @@ there), and what the file keeps, by kind. docs/operations.md and `gateway check`
     python -m benchmarks.archiving write --hours 2.1 --topics 100 --rate 200 archive.db  # with roll-ups packed
     python -m benchmarks.archiving write --hours 50 --topics 100 --rate 1.6667 --flush 10 archive.db
 
-`year` makes a file by the way of `gateway archive import`: a reading a minute of each topic, with two numbers. `ask`
-opens such a file as a gateway does, and asks for charts of 1,200 points of a year, a month and a day, of one series and
-of 20, and for 50 of them at once; before each the system forgets what it has of the file, where it lets us.
+`year` makes a file by the way of `gateway archive import`: a reading a minute of each topic, with two numbers. `deepen`
+gives each topic of such a file the roll-ups that a topic of another one has of the time before, as rules of retention
+leave them; so a year of a thousand topics is there in minutes:
+
+    python -m benchmarks.archiving year --topics 10 ten.db
+    python -m benchmarks.archiving year --topics 1000 --days 2 thousand.db
+    python -m benchmarks.archiving deepen --by ten.db thousand.db
+
+`ask` opens such a file as a gateway does, and asks for charts of 1,200 points of a year, a month and a day, of one
+series and of 20, and for 50 of them at once; before each the system forgets what it has of the file, where it lets us.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ from typing import Any
 from gateway.archive.blocks import Batch
 from gateway.archive.file import ArchiveFile
 from gateway.archive.offline import Importer, Offline
+from gateway.archive.rollups import LEVELS
 from gateway.archive.writer import MAX_BATCH_BYTES
 from gateway.core.messages import Message
 
@@ -143,6 +151,36 @@ def year(path: Path, *, topics: int, days: float) -> dict[str, float]:
     return {"messages": count, "seconds": took, "a_second": count / took, "file_bytes": path.stat().st_size}
 
 
+def deepen(path: Path, by: Path) -> dict[str, float]:
+    """Roll-ups of the time before for all series of a file, from those of another that have the same fields."""
+    ArchiveFile(by).close()  # brings it to the form of now
+    file = ArchiveFile(path)
+    connection = file._connection
+    began = time.monotonic()
+    connection.execute("ATTACH ? AS older", (str(by),))
+    fields: dict[str, list[int]] = {}
+    for number, field in connection.execute("SELECT id, field FROM older.series ORDER BY id"):
+        fields.setdefault(field, []).append(number)
+    series = connection.execute("SELECT id, field FROM main.series ORDER BY id").fetchall()
+    rows = 0
+    for level in range(len(LEVELS)):
+        query = """INSERT INTO main.chunks SELECT level, ?, start, data FROM older.chunks
+            WHERE level = ? AND series = ? AND start < (
+                SELECT min(start) FROM main.chunks WHERE level = ? AND series = ?)"""
+        for place, (number, field) in enumerate(series):
+            if place % 100 == 0:
+                connection.execute("BEGIN")
+            source = fields[field][place // len(fields) % len(fields[field])]
+            rows += connection.execute(query, (number, level, source, level, number)).rowcount
+            if place % 100 == 99 or place == len(series) - 1:
+                connection.execute("COMMIT")
+                print(f"{LEVELS[level].name}s: {place + 1} of {len(series)}", flush=True)
+    connection.execute("DETACH older")
+    file.append([], end=file.seq)
+    file.close()
+    return {"rows": rows, "seconds": time.monotonic() - began, "file_bytes": path.stat().st_size}
+
+
 def forget(path: Path) -> bool:
     """Has the system forget what it has read of a file; whether it let us."""
     try:
@@ -232,12 +270,15 @@ def main() -> None:
     for each in (writing, making):
         each.add_argument("--topics", type=int, default=1_000 if each is writing else 100)
     asking = commands.add_parser("ask")
-    for each in (writing, making, asking):
+    deepening = commands.add_parser("deepen")
+    deepening.add_argument("--by", type=Path, required=True, help="a file of a year")
+    for each in (writing, making, deepening, asking):
         each.add_argument("path", type=Path)
     given = parser.parse_args()
     work: dict[str, Callable[[], Any]] = {
         "write": lambda: write(given.path, rate=given.rate, topics=given.topics, hours=given.hours, flush=given.flush),
         "year": lambda: year(given.path, topics=given.topics, days=given.days),
+        "deepen": lambda: deepen(given.path, given.by),
         "ask": lambda: "\n".join(asyncio.run(ask(given.path))),
     }
     found = work[given.command]()

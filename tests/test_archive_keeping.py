@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,17 @@ from tests.test_topics_api import ask, running
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 START = 1_700_006_400_000  # a day begins
 NAMES = ("a/x", "a/y", "b/x", "c")
+FIRST_FORM = (
+    "DROP TABLE thinned",
+    "DROP TABLE texts",
+    "ALTER TABLE series RENAME TO newer",
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, field TEXT NOT NULL, UNIQUE (topic, field))",
+    "INSERT INTO series SELECT id, topic, field FROM newer WHERE NOT is_text",
+    "DROP TABLE newer",
+    "ALTER TABLE blocks DROP COLUMN count",
+    "PRAGMA user_version = 1",
+)
+"""What makes a file that has nothing newer one of the first form."""
 
 
 class Clock:
@@ -427,22 +440,25 @@ async def test_a_chart_without_messages_of_its_time_is_whole_where_roll_ups_are(
 def test_an_archive_of_before_gets_the_tables(path: Path) -> None:
     kept = Kept(path)
     kept.write(NAMES, blocks=3)
-    connection = kept.file._connection
-    for statement in ("DROP TABLE thinned", "ALTER TABLE blocks DROP COLUMN count", "PRAGMA user_version = 1"):
-        connection.execute(statement)
     kept.file.append([], end=12)
     kept.file.close()
+    _bring_back(path)
     kept.open()
     assert kept.left() == list(range(1, 13))
     assert kept.file.extent == Extent(1)
-    connection = kept.file._connection
-    connection.execute("DELETE FROM blocks WHERE first_seq < 5")
-    for statement in ("DROP TABLE thinned", "ALTER TABLE blocks DROP COLUMN count", "PRAGMA user_version = 1"):
-        connection.execute(statement)
+    kept.file._connection.execute("DELETE FROM blocks WHERE first_seq < 5")
     kept.file.close()
+    _bring_back(path)
     kept.open()
     assert kept.file.extent.begins("hour", FilterSet(["a"])) == START
     kept.file.close()
+
+
+def _bring_back(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for statement in FIRST_FORM:
+            connection.execute(statement)
+        connection.commit()
 
 
 steps = st.lists(

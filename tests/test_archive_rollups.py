@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from gateway.archive.blocks import Batch, BlockError
 from gateway.archive.failures import ArchiveError
 from gateway.archive.file import ArchiveFile, connect
-from gateway.archive.rollup_rows import ROLLUP_TABLES, RollupReader, RollupWriter
+from gateway.archive.rollup_rows import ROLLUP_TABLES, TEXT_TABLES, RollupReader, RollupWriter
 from gateway.archive.rollups import LEVELS, OpenMinutes, Slab, decode_chunk, encode_chunk
-from gateway.core.fields import numbers_of
+from gateway.core.fields import Path as FieldPath
+from gateway.core.fields import numbers_of, text_of, texts_of
 from gateway.core.messages import Message
 from gateway.core.points import Grid, Points
+from gateway.core.texts import MAX_TEXTS, OTHER, TextPoints, number_in, numbered
 from tests.fakes import finished
 
 MINUTE, HOUR = LEVELS
@@ -30,7 +32,7 @@ def open_file(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value)")
     if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'series'").fetchone():
-        for statement in ROLLUP_TABLES:
+        for statement in (*ROLLUP_TABLES, *TEXT_TABLES):
             connection.execute(statement)
     return connection
 
@@ -283,25 +285,55 @@ payloads = st.one_of(
 )
 
 
+class Named:
+    """Ids and numbers without a file."""
+
+    def __init__(self) -> None:
+        self.ids: dict[object, int] = {}
+        self._texts: dict[int, dict[str, int]] = {}
+
+    def series(self, topic: str, path: FieldPath, is_text: bool) -> int:
+        return self.ids.setdefault((topic, path, is_text), len(self.ids) + 1)
+
+    def texts(self, series: int) -> dict[str, int]:
+        return self._texts.setdefault(series, {})
+
+    def text(self, series: int, text: str) -> int:
+        return number_in(self.texts(series), text)
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("tu"), payloads), max_size=30), st.sets(st.integers(0, 29)))
 def test_members_that_are_known_make_what_the_whole_payload_would(
     messages: list[tuple[str, object]], forgotten: set[int]
 ) -> None:
-    ids: dict[object, int] = {}
-    minute = OpenMinutes(lambda topic, path: ids.setdefault((topic, path), len(ids) + 1))
+    names = Named()
+    minute = OpenMinutes(names)
     expected: dict[object, list[float]] = {}
+    changes: dict[object, list[bool]] = {}
+    last: dict[object, float] = {}
     for seq, (topic, payload) in enumerate(messages):
         if seq in forgotten:
             minute.forget_ids()
+            last.clear()
         minute.add(seq, topic, json.dumps(payload).encode(), seq)
         for path, number in numbers_of(payload, with_states=True):
             if not path or path[-1] not in ("ts", "seq", "boot"):
-                expected.setdefault((topic, path), []).append(number)
-    assert ids.keys() == expected.keys()
-    for key, numbers in expected.items():
-        row = minute.row(ids[key])
-        assert row == (len(numbers), sum(numbers), min(numbers), max(numbers), numbers[0], numbers[-1])
+                expected.setdefault((topic, path, False), []).append(number)
+        for path, text in texts_of(payload):
+            if not path or path[-1] not in ("ts", "seq", "boot"):
+                key = (topic, path, True)
+                found = names.text(names.ids[key], text)
+                expected.setdefault(key, []).append(found)
+                changes.setdefault(key, []).append(last.get(key, found) != found)
+                last[key] = found
+    assert names.ids.keys() == expected.keys()
+    for one, numbers in expected.items():
+        row = minute.row(names.ids[one])
+        if one in changes:
+            assert row == (len(numbers), sum(changes[one]), 0, 0, numbers[0], numbers[-1])
+        else:
+            assert row == (len(numbers), sum(numbers), min(numbers), max(numbers), numbers[0], numbers[-1])
 
 
 def test_what_is_no_number_has_no_series() -> None:
@@ -310,7 +342,9 @@ def test_what_is_no_number_has_no_series() -> None:
     for payload in payloads:
         file.add(("a", payload, START))
     file.commit()
-    assert sorted(one.field for one in RollupReader(file.connection).series_of("a")) == ["", "deep[0].t", "on"]
+    series = RollupReader(file.connection).series_of("a")
+    assert sorted(one.field for one in series if not one.is_text) == ["", "deep[0].t", "on"]
+    assert sorted(one.field for one in series if one.is_text) == ["", "on"]
 
 
 @settings(max_examples=200, deadline=None)
@@ -345,3 +379,83 @@ def test_damaged_bytes_are_said_to_be_damaged(data: st.DataObject) -> None:
         return
     # another way to write the same, as the sum over it says
     assert {number: found.row(number) for number in rows} == rows
+
+
+words = st.sampled_from(["idle", "heating", "on", "off", "true", "19.5", "2026-01-02T03:04:05", "x" * 41, ""])
+text_steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.one_of(words, st.booleans(), st.integers(0, 99)), st.sampled_from([0, 20_000, 600_000, 40_000_000])
+        ),
+        st.sampled_from(["commit", "pack", "end", "forget"]),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=text_steps, level=st.sampled_from([0, 1]), points=st.integers(1, 30), is_nested=st.booleans())
+def test_roll_ups_of_texts_are_what_all_texts_make(
+    steps: list[object], level: int, points: int, is_nested: bool
+) -> None:
+    file = File()
+    now, known = START, True
+    times, numbers, names = array("q"), array("d"), dict[str, int]()
+    changes: list[float] = []
+    for step in steps:
+        match step:
+            case "commit":
+                file.commit()
+            case "pack":
+                file.commit()
+                file.pack()
+            case "end":
+                file.writer.end()
+            case "forget":
+                file.commit()
+                file.writer._names.forget()
+                file.writer._open.forget_ids()
+                known = False
+            case (value, int() as tick):
+                now += tick
+                payload = {"v": {"w": value} if is_nested else value, "ts": "now"}
+                file.add(("a", json.dumps(payload).encode(), now))
+                text = text_of(value)
+                if text is not None:
+                    number = number_in(names, text)
+                    changes.append(float(known and bool(numbers) and number != numbers[-1]))
+                    known = True
+                    times.append(now)
+                    numbers.append(number)
+    file.commit()
+    grid = Grid.over(START - 10 * HOUR.chunk, now + 10 * HOUR.chunk, points, LEVELS[level].unit)
+    reader = RollupReader(file.connection)
+    series = [one for one in reader.series_of("a") if one.is_text]
+    assert [one.field for one in series] == (["v.w" if is_nested else "v"] if numbers else [])
+    if not numbers:
+        return
+    found, _ = reader.read(file.writer, [series[0].id], level, grid.start, grid.end)
+    got = TextPoints(finished(found[series[0].id].on(grid)), reader.texts_of(series[0].id))
+    wanted = numbered(times, numbers, None)
+    wanted.sums = array("d", changes)
+    assert list(got.shown()) == list(TextPoints(finished(wanted.on(grid)), names).shown())
+
+
+def test_texts_beyond_their_bounds_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.archive.rollup_rows.MAX_TEXTS_IN_ALL", MAX_TEXTS + 5)
+    file = File()
+    for number in range(50):
+        file.add(("a", b'"name %d."' % number, START), ("b", b'"name %d."' % number, START))
+    file.commit()
+    file.restart()
+    for number in range(50, 60):
+        file.add(("b", b'"name %d."' % number, START))
+    file.commit()
+    counts = dict(file.connection.execute("SELECT series, count(*) FROM texts GROUP BY series"))
+    assert sum(counts.values()) == MAX_TEXTS + 5
+    assert max(counts.values()) <= MAX_TEXTS
+    reader = RollupReader(file.connection)
+    (series,) = reader.series_of("a")
+    found, _ = reader.read(file.writer, [series.id], 0, START, START + HOUR.chunk)
+    (point,) = TextPoints(found[series.id], reader.texts_of(series.id)).shown()
+    assert point == {"time": START, "first": "name 0.", "last": OTHER, "changes": point["changes"], "count": 50}

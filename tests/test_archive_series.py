@@ -193,3 +193,38 @@ async def test_what_memory_let_go_before_roll_ups_were_made_of_it_is_a_gap(
             gateway.hub.publish("sensors/a/state", b'{"t":%d}' % number)
         answer = (await ask(app, "/topics/sensors/a/state?since=3d&points=40&field=t")).json()
         assert answer["gap"] == {"reason": "evicted", "lost": None}
+
+
+async def test_texts_are_drawn_from_file_and_memory_without_a_seam(tmp_path: Path) -> None:
+    path = tmp_path / "archive.db"
+    now = int(time.time() * 1000)
+    start = now - now % (120 * MINUTE) - DAYS * 1_440 * MINUTE
+    importer = Importer(path)
+    modes = ("idle", "heating", "idle", "defrosting")
+    for number in range(DAYS * 1_440):
+        payload = {"mode": modes[number // 120 % 4], "on": number % 2 == 0, "ts": "none", "text": "x" * 41}
+        importer.add("a", json.dumps(payload).encode(), start + number * MINUTE)
+    importer.close()
+    async with running(archive_file=str(path), history_messages=5) as (app, gateway):
+        gateway.hub.publish("a", b'{"mode":"defrosting"}')
+        gateway.hub.publish("a", b'{"mode":"standby","on":false}')
+        query = f"/topics/a?since={start}&points=72"
+        answer = (await ask(app, query)).json()
+        found = {one["field"]: one for one in answer["texts"]}
+        assert set(found) == {"mode", "on"}
+        assert found["mode"]["level"] == "hour"
+        points = found["mode"]["points"]
+        wanted = [(modes[number % 4], modes[number % 4], int(number > 0)) for number in range(DAYS * 12)]
+        assert [(point["first"], point["last"], point["changes"]) for point in points[:-1]] == wanted
+        assert (points[-1]["first"], points[-1]["last"]) == ("defrosting", "standby")
+        assert (points[-1]["changes"], points[-1]["count"]) == (1, 2)
+        assert [point["changes"] for point in found["on"]["points"][1:3]] == [120, 120]
+        assert {one["field"] for one in answer["series"]} == {"on"}
+
+        (mode,) = (await ask(app, f"{query}&field=mode&format=columns")).json()["texts"]
+        assert mode["first"][:2] == ["idle", "heating"]
+        assert sum(mode["count"]) == DAYS * 1_440 + 2
+        assert mode["last"][-1] == "standby"
+        table = (await ask(app, f"{query}&format=csv")).body.decode().splitlines()
+        assert table[0] == "time,topic,field,first,min,max,last,mean,count,changes"
+        assert any(line.endswith(",a,mode,heating,,,heating,,120,1") for line in table)

@@ -59,7 +59,9 @@ async def test_columns_and_csv_say_the_same_as_json() -> None:
         assert table.headers["content-type"] == "text/csv; charset=utf-8"
         assert table.body == (await ask(app, address, accept="text/csv")).body
         rows = list(csv.DictReader(io.StringIO(table.body.decode())))
-        assert [row["topic"] for row in rows] == ['a,"b'] * 2
+        assert [row["topic"] for row in rows] == ['a,"b'] * 3
+        text = rows.pop()
+        assert (text["field"], text["first"], text["mean"], text["changes"]) == ("y", "true", "", "0")
         for one, dense, row in zip(whole["series"], columns["series"], rows, strict=True):
             (point,) = one["points"]
             place = (point["time"] - columns["start"]) // columns["step"]

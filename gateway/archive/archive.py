@@ -104,7 +104,7 @@ class Archive:
             now_ms: milliseconds since 1970.
             max_bytes: beyond it the oldest in the file goes; 0 is without a bound.
             rules: what is kept how long.
-            max_series: numbers of which roll-ups are made.
+            max_series: numbers and texts of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970, for the thread that writes.
 
         Raises:

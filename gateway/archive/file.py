@@ -120,7 +120,7 @@ class ArchiveFile:
             path: where it is.
             max_bytes: beyond it the oldest goes; 0 is without a bound.
             rules: what is kept how long; None: those that the file was opened with before are told as if in force.
-            max_series: numbers of which roll-ups are made.
+            max_series: numbers and texts of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970.
             is_synced: whether each commit waits for the disk; without it a cut of power may take the last ones.
 

@@ -208,7 +208,7 @@ class Offline:
         names = [row[0] for row in self.connection.execute("SELECT DISTINCT topic FROM series ORDER BY topic")]
         for name in names:
             if filters.matches(name):
-                known = reader.series_of(name)
+                known = [one for one in reader.series_of(name) if not one.is_text]
                 found = reader.read_file([one.id for one in known], level, since, until)
                 yield from ((one, found[one.id]) for one in known if one.id in found)
 

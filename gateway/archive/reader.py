@@ -27,6 +27,7 @@ from gateway.core.filters import FilterSet
 from gateway.core.messages import encode_topic
 from gateway.core.points import Grid, Points
 from gateway.core.rotation import Rotation
+from gateway.core.texts import TextPoints
 
 __all__ = ["Reader"]
 
@@ -122,11 +123,16 @@ class Reader:
         known = [one for one in named.values() if not fields or one.field in fields]
         ids = [one.id for one in known]
         points, seq = rollups.read(writer, ids, level, grid.start, grid.end, lambda whole: _folded(whole, grid))
-        found: dict[str, dict[str, Points]] = {}
+        drawn = Drawn({}, {}, seq)
         for one in known:
-            if one.id in points:
-                found.setdefault(one.topic, {})[one.field] = points[one.id]
-        return Drawn(found, seq)
+            if one.id not in points:
+                continue
+            if one.is_text:
+                texts = TextPoints(points[one.id], writer.texts_of(one.id) or rollups.texts_of(one.id))
+                drawn.texts.setdefault(one.topic, {})[one.field] = texts
+            else:
+                drawn.points.setdefault(one.topic, {})[one.field] = points[one.id]
+        return drawn
 
     def _ask(self, question: _Question, otherwise: Any, key: str | None) -> Asked[Any]:
         asked: Asked[Any] = Asked()

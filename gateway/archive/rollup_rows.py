@@ -1,6 +1,7 @@
 """The roll-ups' tables: what the writer's thread puts in, and what a reader's thread takes out.
 
-- `series`: an id for each number in the payloads of a topic: topic name and path.
+- `series`: an id for each number and each text in the payloads of a topic: topic name, path, and which of the two.
+- `texts`: the texts that a series has had, by the number that stands for each in points.
 - `slabs`: what all series had in one minute or hour. `part`: a minute that came again, after the clock had been set
   back, or in two runs of the gateway.
 - `chunks`: the points of one series, an hour of minutes or a day of hours to a row.
@@ -31,8 +32,9 @@ from gateway.archive.rollups import (
 from gateway.core.fields import Path
 from gateway.core.paths import path_text
 from gateway.core.points import Points
+from gateway.core.texts import number_in
 
-__all__ = ["MAX_SERIES", "ROLLUP_TABLES", "RollupReader", "RollupWriter", "Series"]
+__all__ = ["MAX_SERIES", "ROLLUP_TABLES", "TEXT_TABLES", "RollupReader", "RollupWriter", "Series"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,22 +46,122 @@ ROLLUP_TABLES = (
         data BLOB NOT NULL, PRIMARY KEY (level, series, start)) WITHOUT ROWID""",
 )
 
+TEXT_TABLES = (
+    "ALTER TABLE series RENAME TO series_of_numbers",
+    """CREATE TABLE series (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, field TEXT NOT NULL, is_text INTEGER NOT NULL,
+        UNIQUE (topic, field, is_text))""",
+    "INSERT INTO series SELECT id, topic, field, 0 FROM series_of_numbers",
+    "DROP TABLE series_of_numbers",
+    """CREATE TABLE texts (series INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (series, number)) WITHOUT ROWID""",
+)
+"""What came later."""
+
 MAX_SERIES = 50_000
-"""Numbers of which roll-ups are made, unless it is said otherwise."""
+"""Numbers and texts of which roll-ups are made, unless it is said otherwise."""
 
 MAX_REMEMBERED = 100_000
 """Series whose ids are remembered: about 20 MB. Others are looked up."""
+
+MAX_TEXTS_IN_ALL = 100_000
+"""Texts of all series: about 20 MB. More have no number of their own."""
 
 BREATH = 64
 """Messages after which the thread lets others go on: half a millisecond."""
 
 
 class Series(NamedTuple):
-    """A number in the payloads of a topic."""
+    """A number or a text in the payloads of a topic."""
 
     id: int
     topic: str
     field: str
+    is_text: bool
+
+
+class _Names:
+    """The ids of series and the numbers of texts: those of the file, and those that it will have.
+
+    Attributes:
+        connection: to the file.
+        newest_id: as many series as there are.
+        new: ids of series that the file has not yet.
+        texts_by_series: the numbers of texts, of the series that are remembered.
+        remembered: how many series and texts were looked up.
+        max_series: as many series as there may be.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, max_series: int) -> None:
+        self.connection = connection
+        self.newest_id = int(connection.execute("SELECT ifnull(max(id), 0) FROM series").fetchone()[0])
+        self.new: dict[tuple[str, str, bool], int] = {}
+        self.texts_by_series: dict[int, dict[str, int]] = {}
+        self.remembered = 0
+        self.max_series = max_series
+        self._new_texts: list[tuple[int, int, str]] = []
+        self._texts = int(connection.execute("SELECT count(*) FROM texts").fetchone()[0])
+        self._is_warned = False
+
+    def series(self, topic: str, path: Path, is_text: bool) -> int | None:
+        """See `Names.series`."""
+        key = topic, path_text(path), is_text
+        found = self.new.get(key)
+        if found is not None:
+            return found
+        query = "SELECT id FROM series WHERE topic = ? AND field = ? AND is_text = ?"
+        row = self.connection.execute(query, key).fetchone()
+        self.remembered += 1
+        if row is not None:
+            return int(row[0])
+        if self.newest_id >= self.max_series:
+            if not self._is_warned:
+                text = (
+                    "the archive makes roll-ups of %d numbers and texts and no more (GATEWAY_ARCHIVE_SERIES): "
+                    "the first that is left out is %r of %s"
+                )
+                logger.warning(text, self.max_series, key[1], topic)
+                self._is_warned = True
+            return None
+        self.newest_id += 1
+        self.new[key] = self.newest_id
+        return self.newest_id
+
+    def texts(self, series: int) -> dict[str, int]:
+        """See `Names.texts`."""
+        found = self.texts_by_series.get(series)
+        if found is None:
+            found = self.texts_by_series[series] = _texts(self.connection, series)
+            self.remembered += len(found)
+        return found
+
+    def text(self, series: int, text: str) -> int:
+        """See `Names.text`."""
+        numbers = self.texts_by_series[series]
+        is_new = text not in numbers
+        if is_new and self._texts >= MAX_TEXTS_IN_ALL:
+            return 0
+        number = number_in(numbers, text)
+        if is_new and number:
+            self._texts += 1
+            self._new_texts.append((series, number, text))
+        return number
+
+    def write(self) -> None:
+        """Puts what is new into the file, within a transaction; `written` comes after its end."""
+        rows = ((number, *key) for key, number in self.new.items())
+        self.connection.executemany("INSERT INTO series VALUES (?, ?, ?, ?)", rows)
+        self.connection.executemany("INSERT INTO texts VALUES (?, ?, ?)", self._new_texts)
+
+    def written(self) -> None:
+        """What is new is on the disk."""
+        self.new.clear()
+        self._new_texts.clear()
+
+    def forget(self) -> None:
+        """Forgets what the file has."""
+        new = {series for series, _, _ in self._new_texts} | set(self.new.values())
+        self.texts_by_series = {series: texts for series, texts in self.texts_by_series.items() if series in new}
+        self.remembered = 0
 
 
 class RollupWriter:
@@ -68,7 +170,6 @@ class RollupWriter:
     Attributes:
         next_seq: the number of the message that is to come next.
         rolled: the number up to which slabs and chunks have everything.
-        max_series: as many series as there may be.
         lock: held while what belongs together changes.
     """
 
@@ -85,12 +186,9 @@ class RollupWriter:
         self.rolled = rolled
         self._rolling: int | None = None  # the same when what is written now is on the disk
         self._connection = connection
-        self.max_series = max_series
-        self._open = OpenMinutes(self._id_of)
+        self._names = _Names(connection, max_series)
+        self._open = OpenMinutes(self._names)
         self._ended: list[tuple[int, Slab]] = []
-        self._new: dict[tuple[str, str], int] = {}
-        self._remembered = 0
-        self._newest_id = int(connection.execute("SELECT ifnull(max(id), 0) FROM series").fetchone()[0])
 
     @property
     def left_out(self) -> int:
@@ -100,7 +198,12 @@ class RollupWriter:
     @property
     def series_count(self) -> int:
         """Series that there are."""
-        return self._newest_id
+        return self._names.newest_id
+
+    @property
+    def max_series(self) -> int:
+        """As many series as there may be."""
+        return self._names.max_series
 
     def left_out_of(self, topic: str) -> list[str]:
         """The numbers of a topic that are left out, by path, as far as that is remembered; from any thread."""
@@ -108,28 +211,7 @@ class RollupWriter:
 
     def reconnect(self, connection: sqlite3.Connection) -> None:
         """Goes on with another connection to the same file."""
-        self._connection = connection
-
-    def _id_of(self, topic: str, path: Path) -> int | None:
-        field = path_text(path)
-        found = self._new.get((topic, field))
-        if found is not None:
-            return found
-        row = self._connection.execute("SELECT id FROM series WHERE topic = ? AND field = ?", (topic, field)).fetchone()
-        self._remembered += 1
-        if row is not None:
-            return int(row[0])
-        if self._newest_id >= self.max_series:
-            if not self.left_out:
-                text = (
-                    "the archive makes roll-ups of %d numbers and no more (GATEWAY_ARCHIVE_SERIES): "
-                    "the first that is left out is %r of %s"
-                )
-                logger.warning(text, self.max_series, field, topic)
-            return None
-        self._newest_id += 1
-        self._new[topic, field] = self._newest_id
-        return self._newest_id
+        self._connection = self._names.connection = connection
 
     def take(self, first_seq: int, topics: Sequence[str], payloads: Sequence[bytes], times: Sequence[int]) -> None:
         """Takes messages with numbers in a row; those that it has already are passed over."""
@@ -143,8 +225,8 @@ class RollupWriter:
                 if place % BREATH == 0:
                     time.sleep(0)  # the loop's thread waits for this one's lock on the interpreter
             self.next_seq = max(self.next_seq, first_seq + len(topics))
-            if self._remembered > MAX_REMEMBERED:
-                self._remembered = 0
+            if self._names.remembered > MAX_REMEMBERED:
+                self._names.forget()
                 self._open.forget_ids()
 
     def skip(self, last_seq: int) -> None:
@@ -170,10 +252,7 @@ class RollupWriter:
         Returns:
             The number for `rolled`.
         """
-        connection = self._connection
-        connection.executemany(
-            "INSERT INTO series VALUES (?, ?, ?)", ((number, *names) for names, number in self._new.items())
-        )
+        self._names.write()
         for start, slab in self._ended:
             self._insert(0, start, slab)
         self._rolling = self.next_seq - 1 if self._open.start is None else self._open.first_seq - 1
@@ -190,7 +269,7 @@ class RollupWriter:
             self.rolled, self._rolling = self._rolling, None
             with self.lock:
                 self._ended.clear()
-                self._new.clear()
+                self._names.written()
 
     def pack(self) -> bool:
         """Turns the slabs of one stretch that is over into chunks, within a transaction; whether there was one."""
@@ -233,7 +312,12 @@ class RollupWriter:
     def new_series(self) -> list[Series]:
         """Those that the file has no name of yet."""
         with self.lock:
-            return [Series(number, *names) for names, number in self._new.items()]
+            return [Series(number, *names) for names, number in self._names.new.items()]
+
+    def texts_of(self, series: int) -> dict[str, int]:
+        """The numbers of the texts of a series, as far as they are remembered; from any thread."""
+        with self.lock:
+            return self._names.texts_by_series.get(series, {}).copy()
 
     def open_rows(self, ids: Iterable[int], since: int, until: int) -> dict[int, Points]:
         """What is in memory of some series: minutes that are not written yet, and the one under way. Under `lock`."""
@@ -258,6 +342,11 @@ def _slabs(connection: sqlite3.Connection, level: int, since: int, until: int) -
         yield Slab.decode(start, data)
 
 
+def _texts(connection: sqlite3.Connection, series: int) -> dict[str, int]:
+    query = "SELECT text, number FROM texts WHERE series = ? ORDER BY number"
+    return dict(connection.execute(query, (series,)))
+
+
 def _as_they_are(points: Points) -> Points:
     return points
 
@@ -270,8 +359,13 @@ class RollupReader:
 
     def series_of(self, topic: str) -> list[Series]:
         """The series of a topic, in the order in which they came up."""
-        query = "SELECT id, topic, field FROM series WHERE topic = ? ORDER BY id"
-        return [Series(*row) for row in self._connection.execute(query, (topic,))]
+        query = "SELECT id, topic, field, is_text FROM series WHERE topic = ? ORDER BY id"
+        rows = self._connection.execute(query, (topic,))
+        return [Series(number, name, field, bool(is_text)) for number, name, field, is_text in rows]
+
+    def texts_of(self, series: int) -> dict[str, int]:
+        """The numbers of the texts of a series."""
+        return _texts(self._connection, series)
 
     def read(
         self,

@@ -1,9 +1,9 @@
 """Roll-ups: what the numbers of each minute and each hour were, so that a year is drawn as fast as a minute.
 
-A *series* is one number in the payloads of one topic. Its points lie in two forms: a *slab* has the points that all
-series have in one stretch of time, as they come to be known; a *chunk* has the points that one series has in many
-stretches, as they are read. When the stretches of a chunk are over, their slabs are turned into chunks, and what each
-chunk makes as a whole becomes a point of the next level.
+A *series* is one number in the payloads of one topic, or one text (`core.texts`). Its points lie in two forms: a *slab*
+has the points that all series have in one stretch of time, as they come to be known; a *chunk* has the points that one
+series has in many stretches, as they are read. When the stretches of a chunk are over, their slabs are turned into
+chunks, and what each chunk makes as a whole becomes a point of the next level.
 
 Invariant: points are only ever merged, so that it makes no difference in how many parts they came. Nothing here knows
 tables, threads or settings.
@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import fsum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from gateway.archive.blocks import BlockError
-from gateway.core.fields import BOOKKEEPING, LARGEST, Path, numbers_of
+from gateway.core.fields import BOOKKEEPING, LARGEST, Path, numbers_of, state_of, texts_of
 from gateway.core.points import Points
 
 __all__ = [
@@ -246,24 +246,56 @@ def sum_of(points: Points) -> tuple[int, float, float, float, float, float]:
     )
 
 
+class _Text:
+    """A text in the payloads of one topic: what is known of it beyond the minute that is under way.
+
+    Attributes:
+        series: its id.
+        numbers: of its texts, those that come up as well.
+        last: number of the text that came last; None where that isn't known.
+    """
+
+    __slots__ = ("last", "numbers", "series")
+
+    def __init__(self, series: int, numbers: dict[str, int]) -> None:
+        self.series = series
+        self.numbers = numbers
+        self.last: int | None = None
+
+
+class Names(Protocol):
+    """Who has the ids of series and the numbers of texts."""
+
+    def series(self, topic: str, path: Path, is_text: bool) -> int | None:
+        """The id of a number or a text in the payloads of a topic; None where there is no room for it."""
+
+    def texts(self, series: int) -> dict[str, int]:
+        """The numbers of the texts that a series has had, and will have."""
+
+    def text(self, series: int, text: str) -> int:
+        """The number of a text that may be new to a series; 0 where there is no room for it."""
+
+
 class OpenMinutes:
-    """The minute that is under way: what its numbers have made so far.
+    """The minute that is under way: what its numbers and texts have made so far.
 
     Attributes:
         start: where it begins, milliseconds since 1970; None before the first number.
         first_seq: number of the first message in it: what came before is in minutes that are over.
-        left_out: numbers that were left out, since there are as many series as there may be.
+        left_out: numbers and texts that were left out, since there are as many series as there may be.
     """
 
-    def __init__(self, id_of: Callable[[str, Path], int | None]) -> None:
-        """Begins with nothing; `id_of` has the id of a series by topic and path, None where there is no room for it."""
+    def __init__(self, names: Names) -> None:
+        """Begins with nothing; `names` has the ids of series and the numbers of texts."""
         self.start: int | None = None
         self.first_seq = 0
         self.left_out = 0
-        self._id_of = id_of
+        self._names = names
         self._rows: dict[int, list[Any]] = {}
         self._ids: dict[str, dict[Path, int | None]] = {}
+        self._texts: dict[str, dict[Path, _Text | None]] = {}
         self._quick: dict[str, dict[Any, list[Any] | None]] = {}  # by topic and member; None for bookkeeping
+        self._quick_texts: dict[str, dict[Any, _Text]] = {}
 
     def add(self, seq: int, topic: str, payload: bytes, time: int) -> tuple[int, Slab] | None:
         """Takes a message. Returns the minute that it ends, if it ends one: where that began, and what it had."""
@@ -282,17 +314,21 @@ class OpenMinutes:
         rows = self._quick.get(topic)
         if rows is None:
             rows = self._quick[topic] = dict.fromkeys(BOOKKEEPING)  # None: passed over
+            self._quick_texts.setdefault(topic, {})
         if value.__class__ is dict and len(value) <= QUICK_MEMBERS:
-            value = self._add_known(rows, value)
+            value = self._add_known(rows, self._quick_texts[topic], value)
             if not value:
                 return ended
         for path, number in numbers_of(value, with_states=True):
             self._add_number(topic, path, number, rows)
+        for path, text in texts_of(value):
+            self._add_text(topic, path, text)
         return ended
 
-    @staticmethod
-    def _add_known(rows: Mapping[Any, list[Any] | None], members: dict[str, Any]) -> dict[str, Any]:
-        """Takes the numbers of members whose rows are known, which most are; returns the others."""
+    def _add_known(
+        self, rows: Mapping[Any, list[Any] | None], texts: Mapping[Any, _Text], members: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Takes the numbers and texts of members that are known, which most are; returns the others."""
         others = {}
         for name, number in members.items():
             row = rows.get(name, _UNKNOWN)
@@ -305,6 +341,8 @@ class OpenMinutes:
                 elif number > row[3]:
                     row[3] = number
                 row[5] = number
+            elif kind is str and name in texts and number in texts[name].numbers and state_of(number) is None:
+                self._count_text(texts[name], number)
             elif row is not None or kind is dict or kind is list:
                 others[name] = number
         return others
@@ -317,7 +355,7 @@ class OpenMinutes:
         if series == 0:
             if path and path[-1] in BOOKKEEPING:
                 return
-            series = ids[path] = self._id_of(topic, path)
+            series = ids[path] = self._names.series(topic, path, False)
         if series is None:
             self.left_out += 1
             return
@@ -335,6 +373,33 @@ class OpenMinutes:
         if len(path) == 1:
             known[path[0]] = row
 
+    def _add_text(self, topic: str, path: Path, text: str) -> None:
+        if path and path[-1] in BOOKKEEPING:
+            return
+        known = self._texts.setdefault(topic, {})
+        if path not in known:
+            series = self._names.series(topic, path, True)
+            known[path] = None if series is None else _Text(series, self._names.texts(series))
+        found = known[path]
+        if found is None:
+            self.left_out += 1
+            return
+        self._count_text(found, text)
+        if len(path) == 1:
+            self._quick_texts[topic][path[0]] = found
+
+    def _count_text(self, found: _Text, text: str) -> None:
+        number = found.numbers.get(text) or self._names.text(found.series, text)
+        change = found.last is not None and number != found.last
+        found.last = number
+        row = self._rows.get(found.series)
+        if row is None:
+            self._rows[found.series] = [1, change, 0.0, 0.0, number, number]
+        else:
+            row[0] += 1
+            row[1] += change
+            row[5] = number
+
     def end(self) -> tuple[int, Slab] | None:
         """The minute so far, which is over by this; what comes of the same minute later is a part of its own."""
         if self.start is None:
@@ -351,10 +416,13 @@ class OpenMinutes:
 
     def left_out_of(self, topic: str) -> list[Path]:
         """What is left out of a topic, as far as that is remembered; from any thread."""
-        ids = self._ids.get(topic)
-        return [] if ids is None else [path for path, number in ids.copy().items() if number is None]
+        numbers, texts = self._ids.get(topic, {}).copy(), self._texts.get(topic, {}).copy()
+        found = [path for path, number in numbers.items() if number is None]
+        return [*found, *(path for path, text in texts.items() if text is None and path not in found)]
 
     def forget_ids(self) -> None:
         """Forgets which series has which id, where that may have changed or takes too much."""
         self._ids.clear()
+        self._texts.clear()
         self._quick.clear()
+        self._quick_texts.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from gateway.archive.rollup_rows import ROLLUP_TABLES
+from gateway.archive.rollup_rows import ROLLUP_TABLES, TEXT_TABLES
 from gateway.archive.rollups import LEVELS
 
 __all__ = ["APPLICATION_ID", "UPGRADES"]
@@ -46,5 +46,11 @@ def _let_thin(connection: sqlite3.Connection) -> None:
     )
 
 
-UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _let_thin)
+def _draw_texts(connection: sqlite3.Connection) -> None:
+    """Schema version 3: roll-ups of texts. Of what came before there are none."""
+    for statement in TEXT_TABLES:
+        connection.execute(statement)
+
+
+UPGRADES: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _let_thin, _draw_texts)
 """What brings a file from the version that is its place here to the next one."""

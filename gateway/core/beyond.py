@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
 from gateway.core.points import Grid, Points
+from gateway.core.texts import TextPoints
 
 __all__ = ["Asked", "Beyond", "Drawn", "Part", "Width", "as_of_now"]
 
@@ -38,14 +39,16 @@ class Part:
 
 
 class Drawn(NamedTuple):
-    """Points of numbers over time, of what was asked for.
+    """Points of numbers and texts over time, of what was asked for.
 
     Attributes:
         points: by topic, of each number in its payloads by its path; those first that came up first.
+        texts: the same of texts.
         seq: number of the message up to which they have everything.
     """
 
     points: dict[str, dict[str, Points]]
+    texts: dict[str, dict[str, TextPoints]]
     seq: int
 
 
@@ -122,7 +125,7 @@ class Beyond(Protocol):
     def draw(
         self, topics: Sequence[str], fields: Sequence[str], grid: Grid, level: str, key: str | None
     ) -> Asked[Drawn | None]:
-        """Points of the numbers in the payloads of some topics, those of a grid; None if it can't.
+        """Points of the numbers and texts in the payloads of some topics, those of a grid; None if it can't.
 
         Args:
             topics: their names.

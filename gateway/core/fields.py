@@ -25,6 +25,7 @@ from gateway.core.paths import MAX_DEPTH, MAX_PATH_LENGTH, Path, PathError, pars
 __all__ = [
     "BOOKKEEPING",
     "MAX_DEPTH",
+    "MAX_TEXT",
     "MAX_VALUES",
     "Contents",
     "Field",
@@ -42,6 +43,8 @@ __all__ = [
     "rank_of",
     "reading_of",
     "state_of",
+    "text_of",
+    "texts_of",
 ]
 
 
@@ -66,6 +69,8 @@ _CLOCK_TEXT = re.compile(rf"{_DAY}[T ]{_HOUR}( ?({_ZONE}))?")
 _MAX_CLOCK_TEXT = 40
 _STATES = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0, "open": 1.0, "closed": 0.0, "online": 1.0, "offline": 0.0}
 _MAX_STATE_TEXT = 16
+MAX_TEXT = 40
+"""Longer texts are messages: nothing that a device is or does."""
 
 
 class Field(NamedTuple):
@@ -293,6 +298,30 @@ def numbers_of(value: Any, *, with_states: bool = False) -> Iterator[tuple[Path,
         yield (), whole[0]
     elif with_states and (number := state_of(value)) is not None:
         yield (), number
+
+
+def text_of(value: Any) -> str | None:
+    """A short text, or true and false as texts; None for what is none: numbers, dates and times, long texts."""
+    kind = value.__class__
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is not str or not value or len(value) > MAX_TEXT or number_and_unit(value) is not None or is_clock(value):
+        return None
+    text: str = value
+    return text
+
+
+def texts_of(value: Any) -> Iterator[tuple[Path, str]]:
+    """The short texts of a payload by path, in its order, true and false among them; see `numbers_of`."""
+    if value.__class__ is dict or value.__class__ is list:
+        leaves: list[tuple[Path, Any]] = []
+        _leaves(value, (), leaves, BOOKKEEPING)
+        for path, leaf in leaves:
+            text = text_of(leaf)
+            if text is not None:
+                yield path, text
+    elif (text := text_of(value)) is not None:
+        yield (), text
 
 
 class Contents(NamedTuple):

@@ -140,7 +140,7 @@ def explain_topic(
         started_ms: when the gateway began to keep history.
         cluster: what this node does in its cluster, and whether that is in order; None: there is none.
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
-        left_out_of: the numbers of a topic of which the archive makes no roll-ups.
+        left_out_of: the numbers and texts of a topic of which the archive makes no roll-ups.
         alerts: what is to be said of the alerts that watch it.
         devices: what the topic is to devices, as far as that may be told, each with whether it is in order.
         decoding: the rules by which payloads are read.

@@ -171,10 +171,12 @@ METRICS: Mapping[str, Description] = {
         Description("gateway_archive_waiting_bytes_limit", _G, "The most memory of what waits for the disk."),
         Description("gateway_archive_dropped_total", _C, "Messages that were relayed and not kept."),
         Description("gateway_archive_failures_total", _C, "Attempts to write that failed, by reason.", ("reason",)),
-        Description("gateway_archive_series", _G, "Numbers of which the archive makes roll-ups."),
-        Description("gateway_archive_series_limit", _G, "The most numbers of which it makes any."),
+        Description("gateway_archive_series", _G, "Numbers and texts of which the archive makes roll-ups."),
+        Description("gateway_archive_series_limit", _G, "The most numbers and texts of which it makes any."),
         Description(
-            "gateway_archive_left_out_total", _C, "Numbers that came and are in no roll-up, since there are too many."
+            "gateway_archive_left_out_total",
+            _C,
+            "Numbers and texts that came and are in no roll-up, since there are too many.",
         ),
         Description("gateway_archive_read_total", _C, "Messages read from the archive."),
         Description("gateway_archive_unreadable_total", _C, "Answers in which something could not be read."),

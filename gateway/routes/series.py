@@ -1,4 +1,4 @@
-"""Charts: `GET /topics/{filter}?since=30d&points=1200`, a series of points for each topic and number in its payloads.
+"""Charts: `GET /topics/{filter}?since=30d&points=1200`, points of each topic's numbers and texts.
 
 Invariant: a series never has more points than were asked for, whatever the span; where there is nothing there is a gap;
 live messages go on behind `position` without one.
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from gateway.core.beyond import Drawn
 from gateway.core.conditions import ShapeError
-from gateway.core.fields import BOOKKEEPING, Field, numbers_of, rank_of, reading_of
+from gateway.core.fields import BOOKKEEPING, Field, look_up, numbers_of, rank_of, reading_of, text_of, texts_of
 from gateway.core.messages import encode_json
 from gateway.core.paths import parse_path, path_text, split_paths
 from gateway.core.points import MAX_POINTS, Grid, Points
@@ -25,6 +25,7 @@ from gateway.core.protocol import ProtocolError
 from gateway.core.recordings import csv_line
 from gateway.core.shapes import field_at
 from gateway.core.since import SinceKind, parse_since
+from gateway.core.texts import TextPoints, number_in, numbered
 from gateway.core.topic import Topic
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
@@ -51,7 +52,8 @@ DEFAULT_TOPICS, MAX_TOPICS = 20, 1_000
 """Topics in one answer."""
 
 MAX_SERIES = 100
-"""Numbers of one topic of which a series is made; of more, the first that come. `field` names others."""
+"""Numbers of one topic of which a series is made, and as many texts; of more, the first that come. `field` names
+others."""
 
 MAX_ANSWER_BYTES = 8 * 2**20
 """Beyond it an answer ends behind the topic that it is at, and says where to go on."""
@@ -69,6 +71,13 @@ class _Series(NamedTuple):
     field: str
     level: str
     points: Points
+
+
+class _Texts(NamedTuple):
+    topic: str
+    field: str
+    level: str
+    points: TextPoints
 
 
 class _Ask:
@@ -157,6 +166,7 @@ async def _answer(request: Request, ask: _Ask) -> Response:
     gap = await _look_back(ask)
     names, _ = await in_slices(first_names(topic_names(history, ask.filters), ask.after, ask.limit + 1))
     parts: list[bytes] = []
+    texts: list[bytes] = []
     size = 0
     following: str | None = None
     drawn: Drawn | None = None
@@ -172,13 +182,14 @@ async def _answer(request: Request, ask: _Ask) -> Response:
         if ask.is_beyond and gap is None and (drawn is None or _is_torn(ask, topic, drawn.seq)):
             gap = {"reason": "evicted", "lost": None}
         for found in await _series_of(topic, ask, until, drawn):
-            parts.append(_written(found, ask))
-            size += len(parts[-1])
+            written = _written(found, ask)
+            (parts if isinstance(found, _Series) else texts).append(written)
+            size += len(written)
         if budget is not None and not budget.hold(size):
             raise no_room()
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if ask.form == "csv":
-        body, media_type = _CSV_HEAD + b"".join(parts), "text/csv; charset=utf-8"
+        body, media_type = _CSV_HEAD + b"".join([*parts, *texts]), "text/csv; charset=utf-8"
     else:
         head: dict[str, Any] = {"position": position, "recovered": gap is None}
         if gap is not None:
@@ -186,7 +197,8 @@ async def _answer(request: Request, ask: _Ask) -> Response:
         head |= {"start": ask.grid.start, "step": ask.grid.step, "points": ask.grid.count}
         if following is not None:
             head |= {"more": True, "next": following}
-        body, media_type = b'%b,"series":[%b]}' % (encode_json(head)[:-1], b",".join(parts)), "application/json"
+        lists = encode_json(head)[:-1], b",".join(parts), b",".join(texts)
+        body, media_type = b'%b,"series":[%b],"texts":[%b]}' % lists, "application/json"
     if request.method == "HEAD":
         return head_only(headers, media_type)
     return Response(body, headers=headers, media_type=media_type)
@@ -226,37 +238,73 @@ def _is_torn(ask: _Ask, topic: Topic, seq: int) -> bool:
     return max(evicted, topic.forgotten_seq, ask.gateway.history.dropped_seq) > seq
 
 
-async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -> list[_Series]:
+class _Column:
+    """What single messages say of one number or text.
+
+    Attributes:
+        times: milliseconds since 1970, rising.
+        numbers: what came; of texts their numbers.
+    """
+
+    __slots__ = ("numbers", "times")
+
+    def __init__(self) -> None:
+        self.times = array("q")
+        self.numbers = array("d")
+
+    def add(self, time: int, number: float) -> None:
+        """Adds what a message says; of a clock that was set back, the points are in the order of time."""
+        self.times.append(max(time, self.times[-1]) if self.times else time)
+        self.numbers.append(number)
+
+
+async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -> list[_Series | _Texts]:
     """The series of one topic, those first that a list of devices shows first."""
     history = ask.gateway.history
     rolled = {} if drawn is None else drawn.points.get(topic.name, {})
+    rolled_texts = {} if drawn is None else drawn.texts.get(topic.name, {})
     after = history.before_time(ask.since) if drawn is None else drawn.seq
-    times: dict[str, array[int]] = {}
-    numbers: dict[str, array[float]] = {}
+    columns: dict[str, _Column] = {}
+    text_columns: dict[str, _Column] = {}
+    known = {field: texts.numbers for field, texts in rolled_texts.items()}
     stride = Stride()
     for message in topic.after(after):
         if message.seq > until or message.time >= ask.until:
             break
         if message.time < ask.since:
             continue
-        for text, number in _numbers(message.value(), ask.fields):
-            if text not in times:
-                if len(times) == MAX_SERIES:
-                    continue
-                times[text], numbers[text] = array("q"), array("d")
-            # a clock that was set back: points are in the order of time
-            times[text].append(max(message.time, times[text][-1]) if times[text] else message.time)
-            numbers[text].append(number)
+        value = message.value()
+        for field, number in _numbers(value, ask.fields):
+            if field in columns or len(columns) < MAX_SERIES:
+                columns.setdefault(field, _Column()).add(message.time, number)
+        for field, text in _texts(value, ask.fields):
+            if field in text_columns or len(text_columns) < MAX_SERIES:
+                number = number_in(known.setdefault(field, {}), text)
+                text_columns.setdefault(field, _Column()).add(message.time, number)
         if stride.is_over:
             await stride.rest()
-    found = []
-    for text in sorted({**times, **dict.fromkeys(list(rolled)[:MAX_SERIES])}, key=ask.rank):
-        parts = [rolled[text]] if text in rolled else []
-        if text in times:
-            parts.append(await in_slices(Points.of_numbers(times[text], numbers[text]).on(ask.grid)))
-        points = parts[0] if len(parts) == 1 else Points.merged(parts)
-        found.append(_Series(topic.name, text, ask.level if text in rolled else RAW, points))
+    found: list[_Series | _Texts] = []
+    for field in sorted({**columns, **dict.fromkeys(list(rolled)[:MAX_SERIES])}, key=ask.rank):
+        column, before = columns.get(field), rolled.get(field)
+        newest = None if column is None else Points.of_numbers(column.times, column.numbers)
+        points = await _joined(ask.grid, before, newest)
+        found.append(_Series(topic.name, field, RAW if before is None else ask.level, points))
+    for field in sorted({**text_columns, **dict.fromkeys(list(rolled_texts)[:MAX_SERIES])}, key=ask.rank):
+        column, texts = text_columns.get(field), rolled_texts.get(field)
+        before = None if texts is None else texts.points
+        last = before.lasts[-1] if before else None
+        newest = None if column is None else numbered(column.times, column.numbers, last)
+        points = await _joined(ask.grid, before, newest)
+        found.append(_Texts(topic.name, field, RAW if before is None else ask.level, TextPoints(points, known[field])))
     return found
+
+
+async def _joined(grid: Grid, before: Points | None, newest: Points | None) -> Points:
+    """The points of the archive, and behind them those of single messages."""
+    parts = [] if before is None else [before]
+    if newest is not None:
+        parts.append(await in_slices(newest.on(grid)))
+    return parts[0] if len(parts) == 1 else Points.merged(parts)
 
 
 def _numbers(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, float]]:
@@ -272,11 +320,24 @@ def _numbers(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, float
             yield path_text(path), number
 
 
-_CSV_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean", "count")
+def _texts(value: Any, fields: tuple[Field, ...]) -> Iterator[tuple[str, str]]:
+    """The texts of a payload by path."""
+    if fields:
+        for field in fields:
+            text = text_of(look_up(value, field))
+            if text is not None:
+                yield path_text(field.path), text
+        return
+    for path, text in texts_of(value):
+        if not path or path[-1] not in BOOKKEEPING:
+            yield path_text(path), text
+
+
+_CSV_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean", "count", "changes")
 _CSV_HEAD = ",".join(_CSV_COLUMNS).encode() + b"\r\n"
 
 
-def _written(found: _Series, ask: _Ask) -> bytes:
+def _written(found: _Series | _Texts, ask: _Ask) -> bytes:
     if ask.form == "csv":
         return b"".join(_row(found, point) for point in found.points.shown())
     body: dict[str, Any] = {"topic": found.topic, "field": found.field, "level": found.level}
@@ -284,7 +345,7 @@ def _written(found: _Series, ask: _Ask) -> bytes:
     return encode_json(body)
 
 
-def _row(found: _Series, point: dict[str, Any]) -> bytes:
+def _row(found: _Series | _Texts, point: dict[str, Any]) -> bytes:
     moment = datetime.fromtimestamp(point["time"] / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    cells = [moment, found.topic, found.field, *(str(point[name]) for name in _CSV_COLUMNS[3:])]
+    cells = [moment, found.topic, found.field, *(str(point.get(name, "")) for name in _CSV_COLUMNS[3:])]
     return csv_line(cells).encode()

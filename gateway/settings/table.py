@@ -226,8 +226,8 @@ class Settings(BaseModel):
         50_000,
         ge=0,
         le=10_000_000,
-        description="Numbers, each at one place in the payloads of one topic, of which the archive makes roll-ups; "
-        "`gateway explain` names what is left out",
+        description="Numbers and texts, each at one place in the payloads of one topic, of which the archive makes "
+        "roll-ups; `gateway explain` names what is left out",
     )
     archive_flush_interval: Duration = Field(
         1,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 KITCHEN = "sensors/kitchen/state"
 DAYS, STEP_MS = 40, 10 * MINUTE
+MODES = ("heating", "sleeping", "idle")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,6 +52,7 @@ def fill(path: Path, now: int) -> int:
         for offset, name in enumerate(("kitchen", "attic")):
             state = {"temperature": round(20 + offset + 3 * math.sin(number / 23), 2), "humidity": 40 + offset}
             importer.add(f"sensors/{name}/state", json.dumps(state).encode(), at)
+        importer.add("boiler/state", json.dumps({"mode": MODES[number // 144 % 3]}).encode(), at)
     importer.close()
     return len(times)
 
@@ -449,6 +451,15 @@ def test_texts_are_lanes_of_states_and_sleeping_is_not_1(watched: Watched, archi
     expect(page.locator(".lane figcaption b")).to_have_text("sleeping")
     expect(page.locator(".panel")).to_have_count(1)
     expect(told(page)).to_have_attribute("aria-label", re.compile("^Chart of Power"))
+
+
+def test_lanes_go_back_as_far_as_the_archive(watched: Watched, archived: Archived) -> None:
+    archived.publisher.publish("boiler/state", '{"mode":"defrosting"}', qos=1)
+    page = watched.open(archived.live("boiler/state", "?since=30d"))
+    lane = page.get_by_role("img", name=re.compile("(heating from .*){5}"))
+    expect(lane).to_be_visible()
+    expect(lane).to_have_attribute("aria-label", re.compile("defrosting from [^,]*$"))
+    eventually(lambda: page.locator(".lane .state").count() in range(30, 33), 20, "a state for each day")
 
 
 # Without an archive, and when it doesn't work

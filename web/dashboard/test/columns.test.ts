@@ -90,6 +90,13 @@ describe("columns", () => {
           count: [4, 0],
         },
       ],
+      texts: [{ topic: "a", field: "mode", level: "hour", first: ["on", null], last: ["off", null], count: [2, 0] }],
+    });
+    expect(answer.texts.get(seriesKey("a", "mode"))).toEqual({
+      start: 1000,
+      step: 10,
+      first: ["on", null],
+      last: ["off", null],
     });
     expect(answer).toMatchObject({ position: "k3:9", gap: "crash", start: 1000, step: 10, end: 1020 });
     expect(answer.series.get(seriesKey("a", "t"))).toMatchObject({ level: "hour", mean: [1.5, null], count: [4, 0] });

@@ -70,6 +70,7 @@ describe("a lens", () => {
         [seriesKey("z/a", "temperature"), columns],
         [seriesKey("z/other", "temperature"), columns],
       ]),
+      texts: new Map(),
     };
     const { series } = translated(lens, ["a", "mv"], answer);
     expect([...series.keys()]).toEqual([seriesKey("a", "temperature"), seriesKey("mv", "temperature")]);

@@ -32,6 +32,7 @@ function answered(wanted: Need, unit = 1, series?: Columns): Piece {
     step,
     end: question.until,
     series: new Map([[seriesKey("a", "t"), series ?? columns(start, step, [0, 1])]]),
+    texts: new Map([[seriesKey("a", "mode"), { start, step, first: ["idle", null], last: ["heat", null] }]]),
   };
   return pieceOf(question, wanted.now, [{ topics: wanted.topics, answer }]);
 }

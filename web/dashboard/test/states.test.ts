@@ -29,6 +29,21 @@ describe("states", () => {
   ] as const) {
     states.note(time, state);
   }
+  it("begin before what was heard where history has what came first and last in each stretch", () => {
+    const past = { start: 0, step: 4, first: ["sleep", null, "heat", "sleep"], last: ["sleep", null, "off", "sleep"] };
+    expect(states.behind(past).between(0, 100)).toEqual([
+      { from: 0, to: 8, state: "sleep" },
+      { from: 8, to: 9, state: "heat" },
+      { from: 9, to: 10, state: "off" },
+      { from: 10, to: 30, state: "heat" },
+      { from: 30, to: 50, state: "sleep" },
+      { from: 50, to: null, state: "heat" },
+    ]);
+    expect(states.behind(past).lastTime).toBe(states.lastTime);
+    expect(states.behind({ ...past, start: 10 }).between(0, 100)).toEqual(states.between(0, 100));
+    const begun = new States("t", "mode").behind(past);
+    expect(begun.at(3)).toBe("sleep");
+  });
   it("last until another one comes", () => {
     expect(states.between(0, 100)).toEqual([
       { from: 10, to: 30, state: "heat" },

@@ -30,6 +30,14 @@ export interface Columns {
   count: readonly number[];
 }
 
+/** History of one text, in the same stretches. */
+export interface TextColumns {
+  start: number;
+  step: number;
+  first: readonly (string | null)[];
+  last: readonly (string | null)[];
+}
+
 /** The gateway's answer to a question with `points` and `format=columns`. */
 export interface Answer {
   /** What has a greater number in the log is not in it. */
@@ -42,7 +50,11 @@ export interface Answer {
   end: number;
   /** By `seriesKey`. */
   series: ReadonlyMap<string, Columns>;
+  texts: ReadonlyMap<string, TextColumns>;
 }
+
+const strings = (value: unknown): (string | null)[] =>
+  Array.isArray(value) ? value.map((entry) => (typeof entry === "string" ? entry : null)) : [];
 
 const numbers = (value: unknown): (number | null)[] =>
   Array.isArray(value) ? value.map((entry) => (typeof entry === "number" ? entry : null)) : [];
@@ -66,6 +78,11 @@ export function parseAnswer(body: unknown): Answer {
       count: numbers(count).map((entry_) => entry_ ?? 0),
     });
   }
+  const texts = new Map<string, TextColumns>();
+  for (const entry of Array.isArray(answer.texts) ? answer.texts : []) {
+    const { topic, field, first, last } = entry as Record<string, unknown>;
+    texts.set(seriesKey(String(topic), String(field)), { start, step, first: strings(first), last: strings(last) });
+  }
   const gap = answer.gap as { reason?: unknown } | undefined;
   const reason = answer.recovered === false ? String(gap?.reason ?? "evicted") : null;
   return {
@@ -75,6 +92,7 @@ export function parseAnswer(body: unknown): Answer {
     step,
     end: start + step * Number(answer.points),
     series,
+    texts,
   };
 }
 

@@ -86,7 +86,7 @@ export function translated(lens: Lens, ids: readonly string[], answer: Answer): 
     const columns = place && answer.series.get(seriesKey(place.topic, pathOf(place)));
     if (columns) series.set(seriesKey(id, lens.name), scaledColumns(columns, place.scale, place.offset));
   }
-  return { ...answer, series };
+  return { ...answer, series, texts: new Map() };
 }
 
 function scaledColumns(columns: Columns, scale: number, offset: number): Columns {

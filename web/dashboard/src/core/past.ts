@@ -4,7 +4,7 @@
  * A window is asked for with some room beside it, at about a column for each pixel: moving a little costs nothing, and
  * what was seen before is still there. Everything is in milliseconds, moments since 1970.
  */
-import { type Answer, type Columns, niceStep } from "./columns.ts";
+import { type Answer, type Columns, niceStep, type TextColumns } from "./columns.ts";
 import type { Series } from "./series.ts";
 import type { TimeWindow } from "./window.ts";
 
@@ -35,6 +35,7 @@ export interface Piece {
   question: Question;
   askedAt: number;
   series: ReadonlyMap<string, Columns>;
+  texts: ReadonlyMap<string, TextColumns>;
   /** The position of each topic's answer. */
   positions: ReadonlyMap<string, string>;
   gap: string | null;
@@ -75,6 +76,7 @@ export function pieceOf(
   answers: readonly { topics: readonly string[]; answer: Answer }[],
 ): Piece {
   const series = new Map<string, Columns>();
+  const texts = new Map<string, TextColumns>();
   const positions = new Map<string, string>();
   let gap: string | null = null;
   let step = 0;
@@ -83,13 +85,14 @@ export function pieceOf(
     for (const topic of topics) positions.set(topic, answer.position);
     gap ??= answer.gap;
     step = Math.max(step, answer.step);
+    for (const [key, columns] of answer.texts) texts.set(key, columns);
     for (const [key, columns] of answer.series) {
       series.set(key, columns);
       const first = columns.count.findIndex((count) => count > 0);
       if (first >= 0) oldest = Math.min(oldest ?? Number.POSITIVE_INFINITY, columns.start + first * columns.step);
     }
   }
-  return { question, askedAt: now, series, positions, gap, step, oldest, raw: null };
+  return { question, askedAt: now, series, texts, positions, gap, step, oldest, raw: null };
 }
 
 const holds = (all: readonly string[], some: readonly string[]) => some.every((entry) => all.includes(entry));

@@ -5,6 +5,7 @@
  * "open"), as texts they say more: the field is then no line. Bounded in fields, states and changes.
  */
 
+import type { TextColumns } from "./columns.ts";
 import { pathInto } from "./paths.ts";
 import { type Field, numberOfText } from "./values.ts";
 
@@ -93,6 +94,24 @@ export class States {
       if ((this.times[index] ?? 0) <= time) return this.names[index] ?? null;
     }
     return null;
+  }
+
+  /** The same with what came before its first one: what was first and last in each stretch of time. */
+  behind({ start, step, first, last }: TextColumns): States {
+    const whole = new States(this.topic, this.field);
+    const begins = this.times[0] ?? Number.POSITIVE_INFINITY;
+    for (const [index, state] of first.entries()) {
+      const from = start + index * step;
+      if (from >= begins) break;
+      if (state === null) continue;
+      whole.note(from, state);
+      const then = last[index] ?? state;
+      // somewhere between: at the end, as the next stretch goes on with it
+      if (then !== state) whole.note(Math.min(from + step, begins) - 1, then);
+    }
+    for (const [index, state] of this.names.entries()) whole.note(this.times[index] ?? 0, state);
+    whole.lastTime = this.lastTime;
+    return whole;
   }
 
   snapshot(): States {

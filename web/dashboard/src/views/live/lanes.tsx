@@ -15,7 +15,7 @@ interface LanesProps {
 }
 
 /** Lanes that are drawn; more are named in the list of messages. */
-const MAX_LANES = 12;
+export const MAX_LANES = 12;
 
 export function Lanes({ states, labels, window, now, hover }: LanesProps) {
   const { from, to } = window;

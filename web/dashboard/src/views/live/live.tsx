@@ -30,13 +30,13 @@ import { Embed } from "./embed.tsx";
 import { FieldChips } from "./fields.tsx";
 import { FilterHead } from "./filter.tsx";
 import { Inspector } from "./inspector.tsx";
-import { Lanes } from "./lanes.tsx";
+import { Lanes, MAX_LANES } from "./lanes.tsx";
 import { Legend } from "./legend.tsx";
 import { Losses } from "./losses.tsx";
 import { Messages } from "./messages.tsx";
 import { Nothing } from "./nothing.tsx";
 import type { PanelLine } from "./panel.tsx";
-import { lineFrom, usePast } from "./past.ts";
+import { lineFrom, statesFrom, usePast } from "./past.ts";
 import { Progress } from "./progress.tsx";
 import { DEFAULT_RANGE } from "./ranges.tsx";
 import { chosenScales, Scales } from "./scales.tsx";
@@ -179,10 +179,18 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
     : earlier(pieces.oldest(on, fields, zoomed?.from ?? now - span), oldestTime(store));
   const window: TimeWindow = zoomed ?? liveWindow(span, now, oldest);
   const whole = isWhole(window.from);
+  const states = store.states;
+  const stated = lens ? [] : states.slice(0, MAX_LANES);
   const past = usePast(pieces, {
     store,
     isWanted: !whole && measured !== null && (heard.subscribed || heard.wholeSince !== null),
-    need: { topics: on, fields, window, pixels, now },
+    need: {
+      topics: [...new Set([...on, ...stated.map(({ topic }) => topic)])],
+      fields: [...new Set([...fields, ...stated.map(({ field }) => field)])],
+      window,
+      pixels,
+      now,
+    },
     lens,
   });
   const beat = paused ? "" : `${store.version} ${now}`;
@@ -219,13 +227,18 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       named={isWildcard(filter) && topics.length === 1}
     />
   );
-  const states = store.states;
   const statesLabels = heard.units.name(
     states.map(({ topic }) => topic),
     distinctLevels(states.map(({ topic }) => topic)),
   );
   const lanes = states.length > 0 && (
-    <Lanes states={states} labels={statesLabels} window={window} now={now} hover={hover} />
+    <Lanes
+      states={states.map((each) => statesFrom(past.source(whole), each, window, now))}
+      labels={statesLabels}
+      window={window}
+      now={now}
+      hover={hover}
+    />
   );
   const legend = topics.length > 1 && (
     <Legend

@@ -5,6 +5,7 @@ import { type Columns, emptyColumns, type Line, lineOf, lineOfAll } from "../../
 import { byPath, type Lens, translated } from "../../core/lens.ts";
 import { type Need, type Piece, type Pieces, pieceOf, type Question, questionOf, rawCount } from "../../core/past.ts";
 import { type GapMark, Series, seriesKey } from "../../core/series.ts";
+import type { States } from "../../core/states.ts";
 import type { LiveStore } from "../../core/store.ts";
 import { eachNumber, type Field } from "../../core/values.ts";
 import type { TimeWindow } from "../../core/window.ts";
@@ -179,6 +180,14 @@ export function lineFrom(
     ...gridOf(best),
   };
   return lineOf(columns, tail, from, to, now, gaps);
+}
+
+/** What a text was, from wherever it is. */
+export function statesFrom({ pieces, piece, isWhole }: Source, live: States, window: TimeWindow, now: number): States {
+  if (isWhole) return live;
+  const best = piece ?? pieces.best(live.topic, live.field, window, now);
+  const columns = best?.texts.get(seriesKey(live.topic, live.field));
+  return columns ? live.behind(columns) : live;
 }
 
 /** Columns in which nothing is, as wide as those of the other lines. */
