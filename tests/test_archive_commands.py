@@ -147,6 +147,7 @@ def test_the_names_of_many_topics_are_looked_up_together(tmp_path: Path) -> None
     assert len(statements) < 100
 
 
+@pytest.mark.slow
 def test_fifty_thousand_topics_are_there_within_a_second(tmp_path: Path, yardstick: Yardstick) -> None:
     """Judged by a tenth of them: 0.1 s are 10,000 yardsticks."""
     importer = Importer(tmp_path / "many.db")

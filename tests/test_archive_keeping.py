@@ -392,6 +392,7 @@ async def test_pages_and_downloads_of_what_a_rule_took_say_so_once(path: Path, f
                 assert body.count('"c"' if form != "csv" else ",c,") == 100
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_charts_speak_of_the_level_that_they_are_drawn_from(path: Path) -> None:
     kept = Kept(path, Keep(("a/#",), raw=HOUR, minute=5 * DAY), Keep(("b/#",), raw=HOUR, minute=5 * DAY, hour=20 * DAY))

@@ -103,6 +103,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(steps=steps, level=st.sampled_from([0, 1]), set_back=st.booleans(), points=st.integers(1, 30))
 def test_roll_ups_are_what_all_numbers_make(steps: list[object], level: int, set_back: bool, points: int) -> None:

@@ -47,6 +47,7 @@ def expected(rows: list[tuple[int, float]], grid: Grid) -> list[dict[str, Any]]:
     return list(finished(points.on(grid)).shown())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("since", "points", "level"), [("3d", 1_200, "minute"), ("3d", 40, "hour"), ("6h", 5_000, "minute")]
 )
@@ -152,6 +153,7 @@ async def test_twenty_series_take_few_turns(tmp_path: Path) -> None:
         assert {sum(one["count"]) for one in answer["series"]} <= {599, 600}
 
 
+@pytest.mark.slow
 async def test_a_chart_reads_only_the_rows_of_its_series_and_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_file_stays_within_its_bound_and_keeps_the_newest(tmp_path: Path) ->
     again.close()
 
 
+@pytest.mark.slow
 def test_roll_ups_go_when_no_older_messages_are_left(tmp_path: Path) -> None:
     file = ArchiveFile(tmp_path / "archive.db")
     write(file, 40, hours_each=24)

@@ -301,6 +301,7 @@ def test_a_crash_before_anything_was_written_is_no_sign_that_the_file_begins_lat
 filters = st.lists(st.sampled_from(["#", "a/#", "a/1", "+/2", "b"]), min_size=1, max_size=2, unique=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(filters, st.integers(0, 120), st.booleans()), min_size=1, max_size=3), st.integers(0, 2**32))
 def test_whatever_is_asked_for_comes_whole_and_once(

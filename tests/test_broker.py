@@ -157,6 +157,7 @@ async def test_a_message_arrives_with_all_that_it_has(mosquitto: Broker, prefix:
         assert began <= state.last_message_at <= time.time()
 
 
+@pytest.mark.slow
 @BOTH_LOOPS
 @pytest.mark.parametrize("qos", [0, 1])
 async def test_ten_thousand_messages_arrive_once_and_in_order(mosquitto: Broker, prefix: str, qos: int) -> None:
@@ -631,6 +632,7 @@ async def test_silence_is_measured_against_the_keep_alive(mosquitto: Broker) -> 
             assert connection.closed.done() is is_given_up
 
 
+@pytest.mark.slow
 async def test_an_idle_connection_is_kept_by_pings(mosquitto: Broker, prefix: str) -> None:
     async with linked(mosquitto.url, f"{prefix}/#", keepalive_seconds=1) as link:
         await asyncio.sleep(4)  # longer than the broker and we ourselves wait for a silent peer

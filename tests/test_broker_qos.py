@@ -51,6 +51,7 @@ async def test_aedes_delivers_at_qos_2_and_each_message_arrives_once(aedes: Brok
         assert state.received == relayed + sum(state.dropped.values())
 
 
+@pytest.mark.slow
 async def test_the_gateway_says_at_which_qos_it_came(aedes: Broker, make_gateway: MakeGateway) -> None:
     gateway = await asyncio.to_thread(make_gateway, aedes.url, mqtt_topics=["q/#"])
     await publish(aedes.url, ("q/2", b"21"), qos=2, protocol=4)

@@ -126,6 +126,7 @@ async def test_where_a_broker_closes_over_qos_1_all_is_asked_at_qos_0(make_aedes
         assert link.upstream._terms.status == Form(0, True)
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_is_refused_much_is_ready_all_the_same(
     make_aedes: MakeAedes, make_gateway: MakeGateway
 ) -> None:
@@ -154,6 +155,7 @@ async def test_a_message_that_the_broker_closes_over_twice_is_refused_and_others
         assert link.upstream.state.reconnects == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [Answer.PASS, Answer.REFUSE_5])
 @pytest.mark.parametrize(
     ("extra", "offered"),

@@ -173,6 +173,7 @@ class TestServe:
         assert gateway.stop() == 0
         assert "Traceback" not in gateway.log()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_it_in_order(self, number: signal.Signals, mosquitto: Broker, prefix: str) -> None:
         arguments = ["--port", "0", "--mqtt-url", mosquitto.url, "--mqtt-client-id", prefix, "--log-format", "human"]
@@ -220,6 +221,7 @@ class TestCheck:
 
 
 class TestSub:
+    @pytest.mark.slow
     def test_shows_on_a_terminal_what_would_steer_it(
         self, gateway: GatewayProcess, publisher: Publisher, prefix: str
     ) -> None:
@@ -337,6 +339,7 @@ class TestSub:
             assert sub.stop(signal.SIGINT) == 130
         assert sub.err == []
 
+    @pytest.mark.slow
     def test_it_comes_back_after_a_restart_of_the_gateway(
         self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
     ) -> None:
@@ -350,6 +353,7 @@ class TestSub:
             eventually(lambda: f"{prefix}/x after" in sub.out, 20, "messages come again")
         assert is_clean(sub)
 
+    @pytest.mark.slow
     def test_without_reconnect_a_cut_is_code_1(
         self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
     ) -> None:
@@ -379,6 +383,7 @@ class TestPub:
         assert result.returncode == 0, result.stderr
         eventually(lambda: [payload.decode() for _, payload in publisher.received] == lines, 10, "all lines, in order")
 
+    @pytest.mark.slow
     def test_more_than_the_limit_per_second_takes_its_time_and_loses_nothing(
         self, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
     ) -> None:
@@ -389,6 +394,7 @@ class TestPub:
         assert result.returncode == 0, result.stderr
         eventually(lambda: [payload.decode() for _, payload in publisher.received] == lines, 10, "all lines, in order")
 
+    @pytest.mark.slow
     def test_bytes_from_a_file(
         self, gateway: GatewayProcess, publisher: Publisher, prefix: str, tmp_path: Path
     ) -> None:
@@ -406,6 +412,7 @@ class TestPub:
         publisher.subscribe(f"{prefix}/#")
         eventually(lambda: (f"{prefix}/x", b"kept") in publisher.received)
 
+    @pytest.mark.slow
     def test_without_a_broker_is_code_1(self, make_gateway: MakeGateway) -> None:
         gateway = make_gateway(f"mqtt://127.0.0.1:{free_port()}", ready=False)
         result = run("pub", "a/b", "x", "--url", gateway.ws)
@@ -471,6 +478,7 @@ class TestDemo:
                 result = run("sub", "sensors/mine/state", "-u", url, "-C", "1", "-W", "10", "-p")
             assert result.stdout == b'{"temperature": 1}\n'
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_leaves_nothing_behind(self, number: signal.Signals, arguments: list[str], tmp_path: Path) -> None:
         with running(*arguments, environ={"TMPDIR": str(tmp_path)}, cwd=tmp_path) as demo:
@@ -483,6 +491,7 @@ class TestDemo:
         assert is_clean(demo)
         assert demo.out[-1] == "Stopped."
 
+    @pytest.mark.slow
     def test_leaves_nothing_behind_even_if_it_is_killed(self, arguments: list[str], tmp_path: Path) -> None:
         with running(*arguments, environ={"TMPDIR": str(tmp_path)}, cwd=tmp_path) as demo:
             address_in(demo)
@@ -491,6 +500,7 @@ class TestDemo:
             eventually(lambda: not [child for child in children if child.is_running()], 20, "its processes are gone")
         eventually(lambda: list(tmp_path.iterdir()) == [], 10, "its folder is gone")
 
+    @pytest.mark.slow
     def test_a_part_that_dies_ends_it_with_a_message(self, arguments: list[str], tmp_path: Path) -> None:
         with running(*arguments, cwd=tmp_path) as demo:
             address_in(demo)
@@ -501,6 +511,7 @@ class TestDemo:
             assert not [child for child in children if child.is_running()]
 
 
+@pytest.mark.slow
 def test_demo_takes_a_broker_that_is_there(mosquitto: Broker) -> None:
     with running("demo", "--broker", mosquitto.url, "--port", "0", "--devices", "2", "--rate", "5") as demo:
         url = address_in(demo).replace("http", "ws", 1)
@@ -508,6 +519,7 @@ def test_demo_takes_a_broker_that_is_there(mosquitto: Broker) -> None:
         assert demo.stop() == 0
 
 
+@pytest.mark.slow
 def test_demo_shows_no_password_to_who_lists_processes(make_mosquitto: MakeMosquitto) -> None:
     broker = make_mosquitto(BrokerOptions(users={"maker": "se:cret/1"}))
     address = broker.url.removeprefix("mqtt://")

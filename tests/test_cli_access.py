@@ -62,6 +62,7 @@ def test_a_token_is_made_with_a_private_key(tmp_path: Path) -> None:
     assert jwt.decode(done.stdout.strip(), key.public_key(), algorithms=["ES256"])["roles"] == ["viewer"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
@@ -107,6 +108,7 @@ def test_a_token_is_explained(tmp_path: Path) -> None:
     assert made not in done.stdout + refused.stdout
 
 
+@pytest.mark.slow
 def test_a_token_that_is_not_accepted_says_why(tmp_path: Path) -> None:
     done = run(tmp_path, "check", "--token", "nonsense", ACCESS_SECRET=SECRET)
     assert done.returncode == 1

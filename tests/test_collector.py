@@ -148,6 +148,7 @@ def gateway(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.terminate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the gateway is asked by a signal")
 def test_connections_that_end_are_freed_without_the_collector(gateway: subprocess.Popen[str]) -> None:
     assert gateway.stdout is not None

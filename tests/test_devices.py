@@ -815,6 +815,7 @@ TOPICS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), ANYTHING), min_size=1, max_size=6))
 def test_nothing_that_is_announced_raises_and_all_that_is_taken_is_given_back(said: list[tuple[str, Any]]) -> None:

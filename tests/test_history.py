@@ -357,6 +357,7 @@ ANY_FILTERS = st.builds(
 ).filter(bool)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(filters=st.lists(ANY_FILTERS, min_size=1, max_size=4), topic=TOPIC_NAMES)
 def test_a_filter_set_matches_what_one_of_its_filters_matches(filters: list[str], topic: str) -> None:

@@ -1298,6 +1298,7 @@ def test_who_is_silenced_is_written_nothing_more_and_its_account_is_right(loop: 
     assert hub.group_count == hub.subscriber_count == hub.paused_count == 0
 
 
+@pytest.mark.slow
 def test_a_topic_of_its_own_costs_a_subscriber_less_than_two_kilobytes(loop: FakeLoop) -> None:
     count = 512
 

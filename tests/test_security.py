@@ -629,6 +629,7 @@ async def test_one_subscribers_condition_cannot_stop_the_others(
 # The listening address
 
 
+@pytest.mark.slow
 def test_without_a_policy_only_loopback_is_listened_on(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -113,6 +113,7 @@ def test_asked_twice_it_stops_at_once_and_in_order(mosquitto: Broker, prefix: st
     assert not [line for line in gateway.err if "ERROR" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "<&- 1>&- 2>&-", "<&-"])
 def test_it_serves_without_standard_streams(closed: str) -> None:
     """As programs start it that close what they don't need; what it opens must not take their numbers."""

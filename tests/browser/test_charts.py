@@ -197,6 +197,7 @@ def test_a_narrow_page_chooses_the_range_from_a_list(watched: Watched, archived:
 # Zooming and moving
 
 
+@pytest.mark.slow
 def test_a_zoom_loads_what_the_pixels_need_down_to_single_readings_and_back_undoes_it(
     watched: Watched, archived: Archived
 ) -> None:
@@ -263,6 +264,7 @@ def test_keys_that_come_quickly_ask_once_and_are_one_step_back(watched: Watched,
     expect(page.get_by_role("button", name="24 h", exact=True)).to_have_attribute("aria-pressed", "true")
 
 
+@pytest.mark.slow
 def test_a_wheel_moves_and_stretches_and_shift_drags(watched: Watched, archived: Archived) -> None:
     page = watched.open(archived.live(KITCHEN, "?field=temperature&since=7d"))
     eventually(lambda: readings(page) > 900, 20, "a week")
@@ -332,6 +334,7 @@ def test_one_finger_moves_a_chart_and_two_stretch_it(watched: Watched, archived:
 # Seams
 
 
+@pytest.mark.slow
 def test_there_is_no_seam_between_file_memory_and_live(watched: Watched, archived: Archived) -> None:
     topic = "seam/counter"
     archived.publisher.publish_all(((topic, str(number)) for number in range(3_000)), per_second=3_000)
@@ -384,6 +387,7 @@ def test_a_restart_of_a_gateway_with_an_archive_leaves_no_gap_in_a_chart_and_not
 # What is drawn, and how
 
 
+@pytest.mark.slow
 def test_the_dot_stands_on_the_reading_that_is_told(watched: Watched, archived: Archived) -> None:
     page = watched.open(archived.live("sensors/+/state", "?field=temperature&since=7d&y=temperature:0..40"))
     wait_readings(page, 7 * 144 - 12, 7 * 144 + 12)
@@ -406,6 +410,7 @@ def test_the_dot_stands_on_the_reading_that_is_told(watched: Watched, archived: 
             assert dot == pytest.approx(box["y"] + box["height"] * (1 - value / 40), abs=1.5)
 
 
+@pytest.mark.slow
 def test_one_reading_that_is_far_off_does_not_rule_the_scale(watched: Watched, archived: Archived) -> None:
     topic = "far/off"
     for number in range(60):

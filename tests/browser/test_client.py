@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_shows_messages(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:
@@ -121,6 +122,7 @@ def test_is_told_of_a_broker_that_is_restarted(
     assert page.states() == ["connecting", "open"]
 
 
+@pytest.mark.slow
 def test_misses_nothing_while_its_network_is_gone(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:
@@ -141,6 +143,7 @@ def test_misses_nothing_while_its_network_is_gone(
     assert page.events("gap") == []
 
 
+@pytest.mark.slow
 def test_notices_a_connection_that_died_without_a_word(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:
@@ -184,6 +187,7 @@ def test_a_replay_that_is_cut_again_and_again_is_complete(
     assert network.websockets > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [2_000, 10_000])
 def test_a_history_that_is_cut_is_complete_beside_last_values_of_the_same_topics(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, open_page: OpenPage, limit: int
@@ -231,6 +235,7 @@ def test_a_hidden_tab_slows_to_a_trickle_and_catches_up_when_shown(
     assert tab.payloads(topic)[-20:] == list(range(300, 320))
 
 
+@pytest.mark.slow
 def test_a_hidden_tab_that_closes_misses_nothing(
     gateway: GatewayProcess, publisher: Publisher, prefix: str, network_to: MakeNetwork, tab: Tab
 ) -> None:
@@ -330,6 +335,7 @@ def test_works_over_tls_behind_a_path_prefix(
     assert network.websockets == 1
 
 
+@pytest.mark.slow
 def test_tabs_share_one_socket(
     gateway: GatewayProcess,
     chromium: Browser,
@@ -548,6 +554,7 @@ def test_the_react_example_shows_sensors(
     page.wait("document.body.innerText.includes('cellar: 12 °C')")
 
 
+@pytest.mark.slow
 def test_comes_back_only_where_the_close_code_allows_it(
     gateway: GatewayProcess, network_to: MakeNetwork, open_page: OpenPage
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_device_is_told_by_the_controls_that_its_discovery_names(
         expect(page.get_by_role("link", name="Desk plug")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_who_may_not_publish_sees_no_control(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:

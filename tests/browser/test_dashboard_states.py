@@ -55,6 +55,7 @@ def test_pictures_of_the_app_are_as_large_as_its_manifest_says() -> None:
         assert f"{width}x{height}" == icon["sizes"]
 
 
+@pytest.mark.slow
 def test_in_forced_colours_what_is_chosen_can_still_be_told(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:

@@ -149,6 +149,7 @@ def test_statuses_are_as_the_devices_say_and_can_be_filtered(watched: Watched, s
     expect(again.get_by_role("button", name=re.compile("Offline"))).to_have_attribute("aria-pressed", "true")
 
 
+@pytest.mark.slow
 def test_devices_are_sorted_and_searched(watched: Watched, site: Site) -> None:
     page = watched.open(site.home)
     expect(rows(page).locator(".name a")).to_have_text(["Attic", "Garden", "Kitchen"])
@@ -278,6 +279,7 @@ def test_topics_are_found_as_one_types_and_show_their_last_value(watched: Watche
     expect(page.get_by_label("Selected topic").locator("pre")).to_have_text("4.5\n")
 
 
+@pytest.mark.slow
 def test_counts_do_not_grow_by_looking_or_by_a_lost_connection(
     watched: Watched, site: Site, network_to: MakeNetwork
 ) -> None:
@@ -308,6 +310,7 @@ def test_counts_do_not_grow_by_looking_or_by_a_lost_connection(
     expect(row.locator(".t-count")).to_have_text("3")
 
 
+@pytest.mark.slow
 def test_a_chosen_topic_is_in_the_address(watched: Watched, site: Site) -> None:
     page = watched.open(f"{site.home}?view=topics&q=boil")
     page.get_by_role("treeitem").click()
@@ -316,6 +319,7 @@ def test_a_chosen_topic_is_in_the_address(watched: Watched, site: Site) -> None:
     expect(again.locator(".t-row.selected .t-name")).to_have_text("boiler")
 
 
+@pytest.mark.slow
 def test_numbers_that_a_page_cannot_hold_are_marked(watched: Watched, site: Site) -> None:
     site.publisher.publish("big/number", '{"id": 12345678901234567890}')
     page = watched.open(f"{site.home}?view=topics&q=big/number")
@@ -383,6 +387,7 @@ def test_a_filter_opened_in_a_browser_is_its_view_with_its_history(watched: Watc
     assert "sensors/+/state" in page.title()
 
 
+@pytest.mark.slow
 def test_lines_fields_range_and_thresholds_are_in_the_address(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("sensors/+/state"))
     page.get_by_role("button", name=re.compile("^Kitchen")).click()
@@ -397,6 +402,7 @@ def test_lines_fields_range_and_thresholds_are_in_the_address(watched: Watched, 
     expect(again.locator(".thresholds")).to_contain_text("Temperature above 21.5")
 
 
+@pytest.mark.slow
 def test_plain_numbers_are_charted_and_pausing_loses_nothing(watched: Watched, site: Site) -> None:
     topic = "home/counter"
     site.publisher.publish(topic, "1")
@@ -434,6 +440,7 @@ def test_a_chart_is_zoomed_by_mouse_and_by_keyboard_and_goes_back_to_live(watche
     expect(page.get_by_role("button", name="Back to live")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_messages_are_listed_as_they_come_without_a_touch(watched: Watched, site: Site) -> None:
     site.publisher.publish("home/steady", "1")
     site.seen("home/steady")
@@ -475,6 +482,7 @@ def test_a_threshold_is_drawn_while_paused(watched: Watched, site: Site) -> None
     )
 
 
+@pytest.mark.slow
 def test_a_link_to_a_zoomed_window_shows_it_however_old_it_is(watched: Watched, site: Site) -> None:
     messages = site.gateway.json("/topics/sensors/kitchen/state?since=1h")["messages"]
     first, last = messages[0]["time"], messages[30]["time"]
@@ -494,6 +502,7 @@ def test_a_link_to_a_zoomed_window_shows_it_however_old_it_is(watched: Watched, 
     expect(page.locator(".note")).to_contain_text(re.compile(r"Nothing from before [\d:.]+ is kept"))
 
 
+@pytest.mark.slow
 def test_units_and_figures_stand_still_while_values_change(watched: Watched, site: Site) -> None:
     topic = "sensors/loft/state"
     site.publisher.publish("sensors/loft/meta", meta("Loft", temperature=("°C", "temperature")), retain=True)
@@ -591,6 +600,7 @@ def test_history_is_downloaded_as_csv_and_ndjson(watched: Watched, site: Site) -
         assert len(text.splitlines()) >= 120
 
 
+@pytest.mark.slow
 def test_the_subscription_is_copied_in_four_languages(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("sensors/#"), permissions=["clipboard-read", "clipboard-write"])
     for name, part in (
@@ -844,6 +854,7 @@ def test_the_exact_bytes_are_fetched_without_a_token_in_an_address(
 # Connection
 
 
+@pytest.mark.slow
 def test_losses_are_told_by_reason_and_silence_is_explained(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("home/boiler", "?since=anotherlife:1"))
     expect(page.locator(".losses")).to_be_visible()
@@ -898,6 +909,7 @@ def test_the_connection_view_splits_the_delay_and_knows_the_visitor(watched: Wat
     expect(page.get_by_role("region", name="Who am I")).to_contain_text("whoever reaches it")
 
 
+@pytest.mark.slow
 def test_a_broker_that_goes_and_comes_is_told(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
@@ -1038,6 +1050,7 @@ def test_no_width_scrolls_sideways(watched: Watched, site: Site) -> None:
         page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize(("name", "address", "ready"), VIEWS, ids=[view[0] for view in VIEWS])
@@ -1058,6 +1071,7 @@ def test_wcag_2_2_aa(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
 
 
+@pytest.mark.slow
 def test_every_control_of_a_view_is_reached_by_keyboard(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("sensors/+/state"))
     page.locator(".u-over").first.wait_for()
@@ -1082,6 +1096,7 @@ def test_every_control_of_a_view_is_reached_by_keyboard(watched: Watched, site: 
     assert len(reached) >= wanted - 3
 
 
+@pytest.mark.slow
 def test_nothing_moves_while_values_change(watched: Watched, site: Site) -> None:
     site.publisher.publish("sensors/kitchen/state", '{"temperature": 20.25, "humidity": 40, "battery": 9, "rssi": -5}')
     page = watched.open(site.home)
@@ -1115,6 +1130,7 @@ def test_nothing_moves_while_values_change(watched: Watched, site: Site) -> None
     assert page.evaluate("moved") == []
 
 
+@pytest.mark.slow
 def test_the_first_device_takes_less_than_a_second_of_work_and_few_bytes(
     watched: Watched, site: Site, page_tasks: Tasks
 ) -> None:

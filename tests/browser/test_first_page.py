@@ -117,6 +117,7 @@ def test_the_articles_script_works_unchanged(
         expect(page.locator("#temperature")).to_have_text("-3")
 
 
+@pytest.mark.slow
 def test_shows_the_last_values_and_then_those_that_come(
     page: Page, gateway: GatewayProcess, publisher: Publisher, prefix: str
 ) -> None:
@@ -148,11 +149,13 @@ def test_a_payload_is_never_taken_for_html(
     assert page.title() == "Live values"
 
 
+@pytest.mark.slow
 def test_says_what_it_waits_for(page: Page, gateway: GatewayProcess, prefix: str) -> None:
     open_first_page(page, gateway, f"{prefix}/none")
     expect(page.locator("#empty")).to_contain_text(f"No message to {prefix}/none yet")
 
 
+@pytest.mark.slow
 def test_shows_what_the_gateway_refuses(page: Page, gateway: GatewayProcess) -> None:
     open_first_page(page, gateway, "a/#/b")
     expect(page.get_by_role("alert")).to_contain_text("'#' must be the last level")
@@ -187,6 +190,7 @@ def _publish(broker: Broker, topic: str) -> None:
         publisher.publish(topic, b"1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_telephone_light_and_dark(
     chromium: Browser, gateway: GatewayProcess, publisher: Publisher, prefix: str, scheme: str

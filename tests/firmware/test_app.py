@@ -341,6 +341,7 @@ def announced(app: program.App) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.slow
 async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() -> None:
     app = make_app(discovery=True)
     app.client.connected = True

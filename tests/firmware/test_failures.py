@@ -106,6 +106,7 @@ def test_what_is_no_serial_port(tmp_path: Path) -> None:
             told(command, "no serial port", f"{path} is no serial port")
 
 
+@pytest.mark.slow
 def test_a_port_that_goes_away_meanwhile(tmp_path: Path) -> None:
     for number in range(2):
         folder = tmp_path / str(number)

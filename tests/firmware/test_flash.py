@@ -433,6 +433,7 @@ def test_nothing_is_written_to_a_chip_of_another_kind(
         assert set(device.flash) == {0xFF}
 
 
+@pytest.mark.slow
 def test_settings_are_not_readable_by_others_while_they_are_copied(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_broker_restart_loses_no_reading(
     eventually(lambda: observer.metas()[-1].get("reconnects", 0) >= 1, what="meta that tells of the reconnect")
 
 
+@pytest.mark.slow
 def test_a_black_hole_is_noticed_and_survived(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     with Tunnel(mosquitto.port) as tunnel:
         board = make_board(tunnel.port)
@@ -158,6 +159,7 @@ def test_a_thousand_readings_in_order_over_a_bad_line(
         assert "dropped" not in observer.metas()[-1]
 
 
+@pytest.mark.slow
 def test_a_full_buffer_drops_the_oldest_and_says_how_many(
     mosquitto: Broker, make_board: MakeBoard, observe: Observe
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_full_buffer_drops_the_oldest_and_says_how_many(
         eventually(accounted, 20, "meta counts what is missing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trusted", ["right", "wrong", "wrong name"])
 def test_tls(
     trusted: str,
@@ -213,6 +216,7 @@ def test_tls(
         assert "sensor-" not in broker.log()  # it showed its name, and a password, to nobody
 
 
+@pytest.mark.slow
 def test_fits_into_120_kib(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     # a board's pointers have 32 bits, so there the same program needs about half
     sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
@@ -261,6 +265,7 @@ def test_readings_of_a_wifi_outage_come_later(mosquitto: Broker, make_board: Mak
         assert any("rssi" not in state for state in observer.states())
 
 
+@pytest.mark.slow
 def test_the_watchdog_resets_a_board_that_hangs(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     board = make_board(mosquitto.port, watchdog=6, sensors=[{"driver": "dht22", "pin": 4}])
     observer = observe(board)
@@ -275,6 +280,7 @@ def test_the_watchdog_resets_a_board_that_hangs(mosquitto: Broker, make_board: M
     assert observer.metas()[-1]["started_by"] == "watchdog"
 
 
+@pytest.mark.slow
 def test_an_outage_that_lasts_too_long_ends_in_a_reset_but_a_short_one_does_not(
     mosquitto: Broker, make_board: MakeBoard, observe: Observe
 ) -> None:
@@ -317,6 +323,7 @@ def time_server(answering: threading.Event) -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_no_time_before_the_clock_is_set(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     answering = threading.Event()
     with time_server(answering) as port:

@@ -63,6 +63,7 @@ def messages(mosquitto: Broker, guarded: GatewayProcess) -> None:
             publisher.publish(f"{ROOT}/{topic}", json.dumps({"value": topic}), retain=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("messages")
 async def test_a_token_in_each_place_opens_what_it_grants(guarded: GatewayProcess) -> None:
     bearer = {"Authorization": f"Bearer {token()}"}
@@ -216,6 +217,7 @@ async def test_a_token_that_ends_is_announced_and_then_closes_the_connection(gua
         assert await replayed.wait_closed() == 4005
 
 
+@pytest.mark.slow
 async def test_a_renewed_token_keeps_the_connection(mosquitto: Broker, guarded: GatewayProcess) -> None:
     async with Subscriber(guarded, f"{ROOT}/a/#", token=token(ttl_seconds=2)) as subscriber:
         await subscriber.wait_event("expiring")

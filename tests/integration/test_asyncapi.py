@@ -97,6 +97,7 @@ async def test_real_traffic_is_as_described(gateway: GatewayProcess, publisher: 
 SECRET = "more than thirty-two bytes of a secret"
 
 
+@pytest.mark.slow
 async def test_streams_and_event_streams_are_as_described(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:

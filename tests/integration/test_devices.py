@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.event_streams import EventStream
@@ -18,6 +20,7 @@ def device_of(gateway: GatewayProcess, identifier: str) -> dict[str, Any] | None
     return found[0] if found else None
 
 
+@pytest.mark.slow
 def test_a_device_is_there_before_its_first_value_and_goes_with_its_announcement(
     make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
 ) -> None:

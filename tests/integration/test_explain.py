@@ -98,6 +98,7 @@ async def test_the_command_names_a_connection_that_does_not_read_and_then_what_i
         assert f"{client.lost} lost; what is lost was let go from history" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["https://idp.example.com/realms/a-very-long-tenant-name/users/0000alice", None])
 async def test_the_connection_of_another_is_not_told(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str, subject: str | None
@@ -143,6 +144,7 @@ async def test_a_connection_that_becomes_somebody_is_theirs(
         assert "your connection" in answer["steps"][-1]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", ["a token", "nothing"])
 async def test_why_the_broker_is_away_is_told_only_without_a_policy(make_gateway: MakeGateway, shown: str) -> None:
     """It may name a host in a private network; a role for everybody is a policy, too."""

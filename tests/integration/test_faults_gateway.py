@@ -80,6 +80,7 @@ def publish_numbers(broker: Broker, prefix: str, start: int, stop: int) -> None:
         pass
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_was_frozen_goes_on_and_accounts_for_everything(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:

@@ -13,6 +13,7 @@ from tests.support.subscribers import Subscriber
 from tests.support.waiting import eventually_async
 
 
+@pytest.mark.slow
 async def test_a_value_goes_when_it_has_expired_and_its_interval_counts_down(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:

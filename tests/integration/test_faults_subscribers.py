@@ -81,6 +81,7 @@ async def test_a_thousand_that_never_read(
         assert samples["gateway_messages_received_total"] == 2_000
 
 
+@pytest.mark.slow
 def test_one_that_answers_no_ping_is_closed(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
     """A half-open connection looks like this: open, and silent for ever."""
     gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], limit_idle_seconds=2)
@@ -92,6 +93,7 @@ def test_one_that_answers_no_ping_is_closed(mosquitto: Broker, make_gateway: Mak
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system can't tell that nothing is taken")
 def test_one_that_takes_nothing_but_is_not_sent_enough_to_be_slow_is_noticed(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
@@ -176,6 +178,7 @@ async def test_one_that_vanished_with_data_under_way_is_noticed(
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 def test_a_handshake_that_never_ends_is_given_up(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
     gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"], limit_handshake_seconds=1)
     starts = [b"", b"G", b"GET /ws HTTP/1.1\r\nHost: x\r\n", upgrade("/ws")[:-2]]

@@ -41,6 +41,7 @@ def get(
     return status, body
 
 
+@pytest.mark.slow
 def test_a_target_with_scheme_and_host_is_the_one_without(gateway: GatewayProcess) -> None:
     """RFC 9112 §3.2.2: a server MUST accept the absolute form."""
     for origin in (f"http://localhost:{gateway.port}", "HTTP://127.0.0.1", "https://localhost"):
@@ -85,6 +86,7 @@ def test_a_websocket_opens_at_such_a_target(gateway: GatewayProcess) -> None:
     assert answer(gateway, request)[0] == 101
 
 
+@pytest.mark.slow
 def test_the_root_path_stays_before_such_a_target(mosquitto: Broker, make_gateway: MakeGateway) -> None:
     gateway = make_gateway(mosquitto, root_path="/house")
     assert get(gateway, "/topics")[0] == get(gateway, "http://localhost/topics")[0] == 200

@@ -170,6 +170,7 @@ async def test_one_address_cannot_take_all_connections(make_gateway: MakeGateway
     assert await again()
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_connections_in_all(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_connections=2)
     async with Subscriber(gateway, "a"), Subscriber(gateway, "a"):
@@ -194,6 +195,7 @@ def answered(sock: socket.socket, path: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_connections_that_are_kept_alive_count_between_requests(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_connections_per_address=5, limit_connections=20)
     idle_files = psutil.Process(gateway.pid).num_fds()
@@ -213,6 +215,7 @@ async def test_connections_that_are_kept_alive_count_between_requests(make_gatew
         assert all(answered(sock, "/topics/a") for sock in again)
 
 
+@pytest.mark.slow
 async def test_neither_a_browser_nor_a_proxy_is_held_up_by_the_connections_it_keeps(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(
         NO_BROKER, ready=False, limit_connections_per_address=3, forwarded_allow_ips="127.0.0.8, 10.0.0.0/8"
@@ -231,6 +234,7 @@ async def test_neither_a_browser_nor_a_proxy_is_held_up_by_the_connections_it_ke
             assert all(answered(sock, "/topics/a") for sock in pool)
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_requests_a_second(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_requests_per_second=10)
     statuses = [gateway.get("/topics/a")[0] for _ in range(60)]
@@ -244,6 +248,7 @@ async def test_there_are_only_so_many_requests_a_second(make_gateway: MakeGatewa
         await subscriber.wait_event("subscribed")
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_handshakes_a_second(make_gateway: MakeGateway) -> None:
     """As many at once as connections are allowed, and then as many a second as requests; guesses at tokens count."""
     gateway = make_gateway(
@@ -292,6 +297,7 @@ async def test_a_connection_that_is_refused_counts_until_it_is_gone(make_gateway
         assert files < 40
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_downloads_at_a_time(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -366,6 +372,7 @@ async def test_whoever_uses_much_of_the_processor_waits_for_it(make_gateway: Mak
     assert refused(gateway, "processor") >= 1
 
 
+@pytest.mark.slow
 async def test_there_are_only_so_many_publishes_a_second(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -385,6 +392,7 @@ async def test_there_are_only_so_many_publishes_a_second(
 # Sizes
 
 
+@pytest.mark.slow
 async def test_a_large_command_closes_its_connection_only(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_command_bytes="8KiB", limit_payload_bytes="1KiB")
     async with Subscriber(gateway) as large, Subscriber(gateway) as neighbour:
@@ -395,6 +403,7 @@ async def test_a_large_command_closes_its_connection_only(make_gateway: MakeGate
         await neighbour.wait_event("pong")
 
 
+@pytest.mark.slow
 async def test_a_large_payload_is_refused(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_payload_bytes=1_000)
     async with Subscriber(gateway) as subscriber:
@@ -406,6 +415,7 @@ async def test_a_large_payload_is_refused(make_gateway: MakeGateway) -> None:
     assert refused(gateway, "payload_bytes") == 2
 
 
+@pytest.mark.slow
 async def test_a_payload_of_just_the_limit_can_be_published_as_text_and_as_bytes(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -442,6 +452,7 @@ async def test_filters_take_only_so_much_memory(make_gateway: MakeGateway) -> No
     assert refused(gateway, "filter_bytes") == 1
 
 
+@pytest.mark.slow
 async def test_a_long_url_is_refused(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_url_bytes=300)
     assert gateway.get("/topics/" + "a" * 200)[0] == 200

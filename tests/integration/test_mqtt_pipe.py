@@ -52,6 +52,7 @@ def connect(gateway: GatewayProcess, path: str = "/mqtt") -> paho.Client:
     return client
 
 
+@pytest.mark.slow
 def test_paho_subscribes_and_publishes_through_the_gateway(
     piped: GatewayProcess, publisher: Publisher, prefix: str
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_pipe_ends_with_the_token_that_opened_it(make_gateway: Any, mosquitto:
     assert closed.value.rcvd.code == 4005
 
 
+@pytest.mark.slow
 def test_a_silent_pipe_is_pinged_and_one_that_does_not_answer_is_closed(make_gateway: Any, mosquitto: Broker) -> None:
     gateway = make_gateway(mosquitto, mqtt_websocket=True, limit_idle_seconds=2)
     handshake = upgrade("/mqtt")[:-2] + b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"

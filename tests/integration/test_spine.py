@@ -130,6 +130,7 @@ async def test_overlapping_filters_of_the_gateway_deliver_once(
         assert client.payloads(f"{prefix}/a/b") == list(range(20))
 
 
+@pytest.mark.slow
 async def test_a_subscriber_that_never_reads_harms_nobody(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:
@@ -225,6 +226,7 @@ def publish(broker: Broker, topic: str, payload: bytes, *, retain: bool = False)
         publisher.publish(topic, payload, retain=retain)
 
 
+@pytest.mark.slow
 async def test_a_gateway_starts_and_serves_while_the_broker_is_down_and_says_so(
     make_mosquitto: MakeMosquitto, make_gateway: MakeGateway
 ) -> None:

@@ -164,6 +164,7 @@ def test_connections_without_a_handshake_count_and_are_given_up(
         gateway.close()
 
 
+@pytest.mark.slow
 def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway_tls: TlsGateway) -> None:
     """In TLS 1.3 the client speaks right after its Finished: one piece for the gateway."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -188,6 +189,7 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway_
         assert said.startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.slow
 def test_a_gateway_stops_while_handshakes_are_under_way(gateway_tls: TlsGateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway_tls.port), 10) as sock:
         assert gateway_tls.serial() > 0
@@ -197,6 +199,7 @@ def test_a_gateway_stops_while_handshakes_are_under_way(gateway_tls: TlsGateway)
     assert "Traceback" not in gateway_tls.log()
 
 
+@pytest.mark.slow
 def test_hanging_up_does_not_end_a_gateway_without_tls(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, NO_BROKER)
     gateway.start(ready=False)

@@ -238,6 +238,7 @@ def test_events_that_come_before_the_first_message_was_seen_are_not_missed(
     again.cut()
 
 
+@pytest.mark.slow
 def test_a_table_whose_rows_are_evicted_before_they_are_read_shows_as_a_failed_transfer(
     make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, prefix: str
 ) -> None:
@@ -261,6 +262,7 @@ def test_a_table_whose_rows_are_evicted_before_they_are_read_shows_as_a_failed_t
     assert "Traceback" not in own.log()
 
 
+@pytest.mark.slow
 def test_a_restart_of_the_gateway_ends_event_streams_in_order(make_gateway: Any, mosquitto: Any, prefix: str) -> None:
     own = make_gateway(mosquitto)
     stream = EventStream(own, url(prefix))

@@ -32,6 +32,7 @@ async def ask(client: Subscriber, command: str, id_: int, **arguments: Any) -> d
     return answer
 
 
+@pytest.mark.slow
 async def test_an_address_with_topics_streams_at_once(
     gateway: GatewayProcess, publisher: Publisher, prefix: str
 ) -> None:
@@ -321,6 +322,7 @@ async def test_a_request_and_its_response_meet_by_mqtt_5_properties(gateway: Gat
         assert all("properties" not in message for message in plain.messages)
 
 
+@pytest.mark.slow
 async def test_readers_that_stall_lose_nothing_in_silence(
     make_gateway: Any, mosquitto: Any, publisher: Publisher, prefix: str
 ) -> None:
@@ -359,6 +361,7 @@ async def test_readers_that_stall_lose_nothing_in_silence(
     assert [m["payload"]["n"] for m in fast.messages] == list(range(count))
 
 
+@pytest.mark.slow
 async def test_the_answer_comes_first_when_the_broker_is_away_and_a_socket_takes_more_topics(
     make_gateway: MakeGateway,
 ) -> None:

@@ -141,6 +141,7 @@ JUNK = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_a_fleet_file_is_refused_or_runs(data: st.DataObject) -> None:

@@ -195,6 +195,7 @@ def test_published_humidity_falls_where_published_temperature_rises(room: str, s
     assert correlation(warmer, drier) < -0.3
 
 
+@pytest.mark.slow
 def test_a_bed_in_a_greenhouse_is_as_warm_as_its_house() -> None:
     air = [state["temperature"] for state in published("climate", JANUARY, 4, room="greenhouse", place="house")]
     bed = [state["temperature"] for state in published("soil", JANUARY, 4, room="greenhouse", place="house")]

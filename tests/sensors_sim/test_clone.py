@@ -256,6 +256,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), json_values, st.booleans()), min_size=1, max_size=12))
 def test_whatever_is_heard_can_be_learned_and_run(heard: list[tuple[str, Any, bool]]) -> None:
@@ -425,6 +426,7 @@ FILTERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", list(FILTERS))
 def test_the_clone_of_a_clone_agrees_with_what_was_cloned(dialect: str) -> None:
     dialects = list(FILTERS)[:-1] if dialect == "mixed" else [dialect]

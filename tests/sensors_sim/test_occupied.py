@@ -61,6 +61,7 @@ def test_devices_of_somebody_else_are_left_alone(real: Broker, fleet_file: Path)
     assert retained(real) == before
 
 
+@pytest.mark.slow
 def test_a_prefix_publishes_beside_them(real: Broker, fleet_file: Path) -> None:
     before = retained(real)
     assert sim(real, "--fleet", fleet_file, "--rate", 10, "--for", "3s", "--prefix", "sim/").returncode == 0
@@ -71,12 +72,14 @@ def test_a_prefix_publishes_beside_them(real: Broker, fleet_file: Path) -> None:
     assert sim(real, "--fleet", fleet_file, "--rate", 10, "--for", "1s", "--prefix", "sim/").returncode == 0
 
 
+@pytest.mark.slow
 def test_they_are_taken_over_by_name(real: Broker, fleet_file: Path) -> None:
     done = sim(real, "--fleet", fleet_file, "--rate", 10, "--for", "2s", "--take-over", "sensors/a/#")
     assert done.returncode == 0, done.stderr
     assert json.loads(retained(real)["sensors/a/meta"])["simulated"] is True
 
 
+@pytest.mark.slow
 def test_a_recording_is_not_played_over_live_devices(real: Broker, tmp_path: Path) -> None:
     recording = tmp_path / "r.ndjson"
     recording.write_text('{"topic":"sensors/a/status","payload":"offline","retained":true,"qos":1,"time":1}\n')
@@ -164,6 +167,7 @@ def test_a_second_simulator_leaves_the_devices_of_the_first_alone(
         first.wait()
 
 
+@pytest.mark.slow
 def test_what_a_killed_simulator_left_behind_is_its_own(make_mosquitto: Callable[[], Broker]) -> None:
     broker = make_mosquitto()
     with Publisher(broker.url) as left:

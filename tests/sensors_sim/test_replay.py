@@ -117,6 +117,7 @@ def test_properties_are_read(tmp_path: Path) -> None:
     assert recorded.message == Message("a", b"on")
 
 
+@pytest.mark.slow
 def test_properties_are_published_again(mosquitto: Broker, prefix: str) -> None:
     messages = [Recorded(0.0, Message("t", b"%d" % number, 1, False, PROPERTIES)) for number in range(100)]
     replay = Replay(messages, BrokerAddress.parse(mosquitto.url), prefix=f"{prefix}/")

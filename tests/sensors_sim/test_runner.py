@@ -110,6 +110,7 @@ def test_a_sleeper_says_so_and_is_never_offline_until_the_end(run: Run, listener
     eventually(lambda: payloads(listener, "sensors/a/status")[-1] == b"offline", 10, "marked offline at the end")
 
 
+@pytest.mark.slow
 def test_devices_that_share_clients_speak_as_if_they_had_their_own(
     run: Run, listener: Publisher, broker: Broker
 ) -> None:

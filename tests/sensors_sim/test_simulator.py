@@ -100,6 +100,7 @@ def test_the_broker_publishes_the_will_of_a_killed_simulator(
         listener.wait_for("sensors/sim-2/status", b"offline")
 
 
+@pytest.mark.slow
 def test_a_reboot_by_command_fires_the_will_and_comes_back(
     make_mosquitto: Callable[[], Broker], simulate: Start
 ) -> None:
