@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.history import History
+from gateway.core.snapshots import restore_counts, take_back, topic_states
 from gateway.devices import records
 from gateway.devices import registry as registry_module
 from gateway.devices.habits import HABITS, claim_of
@@ -964,3 +965,24 @@ def test_what_devices_take_is_counted() -> None:
 
 def test_presence_is_an_enum_of_words() -> None:
     assert [str(each) for each in Presence] == ["online", "offline", "sleeping", "unknown"]
+
+
+def test_an_announcement_that_was_cleared_while_the_gateway_was_away_takes_its_device_along_until_it_comes_again() -> (
+    None
+):
+    world = World()
+    topic = "homeassistant/sensor/attic/temp/config"
+    world.say(topic, {**SINGLE, "uniq_id": "temp"})
+    assert len(world.devices()) == 1
+    world.history.subscription += 1  # a new connection, which brings nothing of it
+    assert list(world.history.settle_retained()) == []
+    assert world.devices() == {}
+    # and it stays away from who restores what was known
+    [states] = [part for part in topic_states(world.history) if part]
+    later = World()
+    for state in states:
+        take_back(later.history, state.last)
+    restore_counts(later.history, states)
+    assert later.devices() == {}
+    later.say(topic, {**SINGLE, "uniq_id": "temp"})
+    assert len(later.devices()) == 1

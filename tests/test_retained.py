@@ -14,6 +14,7 @@ from gateway.core.history import History
 from gateway.core.messages import Message, Properties
 from gateway.core.shaper import Shaper, pick
 from gateway.core.shapes import Shape
+from gateway.core.snapshots import restore_counts, take_back, topic_states
 from gateway.core.walks import describe_topics, reaches
 from tests.fakes import count_kept, count_lost, finished
 
@@ -88,6 +89,19 @@ def test_the_list_tells_what_is_retained_and_what_was_cleared() -> None:
     history.append("kept", b"1", 0, retained=True)
     history.append("kept", b"2", 0)
     assert listed(history) == {"kept": (True, False)}
+
+
+def test_what_was_cleared_is_known_after_a_restart() -> None:
+    history = mqtt_5()
+    for topic in ("cleared", "kept"):
+        history.append(topic, b"1", 0, retained=True)
+    history.append("cleared", b"", 0, retained=True)
+    [states] = [part for part in topic_states(history) if part]
+    later = mqtt_5()
+    for state in sorted(states, key=lambda each: each.last.seq):
+        take_back(later, state.last)
+    restore_counts(later, states)
+    assert listed(later) == listed(history) == {"cleared": (False, True), "kept": (True, False)}
 
 
 def test_in_mqtt_3_1_1_nobody_knows_what_is_kept_after_a_message_without_the_flag() -> None:

@@ -404,8 +404,11 @@ class History:
         for name in topics:
             state = self._topics.get(name)
             if state is not None and state.kept is not None:
+                state.released_seq = state.kept.seq
                 self._let_go(state.kept, state)
                 state.retained_hash = None
+                if state.watch is not None:
+                    state.watch.note(state)
 
     def settle_retained(self) -> Iterator[None]:
         """Releases what is `unkept`; yields between a thousand topics and the next."""

@@ -46,6 +46,7 @@ class TopicState(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         first_seq, first_time, count, retained_hash: those of `Topic`.
         last: its newest message.
+        is_cleared, is_released: those of `Topic`; False in what older versions wrote.
     """
 
     first_seq: int
@@ -53,6 +54,8 @@ class TopicState(msgspec.Struct, array_like=True, gc=False):
     count: int
     retained_hash: int | None
     last: Arrived
+    is_cleared: bool = False
+    is_released: bool = False
 
 
 def arrived(message: Message) -> Arrived:
@@ -75,7 +78,8 @@ def topic_states(history: History) -> Iterator[list[TopicState]]:
     for number, topic in enumerate(list(history.topics()), start=1):
         if topic.last is not None and not topic.is_dropped:
             last = arrived(topic.last)
-            states.append(TopicState(topic.first_seq, topic.first_time, topic.count, topic.retained_hash, last))
+            known = topic.first_seq, topic.first_time, topic.count, topic.retained_hash
+            states.append(TopicState(*known, last, topic.is_cleared, topic.is_released))
         if number % AT_ONCE == 0:
             yield states
             states = []
@@ -101,3 +105,9 @@ def restore_counts(history: History, states: Iterable[TopicState]) -> None:
             topic.count = state.count
             topic.first_seq, topic.first_time = state.first_seq, state.first_time
             topic.retained_hash = state.retained_hash
+            if state.is_cleared:
+                topic.cleared_seq = state.last.seq
+            if state.is_released:
+                topic.released_seq = state.last.seq
+                if topic.watch is not None:
+                    topic.watch.note(topic)

@@ -44,6 +44,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
         expired: number and time of its newest message if that has expired, and there is no `last` for it.
         kept: the message that the broker keeps, as far as is known, and that is in the log.
         cleared_seq: number of the newest message after which the broker kept none; 0 before.
+        released_seq: number of the newest message that the broker was found to keep no longer; 0 before.
         is_dropped: the log has forgotten it.
         make: makes a message of an arrival; another one than `Message.arrived` where a decoder is to read it.
         first_seq: number of its first message.
@@ -70,6 +71,7 @@ class Topic(msgspec.Struct, gc=False, eq=False):
     expired: tuple[int, int] = _NEVER
     kept: Message | None = None
     cleared_seq: int = 0
+    released_seq: int = 0
     kept_as_of: int = 0  # the number of the subscription that brought it
     is_dropped: bool = False
     watch: Watch | None = None
@@ -111,6 +113,11 @@ class Topic(msgspec.Struct, gc=False, eq=False):
     def is_cleared(self) -> bool:
         """Whether its newest message is the empty one that took away what the broker kept (MQTT 5 §3.3.1.3)."""
         return self.last is not None and self.last.seq == self.cleared_seq and self.last.is_empty
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the broker kept its newest message, and was found not to: it was cleared while nobody listened."""
+        return self.last is not None and self.last.seq == self.released_seq
 
     @property
     def heard(self) -> tuple[int, int]:

@@ -437,6 +437,8 @@ class _Known:
         state = self._history.topic(next(iter(self._bundle.topics)))
         if state is None or state.last is None or not isinstance(state.watch, Claim) or state.watch.is_learned:
             return None
+        if state.is_released:
+            return None
         return hash(state.last.token)
 
     def last(self, topic: str) -> Message | None:
@@ -446,6 +448,8 @@ class _Known:
         if message is not None and state is not None:
             claim = state.watch
             is_announced = isinstance(claim, Claim) and claim.bundle is not None and not claim.is_learned
+            if is_announced and state.is_released:
+                return None  # it was taken back while the gateway was away
             most = MAX_ANNOUNCEMENT_BYTES if is_announced else MAX_VALUE_BYTES
             if len(message.token) > most:
                 raise AnnouncementError(f"it has {len(message.token)} bytes, at most {most} are read")
