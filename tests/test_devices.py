@@ -986,3 +986,28 @@ def test_an_announcement_that_was_cleared_while_the_gateway_was_away_takes_its_d
     assert later.devices() == {}
     later.say(topic, {**SINGLE, "uniq_id": "temp"})
     assert len(later.devices()) == 1
+
+
+@pytest.mark.parametrize(
+    ("component", "config", "topic"),
+    [
+        ("camera", {"t": "cam/door"}, "cam/door"),
+        ("image", {"img_t": "cam/door", "cont_type": "image/png"}, "cam/door"),
+        ("camera", {"t": "cam/door", "img_e": "b64"}, None),  # a text, which is no picture by its bytes
+        ("image", {"url_t": "cam/door"}, None),  # it is on another host
+    ],
+)
+def test_the_picture_of_a_camera_is_a_field_that_has_no_value(
+    component: str, config: dict[str, Any], topic: str | None
+) -> None:
+    world = World()
+    world.say(
+        f"homeassistant/{component}/door/config", {**config, "uniq_id": "cam", "name": "Door", "dev": {"ids": ["door"]}}
+    )
+    world.say("cam/door", b"\x89PNG\r\n\x1a\n")
+    if topic is None:
+        assert world.devices() == {}
+        return
+    [field] = world.one()["fields"]
+    assert (field["kind"], field["topic"], field["path"]) == ("image", topic, None)
+    assert world.values() == {"cam": None}

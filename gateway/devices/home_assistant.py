@@ -63,6 +63,7 @@ ABBREVIATIONS = {
     "fan_mode_stat_t": "fan_mode_state_topic", "fan_mode_stat_tpl": "fan_mode_state_template",
     "hum_cmd_t": "target_humidity_command_topic", "hum_cmd_tpl": "target_humidity_command_template",
     "hum_stat_t": "target_humidity_state_topic", "hum_state_tpl": "target_humidity_state_template",
+    "img_e": "image_encoding", "img_t": "image_topic",
     "json_attr_t": "json_attributes_topic", "max_temp": "max_temp", "min_temp": "min_temp",
     "mode_cmd_t": "mode_command_topic", "mode_cmd_tpl": "mode_command_template", "mode_stat_t": "mode_state_topic",
     "mode_stat_tpl": "mode_state_template", "o": "origin", "obj_id": "object_id", "ops": "options", "p": "platform",
@@ -157,6 +158,9 @@ _KINDS = frozenset({
     "light", "switch", "fan", "cover", "lock", "climate", "humidifier", "vacuum", "valve", "camera", "siren",
     "water_heater",
 })  # fmt: skip
+
+_IMAGES = {"camera": "topic", "image": "image_topic"}
+"""Where the picture of an entity is, as bytes."""
 
 _NUMERIC_LESS = frozenset({"enum", "timestamp", "date"})
 
@@ -329,6 +333,9 @@ def _entity(
     label = _label(identifier, platform, entity, device)
     is_json_light = platform == "light" and entity.get("schema") == "json"
     fields: list[Field] = []
+    if platform in _IMAGES and entity.get(_IMAGES[platform]) is not None and not entity.get("image_encoding"):
+        where = topic_of(entity[_IMAGES[platform]], _IMAGES[platform])
+        fields.append(Field(name, label, where, None, kind=FieldKind.IMAGE))
     for role, topic_member, template_member, kind, device_class in _VALUES.get(platform, _USUAL):
         topic = entity.get(topic_member)
         if topic is None and platform == "device_tracker":

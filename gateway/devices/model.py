@@ -57,6 +57,8 @@ class FieldKind(enum.StrEnum):
     STATE = "state"
     """One of two, such as ON and OFF, or true and false."""
     TEXT = "text"
+    IMAGE = "image"
+    """The newest payload is a picture; it is no value of JSON."""
 
 
 class CommandKind(enum.StrEnum):
@@ -88,7 +90,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
         name: for people.
         topic: where its value arrives.
         path: where in the payload it stands, the empty path for the payload itself; None where it is computed
-            (`template`), or found by its name (`metric`).
+            (`template`), found by its name (`metric`), or a picture.
         unit: as it was announced; "" where none is known.
         device_class: the quantity in Home Assistant's words, such as `temperature`; "" where it isn't known.
         kind: what its values are.

@@ -16,7 +16,7 @@ from gateway.core.fields import is_number
 from gateway.core.history import History
 from gateway.core.messages import Kind, Message
 from gateway.core.paths import Path, path_text
-from gateway.devices.model import Availability, Command, Field, Part, Presence
+from gateway.devices.model import Availability, Command, Field, FieldKind, Part, Presence
 from gateway.devices.presence import presence_of, seen_of
 from gateway.devices.records import Device
 from gateway.devices.registry import Registry
@@ -327,7 +327,7 @@ def _command_json(command: Command) -> dict[str, Any]:
 
 def _value(field: Field, message: Message, value: Any) -> Any:
     """The value of a field in a message; None where it isn't there."""
-    if field.problem:
+    if field.problem or field.kind is FieldKind.IMAGE:
         return None
     if field.template is not None:
         if message.kind is Kind.BASE64:

@@ -50,6 +50,6 @@ def content_security_policy(page: str = "") -> str:
     return (
         "default-src 'none'; "
         f"script-src 'self'{sources['script']}; style-src 'self'{sources['style']}; "
-        "img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
+        "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
         "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
     )

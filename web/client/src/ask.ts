@@ -6,7 +6,7 @@ import type { Gap, LiveError, Message } from "./types.js";
 export interface DeviceField {
   id: string;
   name: string;
-  kind: "number" | "state" | "text";
+  kind: "number" | "state" | "text" | "image";
   /** Empty where nobody says it, as is `device_class`. */
   unit: string;
   /** The quantity in Home Assistant's words, such as `temperature`. */

@@ -150,6 +150,31 @@ export async function download(filter: string, since: string, form: "csv" | "ndj
   return blob.size;
 }
 
+/** The newest payload of a topic, as it came; null where it is larger than `most` bytes, or none has come. */
+export async function newestPayload(topic: string, most: number, signal?: AbortSignal): Promise<Uint8Array | null> {
+  const aborter = new AbortController();
+  signal?.addEventListener("abort", () => aborter.abort());
+  try {
+    const response = await ask(`topics/${filterToPath(topic)}${query({ format: "payload" })}`, "*/*", aborter.signal);
+    if (Number(response.headers.get("Content-Length") ?? Number.POSITIVE_INFINITY) <= most)
+      return new Uint8Array(await response.arrayBuffer());
+    aborter.abort();
+    return null;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Hands bytes to the browser as a file. */
+export function saveBytes(bytes: Uint8Array, type: string, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([new Uint8Array(bytes)], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 /** Publishes a text as it stands; resolves when the broker has taken it. */
 export async function publish(topic: string, payload: string, retain: boolean): Promise<void> {
   const path = `topics/${filterToPath(topic)}${query({ qos: 1, retain: retain ? 1 : undefined })}`;

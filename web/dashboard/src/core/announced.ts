@@ -78,7 +78,8 @@ export function placesOf(device: Announced): Map<Field, Place & { field: Announc
   for (const { device_class: quantity } of device.fields) counts.set(quantity, (counts.get(quantity) ?? 0) + 1);
   const found = new Map<Field, Place & { field: AnnouncedField }>();
   for (const field of device.fields) {
-    if (field.kind === "text" || (field.path === null && field.metric === undefined)) continue;
+    if (field.kind === "text" || field.kind === "image" || (field.path === null && field.metric === undefined))
+      continue;
     const steps = field.path === null || field.path === "" ? [] : parsePath(field.path);
     if (steps === null) continue;
     const quantity = field.device_class;
@@ -124,6 +125,11 @@ export function readingAt(place: Place, payload: unknown): number | null {
   else if (typeof value === "string")
     number = (place.steps.length === 0 ? numberInText(value) : null) ?? numberOfText(value);
   return number === null ? null : number * place.scale + place.offset;
+}
+
+/** The topic in which a device's newest picture is; null where it has none. */
+export function pictureOf(device: Announced): string | null {
+  return device.fields.find(({ kind }) => kind === "image")?.topic ?? null;
 }
 
 /** The filter by which a device's values are looked at together: its topic, or what is below the levels that all have. */

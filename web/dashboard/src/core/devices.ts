@@ -2,7 +2,7 @@
  * What is known of each device, from sensors/<id>/meta, status and state, and of others from what the gateway tells of
  * them: nothing is guessed that isn't said so.
  */
-import { type Announced, filterOf, type Place, placesOf, readingAt } from "./announced.ts";
+import { type Announced, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
 import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
@@ -50,6 +50,8 @@ export class Device {
   kind = "";
   /** Where its values are, of a device that the gateway told of; null where it speaks as our sensors do. */
   places: Map<Field, Place> | null = null;
+  /** The topic in which its newest picture is; null where it sends none. */
+  picture: string | null = null;
 
   constructor(readonly id: string) {}
 
@@ -225,6 +227,7 @@ export class Fleet {
     device.firmware = text(told.version);
     device.said = told.availability;
     if (told.seen !== null) device.lastTime = Math.max(device.lastTime ?? 0, told.seen);
+    device.picture = pictureOf(told);
     const places = placesOf(told);
     device.places = places;
     device.fields = new Map();

@@ -7,6 +7,7 @@
  */
 
 import { numberText } from "./format.ts";
+import { imageWord } from "./images.ts";
 import { type Field, parsePath, pathInto, type Step } from "./paths.ts";
 
 export type { Field } from "./paths.ts";
@@ -188,7 +189,10 @@ function jsonText(value: unknown): string {
 
 /** A payload in a list: its line, or in words what has none. */
 export function summary(payload: unknown, encoding: string | undefined, limit: number): string {
-  if (encoding !== undefined) return "(binary)";
+  if (encoding !== undefined) {
+    const picture = typeof payload === "string" ? imageWord(payload) : null;
+    return picture === null ? "(binary)" : `(${picture} picture)`;
+  }
   return payload === "" ? "(empty)" : oneLine(payload, limit);
 }
 

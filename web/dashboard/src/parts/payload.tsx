@@ -2,6 +2,8 @@
 import { changedPaths, formatJson, isMarked, removedPaths } from "../core/diff.ts";
 import { formatBytes } from "../core/format.ts";
 import { bytesFromBase64, hexLines } from "../core/hex.ts";
+import { imageWord, MAX_IMAGE_BYTES } from "../core/images.ts";
+import { Picture } from "./picture.tsx";
 
 interface PayloadProps {
   payload: unknown;
@@ -11,7 +13,11 @@ interface PayloadProps {
 }
 
 export function PayloadView({ payload, encoding, previous }: PayloadProps) {
-  if (encoding === "base64" && typeof payload === "string") return <Hex bytes={bytesFromBase64(payload)} />;
+  if (encoding === "base64" && typeof payload === "string") {
+    const bytes = <Hex bytes={bytesFromBase64(payload)} />;
+    const isPicture = imageWord(payload) !== null && payload.length * 0.75 <= MAX_IMAGE_BYTES;
+    return isPicture ? <Picture base64={payload} otherwise={bytes} /> : bytes;
+  }
   if (typeof payload === "string") {
     if (payload === "") return <p class="soft">An empty payload.</p>;
     return <Raw text={payload} />;

@@ -1,10 +1,12 @@
 /** What is on a broker without sensors: the topics that spoke last, with their numbers drawn. */
 import { useEffect, useRef } from "preact/hooks";
 import { formatCount } from "../core/format.ts";
+import { imageWord } from "../core/images.ts";
 import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
 import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
+import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
 import { gatewayNow, openFeed, viewNow } from "../session.ts";
@@ -83,7 +85,10 @@ export function AnyTopics() {
         {shown.map((entry) => (
           <li key={entry.topic}>
             <a href={to.live(entry.topic)}>{entry.topic}</a>
-            <code class="value">{summary(entry.payload, entry.encoding, 90)}</code>
+            <code class="value">
+              {isPicture(entry) && <Tile topic={entry.topic} label={`Newest picture of ${entry.topic}`} />}
+              {summary(entry.payload, entry.encoding, 90)}
+            </code>
             <Sparkline
               series={entry.trend?.series ?? null}
               from={now - span}
@@ -104,6 +109,9 @@ export function AnyTopics() {
     </section>
   );
 }
+
+const isPicture = ({ payload, encoding }: Known): boolean =>
+  encoding === "base64" && typeof payload === "string" && imageWord(payload) !== null;
 
 /** Puts the past in front of what came since the page opened. */
 async function fill(entries: readonly Known[]): Promise<void> {

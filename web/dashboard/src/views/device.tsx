@@ -10,6 +10,7 @@ import { mayPublish } from "../identity.ts";
 import { ClearDialog, TopicActs } from "../parts/acts.tsx";
 import { Age, Empty } from "../parts/bits.tsx";
 import { StatusIcon } from "../parts/icons.tsx";
+import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
 import { openFeed, token, viewNow } from "../session.ts";
@@ -51,6 +52,8 @@ export function DeviceView({ id }: { id: string }) {
   }
   const status = STATUSES.find((each) => each === device.availability) ?? "unknown";
   const values = new Map(device.values.map(({ id: field, value }) => [field, value]));
+  const pictures = device.fields.filter(({ kind }) => kind === "image").slice(0, 4);
+  const others = device.fields.filter((field) => !pictures.includes(field));
   const filter = filterOf(device.fields.map(({ topic }) => topic));
   const about = [device.manufacturer, device.model, device.area, device.version && `version ${device.version}`];
   return (
@@ -78,12 +81,15 @@ export function DeviceView({ id }: { id: string }) {
           Nothing announces it any more: this is how it was.
         </p>
       )}
+      {pictures.map((field) => (
+        <Tile key={field.id} topic={field.topic} label={`Newest picture, ${field.name}`} large />
+      ))}
       <div class="sections">
-        {device.fields.length > 0 && (
+        {device.fields.length > pictures.length && (
           <section aria-labelledby="values-title">
             <h2 id="values-title">Values</h2>
             <ul>
-              {device.fields.map((field) => (
+              {others.map((field) => (
                 <li key={field.id} class="item">
                   <a href={to.live(field.topic, field.path ? `?field=${encodeURIComponent(field.path)}` : "")}>
                     {field.name}

@@ -19,6 +19,7 @@ import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory, wantLive 
 import { identity } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
 import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
+import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { route, setParams, to } from "../router.ts";
@@ -372,7 +373,12 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
       {name}
       <span role="cell" class="readings">
         {device.lastProblem && <span class="problem">unreadable: {device.lastProblem}</span>}
-        {!device.lastProblem && readings.length === 0 && <span class="none">no readings yet</span>}
+        {device.picture !== null && (
+          <Tile topic={device.picture} label={`Newest picture of ${device.title}`} href={addressOf(device)} />
+        )}
+        {!device.lastProblem && readings.length === 0 && device.picture === null && (
+          <span class="none">no readings yet</span>
+        )}
         {!device.lastProblem &&
           readings
             .slice(0, most)

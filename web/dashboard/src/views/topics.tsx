@@ -10,6 +10,7 @@ import { TopicActs } from "../parts/acts.tsx";
 import { Empty, Explain } from "../parts/bits.tsx";
 import { Chevron, SearchIcon } from "../parts/icons.tsx";
 import { PayloadView } from "../parts/payload.tsx";
+import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { navigate, route, setParams, to } from "../router.ts";
@@ -355,6 +356,7 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
         {branch && <span class="within">{formatCount(node.topics)}</span>}
       </span>
       <code class={`t-value${silent ? " old" : ""}`}>
+        {value.endsWith(" picture)") && node.encoding !== undefined && <Tile topic={node.path} label="" href={null} />}
         {value}
         {unit !== "" && <span class="unit">{unit}</span>}
       </code>

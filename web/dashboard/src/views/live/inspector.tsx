@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { formatMoment, formatSpan } from "../../core/format.ts";
 import { utf8 } from "../../core/hex.ts";
+import { imageOf } from "../../core/images.ts";
 import type { LiveStore, StoredMessage } from "../../core/store.ts";
 import { TopicActs } from "../../parts/acts.tsx";
 import { Hex, PayloadView, Raw } from "../../parts/payload.tsx";
@@ -44,6 +45,9 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
           </button>
         )}
         <span class="spread" />
+        <button type="button" class="quiet" onClick={() => save(message)}>
+          Download
+        </button>
         <fieldset class="segments">
           <legend class="sr">Show the payload as</legend>
           {(["formatted", "raw", "hex"] as const).map((entry) => (
@@ -89,6 +93,15 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
 function valueText({ payload, encoding }: StoredMessage): string | undefined {
   if (encoding !== undefined) return undefined;
   return typeof payload === "string" ? payload : JSON.stringify(payload);
+}
+
+/** The payload as a file: a picture under its type, all else as bytes. */
+async function save(message: StoredMessage): Promise<void> {
+  const { data } = await api.exactBytes(message);
+  const picture = imageOf(data);
+  const ending = picture?.ending ?? (utf8(data) === null ? "bin" : "txt");
+  const name = `${message.topic.slice(-80).replace(/[^\w.-]+/g, "-")}-${message.seq}.${ending}`;
+  api.saveBytes(data, picture?.type ?? "application/octet-stream", name);
 }
 
 /** The payload's own bytes: JSON that was parsed and written again would hide how it was sent. */
