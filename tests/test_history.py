@@ -538,3 +538,13 @@ def test_an_evicted_message_is_not_held_any_more() -> None:
         tracemalloc.stop()
         assert history.evicted > 0
         assert real <= history.bytes * 1.05
+
+
+def test_a_log_that_begins_anew_decodes_as_before() -> None:
+    history = History()
+    history.decode_by(lambda _: lambda _topic, _payload: b'{"x":1}')
+    history.append("a", b"\x01", 1)
+    history.begin_anew("e2", 5, 1)
+    message = history.append("a", b"\x01", 2)
+    assert message is not None
+    assert (message.seq, message.decoded) == (6, b'{"x":1}')

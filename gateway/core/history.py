@@ -224,7 +224,7 @@ class History:
             seq: the number before the next one; what has it, or a lower one, is gone.
             time: the latest that it can have arrived, milliseconds since 1970.
         """
-        subscription, beyond, watcher = self.subscription, self.beyond, self.watcher
+        subscription, beyond, watcher, decoder_of = self.subscription, self.beyond, self.watcher, self._decoder_of
         topics = self._topics.values()
         History.__init__(
             self,
@@ -234,7 +234,7 @@ class History:
             max_age_ms=self.max_age_ms,
             epoch=epoch,
         )
-        self.subscription, self.beyond, self.watcher = subscription, beyond, watcher
+        self.subscription, self.beyond, self.watcher, self._decoder_of = subscription, beyond, watcher, decoder_of
         for state in topics:
             state.last, state.is_dropped = None, True
             if state.watch is not None:
