@@ -735,6 +735,26 @@ async def test_the_list_counts_all_on_every_page_and_a_silent_topic_slows_down(
         assert later["topics"][0]["rate"] == pytest.approx(0.01, rel=0.05)
 
 
+async def test_the_list_counts_as_of_a_position_to_which_live_messages_are_added() -> None:
+    async with running(history_messages=10) as (app, gateway):
+        fill(gateway, 7, 2)
+        then = gateway.history.position
+        # more than is kept of one topic, and one that is new
+        for number in range(25):
+            gateway.hub.publish("t/1", b"%d" % number)
+        gateway.hub.publish("t/2", b"new")
+
+        async def counts(query: str) -> dict[str, int]:
+            answer = (await ask(app, f"/topics?prefix=t/{query}")).json()
+            assert answer["position"] == gateway.history.position
+            return {topic["topic"]: topic["count"] for topic in answer["topics"]}
+
+        assert await counts("") == {"t/0": 7, "t/1": 32, "t/2": 1}
+        assert await counts(f"&until={then}") == {"t/0": 7, "t/1": 7, "t/2": 0}
+        assert await counts("&until=anotherlife:3") == await counts("")
+        assert (await ask(app, "/topics?until=now")).status == 400
+
+
 @pytest.mark.parametrize(
     "query",
     ["format=svg", "order=desc&fields=y", "since=1h&fields=y&limit=10", "format=csv&fields=y"],

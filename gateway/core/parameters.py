@@ -68,7 +68,10 @@ PARAMETERS = {
         "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),
-    "until": _for(f"{_PAGES} svg points", "Up to this position; with points up to a time, as of since."),
+    "until": _for(
+        f"{_PAGES} svg points list",
+        "Up to this position (the list counts up to it); with points up to a time, as of since.",
+    ),
     "points": _for("points", "A chart: at most so many points of each number, from 1 to 5000.", "1200"),
     "order": _for(_PAGES, "asc or desc.", "asc"),
     "limit": _for(f"{_PAGES} points list devices", "At most so many messages, topics of the list, or devices."),

@@ -100,6 +100,14 @@ class Topic(msgspec.Struct, gc=False, eq=False):
             end = bisect_right(messages, until, start, key=seq_of)
         return end - start
 
+    def count_as_of(self, until: int) -> int:
+        """The number of its messages with seq <= `until`, as far as the numbers of the later ones are known."""
+        newest, _ = self.heard
+        if newest <= until:
+            return self.count
+        evicted = len(self.evicted) - bisect_right(self.evicted, until)
+        return self.count - evicted - self.count_between(until, newest)
+
     def last_as_of(self, until: int) -> Message | None:
         """Its newest kept message with seq <= `until`; None if there was none or it is evicted or has expired."""
         if self.last is not None and self.last.seq <= until:

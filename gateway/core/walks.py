@@ -77,8 +77,17 @@ def readable_names(history: History, wanted: FilterSet | None, allowed: FilterSe
     return names()
 
 
-def describe_topics(history: History, names: list[str], now: int) -> Generator[None, None, list[dict[str, Any]]]:
-    """What the list of topics tells of each of these; `now` in milliseconds since 1970."""
+def describe_topics(
+    history: History, names: list[str], now: int, until: int | None = None
+) -> Generator[None, None, list[dict[str, Any]]]:
+    """What the list of topics tells of each of these.
+
+    Args:
+        history: the log.
+        names: which topics.
+        now: milliseconds since 1970.
+        until: the number up to which messages are counted; None counts all.
+    """
     listed: list[dict[str, Any]] = []
     for number, name in enumerate(names, start=1):
         topic = history.topic(name)
@@ -88,7 +97,7 @@ def describe_topics(history: History, names: list[str], now: int) -> Generator[N
             listed.append(
                 {
                     "topic": name,
-                    "count": topic.count,
+                    "count": topic.count if until is None else topic.count_as_of(until),
                     "kept": len(topic),
                     "rate": float(f"{rate:.4g}"),
                     "time": last.time,

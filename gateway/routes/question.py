@@ -45,6 +45,7 @@ __all__ = [
     "flag",
     "head_only",
     "integer",
+    "position_in",
     "representation_of",
 ]
 
@@ -139,6 +140,14 @@ def check_query(query: QueryParams, use: str) -> None:
         raise ApiError(400, error.code, str(error)) from None
 
 
+def position_in(text: str) -> tuple[str, int]:
+    """`parse_position`, as an answer."""
+    try:
+        return parse_position(text)
+    except ProtocolError as error:
+        raise ApiError(400, error.code, str(error)) from None
+
+
 class Question:
     """A request for messages, read and allowed.
 
@@ -205,10 +214,7 @@ class Question:
         self.gap: dict[str, Any] | None = {"reason": "epoch", "lost": None} if start.is_other_epoch else None
         self.until = history.seq
         if (until := query.get("until")) is not None:
-            try:
-                epoch, seq = parse_position(until)
-            except ProtocolError as error:
-                raise ApiError(400, error.code, str(error)) from None
+            epoch, seq = position_in(until)
             if epoch == history.epoch:
                 self.until = min(seq, history.seq)
             else:

@@ -30,6 +30,7 @@ from gateway.routes.question import (
     check_filters,
     check_query,
     integer,
+    position_in,
     representation_of,
 )
 from gateway.routes.series import series
@@ -89,7 +90,8 @@ async def topics_socket(websocket: WebSocket) -> None:
 async def list_topics(request: Request) -> Response:
     """`GET /topics`: the topics that the asker may read, by name, with counts, rates and times.
 
-    `prefix` and `filter` narrow it; `limit` and `after` (a name) make pages.
+    `prefix` and `filter` narrow it; `limit` and `after` (a name) make pages. Messages are counted up to the position
+    `until`; one of another life of the log changes nothing.
     """
     gateway: Gateway = request.app.state.gateway
     query = request.query_params
@@ -104,11 +106,15 @@ async def list_topics(request: Request) -> Response:
         wanted = FilterSet(check_filters(gateway, named))
     history = gateway.history
     position = history.position
+    until = None
+    if (named_position := query.get("until")) is not None:
+        epoch, seq = position_in(named_position)
+        until = seq if epoch == history.epoch else None
     allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
     readable = readable_names(history, wanted, allowed, query.get("prefix", ""))
     async with place():
         names, total = await in_slices(first_names(readable, query.get("after", ""), limit + 1))
-        listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms()))
+        listed = await in_slices(describe_topics(history, names[:limit], gateway.wall_clock_ms(), until))
         # who may read nothing would count and time by it what is hidden
         body: dict[str, Any] = {"position": position if allowed else None, "total": total, "topics": listed}
         if len(names) > limit:
