@@ -6,6 +6,7 @@ import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
 import type { Question } from "./core/past.ts";
+import type { Listed } from "./core/tree.ts";
 import { base } from "./router.ts";
 import { epoch, socketAddress, token } from "./session.ts";
 
@@ -181,25 +182,22 @@ export async function publish(topic: string, payload: string, retain: boolean): 
   await send(path, { method: "POST", body: payload, headers: { "Content-Type": "text/plain" } });
 }
 
-/** A topic as the gateway's list has it. */
-export interface ListedTopic {
-  topic: string;
-  /** Messages since the gateway started. */
-  count: number;
-  rate: number;
-  time: number;
+export interface ListedTopic extends Listed {
   /** Whether the broker keeps one of its messages. */
   retained: boolean;
-  cleared?: boolean;
 }
 
 const PAGE = 10_000;
 
-/** The topics that a filter matches, by name, a page at a time. */
-export async function* listTopics(filter: string, signal?: AbortSignal): AsyncGenerator<ListedTopic[]> {
+/**
+ * The topics that a filter matches, by name, a page at a time.
+ *
+ * @param until the position up to which messages are counted; else all are.
+ */
+export async function* listTopics(filter: string, signal?: AbortSignal, until?: string): AsyncGenerator<ListedTopic[]> {
   let after: string | undefined;
   do {
-    const response = await ask(`topics${query({ filter, limit: PAGE, after })}`, "application/json", signal);
+    const response = await ask(`topics${query({ filter, limit: PAGE, after, until })}`, "application/json", signal);
     const body = (await response.json()) as Record<string, unknown>;
     yield Array.isArray(body.topics) ? (body.topics as ListedTopic[]) : [];
     after = words(body.next) || undefined;

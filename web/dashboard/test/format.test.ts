@@ -59,3 +59,21 @@ describe("times", () => {
     expect(format.parseSpan("k3f9:18273")).toBeNull();
   });
 });
+
+describe("words and names", () => {
+  it("counts one and many", () => {
+    expect(format.counted(1, "message")).toBe("1 message");
+    expect(format.counted(0, "message")).toBe("0 messages");
+    expect(format.counted(1234, "reply", "replies")).toBe("1,234 replies");
+  });
+
+  it.each([
+    [0, "0"],
+    [100, "6,000"],
+    [0.2, "12"],
+    [0.025, "1.5"],
+    [1 / 60, "1"],
+    [1 / 3600, "0.02"],
+    [1e-6, "< 0.01"],
+  ])("has one unit in a column of rates: %s", (rate, text) => expect(format.formatPerMinute(rate)).toBe(text));
+});

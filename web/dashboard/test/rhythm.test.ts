@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Rate, Rhythm } from "../src/core/rhythm.ts";
+import { Flow, Rate, Rhythm } from "../src/core/rhythm.ts";
 
 describe("rhythm", () => {
   it("knows nothing before it has seen something", () => {
@@ -85,5 +85,27 @@ describe("rate", () => {
     expect(rate.read(1_005_000)).toBeGreaterThan(9);
     expect(rate.read(1_005_000)).toBeLessThan(11);
     expect(rate.read(1_105_000)).toBeLessThan(0.01);
+  });
+});
+
+describe("flow", () => {
+  it("goes on from what it is told, and is steady where little comes", () => {
+    const flow = new Flow();
+    const now = 1_000_000;
+    flow.seed(now, 0.1);
+    const read: number[] = [];
+    for (let time = now + 10_000; time <= now + 200_000; time += 10_000) {
+      flow.note(time);
+      read.push(flow.read(time + 5000));
+    }
+    expect(Math.min(...read)).toBeGreaterThan(0.08);
+    expect(Math.max(...read)).toBeLessThan(0.12);
+  });
+
+  it("follows at once where much comes", () => {
+    const flow = new Flow();
+    for (let time = 0; time < 20_000; time += 10) flow.note(1_000_000 + time);
+    expect(flow.read(1_020_000)).toBeCloseTo(100, -1);
+    expect(flow.read(1_080_000)).toBeLessThan(1);
   });
 });

@@ -55,6 +55,18 @@ export function formatRate(perSecond: number): string {
   return perHour >= 0.95 ? `${Math.round(perHour)}/h` : "< 1/h";
 }
 
+/**
+ * Messages a minute without the unit, for a column of them: "6,000", "12", "1.5", "0.02". A column has one unit, so that
+ * what is more is also longer.
+ */
+export function formatPerMinute(perSecond: number): string {
+  const perMinute = perSecond * 60;
+  if (!(perMinute > 0)) return "0";
+  if (perMinute >= 9.95) return formatCount(perMinute);
+  if (perMinute >= 0.095) return trimZero(perMinute.toFixed(1));
+  return perMinute >= 0.005 ? perMinute.toFixed(2) : "< 0.01";
+}
+
 function trimZero(text: string): string {
   return text.endsWith(".0") ? text.slice(0, -2) : text;
 }
@@ -64,6 +76,11 @@ export function formatCount(count: number): string {
   return Math.round(count)
     .toString()
     .replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** So many of something: "1 message", "1,234 messages". */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${formatCount(count)} ${Math.round(count) === 1 ? one : many}`;
 }
 
 /** How long ago, in one unit: "now", "12 s", "5 min", "3 h", "2 d". Negative ages (clocks that differ) are "now". */

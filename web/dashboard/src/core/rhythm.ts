@@ -120,11 +120,39 @@ export class Rate {
     this.level += count;
   }
 
+  /** Goes on from so many a second, as if they had come for long. */
+  seed(now: number, perSecond: number): void {
+    this.level = perSecond * this.seconds;
+    this.at = now;
+    this.started = now - 20_000 * this.seconds;
+  }
+
   read(now: number): number {
     if (this.at === 0) return 0;
     const level = this.level * Math.exp(Math.min(0, this.at - now) / 1000 / this.seconds);
     // Young estimates hold less than a full window: without this, a steady rate would seem to climb for half a minute.
     const filled = 1 - Math.exp(-Math.max(1000, now - this.started) / 1000 / this.seconds);
     return level / this.seconds / filled;
+  }
+}
+
+/** Events per second of many sources: over ten seconds where much comes, over two minutes where that says little. */
+export class Flow {
+  private readonly quick = new Rate(10);
+  private readonly slow = new Rate(120);
+
+  note(time: number, count = 1): void {
+    this.quick.note(time, count);
+    this.slow.note(time, count);
+  }
+
+  seed(now: number, perSecond: number): void {
+    this.quick.seed(now, perSecond);
+    this.slow.seed(now, perSecond);
+  }
+
+  read(now: number): number {
+    const slow = this.slow.read(now);
+    return slow < 1 ? slow : this.quick.read(now);
   }
 }

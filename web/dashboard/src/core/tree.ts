@@ -3,19 +3,35 @@
  *
  * A message touches one node for each of its levels and nothing else; order and visible rows are worked out only when
  * they are asked for, and only for the open branches.
+ *
+ * Counts are the gateway's: its list has them as of the position at which the page subscribed, and what comes behind
+ * that position is added. Until the list has come, and where there is none, they are what came here.
  */
-import { Rate, Rhythm } from "./rhythm.ts";
+import { Flow, Rhythm } from "./rhythm.ts";
+import { holdsAll, wordsOf } from "./search.ts";
+
+/** Characters of a payload's text that are searched. */
+const SEARCHED = 10_000;
 
 export class TopicNode {
   children: Map<string, TopicNode> | null = null;
   private order: TopicNode[] | null = null;
-  /** Messages of this topic and all below it since the page opened. */
+  /** Messages of this topic and all below it. */
   count = 0;
   /** Topics (not levels) at or below this node. */
   topics = 0;
-  /** Its own messages since the page opened. */
+  /** Its own messages. */
   own = 0;
+  /** Those of its own that came behind the position of the tree's mark, and which mark that was. */
+  fresh = 0;
+  mark = 0;
+  /** The mark whose list had it last. */
+  listed = 0;
+  /** Messages a second, as the gateway's list had it. */
+  listedRate = 0;
   /** False for a level that is only on the way. */
+  isTopic = false;
+  /** Whether its newest value has come. */
   hasValue = false;
   /** The number of its newest message, and in which life of the gateway's log. */
   seq = 0;
@@ -27,8 +43,11 @@ export class TopicNode {
   /** Whether the broker keeps one of its messages, as far as it was told. */
   kept = false;
   open = false;
-  readonly rate = new Rate(10);
+  /** What comes below it. */
+  flow: Flow | null = null;
   rhythm: Rhythm | null = null;
+  private searchedPayload: unknown;
+  private searched = "";
 
   constructor(
     readonly name: string,
@@ -63,16 +82,34 @@ export class TopicNode {
 
   /** Messages a second: by its rhythm for a topic (steady between reports), by counting for a branch. */
   perSecond(now: number): number {
-    if (!this.children && this.rhythm?.interval) {
-      const silent = this.rhythm.lastTime === null ? 0 : now - this.rhythm.lastTime;
-      const interval = this.rhythm.interval;
-      if (silent > 20 * interval + 60_000) return 0;
-      // Messages are thinned on their way here: a second or two of silence says nothing yet.
-      return 1000 / (silent > Math.max(2 * interval, 3000) ? silent : interval);
+    return this.children ? (this.flow?.read(now) ?? 0) : this.ownPerSecond(now);
+  }
+
+  /** Its own messages a second: by its rhythm, or while that isn't known as the gateway's list has it. */
+  ownPerSecond(now: number): number {
+    const listed = this.listedRate > 0 ? 1000 / this.listedRate : null;
+    const interval = this.rhythm?.learnt ? this.rhythm.interval : (listed ?? this.rhythm?.interval ?? null);
+    if (!interval) return 0;
+    const silent = Math.max(0, now - this.time);
+    if (silent > 20 * interval + 60_000) return 0;
+    // Messages are thinned on their way here: a second or two of silence says nothing yet.
+    return 1000 / (silent > Math.max(2 * interval, 3000) ? silent : interval);
+  }
+
+  /** Its payload as text in lower case, kept until another one comes; "" for bytes. */
+  get searchText(): string {
+    if (!this.hasValue || this.encoding !== undefined) return "";
+    if (this.searched === "" || this.searchedPayload !== this.payload) {
+      this.searchedPayload = this.payload;
+      this.searched = payloadText(this.payload).slice(0, SEARCHED).toLowerCase();
     }
-    return this.rate.read(now);
+    return this.searched;
   }
 }
+
+/** A payload as text: a text as it came, JSON in one line. */
+export const payloadText = (payload: unknown): string =>
+  typeof payload === "string" ? payload : (JSON.stringify(payload) ?? "");
 
 const digits = /^\d+$/;
 
@@ -104,6 +141,24 @@ export interface TreeMessage {
   skipped?: number | undefined;
 }
 
+/** A topic as the gateway's list has it. */
+export interface Listed {
+  topic: string;
+  /** Messages since the gateway started. */
+  count: number;
+  /** Messages a second over what is kept. */
+  rate: number;
+  /** Of the newest message, milliseconds since 1970. */
+  time: number;
+  /** It is the empty one that took away what the broker kept. */
+  cleared?: boolean;
+}
+
+/** Rows that are opened by themselves at most. */
+const FITS = 60;
+/** With so few names at the top, their levels are opened however many there are. */
+const FEW = 3;
+
 export class TopicTree {
   readonly root = new TopicNode("", "", null, -1);
   private readonly nodes = new Map<string, TopicNode>();
@@ -111,6 +166,13 @@ export class TopicTree {
   private readonly cleared = new Set<string>();
   private epoch: string | undefined;
   private life = 0;
+  /** Counts up with each position from which on messages are added to the gateway's counts, and that position's number. */
+  private mark = 0;
+  private markSeq = 0;
+  /** Whether all topics are here that there were: what is shown from now on moves only for new ones. */
+  isWhole = false;
+  /** Whether counts are the gateway's, and not of what came here. */
+  isCounted = false;
   /** Grows whenever a row may have been added, opened or closed. */
   version = 0;
 
@@ -122,11 +184,104 @@ export class TopicTree {
     return this.nodes.get(topic);
   }
 
-  /** The gateway began a new log: its numbers begin anew. */
-  beginLife(epoch: string | undefined): void {
-    if (epoch === this.epoch) return;
+  /** A node by its path, a level on the way as well; undefined when it isn't there. */
+  find(path: string): TopicNode | undefined {
+    let node: TopicNode | undefined = this.root;
+    for (const level of path.split("/")) node = node?.children?.get(level);
+    return node;
+  }
+
+  /** The page is subscribed from this position on; the list that is asked for now counts up to it. */
+  begin(position: string): void {
+    const [epoch, seq] = position.split(":");
+    if (epoch !== this.epoch) this.life++;
     this.epoch = epoch;
-    this.life++;
+    this.mark++;
+    this.markSeq = Number(seq);
+  }
+
+  private place(topic: string): TopicNode {
+    let node = this.nodes.get(topic);
+    if (node) return node;
+    node = this.root;
+    for (const level of topic.split("/")) node = node.child(level);
+    this.nodes.set(topic, node);
+    node.isTopic = true;
+    for (let up: TopicNode | null = node; up; up = up.parent) up.topics++;
+    this.version++;
+    return node;
+  }
+
+  private freshOf(node: TopicNode): number {
+    return node.mark === this.mark ? node.fresh : 0;
+  }
+
+  private setOwn(node: TopicNode, own: number): void {
+    const more = own - node.own;
+    if (more === 0) return;
+    node.own = own;
+    for (let up: TopicNode | null = node; up; up = up.parent) up.count += more;
+  }
+
+  /** Takes in a page of the gateway's list. */
+  list(page: readonly Listed[]): void {
+    for (const { topic, count, rate, time, cleared } of page) {
+      const known = this.nodes.get(topic);
+      // what came behind the list's position may be news of it
+      if (cleared && !(known && this.freshOf(known) > 0)) {
+        this.clear(topic);
+        continue;
+      }
+      const node = known ?? this.place(topic);
+      node.listed = this.mark;
+      node.listedRate = rate;
+      node.time = Math.max(node.time, time);
+      this.setOwn(node, count + this.freshOf(node));
+    }
+  }
+
+  /**
+   * The list has come to its end, or there is none.
+   *
+   * @param now the moment to which its rates belong, by the gateway's clock; null where there is no list.
+   */
+  settle(now: number | null): void {
+    if (now !== null) {
+      const rates = new Map<TopicNode, number>([[this.root, 0]]);
+      for (const node of this.nodes.values()) {
+        if (node.listed !== this.mark) this.setOwn(node, this.freshOf(node));
+        for (let up: TopicNode | null = node; up; up = up.parent) {
+          if (up.children) rates.set(up, (rates.get(up) ?? 0) + node.listedRate);
+        }
+      }
+      for (const [node, rate] of rates) {
+        node.flow ??= new Flow();
+        node.flow.seed(now, rate);
+      }
+      this.isCounted = true;
+    }
+    if (this.isWhole) return;
+    this.isWhole = true;
+    this.openSmall();
+    this.version++;
+  }
+
+  /** Opens what fits, level by level: a tree of three devices has nothing to hide. */
+  private openSmall(): void {
+    let level = this.root.sorted();
+    let rows = level.length;
+    const isFew = rows <= FEW;
+    while (level.length > 0) {
+      const next: TopicNode[] = [];
+      for (const node of level) {
+        const below = node.children?.size ?? 0;
+        if (below === 0 || (rows + below > FITS && !(isFew && node.depth === 0))) continue;
+        rows += below;
+        this.setOpen(node, true);
+        next.push(...node.sorted());
+      }
+      level = next;
+    }
   }
 
   /**
@@ -140,14 +295,7 @@ export class TopicTree {
       if (isEmpty) return null;
       this.cleared.delete(message.topic);
     }
-    let node = this.nodes.get(message.topic);
-    if (!node) {
-      node = this.root;
-      for (const level of message.topic.split("/")) node = node.child(level);
-      this.nodes.set(message.topic, node);
-      for (let up: TopicNode | null = node; up; up = up.parent) up.topics++;
-      this.version++;
-    }
+    const node = this.place(message.topic);
     const isSameLife = node.life === this.life;
     if (node.hasValue && isSameLife && message.seq <= node.seq) return node;
     const counted = !replayed || (node.hasValue && isSameLife);
@@ -167,11 +315,17 @@ export class TopicTree {
     node.rhythm ??= new Rhythm();
     node.rhythm.note(message.time, stands);
     if (!counted) return node;
-    node.own += stands;
+    if (message.seq > this.markSeq) {
+      node.fresh = this.freshOf(node) + stands;
+      node.mark = this.mark;
+    }
+    this.setOwn(node, node.own + stands);
+    // What was missed while the connection was cut came long ago, and all at once.
+    if (replayed) return node;
     for (let up: TopicNode | null = node; up; up = up.parent) {
-      up.count += stands;
-      // What was missed while the connection was cut came long ago, and all at once.
-      if (!replayed) up.rate.note(message.time, stands);
+      if (!up.children) continue;
+      up.flow ??= new Flow();
+      up.flow.note(message.time, stands);
     }
     return node;
   }
@@ -179,8 +333,10 @@ export class TopicTree {
   /** Takes a topic away, and the levels that led to it alone; those below it stay. */
   private remove(node: TopicNode): void {
     this.nodes.delete(node.path);
-    node.hasValue = node.kept = false;
+    this.setOwn(node, 0);
+    node.isTopic = node.hasValue = node.kept = false;
     node.payload = undefined;
+    node.listedRate = 0;
     for (let up: TopicNode | null = node; up; up = up.parent) {
       up.topics--;
       if (up.parent && up.topics === 0) up.parent.drop(up);
@@ -228,14 +384,13 @@ export class TopicTree {
     return rows;
   }
 
-  /** Topics whose name holds every word of `query`, in any case, in order of name; at most `limit`. */
+  /** Topics that hold every word of `query` in their name or value, in any case, in order of name; at most `limit`. */
   search(query: string, limit = Number.POSITIVE_INFINITY): TopicNode[] {
-    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = wordsOf(query);
     const found: TopicNode[] = [];
     if (words.length === 0) return found;
     for (const [topic, node] of this.nodes) {
-      const name = topic.toLowerCase();
-      if (words.every((word) => name.includes(word))) found.push(node);
+      if (holdsAll(words, topic.toLowerCase(), () => node.searchText)) found.push(node);
       if (found.length >= limit) break;
     }
     return found.length > 20_000 ? found : found.sort((a, b) => compareNames(a.path, b.path));

@@ -1,81 +1,101 @@
 /** Topics: what is on this broker, how much of it, and what was said last. */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { listTopics } from "../api.ts";
-import { formatAge, formatCount, formatRate } from "../core/format.ts";
-import { type TopicNode, TopicTree } from "../core/tree.ts";
+import { counted, formatAge, formatCount, formatPerMinute, formatRate } from "../core/format.ts";
+import { excerpt, wordsOf } from "../core/search.ts";
+import { payloadText, type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
 import { fleet, holdDevices } from "../fleet.ts";
 import { identity, maySubscribe, readable } from "../identity.ts";
-import { TopicActs } from "../parts/acts.tsx";
 import { Empty, Explain } from "../parts/bits.tsx";
+import { Cut, Marked } from "../parts/cut.tsx";
 import { Chevron, SearchIcon } from "../parts/icons.tsx";
-import { PayloadView } from "../parts/payload.tsx";
 import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../parts/virtual.tsx";
 import { navigate, route, setParams, to } from "../router.ts";
-import { clockSkew, type Feed, isLive, link, openFeed, token, viewNow } from "../session.ts";
+import { gatewayNow, isLive, openFeed, token, viewNow } from "../session.ts";
+import { Details } from "./details.tsx";
 
 /** The tree stays for as long as the page: coming back shows what was known, and counts go on. */
 let tree = new TopicTree();
 let system = false;
-let opened = 0;
 /** Whose tree it is. */
 let visitor: string | null = null;
+/** How much of the list has come; null while none is on its way. */
+let reading: number | null = null;
 
 const SYSTEM = "$SYS/#";
 
-/** What was cleared before: its newest value is the empty one that cleared it. */
-async function leaveOutCleared(whose: TopicTree): Promise<void> {
+/** A list that takes longer keeps nobody from the tree. */
+const PATIENCE_MS = 20_000;
+
+/** Takes in the gateway's list of topics with their counts: names first, so that rows are in their places at once. */
+async function takeList(whose: TopicTree, filters: readonly string[], position: string, signal: AbortSignal) {
+  const timer = setTimeout(() => whose.settle(null), PATIENCE_MS);
+  reading = 0;
   try {
-    for (const filter of readable())
-      for await (const page of listTopics(filter))
-        for (const { topic, cleared } of page) if (cleared) whose.clear(topic);
+    for (const filter of filters)
+      for await (const page of listTopics(filter, signal, position)) {
+        whose.list(page);
+        reading += page.length;
+      }
+    whose.settle(gatewayNow());
   } catch {
-    // They are then listed with an empty value.
+    // then counts are of what comes here
+    if (!signal.aborted) whose.settle(null);
+  } finally {
+    clearTimeout(timer);
+    if (!signal.aborted) reading = null;
   }
 }
 
-function watch(withSystem: boolean): Feed {
+/** @returns how to end it. */
+function watch(withSystem: boolean): () => void {
   if (withSystem !== system || visitor !== token.value) {
     tree = new TopicTree();
     system = withSystem;
     visitor = token.value;
   }
-  opened ||= Date.now();
-  void leaveOutCleared(tree);
-  return openFeed({
-    topics: withSystem ? [...readable(), SYSTEM] : readable(),
+  const mine = tree;
+  const filters = withSystem ? [...readable(), SYSTEM] : readable();
+  let listing = new AbortController();
+  const feed = openFeed({
+    topics: filters,
     since: "last",
     // The newest value of a topic twice a second is all that eyes can use; `skipped` keeps the counts right.
     maxHz: 2,
-    onSubscribed: (position) => tree.beginLife(position.split(":")[0]),
-    onMessage: (message, replayed) => tree.note(message, replayed),
+    onSubscribed: (position) => {
+      listing.abort();
+      listing = new AbortController();
+      mine.begin(position);
+      void takeList(mine, filters, position, listing.signal);
+    },
+    onMessage: (message, replayed) => mine.note(message, replayed),
   });
+  return () => {
+    listing.abort();
+    feed.close();
+  };
 }
 
-/** What fits is opened by itself, level by level: a tree of three devices has nothing to hide. */
-function openSmall(): void {
-  const FITS = 60;
-  let rows = tree.root.sorted().length;
-  // A broker with one or two names at the top would show nothing: their levels are opened however many there are.
-  const few = rows <= 3;
-  let level = tree.root.sorted();
-  while (level.length > 0) {
-    const next: TopicNode[] = [];
-    for (const node of level) {
-      const below = node.children?.size ?? 0;
-      if (below === 0 || (rows + below > FITS && !(few && node.depth === 0))) continue;
-      rows += below;
-      tree.setOpen(node, true);
-      next.push(...node.sorted());
-    }
-    level = next;
-  }
+const NO_WORDS: readonly string[] = [];
+const NO_ROWS: readonly TopicNode[] = [];
+
+/** How long rows of a search are shown before they are looked for again, in milliseconds, and in times of the work. */
+const SEARCH_EVERY = { milliseconds: 500, work: 20 };
+
+/** What rows are made of: they are worked out again when that has changed. */
+interface Made {
+  key: string;
+  at: number;
+  /** How long that took, in milliseconds. */
+  work: number;
+  rows: TopicNode[];
 }
 
 export function Topics() {
-  const tick = useTicker(4);
+  useTicker(4);
   const params = route.value.params;
   const query = params.get("q") ?? "";
   const withSystem = params.has("system");
@@ -91,66 +111,93 @@ export function Topics() {
     const timer = setTimeout(() => setParams({ at: selected }), 250);
     return () => clearTimeout(timer);
   }, [selected]);
-  const autoOpened = useRef(tree.size > 0);
-  const cache = useRef<{ key: string; at: number; rows: TopicNode[] }>({ key: "", at: 0, rows: [] });
+  const made = useRef<Made>({ key: "", at: 0, work: 0, rows: [] });
   const touched = useRef(false);
+  /** A path that is to be in view as soon as its row is there. */
+  const wanted = useRef(selected);
 
   const known = identity.value !== undefined;
   useLayoutEffect(() => {
     if (!known) return undefined;
-    const feed = watch(withSystem);
+    const end = watch(withSystem);
     const letGo = holdDevices();
     return () => {
       letGo();
-      feed.close();
+      end();
     };
   }, [withSystem, known]);
 
   // The way to it is opened once, as soon as it is there; who closes it again means that.
   const revealed = useRef(false);
-  if (!revealed.current && selected !== null && tree.reveal(selected)) {
+  if (!revealed.current && selected !== null && tree.isWhole && tree.reveal(selected)) {
     revealed.current = true;
     touched.current = true;
   } else if (selected === null) revealed.current = true;
 
-  if (!autoOpened.current && tree.size > 0 && Date.now() - opened > 300) {
-    autoOpened.current = true;
-    openSmall();
-  }
-
   // Rows change when topics come or branches open. At thousands of new topics a second, twice a second is enough.
+  const flat = query.trim() !== "";
   const version = `${tree.version} ${query} ${withSystem}`;
   const moment = Date.now();
-  const urgent = !cache.current.key.endsWith(` ${query} ${withSystem}`) || touched.current || tree.size < 2000;
-  if (cache.current.key !== version && (urgent || moment - cache.current.at > 500)) {
-    cache.current = { key: version, at: moment, rows: query.trim() === "" ? tree.rows() : tree.search(query) };
+  const age = moment - made.current.at;
+  const urgent = !made.current.key.endsWith(` ${query} ${withSystem}`) || touched.current || tree.size < 2000;
+  // values change without a word: what a search finds among them is looked at again and again
+  const isOld = flat && age > Math.max(SEARCH_EVERY.milliseconds, SEARCH_EVERY.work * made.current.work);
+  if (made.current.key !== version ? urgent || age > 500 : isOld) {
+    const began = performance.now();
+    const found = flat ? tree.search(query) : tree.rows();
+    made.current = { key: version, at: moment, work: performance.now() - began, rows: found };
     touched.current = false;
   }
-  const rows = cache.current.rows;
-  const flat = query.trim() !== "";
+  // none before their box is there: what is visible of them is measured when their number changes
+  const rows = tree.isWhole ? made.current.rows : NO_ROWS;
+  const words = flat ? wordsOf(query) : NO_WORDS;
   const range = useVisibleRows(list, rows.length, rowHeight, scroller);
   const now = viewNow();
   const selectedIndex = selected === null ? -1 : rows.findIndex((row) => row.path === selected);
 
-  const select = (index: number) => {
-    const row = rows[Math.max(0, Math.min(rows.length - 1, index))];
-    if (!row) return;
-    setSelected(row.path);
+  const show = (index: number) => {
     const box = scroller.current;
     if (!box) return;
-    const at = rows.indexOf(row) * rowHeight;
+    const at = index * rowHeight;
     const head = list.current ? list.current.offsetTop : 0;
     if (at < box.scrollTop) box.scrollTop = at;
     else if (at + rowHeight + head > box.scrollTop + box.clientHeight) {
       box.scrollTop = at + rowHeight + head - box.clientHeight;
     }
   };
+  useLayoutEffect(() => {
+    if (wanted.current === null || wanted.current !== selected || selectedIndex < 0) return;
+    wanted.current = null;
+    show(selectedIndex);
+  });
+  const select = (index: number) => {
+    const at = Math.max(0, Math.min(rows.length - 1, index));
+    const row = rows[at];
+    if (!row) return;
+    setSelected(row.path);
+    show(at);
+  };
   const toggle = (node: TopicNode, open = !node.open) => {
     touched.current = true;
     tree.setOpen(node, open);
     setSelected(node.path);
   };
-  const open = (node: TopicNode) => navigate(to.live(node.hasValue ? node.path : `${node.path}/#`));
+  /** A click chooses, and opens what can be opened; on what is chosen already it closes that again. */
+  const press = (node: TopicNode) => {
+    if (node.children && !flat) toggle(node, node.path === selected ? !node.open : true);
+    else setSelected(node.path);
+    // what is chosen may be under what then is shown of it
+    wanted.current = node.path;
+  };
+  /** Goes to a topic or level, out of a search that doesn't have it. */
+  const go = (path: string) => {
+    tree.reveal(path);
+    touched.current = true;
+    if (flat && !rows.some((row) => row.path === path)) setParams({ q: null });
+    setSelected(path);
+    wanted.current = path;
+  };
+  const open = (node: TopicNode) => navigate(to.live(node.isTopic ? node.path : `${node.path}/#`));
 
   const onKey = (event: KeyboardEvent) => {
     const current = rows[selectedIndex];
@@ -187,15 +234,15 @@ export function Topics() {
     event.preventDefault();
   };
 
-  const chosen = rows[selectedIndex] ?? (selected === null ? undefined : tree.get(selected));
+  const chosen = rows[selectedIndex] ?? (selected === null ? undefined : tree.find(selected));
   const activeVisible = selectedIndex >= range[0] && selectedIndex < range[1];
   return (
     <div class="topics-view">
       <header class="view-head">
         <h1>Topics</h1>
         <p class="figures" aria-live="off">
-          <b>{formatCount(tree.size)}</b> topics{" "}
-          <b class="rate">{isLive.value ? formatRate(tree.root.rate.read(now)) : "–"}</b>
+          <b>{counted(tree.size, "topic")}</b>{" "}
+          <b class="rate">{isLive.value ? formatRate(tree.root.perSecond(now)) : "–"}</b>
         </p>
         <div class="tools">
           <label class="search">
@@ -203,7 +250,7 @@ export function Topics() {
             <span class="sr">Search topics</span>
             <input
               type="search"
-              placeholder="Search"
+              placeholder="Name, value"
               data-search
               value={query}
               onInput={(event) => setParams({ q: event.currentTarget.value })}
@@ -227,27 +274,32 @@ export function Topics() {
           )}
         </div>
       </header>
-      {withSystem && tree.size > 0 && !tree.root.children?.has("$SYS") && (
+      {withSystem && tree.isWhole && tree.size > 0 && !tree.root.children?.has("$SYS") && (
         <p class="late soft note" role="status">
           Nothing of $SYS came: the gateway takes what <code>GATEWAY_MQTT_TOPICS</code> names, and “#” leaves the
           broker’s own topics out. <code>GATEWAY_MQTT_TOPICS='["#", "$SYS/#"]'</code> adds them.
         </p>
       )}
-      {tree.size === 0 ? (
-        <NoTopics tick={tick} />
+      {!tree.isWhole ? (
+        <p class="late soft" role="status">
+          {reading ? `Reading the topics: ${formatCount(reading)} so far…` : "Waiting for the topics…"}
+        </p>
+      ) : tree.size === 0 ? (
+        <Empty title="Nothing was published yet">
+          <p>Topics show up here as soon as the broker passes something on.</p>
+          <Explain filter={readable()[0] ?? "#"} />
+        </Empty>
       ) : (
         <div class={`split${roomy ? " roomy" : ""}`}>
           <div class="tree-box">
             <div class="tree-head" aria-hidden="true">
-              <span class="t-name">
-                {flat ? `${formatCount(rows.length)} ${rows.length === 1 ? "topic matches" : "topics match"}` : "Topic"}
-              </span>
+              <span class="t-name">{flat ? counted(rows.length, "topic matches", "topics match") : "Topic"}</span>
               <span class="t-value">Last value</span>
               <span class="t-count">Messages</span>
-              <span class="t-rate">Rate</span>
+              <span class="t-rate">A minute</span>
               <span class="t-age">Age</span>
             </div>
-            {flat && rows.length === 0 && <p class="soft nothing">No topic holds “{query}”.</p>}
+            {flat && rows.length === 0 && <p class="soft nothing">No topic and no value holds “{query}”.</p>}
             <div
               ref={scroller}
               class={`tree${wide ? "" : " tall"}`}
@@ -256,7 +308,10 @@ export function Topics() {
               aria-label="Topics"
               aria-activedescendant={activeVisible ? `row-${selectedIndex}` : undefined}
               onKeyDown={onKey}
-              onFocus={() => selectedIndex < 0 && rows.length > 0 && setSelected(rows[0]?.path ?? null)}
+              onFocus={(event) => {
+                // who comes with the pointer chooses with it
+                if (selectedIndex < 0 && event.currentTarget.matches(":focus-visible")) select(0);
+              }}
             >
               <Rows list={list} count={rows.length} rowHeight={rowHeight} range={range} role="presentation">
                 {(index) => {
@@ -269,11 +324,11 @@ export function Topics() {
                         index={index}
                         rowHeight={rowHeight}
                         flat={flat}
+                        words={words}
                         now={now}
                         selected={index === selectedIndex}
-                        onSelect={() => setSelected(node.path)}
+                        onPress={() => press(node)}
                         onToggle={() => toggle(node)}
-                        onOpen={() => open(node)}
                       />
                     )
                   );
@@ -281,25 +336,17 @@ export function Topics() {
               </Rows>
             </div>
             <p class="hint soft">
-              Counted since this page opened. <kbd>↑</kbd> <kbd>↓</kbd> move, <kbd>→</kbd> <kbd>←</kbd> open and close,{" "}
-              <kbd>Enter</kbd> shows it live, <kbd>/</kbd> searches.
+              {tree.isCounted ? "Counted since the gateway started. " : "Counted since this page opened. "}
+              <kbd>↑</kbd> <kbd>↓</kbd> move, <kbd>→</kbd> <kbd>←</kbd> open and close, <kbd>Enter</kbd> shows it live,{" "}
+              <kbd>/</kbd> searches.
             </p>
           </div>
-          {roomy && <Details node={chosen} now={now} />}
+          {(roomy || chosen) && (
+            <Details node={chosen} now={now} onGo={go} onClose={roomy ? null : () => setSelected(null)} />
+          )}
         </div>
       )}
     </div>
-  );
-}
-
-function NoTopics({ tick }: { tick: number }) {
-  const waiting = link.value.state !== "open" || (tick < 6 && clockSkew() === null);
-  if (waiting) return <p class="late soft">Waiting for the first values…</p>;
-  return (
-    <Empty title="Nothing was published yet">
-      <p>Topics show up here as soon as the broker passes something on.</p>
-      <Explain filter={readable()[0] ?? "#"} />
-    </Empty>
   );
 }
 
@@ -308,32 +355,40 @@ interface TreeRowProps {
   index: number;
   rowHeight: number;
   flat: boolean;
+  /** What is searched for, in lower case. */
+  words: readonly string[];
   now: number;
   selected: boolean;
-  onSelect: () => void;
+  onPress: () => void;
   onToggle: () => void;
-  onOpen: () => void;
 }
 
-function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onToggle, onOpen }: TreeRowProps) {
+/** Characters of a value in its row, and in its tooltip. */
+const VALUE = { row: 120, tooltip: 600 };
+
+function TreeRow(props: TreeRowProps) {
+  const { node, index, rowHeight, flat, words, now, selected, onPress, onToggle } = props;
   const branch = !flat && node.children !== null;
-  const value = node.hasValue ? summary(node.payload, node.encoding, 120) : "";
+  const value = node.hasValue ? summary(node.payload, node.encoding, VALUE.row) : "";
+  const found =
+    words.length > 0 && node.searchText !== ""
+      ? excerpt(payloadText(node.payload), `${node.path} ${value}`, words, VALUE.row)
+      : null;
   const unit = node.hasValue && typeof node.payload === "number" ? fleet.unitAt([node.path], "") : "";
-  const owner = node.hasValue ? fleet.nameOf(node.path) : null;
-  const silent = node.hasValue && now - node.time > 30_000;
-  const rate = node.perSecond(now);
+  const owner = node.isTopic ? fleet.nameOf(node.path) : null;
+  const silent = node.isTopic && now - node.time > 30_000;
+  const rate = flat ? node.ownPerSecond(now) : node.perSecond(now);
   return (
     // The tree has the focus and the keys (aria-activedescendant); the pointer works on the rows.
     <div
       id={`row-${index}`}
-      class={`t-row${selected ? " selected" : ""}${node.hasValue ? "" : " level"}`}
+      class={`t-row${selected ? " selected" : ""}${node.isTopic ? "" : " level"}`}
       role="treeitem"
       aria-level={flat ? 1 : node.depth + 1}
       aria-selected={selected}
       aria-expanded={branch ? node.open : undefined}
       style={{ ...rowStyle(index, rowHeight), "--depth": flat ? "0" : String(node.depth) }}
-      onClick={onSelect}
-      onDblClick={onOpen}
+      onClick={onPress}
     >
       <span class="t-name">
         {branch ? (
@@ -349,70 +404,38 @@ function TreeRow({ node, index, rowHeight, flat, now, selected, onSelect, onTogg
         ) : (
           <span class="twist none" />
         )}
-        <a href={to.live(node.hasValue && (flat || !node.children) ? node.path : `${node.path}/#`)} tabIndex={-1}>
-          {flat ? node.path : node.name === "" ? <i class="soft">(empty)</i> : node.name}
-        </a>
-        {owner !== null && !node.path.includes(owner) && <span class="owner">{owner}</span>}
-        {branch && <span class="within">{formatCount(node.topics)}</span>}
+        {!flat && node.name === "" ? (
+          <i class="soft">(empty)</i>
+        ) : (
+          <Cut text={flat ? node.path : node.name} title={node.path} words={words} />
+        )}
+        {owner !== null && !node.path.includes(owner) && (
+          <span class="owner" title={owner}>
+            {owner}
+          </span>
+        )}
+        {branch && (
+          <span class="within" title={counted(node.topics, "topic")}>
+            {formatCount(node.topics)}
+          </span>
+        )}
       </span>
-      <code class={`t-value${silent ? " old" : ""}`}>
+      <code
+        class={`t-value${silent ? " old" : ""}`}
+        title={node.hasValue ? summary(node.payload, node.encoding, VALUE.tooltip) : undefined}
+      >
         {value.endsWith(" picture)") && node.encoding !== undefined && <Tile topic={node.path} label="" href={null} />}
-        {value}
+        <Marked text={found ?? value} words={words} />
         {unit !== "" && <span class="unit">{unit}</span>}
       </code>
       <span class="t-count num">{formatCount(flat ? node.own : node.count)}</span>
-      <span class="t-rate num">{rate > 0.0001 ? formatRate(rate) : "–"}</span>
-      <span class="t-age num">{node.hasValue ? formatAge(now - node.time) : ""}</span>
+      <span class="t-rate num">
+        {rate > 0 ? formatPerMinute(rate) : "–"}
+        {rate > 0 && <span class="t-unit">/min</span>}
+      </span>
+      <span class="t-age num" title={node.isTopic ? new Date(node.time).toLocaleString() : undefined}>
+        {node.isTopic ? formatAge(now - node.time) : ""}
+      </span>
     </div>
-  );
-}
-
-/** A payload to copy: text as it came, JSON in one line. */
-const valueText = (payload: unknown): string => (typeof payload === "string" ? payload : JSON.stringify(payload));
-
-function Details({ node, now }: { node: TopicNode | undefined; now: number }) {
-  if (!node) {
-    return (
-      <aside class="details" aria-label="Selected topic">
-        <p class="soft">Choose a topic to see what it said last.</p>
-      </aside>
-    );
-  }
-  const owners = fleet.ownersOf(node.path);
-  const filter = node.children ? `${node.path}/#` : node.path;
-  return (
-    <aside class="details" aria-label="Selected topic">
-      <h2 class="topic">{node.path}</h2>
-      {owners.length > 0 && (
-        <p class="owners">
-          {owners.slice(0, 5).map((device) => (
-            <a key={device.id} href={to.device(device.id)}>
-              {device.title}
-            </a>
-          ))}
-        </p>
-      )}
-      <p class="links">
-        {node.hasValue && <a href={to.live(node.path)}>Show live</a>}
-        {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}
-      </p>
-      <TopicActs
-        topic={node.path}
-        below={node.children ? filter : null}
-        isLevel={!node.hasValue}
-        value={node.hasValue && node.encoding === undefined ? valueText(node.payload) : undefined}
-      />
-      {node.hasValue ? (
-        <>
-          <p class="soft num">
-            {formatAge(now - node.time) === "now" ? "just now" : `${formatAge(now - node.time)} ago`}
-            {node.retained ? ", retained" : ""}
-          </p>
-          <PayloadView payload={node.payload} encoding={node.encoding} previous={undefined} />
-        </>
-      ) : (
-        <p class="soft">A level on the way; nothing is published to it itself.</p>
-      )}
-    </aside>
   );
 }
