@@ -107,3 +107,8 @@ export function imageWord(base64: string): string | null {
   for (const [beginning, name] of BEGINNINGS) if (base64.startsWith(beginning)) return name;
   return base64.startsWith("UklGR") && /^.{12}RUJQ/.test(base64) ? "WebP" : null;
 }
+
+/** Whether a message carries a picture, as its first bytes say. */
+export function hasPicture(payload: unknown, encoding: string | undefined): boolean {
+  return encoding !== undefined && typeof payload === "string" && imageWord(payload) !== null;
+}

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { listTopics } from "../api.ts";
 import { counted, formatAge, formatCount, formatPerMinute, formatRate } from "../core/format.ts";
+import { hasPicture } from "../core/images.ts";
 import { excerpt, wordsOf } from "../core/search.ts";
 import { payloadText, type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
@@ -424,7 +425,7 @@ function TreeRow(props: TreeRowProps) {
         class={`t-value${silent ? " old" : ""}`}
         title={node.hasValue ? summary(node.payload, node.encoding, VALUE.tooltip) : undefined}
       >
-        {value.endsWith(" picture)") && node.encoding !== undefined && <Tile topic={node.path} label="" href={null} />}
+        {hasPicture(node.payload, node.encoding) && <Tile topic={node.path} label="" href={null} />}
         <Marked text={found ?? value} words={words} />
         {unit !== "" && <span class="unit">{unit}</span>}
       </code>
