@@ -243,6 +243,7 @@ class Gateway:
         self._settings = settings
         self._tasks: asyncio.TaskGroup
         self._was_connected: bool | None = None
+        self._lost_at: int | None = None
 
     def open_archive(self) -> None:
         """Opens the archive, if there is to be one, and fills the log from it; a second call does nothing.
@@ -422,9 +423,7 @@ class Gateway:
         self._cluster_changed()
 
     def _cluster_changed(self) -> None:
-        if self.is_connected != self._was_connected:
-            self._was_connected = self.is_connected
-            self.hub.upstream_changed(self.is_connected, None if self.is_connected else self.upstream_reason)
+        self._link_changed(self.is_connected)
 
     @property
     def arriving(self) -> Upstream:
@@ -603,9 +602,21 @@ class Gateway:
             self._settle_at = self._complete_at = self.clock() + REPEAT_SECONDS
             if self.alerts is not None:
                 self.alerts.reconnected()
-        if state.connected != self._was_connected:
-            self._was_connected = state.connected
-            self.hub.upstream_changed(state.connected, None if state.connected else self.upstream_reason)
+        self._link_changed(state.connected)
+
+    def _link_changed(self, connected: bool) -> None:
+        """Tells everyone if the broker has come or gone."""
+        if connected == self._was_connected:
+            return
+        # what was never there isn't lost
+        self._lost_at = self.wall_clock_ms() if self._was_connected else None
+        self._was_connected = connected
+        self.hub.upstream_changed(connected, **({} if connected else self.upstream_trouble))
+
+    @property
+    def upstream_trouble(self) -> dict[str, Any]:
+        """What is told of a broker that isn't there: why, and since when if it ever was."""
+        return {"reason": self.upstream_reason, "lost_at": self._lost_at}
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, properties: Properties | None = None

@@ -717,6 +717,26 @@ async def test_a_confirmation_takes_a_grant_to_read_and_a_broker_is_named_to_nob
         assert b"reason" not in stream.body
 
 
+async def test_a_broker_is_told_as_lost_only_where_it_was_there_before() -> None:
+    async with running() as (app, gateway):
+
+        def lose(answer: Answer) -> str | None:
+            if answer.body.count(b'"connected":false') == 2:
+                return "go"
+            gateway._was_connected = True
+            gateway._upstream_changed(gateway.upstream.state)
+            return None
+
+        before = gateway.wall_clock_ms()
+        stream = await ask(app, "/topics/b?format=sse", on_part=lose)
+        told = [json.loads(line[6:]) for line in stream.body.decode().splitlines() if '"upstream"' in line]
+        assert "lost_at" not in told[0]
+        assert before <= told[1]["lost_at"] <= gateway.wall_clock_ms()
+        # who comes later is told of the same moment
+        later = await ask(app, "/topics/b?format=sse", on_part=lambda a: "go" if b'"connected"' in a.body else None)
+        assert f'"lost_at":{told[1]["lost_at"]}'.encode() in later.body
+
+
 # the list of topics
 
 

@@ -864,9 +864,9 @@ class Hub:
         """The number of sockets that take no more for now."""
         return len(self._paused)
 
-    def upstream_changed(self, connected: bool, reason: str | None = None) -> None:
-        """Tells everyone that the link to the broker went down or came back."""
-        self._tell_all("upstream", connected=connected, reason=reason)
+    def upstream_changed(self, connected: bool, reason: str | None = None, lost_at: int | None = None) -> None:
+        """Tells everyone that the link to the broker went down or came back; `lost_at` in milliseconds since 1970."""
+        self._tell_all("upstream", connected=connected, reason=reason, lost_at=lost_at)
 
     def archive_changed(self, kept: bool, reason: str | None = None) -> None:
         """Tells everyone that what arrives is no longer kept, or is again."""

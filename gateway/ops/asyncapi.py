@@ -142,7 +142,17 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
             "to": {"type": "integer", "minimum": 0},
         },
     ),
-    "upstream": (["connected"], {"connected": {"type": "boolean"}, "reason": {"type": "string"}}),
+    "upstream": (
+        ["connected"],
+        {
+            "connected": {"type": "boolean"},
+            "reason": {"type": "string"},
+            "lost_at": {
+                "type": "integer",
+                "description": "When it was lost, milliseconds since 1970; absent while it has not been there yet.",
+            },
+        },
+    ),
     "archive": (["kept"], {"kept": {"type": "boolean"}, "reason": {"enum": [*map(str, Trouble)]}}),
     "alert": (
         ["name", "state", "since", "firing", "pending", "left_out", "topics"],

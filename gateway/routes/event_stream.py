@@ -145,7 +145,7 @@ async def _events(
         else:
             found.when_known(subscribed)
             if not gateway.is_connected:
-                event = encode_event("upstream", connected=False, reason=gateway.upstream_reason)
+                event = encode_event("upstream", connected=False, **gateway.upstream_trouble)
                 sink.write(sse_event(event, event="upstream"))
             if (trouble := gateway.archive_trouble) is not None:
                 event = encode_event("archive", kept=False, reason=str(trouble.trouble))

@@ -129,7 +129,7 @@ class Session:
     def tell_upstream(self) -> None:
         """Says so where the broker isn't there now, or what arrives is not kept."""
         if not self._is_raw and not self._gateway.is_connected:
-            self._write(encode_event("upstream", connected=False, reason=self._gateway.upstream_reason))
+            self._write(encode_event("upstream", connected=False, **self._gateway.upstream_trouble))
         if not self._is_raw and (trouble := self._gateway.archive_trouble) is not None:
             self._write(encode_event("archive", kept=False, reason=str(trouble.trouble)))
 

@@ -923,11 +923,26 @@ def test_a_broker_that_goes_and_comes_is_told(
     broker.stop()
     expect(page.locator(".banner")).to_contain_text("The gateway has lost the broker", timeout=15_000)
     expect(rows(page)).to_have_count(1)
-    # who comes now is told as well
+    # who comes now is told as well, and as of when
     other = watched.open(f"{gateway.http}/?view=topics")
     expect(other.locator(".banner")).to_contain_text("lost the broker")
+    as_of = re.compile(r"as of (\d\d:\d\d:\d\d)")
+    said = [as_of.search(each.locator(".banner").inner_text()) for each in (page, other)]
+    assert said[0] is not None
+    assert said[1] is not None
+    assert said[0][1] == said[1][1]
     broker.start()
     expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
+
+
+def test_a_broker_that_was_never_there_is_not_lost(watched: Watched, make_gateway: MakeGateway) -> None:
+    gateway = make_gateway("mqtt://127.0.0.1:1", ready=False)
+    page = watched.open(f"{gateway.http}/?view=topics")
+    expect(page.locator(".banner")).to_contain_text("The gateway hasn’t reached the broker yet")
+    expect(page.locator(".banner")).not_to_contain_text("as of")
+    expect(page.locator(".pulse")).to_contain_text("No broker yet")
+    page.get_by_role("link", name="Connection", exact=True).click()
+    expect(page.get_by_role("region", name="State")).to_contain_text("Not reached yet")
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ async def test_a_gateway_starts_and_serves_while_the_broker_is_down_and_says_so(
     assert status == 503
     assert b"false" in body
     async with Subscriber(gateway, "a") as client:
-        await client.wait_event("upstream", connected=False)
+        assert "lost_at" not in await client.wait_event("upstream", connected=False), "it was never there"
         await asyncio.to_thread(broker.start)
         await client.wait_event("upstream", 20, connected=True)
         await asyncio.to_thread(publish, broker, "a", b"1")

@@ -63,6 +63,8 @@ export interface Gap {
 export interface Upstream {
   connected: boolean;
   reason?: string;
+  /** When it was lost, milliseconds since 1970; absent while it has not been there since the gateway started. */
+  lost_at?: number;
 }
 
 /** Whether what arrives is kept in the gateway's archive; told when that changes. */

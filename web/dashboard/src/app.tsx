@@ -172,7 +172,9 @@ function Pulse() {
       : "No access"
     : state === "open"
       ? broker?.connected === false
-        ? "Broker away"
+        ? broker.lostAt === null
+          ? "No broker yet"
+          : "Broker away"
         : "Live"
       : state === "connecting"
         ? "Connecting"

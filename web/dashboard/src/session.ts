@@ -6,7 +6,7 @@
 import { computed, signal } from "@preact/signals";
 import { connect, type Gap, type Live, type Message, type State } from "gateway-live";
 import { CLOSE_CODES } from "gateway-live/protocol";
-import { addLoss, type Losses } from "./core/losses.ts";
+import { addLoss, Ledger, type Losses } from "./core/losses.ts";
 import { Rate } from "./core/rhythm.ts";
 import { Skew } from "./core/skew.ts";
 import { base } from "./router.ts";
@@ -59,8 +59,11 @@ export interface Denial {
   message: string;
 }
 
-/** The gateway's link to the broker; null until it was told. */
-export const upstream = signal<{ connected: boolean; reason: string | null } | null>(null);
+/**
+ * The gateway's link to the broker; null until it was told. `lostAt` is the moment at which it was lost, by the gateway's
+ * clock; null while it is there, or has not been yet.
+ */
+export const upstream = signal<{ connected: boolean; reason: string | null; lostAt: number | null } | null>(null);
 /** When the token ends, by this machine's clock, as the gateway has warned; null before. */
 export const endsAt = signal<number | null>(null);
 /** Whether this page's token has ended while it was looked at: what it shows stays. */
@@ -109,8 +112,6 @@ export function gatewayNow(): number {
 let heardAt: number | null = null;
 /** The newest message's time, by the gateway's clock. */
 let newestTime: number | null = null;
-/** When the broker was lost, by the gateway's clock; null where it was away before this page asked. */
-let brokerLostAt: number | null = null;
 
 /** Whether what is shown can be news: the gateway is there, and the broker behind it. */
 export const isLive = computed(() => link.value.state === "open" && upstream.value?.connected !== false);
@@ -124,7 +125,9 @@ export function stoodStillAt(): number | null {
   if ((state === "waiting" || state === "closed" || state === "connecting") && heardAt !== null) {
     return heardAt - (clockSkew() ?? 0);
   }
-  if (state === "open" && upstream.value?.connected === false) return brokerLostAt ?? newestTime ?? gatewayNow();
+  if (state === "open" && upstream.value?.connected === false) {
+    return upstream.value.lostAt ?? newestTime ?? gatewayNow();
+  }
   return null;
 }
 
@@ -146,6 +149,7 @@ export function noteAge(message: Message, live: boolean): void {
   skew.note({ sent: message.time, now: Date.now(), steady: performance.now(), trip: roundTrip.value ?? 0 });
 }
 
+const ledger = new Ledger();
 /** The last life of the gateway's history whose beginning was counted as a loss. */
 let countedLife: string | null = null;
 
@@ -198,6 +202,8 @@ export function openFeed(options: FeedOptions): Feed {
   /** The life of the gateway's history that this feed is in, and the last one whose beginning it was told of. */
   let life: string | null = null;
   let toldOf: string | null = null;
+  /** The number at which it began in that life. */
+  let begun: number | null = null;
   const live = connect(socketAddress, {
     topics: options.topics,
     ...(options.since === undefined ? {} : { since: options.since }),
@@ -241,7 +247,8 @@ export function openFeed(options: FeedOptions): Feed {
     const isRestart = gap.reason === "epoch";
     if (isRestart && toldOf === life) return;
     if (isRestart) toldOf = life;
-    if (!isRestart || life !== countedLife) losses.value = addLoss(losses.value, gap.reason, gap.lost);
+    const isNews = isRestart ? life !== countedLife : ledger.isNews(gap, life, begun);
+    if (isNews) losses.value = addLoss(losses.value, gap.reason, gap.lost);
     if (isRestart) countedLife = life;
     options.onGap?.(gap);
   });
@@ -249,6 +256,7 @@ export function openFeed(options: FeedOptions): Feed {
     denied.value = null;
     heardAt = Date.now();
     const [name = null, seq] = event.position.split(":");
+    if (name !== life) begun = life === null ? Number(seq) : 0;
     epoch.value = life = name;
     liveFrom = Number(seq);
     options.onSubscribed?.(event.position, event.recovered);
@@ -259,11 +267,8 @@ export function openFeed(options: FeedOptions): Feed {
   // The same holds for the archive.
   let archiveTold = false;
   live.on("upstream", (event) => {
-    // Said first of all on a new connection, it says nothing of when.
-    if (!event.connected && upstream.value?.connected !== false)
-      brokerLostAt = Date.now() - openedAt > 1000 ? gatewayNow() : null;
     told = true;
-    upstream.value = { connected: event.connected, reason: event.reason ?? null };
+    upstream.value = { connected: event.connected, reason: event.reason ?? null, lostAt: event.lost_at ?? null };
   });
   live.on("expiring", ({ seconds }) => {
     endsAt.value = Date.now() + seconds * 1000;
@@ -295,7 +300,7 @@ export function openFeed(options: FeedOptions): Feed {
     if (event.state === "connecting") told = archiveTold = false;
     if (event.state === "open") {
       openedAt = heardAt = Date.now();
-      if (!told) upstream.value = { connected: true, reason: null };
+      if (!told) upstream.value = { connected: true, reason: null, lostAt: null };
       if (!archiveTold) archive.value = null;
       measure();
     }

@@ -16,6 +16,42 @@ export function gapWords(reason: string): string {
   return (WORDS as Record<string, string>)[reason] ?? reason;
 }
 
+/** Reasons of what was gone before anybody here asked for it. */
+const PAST: ReadonlySet<string> = new Set<Gap["reason"]>(["evicted", "crash"]);
+
+/**
+ * Which gaps are losses of this page, and that once: a gap is told to each subscription that it is about, and again
+ * whenever a view looks back over it.
+ */
+export class Ledger {
+  private readonly counted = new Map<string, { from: number; to: number }[]>();
+
+  /**
+   * Whether a gap is to be counted. What is gone is gone for all who ask for a part of it; what a subscriber was too slow
+   * for may be there for another.
+   *
+   * @param life the life of the gateway's log.
+   * @param begun the number in it at which the subscription began; null: unknown.
+   */
+  isNews({ reason, from, to }: Gap, life: string | null, begun: number | null): boolean {
+    if (to === undefined) return true;
+    if (PAST.has(reason) && begun !== null && to <= begun) return false;
+    const key = `${life} ${reason}`;
+    const known = this.counted.get(key) ?? [];
+    this.counted.set(key, known);
+    const begins = from ?? to - 1;
+    const isKnown = (range: { from: number; to: number }) =>
+      PAST.has(reason) ? range.from < to && begins < range.to : range.from <= begins && to <= range.to;
+    if (known.some(isKnown)) return false;
+    known.push({ from: begins, to });
+    if (known.length > KEPT) known.shift();
+    return true;
+  }
+}
+
+/** Gaps of a reason that are remembered. */
+const KEPT = 1000;
+
 export interface Losses {
   reason: string;
   /** null when at least one gap couldn't say how many. */

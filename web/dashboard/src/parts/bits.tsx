@@ -265,8 +265,11 @@ export function Banner() {
   if (broker && !broker.connected) {
     return (
       <div class="banner warn" role="status">
-        <strong>The gateway has lost the broker</strong>
-        {broker.reason ? ` (${broker.reason})` : ""}. What you see is {asOf()}. It keeps trying.
+        <strong>
+          {broker.lostAt === null ? "The gateway hasn’t reached the broker yet" : "The gateway has lost the broker"}
+        </strong>
+        {broker.reason ? ` (${broker.reason})` : ""}.{" "}
+        {(broker.lostAt !== null || hasSeen()) && `What you see is ${asOf()}. `}It keeps trying.
       </div>
     );
   }

@@ -1,7 +1,7 @@
 /** Connection: how well this page is connected, what was lost on the way, and who it is taken for. */
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
-import { formatCount, formatRate, formatSpan } from "../core/format.ts";
+import { counted, formatCount, formatRate, formatSpan } from "../core/format.ts";
 import { archiveWords, gapWords } from "../core/losses.ts";
 import { identity, readable } from "../identity.ts";
 import { Explain, SignIn, Until } from "../parts/bits.tsx";
@@ -131,7 +131,7 @@ export function Connection() {
               ) : broker.connected ? (
                 "Connected"
               ) : (
-                `Away${broker.reason ? `: ${broker.reason}` : ""}`
+                `${broker.lostAt === null ? "Not reached yet" : "Lost"}${broker.reason ? `: ${broker.reason}` : ""}`
               )}
             </dd>
             {archive.value && (
@@ -176,7 +176,7 @@ export function Connection() {
             <dt>Now</dt>
             <dd class="num">{isLive.value ? formatRate(totals.rate.read(gatewayNow())) : "–"}</dd>
             <dt>Since this page opened</dt>
-            <dd class="num">{formatCount(totals.received)} messages</dd>
+            <dd class="num">{counted(totals.received, "message")}</dd>
             <dt>Left out, as this page asked</dt>
             <dd class="num">{formatCount(totals.skipped)}</dd>
             {losses.value.length === 0 ? (
@@ -259,7 +259,7 @@ function LossRow({ reason, lost, gaps }: { reason: string; lost: number | null; 
     <>
       <dt>Lost: {gapWords(reason)}</dt>
       <dd class="bad num">
-        {lost === null ? "unknown how many" : formatCount(lost)} in {gaps} {gaps === 1 ? "gap" : "gaps"}
+        {lost === null ? "unknown how many" : formatCount(lost)} in {counted(gaps, "gap")}
       </dd>
     </>
   );
