@@ -1,7 +1,7 @@
 /** What can be done with a topic where it is seen: publish there, copy it, clear what the broker keeps of it. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
-import { formatCount } from "../core/format.ts";
+import { counted, formatCount } from "../core/format.ts";
 import { mayPublish } from "../identity.ts";
 import { to } from "../router.ts";
 import { CopyButton } from "./bits.tsx";
@@ -85,7 +85,7 @@ export function ClearDialog({ filters, onClose, also = "" }: ClearProps) {
     }
   };
   const count = topics?.length ?? 0;
-  const messages = `${formatCount(count)} retained ${count === 1 ? "message" : "messages"}`;
+  const messages = counted(count, "retained message");
   return (
     <dialog ref={dialog} class="ask" aria-labelledby="ask-title" onClose={onClose}>
       <h2 id="ask-title">
@@ -112,7 +112,7 @@ export function ClearDialog({ filters, onClose, also = "" }: ClearProps) {
           </ul>
         </>
       )}
-      {withheld > 0 && <p class="soft">{formatCount(withheld)} more are not yours to clear.</p>}
+      {withheld > 0 && <p class="soft">{counted(withheld, "more is", "more are")} not yours to clear.</p>}
       <p class="problem" role="status">
         {problem ?? (done === null ? "" : `${formatCount(done)} of ${formatCount(count)} cleared`)}
       </p>

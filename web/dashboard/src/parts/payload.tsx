@@ -1,6 +1,6 @@
 /** A payload as it is best read: JSON by lines with what changed marked, text as text, anything else as bytes. */
 import { changedPaths, formatJson, isMarked, removedPaths } from "../core/diff.ts";
-import { formatBytes } from "../core/format.ts";
+import { counted, formatBytes } from "../core/format.ts";
 import { bytesFromBase64, hexLines } from "../core/hex.ts";
 import { imageWord, MAX_IMAGE_BYTES } from "../core/images.ts";
 import { Picture } from "./picture.tsx";
@@ -40,7 +40,7 @@ export function PayloadView({ payload, encoding, previous }: PayloadProps) {
           </span>
         ))}
       </pre>
-      {cut > 0 && <p class="soft">{cut} more lines.</p>}
+      {cut > 0 && <p class="soft">{counted(cut, "more line")}.</p>}
       {removed.length > 0 && (
         <p class="soft">
           Gone since the message before: <code>{removed.slice(0, 8).join(", ")}</code>
@@ -57,7 +57,7 @@ export function Raw({ text }: { text: string }) {
       <pre class="raw" tabIndex={0}>
         {text.slice(0, limit)}
       </pre>
-      {text.length > limit && <p class="soft">{text.length - limit} more characters.</p>}
+      {text.length > limit && <p class="soft">{counted(text.length - limit, "more character")}.</p>}
     </>
   );
 }

@@ -6,6 +6,7 @@ import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
 import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
+import { Cut } from "../parts/cut.tsx";
 import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
@@ -84,8 +85,10 @@ export function AnyTopics() {
       <ul>
         {shown.map((entry) => (
           <li key={entry.topic}>
-            <a href={to.live(entry.topic)}>{entry.topic}</a>
-            <code class="value">
+            <a href={to.live(entry.topic)}>
+              <Cut text={entry.topic} />
+            </a>
+            <code class="value" title={summary(entry.payload, entry.encoding, 600)}>
               {isPicture(entry) && <Tile topic={entry.topic} label={`Newest picture of ${entry.topic}`} />}
               {summary(entry.payload, entry.encoding, 90)}
             </code>

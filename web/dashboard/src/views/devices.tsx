@@ -12,7 +12,7 @@ import {
   type Status,
   signalBars,
 } from "../core/devices.ts";
-import { formatCount, formatReading, formatSpan } from "../core/format.ts";
+import { counted, formatCount, formatReading, formatSpan } from "../core/format.ts";
 import { trendWindow, windowWords } from "../core/trends.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
 import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory, wantLive } from "../fleet.ts";
@@ -98,9 +98,7 @@ export function Devices() {
       <StatusFilter counts={counts} chosen={status} />
       {rows.length === 0 ? (
         <Empty title="No device matches">
-          <p>
-            {formatCount(total)} {total === 1 ? "device is" : "devices are"} here; none of them fits this search.
-          </p>
+          <p>{counted(total, "device is", "devices are")} here; none of them fits this search.</p>
           <button type="button" onClick={() => setParams({ q: null, status: null })}>
             Show all devices
           </button>
@@ -358,8 +356,12 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
   const name = (
     <span role="cell" class="name">
       {group !== null && <span class="group">{device[group] || `No ${group}`}</span>}
-      <a href={addressOf(device)}>{device.title}</a>
-      <span class="id">{describe(device)}</span>
+      <a href={addressOf(device)} title={device.title}>
+        {device.title}
+      </a>
+      <span class="id" title={describe(device)}>
+        {describe(device)}
+      </span>
     </span>
   );
   const battery = device.battery;
@@ -387,7 +389,11 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
           <a
             class="more"
             href={addressOf(device)}
-            aria-label={`${readings.length - most} more readings of ${device.title}`}
+            aria-label={`${counted(readings.length - most, "more reading")} of ${device.title}`}
+            title={readings
+              .slice(most)
+              .map(([field_]) => device.label(field_))
+              .join(", ")}
           >
             +{readings.length - most}
           </a>
@@ -474,7 +480,7 @@ function ReadingCell({ device, field, value }: ReadingProps) {
   return (
     <span
       class={`reading${outside ? " outside" : ""}`}
-      title={outside ? "outside of what this sensor can measure" : undefined}
+      title={`${device.label(field)}${outside ? ": outside of what this sensor can measure" : ""}`}
     >
       <span class="value">
         {formatReading(value, fleet.decimals.get(field) ?? 0)}

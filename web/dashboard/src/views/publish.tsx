@@ -219,7 +219,9 @@ export function Publish() {
                   <span class="num">{formatClock(entry.time)}</span>
                   <span class="what">
                     <a href={to.live(entry.topic)}>{entry.topic}</a>
-                    <code>{entry.payload === "" ? "(empty)" : oneLine(entry.payload, 120)}</code>
+                    <code title={oneLine(entry.payload, 600)}>
+                      {entry.payload === "" ? "(empty)" : oneLine(entry.payload, 120)}
+                    </code>
                     <span class="soft" role="status">
                       {entry.outcome ?? "on its way…"}
                       {entry.qos > 0 && `, QoS ${entry.qos}`}

@@ -17,7 +17,7 @@ export function Embed({ filter, charts, legend, subscribed }: EmbedProps) {
   return (
     <main class="embed">
       <h1>
-        <a class="embed-title" href={to.live(filter)} target="_blank" rel="noopener">
+        <a class="embed-title" title={filter} href={to.live(filter)} target="_blank" rel="noopener">
           {filter}
         </a>
       </h1>

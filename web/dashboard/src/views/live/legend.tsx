@@ -1,7 +1,7 @@
 /** A button for each topic: its colour, its name and its value, to take its line away or bring it back. */
 import { useState } from "preact/hooks";
 import { readingAt } from "../../core/columns.ts";
-import { formatCount, formatSteady } from "../../core/format.ts";
+import { counted, formatCount, formatSteady } from "../../core/format.ts";
 import { setParams } from "../../router.ts";
 import { PALETTE } from "./chart.ts";
 import type { PanelLine } from "./panel.tsx";
@@ -40,7 +40,7 @@ export function Legend({ topics, labels, on, lines, newest, unit, hover }: Legen
           <span class="sr">Search series</span>
           <input
             type="search"
-            placeholder={`Search ${formatCount(topics.length)} topics`}
+            placeholder={`Search ${counted(topics.length, "topic")}`}
             value={search}
             onInput={(event) => setSearch(event.currentTarget.value)}
           />
@@ -79,7 +79,7 @@ export function Legend({ topics, labels, on, lines, newest, unit, hover }: Legen
               only
             </button>
             {stats && (
-              <span class="soft num stats">
+              <span class="soft num stats" title="The least, the greatest and the mean in view">
                 {formatSteady(stats.min, decimals)} to {formatSteady(stats.max, decimals)}, mean{" "}
                 {formatSteady(stats.mean, decimals + 1)}
               </span>

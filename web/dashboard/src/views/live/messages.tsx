@@ -1,10 +1,11 @@
 /** The list of messages, newest first, with the losses between them. */
 import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
-import { formatCount, formatDateTime, formatMoment, isToday } from "../../core/format.ts";
+import { counted, formatDateTime, formatMoment, isToday } from "../../core/format.ts";
 import { gapWords } from "../../core/losses.ts";
 import type { LiveStore, Row, StoredMessage } from "../../core/store.ts";
 import { oneLine, summary } from "../../core/values.ts";
+import { Cut } from "../../parts/cut.tsx";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../../parts/virtual.tsx";
 
 interface MessagesProps {
@@ -115,8 +116,10 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
                   role="option"
                   aria-selected="false"
                   style={rowStyle(index, rowHeight)}
+                  title={gapWords(row.gap.reason)}
                 >
-                  {row.gap.lost === null ? "Messages" : formatCount(row.gap.lost)} missing: {gapWords(row.gap.reason)}
+                  {row.gap.lost === null ? "Messages" : counted(row.gap.lost, "message")} missing:{" "}
+                  {gapWords(row.gap.reason)}
                 </div>
               );
             }
@@ -135,11 +138,21 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
                 <span class="m-time num" title={formatDateTime(message.time)}>
                   {formatMoment(message.time, true)}
                 </span>
-                {wild && <span class="m-topic">{message.topic}</span>}
-                <code class="m-payload">{summary(message.payload, message.encoding, 240)}</code>
+                {wild && (
+                  <span class="m-topic">
+                    <Cut text={message.topic} />
+                  </span>
+                )}
+                <code class="m-payload" title={summary(message.payload, message.encoding, 600)}>
+                  {summary(message.payload, message.encoding, 240)}
+                </code>
                 {message.isUnreadable && <span class="m-flag unreadable">unreadable</span>}
                 {message.retained && <span class="m-flag">retained</span>}
-                {message.skipped > 0 && <span class="m-flag">+{message.skipped}</span>}
+                {message.skipped > 0 && (
+                  <span class="m-flag" title={`${counted(message.skipped, "older one")} left out before it`}>
+                    +{message.skipped}
+                  </span>
+                )}
               </div>
             );
           }}

@@ -1,7 +1,7 @@
 /** One field's chart: title with unit, lines of the chosen topics. */
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { type Line, readingAt } from "../../core/columns.ts";
-import { formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
+import { counted, formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
 import { extentOf, rangeOf, type Scale, scaleText } from "../../core/scale.ts";
 import { align, type GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
@@ -182,7 +182,7 @@ function summary(props: PanelProps): string {
     const range = `between ${formatNumber(stats.min)} and ${formatNumber(stats.max)}`;
     const gaps = y.filter((value) => value === null).length;
     const broken = gaps === 0 ? "" : `, ${gaps} ${gaps === 1 ? "gap" : "gaps"}`;
-    return `${label}: now ${formatNumber(newest)}, ${range}, ${formatCount(stats.count)} readings${broken}`;
+    return `${label}: now ${formatNumber(newest)}, ${range}, ${counted(stats.count, "reading")}${broken}`;
   });
   return `Chart of ${fieldLabel(props.field)}${props.unit ? ` in ${props.unit}` : ""}. ${parts.join("; ")}.`;
 }
