@@ -551,3 +551,42 @@ def test_the_list_of_devices_draws_a_day_with_one_question_for_all(watched: Watc
         expect(path).to_have_attribute("d", re.compile(r"^M[\d. ]+(L[\d. -]+){60,}"))
     expect(page.get_by_role("columnheader", name="Last 24 hours")).to_be_visible()
     assert len(asked) == 1, asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("query", "share"), [("?embed=1", 0.2), ("", 0.6)], ids=["frame", "list"])
+def test_a_chart_asks_for_no_more_messages_than_it_can_draw(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto, query: str, share: float
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    count = 6000
+    with Publisher(broker.url) as publisher:
+        for number in range(4):
+            publisher.publish(f"pace/{number}", "20.5")
+        page = watched.open(f"{gateway.http}/health/live")
+        # pages of this context count what comes by their sockets
+        page.add_init_script(
+            """globalThis.came = 0;
+            globalThis.WebSocket = class extends WebSocket {
+              constructor(...options) {
+                super(...options);
+                this.addEventListener("message", ({ data }) => { came += String(data).split('"topic":').length - 1; });
+              }
+            };"""
+        )
+        page.goto(f"{gateway.http}/topics/pace/+{query}")
+        expect(page.locator(".legend .entry")).to_have_count(4)
+        before = page.evaluate("came")
+        load = ((f"pace/{index % 4}", b"%d.5" % (20 + index % 7)) for index in range(count))
+        with publishing(broker.url, load, qos=0, per_second=1000):
+            page.wait_for_function("(before) => came > before", arg=before)
+        publisher.publish("pace/3", "77.5")
+        expect(page.locator(".legend .entry").last).to_contain_text("77.5")
+        came = page.evaluate("came") - before
+        print(f"{came} of {count}")
+        assert 0 < came < count * share
+        if not query:
+            # one that lists messages takes all of them until there are too many, and says what it left out
+            expect(page.locator(".losses")).to_contain_text(re.compile(r"[\d,]+ left out"))
+            expect(page.locator(".m-payload").first).to_have_text("77.5")

@@ -99,6 +99,11 @@ export class LiveStore {
     return this.arrivals;
   }
 
+  /** Messages that came or were left out on the way. */
+  get arrived(): number {
+    return this.arrivals + this.skipped;
+  }
+
   /** Rows held, oldest first. */
   get length(): number {
     return this.rows.length - this.start;

@@ -1,8 +1,9 @@
 /** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";
-import { formatCount, parseSpan } from "../../core/format.ts";
+import { counted, formatCount, parseSpan } from "../../core/format.ts";
 import { type Lens, lensOf } from "../../core/lens.ts";
+import { drawableHz, paceOf } from "../../core/pace.ts";
 import { Pieces } from "../../core/past.ts";
 import { seriesKey } from "../../core/series.ts";
 import {
@@ -21,7 +22,7 @@ import { identity } from "../../identity.ts";
 import { Empty } from "../../parts/bits.tsx";
 import { useTicker } from "../../parts/ticker.ts";
 import { route, setParams, to } from "../../router.ts";
-import { openFeed, viewNow } from "../../session.ts";
+import { gatewayNow, openFeed, viewNow } from "../../session.ts";
 import { PALETTE } from "./chart.ts";
 import { Charts, type Moves } from "./charts.tsx";
 import { Downloads } from "./downloads.tsx";
@@ -68,12 +69,11 @@ export function QuantityView({ name }: { name: string }) {
   useLayoutEffect(() => (known ? holdFleetFeed() : undefined), [known]);
   const lens = lensOf(fleet.devices.values(), name);
   const since = route.value.params.get("since") ?? DEFAULT_RANGE;
-  const title = `${fieldLabel(name)} of all devices`;
   if (lens.places.size === 0)
     return (
       <>
         <header class="view-head">
-          <h1>{title}</h1>
+          <h1>{quantityTitle(name)}</h1>
         </header>
         {settled.value ? <Empty title="No device has it" /> : <p class="late soft">Waiting for the devices…</p>}
       </>
@@ -134,9 +134,13 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
   const [measured, setPixels] = useState<number | null>(null);
   const pixels = measured ?? innerWidth;
   const { zoomed, dragging, moves } = useMoves(paused, () =>
-    setPaused(paused ? null : { at: viewNow(), n: heard.store.received, store: heard.store.snapshot() }),
+    setPaused(paused ? null : { at: viewNow(), n: heard.store.arrived, store: heard.store.snapshot() }),
   );
-  const heard = useWatch(filter, since, parseWindow(params)?.from ?? null, lens);
+  const hasList = !embed && lens === null;
+  const drawable = drawableHz(zoomed ? zoomed.to - zoomed.from : span, pixels);
+  const firstPace = paceOf({ hasList, rate: 0, isPaced: false }, drawable);
+  const heard = useWatch(filter, since, parseWindow(params)?.from ?? null, lens, firstPace);
+  heard.pace(paceOf({ hasList, rate: heard.rate.read(gatewayNow()), isPaced: Number.isFinite(heard.hz) }, drawable));
 
   const store = paused?.store ?? heard.store;
   // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
@@ -290,7 +294,8 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       )}
       {!isWildcard(filter) && store.numberless > 0 && (
         <p class="soft note">
-          {formatCount(store.numberless)} of {formatCount(store.received)} messages here hold no number.
+          {formatCount(store.numberless)} of {counted(store.received, "message")} here{" "}
+          {store.numberless === 1 ? "holds" : "hold"} no number.
         </p>
       )}
       <div class="options">
@@ -299,42 +304,15 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       </div>
     </section>
   );
-  if (lens) {
-    return (
-      <>
-        <header class="view-head">
-          <h1>{`${fieldLabel(lens.name)} of all devices`}</h1>
-        </header>
-        <Tools
-          since={since}
-          window={window}
-          zoomed={zoomed !== null}
-          pausedAt={paused?.n ?? null}
-          heard={heard}
-          store={store}
-          kind="devices"
-          lines={topics.length}
-          moves={moves(window)}
-        />
-        <Losses store={store} recovered={heard.recovered} version={store.version} />
-        {lens.others > 0 && (
-          <p class="soft note">
-            {formatCount(lens.others)} {lens.others === 1 ? "device has" : "devices have"} it in another unit than{" "}
-            {lens.unit}.
-          </p>
-        )}
-        {lens.places.size > LENS_TOPICS && (
-          <p class="soft note">
-            The first {LENS_TOPICS} of {formatCount(lens.places.size)} devices are listened to.
-          </p>
-        )}
-        {area}
-      </>
-    );
-  }
   return (
     <>
-      <FilterHead filter={filter} />
+      {lens ? (
+        <header class="view-head">
+          <h1>{quantityTitle(lens.name)}</h1>
+        </header>
+      ) : (
+        <FilterHead filter={filter} />
+      )}
       {name !== null && (
         <p class="device-name">
           <a href={to.device(fleet.ownersOf(filter)[0]?.id ?? `sensors_${filter.split("/")[1]}`)}>{name}</a>
@@ -347,11 +325,23 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
         pausedAt={paused?.n ?? null}
         heard={heard}
         store={store}
+        kind={lens ? "device" : "topic"}
         lines={topics.length}
         moves={moves(window)}
       />
-      <Losses store={store} recovered={heard.recovered} version={store.version} />
-      {store.received === 0 ? (
+      <Losses
+        store={store}
+        recovered={heard.recovered}
+        skipped={hasList ? store.skipped : 0}
+        hz={heard.hz}
+        version={store.version}
+      />
+      {lens ? (
+        <>
+          <LensNotes lens={lens} />
+          {area}
+        </>
+      ) : store.received === 0 ? (
         <Nothing filter={filter} refusal={heard.refusal} subscribed={heard.subscribed} />
       ) : (
         <>
@@ -379,7 +369,27 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
           </div>
         </>
       )}
-      <Elsewhere filter={filter} since={since} />
+      {!lens && <Elsewhere filter={filter} since={since} />}
+    </>
+  );
+}
+
+const quantityTitle = (name: string) => `${fieldLabel(name)} of all devices`;
+
+/** Which devices are not in the chart. */
+function LensNotes({ lens }: { lens: Lens }) {
+  return (
+    <>
+      {lens.others > 0 && (
+        <p class="soft note">
+          {counted(lens.others, "device has", "devices have")} it in another unit than {lens.unit}.
+        </p>
+      )}
+      {lens.places.size > LENS_TOPICS && (
+        <p class="soft note">
+          The first {LENS_TOPICS} of {formatCount(lens.places.size)} devices are listened to.
+        </p>
+      )}
     </>
   );
 }

@@ -6,12 +6,16 @@ import type { LiveStore } from "../../core/store.ts";
 interface LossesProps {
   store: LiveStore;
   recovered: boolean | undefined;
+  /** Messages that a list of them lacks. */
+  skipped: number;
+  /** How many messages a second of each topic are asked for; Infinity: all. */
+  hz: number;
   /** The store's; it is changed in place, and what looks the same isn't drawn again. */
   version: number;
 }
 
-export function Losses({ store, recovered }: LossesProps) {
-  if (store.losses.length === 0 && store.skipped === 0 && recovered !== false) return null;
+export function Losses({ store, recovered, skipped, hz }: LossesProps) {
+  if (store.losses.length === 0 && skipped === 0 && recovered !== false) return null;
   return (
     <p class="losses" role="status">
       {store.losses.map(({ reason, lost }) => (
@@ -19,9 +23,12 @@ export function Losses({ store, recovered }: LossesProps) {
           <b>{lost === null ? "Some" : formatCount(lost)}</b> missing: {gapWords(reason)}.{" "}
         </span>
       ))}
-      {store.skipped > 0 && (
+      {skipped > 0 && (
         <span>
-          <b>{formatCount(store.skipped)}</b> left out while this tab was hidden.
+          <b>{formatCount(skipped)}</b> left out
+          {Number.isFinite(hz)
+            ? `: of each topic at most ${hz} a second come, as many as a chart draws.`
+            : " while more came than a chart draws, or this tab was hidden."}
         </span>
       )}
       {recovered === false && store.losses.length === 0 && <span>History doesn’t reach back so far.</span>}

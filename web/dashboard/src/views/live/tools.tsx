@@ -1,5 +1,5 @@
 /** How far back, how near, stop and go on, and how much there is. */
-import { formatCount, formatRate } from "../../core/format.ts";
+import { counted, formatCount, formatRate } from "../../core/format.ts";
 import type { LiveStore } from "../../core/store.ts";
 import type { TimeWindow } from "../../core/window.ts";
 import { PauseIcon, PlayIcon } from "../../parts/icons.tsx";
@@ -19,11 +19,11 @@ interface ToolsProps {
   /** How many topics have a line. */
   lines: number;
   moves: Moves;
-  /** What has them, where it isn't topics. */
-  kind?: string;
+  /** What has one. */
+  kind: "topic" | "device";
 }
 
-export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, moves, kind = "topics" }: ToolsProps) {
+export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, moves, kind }: ToolsProps) {
   const paused = pausedAt !== null;
   return (
     <div class="live-tools">
@@ -47,12 +47,12 @@ export function Tools({ since, window, zoomed, pausedAt, heard, store, lines, mo
       </button>
       <span class="figures num" aria-live="off">
         {paused ? (
-          <b>{formatCount(heard.store.received - pausedAt)} came meanwhile</b>
+          <b>{formatCount(heard.store.arrived - pausedAt)} came meanwhile</b>
         ) : (
           <>
             <b class="rate">{isLive.value ? formatRate(heard.rate.read(gatewayNow())) : "–"}</b>{" "}
             {formatCount(store.received)} here
-            {lines > 1 && `, ${formatCount(store.topics.size)}${store.uncounted > 0 ? "+" : ""} ${kind}`}
+            {lines > 1 && `, ${store.uncounted > 0 ? "more than " : ""}${counted(store.topics.size, kind)}`}
           </>
         )}
       </span>

@@ -7,7 +7,7 @@ import { type Lens, readingsIn } from "../../core/lens.ts";
 import { Rate } from "../../core/rhythm.ts";
 import { LiveStore } from "../../core/store.ts";
 import { fleet, holdDevices } from "../../fleet.ts";
-import { gatewayNow, openFeed } from "../../session.ts";
+import { type Feed, gatewayNow, openFeed } from "../../session.ts";
 import { metaFilter, Units } from "../../units.ts";
 
 /** A longer time isn't replayed message by message: its newest ones are listed, its chart is made of columns. */
@@ -33,6 +33,10 @@ export interface Heard {
   recovered: boolean | undefined;
   /** What the gateway said against it. */
   refusal: string | null;
+  /** Messages a second of each topic that are asked for; Infinity: all. */
+  hz: number;
+  /** Asks for so many. */
+  pace(hz: number): void;
 }
 
 /** When a time that is asked for begins, in milliseconds since 1970; null where it is no time. */
@@ -48,8 +52,9 @@ export function beginOf(since: string, now: number): number | null {
  *
  * @param from where the window begins that the view opened with, in milliseconds since 1970; null: as `since` says.
  * @param lens listens to its devices instead.
+ * @param hz how many messages a second of each topic are asked for at first.
  */
-export function useWatch(filter: string, since: string, from: number | null, lens: Lens | null): Heard {
+export function useWatch(filter: string, since: string, from: number | null, lens: Lens | null, hz: number): Heard {
   const heard = useMemo<Heard>(
     () => ({
       store: new LiveStore(),
@@ -59,10 +64,16 @@ export function useWatch(filter: string, since: string, from: number | null, len
       subscribed: false,
       recovered: undefined,
       refusal: null,
+      hz,
+      pace(wanted) {
+        if (wanted === this.hz) return;
+        this.hz = wanted;
+        opened.current?.live.pace(wanted);
+      },
     }),
     [],
   );
-  const opened = useRef<() => void>(() => undefined);
+  const opened = useRef<Feed | null>(null);
 
   useLayoutEffect(() => {
     const { store } = heard;
@@ -74,8 +85,11 @@ export function useWatch(filter: string, since: string, from: number | null, len
       const feed = openFeed({
         topics: lens ? topicsOf(lens) : filter,
         since: start,
+        maxHz: heard.hz,
         ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
         onMessage: (message, replayed) => {
+          const isMine = lens !== null || matches(filter, message.topic);
+          if (isMine && !replayed) heard.rate.note(message.time, 1 + (message.skipped ?? 0));
           if (lens) {
             if (message.encoding !== undefined) return;
             for (const [topic, value] of readingsIn(lens, message.topic, message.payload))
@@ -83,9 +97,7 @@ export function useWatch(filter: string, since: string, from: number | null, len
             return;
           }
           heard.units.note(message.topic, message.payload);
-          if (!matches(filter, message.topic)) return;
-          store.note(message, replayed);
-          if (!replayed) heard.rate.note(message.time, 1 + (message.skipped ?? 0));
+          if (isMine) store.note(message, replayed);
         },
         onError: (_code, message) => {
           heard.refusal = message;
@@ -106,7 +118,7 @@ export function useWatch(filter: string, since: string, from: number | null, len
           // Units are a courtesy: who may not read meta sees numbers without them.
           .catch(() => undefined);
       }
-      opened.current = feed.close;
+      opened.current = feed;
     };
     const look = async () => {
       const [last, newest] = await Promise.all([
@@ -141,7 +153,7 @@ export function useWatch(filter: string, since: string, from: number | null, len
     return () => {
       letGo();
       aborter.abort();
-      opened.current();
+      opened.current?.close();
     };
   }, []);
   return heard;
