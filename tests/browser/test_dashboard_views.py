@@ -990,6 +990,10 @@ def test_it_works_behind_a_path_prefix(watched: Watched, site: Site, network_to:
 VIEWS: list[tuple[str, Callable[[Site], str], str]] = [
     ("devices", lambda site: site.home, ".devices .spark circle"),
     ("topics", lambda site: f"{site.home}?view=topics", ".t-row"),
+    ("topic", lambda site: f"{site.home}?view=topics&at=home/lamp", ".details pre"),
+    ("found", lambda site: f"{site.home}?view=topics&q=true", ".t-row mark"),
+    ("device", lambda site: f"{site.gateway.http}/devices/sensors_kitchen", ".device-view .item .value"),
+    ("quantity", lambda site: f"{site.home}?view=quantity&of=temperature", ".u-over"),
     ("live", lambda site: site.live("sensors/+/state", "?limit=temperature%3E21"), ".u-over"),
     ("nothing", lambda site: site.live("no/such/topic"), ".empty"),
     ("embed", lambda site: site.live("sensors/+/state", "?embed=1"), ".u-over"),
