@@ -41,7 +41,7 @@ export interface ChartEvents {
 const probe = document.createElement("span");
 
 /** A colour of the style sheet as the canvas understands it, in the present theme. */
-function colour(name: string, alpha = 1): string {
+export function colour(name: string, alpha = 1): string {
   if (!probe.isConnected) {
     probe.hidden = true;
     document.body.append(probe);

@@ -43,6 +43,7 @@ import { DEFAULT_RANGE } from "./ranges.tsx";
 import { chosenScales, Scales } from "./scales.tsx";
 import { Thresholds } from "./thresholds.tsx";
 import { Tools } from "./tools.tsx";
+import { TrackArea } from "./track.tsx";
 import { LENS_TOPICS, useWatch } from "./watch.ts";
 
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
@@ -275,6 +276,17 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       )}
       {charts}
       {lanes}
+      {!lens && (
+        <TrackArea
+          store={store}
+          filter={filter}
+          since={isWhole(window.from) ? null : (zoomed?.from ?? since)}
+          window={window}
+          labels={(tracked) => heard.units.name(tracked, distinctLevels(tracked))}
+          hover={dragging ? null : hover}
+          onHover={setHover}
+        />
+      )}
       {legend}
       <Progress
         past={past}
