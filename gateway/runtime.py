@@ -201,7 +201,7 @@ class Gateway:
         self.refusals = Refusals()
         self.guard = make_guard(settings, self.refusals)
         self.upstream_config = _upstream_config(settings)
-        kind = History if settings.written_archive is None else KeptHistory
+        kind = History if settings.archive_file is None else KeptHistory
         self.history = kind(
             max_messages=settings.history_messages,
             max_topics=settings.history_topics,
@@ -253,7 +253,7 @@ class Gateway:
         Raises:
             ArchiveError: another gateway has it open.
         """
-        path = self._settings.written_archive
+        path = self._settings.archive_file
         is_tried = self.archive is not None or self.archive_error is not None
         if path is None or is_tried or not isinstance(self.history, KeptHistory):
             return
@@ -264,6 +264,7 @@ class Gateway:
             self.archive = Archive(
                 path, self.history, now_ms=self.wall_clock_ms(), rules=rules,
                 max_bytes=settings.archive_bytes, max_series=settings.archive_series,
+                is_shared=settings.cluster_url is not None,
             )  # fmt: skip
         except ArchiveError as error:
             if error.trouble is Trouble.IN_USE:
@@ -301,7 +302,7 @@ class Gateway:
     @property
     def has_archive(self) -> bool:
         """Whether there is to be an archive."""
-        return self._settings.written_archive is not None
+        return self._settings.archive_file is not None
 
     @property
     def archive_trouble(self) -> ArchiveError | None:
@@ -334,8 +335,6 @@ class Gateway:
         address = self._cluster_address
         if address is None:
             return
-        if self._settings.archive_file is not None:
-            logger.warning("the archive %s rests while there is a cluster", self._settings.archive_file)
         server = Server(address, self._settings.cluster_name, lease_seconds=Times().lease)
         try:
             logger.info("the shared log is on %s, %s", address, await server.check())
@@ -499,10 +498,10 @@ class Gateway:
                 self.closing = True
                 if watching is not None:
                     watching.cancel()
-                await self._end_archive()
                 if self.cluster is not None and node is not None:
                     await self.cluster.stop(node)
                     self._follow("it has stopped")
+                await self._end_archive()
                 for task in (link, warming, aging, pulse, devices):
                     task.cancel()
 

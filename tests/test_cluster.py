@@ -148,6 +148,20 @@ def test_what_came_before_an_epoch_began_belongs_to_it() -> None:
         follower.take(Id(6), Entry(FORM, "e1", "t1", 6, rows=[Row("t", b"")]), 1)
 
 
+def test_what_stands_before_an_epoch_began_and_is_of_none_that_it_goes_on_from_is_of_another_log() -> None:
+    follower = Follower(Extent(10**9, 10**9))
+    follower.begin(replace(META, epoch="e2", base=Id(5, 1), before=(("e1", 4),)))
+    for at, epoch in ((Id(1), "e3"), (Id(5), "e1")):
+        with pytest.raises(MisfitError):
+            follower.take(at, Entry(FORM, epoch, "t1", at.seq, rows=[Row("t", b"")]), 1)
+    follower.take(Id(4), Entry(FORM, "e1", "t1", 4, rows=[Row("t", b"")]), 1)
+
+
+def test_an_epoch_takes_over_no_more_of_those_before_than_there_is() -> None:
+    meta = replace(META, epoch="e3", before=(("e1", 4), ("e2", 9)))
+    assert meta.descent(7) == (("e1", 4), ("e2", 7), ("e3", 7))
+
+
 @pytest.mark.parametrize(
     ("view", "found", "standing"),
     [
@@ -364,7 +378,7 @@ def test_whoever_is_connected_when_the_log_begins_anew_comes_back_and_is_told() 
     loop = FakeLoop()
     hub = make_hub(loop)
     log = HubLog(hub)
-    log.begin("e1", 0, 0)
+    log.begin("e1", 0, 0, {})
     log.fill(Entry(FORM, "e1", "t", 1, 5_000, [Row("a", b"1")]))
     log.complete()
     socket = FakeSocket(hub)
@@ -374,7 +388,7 @@ def test_whoever_is_connected_when_the_log_begins_anew_comes_back_and_is_told() 
     loop.run()
     assert [message["payload"] for message in socket.messages] == [1, 2]
     assert socket.messages[-1]["time"] == 6_007
-    log.begin("e2", 10, 7_000)
+    log.begin("e2", 10, 7_000, {})
     assert socket.closed is not None
     assert hub.subscriber_count == 0
     assert hub.history.position == "e2:10"

@@ -6,7 +6,8 @@ The model: `told` is what was ever told under a number, `acknowledged` what the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gateway.archive.archive import common_seq
 from gateway.cluster.entries import Entry, Id
 from gateway.cluster.leading import Leading
 from gateway.cluster.member import Member, Role
@@ -25,19 +27,44 @@ from tests.support.streams import ModelServer
 NODES = 3
 
 
+@dataclass
+class Disk:
+    """What a node has in a file: it outlives its crashes."""
+
+    epoch: str = "none"
+    seq: int = 0
+    rows: dict[int, bytes] = field(default_factory=dict)
+    set_aside: int = 0
+
+    def go_on(self, epoch: str, seq: int, before: Mapping[str, int]) -> None:
+        common = common_seq(self.epoch, self.seq, epoch, before)
+        self.set_aside += common is None
+        self.epoch, self.seq = epoch, max(common or 0, seq)
+        self.rows = {number: payload for number, payload in self.rows.items() if number <= (common or 0)}
+
+
 class ListLog:
     """A log without subscribers: what was told, in order, and how often it began."""
 
-    def __init__(self, told: dict[tuple[str, int], bytes]) -> None:
-        self.history = History(max_messages=1_000, epoch="none")
+    def __init__(self, told: dict[tuple[str, int], bytes], disk: Disk) -> None:
+        self.history = History(max_messages=1_000, epoch=disk.epoch)
+        self.history.seq = disk.seq
         self.rows: list[tuple[int, bytes]] = []
         self.begun = 0
+        self.disk = disk
         self._told = told
 
-    def begin(self, epoch: str, seq: int, time: int) -> None:
+    def begin(self, epoch: str, seq: int, time: int, before: Mapping[str, int]) -> None:
         self.history.begin_anew(epoch, seq, time)
+        self.disk.go_on(epoch, seq, before)
         self.rows.clear()
         self.begun += 1
+        for number, payload in self.disk.rows.items():
+            self.tell(number, payload)
+
+    def tell(self, seq: int, payload: bytes) -> None:
+        key = self.history.epoch, seq
+        assert self._told.setdefault(key, payload) == payload, f"two contents under {key}"
 
     def fill(self, entry: Entry) -> None:
         self.take(entry)
@@ -51,8 +78,12 @@ class ListLog:
         for row in entry.rows:
             history.append(row.topic, row.payload, entry.time + row.time, row.qos, row.retained)
             self.rows.append((history.seq, row.payload))
-            key = history.epoch, history.seq
-            assert self._told.setdefault(key, row.payload) == row.payload, f"two contents under {key}"
+            self.tell(history.seq, row.payload)
+            if history.seq > self.disk.seq:
+                self.disk.seq = history.seq
+                self.disk.rows[history.seq] = row.payload
+            else:
+                assert self.disk.rows.get(history.seq, row.payload) == row.payload
 
 
 class Broker:
@@ -104,8 +135,8 @@ class Broker:
 class Node:
     """A process: `question` is what it waits for the answer of."""
 
-    def __init__(self, machine: Machine, name: str) -> None:
-        self.log = ListLog(machine.told)
+    def __init__(self, machine: Machine, name: str, disk: Disk | None = None) -> None:
+        self.log = ListLog(machine.told, disk or Disk())
         self.member = Member(
             name,
             self.log,
@@ -209,7 +240,7 @@ class Machine(RuleBasedStateMachine):
     def crash(self, which: int) -> None:
         node = self.nodes[which]
         node.follow("it is dead")
-        self.nodes[which] = Node(self, f"n{which}")
+        self.nodes[which] = Node(self, f"n{which}", node.log.disk)
 
     @rule(which=st.integers(0, NODES - 1))
     def stop(self, which: int) -> None:
@@ -218,7 +249,16 @@ class Machine(RuleBasedStateMachine):
         for _ in range(50):
             node.step()
         node.follow("it has ended")
-        self.nodes[which] = Node(self, f"n{which}")
+        self.nodes[which] = Node(self, f"n{which}", node.log.disk)
+
+    @rule(which=st.integers(0, NODES - 1), part=st.floats(0, 1))
+    def cut_power(self, which: int, part: float) -> None:
+        """The disk lacks the newest."""
+        self.crash(which)
+        log = self.nodes[which].log
+        disk = log.disk
+        disk.rows = dict(list(disk.rows.items())[: int(part * len(disk.rows))])
+        disk.seq = log.history.seq = max(disk.rows, default=0)
 
     @rule(seconds=st.floats(0.1, 5))
     def pause(self, seconds: float) -> None:
@@ -272,13 +312,19 @@ class Machine(RuleBasedStateMachine):
         assert not self.broker.waiting
         entries = self.server.entries
         stream = [(entry.first + n, row.payload) for _, entry in entries for n, row in enumerate(entry.rows)]
-        first = stream[0][0] if stream else 0
+        first = entries[0][1].first
         assert self.server.meta is not None
         for node in self.nodes:
             assert node.member.is_caught_up
             assert node.log.history.epoch == self.server.meta.epoch
             assert node.member.follower.position == entries[-1][0]
             assert [row for row in node.log.rows if row[0] >= first] == stream
+            disk = node.log.disk
+            assert disk.epoch == self.server.meta.epoch
+            assert disk.seq == node.log.history.seq
+            # what it was away for stays a hole, also where a failover brings it again
+            assert not set(disk.rows.items()) - set(stream) - {row for row in disk.rows.items() if row[0] < first}
+            assert list(disk.rows) == sorted(disk.rows)
         if self.is_whole:
             # as the broker had them
             payloads = [int(payload) for _, payload in stream]
@@ -396,3 +442,47 @@ def test_a_leader_that_was_paused_for_longer_than_its_lease_appends_nothing_any_
     assert [payload for _, payload in leader.log.rows] == [b"0", b"1"]
     assert Id(2) in dict(machine.server.entries)
     machine.teardown()
+
+
+def test_files_go_on_when_all_nodes_and_the_server_are_started_again() -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    epoch = machine.nodes[0].log.history.epoch
+    machine.restart_server()
+    for which in range(NODES):
+        machine.crash(which)
+    machine.publish(2)
+    settle(machine)
+    for node in machine.nodes:
+        assert node.log.disk.epoch != epoch
+        assert node.log.disk.set_aside == 0
+        assert list(node.log.disk.rows.values()) == [b"%d" % number for number in range(5)]
+    machine.teardown()
+
+
+def test_files_go_on_when_the_server_has_forgotten_everything() -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    machine.lose_data("wipe")
+    machine.publish(2)
+    settle(machine)
+    for node in machine.nodes:
+        assert node.log.disk.set_aside == 0
+        assert list(node.log.disk.rows.values()) == [b"%d" % number for number in range(5)]
+    machine.teardown()
+
+
+def test_the_first_node_begins_where_its_file_ends() -> None:
+    machine = Machine()
+    disk = Disk("alone", 7, {number: b"%d" % (number - 10) for number in range(1, 8)})
+    machine.nodes = [Node(machine, "n0", disk)]
+    machine.publish(2)
+    settle(machine)
+    machine.nodes.append(Node(machine, "n1"))
+    settle(machine)
+    assert list(disk.rows) == list(range(1, 10))
+    assert [seq for seq, _ in machine.nodes[1].log.rows] == [8, 9]

@@ -340,12 +340,6 @@ class TestProblems:
         assert "must start with valkey://" in problem
         assert "hunter2" not in problem
 
-    def test_the_archive_of_a_node_of_a_cluster_rests(self) -> None:
-        # the image sets one, and who grows from one gateway to many has one
-        settings = load_settings({"cluster_url": "valkey://db", "archive_file": "archive.db"}, environ={})
-        assert settings.written_archive is None
-        assert load_settings({"archive_file": "archive.db"}, environ={}).written_archive == Path("archive.db")
-
     def test_a_node_of_a_cluster_has_no_alerts(self) -> None:
         alerts = [{"name": "cold", "topics": ["a"], "silent": "5m"}]
         [problem] = problems_of({"cluster_url": "valkey://db", "alerts": alerts})

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.cli.serve import _file_of
 from gateway.cli.workers import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, SETTLED_SECONDS, WRONG_SETTINGS, Crew
 from gateway.transport.sockets import ListenError, listen
 from tests.conftest import MakeGateway, MakeValkey
@@ -35,6 +36,15 @@ def test_who_ends_soon_is_started_later_each_time() -> None:
     assert waits[-1] == LONGEST_WAIT_SECONDS
     crew.started(0, 30, now)
     assert crew.ended(30, -9, now + SETTLED_SECONDS + 1) == FIRST_WAIT_SECONDS
+
+
+def test_each_worker_has_an_archive_of_its_own() -> None:
+    assert _file_of(None, 2) is None
+    assert [_file_of(Path("/a/x.db"), number) for number in range(3)] == [
+        Path("/a/x.db"),
+        Path("/a/x-1.db"),
+        Path("/a/x-2.db"),
+    ]
 
 
 def test_settings_that_no_worker_can_be_started_with_end_them_all() -> None:

@@ -11,15 +11,16 @@ The file (`file`), schema version 2, SQLite in WAL mode, each commit synced:
   reads both byte strings; it is pure.
 - `topics`: an id for each topic name, given when it is first written.
 - `steps`: first numbers behind which the clock had been set back, so that times rise between two of them.
-- `holes`: stretches of numbers of which the file has no message, and why (`crash`, `overload`, `lost`).
+- `holes`: stretches of numbers of which the file has no message, and why (`crash`, `overload`, `lost`, `away`).
 - `snapshot`: what memory knew of each topic as of a number: last value, count, what the broker retains. What came after
   that number is in the blocks.
 - `thinned`: how far each rule of retention came, by level, and up to where it had something to take.
 - `series`, `slabs`, `chunks`: roll-ups (`rollup_rows`).
-- `meta`: `epoch`, `reserved` (no number beyond it was ever given), `end` (only after an orderly end: the last number
-  given), `snapshot` (the number that it is as of), `rolled` (that up to which roll-ups are in the file), `joined` (that
-  up to which small blocks were joined), `keep` (the rules of retention), `since_minute` and `since_hour` (times before
-  which roll-ups may be missing, rules apart).
+- `meta`: `epoch`, `shared` (1: numbers and epoch are those of a log that others write, too), `reserved` (no number
+  beyond it was ever given), `end` (only after an orderly end: the last number given), `snapshot` (the number that it is
+  as of), `rolled` (that up to which roll-ups are in the file), `joined` (that up to which small blocks were joined),
+  `keep` (the rules of retention), `since_minute` and `since_hour` (times before which roll-ups may be missing, rules
+  apart).
 
 One thread writes (`writer`), one reads (`reader`), each with a connection of its own; the loop talks to them by queues
 and never waits for a disk. `archive` puts them together, and is all that the rest of the gateway sees.

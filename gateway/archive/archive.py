@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from gateway.archive.failures import ArchiveError
 from gateway.archive.file import ArchiveFile, SnapshotParts, wall_clock_ms
 from gateway.archive.keeping import Extent, Rules
 from gateway.archive.reader import Reader
-from gateway.archive.restoring import forget_before, restore
+from gateway.archive.restoring import forget_before, restore, take_back_last_values
 from gateway.archive.rollup_rows import MAX_SERIES, RollupWriter
 from gateway.archive.rollups import LEVELS, place_of, widest
-from gateway.archive.writer import Writer, WriterCounters
+from gateway.archive.writer import Turn, Writer, WriterCounters
 from gateway.core.beyond import Asked, Drawn, Part, Width
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
@@ -28,7 +28,7 @@ from gateway.core.messages import Message, Properties
 from gateway.core.points import Grid
 from gateway.core.snapshots import topic_states
 
-__all__ = ["Archive", "KeptHistory"]
+__all__ = ["Archive", "KeptHistory", "common_seq"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,18 @@ class KeptHistory(History):
 
     Attributes:
         keep: gets each message and its payload as it came; None while the log is only in memory.
+        go_on: hears in the place of `begin_anew` that the log goes on elsewhere; None while it is only in memory.
     """
 
     keep: Callable[[Message, bytes], None] | None = None
+    go_on: Callable[[str, int, int, Mapping[str, int]], None] | None = None
+
+    def begin_anew(self, epoch: str, seq: int, time: int, before: Mapping[str, int] | None = None) -> None:
+        """See `History.begin_anew`; what the file has of it stays, and memory with that where it is the same."""
+        if self.go_on is not None:
+            self.go_on(epoch, seq, time, before or {})
+        else:
+            super().begin_anew(epoch, seq, time, before)
 
     def append(
         self,
@@ -72,6 +81,20 @@ class KeptHistory(History):
         if message is not None and self.keep is not None:
             self.keep(message, payload)
         return message
+
+
+def common_seq(epoch: str, seq: int, new: str, before: Mapping[str, int]) -> int | None:
+    """The number up to which a log is the same as another one; None if nobody knows that of any.
+
+    Args:
+        epoch: of the one.
+        seq: up to which it goes.
+        new: the epoch of the other.
+        before: epochs that the other goes on from, each with the number up to which.
+    """
+    if not seq or epoch == new:
+        return seq
+    return min(seq, before[epoch]) if epoch in before else None
 
 
 class Archive:
@@ -95,6 +118,7 @@ class Archive:
         rules: Rules | None = None,
         max_series: int = MAX_SERIES,
         wall_clock_ms: Callable[[], int] = wall_clock_ms,
+        is_shared: bool = False,
     ) -> None:
         """Opens the file and fills the log from it; `start` begins to keep what comes.
 
@@ -106,6 +130,7 @@ class Archive:
             rules: what is kept how long.
             max_series: numbers and texts of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970, for the thread that writes.
+            is_shared: the log is one that others write, too (`ArchiveFile`).
 
         Raises:
             ArchiveError: it can't be used; the log is untouched.
@@ -113,8 +138,9 @@ class Archive:
         self.path = path
         self.history = history
         self._file = ArchiveFile(
-            path, max_bytes=max_bytes, rules=rules or Rules(), max_series=max_series, wall_clock_ms=wall_clock_ms
-        )
+            path, max_bytes=max_bytes, rules=rules or Rules(), max_series=max_series, wall_clock_ms=wall_clock_ms,
+            is_shared=is_shared,
+        )  # fmt: skip
         try:
             self._restore(now_ms)
         except BaseException:
@@ -134,6 +160,8 @@ class Archive:
         self._snapshot_size = 0
         self._snapshot_seq = self._file.snapshot_seq
         self._written_bytes = 0
+        self._epoch = self._file.epoch
+        self._known_seq = 0  # what is appended up to it is in the file already
 
     def _restore(self, now_ms: int) -> None:
         file, history = self._file, self.history
@@ -176,11 +204,14 @@ class Archive:
             on_trouble=self._changed,
             on_replaced=self._replaced,
             on_trimmed=self._trimmed,
+            on_turned=self._turned,
         )
         self._tell_trouble = on_trouble
         self._reader = Reader(self.path, call_soon_threadsafe=call_soon_threadsafe)
         self.history.keep = self._writer.append
         self.history.beyond = self
+        if self._file.is_shared:
+            self.history.go_on = self._log_goes_on
 
     def _changed(self, trouble: ArchiveError | None) -> None:
         self._go_on()
@@ -190,6 +221,55 @@ class Archive:
         """A damaged file was set aside, and a new one begun behind a number."""
         self.begins_after, self.extent = seq, self._file.extent
         self.reader.reopen()
+
+    def _turned(self, begins_after: int, extent: Extent) -> None:
+        """The file goes on under another epoch, perhaps without its newest messages, or is a new one."""
+        self.begins_after, self.extent = begins_after, extent
+        self.reader.reopen()
+
+    # a log that others write, too
+
+    def _log_goes_on(self, epoch: str, seq: int, time: int, before: Mapping[str, int]) -> None:
+        """The log comes from behind the number `seq` on; see `KeptHistory.begin_anew`.
+
+        The file keeps what it has of that log, and what is missing between is a hole; if it has nothing of it, it is
+        set aside. Memory stays where nothing is missing, and else keeps last values.
+        """
+        history, writer = self.history, self.writer
+        had = writer.seq
+        until = common_seq(self._epoch, had, epoch, before)
+        if epoch != self._epoch:
+            writer.turn(Turn(epoch, until, seq, time))
+            self._epoch = epoch
+        if until is None:
+            History.begin_anew(history, epoch, seq, time)
+            self._known_seq, self.begins_after, history.keep = 0, seq, writer.append
+            return
+        if not until:
+            writer.begin_at(seq)
+            self.begins_after = seq
+        elif seq > until:
+            writer.pass_over(seq, "away")
+            logger.warning("the archive %s lacks the messages %d to %d: this node was away", self.path, until + 1, seq)
+        if until == had == history.seq and seq <= until:
+            history.epoch = epoch
+        else:
+            states = [state for part in topic_states(history) for state in part]
+            History.begin_anew(history, epoch, 0, 0)
+            take_back_last_values(history, states, min(seq, until), seq, time)
+        self._known_seq = until
+        history.keep = writer.append if history.seq >= until else self._pass_over
+
+    def _pass_over(self, message: Message, payload: bytes) -> None:
+        """Memory is filled with what the file has already."""
+        if message.seq > self._known_seq:
+            self.history.keep = self.writer.append
+            self.writer.append(message, payload)
+
+    @property
+    def lacking(self) -> int:
+        """Numbers that passed while this node of a cluster was away, and that no file has here."""
+        return sum(hole.last + 1 - hole.first for hole in self.writer.holes if hole.reason == "away")
 
     def _trimmed(self, extent: Extent) -> None:
         """Something went: by the bound of the file, or by rules."""
@@ -332,7 +412,7 @@ class Archive:
         waited = self._clock() - self._snapshot_at
         is_worth_it = written - self._written_bytes >= SNAPSHOT_PART * self._snapshot_size
         is_due = waited >= SNAPSHOT_LATEST_SECONDS or (waited >= SNAPSHOT_SECONDS and is_worth_it)
-        if not is_due or written == self._written_bytes or self.trouble is not None:
+        if not is_due or written == self._written_bytes or self.trouble is not None or not self._is_memory_whole:
             return
         self._snapshot_at, self._written_bytes = self._clock(), written
         seq = self.history.seq
@@ -345,18 +425,24 @@ class Archive:
         self.writer.hand_over()
         self.writer.save(SnapshotParts(seq, parts))
 
+    @property
+    def _is_memory_whole(self) -> bool:
+        """Whether memory knows what the file has, and not a beginning of it."""
+        return self.history.seq >= self._known_seq
+
     def _parts(self) -> Iterator[bytes]:
         history = self.history
         return (encode_states(history.retained_as_published, states) for states in topic_states(history))
 
     def close(self) -> None:
         """Hands over all that there is: nothing may be appended from now on. `wait_closed` waits."""
-        self.history.keep = self.history.beyond = None
+        self.history.keep = self.history.beyond = self.history.go_on = None
         if self._reader is not None:
             self._reader.close()
         self._go_on()
         if self._writer is not None:
-            self._writer.close(SnapshotParts(self.history.seq, list(self._parts())))
+            parts = SnapshotParts(self.history.seq, list(self._parts())) if self._is_memory_whole else None
+            self._writer.close(parts)
 
     def wait_closed(self) -> None:
         """Waits for the disk, `JOIN_SECONDS` at most, and closes the file; not in the loop."""

@@ -3,6 +3,8 @@
 Invariant: what `append` wrote is there after the process or the power is cut, whole blocks only; no number up to
 `reserved` is ever given to other contents; a damaged file is set aside under a name that is told, never emptied. Who
 calls from which thread is for `writer` and `reader`.
+
+It is long because opening, writing and going on under another epoch keep one account of what the file has.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.archive.blocks import Batch, BlockError, encode_batch
+from gateway.archive.cutting import cut
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
 from gateway.archive.keeping import Extent, Rules, rules_text
 from gateway.archive.rollup_rows import MAX_SERIES, RollupWriter
@@ -50,7 +53,8 @@ class Hole:
     Attributes:
         first: the first of them.
         last: the last one.
-        reason: `crash`: nobody knows which were given; `overload`: the disk was too slow; `lost`: a file was damaged.
+        reason: `crash`: nobody knows which were given; `overload`: the disk was too slow; `lost`: a file was damaged;
+            `away`: this node of a cluster was away for longer than the shared log reaches back.
     """
 
     first: int
@@ -102,6 +106,7 @@ class ArchiveFile:
         holes: the numbers between that it has not.
         set_aside: where the file went that was damaged; None if it was sound.
         snapshot_seq: the number that the snapshot is as of; 0 where there is none.
+        is_shared: whether numbers and epoch are those of a log that others write, too.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class ArchiveFile:
         max_series: int = MAX_SERIES,
         wall_clock_ms: Callable[[], int] = wall_clock_ms,
         is_synced: bool = True,
+        is_shared: bool | None = False,
     ) -> None:
         """Opens or makes it.
 
@@ -123,6 +129,8 @@ class ArchiveFile:
             max_series: numbers and texts of which roll-ups are made.
             wall_clock_ms: milliseconds since 1970.
             is_synced: whether each commit waits for the disk; without it a cut of power may take the last ones.
+            is_shared: numbers and epoch are those of a log that others write, too; nothing is reserved. If not, a file
+                of such a log goes on with an epoch of its own. None: whatever it was before.
 
         Raises:
             ArchiveError: it can't be used. A damaged file is no reason: it is set aside, and a new one is made.
@@ -135,6 +143,7 @@ class ArchiveFile:
         self._synchronous = "FULL" if is_synced else "NORMAL"
         self._wall_clock_ms = wall_clock_ms
         self.set_aside: Path | None = None
+        self._is_shared = is_shared
         self._ids: dict[str, int] = {}
         self._lock = _lock(path)
         try:
@@ -185,34 +194,40 @@ class ArchiveFile:
     def _begin_run(self, epoch: str | None, seq: int) -> None:
         connection = self._connection
         meta = dict(connection.execute("SELECT key, value FROM meta"))
-        self.epoch: str = meta.get("epoch") or epoch or new_epoch()
-        oldest = connection.execute("SELECT first_seq FROM blocks ORDER BY first_seq LIMIT 1").fetchone()
-        newest = connection.execute("SELECT last_seq, max_time FROM blocks ORDER BY first_seq DESC LIMIT 1").fetchone()
-        self.first_seq: int = oldest[0] if oldest else 0
-        self.last_seq: int = newest[0] if newest else 0
-        self.last_time: int = newest[1] if newest else 0
-        self.snapshot_seq: int = meta.get("snapshot", 0)
+        was_shared = bool(meta.get("shared"))
+        self.is_shared = was_shared if self._is_shared is None else self._is_shared
+        known = None if was_shared and not self.is_shared else meta.get("epoch")
+        self.epoch: str = known or epoch or new_epoch()
+        self._load()
         end = meta.get("end")
-        if end is None and (reserved := meta.get("reserved")):
+        if self.is_shared or was_shared:
+            # what else was given is in the shared log, or was under another epoch
+            query = "SELECT ifnull(max(last_seq), 0) FROM holes WHERE reason != 'crash'"
+            (noted,) = connection.execute(query).fetchone()
+            self.seq: int = max(self.last_seq, noted, seq)
+            self._insert_hole(Hole(self.seq + 1, self.snapshot_seq, "overload"))
+            self.seq = max(self.seq, self.snapshot_seq)
+            connection.execute("DELETE FROM holes WHERE first_seq > ?", (self.seq,))
+        elif end is None and (reserved := meta.get("reserved")):
             # the last run did not end in order: any of these may have been given
             self._insert_hole(Hole(self.last_seq + 1, reserved, "crash"))
-            self.seq: int = reserved
+            self.seq = reserved
         else:
             self.seq = max(end or 0, self.last_seq, seq)
-        self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
-        self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
+        self._load()  # with the holes of now
         self.rollups = RollupWriter(connection, meta.get("rolled", 0), self._max_series)
         self.trimmer.load(connection)
         self._thinner.load(connection)
         if self._rules is not None:
             self._set_meta("keep", rules_text(self._rules))
         self._set_meta("epoch", self.epoch)
+        self._set_meta("shared", int(self.is_shared))
         connection.execute("DELETE FROM meta WHERE key = 'end'")
         self._reserve(self.seq)
 
-    def _set_aside(self) -> None:
-        """Renames a damaged file, with what belongs to it."""
-        name = f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    def _set_aside(self, why: str = "damaged") -> Path:
+        """Renames the file, with what belongs to it."""
+        name = f"{self.path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         target = self.path.with_name(name)
         number = 1
         while target.exists():
@@ -222,8 +237,10 @@ class ArchiveFile:
         for ending in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + ending).rename(target.with_name(target.name + ending))
-        self.set_aside = target
-        logger.error("the archive %s is damaged: it was set aside as %s, and a new one is begun", self.path, target)
+        if why == "damaged":
+            self.set_aside = target
+            logger.error("the archive %s is damaged: it was set aside as %s, and a new one is begun", self.path, target)
+        return target
 
     def replace_damaged(self, seq: int) -> None:
         """Sets the file aside while the gateway runs, and begins a new one that goes on behind the number `seq`.
@@ -237,6 +254,68 @@ class ArchiveFile:
             self._open(self.epoch, seq)
         except (sqlite3.Error, OSError) as error:
             raise trouble_of(error) from error
+
+    def go_on_under(self, epoch: str, until: int | None, seq: int, time_ms: int) -> None:
+        """Goes on with a log of another epoch, or one that ends before this one did.
+
+        Args:
+            epoch: the name of the log's life from now on.
+            until: the number up to which the file has what that log has; what is behind it goes. None: nothing is the
+                same: the file is set aside, and a new one begun.
+            seq: where the log of a new file begins, or of one that is empty so far: the number before its first.
+            time_ms: up to when that came, milliseconds since 1970.
+
+        Raises:
+            ArchiveError: that can't be done, and nothing was.
+        """
+        try:
+            if until is None:
+                self._close_connection()
+                if self.path.exists():  # else it was set aside by an attempt that failed later
+                    target = self._set_aside("other-epoch")
+                    logger.warning("the archive %s is of another log: it was set aside as %s", self.path, target)
+                self._let_go_of_old()
+                self._open(epoch, seq)
+                return
+            with self._transaction():
+                if until < max(self.last_seq, self.snapshot_seq, self.holes[-1].last if self.holes else 0):
+                    self.rollups.end()
+                    self._write_rollups()
+                    cut(self._connection, until)
+                if not self.last_seq and seq:
+                    self.trimmer.note(self._connection, dict.fromkeys((level.name for level in LEVELS), time_ms))
+                self._set_meta("epoch", epoch)
+            self.rollups.written()
+            self.rollups.fall_back(until)
+            self.epoch = epoch
+            self._load()
+        except (sqlite3.Error, OSError) as error:
+            raise trouble_of(error) from error
+
+    def _load(self) -> None:
+        """Reads what the tables have."""
+        connection = self._connection
+        oldest = connection.execute("SELECT first_seq FROM blocks ORDER BY first_seq LIMIT 1").fetchone()
+        newest = connection.execute("SELECT last_seq, max_time FROM blocks ORDER BY first_seq DESC LIMIT 1").fetchone()
+        self.first_seq: int = oldest[0] if oldest else 0
+        self.last_seq: int = newest[0] if newest else 0
+        self.last_time: int = newest[1] if newest else 0
+        meta = dict(connection.execute("SELECT key, value FROM meta WHERE key = 'snapshot'"))
+        self.snapshot_seq: int = meta.get("snapshot", 0)
+        self.holes = [Hole(*row) for row in connection.execute("SELECT * FROM holes ORDER BY first_seq")]
+        self.steps = [row[0] for row in connection.execute("SELECT first_seq FROM steps ORDER BY first_seq")]
+
+    def _let_go_of_old(self) -> None:
+        """Files of other epochs together keep to the bound of one: beyond it the oldest goes."""
+        most = self.trimmer.max_bytes
+        if not most:
+            return
+        old = sorted(self.path.parent.glob(f"{self.path.name}.other-epoch-*"), key=lambda each: each.stat().st_mtime)
+        sizes = [each.stat().st_size for each in old]
+        while len(old) > 1 and sum(sizes) > most:
+            logger.warning("files of other epochs take more than archive_bytes: %s is removed", old[0])
+            old.pop(0).unlink()
+            sizes.pop(0)
 
     def reopen(self) -> None:
         """Makes the connection anew: after an error of the system the old one may be of no more use.

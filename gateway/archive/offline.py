@@ -322,7 +322,11 @@ class Importer:
             ArchiveError: it can't be used.
         """
         # what is cut off is imported again: nobody waits for the disk with each block
-        self._file = ArchiveFile(path, is_synced=False)
+        self._file = ArchiveFile(path, is_synced=False, is_shared=None)
+        if self._file.is_shared:
+            self._file.close()
+            text = f"{path} is the archive of a node: its numbers are those of the log that the cluster shares"
+            raise ArchiveError(Trouble.FOREIGN, text)
         self._seq = self._file.seq
         self._batch: Batch | None = None
         self.count = 0

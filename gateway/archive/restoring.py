@@ -18,7 +18,7 @@ from gateway.core.history import History
 from gateway.core.snapshots import Arrived, TopicState, restore_counts, take_back
 from gateway.core.topic import seq_of
 
-__all__ = ["FILL_MESSAGES", "States", "messages_of", "restore"]
+__all__ = ["FILL_MESSAGES", "States", "forget_before", "messages_of", "restore", "take_back_last_values"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,25 @@ class States:
         ]
 
 
+def take_back_last_values(history: History, states: list[TopicState], until: int, seq: int, time: int) -> None:
+    """Gives an empty log last values up to a number.
+
+    Args:
+        history: the log.
+        states: of each topic.
+        until: the number up to which they count.
+        seq: the log goes on behind this one.
+        time: the latest that it can have arrived, milliseconds since 1970.
+    """
+    known = sorted((state for state in states if state.last.seq <= until), key=lambda state: state.last.seq)
+    for state in known:
+        take_back(history, state.last)
+    restore_counts(history, known)
+    history.seq = seq
+    history.evicted = 0
+    forget_before(history, seq + 1, time)
+
+
 def forget_before(history: History, start: int, floor_time: int) -> None:
     """Notes that memory has only last values of what came before a number; `floor_time` is the latest time of these."""
     if start > 1:
@@ -119,6 +138,8 @@ def forget_before(history: History, start: int, floor_time: int) -> None:
 def _start(history: History, file: ArchiveFile, rows: Rows, now_ms: int) -> tuple[int, int]:
     """The number from which on messages are taken into memory, and the latest time of one before it."""
     start = file.last_seq + 1
+    if any(hole.reason != "crash" and hole.last >= start for hole in file.holes):
+        start = file.seq + 1  # the newest are missing
     messages = 0
     for stretch in rows.newest_first():
         messages += stretch.last_seq + 1 - stretch.first_seq

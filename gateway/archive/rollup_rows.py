@@ -234,6 +234,12 @@ class RollupWriter:
         with self.lock:
             self.next_seq = max(self.next_seq, last_seq + 1)
 
+    def fall_back(self, last_seq: int) -> None:
+        """What had a higher number is gone, and the next message has the one behind this; what was made of it stays."""
+        with self.lock:
+            self.next_seq = min(self.next_seq, last_seq + 1)
+            self.rolled = min(self.rolled, last_seq)
+
     def end(self) -> None:
         """The minute that is under way is over: nothing more comes, or something else than what came so far."""
         with self.lock:

@@ -26,7 +26,7 @@ from gateway.archive.file import ArchiveFile, Hole, SnapshotParts
 from gateway.archive.keeping import Extent
 from gateway.core.messages import Message
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_LAG_SECONDS", "Writer", "WriterCounters"]
+__all__ = ["MAX_BATCH_BYTES", "MAX_LAG_SECONDS", "Turn", "Writer", "WriterCounters"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,30 @@ class WriterCounters:
     failures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Trouble), 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The log goes on under another epoch; see `ArchiveFile.go_on_under`."""
+
+    epoch: str
+    until: int | None
+    seq: int
+    time_ms: int
+
+    @property
+    def end(self) -> int:
+        """The number behind which the file goes on; one that has nothing begins where the log does."""
+        return self.until or self.seq
+
+
 @dataclass(slots=True)
 class _Work:
-    """What is handed over at a time: a batch, a hole, a snapshot, or the end (the last number that was given)."""
+    """What is handed over at a time: a batch, a hole, a snapshot, a turn, or the end (the last number given)."""
 
     batch: Batch | None = None
     hole: Hole | None = None
     snapshot: SnapshotParts | None = None
     end: int | None = None
+    turn: Turn | None = None
 
 
 class Writer:
@@ -112,6 +128,7 @@ class Writer:
         on_trouble: Callable[[ArchiveError | None], None] = lambda _: None,
         on_replaced: Callable[[int], None] = lambda _: None,
         on_trimmed: Callable[[Extent], None] = lambda _: None,
+        on_turned: Callable[[int, Extent], None] = lambda *_: None,
     ) -> None:
         """Starts the thread.
 
@@ -126,6 +143,8 @@ class Writer:
             on_trouble: hears that the archive got into trouble, got into another one or is well again (None).
             on_replaced: hears that a damaged file was set aside, and behind which number a new one begins.
             on_trimmed: hears that something went, by the bound or by rules, and what the file has now.
+            on_turned: hears that the file goes on under another epoch, the number before its oldest message, and what
+                it has now.
         """
         self.written_seq = file.seq
         self.holes = list(file.holes)
@@ -141,6 +160,7 @@ class Writer:
         self._on_trouble = on_trouble
         self._on_replaced = on_replaced
         self._on_trimmed = on_trimmed
+        self._on_turned = on_turned
         # the loop's
         self._batch: Batch | None = None
         self._timer: Any = None
@@ -150,9 +170,11 @@ class Writer:
         self._seq = file.seq
         self._unsettled: deque[tuple[int, Callable[[], None]]] = deque()
         self._is_closed = False
+        self._turning: deque[int] = deque()  # of each turn that is to come, up to where all is as it was
         # between loop and thread
         self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._told_seq = file.seq  # the thread's
         self._thread = threading.Thread(target=self._run, name="archive writer", daemon=True)
         self._thread.start()
 
@@ -218,6 +240,41 @@ class Writer:
             text = f"messages have waited for the disk for more than {MAX_LAG_SECONDS:g} s"
             self._set_trouble(ArchiveError(Trouble.SLOW, text))
 
+    @property
+    def seq(self) -> int:
+        """Number of the last message that was appended or passed over."""
+        return self._seq
+
+    def turn(self, turn: Turn) -> None:
+        """The log goes on under another epoch, behind `turn.end`."""
+        self._hand_over_all()
+        until = turn.until or 0
+        self.holes = [
+            Hole(hole.first, min(hole.last, until), hole.reason) for hole in self.holes if hole.first <= until
+        ]
+        self._turning.append(until)
+        self.written_seq = min(self.written_seq, until)
+        self._seq = turn.end
+        self._queue.put(_Work(turn=turn))
+
+    def begin_at(self, seq: int) -> None:
+        """The file is empty, and the first message that it gets has the number behind this one."""
+        self._seq = seq
+
+    def pass_over(self, seq: int, reason: str) -> None:
+        """Notes that the file will not have what comes up to a number."""
+        self._hand_over_all()
+        hole = Hole(self._seq + 1, seq, reason)
+        self.holes.append(hole)
+        self._seq = seq
+        self._queue.put(_Work(hole=hole))
+
+    def _hand_over_all(self) -> None:
+        self.hand_over()
+        if self._hole is not None:
+            hole, self._hole = self._hole, None
+            self._queue.put(_Work(hole=hole))
+
     def save(self, snapshot: SnapshotParts) -> None:
         """Writes a snapshot with what is written next."""
         self._queue.put(_Work(snapshot=snapshot))
@@ -245,6 +302,8 @@ class Writer:
     @property
     def settled_seq(self) -> int:
         """Number up to which everything is on the disk or was dropped."""
+        if self._turning:
+            return min(self._waiting[0][0] - 1, *self._turning) if self._waiting else min(self._turning)
         if self._waiting:
             return self._waiting[0][0] - 1
         return self._seq if self._batch is None else self._batch.first_seq - 1
@@ -263,11 +322,20 @@ class Writer:
         """In the loop: the first `count` batches that waited are on the disk."""
         for _ in range(count):
             self._waiting_bytes -= self._waiting.popleft()[1]
-        self.written_seq = last_seq
+        self.written_seq = min(last_seq, *self._turning) if self._turning else last_seq
         if self.trouble is not None and self.lag_seconds < MAX_LAG_SECONDS / 2:
             self._set_trouble(None)
         self._on_written()
         self._settle()
+
+    def _turned(self, turn: Turn, begins_after: int, extent: Extent) -> None:
+        """In the loop: the file goes on under another epoch."""
+        self._turning.popleft()
+        self.written_seq = min(turn.end, *self._turning) if self._turning else turn.end
+        if self.trouble is not None and self.lag_seconds < MAX_LAG_SECONDS / 2:
+            self._set_trouble(None)
+        self._on_turned(begins_after, extent)
+        self._on_written()
 
     def _failed(self, error: ArchiveError) -> None:
         """In the loop: an attempt to write has failed."""
@@ -313,8 +381,10 @@ class Writer:
             while not self._queue.empty():
                 work.append(self._queue.get())
             is_last = work[-1].end is not None
-            if self._write(work):
-                work.clear()
+            count = next((at for at, each in enumerate(work) if each.turn is not None), len(work))
+            if self._write(work[:count]) if count else self._turn(work[0].turn):
+                del work[: count or 1]
+                is_last = is_last and not work
             elif not is_last:
                 # what comes meanwhile waits; when the gateway stops, it is tried once more and given up
                 self._stopping.wait(RETRY_SECONDS)
@@ -376,13 +446,30 @@ class Writer:
         counters.bytes += size
         counters.messages += sum(map(len, batches))
         if batches:
-            self._tell(self._written, batches[-1].last_seq, len(batches))
-        elif holes or snapshots:
-            self._tell(self._written, self._file_seq(holes), 0)
+            self._told_seq = batches[-1].last_seq
+        elif holes:
+            self._told_seq = max(self._told_seq, holes[-1].last)
+        if batches or holes or snapshots:
+            self._tell(self._written, self._told_seq, len(batches))
         return True
 
-    def _file_seq(self, holes: list[Hole]) -> int:
-        return max(self.written_seq, holes[-1].last if holes else 0)
+    def _turn(self, turn: Turn | None) -> bool:
+        """Goes on under another epoch; whether that worked."""
+        assert turn is not None  # noqa: S101 - it is what comes next
+        file = self._file
+        try:
+            file.go_on_under(turn.epoch, turn.until, turn.seq, turn.time_ms)
+        except ArchiveError as error:
+            self._tell(self._failed, error)
+            return False
+        except Exception as error:
+            logger.exception("the archive could not go on under another epoch in a way that was not foreseen")
+            self._tell(self._failed, ArchiveError(Trouble.IO, repr(error)))
+            return False
+        self._told_seq = turn.end
+        begins_after = file.first_seq - 1 if file.first_seq else self._told_seq
+        self._tell(self._turned, turn, begins_after, file.extent)
+        return True
 
     def _replace(self, batches: list[Batch]) -> None:
         """The file is damaged: what waits goes into a new one, at the next attempt."""

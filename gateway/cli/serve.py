@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -51,7 +52,9 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
 
     def work(number: int) -> int:
         node = settings.cluster_node and f"{settings.cluster_node}-{number}"
-        own = settings.model_copy(update={"cluster_node": node, "port": port})
+        own = settings.model_copy(
+            update={"cluster_node": node, "port": port, "archive_file": _file_of(settings.archive_file, number)}
+        )
         try:
             _serve(own, [listen(settings.host, port, is_shared=True)])
         except typer.Exit as ended:
@@ -60,6 +63,11 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
 
     if code := supervise(settings.workers, work):
         raise typer.Exit(code)
+
+
+def _file_of(archive: Path | None, number: int) -> Path | None:
+    """Each worker has a file of its own; that of the first is the one of a gateway alone."""
+    return archive.with_stem(f"{archive.stem}-{number}") if archive is not None and number else archive
 
 
 def _serve(settings: Settings, sockets: list[socket.socket]) -> None:

@@ -10,7 +10,7 @@ import enum
 from collections import deque
 
 from gateway.cluster.entries import NOTHING, Entry, Id
-from gateway.cluster.views import Meta, View
+from gateway.cluster.views import EPOCHS, Meta, View
 
 __all__ = ["Extent", "Follower", "Inherited", "MisfitError", "Standing"]
 
@@ -122,6 +122,7 @@ class Follower:
     Attributes:
         epoch: of what it reads; empty before the first.
         base: the entry at which that began.
+        before: epochs before it, and the number up to which it has what each had.
         position: the entry that it read last.
         token: of who appended that.
         inherited: what the broker may send again.
@@ -132,6 +133,7 @@ class Follower:
         """Has read nothing."""
         self.extent = extent
         self.epoch = ""
+        self.before: dict[str, int] = {}
         self.base = self.position = NOTHING
         self.token = ""
         self.inherited = Inherited()
@@ -143,7 +145,7 @@ class Follower:
 
     def begin(self, meta: Meta) -> None:
         """Forgets what was read: reads this epoch from the oldest entry on."""
-        self.epoch, self.base = meta.epoch, meta.base
+        self.epoch, self.base, self.before = meta.epoch, meta.base, dict(meta.before)
         self.position, self.token = NOTHING, ""
         self.inherited = Inherited()
         self.extent.clear()
@@ -166,13 +168,19 @@ class Follower:
         is_trimmed = view.first is not None and self.position < view.first
         return Standing.ANEW if is_trimmed else Standing.WAIT
 
+    def _is_before(self, at: Id, entry: Entry) -> bool:
+        """Whether an entry of another epoch belongs to this one, as far as that is known."""
+        if not self.before or len(self.before) >= EPOCHS:
+            return True
+        return at.seq <= self.before.get(entry.epoch, -1)
+
     def take(self, at: Id, entry: Entry, size: int) -> None:
         """Takes the next entry, of so many bytes.
 
         Raises:
             MisfitError: it isn't the next one.
         """
-        if entry.epoch != self.epoch and at >= self.base:
+        if entry.epoch != self.epoch and (at >= self.base or not self._is_before(at, entry)):
             raise MisfitError(f"the entry {at} is of the epoch {entry.epoch}, not {self.epoch}")
         if entry.last != at.seq:
             raise MisfitError(f"the entry {at} ends with number {entry.last}")

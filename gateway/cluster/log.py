@@ -5,6 +5,8 @@ Invariant: what subscribers of this node get is what the stream has, number by n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.cluster.entries import Entry
 from gateway.core.history import History
 from gateway.core.hub import Hub
@@ -24,16 +26,19 @@ class HubLog:
         """What has been read."""
         return self._hub.history
 
-    def begin(self, epoch: str, seq: int, time: int) -> None:
+    def begin(self, epoch: str, seq: int, time: int, before: Mapping[str, int]) -> None:
         """See `member.SharedLog.begin`; whoever is connected is sent away, and comes back with its position."""
         self._hub.begin_anew()
-        self.history.begin_anew(epoch, seq, time)
+        self.history.begin_anew(epoch, seq, time, before)
 
     def fill(self, entry: Entry) -> None:
         """See `member.SharedLog.fill`."""
         history, start = self.history, entry.time
-        self._prepare(entry)
-        for row in entry.rows:
+        known = history.seq + 1 - entry.first
+        if known and known >= len(entry.rows):
+            return  # a file had it already
+        self._prepare(entry, is_known=known > 0)
+        for row in entry.rows[known:]:
             history.append(row.topic, row.payload, start + row.time, row.qos, row.retained, row.properties)
 
     def complete(self) -> None:
@@ -47,7 +52,7 @@ class HubLog:
         for row in entry.rows:
             publish(row.topic, row.payload, row.qos, row.retained, row.properties, 0, start + row.time)
 
-    def _prepare(self, entry: Entry) -> None:
+    def _prepare(self, entry: Entry, *, is_known: bool = False) -> None:
         self.history.retained_as_published = entry.as_published
-        if entry.released:
+        if entry.released and not is_known:
             self.history.release(entry.released)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -44,11 +44,14 @@ class SharedLog(Protocol):
     def history(self) -> History:
         """What has been read."""
 
-    def begin(self, epoch: str, seq: int, time: int) -> None:
-        """Forgets everything, to be filled anew: up to the number `seq`, or `time`, nothing is there any more."""
+    def begin(self, epoch: str, seq: int, time: int, before: Mapping[str, int]) -> None:
+        """Is to be filled, from behind the number `seq` on, all of which came up to `time`.
+
+        What was there goes, but for what is certain to be the same: of epochs in `before` up to the number there.
+        """
 
     def fill(self, entry: Entry) -> None:
-        """Takes the messages of the next entry, which are no news to anybody."""
+        """Takes the messages of the next entry, which are no news to anybody; it may have them already."""
 
     def complete(self) -> None:
         """It has what the stream has: what comes from now on is news."""
@@ -307,7 +310,7 @@ class Member:
         is_first = self.follower.is_at_beginning
         self.follower.take(at, entry, size)
         if is_first:
-            self._log.begin(self.follower.epoch, entry.first - 1, entry.time)
+            self._log.begin(self.follower.epoch, entry.first - 1, entry.time, self.follower.before)
         if self.is_caught_up:
             self._log.take(entry)
         else:
@@ -336,11 +339,11 @@ class Member:
             elif not (yield from self._read_up_to(view.tail or NOTHING)):
                 return
         since = self._wall_clock_ms()
-        at = Id(0, 1) if view.tail is None else view.tail.following
+        at, before = self._descent(view)
         epoch = self._make_epoch() if why is not None or meta is None else meta.epoch
-        begun = Meta(epoch, at, self._token, self.node, since, view.server, at, self.broker)
+        begun = Meta(epoch, at, self._token, self.node, since, view.server, at, self.broker, before)
         if why is None and meta is not None:
-            begun = replace(begun, base=meta.base)
+            begun = replace(begun, base=meta.base, before=meta.before)
         published = self._log.history.retained_as_published
         data = encode(Entry(FORM, epoch, self._token, at.seq + 1, since, as_published=published))
         if not (yield Begin(view.tail, at, begun, data)):
@@ -354,6 +357,15 @@ class Member:
         if not (yield from self._read_up_to(at)):
             return
         self._lead_from(at, since, ends_at)
+
+    def _descent(self, view: View) -> tuple[Id, tuple[tuple[str, int], ...]]:
+        """Where another epoch would begin, and what it would take over: what is there, else what this node has."""
+        if view.tail is not None:
+            return view.tail.following, () if view.meta is None else view.meta.descent(view.tail.seq)
+        history = self._log.history
+        if view.meta is not None and view.meta.epoch == history.epoch:
+            return Id(history.seq, 1), view.meta.descent(history.seq)
+        return Id(history.seq, 1), ((history.epoch, history.seq),) if history.seq else ()
 
     def _read_up_to(self, tail: Id) -> Generator[Question, Any, bool]:
         """Takes what is left before it leads, while it renews its lease; whether it still may."""

@@ -321,8 +321,14 @@ def _pairs(meta: Meta) -> list[str]:
         "server": meta.server,
         "tail": str(meta.tail),
         "broker": meta.broker,
+        "before": " ".join(f"{epoch}:{last}" for epoch, last in meta.before),
     }
     return [text for pair in pairs.items() for text in pair]
+
+
+def _before(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = (pair.rpartition(":") for pair in text.split())
+    return tuple((epoch, int(last)) for epoch, _, last in pairs)
 
 
 def _view(answer: list[Any]) -> View:
@@ -341,6 +347,7 @@ def _view(answer: list[Any]) -> View:
                 known["server"],
                 Id.parse(known["tail"]),
                 known["broker"],
+                _before(known.get("before", "")),
             )
         except (KeyError, ValueError) as error:
             raise ServerError(f"what is noted beside the shared log can't be read: {error!r}") from None

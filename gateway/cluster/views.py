@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from gateway.cluster.entries import NOTHING, Id
 
-__all__ = ["Led", "Meta", "Reason", "View", "why_anew"]
+__all__ = ["EPOCHS", "Led", "Meta", "Reason", "View", "why_anew"]
+
+EPOCHS = 16
+"""So many epochs before the one of now are remembered."""
 
 
 class Reason:
@@ -34,6 +37,7 @@ class Meta:
         server: which server it was when that was written.
         tail: id of the newest entry.
         broker: how the leader stands with the broker: empty when it is connected, else why not.
+        before: epochs before this one, each with the number up to which this one has what that had, oldest first.
     """
 
     epoch: str
@@ -44,6 +48,11 @@ class Meta:
     server: str
     tail: Id
     broker: str = ""
+    before: tuple[tuple[str, int], ...] = ()
+
+    def descent(self, seq: int) -> tuple[tuple[str, int], ...]:
+        """`before` of an epoch that takes over what this one has up to the number `seq`."""
+        return (*((epoch, min(last, seq)) for epoch, last in self.before), (self.epoch, seq))[-EPOCHS:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import secrets
 import string
 from bisect import bisect_right, insort
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from heapq import heapify, heappop, heappush, merge
@@ -216,13 +216,20 @@ class History:
         self._new: OrderedDict[str, Topic] = untracked(OrderedDict())
         self._settled: OrderedDict[str, Topic] = untracked(OrderedDict())
 
-    def begin_anew(self, epoch: str, seq: int, time: int) -> None:
+    def begin_anew(
+        self,
+        epoch: str,
+        seq: int,
+        time: int,
+        before: Mapping[str, int] | None = None,  # noqa: ARG002 - for a log that is kept
+    ) -> None:
         """Forgets everything: the log goes on under another epoch, or where nobody knows what came before.
 
         Args:
             epoch: names this life of the log.
             seq: the number before the next one; what has it, or a lower one, is gone.
             time: the latest that it can have arrived, milliseconds since 1970.
+            before: epochs of which the log goes on, each with the number up to which; memory makes no use of it.
         """
         subscription, beyond, watcher, decoder_of = self.subscription, self.beyond, self.watcher, self._decoder_of
         topics = self._topics.values()

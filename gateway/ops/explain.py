@@ -123,6 +123,7 @@ def explain_topic(
     started_ms: int,
     cluster: tuple[bool, str] | None = None,
     archive: str | None = None,
+    archive_lacks: int = 0,
     left_out_of: Callable[[str], list[str]] = lambda _: [],
     alerts: Sequence[str] = (),
     devices: Sequence[tuple[bool, str]] = (),
@@ -140,6 +141,7 @@ def explain_topic(
         started_ms: when the gateway began to keep history.
         cluster: what this node does in its cluster, and whether that is in order; None: there is none.
         archive: why what arrives is not kept in the archive, as far as that may be told; None if it is, or needn't be.
+        archive_lacks: so many messages passed while this node of a cluster was away, and are not in its archive.
         left_out_of: the numbers and texts of a topic of which the archive makes no roll-ups.
         alerts: what is to be said of the alerts that watch it.
         devices: what the topic is to devices, as far as that may be told, each with whether it is in order.
@@ -176,6 +178,9 @@ def explain_topic(
         steps.append(Step("archive", False, text))
     elif left_out := left_out_of(found.name):
         steps.append(Step("archive", False, _left_out_text(found.name, left_out)))
+    elif archive_lacks:
+        text = f"{archive_lacks:,} messages of all topics are not in this node's archive: it was away for too long"
+        steps.append(Step("archive", True, text))
     steps += [Step("device", is_well, text) for is_well, text in devices]
     if alerts:
         steps.append(Step("alerts", True, f"watched by {'; '.join(alerts)}"))

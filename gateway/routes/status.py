@@ -75,6 +75,7 @@ async def explain(request: Request) -> Response:
                     now_ms=gateway.wall_clock_ms(),
                     started_ms=int(gateway.started_at * 1000),
                     archive=gateway.archive_reason,
+                    archive_lacks=0 if gateway.archive is None else gateway.archive.lacking,
                     left_out_of=gateway.archive.rollups.left_out_of if gateway.archive else lambda _: [],
                     alerts=() if gateway.alerts is None else gateway.alerts.alerts.told_of(topic),
                     devices=about_topic(gateway.devices, topic, asker_of(asker.principal)),
@@ -102,6 +103,8 @@ async def ready(request: Request) -> Response:
     if gateway.has_archive:
         # the relay goes on without it: no reason to send nobody here any more
         body["archive"] = {"kept": gateway.archive_trouble is None, "error": gateway.archive_reason}
+        if gateway.archive is not None and gateway.cluster is not None:
+            body["archive"]["lacks"] = gateway.archive.lacking
     return JSONResponse(body, 200 if is_connected else 503, {"Cache-Control": "no-store"})
 
 

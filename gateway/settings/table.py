@@ -214,7 +214,7 @@ class Settings(BaseModel):
     archive_file: Path | None = Field(
         None,
         description="File in which history survives the process, a SQLite database; unset, it is in memory only. "
-        "In a cluster the file rests",
+        "In a cluster each node has a file of its own",
     )
     archive_bytes: Size = Field(
         8 * 1024**3,
@@ -425,11 +425,6 @@ class Settings(BaseModel):
         if not self.alerts or any(covers(text, own) for text in self.mqtt_topics):
             return self.mqtt_topics
         return (*self.mqtt_topics, own)
-
-    @property
-    def written_archive(self) -> Path | None:
-        """The file that is written: that of a node of a cluster rests, until the gateway is alone again."""
-        return self.archive_file if self.cluster_url is None else None
 
     def _keys(self) -> dict[str, object]:
         names = ("access_secret", "access_key_file", "access_jwks_url", "access_jwks_file")

@@ -85,13 +85,22 @@ class Life:
     """One run of a gateway on a file, as far as its log is concerned."""
 
     def __init__(
-        self, path: Path, *, now_ms: int = NOW, max_bytes: int = 10**7, rules: Rules | None = None, **bounds: Any
+        self,
+        path: Path,
+        *,
+        now_ms: int = NOW,
+        max_bytes: int = 10**7,
+        rules: Rules | None = None,
+        is_shared: bool = False,
+        **bounds: Any,
     ) -> None:
         self.loop = ThreadedLoop()
         self.loop.now = now_ms / 1000
         self.now = now_ms
         self.history = KeptHistory(**bounds)
-        self.archive = Archive(path, self.history, now_ms=now_ms, rules=rules, wall_clock_ms=self.loop.wall_clock_ms)
+        self.archive = Archive(
+            path, self.history, now_ms=now_ms, rules=rules, wall_clock_ms=self.loop.wall_clock_ms, is_shared=is_shared
+        )
         self.restored = seen(self.history)
         self.troubles: list[ArchiveError | None] = []
         self.archive.start(
