@@ -244,6 +244,8 @@ class Gateway:
         self._tasks: asyncio.TaskGroup
         self._was_connected: bool | None = None
         self._lost_at: int | None = None
+        self._has_caught_up = False  # this node of a cluster
+        self._alerts_know = False  # they have looked at what was there when it had
 
     def open_archive(self) -> None:
         """Opens the archive, if there is to be one, and fills the log from it; a second call does nothing.
@@ -402,7 +404,9 @@ class Gateway:
         if session is not None and self._session_task is not None:
             session.hold()
             self._session_task.cancel()
-        self._settle_at = math.inf
+        self._settle_at = self._complete_at = math.inf
+        if self.alerts is not None:
+            self.alerts.others_tell()
 
     async def _leave_session(self) -> None:
         task = self._session_task
@@ -419,9 +423,27 @@ class Gateway:
         if state.connected and state.subscription != self.history.subscription:
             self.history.subscription = state.subscription
             self._settle_at = self.clock() + REPEAT_SECONDS
+        if state.connected and self._complete_at == math.inf:
+            self._complete_at = self.clock() + REPEAT_SECONDS
+            if self.alerts is not None:
+                self.alerts.reconnected()
         self._cluster_changed()
 
+    @property
+    def _tells(self) -> bool:
+        """Whether this process tells of alerts: of a cluster the leader does, when it knows what the log has."""
+        return self.cluster is None or (self.cluster.member.leading is not None and self._alerts_know)
+
+    async def _let_alerts_catch_up(self) -> None:
+        assert self.alerts is not None  # noqa: S101 - it is what catches up
+        await self.alerts.catch_up()
+        self._alerts_know = True
+
     def _cluster_changed(self) -> None:
+        if self.cluster is not None and self.cluster.member.is_caught_up != self._has_caught_up:
+            self._has_caught_up, self._alerts_know = self.cluster.member.is_caught_up, False
+            if self._has_caught_up and self.alerts is not None:
+                self.spawn(self._let_alerts_catch_up(), "alerts")
         self._link_changed(self.is_connected)
 
     @property
@@ -471,10 +493,11 @@ class Gateway:
             history=self.history,
             publish=self.upstream.publish,
             is_connected=lambda: self.is_connected,
-            is_complete=lambda: self.is_connected and self.clock() >= self._complete_at,
+            is_complete=lambda: self.is_connected and self._tells and self.clock() >= self._complete_at,
             wall_clock_ms=self.wall_clock_ms,
             clock=self.clock,
             registry=self.devices,
+            is_shared=self.cluster is not None,
         )
         async with asyncio.TaskGroup() as self._tasks:
             watching = None

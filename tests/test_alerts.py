@@ -203,7 +203,9 @@ def rule_of(**settings: Any) -> AlertSettings:
 class World:
     """Alerts on a hub with a loop and a clock of their own."""
 
-    def __init__(self, *alerts: AlertSettings, history: History | None = None, settled: bool = True) -> None:
+    def __init__(
+        self, *alerts: AlertSettings, history: History | None = None, settled: bool = True, is_shared: bool = False
+    ) -> None:
         self.loop = FakeLoop()
         self.loop.now = 1_000_000.0 if history is None else max(t.last.time for t in history.topics() if t.last) / 1000
         self.history = history or History()
@@ -224,6 +226,7 @@ class World:
             wall_clock_ms=self.loop.wall_clock_ms,
             clock=self.loop.clock,
             registry=self.registry,
+            is_shared=is_shared,
         )
         self.alerts.on_notice = self.notices.append
         for _ in self.alerts.begin():
@@ -430,6 +433,88 @@ def test_since_when_it_fires_survives_a_restart_and_nobody_is_told_twice() -> No
     assert not second.notices
     second.wait(21)
     assert [(n.change.topic, n.change.after) for n in second.notices] == [("s/c", FIRING)]
+
+
+class Nodes:
+    """Two nodes of a cluster, of which the first leads."""
+
+    def __init__(self, *rules: AlertSettings) -> None:
+        self.worlds = [World(*rules, settled=False, is_shared=True) for _ in range(2)]
+        self.leader, self.follower = self.worlds
+        self.leader.alerts.settle()
+
+    def say(self, topic: str, payload: object, **members: Any) -> None:
+        for world in self.worlds:
+            world.say(topic, payload, **members)
+
+    def wait(self, seconds: float) -> None:
+        for world in self.worlds:
+            world.wait(seconds)
+
+    def publish_reports(self) -> None:
+        for alert in self.leader.alerts.alerts.values():
+            report = encode_report(self.leader.alerts.report(alert))
+            self.say(self.leader.alerts.topic_of(alert), report, retained=True)
+
+    def fail_over(self) -> None:
+        self.leader, self.follower = self.follower, self.leader
+        self.follower.alerts.unsettle()
+        self.leader.alerts.settle()
+
+    def told(self) -> list[tuple[str, State]]:
+        return [(n.change.topic, n.change.after) for world in self.worlds for n in world.notices]
+
+
+def test_all_nodes_of_a_cluster_judge_the_same_and_the_leader_tells() -> None:
+    nodes = Nodes(rule_of(where="t > 30"), rule_of(name="quiet", silent="60s"))
+    nodes.say("s/a", {"t": 31}, retained=True)
+    nodes.wait(30)
+    nodes.say("s/a", {"t": 32}, retained=True)
+    nodes.wait(40)
+    for world in nodes.worlds:
+        assert world.states() == {"s/a": "firing"}
+        assert world.states("quiet") == {}
+    nodes.publish_reports()
+    nodes.say("gateway/alerts/hot", b"")
+    assert [world.states() for world in nodes.worlds] == [{}, {}]
+    assert not nodes.follower.notices
+    assert nodes.told() == [("s/a", FIRING), ("s/a", OK)]
+
+
+def test_a_successor_tells_what_the_leader_did_not_and_nothing_twice() -> None:
+    nodes = Nodes(rule_of(where="t > 30"))
+    nodes.say("s/a", {"t": 31})
+    nodes.say("s/b", {"t": 31})
+    nodes.publish_reports()
+    nodes.leader.alerts.unsettle()  # it is dead, and nobody leads
+    nodes.say("s/b", {"t": 20})
+    nodes.say("s/c", {"t": 40})
+    nodes.fail_over()
+    assert sorted(nodes.told()) == [("s/a", FIRING), ("s/b", FIRING), ("s/b", OK), ("s/c", FIRING)]
+    assert [alert.is_due for alert in nodes.leader.alerts.alerts.values()] == [True]
+    nodes.publish_reports()
+    nodes.fail_over()
+    assert len(nodes.told()) == 4
+    assert [alert.is_due for alert in nodes.leader.alerts.alerts.values()] == [False]
+    assert [world.states() for world in nodes.worlds] == [{"s/a": "firing", "s/c": "firing"}] * 2
+
+
+def test_a_node_that_starts_later_takes_up_what_the_leader_has_told() -> None:
+    rule = rule_of(where="t > 30", until="t < 28")
+    first = World(rule)
+    first.say("s/a", {"t": 31})
+    first.say("s/a", {"t": 29})
+    first.publish_reports()
+    late = World(rule, settled=False, is_shared=True)
+    for topic in first.history.topics():
+        assert topic.last is not None
+        late.history.append(topic.name, topic.last.payload, topic.last.time, retained=topic.last.retained)
+    for _ in late.alerts.begin():
+        pass
+    late.alerts.take_up()
+    assert late.states() == {"s/a": "firing"}
+    late.alerts.settle()
+    assert not late.notices
 
 
 def test_what_ended_while_the_gateway_was_away_is_told_after_the_restart() -> None:

@@ -340,11 +340,6 @@ class TestProblems:
         assert "must start with valkey://" in problem
         assert "hunter2" not in problem
 
-    def test_a_node_of_a_cluster_has_no_alerts(self) -> None:
-        alerts = [{"name": "cold", "topics": ["a"], "silent": "5m"}]
-        [problem] = problems_of({"cluster_url": "valkey://db", "alerts": alerts})
-        assert "has no alerts yet" in problem
-
     def test_an_unknown_variable_is_told_without_its_value(self) -> None:
         [problem] = problems_of(environ={"GATEWAY_MQTT_PASWORD": "hunter2"})
         assert "did you mean GATEWAY_MQTT_PASSWORD?" in problem

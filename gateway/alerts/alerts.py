@@ -127,6 +127,7 @@ class Alerts:
         wall_clock_ms: Callable[[], int],
         clock: Callable[[], float],
         registry: Registry,
+        is_shared: bool = False,
     ) -> None:
         """Nothing is known yet.
 
@@ -137,6 +138,8 @@ class Alerts:
             wall_clock_ms: milliseconds since 1970.
             clock: monotonic seconds.
             registry: which devices there are.
+            is_shared: the log is that of a cluster: each node judges, and the leader, which alone is settled, tells.
+                What the broker repeats is no news already where it is written.
         """
         self.alerts: Mapping[str, Alert] = {rule.name: Alert(rule, self._changed) for rule in rules}
         self.prefix = prefix
@@ -147,6 +150,7 @@ class Alerts:
         """They hear of each alert with another state, or another topic in one."""
         self._history = history
         self._own = f"{prefix}/"
+        self._is_shared = is_shared
         self._wall_clock_ms = wall_clock_ms
         self._clock = clock
         self._logged = TokenBucket(LOGGED_PER_SECOND, LOGGED_AT_ONCE)
@@ -190,7 +194,7 @@ class Alerts:
     def _look(self, alert: Alert, message: Message, readings: Readings, *, is_live: bool = True) -> None:
         if message.topic.startswith(self._own):
             return
-        is_hearsay = is_live and message.retained and not self.is_settled
+        is_hearsay = is_live and message.retained and not (self.is_settled or self._is_shared)
         try:
             alert.rule.feed(alert.machine, message, readings, is_hearsay=is_hearsay)
         except Exception:  # whatever it is, other messages and others who look at this one go on
@@ -201,7 +205,7 @@ class Alerts:
     def _look_at_own(self, message: Message, _readings: Readings) -> None:
         """An empty message to the topic of an alert begins it anew."""
         alert = self.alerts.get(message.topic.removeprefix(self._own))
-        if alert is not None and self.is_settled and is_cleared(message):
+        if alert is not None and (self.is_settled or self._is_shared) and is_cleared(message):
             logger.info("alert %s: begun anew, since its topic was cleared", alert.name)
             alert.machine.forget_all(message.time)
             self._is_news(alert)
@@ -253,17 +257,8 @@ class Alerts:
             return
         readings = Readings()
         for alert in self.alerts.values():
-            rule, machine = alert.rule, alert.machine
-            fired = {}
-            for stored in self._stored(alert):
-                if not rule.filters.matches(stored.topic):
-                    continue
-                machine.restore(stored.topic, stored.state, stored.since, stored.value)
-                if stored.state is State.FIRING:
-                    fired[stored.topic] = stored
-                known = self._history.topic(stored.topic)
-                if rule.where is not None and known is not None and known.last is not None:
-                    self._look(alert, known.last, readings)
+            machine = alert.machine
+            fired = self._take_up(alert, readings)
             # the loop above told nobody: what is different from before is told now
             for topic, entry in list(machine.entries()):
                 if entry.state is State.FIRING and topic not in fired:
@@ -277,6 +272,32 @@ class Alerts:
         self.is_settled = True
         if self._absences is not None:
             self._absences.look_at_all()
+
+    def take_up(self) -> None:
+        """Takes the state over that others have told, as far as it isn't known here; nobody is told of anything."""
+        readings = Readings()
+        for alert in self.alerts.values():
+            self._take_up(alert, readings)
+        if self._absences is not None:
+            self._absences.look_at_all()
+
+    def unsettle(self) -> None:
+        """Others tell from now on, until `settle`."""
+        self.is_settled = False
+
+    def _take_up(self, alert: Alert, readings: Readings) -> dict[str, _StoredTopic]:
+        """Restores what was told last, and looks at what came since; the topics that fired."""
+        rule, fired = alert.rule, {}
+        for stored in self._stored(alert):
+            if not rule.filters.matches(stored.topic):
+                continue
+            alert.machine.restore(stored.topic, stored.state, stored.since, stored.value)
+            if stored.state is State.FIRING:
+                fired[stored.topic] = stored
+            known = self._history.topic(stored.topic)
+            if rule.where is not None and known is not None and known.last is not None:
+                self._look(alert, known.last, readings)
+        return fired
 
     def _last_report(self, alert: Alert) -> bytes | None:
         known = self._history.topic(self.topic_of(alert))

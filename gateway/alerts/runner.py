@@ -135,6 +135,16 @@ class Runner:
                 alert.is_due = True
         self._news.set()
 
+    def others_tell(self) -> None:
+        """This node of a cluster leads no more: it goes on to judge, and tells nobody."""
+        self.alerts.unsettle()
+
+    async def catch_up(self) -> None:
+        """Looks at what a log has that was filled without anybody hearing of it."""
+        for _ in self.alerts.begin():
+            await asyncio.sleep(0)
+        self.alerts.take_up()
+
     async def watch(self, hub: Hub) -> None:
         """Looks at what the log has, and from then on at all that comes; nothing may come meanwhile."""
         for _ in self.alerts.begin():
@@ -214,6 +224,7 @@ def make_runner(
     wall_clock_ms: Callable[[], int],
     clock: Callable[[], float],
     registry: Registry,
+    is_shared: bool = False,
 ) -> Runner | None:
     """The alerts that are set, None where none is; the other arguments are those of `Alerts` and `Runner`."""
     if not settings.alerts:
@@ -225,6 +236,7 @@ def make_runner(
         wall_clock_ms=wall_clock_ms,
         clock=clock,
         registry=registry,
+        is_shared=is_shared,
     )
     discovery = None
     if settings.alert_discovery is not None:

@@ -485,8 +485,6 @@ class Settings(BaseModel):
             yield problem(("workers", "cluster_url"), "many workers need a log that they share", way_out)
         if self.workers > 1 and not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
             yield problem(("workers",), "on this system a port can't be shared", "set workers to 1")
-        if self.cluster_url is not None and self.alerts:
-            yield problem(("alerts", "cluster_url"), "a node of a cluster has no alerts yet", "unset one of them")
         for name in self.streams:
             if not re.fullmatch(r"[\w\-]+", name):
                 rule = f"the stream's name {name!r} can't be part of a URL"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import MakeGateway, MakeValkey
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
-from tests.support.publishers import publishing
+from tests.support.publishers import Publisher, publishing
 from tests.support.subscribers import Subscriber
 from tests.support.valkeys import ValkeyServer
 from tests.support.waiting import eventually
@@ -205,3 +206,100 @@ async def test_a_wrong_password_ends_the_start_with_a_clear_word(
         await asyncio.to_thread(gateway.start)
     assert "refuses this user or password" in gateway.log()
     assert "wrong-one" not in gateway.log()
+
+
+def test_an_alert_is_the_same_on_all_nodes_and_told_once_over_a_failover(
+    make_valkey: MakeValkey, mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
+) -> None:
+    valkey = make_valkey()
+    own = f"{prefix}-alerts"
+    gateways = [
+        make_gateway(
+            mosquitto,
+            mqtt_topics=[f"{prefix}/+"],
+            mqtt_client_id=f"alerts-{prefix}",
+            mqtt_status_topic="none",
+            cluster_url=valkey.url,
+            cluster_name=prefix,
+            cluster_node=f"n{number}",
+            alert_topic=own,
+            alerts=[{"name": "hot", "topics": f"{prefix}/+", "where": "payload.t > 30"}],
+        )
+        for number in range(2)
+    ]
+
+    def firing(node: GatewayProcess) -> list[str]:
+        [alert] = node.json("/alerts")["alerts"]
+        return [item["topic"].rpartition("/")[2] for item in alert["topics"]]
+
+    def reported(node: GatewayProcess) -> list[str]:
+        messages = node.json(f"/topics/{own}/hot")["messages"]
+        topics = messages[0]["payload"]["topics"] if messages else []
+        return sorted(item["topic"].rpartition("/")[2] for item in topics)
+
+    leader, follower = the("leader", gateways), the("follower", gateways)
+    publisher.publish(f"{prefix}/a", b'{"t":31}')
+    for node in gateways:
+        eventually(lambda node=node: firing(node) == ["a"], 20, "it fires")  # type: ignore[misc]
+        eventually(lambda node=node: reported(node) == ["a"], 20, "it is told")  # type: ignore[misc]
+    leader.kill()
+    publisher.publish(f"{prefix}/b", b'{"t":35}')
+    publisher.publish(f"{prefix}/a", b'{"t":20}')
+    eventually(lambda: reported(follower) == ["b"], 30, "the successor tells it")
+    leader.start()
+    eventually(lambda: firing(leader) == ["b"], 20, "it is known to who comes back")
+    logs = [line for node in gateways for line in node.log().splitlines() if "alert hot: " in line]
+    told = [line.partition("alert hot: ")[2] for line in logs]
+    assert sorted(text.partition(":")[0] for text in told) == ["firing", "firing", "ok"], told
+
+
+def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
+    make_valkey: MakeValkey,
+    mosquitto: Broker,
+    make_gateway: MakeGateway,
+    publisher: Publisher,
+    prefix: str,
+    tmp_path: Path,
+) -> None:
+    valkey = make_valkey()
+    gateways = [
+        make_gateway(
+            mosquitto,
+            mqtt_topics=[f"{prefix}/+"],
+            mqtt_client_id=f"files-{prefix}",
+            mqtt_status_topic="none",
+            cluster_url=valkey.url,
+            cluster_name=prefix,
+            cluster_node=f"n{number}",
+            archive_file=str(tmp_path / f"{number}.db"),
+            history_messages=5,
+        )
+        for number in range(2)
+    ]
+
+    def numbers(node: GatewayProcess) -> list[int]:
+        found = node.json(f"/topics/{prefix}/a?since=1h&order=asc&limit=1000")["messages"]
+        return [message["payload"] for message in found]
+
+    def publish(first: int) -> None:
+        for number in range(first, first + 20):
+            publisher.publish(f"{prefix}/a", b"%d" % number)
+
+    publish(0)
+    for node in gateways:
+        eventually(lambda node=node: numbers(node) == list(range(20)), 20, "it has all")  # type: ignore[misc]
+    for node in gateways:
+        node.stop()
+    valkey.kill()
+    valkey.start()  # it had nothing on a disk
+    publish(20)
+    for node in gateways:
+        node.start()
+    for node in gateways:
+        eventually(lambda node=node: numbers(node) == list(range(40)), 30, "it has all again")  # type: ignore[misc]
+    gateways[0].kill()
+    publish(40)
+    gateways[0].start()
+    for node in gateways:
+        eventually(lambda node=node: numbers(node) == list(range(60)), 30, "it lacks nothing")  # type: ignore[misc]
+        assert node.json("/health/ready")["archive"] == {"kept": True, "error": None, "lacks": 0}
