@@ -1,7 +1,7 @@
 /** What is on a broker without sensors: the topics that spoke last, with their numbers drawn. */
 import { useEffect, useRef } from "preact/hooks";
 import { formatCount } from "../core/format.ts";
-import { imageWord } from "../core/images.ts";
+import { hasPicture } from "../core/images.ts";
 import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
 import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
 import { readable } from "../identity.ts";
@@ -89,7 +89,9 @@ export function AnyTopics() {
               <Cut text={entry.topic} />
             </a>
             <code class="value" title={summary(entry.payload, entry.encoding, 600)}>
-              {isPicture(entry) && <Tile topic={entry.topic} label={`Newest picture of ${entry.topic}`} />}
+              {hasPicture(entry.payload, entry.encoding) && (
+                <Tile topic={entry.topic} label={`Newest picture of ${entry.topic}`} />
+              )}
               {summary(entry.payload, entry.encoding, 90)}
             </code>
             <Sparkline
@@ -112,9 +114,6 @@ export function AnyTopics() {
     </section>
   );
 }
-
-const isPicture = ({ payload, encoding }: Known): boolean =>
-  encoding === "base64" && typeof payload === "string" && imageWord(payload) !== null;
 
 /** Puts the past in front of what came since the page opened. */
 async function fill(entries: readonly Known[]): Promise<void> {
