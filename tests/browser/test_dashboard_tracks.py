@@ -10,7 +10,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.watched import NARROW, Watched
+from tests.browser.watched import NARROW, WIDE, Watched
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
@@ -36,9 +36,10 @@ def test_a_track_comes_from_history_grows_live_and_is_walked_by_keyboard(
         for step in range(20):
             publisher.publish("owntracks/ann/phone", json.dumps(place(step)))
         eventually(lambda: len(gateway.json("/topics/owntracks/ann/phone?since=1h")["messages"]) == 20, 20, "the walk")
-        for viewport in (None, NARROW):
-            page = watched.open(f"{gateway.http}/topics/owntracks/ann/phone?since=1h", viewport)
-            track = page.locator(".track")
+        page = watched.open(f"{gateway.http}/topics/owntracks/ann/phone?since=1h")
+        track = page.locator(".track")
+        for viewport in (WIDE, NARROW):
+            page.set_viewport_size(viewport)  # type: ignore[arg-type]
             expect(track.locator("figcaption")).to_contain_text("20 points, 965 m")
             picture = track.get_by_role("img")
             expect(picture).to_have_attribute("aria-label", re.compile(r"north is up\. .* in 20 points, from 52\.51"))
