@@ -70,16 +70,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 identity = name.lower()
                 publisher.publish(f"sensors/{identity}/meta", meta(name, interval, **units), retain=True)
                 publisher.publish(f"sensors/{identity}/status", status, retain=True)
-            for index in range(40):
-                for offset, identity in enumerate(("kitchen", "attic", "garden")):
-                    state = {
-                        "seq": index,
-                        "boot": 1,
-                        "temperature": round(20 + offset + math.sin(index / 6), 2),
-                        "battery": 80 - 20 * offset,
-                        "rssi": -50 - 12 * offset,
-                    }
-                    publisher.publish_all([(f"sensors/{identity}/state", json.dumps(state))], qos=1)
+            states = [
+                (
+                    f"sensors/{identity}/state",
+                    json.dumps(
+                        {
+                            "seq": index,
+                            "boot": 1,
+                            "temperature": round(20 + offset + math.sin(index / 6), 2),
+                            "battery": 80 - 20 * offset,
+                            "rssi": -50 - 12 * offset,
+                        }
+                    ),
+                )
+                for index in range(40)
+                for offset, identity in enumerate(("kitchen", "attic", "garden"))
+            ]
+            # over half a second: columns of the youngest window are 63 ms wide
+            publisher.publish_all(states, qos=1, per_second=240)
             for value in (1.5, 2.5, 3.5):
                 publisher.publish("home/boiler", str(value))
             publisher.publish("home/lamp", '{"on": false, "level": 1.50, "nested": {"a": 1}}')
