@@ -447,6 +447,11 @@ class Gateway:
         self._link_changed(self.is_connected)
 
     @property
+    def node(self) -> str | None:
+        """The name of this node; None where the gateway is alone."""
+        return None if self.cluster is None else self.cluster.member.node
+
+    @property
     def arriving(self) -> Upstream:
         """The link by which messages arrive at this process; that of a node that doesn't lead brings none."""
         return self.session or self.upstream

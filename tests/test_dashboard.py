@@ -66,8 +66,10 @@ def test_who_asks_hears_of_its_grants_and_its_end() -> None:
         "publish": [],
         "notes": ["a note"],
         "tokens": True,
+        "node": None,
     }
     assert identity(Principal(anonymous=True), takes_tokens=False)["expires"] is None
+    assert identity(Principal(anonymous=True), takes_tokens=False, node="n1")["node"] == "n1"
 
 
 def test_files_are_sent_compressed_to_those_who_take_it_and_say_how_long_they_are_good(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
                 "description": "Every message of these topics with a higher seq comes: with this replay, for an "
                 "earlier subscription, or live.",
             },
+            "node": {"type": "string", "description": "The node of a cluster that answers; absent where there is one."},
         },
     ),
     "replayed": (["id"], {"id": ID}),

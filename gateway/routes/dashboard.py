@@ -47,8 +47,9 @@ async def index(request: Request) -> Response:
 
 async def whoami(request: Request) -> Response:
     """`/whoami`: who the asker is taken for, until when, and what that allows."""
-    takes_tokens = request.app.state.gateway.guard.verifier is not None
-    return JSONResponse(identity(principal_of(request.scope), takes_tokens), headers={"Cache-Control": "no-store"})
+    gateway = request.app.state.gateway
+    found = identity(principal_of(request.scope), gateway.guard.verifier is not None, gateway.node)
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
 
 async def not_built(request: Request) -> Response:
@@ -132,12 +133,13 @@ def embed_policy(origins: Iterable[str]) -> str:
     return content_security_policy().replace("frame-ancestors 'none'", f"frame-ancestors {allowed}")
 
 
-def identity(principal: Principal, takes_tokens: bool) -> dict[str, Any]:
+def identity(principal: Principal, takes_tokens: bool, node: str | None = None) -> dict[str, Any]:
     """Who the gateway takes somebody for and what that allows, for `/whoami`; `expires` in milliseconds since 1970.
 
     Args:
         principal: who asks; it hears of itself only.
         takes_tokens: whether this gateway can verify any.
+        node: which node of a cluster answers; None where there is one gateway.
     """
     return {
         "name": principal.subject,
@@ -147,4 +149,5 @@ def identity(principal: Principal, takes_tokens: bool) -> dict[str, Any]:
         "publish": [grant.topic_filter for grant in principal.publish],
         "notes": list(principal.notes),
         "tokens": takes_tokens,
+        "node": node,
     }

@@ -121,6 +121,8 @@ async def _events(
 
     def subscribed(answer: Subscription) -> None:
         members = {"topics": filters.filters, "position": answer.position, "recovered": answer.recovered}
+        if gateway.node is not None:
+            members["node"] = gateway.node
         # without an id: while the replay is under way a cut connection starts over, or goes on from a message
         sink.write(sse_event(encode_event("subscribed", **members), event="subscribed", retry_ms=RETRY_MS))
 

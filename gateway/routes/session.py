@@ -264,8 +264,11 @@ class Session:
 
         def tell(answer: Subscription) -> None:
             if is_told:
-                members = {"topics": filters, "position": answer.position, "recovered": answer.recovered}
-                self._write(encode_event("subscribed", id=id_, **members, **{"from": answer.after}))
+                members: dict[str, Any] = {"topics": filters, "position": answer.position}
+                members |= {"recovered": answer.recovered, "from": answer.after}
+                if self._gateway.node is not None:
+                    members["node"] = self._gateway.node
+                self._write(encode_event("subscribed", id=id_, **members))
                 if tell_id is not None and not answer.is_replaying:
                     self._write(encode_event("replayed", id=tell_id))
             self._stop_waiting()

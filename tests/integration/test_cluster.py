@@ -182,6 +182,10 @@ async def test_a_node_tells_who_leads_and_how_far_it_is(
     assert "which is this node" in told[leader]["text"]
     assert "is 0 messages behind" in told[follower]["text"]
     assert [node.metrics()["gateway_cluster_leading"] for node in (leader, follower)] == [1, 0]
+    assert [node.json("/whoami")["node"] for node in gateways] == ["n0", "n1", "n2"]
+    async with Subscriber(gateways[1], f"{prefix}/a") as client:
+        answer = await client.wait_event("subscribed")
+        assert answer["node"] == "n1"
     status, _ = follower.request("POST", f"/topics/{prefix}/b", body=b"2")
     assert status < 300
     eventually(lambda: leader.json(f"/topics/{prefix}/b")["messages"], 10, "it was published by a follower")

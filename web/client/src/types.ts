@@ -44,6 +44,8 @@ export interface Subscribed {
   position: string;
   /** Whether everything since the position that was asked for is there. */
   recovered: boolean;
+  /** The node of a cluster that answered. */
+  node?: string;
 }
 
 /** Messages that will not come. */

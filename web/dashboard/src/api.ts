@@ -259,6 +259,8 @@ export interface Identity {
   notes: string[];
   /** Whether this gateway can verify tokens at all. */
   tokens: boolean;
+  /** Which node of a cluster answered; empty where there is one gateway. */
+  node: string;
 }
 
 const strings = (value: unknown): string[] | null =>
@@ -276,6 +278,7 @@ export async function whoAmI(): Promise<Identity | null> {
       publish: strings(body.publish),
       notes: strings(body.notes) ?? [],
       tokens: body.tokens !== false,
+      node: words(body.node),
     };
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return null;

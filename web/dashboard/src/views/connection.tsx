@@ -331,6 +331,12 @@ function Who() {
           <dd>{grants(who.subscribe)}</dd>
           <dt>May publish to</dt>
           <dd>{grants(who.publish)}</dd>
+          {who.node && (
+            <>
+              <dt>Answered by the node</dt>
+              <dd>{who.node}</dd>
+            </>
+          )}
         </dl>
       )}
       {who?.notes.map((note) => (
