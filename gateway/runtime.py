@@ -379,6 +379,7 @@ class Gateway:
             on_follow=self._follow,
             leave=self._leave_session,
             on_change=self._cluster_changed,
+            is_able=lambda: self.upstream.state.connected,
         )
         config = self.upstream_config
         client_id = f"{config.client_id}-{node}"

@@ -136,6 +136,7 @@ class Node:
     """A process: `question` is what it waits for the answer of."""
 
     def __init__(self, machine: Machine, name: str, disk: Disk | None = None) -> None:
+        self.is_able = False
         self.log = ListLog(machine.told, disk or Disk())
         self.member = Member(
             name,
@@ -147,6 +148,7 @@ class Node:
             wake=lambda: None,
             on_lead=self.lead,
             on_follow=self.follow,
+            is_able=lambda: self.is_able,
         )
         self.machine = machine
         self.leading: Leading | None = None
@@ -259,6 +261,12 @@ class Machine(RuleBasedStateMachine):
         disk = log.disk
         disk.rows = dict(list(disk.rows.items())[: int(part * len(disk.rows))])
         disk.seq = log.history.seq = max(disk.rows, default=0)
+
+    @rule(which=st.integers(0, NODES - 1), is_able=st.booleans())
+    def reach_the_broker(self, which: int, is_able: bool) -> None:
+        node = self.nodes[which]
+        node.is_able = is_able
+        node.member.broker = "" if is_able else "cut off"
 
     @rule(seconds=st.floats(0.1, 5))
     def pause(self, seconds: float) -> None:
@@ -486,3 +494,55 @@ def test_the_first_node_begins_where_its_file_ends() -> None:
     settle(machine)
     assert list(disk.rows) == list(range(1, 10))
     assert [seq for seq, _ in machine.nodes[1].log.rows] == [8, 9]
+
+
+def test_a_leader_that_is_cut_off_from_the_broker_hands_over_to_a_node_that_reaches_it() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    others = [node for node in machine.nodes if node is not leader]
+    leader.member.broker = "cut off"
+    settle(machine)
+    assert the_leader(machine) is leader, "nobody else reaches it"
+    others[1].is_able = True
+    for node in others:
+        node.member.broker = ""
+    settle(machine)
+    assert the_leader(machine) is others[1]
+    machine.publish(3)
+    settle(machine)
+    machine.teardown()
+
+
+def test_two_nodes_that_cannot_make_a_session_hand_over_seldom() -> None:
+    machine = Machine()
+    settle(machine)
+    for node in machine.nodes:
+        node.is_able = True
+        node.member.broker = "refused"
+    turns, before, began = 0, the_leader(machine), machine.now
+    while machine.now - began < 60:
+        for node in machine.nodes:
+            node.step()
+        leaders = [node for node in machine.nodes if node.member.role is Role.LEADER]
+        if leaders and leaders[0] is not before:
+            turns, before = turns + 1, leaders[0]
+    assert turns <= 2 * NODES
+
+
+def test_a_leader_that_finds_the_broker_again_soon_leads_on() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    for node in machine.nodes:
+        node.is_able = node is not leader
+        node.member.broker = ""
+    settle(machine)
+    began = machine.now
+    leader.member.broker = "cut off"
+    while machine.now - began < 2:
+        for node in machine.nodes:
+            node.step()
+    leader.member.broker = ""
+    settle(machine)
+    assert the_leader(machine) is leader

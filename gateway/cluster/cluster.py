@@ -51,6 +51,7 @@ class Cluster:
         on_follow: Callable[[str], None],
         leave: Callable[[], Awaitable[None]],
         on_change: Callable[[], None],
+        is_able: Callable[[], bool],
     ) -> None:
         """Connects to nothing; `run` does.
 
@@ -65,13 +66,14 @@ class Cluster:
             on_follow: see `Member`.
             leave: leaves the session with the broker in order, before another node takes it over.
             on_change: see `Member`.
+            is_able: see `Member`.
         """
         self.address = address
         self.name = name
         self._times = Times()
         self._server = Server(address, name, lease_seconds=self._times.lease)
         self._woken = asyncio.Event()
-        self._caught_up = asyncio.Event()
+        self._answered = asyncio.Event()
         self._on_change = on_change
         self._leave = leave
         self._said: str | None = None
@@ -86,6 +88,7 @@ class Cluster:
             on_lead=on_lead,
             on_follow=on_follow,
             on_change=self._changed,
+            is_able=is_able,
             times=self._times,
         )
 
@@ -97,18 +100,18 @@ class Cluster:
                 logger.info("the shared log on %s can be reached again", self.address)
             else:
                 logger.error("the shared log can't be reached, what is in memory is served: %s", trouble)
-        if self.member.is_caught_up:
-            self._caught_up.set()
+        if self.member.is_caught_up or trouble is not None:
+            self._answered.set()
         self._on_change()
 
     async def wait_caught_up(self, timeout_seconds: float) -> bool:
-        """Waits until this node has what the shared log has; whether it has it."""
+        """Waits until this node has what the shared log has, or the server can't be reached; whether it has it."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._caught_up.wait()
+                await self._answered.wait()
         except TimeoutError:
             return False
-        return True
+        return self.member.is_caught_up
 
     @property
     def leader(self) -> str | None:

@@ -93,6 +93,7 @@ class Member:
         on_lead: Callable[[Leading], None],
         on_follow: Callable[[str], None],
         on_change: Callable[[], None] = lambda: None,
+        is_able: Callable[[], bool] = lambda: False,
         times: Times | None = None,
     ) -> None:
         """Has asked nothing yet.
@@ -108,6 +109,7 @@ class Member:
             on_lead: hears that this node leads: from now on it may talk to the broker.
             on_follow: hears that it leads no more, and why: nothing that comes from the broker counts any more.
             on_change: hears that something else may be told now: trouble, who leads, whether it has caught up.
+            is_able: whether this node reaches the broker while it doesn't lead.
             times: how long things take.
         """
         self.node = node
@@ -126,6 +128,7 @@ class Member:
         self._on_lead = on_lead
         self._on_follow = on_follow
         self._on_change = on_change
+        self._is_able = is_able
         self._times = times or Times()
         self._token = make_token()
         self._led: Led | None = None
@@ -133,6 +136,8 @@ class Member:
         self._wants = False
         self._meet_at = 0.0
         self._free_since: float | None = None
+        self._cut_off_since: float | None = None
+        self._aside_until = 0.0
         self._is_stopping = False
 
     @property
@@ -184,6 +189,7 @@ class Member:
         # a late append of this time must not be taken for one of another
         self._token = self._make_token()
         self._wants = False
+        self._free_since = self._cut_off_since = None
         logger.warning("this node, %s, leads no more: %s", self.node, why)
         self._on_follow(why)
         self._on_change()
@@ -194,7 +200,7 @@ class Member:
         while not self._is_stopping:
             token = self._token if self.leading is not None or self._wants else None
             asked_at = self._clock()
-            view = yield Meet(token, None if self.leading is None else self.broker)
+            view = yield self._meet(token)
             self._see(view)
             if self.leading is not None:
                 meta = view.meta
@@ -204,11 +210,40 @@ class Member:
                     self._step_down(Reason.LOST)
                 else:
                     self.leading.ends_at = asked_at + self._times.lease
-                    yield from self._lead(view)
+                    if self._is_to_hand_over(view):
+                        yield from self._hand_over(view)
+                    else:
+                        yield from self._lead(view)
             elif view.holder == self._token:
                 yield from self._take_over(view, asked_at)
             else:
                 yield from self._follow(view)
+
+    def _meet(self, token: str | None) -> Meet:
+        if self.leading is not None:
+            return Meet(token, self.broker)
+        return Meet(token, is_able=self._clock() >= self._aside_until and self._is_able())
+
+    def _is_to_hand_over(self, view: View) -> bool:
+        """Whether this leader has been without the broker for so long that a node which reaches it is to lead."""
+        if not self.broker:
+            self._cut_off_since = None
+            return False
+        if self._cut_off_since is None:
+            self._cut_off_since = self._clock()
+        return view.is_somebody_able and self._clock() - self._cut_off_since >= self._times.cut_off
+
+    def _hand_over(self, view: View) -> Generator[Question, Any, None]:
+        leading = self.leading
+        while leading is not None and (found := leading.next()) is not None:
+            yield from self._append(view, found)
+            leading = self.leading
+        if leading is None:
+            return
+        yield from self._append(view, leading.nothing(is_end=True), is_end=True)
+        self._aside_until = self._clock() + self._times.aside
+        self._cut_off_since = None
+        self._step_down(f"it is cut off from the broker, which another node reaches: {self.broker}")
 
     def _see(self, view: View) -> None:
         before, self.view = self.view, view
@@ -246,6 +281,9 @@ class Member:
         if self._free_since is None:
             self._free_since = self._clock()
         meta = view.meta
+        is_aside = self._clock() < self._aside_until or (view.is_somebody_able and not self._is_able())
+        if is_aside and self._clock() - self._free_since < self._times.lease:
+            return False  # who reaches the broker is to lead
         if meta is None:
             return True
         if self._fits and not self.is_caught_up:

@@ -31,19 +31,30 @@ class Times:
         lease: how long a leader that is silent leads on.
         renew: how often it renews its lease, and others look whether it is free.
         retry: how long to wait after the server could not be reached.
+        cut_off: how long a leader waits for the broker before it hands over to a node that reaches it.
+        aside: how long a node that handed over leaves the lease to others.
     """
 
     lease: float = 2.0
     renew: float = 0.5
     retry: float = 0.2
+    cut_off: float = 3.0
+    aside: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Meet:
-    """Asks for a `View`. With a token the lease is taken where it is free, or renewed."""
+    """Asks for a `View`. With a token the lease is taken where it is free, or renewed.
+
+    Attributes:
+        token: the node's.
+        broker: how the leader stands with the broker.
+        is_able: this node doesn't lead, and reaches the broker: a leader that doesn't may hand the lease over.
+    """
 
     token: str | None
     broker: str | None = None
+    is_able: bool = False
 
 
 @dataclass(frozen=True, slots=True)

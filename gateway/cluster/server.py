@@ -48,11 +48,13 @@ if token ~= '' and (not holder or holder == token) then
   local known = redis.call('HMGET', meta, 'token', 'broker')
   if ARGV[4] == '1' and known[1] == token and known[2] ~= broker then redis.call('HSET', meta, 'broker', broker) end
 end
+if ARGV[5] == '1' then redis.call('SET', KEYS[4], '1', 'PX', milliseconds) end
 local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
 local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
 local server = (string.match(info, 'run_id:(%w+)') or '') .. ':' .. (string.match(info, 'master_replid:(%w+)') or '')
 return {
-  redis.call('HGETALL', meta), holder or '', redis.call('PTTL', lease), first[1] and first[1][1] or '', tail(), server
+  redis.call('HGETALL', meta), holder or '', redis.call('PTTL', lease), first[1] and first[1][1] or '', tail(), server,
+  redis.call('EXISTS', KEYS[4])
 }
 """
 )
@@ -111,7 +113,7 @@ class Server:
             lease_seconds: how long a lease lasts.
         """
         self.address = address
-        self._keys = tuple(f"gateway:{{{name}}}:{part}" for part in ("lease", "meta", "log"))
+        self._keys = tuple(f"gateway:{{{name}}}:{part}" for part in ("lease", "meta", "log", "able"))
         self._lease_ms = int(lease_seconds * 1000)
         self._client: Any = None
 
@@ -220,9 +222,13 @@ class Server:
 
     async def _ask(self, client: Any, question: Meet | Begin | Append | Read | Look) -> Any:
         match question:
-            case Meet(token, broker):
+            case Meet(token, broker, is_able):
                 told = "" if broker is None else broker
-                return _view(await self._run(client, Meet, token or "", self._lease_ms, told, int(broker is not None)))
+                return _view(
+                    await self._run(
+                        client, Meet, token or "", self._lease_ms, told, int(broker is not None), int(is_able)
+                    )
+                )
             case Begin(before, at, meta, data):
                 found = await self._run(client, Begin, meta.token, str(before or ""), str(at), data, *_pairs(meta))
                 return bool(found)
@@ -257,9 +263,9 @@ class Server:
 
         script = _SCRIPTS[kind]
         try:
-            return await client.execute_command("EVALSHA", script.digest, 3, *self._keys, *arguments)
+            return await client.execute_command("EVALSHA", script.digest, 4, *self._keys, *arguments)
         except NoScriptError:
-            return await client.execute_command("EVAL", script.text, 3, *self._keys, *arguments)
+            return await client.execute_command("EVAL", script.text, 4, *self._keys, *arguments)
 
     async def check(self) -> str:
         """Whether this server can be used for a cluster; what it is.
@@ -332,7 +338,7 @@ def _before(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _view(answer: list[Any]) -> View:
-    pairs, holder, left, first, tail, server = answer
+    pairs, holder, left, first, tail, server, is_somebody_able = answer
     names = iter(pairs)
     known = {name.decode(): value.decode() for name, value in zip(names, names, strict=True)}
     meta = None
@@ -358,4 +364,5 @@ def _view(answer: list[Any]) -> View:
         Id.parse(first) if first else None,
         Id.parse(tail) if tail else None,
         server.decode(),
+        bool(is_somebody_able),
     )

@@ -66,6 +66,7 @@ class View:
         first: id of the oldest entry; None in an empty stream.
         tail: id of the newest one.
         server: which server it is.
+        is_somebody_able: whether a node that doesn't lead reaches the broker.
     """
 
     meta: Meta | None
@@ -74,6 +75,7 @@ class View:
     first: Id | None
     tail: Id | None
     server: str
+    is_somebody_able: bool = False
 
 
 @dataclass(frozen=True, slots=True)

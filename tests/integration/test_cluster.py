@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher, publishing
 from tests.support.subscribers import Subscriber
 from tests.support.valkeys import ValkeyServer
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
@@ -307,3 +308,21 @@ def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
     for node in gateways:
         eventually(lambda node=node: numbers(node) == list(range(60)), 30, "it lacks nothing")  # type: ignore[misc]
         assert node.json("/health/ready")["archive"] == {"kept": True, "error": None, "lacks": 0}
+
+
+def test_a_gateway_that_cannot_reach_the_server_listens_at_once_and_says_so(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> None:
+    pytest.importorskip("valkey")
+    began = time.monotonic()
+    gateway = make_gateway(
+        mosquitto,
+        ready=False,
+        mqtt_topics=[f"{prefix}/#"],
+        cluster_url=f"valkey://127.0.0.1:{free_port()}",
+        cluster_name=prefix,
+    )
+    status, body = gateway.get("/health/ready")
+    assert time.monotonic() - began < 8
+    assert status == 503
+    assert b"the shared log can't be reached" in body

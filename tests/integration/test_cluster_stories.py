@@ -22,7 +22,7 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.relays import Pipe
 from tests.support.valkeys import ValkeyServer
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually_async, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
@@ -252,3 +252,27 @@ async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_ne
         assert [gap["reason"] for gap in walker.gaps] == ["epoch"]
         for position, number in walker.contents.items():
             assert contents.setdefault(position, number) == number, "two contents under one position"
+
+
+async def test_a_leader_that_cannot_reach_the_broker_hands_over_to_a_node_that_can(
+    make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
+) -> None:
+    broker = await asyncio.to_thread(make_mosquitto)
+    valkey = await asyncio.to_thread(make_valkey)
+    async with running(broker, valkey, make_gateway, prefix) as cluster:
+        await eventually_async(lambda: "able" in command(valkey.port, "KEYS", "*"), 10, "a follower reaches the broker")
+        first = await cluster.find("leader")
+        cluster.to_broker[first].lead_to(free_port())
+        began = time.monotonic()
+        while await cluster.find("leader") == first:
+            assert time.monotonic() < began + 20, "it leads on"
+            await asyncio.sleep(0.2)
+        assert time.monotonic() - began < 8
+        numbers = Numbers(broker.url, prefix, topics=10, per_second=100)
+        walker = Walker(cluster.nodes, first - 1)  # at the node that led
+        task = asyncio.create_task(walker.walk())
+        numbers.start()
+        await asyncio.sleep(1)
+        count = await asyncio.to_thread(numbers.end)
+        await eventually_async(lambda: walker.got and walker.got[-1] == count - 1, 20, "it has what the others have")
+        task.cancel()

@@ -18,6 +18,7 @@ class _State:
     meta: Meta | None = None
     lease: tuple[str, float] | None = None
     stream: dict[Id, bytes] = field(default_factory=dict)
+    able_until: float = 0.0
 
 
 class ModelServer:
@@ -91,15 +92,18 @@ class ModelServer:
         """The answer to a question that is for the server."""
         state = self._state
         match question:
-            case Meet(token, broker):
+            case Meet(token, broker, is_able):
                 holder = self._holder
+                if is_able:
+                    state.able_until = self._clock() + self._lease_seconds
                 if token is not None and holder in (None, token):
                     state.lease = token, self._clock() + self._lease_seconds
                     if broker is not None and state.meta is not None and state.meta.token == token:
                         state.meta = replace(state.meta, broker=broker)
                 left = 0 if self._holder is None or state.lease is None else state.lease[1] - self._clock()
                 first = min(state.stream, default=None)
-                return View(state.meta, self._holder, int(left * 1000), first, self._tail, self.server)
+                able = self._clock() < state.able_until
+                return View(state.meta, self._holder, int(left * 1000), first, self._tail, self.server, able)
             case Begin(before, at, meta, data):
                 if self._holder != meta.token or self._tail != before:
                     return False
