@@ -21,6 +21,7 @@ from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
 from gateway.routes.devices import device, devices
 from gateway.routes.mqtt_pipe import mqtt_socket
+from gateway.routes.sharing import share
 from gateway.routes.status import asyncapi, explain, live, metrics, ready
 from gateway.routes.topics import TOPICS_METHODS, list_topics, topics, topics_socket
 from gateway.routes.websocket import no_socket_here, stream_endpoint, upgrade_required, websocket_endpoint
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/devices", devices),
             Route("/devices/{id:path}", device),
             Route("/whoami", whoami),
+            Route("/tokens", share, methods=["POST"]),
             Route("/", index),
             WebSocketRoute("/{path:path}", no_socket_here),
             Mount("/", Pages(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),

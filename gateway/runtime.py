@@ -23,10 +23,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
-from gateway.access.keys import KeyFile, Keys, KeySource, KeyUrl, secret_key
+from gateway.access.grants import AccessError
+from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_keys, secret_key
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
+from gateway.access.sharing import Sharing
 from gateway.access.tokens import Verifier
 from gateway.alerts.runner import Runner, make_runner
 from gateway.archive.archive import Archive, KeptHistory
@@ -58,7 +60,7 @@ from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 
-__all__ = ["Gateway", "Limits", "make_guard"]
+__all__ = ["Gateway", "Limits", "make_guard", "signing_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +202,8 @@ class Gateway:
         self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
         self.refusals = Refusals()
         self.guard = make_guard(settings, self.refusals)
+        self.sharing = _sharing(settings)
+        self.view_topic = settings.view_topic
         self.upstream_config = _upstream_config(settings)
         kind = History if settings.archive_file is None else KeptHistory
         self.history = kind(
@@ -700,6 +704,33 @@ def _upstream_config(settings: Settings) -> UpstreamConfig:
         session_expiry_seconds=settings.mqtt_session_expiry,
         status_topic=settings.mqtt_status_topic,
     )
+
+
+def signing_key(settings: Settings) -> Key:
+    """The key that signs tokens, with the algorithms that are accepted here.
+
+    Raises:
+        AccessError: there is none, or only its public part.
+    """
+    if settings.access_secret is not None:
+        found = secret_key(settings.access_secret.get_secret_value())
+    elif settings.access_key_file is not None:
+        keys = parse_keys(settings.access_key_file.read_bytes())
+        found = next((key for key in keys if key.private is not None), keys[0])
+    else:
+        raise AccessError("there is no key to sign with: set GATEWAY_ACCESS_SECRET or GATEWAY_ACCESS_KEY_FILE")
+    accepted = settings.access_algorithms
+    usable = tuple(name for name in found.algorithms if not accepted or name in accepted)
+    return replace(found, algorithms=usable or found.algorithms)
+
+
+def _sharing(settings: Settings) -> Sharing | None:
+    if settings.access_share_max is None:
+        return None
+    key = signing_key(settings)
+    if key.private is None:
+        raise AccessError("GATEWAY_ACCESS_SHARE_MAX needs a key that signs; GATEWAY_ACCESS_KEY_FILE is a public one")
+    return Sharing(key, settings.access_share_max, settings.access_audience, settings.access_issuer)
 
 
 def make_guard(settings: Settings, refusals: Refusals) -> Guard:

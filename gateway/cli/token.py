@@ -11,7 +11,6 @@ import typer
 from gateway.cli.flags import ConfigFile, fail
 
 if TYPE_CHECKING:
-    from gateway.access.keys import Key
     from gateway.settings.table import Settings
 
 
@@ -43,6 +42,7 @@ def token(
     from gateway.access.policy import Policy, Role
     from gateway.access.tokens import mint
     from gateway.core.durations import parse_duration
+    from gateway.runtime import signing_key
     from gateway.settings.loading import load_settings
     from gateway.settings.problems import SettingsError
 
@@ -57,7 +57,7 @@ def token(
     grants = {"subscribe": subscribe or [], "publish": publish or []}
     roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
     try:
-        key = _signing_key(settings)
+        key = signing_key(settings)
         # what can't be used is said now and not when somebody shows the token
         principal = Policy(roles).principal({"sub": subject, "topics": grants, "roles": role or []})
         made = mint(
@@ -77,18 +77,6 @@ def token(
     if not (principal.subscribe or principal.publish):
         typer.echo("gateway: this token allows nothing; see --subscribe, --publish and --role", err=True)
     typer.echo(made)
-
-
-def _signing_key(settings: Settings) -> Key:
-    from gateway.access.grants import AccessError
-    from gateway.access.keys import parse_keys, secret_key
-
-    if settings.access_secret is not None:
-        return secret_key(settings.access_secret.get_secret_value())
-    if settings.access_key_file is not None:
-        keys = parse_keys(settings.access_key_file.read_bytes())
-        return next((key for key in keys if key.private is not None), keys[0])
-    raise AccessError("there is no key to sign with: set GATEWAY_ACCESS_SECRET or GATEWAY_ACCESS_KEY_FILE")
 
 
 def describe(settings: Settings, text: str, topics: list[str]) -> bool:

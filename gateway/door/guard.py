@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 # RFC 6750 §2.1 allows more; a JSON Web Token has only these.
 BEARER = "bearer "
 
+ALLOWED_HEADERS = b"accept, authorization, cache-control, content-type, if-match, if-none-match, last-event-id"
+"""What pages of listed origins may send besides what every page may."""
+
 FAILED_TOKENS_PER_SECOND = 0.5
 FAILED_TOKENS_AT_ONCE = 10
 
@@ -286,7 +289,7 @@ class Guard:
         headers.append((b"access-control-allow-origin", seen.origin.encode("latin-1")))
         if self._cookie and self.origins.may_carry_cookie(seen.origin, scheme=scope["scheme"], host=seen.host):
             headers.append((b"access-control-allow-credentials", b"true"))
-        headers.append((b"access-control-expose-headers", b"gateway-gap, link, x-request-id"))
+        headers.append((b"access-control-expose-headers", b"etag, gateway-gap, link, x-request-id"))
         return headers
 
     def preflight(self, scope: Scope) -> Headers | None:
@@ -298,7 +301,10 @@ class Guard:
             return None
         headers: Headers = [
             (b"access-control-allow-methods", b"GET, HEAD, POST"),
-            (b"access-control-allow-headers", b"accept, authorization, cache-control, content-type, last-event-id"),
+            (
+                b"access-control-allow-headers",
+                b"accept, authorization, cache-control, content-type, if-match, if-none-match, last-event-id",
+            ),
             (b"access-control-max-age", b"7200"),
         ]
         if asked.get(b"access-control-request-private-network") == b"true":

@@ -48,8 +48,10 @@ async def index(request: Request) -> Response:
 async def whoami(request: Request) -> Response:
     """`/whoami`: who the asker is taken for, until when, and what that allows."""
     gateway = request.app.state.gateway
-    found = identity(principal_of(request.scope), gateway.guard.verifier is not None, gateway.node)
-    return JSONResponse(found, headers={"Cache-Control": "no-store"})
+    answer = identity(principal_of(request.scope), gateway.guard.verifier is not None, gateway.node)
+    answer["views"] = gateway.view_topic
+    answer["share_seconds"] = None if gateway.sharing is None else int(gateway.sharing.max_seconds)
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
 async def not_built(request: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gateway.core.messages import Message
 from gateway.routes.question import ApiError, Question, head_only
 
-__all__ = ["media_type_of", "payload_file"]
+__all__ = ["media_type_of", "payload_file", "tag_of"]
 
 POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
@@ -36,6 +36,11 @@ def media_type_of(data: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         return "application/octet-stream", "bin"
     return "text/plain; charset=utf-8", "txt"
+
+
+def tag_of(data: bytes) -> str:
+    """The entity tag of a payload (RFC 9110 §8.8.3)."""
+    return f'"{blake2b(data, digest_size=12).hexdigest()}"'
 
 
 def payload_file(request: Request, question: Question) -> Response:
@@ -59,7 +64,7 @@ def payload_file(request: Request, question: Question) -> Response:
         "Cache-Control": "no-cache",
         "Content-Disposition": f"attachment; filename*=UTF-8''{file}",
         "Content-Security-Policy": POLICY,
-        "ETag": f'"{blake2b(data, digest_size=12).hexdigest()}"',
+        "ETag": tag_of(data),
         "Vary": "Accept",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:

@@ -1,6 +1,7 @@
 """`POST /topics/{topic}`: a message published by a request.
 
-Invariant: it is checked and counted before its body is read, and the answer says what became of it.
+Invariant: it is checked and counted before its body is read, and the answer says what became of it. Of two who say what
+they mean to replace (`If-Match`, `If-None-Match`) one is refused, as long as both ask the same gateway.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +22,7 @@ from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.since import Since, SinceKind
 from gateway.core.topics import TopicError
 from gateway.door.refusals import principal_of
+from gateway.routes.payload_file import tag_of
 from gateway.routes.question import ApiError, check_query, flag, integer
 from gateway.runtime import Gateway
 
@@ -28,12 +31,16 @@ __all__ = ["publish"]
 
 CONFIRM_SECONDS = 5.0
 
+_TURNS: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+"""Of each gateway and topic, the turn of those who replace what they have seen."""
+
 
 async def publish(request: Request) -> Response:
     """`POST /topics/{topic}`: publishes the body; `qos`, `retain` and `confirm` in the query.
 
     With `confirm=1` the answer waits until the message has come back from the broker, and gives its position; that is
-    reading, so it takes a grant to read.
+    reading, so it takes a grant to read. So does a condition (RFC 9110 §13.1): `If-Match` with the `ETag` of
+    `format=payload` publishes only while that is the newest payload, `If-None-Match: *` only while there is none.
     """
     gateway: Gateway = request.app.state.gateway
     topic = request.path_params["filter"]
@@ -42,7 +49,9 @@ async def publish(request: Request) -> Response:
     check_query(query, "publish")
     qos = integer(query.get("qos"), "qos", 0, 0, 2)
     retain = flag(query, "retain")
-    confirm = flag(query, "confirm")
+    condition = _Condition(request.headers.get("if-match"), request.headers.get("if-none-match"))
+    # the next one who has a condition is to see what this one did
+    confirm = flag(query, "confirm") or condition.is_set
     with_properties = flag(query, "properties")
     try:
         check_publication(principal, topic)
@@ -64,6 +73,53 @@ async def publish(request: Request) -> Response:
     properties: Properties | None = None
     if with_properties and content_type:
         properties = {"content_type": content_type}
+    if not condition.is_set:
+        return await _published(gateway, topic, payload, confirm, qos=qos, retain=retain, properties=properties)
+    turn = _TURNS.setdefault((id(gateway), topic), asyncio.Lock())
+    async with turn:
+        condition.check(gateway, topic)
+        answer = await _published(gateway, topic, payload, confirm, qos=qos, retain=retain, properties=properties)
+    answer.headers["ETag"] = tag_of(payload)
+    return answer
+
+
+class _Condition:
+    """What somebody says of the payload that is to be replaced."""
+
+    def __init__(self, match: str | None, none_match: str | None) -> None:
+        if none_match is not None and none_match.strip() != "*":
+            raise ApiError(400, "bad_request", "If-None-Match of a publish is '*', for a topic without a payload")
+        self._wanted = None if match is None else {tag.strip() for tag in match.split(",")}
+        self._is_new = none_match is not None
+        self.is_set = self._wanted is not None or self._is_new
+
+    def check(self, gateway: Gateway, topic: str) -> None:
+        """Returns if it holds.
+
+        Raises:
+            ApiError: it doesn't (412).
+        """
+        state = gateway.history.topic(topic)
+        last = None if state is None else state.last
+        # an empty payload is how a retained message is cleared
+        tag = None if last is None or last.is_empty else tag_of(last.payload)
+        is_there = tag is not None
+        wanted = self._wanted
+        if (self._is_new and is_there) or (wanted is not None and not (is_there and wanted & {tag, "*"})):
+            text = "another payload is there meanwhile" if is_there else "no payload is there any more"
+            raise ApiError(412, "bad_request", text, reason="precondition")
+
+
+async def _published(
+    gateway: Gateway,
+    topic: str,
+    payload: bytes,
+    confirm: bool,
+    *,
+    qos: int,
+    retain: bool,
+    properties: Properties | None,
+) -> Response:
     waiter = _Echo(gateway, topic, payload) if confirm else None
     try:
         try:

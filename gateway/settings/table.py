@@ -267,6 +267,13 @@ class Settings(BaseModel):
         None, description="Where Home Assistant looks for new entities, `homeassistant`: alerts appear there as sensors"
     )
 
+    # Views
+    view_topic: Annotated[str | None, AfterValidator(check_topic_prefix)] = Field(
+        None,
+        description="Where views of the dashboard are kept, retained, with the name of each as the last level, by and "
+        "for those who may publish and read there, such as `gateway/views`; unset, they are in their addresses only",
+    )
+
     # Access
     access_allow_anonymous: bool = Field(
         False,
@@ -295,6 +302,13 @@ class Settings(BaseModel):
     access_cookie: str | None = Field(None, description="Name of a cookie that may carry the token")
     access_anonymous_role: str | None = Field(
         None, description="Role of those without a token; unset, they get nothing"
+    )
+    access_share_max: OptionalDuration = Field(
+        None,
+        ge=60,
+        le=10 * 365 * 86400,
+        description="For how long at most a visitor with a token may share what it may read by a link with a token of "
+        "its own, signed with the gateway's secret or key; unset, by no link",
     )
 
     # Limits
@@ -420,11 +434,12 @@ class Settings(BaseModel):
 
     @property
     def relayed_topics(self) -> tuple[str, ...]:
-        """The topic filters to subscribe to on the broker, those that alerts need included."""
-        own = f"{self.alert_topic}/+"
-        if not self.alerts or any(covers(text, own) for text in self.mqtt_topics):
-            return self.mqtt_topics
-        return (*self.mqtt_topics, own)
+        """The topic filters to subscribe to on the broker, those that alerts and views need included."""
+        needed = [f"{self.alert_topic}/+"] if self.alerts else []
+        if self.view_topic is not None:
+            needed.append(f"{self.view_topic}/+")
+        own = (each for each in needed if not any(covers(text, each) for text in self.mqtt_topics))
+        return (*self.mqtt_topics, *dict.fromkeys(own))
 
     def _keys(self) -> dict[str, object]:
         names = ("access_secret", "access_key_file", "access_jwks_url", "access_jwks_file")
