@@ -44,7 +44,7 @@ export function piecesOf(text: string, words: readonly string[]): Piece[] {
 }
 
 /** Characters before a word that is shown where it stands. */
-const LEAD = 24;
+const LEAD = 8;
 
 /** The part of a long text in which the first of these words is that `shown` lacks; null where that has all of them. */
 export function excerpt(text: string, shown: string, words: readonly string[], limit: number): string | null {
