@@ -364,6 +364,7 @@ class Gateway:
             Address.parse(settings.cluster_url),
             username=settings.cluster_username,
             password=None if password is None else password.get_secret_value(),
+            ca_file=settings.cluster_ca_file,
         )
 
     def _make_cluster(self) -> None:

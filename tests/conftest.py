@@ -211,7 +211,7 @@ def make_mosquitto(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[M
 class MakeValkey(Protocol):
     """Starts a Valkey server with these options of its command line."""
 
-    def __call__(self, *options: str, password: str | None = None) -> ValkeyServer: ...
+    def __call__(self, *options: str, password: str | None = None, kind: str = "valkey") -> ValkeyServer: ...
 
 
 @pytest.fixture
@@ -222,8 +222,8 @@ def make_valkey(tmp_path: Path) -> Iterator[MakeValkey]:
         missing(problem)
     servers: list[ValkeyServer] = []
 
-    def make(*options: str, password: str | None = None) -> ValkeyServer:
-        server = ValkeyServer(tmp_path / f"valkey{len(servers)}", *options, password=password)
+    def make(*options: str, password: str | None = None, kind: str = "valkey") -> ValkeyServer:
+        server = ValkeyServer(tmp_path / f"valkey{len(servers)}", *options, password=password, kind=kind)
         servers.append(server)
         server.start()
         return server

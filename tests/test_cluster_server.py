@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerErr
 from gateway.cluster.server import RefusedError, Server
 from gateway.cluster.views import Meta, View
 from tests.conftest import MakeMosquitto, MakeValkey
+from tests.support.certificates import Authority
 from tests.support.streams import ModelServer
-from tests.support.valkeys import ValkeyServer
+from tests.support.valkeys import SentinelServer, ValkeyServer, program_of
+from tests.support.waiting import free_port, missing
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,18 @@ def test_an_address_says_where_the_server_is_and_shows_no_password(url: str, add
 def test_what_is_no_address_says_what_it_has_to_be(url: str, rule: str) -> None:
     with pytest.raises(AddressError, match=rule):
         Address.parse(url)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def make_valkey(request: pytest.FixtureRequest, make_valkey: MakeValkey) -> MakeValkey:
+    """Redis as well, where its program is."""
+    if request.param == "redis" and program_of("redis") is None:
+        missing("the program redis-server")
+
+    def make(*options: str, password: str | None = None, kind: str = request.param) -> ValkeyServer:
+        return make_valkey(*options, password=password, kind=kind)
+
+    return make
 
 
 def server_of(valkey: ValkeyServer, url: str | None = None, lease_seconds: float = 30) -> Server:
@@ -202,3 +217,45 @@ async def test_a_full_server_says_so_and_one_that_is_frozen_is_not_waited_for(ma
         assert await server.ask(Look(tail)) is not None
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize("password", [None, "for-sentinels"])
+async def test_sentinels_say_where_the_server_is(make_valkey: MakeValkey, tmp_path: Path, password: str | None) -> None:
+    if program_of() is None:
+        missing("a program of Valkey or Redis, for Sentinels")
+    valkey = make_valkey(password=password)
+    sentinel = SentinelServer(tmp_path / "sentinel", "main", valkey, password=password)
+    await asyncio.to_thread(sentinel.start)
+    address = replace(Address.parse(f"valkey+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/main"), password=password)
+    server = Server(address, "test", lease_seconds=30)
+    try:
+        assert (await server.ask(Meet("t1"))).holder == "t1"
+        await server.close()
+        unknown = Server(replace(address, service="other"), "test", lease_seconds=30)
+        with pytest.raises(ServerError, match="know no server 'other'"):
+            await unknown.ask(Meet("t1"))
+    finally:
+        await server.close()
+        sentinel.forget()
+
+
+async def test_over_tls_the_server_has_to_be_vouched_for(make_valkey: MakeValkey, tmp_path: Path) -> None:
+    if program_of() is None:
+        missing("a program of Valkey or Redis, that reads certificates of this machine")
+    authority = Authority(tmp_path / "authority")
+    pair = authority.issue("localhost", hosts=("localhost",))
+    port = free_port()
+    valkey = make_valkey(
+        "--tls-port", str(port), "--tls-cert-file", str(pair.cert), "--tls-key-file", str(pair.key),
+        "--tls-ca-cert-file", str(authority.ca_file), "--tls-auth-clients", "no",
+    )  # fmt: skip
+    address = Address.parse(f"valkeys://localhost:{port}/0")
+    server = Server(replace(address, ca_file=authority.ca_file), "test", lease_seconds=30)
+    stranger = server_of(valkey, str(address))
+    try:
+        assert (await server.ask(Meet("t1"))).holder == "t1"
+        with pytest.raises(ServerError, match=r"(?i)certificate"):
+            await stranger.ask(Meet("t2"))
+    finally:
+        await server.close()
+        await stranger.close()

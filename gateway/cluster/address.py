@@ -6,6 +6,7 @@ Invariant: what is shown of an address holds neither user nor password.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 __all__ = ["SCHEMES", "Address", "AddressError"]
@@ -41,6 +42,7 @@ class Address:
         is_tls: whether TLS is spoken.
         username: for the server.
         password: for the server and, where they ask for one, the Sentinels.
+        ca_file: certificates of authorities that may vouch for the server; None: those of the system.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -49,6 +51,7 @@ class Address:
     is_tls: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
 
     @classmethod
     def parse(cls, url: str) -> Address:

@@ -148,26 +148,43 @@ class Server:
             "lib_name": None,
             "lib_version": None,
         }
-        if address.is_tls:
-            options |= {"ssl": True, "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
-        return options
+        return options | self._tls_options
+
+    @property
+    def _tls_options(self) -> dict[str, Any]:
+        if not self.address.is_tls:
+            return {}
+        ca_file = None if self.address.ca_file is None else str(self.address.ca_file)
+        minimum = ssl.TLSVersion.TLSv1_2
+        return {"ssl": True, "ssl_check_hostname": True, "ssl_min_version": minimum, "ssl_ca_certs": ca_file}
 
     async def _find(self) -> tuple[str, int]:
         """Where the server is now."""
         address = self.address
         if address.service is None:
             return address.hosts[0]
-        from valkey.asyncio.sentinel import MasterNotFoundError, Sentinel
+        # first without a password: a Sentinel that has none refuses every one
+        found = await self._ask_sentinels({})
+        if found is None and address.password is not None:
+            found = await self._ask_sentinels({"username": address.username, "password": address.password})
+        if found is None:
+            raise ServerError(f"the Sentinels know no server {address.service!r}, or can't be asked")
+        return found
 
-        sentinel = Sentinel(list(address.hosts), socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)  # type: ignore[no-untyped-call]
+    async def _ask_sentinels(self, login: dict[str, Any]) -> tuple[str, int] | None:
+        from valkey.asyncio.sentinel import MasterNotFoundError, Sentinel
+        from valkey.exceptions import ValkeyError
+
+        times: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
+        sentinel: Any = Sentinel(list(self.address.hosts), sentinel_kwargs=times | login | self._tls_options)  # type: ignore[no-untyped-call]
         try:
-            host, port = await sentinel.discover_master(address.service)
-        except MasterNotFoundError:
-            raise ServerError(f"the Sentinels know no server {address.service!r}") from None
+            found: tuple[str, int] = await sentinel.discover_master(self.address.service)
+        except (MasterNotFoundError, ValkeyError):
+            return None
         finally:
             for each in sentinel.sentinels:
                 await each.aclose()
-        return host, port
+        return found
 
     async def close(self) -> None:
         """Gives the connection up; the next question makes another one."""

@@ -250,6 +250,9 @@ class Settings(BaseModel):
     )
     cluster_username: str | None = Field(None, description="User name for that server")
     cluster_password: SecretStr | None = Field(None, description="Password for that server")
+    cluster_ca_file: ExistingFile | None = Field(
+        None, description="Certificates of the authorities that may vouch for that server; unset, those of the system"
+    )
     cluster_name: Annotated[str, AfterValidator(check_cluster_name)] = Field(
         "gateway", description="Gateways with one name on one server are one cluster"
     )

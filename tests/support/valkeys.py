@@ -13,15 +13,22 @@ from tests.support.brokers import docker_problem
 from tests.support.waiting import eventually, free_port
 
 IMAGE = "valkey/valkey:8"
-PROGRAMS = ("valkey-server", "redis-server")
 START_SECONDS = 60.0
 
 
 def valkey_problem() -> str | None:
     """Why there can be none here; None if there can."""
-    if any(map(shutil.which, PROGRAMS)):
+    if shutil.which("valkey-server") or shutil.which("redis-server"):
         return None
     return docker_problem()
+
+
+def program_of(kind: str = "valkey") -> str | None:
+    """The program to start; None: a container. Redis stands in where Valkey can't be had."""
+    if kind == "redis":
+        return shutil.which("redis-server")
+    own = shutil.which("valkey-server")
+    return own if own is not None or docker_problem() is None else shutil.which("redis-server")
 
 
 def _answers(port: int, password: str | None) -> bool:
@@ -40,12 +47,13 @@ def _answers(port: int, password: str | None) -> bool:
 class ValkeyServer:
     """A server on a free port of loopback, which it keeps; with `appendonly` its data outlives it."""
 
-    def __init__(self, folder: Path, *options: str, password: str | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, password: str | None = None, kind: str = "valkey") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port()
         self.options = list(options)
         self.password = password
+        self.kind = kind
         self._process: subprocess.Popen[bytes] | None = None
         self._container: Any = None
 
@@ -69,7 +77,7 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Starts it, or starts it again with what it has on its disk, and waits until it answers."""
-        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        program = program_of(self.kind)
         if program is not None:
             with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(
@@ -127,3 +135,24 @@ class ValkeyServer:
         elif self._container is not None:
             self._container.stop()
             self._container = None
+
+
+class SentinelServer(ValkeyServer):
+    """A Sentinel that watches one server; only where there is the program, since it tells addresses as it sees them."""
+
+    def __init__(self, folder: Path, service: str, watched: ValkeyServer, *, password: str | None = None) -> None:
+        super().__init__(folder, password=password)
+        self.service = service
+        self.watched = watched
+
+    def _command(self, program: str, port: int, folder: str) -> list[str]:
+        lines = [
+            f"port {port}",
+            f"dir {folder}",
+            f"sentinel monitor {self.service} 127.0.0.1 {self.watched.port} 1",
+            *([] if self.password is None else [f"requirepass {self.password}"]),
+            *([] if self.watched.password is None else [f"sentinel auth-pass {self.service} {self.watched.password}"]),
+        ]
+        path = Path(folder) / "sentinel.conf"
+        path.write_text("\n".join(lines) + "\n")
+        return [program, str(path), "--sentinel"]
