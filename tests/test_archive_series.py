@@ -168,9 +168,9 @@ async def test_a_chart_reads_only_the_rows_of_its_series_and_time(
     importer.close()
     decoded: list[int] = []
 
-    def counted(width: Level, start: int, data: bytes) -> Points:
+    def counted(width: Level, start: int, data: bytes, points: Points) -> Points:
         decoded.append(start)
-        return decode_chunk(width, start, data)
+        return decode_chunk(width, start, data, points)
 
     monkeypatch.setattr("gateway.archive.rollup_rows.decode_chunk", counted)
     async with running(archive_file=str(path), history_messages=5) as (app, _):

@@ -427,12 +427,13 @@ class RollupReader:
                     if (row := slab.row(number)) is not None:
                         newest[number].add(slab.points.times[0], *row)
         for number in ids:
-            parts = list(self._of(number, level, since, until))
-            yield number, [*parts, newest[number]] if newest[number] else parts
+            yield number, [part for part in (self._of(number, level, since, until), newest[number]) if part]
 
-    def _of(self, series: int, level: int, since: int, until: int) -> Iterator[Points]:
+    def _of(self, series: int, level: int, since: int, until: int) -> Points:
         width = LEVELS[level]
         query = """SELECT start, data FROM chunks WHERE level = ? AND series = ? AND start > ? AND start < ?
             ORDER BY start"""
+        found = Points()
         for start, data in self._connection.execute(query, (level, series, since - width.chunk, until)):
-            yield decode_chunk(width, start, data)
+            decode_chunk(width, start, data, found)
+        return found

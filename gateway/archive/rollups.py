@@ -55,6 +55,11 @@ LEVELS = (Level("minute", 60_000, 3_600_000), Level("hour", 3_600_000, 86_400_00
 PACKING = 6
 """Of zlib."""
 
+SIZES = {code: array(code).itemsize for code in "IQd"}
+
+ONES = array("Q", [1]) * 128
+"""As many as most chunks have points."""
+
 _UNKNOWN: list[Any] = []
 """Stands for the row of a member whose row is not known."""
 
@@ -90,18 +95,19 @@ def _shuffled(column: array[Any]) -> bytes:
     return b"".join(plain[place :: column.itemsize] for place in range(column.itemsize))
 
 
-def _in_order(code: str, data: bytes, count: int) -> array[Any]:
-    numbers = array(code, bytes(0))
-    size = numbers.itemsize
+def _in_order(code: str, data: bytes, count: int) -> bytearray:
+    """The bytes of numbers again, as an array of this machine has them."""
+    size = SIZES[code]
     if len(data) != size * count:
         raise BlockError("a column of a roll-up is cut short")
     plain = bytearray(len(data))
     for place in range(size):
         plain[place::size] = data[place * count : (place + 1) * count]
-    numbers.frombytes(bytes(plain))
     if sys.byteorder == "big":
+        numbers = array(code, bytes(plain))
         numbers.byteswap()
-    return numbers
+        return bytearray(numbers.tobytes())
+    return plain
 
 
 def _encode(keys: Iterable[int], points: Points) -> bytes:
@@ -125,7 +131,7 @@ def _differences(numbers: Iterable[int]) -> Iterator[int]:
 
 def _keys(key_bytes: bytes, count: int) -> array[int]:
     try:
-        return array("I", accumulate(_in_order("I", key_bytes, count)))
+        return array("I", accumulate(array("I", bytes(_in_order("I", key_bytes, count)))))
     except OverflowError:
         raise BlockError("the keys of a roll-up are too large") from None
 
@@ -134,8 +140,11 @@ _known_keys = lru_cache(maxsize=64)(_keys)
 """Most chunks have the same keys, all of their stretch; a month of a series has 720. They must not be changed."""
 
 
-def _decode(data: bytes) -> tuple[array[int], Points]:
-    """Keys and points; the points' times are for the caller.
+def _decode(data: bytes, points: Points) -> array[int]:
+    """Adds the points that are in some bytes; their times are for the caller.
+
+    Returns:
+        Their keys.
 
     Raises:
         BlockError: these are not their bytes.
@@ -147,13 +156,19 @@ def _decode(data: bytes) -> tuple[array[int], Points]:
     if len(columns) != 5:
         raise BlockError("a roll-up has not its columns")
     keys = (_known_keys if len(key_bytes) <= KNOWN_BYTES else _keys)(key_bytes, count)
-    points = Points()
-    points.lasts = lasts = _in_order("d", last_bytes, count)
-    points.counts = array("Q", [1]) * count if columns[0] is None else _in_order("Q", columns[0], count)
-    points.firsts, points.mins, points.maxs, points.sums = (
-        lasts if column is None else _in_order("d", column, count) for column in columns[1:]
-    )
-    return keys, points
+    lasts = _in_order("d", last_bytes, count)
+    counts, *others = columns
+    firsts, mins, maxs, sums = (lasts if column is None else _in_order("d", column, count) for column in others)
+    if counts is not None:
+        points.counts.frombytes(_in_order("Q", counts, count))
+    else:
+        points.counts += ONES[:count] if count <= len(ONES) else array("Q", [1]) * count
+    points.lasts.frombytes(lasts)
+    points.firsts.frombytes(firsts)
+    points.mins.frombytes(mins)
+    points.maxs.frombytes(maxs)
+    points.sums.frombytes(sums)
+    return keys
 
 
 class Slab:
@@ -190,7 +205,8 @@ class Slab:
         Raises:
             BlockError: these are not its bytes.
         """
-        series, points = _decode(data)
+        points = Points()
+        series = _decode(data, points)
         points.times = array("q", [start]) * len(series)
         return cls(series, points)
 
@@ -207,18 +223,20 @@ def encode_chunk(level: Level, start: int, points: Points) -> bytes:
     return _encode(((time - start) // level.unit for time in points.times), points)
 
 
-def decode_chunk(level: Level, start: int, data: bytes) -> Points:
-    """The points again.
+def decode_chunk(level: Level, start: int, data: bytes, points: Points | None = None) -> Points:
+    """The points again, behind others where there are any.
 
     Raises:
         BlockError: these are not their bytes.
     """
-    keys, points = _decode(data)
+    if points is None:
+        points = Points()
+    keys = _decode(data, points)
     unit = level.unit
     if keys and keys[-1] - keys[0] == len(keys) - 1:  # without a gap, as most are: in one go
-        points.times = array("q", range(start + keys[0] * unit, start + (keys[-1] + 1) * unit, unit))
+        points.times.extend(range(start + keys[0] * unit, start + (keys[-1] + 1) * unit, unit))
     else:
-        points.times = array("q", [start + key * unit for key in keys])
+        points.times.extend([start + key * unit for key in keys])
     return points
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import fsum
@@ -120,11 +120,17 @@ class Points:
         self.lasts += other.lasts
 
     @classmethod
-    def merged(cls, parts: Iterable[Points]) -> Points:
-        """All points of several in the order of their time; of one time, what is first in `parts` came first."""
-        found = cls()
-        for part in parts:
-            found.extend(part)
+    def merged(cls, parts: Sequence[Points]) -> Points:
+        """All points of several in the order of their time; of one time, what is first in `parts` came first.
+
+        A part that is the only one, and in order, comes back as it is.
+        """
+        if len(parts) == 1:
+            found = parts[0]
+        else:
+            found = cls()
+            for part in parts:
+                found.extend(part)
         times = found.times
         if all(map(lt, times, islice(times, 1, None))):
             return found
