@@ -378,10 +378,13 @@ class Load:
     def rejoin(self, command: dict[str, Any]) -> dict[str, Any]:
         """Open every subscriber again, all at once, each `since` the position after its last message.
 
+        `port`: at another server.
+
         Waits until each has everything up to message number `target`, and reports how long that took them.
         """
         self.target, self.recovered, self.closed, self.errors = command["target"], 0, 0, {}
         self.spec["concurrency"] = len(self.subscribers)
+        self.spec["port"] = command.get("port", self.spec["port"])
         for subscriber in self.subscribers:
             subscriber.recovered_at = 0.0
             subscriber.counter.tail = b""

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import many, messages, micro, report, wire
+from benchmarks import cluster, many, messages, micro, report, wire
 from benchmarks.__main__ import chosen, main
 from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
 from benchmarks.processes import HOST, StandIn, processor_seconds, resident_bytes
@@ -389,3 +389,13 @@ def test_a_short_run_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     failed = [check for check in figures["checks"] if check["what"] in exact and not check["passed"]]
     assert not failed
     assert len([check for check in figures["checks"] if check["what"] in exact]) >= 13
+
+
+def test_what_a_cluster_has_to_reach_is_compared_with_a_gateway_alone() -> None:
+    figures = cluster.Figures(
+        alone_p50_ms=2, follower_p50_ms=6.5, alone_us=20, leader_us=24, follower_us=2.5, shared_ratio=1.8,
+        moved=100, move=100, move_seconds=3,
+    )  # fmt: skip
+    assert all(check.passed for check in cluster.checks(figures))
+    figures.follower_p50_ms, figures.leader_us, figures.shared_ratio, figures.moved = 7.1, 25.1, 1.6, 99
+    assert [check.passed for check in cluster.checks(figures)] == [False, False, True, False, False, True]

@@ -1,0 +1,241 @@
+"""What a cluster costs and carries: `python -m benchmarks.cluster`, with Valkey's or Redis' program on the path.
+
+It compares a gateway alone with two nodes under the same load: how much longer a message takes to who is connected to
+the follower, what a message takes of the leader's and of the follower's processor without subscribers, and how many
+deliveries two nodes carry: those of one gateway, by the processor time of the busier of two that share them. Then
+a node dies, and its subscribers come back at the other one, each with its position.
+
+    python -m benchmarks.cluster --check                  # 10,000 subscribers move: on a quiet machine with four cores
+    python -m benchmarks.cluster --seconds 3 --move 500   # a try
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import (
+    HOST,
+    BenchmarkError,
+    Cores,
+    Gateway,
+    Mosquitto,
+    Process,
+    free_port,
+    processor_seconds,
+    raise_file_limit,
+    scratch_directory,
+)
+from benchmarks.report import Check
+
+DEVICES = 20
+PROGRAMS = ("valkey-server", "redis-server")
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured; alone and with two nodes.
+
+    Attributes:
+        alone_p50_ms, follower_p50_ms: delay to who is connected to the gateway, or to the follower.
+        alone_us, leader_us, follower_us: processor time of a message, without subscribers.
+        shared_ratio: deliveries that two nodes carry, as a multiple of those of one.
+        moved: subscribers that went from a dead node to the other one and missed nothing.
+        move: how many there were.
+        move_seconds: until the last of them had everything.
+    """
+
+    alone_p50_ms: float = 0.0
+    follower_p50_ms: float = 0.0
+    alone_us: float = 0.0
+    leader_us: float = 0.0
+    follower_us: float = 0.0
+    shared_ratio: float = 0.0
+    moved: int = 0
+    move: int = 0
+    move_seconds: float = 0.0
+
+
+def checks(figures: Figures) -> list[Check]:
+    """Return what has to be reached. Pure."""
+    added = figures.follower_p50_ms - figures.alone_p50_ms
+    return [
+        Check("cluster", "delay that a cluster adds, p50", added, 5, " ms"),
+        Check(
+            "cluster", "processor time that a leader adds to a message", figures.leader_us - figures.alone_us, 5, " µs"
+        ),
+        Check("cluster", "processor time of a message at a follower", figures.follower_us, 3, " µs"),
+        Check("cluster", "deliveries of two nodes, part of those of one", figures.shared_ratio, 1.7, at_least=True),
+        Check("cluster", "subscribers that moved and missed nothing", figures.moved, figures.move, at_least=True),
+        Check("cluster", "time until all of them had everything", figures.move_seconds, 15, " s"),
+    ]
+
+
+class Shared(Process):
+    """The server of the shared log, with nothing on a disk."""
+
+    def __init__(self, directory: Path, core: int | None) -> None:
+        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        if program is None:
+            raise BenchmarkError(f"neither {' nor '.join(PROGRAMS)} is on the path")
+        self.port = free_port()
+        command = [program, "--port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(directory)]
+        super().__init__("shared log", command, directory, core)
+
+
+class Rig:
+    """A broker, a publisher, and a gateway alone or two nodes; each has subscribers of its own."""
+
+    def __init__(self, stack: ExitStack, nodes: int, settings: Mapping[str, str]) -> None:
+        self.cores = Cores.of_this_machine()
+        self.directory = stack.enter_context(scratch_directory())
+        broker = stack.enter_context(Mosquitto(self.directory, self.cores.broker))
+        environment = dict(settings)
+        if nodes > 1:
+            shared = stack.enter_context(Shared(self.directory, self.cores.broker))
+            environment["GATEWAY_CLUSTER_URL"] = f"valkey://{HOST}:{shared.port}/0"
+        cores = [self.cores.server, self.cores.load]
+        found = [
+            stack.enter_context(
+                Gateway(self.directory, cores[at], broker.port, environment | {"GATEWAY_CLUSTER_NODE": f"n{at}"})
+            )
+            for at in range(nodes)
+        ]
+        # the leader first
+        self.nodes = found if nodes == 1 else sorted(found, key=lambda node: role(node) != "leader")
+        self.loads = [
+            stack.enter_context(
+                Process(
+                    f"load {at}",
+                    [sys.executable, "-m", "benchmarks.subscribers"],
+                    self.directory,
+                    self.cores.load,
+                    piped=True,
+                )
+            )
+            for at in range(nodes)
+        ]
+        program = [sys.executable, "-m", "benchmarks.publisher", HOST, str(broker.port)]
+        self.publisher = stack.enter_context(
+            Process("publisher", program, self.directory, self.cores.publisher, piped=True)
+        )
+        self.published = 0
+
+    def connect(self, at: int, count: int) -> None:
+        """Open subscribers of everything at a node."""
+        spec = {
+            "do": "connect", "server": "gateway", "host": HOST, "port": self.nodes[at].port, "count": count,
+            "devices": DEVICES, "per_device": False, "published": self.published, "sampled": 25, "slow": 0,
+            "slow_bytes_per_second": 0, "envelopes": False, "query": "since=now", "payload_bytes": 130,
+            "receive_bytes": 0, "times_file": "", "timeout": 120, "concurrency": 64,
+        }  # fmt: skip
+        answer = self.loads[at].ask(spec)
+        if answer["errors"] or answer["ready"] < count:
+            raise BenchmarkError(f"{answer['ready']} of {count} got ready: {answer['errors']}")
+
+    def measure(self, rate: float, seconds: float) -> tuple[list[float], list[dict[str, Any]], float]:
+        """Publish at a rate: processor time of each node, what each load says, and how many messages it were."""
+        self.publisher.ask({"rate": rate, "devices": DEVICES, "qos": 1, "payload_bytes": 130}, answered=False)
+        time.sleep(min(2.0, seconds))
+        for load in self.loads:
+            load.ask({"do": "start_delays"})
+        before, began = [processor_seconds(node.pid) for node in self.nodes], time.monotonic()
+        time.sleep(seconds)
+        used = [processor_seconds(node.pid) - was for node, was in zip(self.nodes, before, strict=True)]
+        took = time.monotonic() - began
+        said = [load.ask({"do": "stop_delays"}) for load in self.loads]
+        self.published = self.publisher.ask({"rate": 0})["published"]
+        return used, said, rate * took
+
+
+def role(node: Gateway) -> str:
+    """What a node is."""
+    with urllib.request.urlopen(f"http://{HOST}:{node.port}/health/ready", timeout=10) as answer:
+        return str(json.load(answer)["cluster"]["role"])
+
+
+def processor(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[float]:
+    """Microseconds of a message at each node, at 2,000 a second without subscribers."""
+    with ExitStack() as stack:
+        rig = Rig(stack, nodes, settings)
+        used, _, count = rig.measure(2_000, seconds)
+        return [1e6 * each / count for each in used]
+
+
+def delay(nodes: int, seconds: float, settings: Mapping[str, str]) -> float:
+    """Milliseconds, p50, to 50 subscribers of the last node, at 200 messages a second."""
+    with ExitStack() as stack:
+        rig = Rig(stack, nodes, settings)
+        rig.connect(nodes - 1, 50)
+        _, said, _ = rig.measure(200, seconds)
+        return float(said[-1]["p50_ms"] or 0.0)
+
+
+def carried(nodes: int, seconds: float, settings: Mapping[str, str]) -> float:
+    """Deliveries for a second of the busiest node's processor: 200 subscribers, spread evenly, 1,000 messages/s."""
+    with ExitStack() as stack:
+        rig = Rig(stack, nodes, settings)
+        for at in range(nodes):
+            rig.connect(at, 200 // nodes)
+        used, _, count = rig.measure(1_000, seconds)
+        return 200 * count / max(used)
+
+
+def move(figures: Figures, count: int, settings: Mapping[str, str]) -> None:
+    """Kill the follower, all of whose subscribers then come back at the leader."""
+    with ExitStack() as stack:
+        rig = Rig(stack, 2, settings)
+        rig.connect(1, count)
+        rig.published = rig.publisher.ask({"count": 20, "rate": 20, "devices": DEVICES})["published"]
+        load, dead = rig.loads[1], rig.nodes[1]
+        load.ask({"do": "drain", "published": rig.published, "quiet": 3.0, "timeout": 60.0})
+        dead.popen.kill()
+        load.ask({"do": "drop"})
+        rig.published = rig.publisher.ask({"count": 200, "rate": 200, "devices": DEVICES})["published"]
+        answer = load.ask({"do": "rejoin", "port": rig.nodes[0].port, "target": rig.published, "timeout": 120.0})
+        figures.move, figures.moved, figures.move_seconds = count, answer["recovered"], answer["seconds"]
+        if answer["lost"] or answer["repeated"]:
+            print(f"lost {answer['lost']}, repeated {answer['repeated']}: {answer['errors']}")
+            figures.moved = 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it; 1 when `--check` was given and something was not reached."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10, help="length of each measurement (default: 10)")
+    parser.add_argument("--move", type=int, default=10_000, help="subscribers of the node that dies (default: 10,000)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the gateways")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when something required is not reached")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    options = parser.parse_args(argv)
+    raise_file_limit(options.move * 2 + 1_000)
+    settings = dict(setting.split("=", 1) for setting in options.set)
+    figures, seconds = Figures(), options.seconds
+    print(Cores.of_this_machine())
+    figures.alone_p50_ms, figures.follower_p50_ms = (delay(nodes, seconds, settings) for nodes in (1, 2))
+    [figures.alone_us] = processor(1, seconds, settings)
+    figures.leader_us, figures.follower_us = processor(2, seconds, settings)
+    figures.shared_ratio = carried(2, seconds, settings) / carried(1, seconds, settings)
+    move(figures, options.move, settings)
+    for name, value in asdict(figures).items():
+        print(f"{name:16} {value:,.2f}")
+    found = checks(figures)
+    print("\n".join(map(str, found)))
+    if options.json is not None:
+        options.json.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+    return int(options.check and not all(check.passed for check in found))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        raise SystemExit(main())
