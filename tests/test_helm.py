@@ -68,6 +68,14 @@ def test_without_a_file_none_is_written() -> None:
     assert environment(found)["GATEWAY_ARCHIVE_FILE"] == ""
 
 
+def test_the_pods_of_a_cluster_may_keep_files_of_their_own() -> None:
+    found = objects({**CLUSTER, "archive": {"onNodes": True, "size": "3Gi"}})
+    assert "PersistentVolumeClaim" not in found
+    assert "GATEWAY_ARCHIVE_FILE" not in environment(found)
+    [data] = [each for each in found["Deployment"]["spec"]["template"]["spec"]["volumes"] if each["name"] == "data"]
+    assert data["emptyDir"] == {"sizeLimit": "3Gi"}
+
+
 def test_a_cluster_rolls_and_keeps_one_more_than_it_needs() -> None:
     found = objects(CLUSTER)
     assert set(found) == {"Deployment", "Service", "PodDisruptionBudget"}
@@ -78,6 +86,7 @@ def test_a_cluster_rolls_and_keeps_one_more_than_it_needs() -> None:
         "GATEWAY_CLUSTER_URL": "valkey://valkey:6379/0",
         "GATEWAY_CLUSTER_NAME": "test",
         "GATEWAY_CLUSTER_NODE": {"fieldRef": {"fieldPath": "metadata.name"}},
+        "GATEWAY_ARCHIVE_FILE": "",  # the image names one
     }
     assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
