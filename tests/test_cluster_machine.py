@@ -109,7 +109,14 @@ class Broker:
         for identifiers in inherited:
             known.written(known.add(identifiers, before))
             before = identifiers[-1]
-        news = {identifier: payload for identifier, payload in self.waiting.items() if identifier not in known}
+        # what it took before its connection ended, and has not appended yet, it knows by itself
+        under_way = [] if leading._under_way is None else [leading._under_way[0]]
+        taken = {each for pending in (*under_way, *leading._full, leading._next) for each in pending.published}
+        news = {
+            identifier: payload
+            for identifier, payload in self.waiting.items()
+            if identifier not in known and identifier not in taken
+        }
         for identifier in list(self.waiting):
             if identifier not in news:
                 leading.when_settled(lambda identifier=identifier: self._acknowledge(leading, identifier))  # type: ignore[misc]
@@ -176,7 +183,7 @@ class Node:
             if isinstance(question, Wait | Pause):
                 if isinstance(question, Pause):
                     machine.advance(question.seconds)
-                elif self.leading is None or not self.leading.has_more:
+                elif self.member.leading is None or not self.member.leading.has_more:
                     machine.advance(min(max(question.seconds, 0.01), 0.1))
                 self.question = self.steps.send(None)
             elif isinstance(question, Leave):
