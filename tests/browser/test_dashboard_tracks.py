@@ -58,6 +58,9 @@ def test_a_track_comes_from_history_grows_live_and_is_walked_by_keyboard(
             page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 36)
             expect(track.get_by_role("status")).to_contain_text("phone")
             page.mouse.move(5, 5)
+        page = watched.open(f"{gateway.http}/topics/owntracks/ann/phone?since=1h")
+        track = page.locator(".track")
+        expect(track.locator("figcaption")).to_contain_text("20 points")
         publisher.publish("owntracks/ann/phone", json.dumps(place(25)))
         expect(track.locator("figcaption")).to_contain_text("21 points")
         # a topic without positions has no track

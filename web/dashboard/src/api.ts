@@ -151,6 +151,49 @@ export async function download(filter: string, since: string, form: "csv" | "ndj
   return blob.size;
 }
 
+/** What a topic says now, with the tag by which it can be replaced; null where it says nothing. */
+export async function keptText(topic: string, signal?: AbortSignal): Promise<{ text: string; tag: string } | null> {
+  try {
+    const response = await ask(`topics/${filterToPath(topic)}${query({ format: "payload" })}`, "*/*", signal);
+    const text = await response.text();
+    return text === "" ? null : { text, tag: response.headers.get("ETag") ?? "" };
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Another one has changed meanwhile what was to be replaced. */
+export const isConflict = (error: unknown): boolean => error instanceof ApiError && error.status === 412;
+
+/**
+ * Has the broker keep a text, in the place of the one with that tag; null: where there is none, undefined: of any.
+ *
+ * @returns its tag.
+ */
+export async function keep(topic: string, text: string, tag: string | null | undefined): Promise<string> {
+  const headers: Record<string, string> = { "Content-Type": "application/json" };
+  if (text === "") headers["Content-Type"] = "text/plain";
+  if (tag === null) headers["If-None-Match"] = "*";
+  else if (tag !== undefined) headers["If-Match"] = tag;
+  const path = `topics/${filterToPath(topic)}${query({ qos: 1, retain: 1, confirm: 1 })}`;
+  const response = await send(path, { method: "POST", body: text, headers });
+  return response.headers.get("ETag") ?? "";
+}
+
+/** A token that reads these filters, for so many seconds at most; and when it ends, in milliseconds since 1970. */
+export async function share(
+  subscribe: readonly string[],
+  seconds: number,
+): Promise<{ token: string; expires: number }> {
+  const response = await send("tokens", {
+    method: "POST",
+    body: JSON.stringify({ subscribe, seconds }),
+    headers: { "Content-Type": "application/json" },
+  });
+  return (await response.json()) as { token: string; expires: number };
+}
+
 /** The newest payload of a topic, as it came; null where it is larger than `most` bytes, or none has come. */
 export async function newestPayload(topic: string, most: number, signal?: AbortSignal): Promise<Uint8Array | null> {
   const aborter = new AbortController();
@@ -261,6 +304,10 @@ export interface Identity {
   tokens: boolean;
   /** Which node of a cluster answered; empty where there is one gateway. */
   node: string;
+  /** The topic above those of saved views; null where none are kept. */
+  views: string | null;
+  /** For how many seconds at most one may share what one reads; null: not at all. */
+  shareSeconds: number | null;
 }
 
 const strings = (value: unknown): string[] | null =>
@@ -279,6 +326,8 @@ export async function whoAmI(): Promise<Identity | null> {
       notes: strings(body.notes) ?? [],
       tokens: body.tokens !== false,
       node: words(body.node),
+      views: words(body.views) || null,
+      shareSeconds: typeof body.share_seconds === "number" ? body.share_seconds : null,
     };
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return null;

@@ -7,7 +7,7 @@ import { formatRate, formatSpan } from "./core/format.ts";
 import { mayPublish } from "./identity.ts";
 import { FiringAlerts } from "./parts/alerts.tsx";
 import { Banner, SignInCard } from "./parts/bits.tsx";
-import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon } from "./parts/icons.tsx";
+import { ConnectionIcon, DevicesIcon, PublishIcon, ThemeIcon, TopicsIcon, ViewsIcon } from "./parts/icons.tsx";
 import { useTicker } from "./parts/ticker.ts";
 import { route, to, type View } from "./router.ts";
 import { denied, gatewayNow, isLive, link, refusal, roundTrip, token, totals, upstream } from "./session.ts";
@@ -19,10 +19,11 @@ import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
 
 /** Charts are a third of the code: they are fetched when they are wanted, or when there is nothing else to do. */
-const charts = signal<typeof import("./views/live/live.tsx") | null>(null);
+const charts = signal<(typeof import("./views/live/live.tsx") & typeof import("./views/saved/saved.tsx")) | null>(null);
 
 export async function loadCharts(): Promise<void> {
-  charts.value = await import("./views/live/live.tsx");
+  const [live, saved] = await Promise.all([import("./views/live/live.tsx"), import("./views/saved/saved.tsx")]);
+  charts.value = { ...live, ...saved };
 }
 
 function Live({ filter, embed }: { filter: string; embed: boolean }) {
@@ -33,6 +34,11 @@ function Live({ filter, embed }: { filter: string; embed: boolean }) {
 function Quantity({ name }: { name: string }) {
   const View = useCharts()?.QuantityView;
   return View ? <View name={name} /> : null;
+}
+
+function Saved() {
+  const View = useCharts()?.SavedViews;
+  return View ? <View /> : null;
 }
 
 function useCharts() {
@@ -49,6 +55,7 @@ const TITLES: Record<View, string> = {
   device: "",
   live: "",
   quantity: "",
+  saved: "Views",
   publish: "Publish",
   connection: "Connection",
 };
@@ -104,6 +111,7 @@ export function App() {
         {!isRefused && view === "topics" && <Topics />}
         {!isRefused && view === "live" && <Live filter={filter} embed={false} />}
         {!isRefused && view === "quantity" && <Quantity key={filter} name={filter} />}
+        {!isRefused && view === "saved" && <Saved />}
         {!isRefused && view === "publish" && <Publish />}
         {view === "connection" && <Connection />}
       </main>
@@ -143,6 +151,7 @@ function Header({ view }: { view: View }) {
       <nav aria-label="Views">
         {item("devices", to.devices(), "Devices", <DevicesIcon />)}
         {item("topics", to.topics(), "Topics", <TopicsIcon />)}
+        {item("saved", to.saved(), "Views", <ViewsIcon />)}
         {mayPublish() !== false && item("publish", to.publish(), "Publish", <PublishIcon />)}
         {item("connection", to.connection(), "Connection", <ConnectionIcon />)}
       </nav>

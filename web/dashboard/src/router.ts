@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { filterToPath, pathToFilter } from "./core/filter.ts";
 
-export type View = "devices" | "device" | "topics" | "live" | "quantity" | "publish" | "connection";
+export type View = "devices" | "device" | "topics" | "live" | "quantity" | "saved" | "publish" | "connection";
 
 export interface Route {
   view: View;
@@ -29,6 +29,7 @@ export function parseRoute(address: URL, root: URL): Route {
   if (path === "topics" || path === "topics/") return { view: "topics", filter: "", params };
   const view = params.get("view");
   if (view === "quantity") return { view, filter: params.get("of") ?? "", params };
+  if (view === "saved") return { view, filter: params.get("name") ?? "", params };
   if (view === "topics" || view === "publish" || view === "connection") return { view, filter: "", params };
   return { view: "devices", filter: "", params };
 }
@@ -72,6 +73,7 @@ const links = {
   device: (id: string) => `./devices/${encodeURIComponent(id)}`,
   quantity: (name: string) => `./?view=quantity&of=${encodeURIComponent(name)}`,
   topics: (at = "") => `./?view=topics${at === "" ? "" : `&at=${encodeURIComponent(at)}`}`,
+  saved: (name = "", query = "") => `./?view=saved${name === "" ? "" : `&name=${encodeURIComponent(name)}`}${query}`,
   publish: (topic = "") => `./?view=publish${topic === "" ? "" : `&topic=${encodeURIComponent(topic)}`}`,
   connection: () => "./?view=connection",
   live: (filter: string, query = "") => `./topics/${filterToPath(filter)}${query}`,
@@ -83,6 +85,7 @@ export const to = {
   device: (id: string) => new URL(links.device(id), base).href,
   quantity: (name: string) => new URL(links.quantity(name), base).href,
   topics: (at?: string) => new URL(links.topics(at), base).href,
+  saved: (name?: string, query?: string) => new URL(links.saved(name, query), base).href,
   publish: (topic?: string) => new URL(links.publish(topic), base).href,
   connection: () => new URL(links.connection(), base).href,
   live: (filter: string, query?: string) => new URL(links.live(filter, query), base).href,

@@ -21,8 +21,26 @@ function stored(): string | null {
   }
 }
 
+/**
+ * The token of a link that was shared: behind "#", which browsers send to nobody. It is kept as one that was entered, and
+ * taken out of the address.
+ */
+function takeLinked(): void {
+  const found = /^#token=([\w.-]{1,8192})$/.exec(location.hash)?.[1];
+  if (found === undefined) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    sessionStorage.setItem(TOKEN_KEY, found);
+  } catch {
+    linked = found;
+  }
+}
+
+let linked: string | null = null;
+takeLinked();
+
 /** The token of this tab, kept until the tab is closed; null: as an anonymous visitor. */
-export const token = signal<string | null>(stored());
+export const token = signal<string | null>(linked ?? stored());
 
 export function signIn(text: string): void {
   try {
@@ -165,6 +183,8 @@ export interface FeedOptions {
   onGap?: (gap: Gap) => void;
   /** The gateway refused what was asked for, and not for want of a grant; or this page made no sense to it. */
   onError?: (code: string, message: string) => void;
+  /** What is refused to it is no refusal of the view. */
+  isCourtesy?: boolean;
   /** The gateway took the subscription: an empty view may now say that it is empty. */
   onSubscribed?: (position: string, recovered: boolean | undefined) => void;
 }
@@ -253,7 +273,7 @@ export function openFeed(options: FeedOptions): Feed {
     options.onGap?.(gap);
   });
   live.on("subscribed", (event) => {
-    denied.value = null;
+    if (!options.isCourtesy) denied.value = null;
     heardAt = Date.now();
     const [name = null, seq] = event.position.split(":");
     if (name !== life) begun = life === null ? Number(seq) : 0;
@@ -278,6 +298,7 @@ export function openFeed(options: FeedOptions): Feed {
     archive.value = { kept: event.kept, reason: event.reason ?? null };
   });
   live.on("error", (error) => {
+    if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? "") && options.isCourtesy) return;
     if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? ""))
       denied.value = { code: error.code, message: error.message };
     else options.onError?.(error.code, error.message);

@@ -22,6 +22,11 @@ export const TopicsIcon = () => (
     <path d="M9 6.5h5M9 13h5" />
   </Icon>
 );
+export const ViewsIcon = () => (
+  <Icon>
+    <path d="M2 2.5h5v6H2zM9 2.5h5v3.5H9zM9 8.5h5v5H9zM2 11h5v2.5H2z" />
+  </Icon>
+);
 export const PublishIcon = () => (
   <Icon>
     <path d="M14 2 7.5 8.5M14 2l-4 12-2.5-5.5L2 6z" />

@@ -2,6 +2,7 @@
 import "uplot/dist/uPlot.min.css";
 import uPlot from "uplot";
 import { nearestIndex } from "../../core/columns.ts";
+import type { Mark } from "../../core/marks.ts";
 import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import type { TimeWindow } from "../../core/window.ts";
@@ -23,6 +24,8 @@ export interface ChartData {
   to: number;
   gaps: readonly GapMark[];
   thresholds: readonly Threshold[];
+  /** Moments with a text each, in order. */
+  marks: readonly Mark[];
   /** What the scale goes from and to. */
   range: readonly [number, number];
 }
@@ -77,6 +80,13 @@ function timeLabels(_plot: uPlot, splits: number[], _axis: number, _space: numbe
   });
 }
 
+/** As much of a text as has room, with a mark where it was cut; "" where that is next to nothing. */
+function fitted(ctx: CanvasRenderingContext2D, text: string, room: number): string {
+  if (ctx.measureText(text).width <= room) return text;
+  const kept = Math.floor((text.length * room) / ctx.measureText(text).width) - 1;
+  return kept < 2 ? "" : `${text.slice(0, kept)}…`;
+}
+
 /** Where not every reading has a dot: those that no line leads to, which would not be seen. */
 function alone(plot: uPlot, series: number, show: boolean): number[] | null {
   if (show) return null;
@@ -102,7 +112,7 @@ function alone(plot: uPlot, series: number, show: boolean): number[] | null {
 
 export class Chart {
   private plot: uPlot;
-  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], range: [1, 10] };
+  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], marks: [], range: [1, 10] };
   private readonly observer: ResizeObserver;
   private readonly letGo: () => void;
   private quiet = false;
@@ -293,6 +303,26 @@ export class Chart {
       ctx.moveTo(bbox.left, at);
       ctx.lineTo(bbox.left + bbox.width, at);
       ctx.stroke();
+    }
+    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.strokeStyle = colour("--soft");
+    ctx.fillStyle = colour("--ink");
+    ctx.font = `${11 * devicePixelRatio}px ${FONT.slice(FONT.indexOf(" ") + 1)}`;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
+    const right = bbox.left + bbox.width;
+    // a text ends where the next mark stands
+    const places = this.data.marks.map(({ time }) => plot.valToPos(time / 1000, "x", true));
+    for (const [index, mark] of this.data.marks.entries()) {
+      const at = places[index] ?? -1;
+      if (at < bbox.left || at > right) continue;
+      ctx.beginPath();
+      ctx.moveTo(at, bbox.top);
+      ctx.lineTo(at, bbox.top + bbox.height);
+      ctx.stroke();
+      const room = Math.min(right, places[index + 1] ?? right) - at - 8 * devicePixelRatio;
+      const text = fitted(ctx, mark.text, room);
+      if (text !== "") ctx.fillText(text, at + 4 * devicePixelRatio, bbox.top + 11 * devicePixelRatio);
     }
     ctx.restore();
   }

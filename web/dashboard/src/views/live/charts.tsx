@@ -1,6 +1,7 @@
 /** The charts of the chosen fields, one below the other, which move as one: by pointer and by key. */
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Mark } from "../../core/marks.ts";
 import type { Scale } from "../../core/scale.ts";
 import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
@@ -28,6 +29,7 @@ interface ChartsProps {
   fields: readonly Field[];
   lines: (field: Field) => readonly PanelLine[];
   thresholds: readonly Threshold[];
+  marks: readonly Mark[];
   scales: ReadonlyMap<Field, Scale>;
   window: TimeWindow;
   hover: number | null;
@@ -77,7 +79,8 @@ function useRoom(onWidth: (pixels: number) => void): [number, RefObject<HTMLDivE
 }
 
 export function Charts(props: ChartsProps) {
-  const { gaps, unit, fields, lines, thresholds, scales, window, hover, onHover, moves, fills, named, onWidth } = props;
+  const { gaps, unit, fields, lines, thresholds, marks, scales, window, hover, onHover, moves, fills, named, onWidth } =
+    props;
   const [room, box] = useRoom(onWidth);
   const height = fills
     ? Math.max(60, Math.floor((room - AXIS) / Math.max(1, fields.length)) - CAPTION)
@@ -116,6 +119,7 @@ export function Charts(props: ChartsProps) {
           to={window.to}
           gaps={gaps}
           thresholds={thresholds.filter((threshold) => threshold.field === field)}
+          marks={marks}
           scale={scales.get(field) ?? "auto"}
           height={height + (isTall || index === fields.length - 1 ? AXIS : 0)}
           withTimes={isTall || index === fields.length - 1}

@@ -1,8 +1,9 @@
 /** The same data without this page: commands and code to copy. */
 import { useState } from "preact/hooks";
 import { copyForms } from "../../core/copyas.ts";
+import { EMPTY_VIEW, savedText } from "../../core/saved.ts";
 import { CopyButton } from "../../parts/bits.tsx";
-import { base } from "../../router.ts";
+import { base, route, to } from "../../router.ts";
 import { token } from "../../session.ts";
 
 export function Elsewhere({ filter, since }: { filter: string; since: string }) {
@@ -28,10 +29,18 @@ export function Elsewhere({ filter, since }: { filter: string; since: string }) 
           ))}
         </fieldset>
         <span class="spread" />
+        <a href={onView(filter, since)}>On a view of its own</a>
         <CopyButton text={form.text} label={`as ${form.name}`} />
       </div>
       <pre tabIndex={0}>{form.text}</pre>
       {form.note && <p class="soft">{form.note}</p>}
     </section>
   );
+}
+
+/** The address of a new view with this chart on it. */
+function onView(filter: string, since: string): string {
+  const fields = route.value.params.getAll("field");
+  const view = { ...EMPTY_VIEW, since, parts: [{ kind: "chart" as const, topic: filter, fields, title: "" }] };
+  return to.saved("", `&is=${encodeURIComponent(savedText(view))}&edit=1`);
 }

@@ -1,8 +1,9 @@
 /** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";
-import { counted, formatCount, parseSpan } from "../../core/format.ts";
+import { counted, formatCount, formatMoment, parseSpan } from "../../core/format.ts";
 import { type Lens, lensOf } from "../../core/lens.ts";
+import type { Mark } from "../../core/marks.ts";
 import { drawableHz, paceOf } from "../../core/pace.ts";
 import { Pieces } from "../../core/past.ts";
 import { seriesKey } from "../../core/series.ts";
@@ -34,6 +35,7 @@ import { Inspector } from "./inspector.tsx";
 import { Lanes, MAX_LANES } from "./lanes.tsx";
 import { Legend } from "./legend.tsx";
 import { Losses } from "./losses.tsx";
+import { useMarks } from "./marks.ts";
 import { Messages } from "./messages.tsx";
 import { Nothing } from "./nothing.tsx";
 import type { PanelLine } from "./panel.tsx";
@@ -120,9 +122,16 @@ interface WatchingProps {
   embed: boolean;
   /** What is seen instead of a filter's topics. */
   lens?: Lens;
+  /** Of a view that somebody put together: only the charts of these fields, with these marks. */
+  part?: { fields: readonly Field[]; marks: string };
 }
 
-function Watching({ filter, since, embed, lens: given }: WatchingProps) {
+/** The charts of a filter as a part of a page, all with the window that the address names. */
+export function ChartsOf({ filter, since, part }: { filter: string; since: string; part: WatchingProps["part"] & {} }) {
+  return <Watching key={`${filter}\n${since}`} filter={filter} since={since} embed={false} part={part} />;
+}
+
+function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   // the view is made anew for other devices
   const lens = useRef(given ?? null).current;
   const params = route.value.params;
@@ -147,7 +156,8 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
   // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
   const now = paused?.at ?? Math.ceil(viewNow() / BEAT_MS) * BEAT_MS;
 
-  const chosenFields = params.getAll("field");
+  const marks = useMarks(part?.marks ?? params.get("marks") ?? "", since, parseWindow(params)?.from ?? null);
+  const chosenFields = part?.fields ?? params.getAll("field");
   const allFields = offeredFields(store);
   const fields = lens
     ? [lens.name]
@@ -222,6 +232,7 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
       fields={fields}
       lines={(field) => drawn.get(field) ?? NO_LINES}
       thresholds={thresholds}
+      marks={marks}
       scales={scales}
       window={window}
       hover={dragging ? null : hover}
@@ -268,8 +279,8 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
 
   const name = isWildcard(filter) || lens ? null : heard.units.nameOf(filter);
   const area = (
-    <section class="chart-area" aria-label="Chart">
-      {allFields.length > 1 && (
+    <section class="chart-area" aria-label={part ? undefined : "Chart"}>
+      {allFields.length > 1 && !part && (
         <div class="chart-tools">
           <FieldChips all={allFields} chosen={fields} />
         </div>
@@ -310,12 +321,19 @@ function Watching({ filter, since, embed, lens: given }: WatchingProps) {
           {store.numberless === 1 ? "holds" : "hold"} no number.
         </p>
       )}
-      <div class="options">
-        <Scales fields={fields} scales={scales} />
-        <Thresholds thresholds={thresholds} fields={fields} />
-      </div>
+      {marks.length > 0 && <Marks marks={marks} window={window} />}
+      {!part && (
+        <div class="options">
+          <Scales fields={fields} scales={scales} />
+          <Thresholds thresholds={thresholds} fields={fields} />
+        </div>
+      )}
     </section>
   );
+  if (part) {
+    if (store.received > 0) return area;
+    return <p class="late soft">{heard.refusal ?? (heard.subscribed ? "Nothing came in this time." : "Waiting…")}</p>;
+  }
   return (
     <>
       {lens ? (
@@ -403,6 +421,29 @@ function LensNotes({ lens }: { lens: Lens }) {
         </p>
       )}
     </>
+  );
+}
+
+/** The marks in words, for those who see no lines. */
+function Marks({ marks, window }: { marks: readonly Mark[]; window: TimeWindow }) {
+  const shown = marks.filter(({ time }) => time >= window.from && time <= window.to);
+  if (shown.length === 0) return null;
+  return (
+    <details class="marks">
+      <summary>
+        {formatCount(shown.length)} {shown.length === 1 ? "mark" : "marks"}
+      </summary>
+      <ul>
+        {shown
+          .slice(-50)
+          .reverse()
+          .map(({ time, text }) => (
+            <li key={`${time} ${text}`}>
+              <time class="num soft">{formatMoment(time)}</time> {text}
+            </li>
+          ))}
+      </ul>
+    </details>
   );
 }
 

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { type Line, readingAt } from "../../core/columns.ts";
 import { counted, formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
+import type { Mark } from "../../core/marks.ts";
 import { extentOf, rangeOf, type Scale, scaleText } from "../../core/scale.ts";
 import { align, type GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
@@ -27,6 +28,7 @@ interface PanelProps {
   to: number;
   gaps: readonly GapMark[];
   thresholds: readonly Threshold[];
+  marks: readonly Mark[];
   scale: Scale;
   height: number;
   withTimes: boolean;
@@ -105,13 +107,14 @@ export function Panel(props: PanelProps) {
       to: props.to,
       gaps: props.gaps,
       thresholds: props.thresholds,
+      marks: props.marks,
       range: rangeOf(
         props.scale,
         extent,
         props.thresholds.map(({ value }) => value),
       ),
     });
-  }, [props.lines, props.from, props.to, key, limits, scale, props.height, props.theme]);
+  }, [props.lines, props.from, props.to, key, limits, props.marks, scale, props.height, props.theme]);
 
   const single = props.lines.length === 1 ? props.lines[0] : undefined;
   const at = props.hover;
