@@ -1,9 +1,11 @@
 /** The frame around every view: where you are, whether it is live, and the way to the rest. */
+
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect } from "preact/hooks";
 import { firing } from "./alerts.ts";
 import { titleWith } from "./core/alerts.ts";
 import { formatRate, formatSpan } from "./core/format.ts";
+import { t } from "./core/words.ts";
 import { mayPublish } from "./identity.ts";
 import { FiringAlerts } from "./parts/alerts.tsx";
 import { Banner, SignInCard } from "./parts/bits.tsx";
@@ -50,14 +52,14 @@ function useCharts() {
 }
 
 const TITLES: Record<View, string> = {
-  devices: "Devices",
-  topics: "Topics",
+  devices: t("Devices"),
+  topics: t("Topics"),
   device: "",
   live: "",
   quantity: "",
   saved: "Views",
-  publish: "Publish",
-  connection: "Connection",
+  publish: t("Publish"),
+  connection: t("Connection"),
 };
 
 export function App() {
@@ -99,7 +101,7 @@ export function App() {
           document.querySelector<HTMLElement>("main")?.focus();
         }}
       >
-        Skip to content
+        {t("Skip to content")}
       </button>
       <Header view={view} />
       <main key={visitor} tabIndex={-1} class={`view-${view}`}>
@@ -142,24 +144,24 @@ function Header({ view }: { view: View }) {
   );
   return (
     <header class="top">
-      <a class="mark" href={to.devices()} aria-label="gateway, to the devices">
+      <a class={t("mark")} href={to.devices()} aria-label={t("gateway, to the devices")}>
         <svg width="22" height="22" viewBox="0 0 32 32" aria-hidden="true">
           <path d="M3 19h7l3.5-11 5 16 3.5-9h7" />
         </svg>
         <span>gateway</span>
       </a>
-      <nav aria-label="Views">
-        {item("devices", to.devices(), "Devices", <DevicesIcon />)}
-        {item("topics", to.topics(), "Topics", <TopicsIcon />)}
+      <nav aria-label={t("Views")}>
+        {item("devices", to.devices(), t("Devices"), <DevicesIcon />)}
+        {item("topics", to.topics(), t("Topics"), <TopicsIcon />)}
         {item("saved", to.saved(), "Views", <ViewsIcon />)}
-        {mayPublish() !== false && item("publish", to.publish(), "Publish", <PublishIcon />)}
-        {item("connection", to.connection(), "Connection", <ConnectionIcon />)}
+        {mayPublish() !== false && item("publish", to.publish(), t("Publish"), <PublishIcon />)}
+        {item("connection", to.connection(), t("Connection"), <ConnectionIcon />)}
       </nav>
       <Pulse />
       <button
         type="button"
         class="quiet square theme"
-        aria-label={theme.value === "dark" ? "Use the light theme" : "Use the dark theme"}
+        aria-label={theme.value === "dark" ? t("Use the light theme") : t("Use the dark theme")}
         onClick={() => chooseTheme(theme.value === "dark" ? "light" : "dark")}
       >
         <ThemeIcon />
@@ -177,19 +179,19 @@ function Pulse() {
   const live = isLive.value && !refused;
   const word = refused
     ? token.value === null
-      ? "Signed out"
-      : "No access"
+      ? t("Signed out")
+      : t("No access")
     : state === "open"
       ? broker?.connected === false
         ? broker.lostAt === null
-          ? "No broker yet"
-          : "Broker away"
-        : "Live"
+          ? t("No broker yet")
+          : t("Broker away")
+        : t("Live")
       : state === "connecting"
-        ? "Connecting"
+        ? t("Connecting")
         : state === "paused"
-          ? "Paused"
-          : "Cut off";
+          ? t("Paused")
+          : t("Cut off");
   return (
     <a class={`pulse ${live ? "on" : refused || state === "connecting" ? "wait" : "off"}`} href={to.connection()}>
       <span class="dot" aria-hidden="true" />

@@ -1,7 +1,9 @@
 /** Who the gateway takes this visitor for, asked once for each token, and what follows from it. */
+
 import { effect, signal } from "@preact/signals";
 import { type Identity, whoAmI } from "./api.ts";
 import { covers, intersection, minimal } from "./core/filter.ts";
+import { t } from "./core/words.ts";
 import { type Denial, link, lockedOut, token } from "./session.ts";
 
 /** undefined while asking, null when the gateway doesn't say. */
@@ -40,8 +42,8 @@ export function watchIdentity(): void {
 /** Why somebody may read nothing; null for those who may. */
 function lockOf(who: Identity): Denial | null {
   if (!who.tokens || who.subscribe?.length !== 0) return null;
-  if (who.anonymous) return { code: "unauthorized", message: "Visitors without a token may read nothing here." };
-  return { code: "forbidden", message: "It allows to read nothing." };
+  if (who.anonymous) return { code: "unauthorized", message: t("Visitors without a token may read nothing here.") };
+  return { code: "forbidden", message: t("It allows to read nothing.") };
 }
 
 /** Whether this visitor may publish to a topic (any topic when none is named); null when only a try can tell. */

@@ -1,3 +1,4 @@
+import "./language.ts";
 import "./style.css";
 import { render } from "preact";
 import { watchAlerts } from "./alerts.ts";

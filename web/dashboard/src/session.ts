@@ -3,12 +3,14 @@
  *
  * Each view opens the feed it needs and closes it when it goes; what all feeds saw is added up here.
  */
+
 import { computed, signal } from "@preact/signals";
 import { connect, type Gap, type Live, type Message, type State } from "gateway-live";
 import { CLOSE_CODES } from "gateway-live/protocol";
 import { addLoss, Ledger, type Losses } from "./core/losses.ts";
 import { Rate } from "./core/rhythm.ts";
 import { Skew } from "./core/skew.ts";
+import { t } from "./core/words.ts";
 import { base } from "./router.ts";
 
 const TOKEN_KEY = "gateway.token";
@@ -315,7 +317,7 @@ export function openFeed(options: FeedOptions): Feed {
     if (event.state === "closed" && event.code !== undefined && denied.value === null) {
       if (event.code === CLOSE_CODES.TOKEN_EXPIRED && openedAt !== Number.POSITIVE_INFINITY) hasExpired.value = true;
       else if (DENIAL_CLOSES.has(event.code)) {
-        denied.value = { code: String(event.code), message: event.reason ?? "The gateway closed the connection." };
+        denied.value = { code: String(event.code), message: event.reason ?? t("The gateway closed the connection.") };
       }
     }
     if (event.state === "connecting") told = archiveTold = false;

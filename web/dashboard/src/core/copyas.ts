@@ -1,5 +1,7 @@
 /** The same subscription as a line to paste elsewhere. */
+
 import { filterToPath } from "./filter.ts";
+import { t } from "./words.ts";
 
 export interface CopyForm {
   name: string;
@@ -21,7 +23,7 @@ export function copyForms(base: string, filter: string, since: string, withToken
   const http = new URL(base);
   const socket = `${http.protocol === "https:" ? "wss" : "ws"}://${http.host}${http.pathname}ws`;
   const header = withToken ? ` -H "Authorization: Bearer $TOKEN"` : "";
-  const token = withToken ? "Put a token into TOKEN first." : "";
+  const token = withToken ? t("Put a token into TOKEN first.") : "";
   const query = since === "" ? "" : `?since=${encodeURIComponent(since)}`;
   const javascript = [
     `import { connect } from ${JSON.stringify(`${base}client.js`)};`,
@@ -34,7 +36,7 @@ export function copyForms(base: string, filter: string, since: string, withToken
     `live.on("message", ({ topic, payload, time }) => console.log(topic, payload, new Date(time)));`,
   ].join("\n");
   return [
-    { name: "JavaScript", text: javascript, note: token.replace("TOKEN", "the variable TOKEN") },
+    { name: "JavaScript", text: javascript, note: token.replace("TOKEN", t("the variable TOKEN")) },
     {
       name: "curl",
       text: `curl -N${header} -H "Accept: text/event-stream" ${shellQuote(`${base}topics/${filterToPath(filter)}${query}`)}`,
@@ -43,12 +45,12 @@ export function copyForms(base: string, filter: string, since: string, withToken
     {
       name: "gateway sub",
       text: `gateway sub${since === "" ? "" : ` --since ${shellQuote(since)}`} --url ${shellQuote(base)} ${shellQuote(filter)}`,
-      note: withToken ? "Reads the token from GATEWAY_TOKEN." : "",
+      note: withToken ? t("Reads the token from GATEWAY_TOKEN.") : "",
     },
     {
       name: "mosquitto_sub",
       text: `mosquitto_sub -h "$BROKER" -v -t ${shellQuote(filter)}`,
-      note: "Speaks to the broker itself: put its address into BROKER; it knows no history.",
+      note: t("Speaks to the broker itself: put its address into BROKER; it knows no history."),
     },
   ];
 }

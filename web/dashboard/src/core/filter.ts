@@ -1,25 +1,26 @@
 /** Topic names and filters, as far as a page needs them; the gateway has the last word. */
+import { t } from "./words.ts";
 
 /** What is wrong with a topic filter in words, or null when it is fine. */
 export function filterProblem(filter: string): string | null {
-  if (filter === "") return "A topic filter needs at least one character.";
-  if (filter.includes("\0")) return "A topic filter can't hold a null character.";
+  if (filter === "") return t("A topic filter needs at least one character.");
+  if (filter.includes("\0")) return t("A topic filter can't hold a null character.");
   const levels = filter.split("/");
   for (const [index, level] of levels.entries()) {
     if (level.includes("#") && (level !== "#" || index !== levels.length - 1)) {
-      return "“#” stands alone, as the last level: a/b/#";
+      return t("“#” stands alone, as the last level: a/b/#");
     }
-    if (level.includes("+") && level !== "+") return "“+” stands for a whole level: a/+/c";
+    if (level.includes("+") && level !== "+") return t("“+” stands for a whole level: a/+/c");
   }
   return null;
 }
 
 /** What is wrong with a topic to publish to, or null. */
 export function topicProblem(topic: string): string | null {
-  if (topic === "") return "A topic needs at least one character.";
-  if (/[+#]/.test(topic)) return "A message goes to one topic: no “+” or “#”.";
-  if (topic.includes("\0")) return "A topic can't hold a null character.";
-  if (topic.startsWith("$")) return "Topics with “$” in front belong to the broker.";
+  if (topic === "") return t("A topic needs at least one character.");
+  if (/[+#]/.test(topic)) return t("A message goes to one topic: no “+” or “#”.");
+  if (topic.includes("\0")) return t("A topic can't hold a null character.");
+  if (topic.startsWith("$")) return t("Topics with “$” in front belong to the broker.");
   return null;
 }
 

@@ -1,5 +1,7 @@
 /** Numbers, times and sizes as people read them. Every function is pure; `now` is always handed in. */
 
+import { t } from "./words.ts";
+
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
@@ -80,7 +82,7 @@ export function formatCount(count: number): string {
 
 /** So many of something: "1 message", "1,234 messages". */
 export function counted(count: number, one: string, many = `${one}s`): string {
-  return `${formatCount(count)} ${Math.round(count) === 1 ? one : many}`;
+  return `${formatCount(count)} ${t(Math.round(count) === 1 ? one : many)}`;
 }
 
 /** How long ago, in one unit: "now", "12 s", "5 min", "3 h", "2 d". Negative ages (clocks that differ) are "now". */

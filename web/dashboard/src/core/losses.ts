@@ -1,14 +1,15 @@
 /** Messages that will not come, added up by reason. */
 
 import type { Gap } from "gateway-live";
+import { t } from "./words.ts";
 
 const WORDS: Record<Gap["reason"], string> = {
-  evicted: "older than what the gateway keeps",
-  epoch: "the gateway was restarted and starts a new history",
-  slow: "this browser couldn’t keep up",
-  limit: "more than one replay may hold",
-  crash: "the gateway ended without warning",
-  reader: "this page couldn’t keep up",
+  evicted: t("older than what the gateway keeps"),
+  epoch: t("the gateway was restarted and starts a new history"),
+  slow: t("this browser couldn’t keep up"),
+  limit: t("more than one replay may hold"),
+  crash: t("the gateway ended without warning"),
+  reader: t("this page couldn’t keep up"),
 };
 
 /** Why messages are missing, in words; a reason that a newer gateway may give as it is. */
@@ -67,17 +68,17 @@ export function addLoss(losses: readonly Losses[], reason: string, lost: number 
 }
 
 const ARCHIVE_WORDS: Record<string, string> = {
-  in_use: "another gateway has the file open",
-  full: "the disk is full",
-  read_only: "the file may not be written",
-  io: "the disk can’t be read or written",
-  newer: "a newer version of the gateway made the file",
-  foreign: "the file is a database of something else",
-  corrupt: "the file is damaged",
-  slow: "the disk is too slow",
+  in_use: t("another gateway has the file open"),
+  full: t("the disk is full"),
+  read_only: t("the file may not be written"),
+  io: t("the disk can’t be read or written"),
+  newer: t("a newer version of the gateway made the file"),
+  foreign: t("the file is a database of something else"),
+  corrupt: t("the file is damaged"),
+  slow: t("the disk is too slow"),
 };
 
 /** Why the archive doesn't keep what arrives, in words; a reason that a newer gateway may give as it is. */
 export function archiveWords(reason: string | null): string {
-  return reason === null ? "nobody knows why" : (ARCHIVE_WORDS[reason] ?? reason);
+  return reason === null ? t("nobody knows why") : (ARCHIVE_WORDS[reason] ?? reason);
 }

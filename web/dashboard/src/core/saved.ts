@@ -4,8 +4,10 @@
  * It is JSON, small enough for an address, and the same in an address and where it is kept. Whatever comes from there is
  * a stranger's: `parseSaved` takes what is right and bounded, and nothing else.
  */
+
 import { filterProblem, isWildcard, minimal } from "./filter.ts";
 import { parseSpan } from "./format.ts";
+import { t } from "./words.ts";
 
 export const KINDS = ["chart", "value", "picture"] as const;
 export type Kind = (typeof KINDS)[number];
@@ -109,9 +111,9 @@ export function filtersOf({ marks, parts }: SavedView): string[] {
 
 /** Why a view can't have that name, which is a level of a topic; null where it can. */
 export function nameProblem(name: string): string | null {
-  if (name === "") return "A name is missing.";
-  if (name.length > 64) return "A name has at most 64 characters.";
+  if (name === "") return t("A name is missing.");
+  if (name.length > 64) return t("A name has at most 64 characters.");
   // biome-ignore lint/suspicious/noControlCharactersInRegex: those are not allowed
-  if (/[/+#\u0000-\u001f\u007f-\u009f]/.test(name)) return "A name holds no / + # and no control characters.";
+  if (/[/+#\u0000-\u001f\u007f-\u009f]/.test(name)) return t("A name holds no / + # and no control characters.");
   return null;
 }

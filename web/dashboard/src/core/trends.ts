@@ -3,9 +3,11 @@
  *
  * Everything is in milliseconds, moments since 1970.
  */
+
 import type { Columns } from "./columns.ts";
 import { Series, seriesKey } from "./series.ts";
 import type { Field } from "./values.ts";
+import { t } from "./words.ts";
 
 /** Columns of a sparkline: a bit more than a pixel for each. */
 const POINTS = 96;
@@ -45,11 +47,11 @@ export function pointsFor(window: number, trends: number): number {
 
 /** A window in words. */
 export function windowWords(window: number): string {
-  if (window === MINUTE) return "Last minute";
+  if (window === MINUTE) return t("Last minute");
   return window < HOUR
     ? `Last ${window / MINUTE} minutes`
     : window === HOUR
-      ? "Last hour"
+      ? t("Last hour")
       : `Last ${window / HOUR} hours`;
 }
 

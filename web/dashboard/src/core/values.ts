@@ -9,6 +9,7 @@
 import { numberText } from "./format.ts";
 import { imageWord } from "./images.ts";
 import { type Field, parsePath, pathInto, type Step } from "./paths.ts";
+import { t } from "./words.ts";
 
 export type { Field } from "./paths.ts";
 
@@ -200,7 +201,7 @@ export function summary(payload: unknown, encoding: string | undefined, limit: n
 export function fieldLabel(field: Field): string {
   if (field === "") return "value";
   if (/^co2$/i.test(field)) return "CO₂";
-  if (/^rssi$/i.test(field)) return "Signal";
+  if (/^rssi$/i.test(field)) return t("Signal");
   const text = field.replace(/\\(.)/g, "$1").replace(/_/g, " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -1,7 +1,9 @@
 /** What can be done with a topic where it is seen: publish there, copy it, clear what the broker keeps of it. */
+
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { counted, formatCount } from "../core/format.ts";
+import { t } from "../core/words.ts";
 import { mayPublish } from "../identity.ts";
 import { to } from "../router.ts";
 import { CopyButton } from "./bits.tsx";
@@ -22,17 +24,17 @@ export function TopicActs({ topic, below = null, value, isLevel = false }: ActsP
   const may = topic !== null && mayPublish(topic) !== false;
   return (
     <div class="acts">
-      {may && <a href={to.publish(topic ?? "")}>Publish here</a>}
-      {topic !== null && <CopyButton text={topic} label="topic" word="Copy topic" />}
-      {value !== undefined && <CopyButton text={value} label="value" word="Copy value" />}
+      {may && <a href={to.publish(topic ?? "")}>{t("Publish here")}</a>}
+      {topic !== null && <CopyButton text={topic} label={t("topic")} word={t("Copy topic")} />}
+      {value !== undefined && <CopyButton text={value} label={t("value")} word={t("Copy value")} />}
       {may && !isLevel && (
         <button type="button" class="quiet" onClick={() => setClearing([topic ?? ""])}>
-          Clear retained…
+          {t("Clear retained…")}
         </button>
       )}
       {below !== null && mayPublish() !== false && (
         <button type="button" class="quiet" onClick={() => setClearing([below])}>
-          Clear all below…
+          {t("Clear all below…")}
         </button>
       )}
       {clearing && <ClearDialog filters={clearing} onClose={() => setClearing(null)} />}
@@ -90,17 +92,17 @@ export function ClearDialog({ filters, onClose, also = "" }: ClearProps) {
     <dialog ref={dialog} class="ask" aria-labelledby="ask-title" onClose={onClose}>
       <h2 id="ask-title">
         {topics === null
-          ? "Looking for what the broker keeps…"
+          ? t("Looking for what the broker keeps…")
           : count === 0
-            ? "Nothing to clear"
-            : `Clear ${messages}?`}
+            ? t("Nothing to clear")
+            : t("Clear {messages}?", { messages })}
       </h2>
-      {topics !== null && count === 0 && <p>The broker keeps no message here that you may clear.</p>}
+      {topics !== null && count === 0 && <p>{t("The broker keeps no message here that you may clear.")}</p>}
       {count > 0 && (
         <>
           <p>
-            The broker forgets {count === 1 ? "it" : "them"}; whoever subscribes later gets nothing. This can’t be
-            undone. {also}
+            {t("The broker forgets")} {count === 1 ? t("it") : t("them")}
+            {t("; whoever subscribes later gets nothing. This can’t be undone.")} {also}
           </p>
           <ul>
             {topics?.slice(0, NAMED).map((topic) => (
@@ -108,21 +110,30 @@ export function ClearDialog({ filters, onClose, also = "" }: ClearProps) {
                 <code>{topic}</code>
               </li>
             ))}
-            {count > NAMED && <li class="soft">and {formatCount(count - NAMED)} more</li>}
+            {count > NAMED && (
+              <li class="soft">
+                {t("and")} {formatCount(count - NAMED)} {t("more")}
+              </li>
+            )}
           </ul>
         </>
       )}
-      {withheld > 0 && <p class="soft">{counted(withheld, "more is", "more are")} not yours to clear.</p>}
+      {withheld > 0 && (
+        <p class="soft">
+          {counted(withheld, "more is", "more are")} {t("not yours to clear.")}
+        </p>
+      )}
       <p class="problem" role="status">
-        {problem ?? (done === null ? "" : `${formatCount(done)} of ${formatCount(count)} cleared`)}
+        {problem ??
+          (done === null ? "" : t("{done} of {count} cleared", { done: formatCount(done), count: formatCount(count) }))}
       </p>
       <div class="row">
         <button type="button" onClick={() => dialog.current?.close()}>
-          {done === null && count > 0 ? "Keep" : "Close"}
+          {done === null && count > 0 ? t("Keep") : t("Close")}
         </button>
         {count > 0 && (
           <button type="button" class="danger" disabled={done !== null && problem === null} onClick={clear}>
-            Clear {formatCount(count)}
+            {t("Clear")} {formatCount(count)}
           </button>
         )}
       </div>

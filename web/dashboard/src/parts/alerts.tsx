@@ -1,5 +1,7 @@
 /** Alerts that fire, above every view. */
+
 import { askToNotify, firing, mayAsk } from "../alerts.ts";
+import { t } from "../core/words.ts";
 import { to } from "../router.ts";
 import { gatewayNow } from "../session.ts";
 import { Age } from "./bits.tsx";
@@ -13,7 +15,7 @@ export function FiringAlerts() {
   const list = firing.value;
   if (list.length === 0) return null;
   return (
-    <section class="alerts" aria-label="Alerts that fire">
+    <section class="alerts" aria-label={t("Alerts that fire")}>
       <div role="status">
         <ul>
           {list.slice(0, SHOWN).map((alert) => (
@@ -27,10 +29,14 @@ export function FiringAlerts() {
           ))}
         </ul>
       </div>
-      {list.length > SHOWN && <p>and {list.length - SHOWN} more</p>}
+      {list.length > SHOWN && (
+        <p>
+          {t("and")} {list.length - SHOWN} {t("more")}
+        </p>
+      )}
       {mayAsk.value && (
         <button type="button" class="quiet" onClick={() => void askToNotify()}>
-          Notify me of alerts
+          {t("Notify me of alerts")}
         </button>
       )}
     </section>

@@ -7,6 +7,7 @@ import * as api from "../api.ts";
 import { formatAge, formatClock } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
+import { t } from "../core/words.ts";
 import { to } from "../router.ts";
 import {
   archive,
@@ -46,37 +47,37 @@ export function Sparkline({ series, from, to: until, width, height, label }: Spa
 }
 
 export function Age({ time, now }: { time: number | null; now: number }) {
-  if (time === null) return <span class="age none">never</span>;
+  if (time === null) return <span class="age none">{t("never")}</span>;
   return (
     <time class="age" dateTime={new Date(time).toISOString()} title={new Date(time).toLocaleString()}>
-      {formatAge(now - time)}
+      {t(formatAge(now - time))}
     </time>
   );
 }
 
 /** A button that copies and says that it did. */
-export function CopyButton({ text, label, word = "Copy" }: { text: string; label: string; word?: string }) {
+export function CopyButton({ text, label, word = t("Copy") }: { text: string; label: string; word?: string }) {
   const [said, setSaid] = useState("");
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
-      setSaid("Copied");
+      setSaid(t("Copied"));
     } catch {
       // Pages without TLS have no clipboard, except on localhost.
       const area = document.createElement("textarea");
       area.value = text;
       document.body.append(area);
       area.select();
-      setSaid(document.execCommand("copy") ? "Copied" : "Copying is blocked here");
+      setSaid(document.execCommand("copy") ? t("Copied") : t("Copying is blocked here"));
       area.remove();
     }
     clearTimeout(timer.current);
     timer.current = window.setTimeout(() => setSaid(""), 2000);
   };
   return (
-    <button type="button" class="quiet" onClick={copy} aria-label={`Copy ${label}`}>
+    <button type="button" class="quiet" onClick={copy} aria-label={t("Copy {label}", { label })}>
       <CopyIcon />
       <span class="copy-said" aria-live="polite">
         {said || word}
@@ -121,14 +122,19 @@ export function Explain({ filter }: { filter: string }) {
     };
     // the answer changes when the broker comes or goes
   }, [filter, up]);
-  if (problem !== null) return <p class="soft">The gateway couldn’t explain it: {problem}</p>;
+  if (problem !== null)
+    return (
+      <p class="soft">
+        {t("The gateway couldn’t explain it:")} {problem}
+      </p>
+    );
   if (answer === null) return null;
   return (
     <div class="explain">
       <p class="verdict">{sentence(answer.answer)}</p>
       {answer.near.length > 0 && (
         <p class="near">
-          Did you mean{" "}
+          {t("Did you mean")}{" "}
           {answer.near.slice(0, 5).map(({ topic, why }, index) => (
             <span key={topic} title={why}>
               {index > 0 && ", "}
@@ -142,17 +148,17 @@ export function Explain({ filter }: { filter: string }) {
       )}
       <details>
         <summary>
-          {answer.steps.filter((step) => step.ok).length} of {answer.steps.length} steps are fine
+          {answer.steps.filter((step) => step.ok).length} {t("of")} {answer.steps.length} {t("steps are fine")}
         </summary>
         <ol>
           {answer.steps.map((step) => (
             <li key={step.name} class={step.ok ? "good" : "bad"}>
-              <span class="mark" aria-hidden="true">
+              <span class={t("mark")} aria-hidden="true">
                 {step.ok ? "✓" : "✕"}
               </span>
               <span>
                 <b>{sentence(step.name)}</b>
-                <span class="sr">{step.ok ? " (fine)" : " (fails)"}</span>
+                <span class="sr">{step.ok ? ` ${t("(fine)")}` : ` ${t("(fails)")}`}</span>
                 {step.detail !== answer.answer && <span class="soft"> {step.detail}</span>}
               </span>
             </li>
@@ -179,7 +185,7 @@ export function SignIn() {
         if (trimmed !== "") signIn(trimmed);
       }}
     >
-      <label for={id}>Access token</label>
+      <label for={id}>{t("Access token")}</label>
       <div class="row">
         <input
           id={id}
@@ -190,12 +196,12 @@ export function SignIn() {
           onInput={(event) => setText(event.currentTarget.value)}
         />
         <button type="submit" class="primary" disabled={text.trim() === ""}>
-          Sign in
+          {t("Sign in")}
         </button>
       </div>
       <p class="soft">
-        Whoever runs this gateway makes one with <code>gateway token</code>. It stays in this tab and goes when you
-        close it.
+        {t("Whoever runs this gateway makes one with")} <code>gateway token</code>
+        {t(". It stays in this tab and goes when you close it.")}
       </p>
     </form>
   );
@@ -204,11 +210,11 @@ export function SignIn() {
 /** Why nothing may be read, in two or three words. */
 export function refusalTitle(): string {
   const { code = "", message = "" } = refusal.value ?? {};
-  if (token.value === null) return "Sign in to see this";
-  if (code === String(CLOSE_CODES.TOKEN_EXPIRED) || /expired/i.test(message)) return "Your token has expired";
+  if (token.value === null) return t("Sign in to see this");
+  if (code === String(CLOSE_CODES.TOKEN_EXPIRED) || /expired/i.test(message)) return t("Your token has expired");
   return code === "forbidden" || code === String(CLOSE_CODES.FORBIDDEN)
-    ? "Your token doesn’t cover this"
-    : "This token isn’t valid";
+    ? t("Your token doesn’t cover this")
+    : t("This token isn’t valid");
 }
 
 /** Stands in the place of a view that this visitor may not see. */
@@ -223,7 +229,7 @@ export function SignInCard() {
       {token.value !== null && (
         <p>
           <button type="button" class="quiet" onClick={signOut}>
-            Go on without a token
+            {t("Go on without a token")}
           </button>
         </p>
       )}
@@ -234,7 +240,7 @@ export function SignInCard() {
 /** "as of 20:26:46", where the view stands still; "" while it is live. */
 export function asOf(): string {
   const at = stoodStillAt();
-  return at === null ? "" : `as of ${formatClock(at)}`;
+  return at === null ? "" : t("as of {clock}", { clock: formatClock(at) });
 }
 
 /** What stands between this page and the broker, if anything: one calm line above the view. */
@@ -248,16 +254,20 @@ export function Banner() {
     const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
     return (
       <div class="banner bad" role="status">
-        <strong>No connection to the gateway.</strong>{" "}
+        <strong>{t("No connection to the gateway.")}</strong>{" "}
         {state.state === "closed" ? (
           <>
-            It closed the connection{state.reason ? `: ${state.reason}` : ""}.{" "}
+            {t("It closed the connection")}
+            {state.reason ? `: ${state.reason}` : ""}.{" "}
             <button type="button" onClick={() => location.reload()}>
-              Try again
+              {t("Try again")}
             </button>
           </>
         ) : (
-          `${asOf() ? `What you see is ${asOf()}. ` : ""}Next try${wait ? ` in ${wait} s` : " now"}.`
+          t("{value}Next try{value2}.", {
+            value: asOf() ? `What you see is ${asOf()}. ` : "",
+            value2: wait ? t(" in {wait} s", { wait }) : t(" now"),
+          })
         )}
       </div>
     );
@@ -266,18 +276,21 @@ export function Banner() {
     return (
       <div class="banner warn" role="status">
         <strong>
-          {broker.lostAt === null ? "The gateway hasn’t reached the broker yet" : "The gateway has lost the broker"}
+          {broker.lostAt === null
+            ? t("The gateway hasn’t reached the broker yet")
+            : t("The gateway has lost the broker")}
         </strong>
         {broker.reason ? ` (${broker.reason})` : ""}.{" "}
-        {(broker.lostAt !== null || hasSeen()) && `What you see is ${asOf()}. `}It keeps trying.
+        {(broker.lostAt !== null || hasSeen()) && t("What you see is {value}. ", { value: asOf() })}
+        {t("It keeps trying.")}
       </div>
     );
   }
   if (kept && !kept.kept) {
     return (
       <div class="banner warn" role="status">
-        <strong>The gateway’s archive doesn’t keep what arrives</strong>: {archiveWords(kept.reason)}. What you see is
-        live, but a restart would lose it. It keeps trying.
+        <strong>{t("The gateway’s archive doesn’t keep what arrives")}</strong>: {archiveWords(kept.reason)}
+        {t(". What you see is live, but a restart would lose it. It keeps trying.")}
       </div>
     );
   }
@@ -291,12 +304,13 @@ function Expired() {
     <section class="banner warn expired" aria-labelledby="expired-title">
       <div>
         <p role="status">
-          <strong id="expired-title">Your token has ended.</strong> {hasSeen() && `What you see is ${asOf()}. `}Sign in
-          to go on.
+          <strong id="expired-title">{t("Your token has ended.")}</strong>{" "}
+          {hasSeen() && t("What you see is {value}. ", { value: asOf() })}
+          {t("Sign in to go on.")}
         </p>
         <SignIn />
         <button type="button" class="quiet" onClick={signOut}>
-          Go on without a token
+          {t("Go on without a token")}
         </button>
       </div>
     </section>
@@ -306,8 +320,10 @@ function Expired() {
 function Expiring({ at }: { at: number }) {
   return (
     <div class="banner warn" role="status">
-      <strong>Your token ends at {formatClock(at)}.</strong> Then nothing new comes until you sign in again, under{" "}
-      <a href={to.connection()}>Connection</a>.
+      <strong>
+        {t("Your token ends at")} {formatClock(at)}.
+      </strong>{" "}
+      {t("Then nothing new comes until you sign in again, under")} <a href={to.connection()}>{t("Connection")}</a>.
     </div>
   );
 }
@@ -318,7 +334,7 @@ export function Until({ time }: { time: number }) {
   const clock = left > 24 * 3_600_000 ? new Date(time).toLocaleString() : formatClock(time);
   return (
     <span>
-      {clock} ({left > 0 ? `${formatAge(left)} left` : "over"})
+      {clock} ({left > 0 ? t("{left} left", { left: formatAge(left) }) : t("over")})
     </span>
   );
 }

@@ -1,8 +1,10 @@
 /** A payload as it is best read: JSON by lines with what changed marked, text as text, anything else as bytes. */
+
 import { changedPaths, formatJson, isMarked, removedPaths } from "../core/diff.ts";
 import { counted, formatBytes } from "../core/format.ts";
 import { bytesFromBase64, hexLines } from "../core/hex.ts";
 import { imageWord, MAX_IMAGE_BYTES } from "../core/images.ts";
+import { t } from "../core/words.ts";
 import { Picture } from "./picture.tsx";
 
 interface PayloadProps {
@@ -19,7 +21,7 @@ export function PayloadView({ payload, encoding, previous }: PayloadProps) {
     return isPicture ? <Picture base64={payload} otherwise={bytes} /> : bytes;
   }
   if (typeof payload === "string") {
-    if (payload === "") return <p class="soft">An empty payload.</p>;
+    if (payload === "") return <p class="soft">{t("An empty payload.")}</p>;
     return <Raw text={payload} />;
   }
   const { lines, cut } = formatJson(payload);
@@ -43,7 +45,7 @@ export function PayloadView({ payload, encoding, previous }: PayloadProps) {
       {cut > 0 && <p class="soft">{counted(cut, "more line")}.</p>}
       {removed.length > 0 && (
         <p class="soft">
-          Gone since the message before: <code>{removed.slice(0, 8).join(", ")}</code>
+          {t("Gone since the message before:")} <code>{removed.slice(0, 8).join(", ")}</code>
         </p>
       )}
     </>
@@ -64,7 +66,7 @@ export function Raw({ text }: { text: string }) {
 
 export function Hex({ bytes }: { bytes: Uint8Array }) {
   const { lines, cut } = hexLines(bytes);
-  if (bytes.length === 0) return <p class="soft">An empty payload.</p>;
+  if (bytes.length === 0) return <p class="soft">{t("An empty payload.")}</p>;
   return (
     <>
       <pre class="hex" tabIndex={0}>
@@ -81,7 +83,7 @@ export function Hex({ bytes }: { bytes: Uint8Array }) {
       </pre>
       <p class="soft num">
         {formatBytes(bytes.length)}
-        {cut > 0 ? `; ${formatBytes(cut)} not shown` : ""}
+        {cut > 0 ? t("; {cut} not shown", { cut: formatBytes(cut) }) : ""}
       </p>
     </>
   );

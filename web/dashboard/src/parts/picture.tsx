@@ -2,12 +2,14 @@
  * Pictures that topics carry. A browser gets them as blobs under the type that their first bytes say, in an <img>, where
  * nothing runs; what is too large in bytes or pixels is not shown, and said.
  */
+
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { formatBytes } from "../core/format.ts";
 import { bytesFromBase64 } from "../core/hex.ts";
 import { imageOf, imageProblem, MAX_IMAGE_BYTES } from "../core/images.ts";
+import { t } from "../core/words.ts";
 import { to } from "../router.ts";
 
 /** The address of bytes as a picture of this type, for as long as they are shown. */
@@ -40,13 +42,14 @@ export function Picture({ base64, otherwise }: PictureProps) {
   if (problem !== null)
     return (
       <p class="soft">
-        {about}: not shown, since it is {problem}.
+        {about}
+        {t(": not shown, since it is")} {problem}.
       </p>
     );
   return (
     <figure class="picture">
       {address !== null && (
-        <img src={address} alt={`Picture, ${about}`} decoding="async" onError={() => setBroken(base64)} />
+        <img src={address} alt={t("Picture, {about}", { about })} decoding="async" onError={() => setBroken(base64)} />
       )}
       <figcaption class="num">{about}</figcaption>
     </figure>

@@ -1,9 +1,11 @@
 /** What is on a broker without sensors: the topics that spoke last, with their numbers drawn. */
+
 import { useEffect, useRef } from "preact/hooks";
 import { formatCount } from "../core/format.ts";
 import { hasPicture } from "../core/images.ts";
 import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
 import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
+import { t } from "../core/words.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
 import { Cut } from "../parts/cut.tsx";
@@ -81,7 +83,7 @@ export function AnyTopics() {
   if (all.length === 0) return null;
   return (
     <section class="any">
-      <h2>Heard last</h2>
+      <h2>{t("Heard last")}</h2>
       <ul>
         {shown.map((entry) => (
           <li key={entry.topic}>
@@ -90,7 +92,7 @@ export function AnyTopics() {
             </a>
             <code class="value" title={summary(entry.payload, entry.encoding, 600)}>
               {hasPicture(entry.payload, entry.encoding) && (
-                <Tile topic={entry.topic} label={`Newest picture of ${entry.topic}`} />
+                <Tile topic={entry.topic} label={t("Newest picture of {topic}", { topic: entry.topic })} />
               )}
               {summary(entry.payload, entry.encoding, 90)}
             </code>
@@ -100,7 +102,7 @@ export function AnyTopics() {
               to={now}
               width={112}
               height={24}
-              label={entry.trend ? `Trend of ${fieldLabel(entry.trend.field)}` : "no numbers"}
+              label={entry.trend ? t("Trend of {field}", { field: fieldLabel(entry.trend.field) }) : t("no numbers")}
             />
             <Age time={entry.time} now={now} />
           </li>
@@ -108,7 +110,7 @@ export function AnyTopics() {
       </ul>
       {all.length > SHOWN && (
         <p class="soft">
-          {formatCount(all.length - SHOWN)} more under <a href={to.topics()}>Topics</a>.
+          {formatCount(all.length - SHOWN)} {t("more under")} <a href={to.topics()}>{t("Topics")}</a>.
         </p>
       )}
     </section>

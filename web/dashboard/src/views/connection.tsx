@@ -1,9 +1,12 @@
 /** Connection: how well this page is connected, what was lost on the way, and who it is taken for. */
+
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { counted, formatCount, formatRate, formatSpan } from "../core/format.ts";
 import { archiveWords, gapWords } from "../core/losses.ts";
+import { t } from "../core/words.ts";
 import { identity, readable } from "../identity.ts";
+import { chooseLanguage, chosenLanguage, LANGUAGE_NAMES, LANGUAGES, language } from "../language.ts";
 import { Explain, SignIn, Until } from "../parts/bits.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { base, route, setParams } from "../router.ts";
@@ -29,11 +32,11 @@ const BUSY = 300;
 const SAMPLE = 8;
 
 const STATE_WORDS = {
-  connecting: "Connecting",
-  open: "Connected",
-  waiting: "Cut off, trying again",
-  paused: "Paused while hidden",
-  closed: "Closed",
+  connecting: t("Connecting"),
+  open: t("Connected"),
+  waiting: t("Cut off, trying again"),
+  paused: t("Paused while hidden"),
+  closed: t("Closed"),
 };
 
 export function Connection() {
@@ -107,13 +110,13 @@ export function Connection() {
   return (
     <>
       <header class="view-head">
-        <h1>Connection</h1>
+        <h1>{t("Connection")}</h1>
       </header>
       <div class="cards">
         <section class="card" aria-labelledby="c-state">
-          <h2 id="c-state">State</h2>
+          <h2 id="c-state">{t("State")}</h2>
           <dl>
-            <dt>Gateway</dt>
+            <dt>{t("Gateway")}</dt>
             <dd class={state.state === "open" ? "good" : "bad"}>
               {STATE_WORDS[state.state]}
               {state.code !== null && state.state !== "open" && (
@@ -124,65 +127,69 @@ export function Connection() {
                 </span>
               )}
             </dd>
-            <dt>Broker</dt>
+            <dt>{t("Broker")}</dt>
             <dd class={broker === null ? "" : broker.connected ? "good" : "bad"}>
               {broker === null ? (
-                <span class="soft">not told</span>
+                <span class="soft">{t("not told")}</span>
               ) : broker.connected ? (
-                "Connected"
+                t("Connected")
               ) : (
-                `${broker.lostAt === null ? "Not reached yet" : "Lost"}${broker.reason ? `: ${broker.reason}` : ""}`
+                `${broker.lostAt === null ? t("Not reached yet") : t("Lost")}${broker.reason ? `: ${broker.reason}` : ""}`
               )}
             </dd>
             {archive.value && (
               <>
-                <dt>Archive</dt>
+                <dt>{t("Archive")}</dt>
                 <dd class={archive.value.kept ? "good" : "bad"}>
-                  {archive.value.kept ? "Kept again" : `Not kept: ${archiveWords(archive.value.reason)}`}
+                  {archive.value.kept
+                    ? t("Kept again")
+                    : t("Not kept: {reason}", { reason: archiveWords(archive.value.reason) })}
                 </dd>
               </>
             )}
-            <dt>Address</dt>
+            <dt>{t("Address")}</dt>
             <dd>
               <code>{base.href}</code>
             </dd>
-            <dt>Cut off since this page opened</dt>
-            <dd class="num">{totals.reconnects === 0 ? "never" : `${totals.reconnects} ×`}</dd>
+            <dt>{t("Cut off since this page opened")}</dt>
+            <dd class="num">{totals.reconnects === 0 ? t("never") : `${totals.reconnects} ×`}</dd>
           </dl>
         </section>
 
         <section class="card" aria-labelledby="c-delay">
-          <h2 id="c-delay">Delay</h2>
+          <h2 id="c-delay">{t("Delay")}</h2>
           <Legs delays={delays} />
           <dl>
-            <dt>Round trip to the gateway</dt>
+            <dt>{t("Round trip to the gateway")}</dt>
             <dd class="num">{roundTrip.value === null ? "–" : formatSpan(roundTrip.value)}</dd>
-            <dt>Clocks</dt>
+            <dt>{t("Clocks")}</dt>
             <dd>
               {skew === null ? (
-                <span class="soft">not compared yet</span>
+                <span class="soft">{t("not compared yet")}</span>
               ) : skew === 0 ? (
-                "agree within a second"
+                t("agree within a second")
+              ) : skew > 0 ? (
+                t("this machine is {span} ahead; allowed for", { span: formatSpan(Math.abs(skew)) })
               ) : (
-                `this machine is ${formatSpan(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}; allowed for`
+                t("this machine is {span} behind; allowed for", { span: formatSpan(Math.abs(skew)) })
               )}
             </dd>
           </dl>
         </section>
 
         <section class="card" aria-labelledby="c-flow">
-          <h2 id="c-flow">Received</h2>
+          <h2 id="c-flow">{t("Received")}</h2>
           <dl>
-            <dt>Now</dt>
+            <dt>{t("Now")}</dt>
             <dd class="num">{isLive.value ? formatRate(totals.rate.read(gatewayNow())) : "–"}</dd>
-            <dt>Since this page opened</dt>
+            <dt>{t("Since this page opened")}</dt>
             <dd class="num">{counted(totals.received, "message")}</dd>
-            <dt>Left out, as this page asked</dt>
+            <dt>{t("Left out, as this page asked")}</dt>
             <dd class="num">{formatCount(totals.skipped)}</dd>
             {losses.value.length === 0 ? (
               <>
-                <dt>Lost</dt>
-                <dd class="good">none</dd>
+                <dt>{t("Lost")}</dt>
+                <dd class="good">{t("none")}</dd>
               </>
             ) : (
               losses.value.map((entry) => (
@@ -190,16 +197,18 @@ export function Connection() {
               ))
             )}
           </dl>
-          <p class="soft">“Left out” are older values of a topic that a newer one replaced before it was drawn.</p>
+          <p class="soft">
+            {t("“Left out” are older values of a topic that a newer one replaced before it was drawn.")}
+          </p>
         </section>
 
         <section class="card" aria-labelledby="c-who">
-          <h2 id="c-who">Who am I</h2>
+          <h2 id="c-who">{t("Who am I")}</h2>
           <Who />
         </section>
 
         <section class="card wide" aria-labelledby="c-why">
-          <h2 id="c-why">Why do I see nothing?</h2>
+          <h2 id="c-why">{t("Why do I see nothing?")}</h2>
           <form
             class="row"
             onSubmit={(event) => {
@@ -208,7 +217,7 @@ export function Connection() {
             }}
           >
             <label for="question" class="sr">
-              Topic or filter
+              {t("Topic or filter")}
             </label>
             <input
               id="question"
@@ -221,22 +230,22 @@ export function Connection() {
               onInput={(event) => setQuestion(event.currentTarget.value)}
             />
             <button type="submit" disabled={question.trim() === ""}>
-              Explain
+              {t("Explain")}
             </button>
           </form>
           {route.value.params.get("explain") ? (
             <Explain filter={route.value.params.get("explain") ?? ""} />
           ) : (
             <p class="soft">
-              Name a topic: the gateway walks from the broker to you and names the first step that fails.
+              {t("Name a topic: the gateway walks from the broker to you and names the first step that fails.")}
             </p>
           )}
         </section>
 
         <section class="card" aria-labelledby="c-look">
-          <h2 id="c-look">Look</h2>
+          <h2 id="c-look">{t("Look")}</h2>
           <fieldset class="segments">
-            <legend class="sr">Theme</legend>
+            <legend class="sr">{t("Theme")}</legend>
             {(["auto", "light", "dark"] as const).map((entry) => (
               <button
                 key={entry}
@@ -244,7 +253,21 @@ export function Connection() {
                 aria-pressed={chosen.value === entry}
                 onClick={() => chooseTheme(entry)}
               >
-                {entry === "auto" ? "As the system" : entry === "light" ? "Light" : "Dark"}
+                {entry === "auto" ? t("As the system") : entry === "light" ? t("Light") : t("Dark")}
+              </button>
+            ))}
+          </fieldset>
+          <fieldset class="segments">
+            <legend class="sr">{t("Language")}</legend>
+            {[null, ...LANGUAGES].map((entry) => (
+              <button
+                key={entry ?? ""}
+                type="button"
+                lang={entry ?? language}
+                aria-pressed={chosenLanguage() === entry}
+                onClick={() => chooseLanguage(entry)}
+              >
+                {entry === null ? t("As the browser") : LANGUAGE_NAMES[entry]}
               </button>
             ))}
           </fieldset>
@@ -257,19 +280,21 @@ export function Connection() {
 function LossRow({ reason, lost, gaps }: { reason: string; lost: number | null; gaps: number }) {
   return (
     <>
-      <dt>Lost: {gapWords(reason)}</dt>
+      <dt>
+        {t("Lost:")} {gapWords(reason)}
+      </dt>
       <dd class="bad num">
-        {lost === null ? "unknown how many" : formatCount(lost)} in {counted(gaps, "gap")}
+        {lost === null ? t("unknown how many") : formatCount(lost)} {t("in")} {counted(gaps, "gap")}
       </dd>
     </>
   );
 }
 
 const LEGS = [
-  { key: "device", name: "Device to gateway", note: "by the devices’ own clocks; broker included" },
-  { key: "gateway", name: "Gateway to this page", note: "" },
-  { key: "screen", name: "Page to screen", note: "" },
-  { key: "total", name: "Device to this page", note: "both of the first two, measured as one" },
+  { key: "device", name: t("Device to gateway"), note: t("by the devices’ own clocks; broker included") },
+  { key: "gateway", name: t("Gateway to this page"), note: "" },
+  { key: "screen", name: t("Page to screen"), note: "" },
+  { key: "total", name: t("Device to this page"), note: t("both of the first two, measured as one") },
 ] as const;
 
 function Legs({ delays }: { delays: Record<(typeof LEGS)[number]["key"], Delays> }) {
@@ -291,10 +316,13 @@ function Legs({ delays }: { delays: Record<(typeof LEGS)[number]["key"], Delays>
             </span>
             <span class="leg-value num">
               {median === null ? (
-                <span class="soft">nothing to measure</span>
+                <span class="soft">{t("nothing to measure")}</span>
               ) : (
                 <>
-                  {formatSpan(median)} <span class="soft">95 % under {formatSpan(high ?? median)}</span>
+                  {formatSpan(median)}{" "}
+                  <span class="soft">
+                    {t("95 % under")} {formatSpan(high ?? median)}
+                  </span>
                 </>
               )}
             </span>
@@ -309,7 +337,7 @@ function Who() {
   const who = identity.value;
   const grants = (list: string[] | null) =>
     list === null ? (
-      <span class="soft">not told</span>
+      <span class="soft">{t("not told")}</span>
     ) : list.length === 0 ? (
       "nothing"
     ) : (
@@ -323,17 +351,17 @@ function Who() {
     <>
       {who && (
         <dl>
-          <dt>Name</dt>
+          <dt>{t("Name")}</dt>
           <dd>{who.name}</dd>
-          <dt>Until</dt>
-          <dd class="num">{who.expires === null ? "no end" : <Until time={who.expires} />}</dd>
-          <dt>May read</dt>
+          <dt>{t("Until")}</dt>
+          <dd class="num">{who.expires === null ? t("no end") : <Until time={who.expires} />}</dd>
+          <dt>{t("May read")}</dt>
           <dd>{grants(who.subscribe)}</dd>
-          <dt>May publish to</dt>
+          <dt>{t("May publish to")}</dt>
           <dd>{grants(who.publish)}</dd>
           {who.node && (
             <>
-              <dt>Answered by the node</dt>
+              <dt>{t("Answered by the node")}</dt>
               <dd>{who.node}</dd>
             </>
           )}
@@ -344,16 +372,16 @@ function Who() {
           {note}
         </p>
       ))}
-      {who === null && <p class="soft">This gateway doesn’t say who it takes you for.</p>}
+      {who === null && <p class="soft">{t("This gateway doesn’t say who it takes you for.")}</p>}
       {who?.tokens === false ? (
-        <p class="soft">This gateway takes no tokens: whoever reaches it may do all of this.</p>
+        <p class="soft">{t("This gateway takes no tokens: whoever reaches it may do all of this.")}</p>
       ) : token.value === null ? (
         refusal.value === null && <SignIn />
       ) : (
         <p class="signed">
-          Signed in with a token.{" "}
+          {t("Signed in with a token.")}{" "}
           <button type="button" onClick={signOut}>
-            Sign out
+            {t("Sign out")}
           </button>
         </p>
       )}

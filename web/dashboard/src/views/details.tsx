@@ -1,6 +1,8 @@
 /** What is known of the topic that is chosen in the tree, and what can be done with it. */
+
 import { counted, formatAge, formatCount, formatRate } from "../core/format.ts";
 import { payloadText, type TopicNode } from "../core/tree.ts";
+import { t } from "../core/words.ts";
 import { fleet } from "../fleet.ts";
 import { TopicActs } from "../parts/acts.tsx";
 import { CloseIcon } from "../parts/icons.tsx";
@@ -19,8 +21,8 @@ interface DetailsProps {
 export function Details({ node, now, onGo, onClose }: DetailsProps) {
   if (!node) {
     return (
-      <aside class="details" aria-label="Selected topic">
-        <p class="soft">Choose a topic to see what it said last.</p>
+      <aside class="details" aria-label={t("Selected topic")}>
+        <p class="soft">{t("Choose a topic to see what it said last.")}</p>
       </aside>
     );
   }
@@ -28,12 +30,12 @@ export function Details({ node, now, onGo, onClose }: DetailsProps) {
   const filter = node.children ? `${node.path}/#` : node.path;
   const rate = node.perSecond(now);
   return (
-    <aside class="details" aria-label="Selected topic">
+    <aside class="details" aria-label={t("Selected topic")}>
       <div class="details-head">
         <h2 class="sr">{node.path}</h2>
         <Crumbs node={node} onGo={onGo} />
         {onClose && (
-          <button type="button" class="quiet square" aria-label="Close" title="Close" onClick={onClose}>
+          <button type="button" class="quiet square" aria-label={t("Close")} title={t("Close")} onClick={onClose}>
             <CloseIcon />
           </button>
         )}
@@ -45,12 +47,20 @@ export function Details({ node, now, onGo, onClose }: DetailsProps) {
               {device.title}
             </a>
           ))}
-          {owners.length > 5 && <span class="soft">and {formatCount(owners.length - 5)} more</span>}
+          {owners.length > 5 && (
+            <span class="soft">
+              {t("and")} {formatCount(owners.length - 5)} {t("more")}
+            </span>
+          )}
         </p>
       )}
       <p class="links">
-        {node.isTopic && <a href={to.live(node.path)}>Show live</a>}
-        {node.children && <a href={to.live(filter)}>Show all {formatCount(node.topics)} below</a>}
+        {node.isTopic && <a href={to.live(node.path)}>{t("Show live")}</a>}
+        {node.children && (
+          <a href={to.live(filter)}>
+            {t("Show all")} {formatCount(node.topics)} {t("below")}
+          </a>
+        )}
       </p>
       <TopicActs
         topic={node.path}
@@ -63,15 +73,17 @@ export function Details({ node, now, onGo, onClose }: DetailsProps) {
         {rate > 0 && <span>{formatRate(rate)}</span>}
         {node.isTopic && (
           <span>
-            {formatAge(now - node.time) === "now" ? "just now" : `${formatAge(now - node.time)} ago`}
-            {node.retained ? ", retained" : ""}
+            {formatAge(now - node.time) === "now"
+              ? t("just now")
+              : t("{value} ago", { value: formatAge(now - node.time) })}
+            {node.retained ? t(", retained") : ""}
           </span>
         )}
       </p>
       {node.hasValue ? (
         <PayloadView payload={node.payload} encoding={node.encoding} previous={undefined} />
       ) : (
-        !node.isTopic && <p class="soft">A level on the way; nothing is published to it itself.</p>
+        !node.isTopic && <p class="soft">{t("A level on the way; nothing is published to it itself.")}</p>
       )}
     </aside>
   );
@@ -82,7 +94,7 @@ function Crumbs({ node, onGo }: { node: TopicNode; onGo: (path: string) => void 
   const levels: TopicNode[] = [];
   for (let up: TopicNode | null = node; up?.parent; up = up.parent) levels.unshift(up);
   return (
-    <nav class="crumbs topic" aria-label="Levels">
+    <nav class="crumbs topic" aria-label={t("Levels")}>
       <ol>
         {levels.map((level) => (
           <li key={level.path}>
@@ -95,7 +107,7 @@ function Crumbs({ node, onGo }: { node: TopicNode; onGo: (path: string) => void 
                 onGo(level.path);
               }}
             >
-              {level.name === "" ? <i>(empty)</i> : level.name}
+              {level.name === "" ? <i>{t("(empty)")}</i> : level.name}
             </a>
           </li>
         ))}

@@ -1,4 +1,5 @@
 /** One device: what it says, what it can be told, and the topics that it is made of. */
+
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { type AnnouncedDevice, type AnnouncedField, filterOf } from "../core/announced.ts";
@@ -6,6 +7,7 @@ import { boundsOf, type Command, isOn, payloadOf } from "../core/commands.ts";
 import { STATUSES } from "../core/devices.ts";
 import { formatAge, formatNumber } from "../core/format.ts";
 import { oneLine } from "../core/values.ts";
+import { t } from "../core/words.ts";
 import { mayPublish } from "../identity.ts";
 import { ClearDialog, TopicActs } from "../parts/acts.tsx";
 import { Age, Empty } from "../parts/bits.tsx";
@@ -22,10 +24,10 @@ const SOON_MS = 250;
 const AGAIN_MS = 5_000;
 
 const STATUS_WORDS: Record<string, string> = {
-  online: "Online",
-  sleeping: "Sleeping",
-  offline: "Offline",
-  unknown: "Unknown",
+  online: t("Online"),
+  sleeping: t("Sleeping"),
+  offline: t("Offline"),
+  unknown: t("Unknown"),
 };
 
 export function DeviceView({ id }: { id: string }) {
@@ -38,12 +40,12 @@ export function DeviceView({ id }: { id: string }) {
           <h1>{id}</h1>
         </header>
         {problem === null ? (
-          <p class="late soft">Asking the gateway…</p>
+          <p class="late soft">{t("Asking the gateway…")}</p>
         ) : (
-          <Empty title="No such device">
+          <Empty title={t("No such device")}>
             <p>{problem}</p>
             <p>
-              <a href={to.devices()}>All devices</a>
+              <a href={to.devices()}>{t("All devices")}</a>
             </p>
           </Empty>
         )}
@@ -64,30 +66,30 @@ export function DeviceView({ id }: { id: string }) {
       <p class="about">
         <span class="status">
           <StatusIcon status={status} />
-          {isGone ? "Gone" : STATUS_WORDS[status]}
+          {isGone ? t("Gone") : STATUS_WORDS[status]}
         </span>
         {about.filter(Boolean).map((text) => (
           <span key={text}>{text}</span>
         ))}
         <span>
-          {device.seen === null ? "never heard" : "heard "}
+          {device.seen === null ? t("never heard") : `${t("heard")} `}
           {device.seen !== null && <Age time={device.seen} now={viewNow()} />}
-          {device.seen !== null && formatAge(viewNow() - device.seen) !== "now" && " ago"}
+          {device.seen !== null && formatAge(viewNow() - device.seen) !== "now" && ` ${t("ago")}`}
         </span>
-        {filter !== null && <a href={to.live(filter)}>Show live</a>}
+        {filter !== null && <a href={to.live(filter)}>{t("Show live")}</a>}
       </p>
       {isGone && (
         <p class="warn" role="status">
-          Nothing announces it any more: this is how it was.
+          {t("Nothing announces it any more: this is how it was.")}
         </p>
       )}
       {pictures.map((field) => (
-        <Tile key={field.id} topic={field.topic} label={`Newest picture, ${field.name}`} large />
+        <Tile key={field.id} topic={field.topic} label={t("Newest picture, {name}", { name: field.name })} large />
       ))}
       <div class="sections">
         {device.fields.length > pictures.length && (
           <section aria-labelledby="values-title">
-            <h2 id="values-title">Values</h2>
+            <h2 id="values-title">{t("Values")}</h2>
             <ul>
               {others.map((field) => (
                 <li key={field.id} class="item">
@@ -104,7 +106,7 @@ export function DeviceView({ id }: { id: string }) {
         )}
         {device.commands.length > 0 && !isGone && (
           <section aria-labelledby="controls-title">
-            <h2 id="controls-title">Controls</h2>
+            <h2 id="controls-title">{t("Controls")}</h2>
             <ul>
               {device.commands.map((command) => (
                 <Control key={command.id} command={command} value={values.get(command.field ?? "")} />
@@ -187,9 +189,9 @@ function Control({ command, value }: { command: Command; value: unknown }) {
       setOutcome({ text: `Expected a number${boundsOf(command) && `, ${boundsOf(command)}`}.`, failed: true });
       return;
     }
-    setOutcome({ text: "On its way…", failed: false });
+    setOutcome({ text: t("On its way…"), failed: false });
     api.publish(command.topic, payload, command.retain === true).then(
-      () => setOutcome({ text: "Sent.", failed: false }),
+      () => setOutcome({ text: t("Sent."), failed: false }),
       (error: Error) => setOutcome({ text: error.message, failed: true }),
     );
   };
@@ -201,7 +203,9 @@ function Control({ command, value }: { command: Command; value: unknown }) {
       {command.problem === undefined ? (
         <Choice command={command} value={value} id={id} onTell={tell} />
       ) : (
-        <span class="soft">can’t be given: {command.problem}</span>
+        <span class="soft">
+          {t("can’t be given:")} {command.problem}
+        </span>
       )}
       <span class={`told${outcome?.failed ? " failed" : ""}`} role="status">
         {outcome?.text ?? ""}
@@ -232,7 +236,7 @@ function Choice({ command, value, id, onTell }: ChoiceProps) {
               aria-pressed={on !== null && (choice === "on") === on}
               onClick={() => onTell(choice)}
             >
-              {choice === "on" ? "On" : choice === "off" ? "Off" : choice}
+              {choice === "on" ? t("On") : choice === "off" ? t("Off") : choice}
             </button>
           ))}
         </span>
@@ -249,7 +253,7 @@ function Choice({ command, value, id, onTell }: ChoiceProps) {
               aria-labelledby={`${id} ${id}-name`}
               onClick={() => onTell(choice)}
             >
-              {choice === "press" ? "Press" : choice}
+              {choice === "press" ? t("Press") : choice}
             </button>
           ))}
         </span>
@@ -293,7 +297,7 @@ function Choice({ command, value, id, onTell }: ChoiceProps) {
           />
           {command.kind === "number" && command.unit && <span class="soft">{command.unit}</span>}
           <button type="submit" disabled={typed === null}>
-            Set
+            {t("Set")}
           </button>
         </form>
       );
@@ -308,8 +312,10 @@ function Topics({ device }: { device: AnnouncedDevice }) {
   const mayClear = announcements.length > 0 && announcements.every((topic) => mayPublish(topic) !== false);
   return (
     <section aria-labelledby="made-title">
-      <h2 id="made-title">Topics</h2>
-      <p class="soft">Announced by {device.announced_by.join(", ")}.</p>
+      <h2 id="made-title">{t("Topics")}</h2>
+      <p class="soft">
+        {t("Announced by")} {device.announced_by.join(", ")}.
+      </p>
       <ul>
         {topics.slice(0, LISTENED).map((topic) => (
           <li key={topic}>
@@ -322,13 +328,13 @@ function Topics({ device }: { device: AnnouncedDevice }) {
       </ul>
       {mayClear && (
         <button type="button" class="danger" onClick={() => setClearing(true)}>
-          Clear its announcement…
+          {t("Clear its announcement…")}
         </button>
       )}
       {clearing && (
         <ClearDialog
           filters={announcements}
-          also="The device goes until it announces itself again."
+          also={t("The device goes until it announces itself again.")}
           onClose={() => setClearing(false)}
         />
       )}

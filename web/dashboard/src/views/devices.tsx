@@ -1,4 +1,5 @@
 /** Overview: is everything well, and if not, what isn't? */
+
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import {
   type Device,
@@ -15,6 +16,7 @@ import {
 import { counted, formatCount, formatReading, formatSpan } from "../core/format.ts";
 import { trendWindow, windowWords } from "../core/trends.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
+import { t } from "../core/words.ts";
 import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory, wantLive } from "../fleet.ts";
 import { identity } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
@@ -27,27 +29,27 @@ import { link, refusal, viewNow } from "../session.ts";
 import { AnyTopics } from "./any.tsx";
 
 const LABEL: Record<Status, string> = {
-  online: "Online",
-  sleeping: "Sleeping",
-  stale: "Stale",
-  offline: "Offline",
-  unknown: "Unknown",
+  online: t("Online"),
+  sleeping: t("Sleeping"),
+  stale: t("Stale"),
+  offline: t("Offline"),
+  unknown: t("Unknown"),
 };
 
 const MEANING: Record<Status, string> = {
-  online: "reports as often as it usually does",
-  sleeping: "said that it sleeps, and isn’t overdue",
-  stale: "silent for more than three of its usual intervals",
-  offline: "said goodbye, or the broker lost it",
-  unknown: "known by name, but nothing says whether it is there",
+  online: t("reports as often as it usually does"),
+  sleeping: t("said that it sleeps, and isn’t overdue"),
+  stale: t("silent for more than three of its usual intervals"),
+  offline: t("said goodbye, or the broker lost it"),
+  unknown: t("known by name, but nothing says whether it is there"),
 };
 
 const SORT_LABEL: Record<SortKey, string> = {
-  name: "Device",
-  status: "Status",
-  battery: "Battery",
-  signal: "Signal",
-  seen: "Last seen",
+  name: t("Device"),
+  status: t("Status"),
+  battery: t("Battery"),
+  signal: t("Signal"),
+  seen: t("Last seen"),
 };
 
 export function Devices() {
@@ -77,14 +79,14 @@ export function Devices() {
   return (
     <>
       <header class="view-head">
-        <h1>Devices</h1>
+        <h1>{t("Devices")}</h1>
         <div class="tools">
           <label class="search">
             <SearchIcon />
-            <span class="sr">Search devices</span>
+            <span class="sr">{t("Search devices")}</span>
             <input
               type="search"
-              placeholder="Search"
+              placeholder={t("Search")}
               data-search
               value={text}
               onInput={(event) => setParams({ q: event.currentTarget.value })}
@@ -97,10 +99,12 @@ export function Devices() {
       <Together />
       <StatusFilter counts={counts} chosen={status} />
       {rows.length === 0 ? (
-        <Empty title="No device matches">
-          <p>{counted(total, "device is", "devices are")} here; none of them fits this search.</p>
+        <Empty title={t("No device matches")}>
+          <p>
+            {counted(total, "device is", "devices are")} {t("here; none of them fits this search.")}
+          </p>
           <button type="button" onClick={() => setParams({ q: null, status: null })}>
-            Show all devices
+            {t("Show all devices")}
           </button>
         </Empty>
       ) : (
@@ -118,8 +122,8 @@ function Together() {
   const shared = [...fleet.fieldCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
   if (shared.length === 0) return null;
   return (
-    <nav class="together" aria-label="One chart of all devices">
-      <span class="soft">In one chart</span>
+    <nav class="together" aria-label={t("One chart of all devices")}>
+      <span class="soft">{t("In one chart")}</span>
       {shared.map(([field, count]) => (
         <a key={field} href={to.quantity(field)}>
           {fieldLabel(field)} <span class="soft num">{formatCount(count)}</span>
@@ -134,10 +138,10 @@ function Waiting() {
   return (
     <>
       <header class="view-head">
-        <h1>Devices</h1>
+        <h1>{t("Devices")}</h1>
       </header>
       <p class="late soft" role="status" hidden={refusal.value !== null}>
-        {link.value.state === "open" ? "Waiting for the first values…" : "Connecting to the gateway…"}
+        {link.value.state === "open" ? t("Waiting for the first values…") : t("Connecting to the gateway…")}
       </p>
     </>
   );
@@ -147,14 +151,14 @@ function NoDevices() {
   return (
     <>
       <header class="view-head">
-        <h1>Devices</h1>
+        <h1>{t("Devices")}</h1>
       </header>
       <div class="no-devices">
-        <Empty title="No sensors report here yet">
+        <Empty title={t("No sensors report here yet")}>
           <p>
-            A sensor shows up by itself as soon as it publishes to <code>sensors/&lt;id&gt;/state</code>, with its name
-            and units in <code>sensors/&lt;id&gt;/meta</code>. Anything else on this broker is below, and under{" "}
-            <a href={to.topics()}>Topics</a>.
+            {t("A sensor shows up by itself as soon as it publishes to")} <code>sensors/&lt;id&gt;/state</code>
+            {t(", with its name and units in")} <code>sensors/&lt;id&gt;/meta</code>
+            {t(". Anything else on this broker is below, and under")} <a href={to.topics()}>{t("Topics")}</a>.
           </p>
           <Explain filter={FILTERS[2] ?? ""} />
         </Empty>
@@ -168,9 +172,9 @@ function StatusFilter({ counts, chosen }: { counts: Record<Status, number>; chos
   const all = STATUSES.reduce((sum, status) => sum + counts[status], 0);
   return (
     <fieldset class="statuses">
-      <legend class="sr">Show devices by status</legend>
+      <legend class="sr">{t("Show devices by status")}</legend>
       <button type="button" aria-pressed={chosen === null} onClick={() => setParams({ status: null })}>
-        All <b>{formatCount(all)}</b>
+        {t("All")} <b>{formatCount(all)}</b>
       </button>
       {STATUSES.map((status) => (
         <button
@@ -196,11 +200,11 @@ function GroupSelect({ value }: { value: GroupKey | null }) {
   if (value === null && !GROUP_KEYS.some(has)) return null;
   return (
     <label class="select">
-      <span>Group</span>
+      <span>{t("Group")}</span>
       <select value={value ?? ""} onChange={(event) => setParams({ group: event.currentTarget.value || null })}>
-        <option value="">none</option>
-        <option value="area">by area</option>
-        <option value="kind">by kind</option>
+        <option value="">{t("none")}</option>
+        <option value="area">{t("by area")}</option>
+        <option value="kind">{t("by kind")}</option>
       </select>
     </label>
   );
@@ -210,9 +214,9 @@ function TrendSelect({ value }: { value: Field | null }) {
   const fields = [...fleet.fieldCounts().keys()].slice(0, 40);
   return (
     <label class="select">
-      <span>Trend</span>
+      <span>{t("Trend")}</span>
       <select value={value ?? ""} onChange={(event) => setParams({ trend: event.currentTarget.value || null })}>
-        <option value="">first reading</option>
+        <option value="">{t("first reading")}</option>
         {fields.map((field) => (
           <option key={field} value={field}>
             {fieldLabel(field)}
@@ -274,7 +278,7 @@ function DeviceTable({ rows, now, sort, descending, group }: TableProps) {
     <>
       {!wide && (
         <label class="select narrow-sort">
-          <span>Sort by</span>
+          <span>{t("Sort by")}</span>
           <select value={sort} onChange={(event) => setParams({ sort: event.currentTarget.value, order: null })}>
             {SORT_KEYS.map((entry) => (
               <option key={entry} value={entry}>
@@ -287,7 +291,7 @@ function DeviceTable({ rows, now, sort, descending, group }: TableProps) {
       <div
         class={`devices ${wide ? "wide" : "narrow"}`}
         role="table"
-        aria-label="Devices"
+        aria-label={t("Devices")}
         aria-rowcount={rows.length + 1}
         aria-colcount={columns || undefined}
       >
@@ -295,7 +299,7 @@ function DeviceTable({ rows, now, sort, descending, group }: TableProps) {
           <div class="device head" role="row" aria-rowindex={1}>
             {heading("status")}
             {heading("name")}
-            <span role="columnheader">Readings</span>
+            <span role="columnheader">{t("Readings")}</span>
             <span role="columnheader" class="h-trend">
               {windowWords(span)}
             </span>
@@ -355,7 +359,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
   const readings = device.shown();
   const name = (
     <span role="cell" class="name">
-      {group !== null && <span class="group">{device[group] || `No ${group}`}</span>}
+      {group !== null && <span class="group">{device[group] || t("No {group}", { group })}</span>}
       <a href={addressOf(device)} title={device.title}>
         {device.title}
       </a>
@@ -374,12 +378,20 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
       </span>
       {name}
       <span role="cell" class="readings">
-        {device.lastProblem && <span class="problem">unreadable: {device.lastProblem}</span>}
+        {device.lastProblem && (
+          <span class="problem">
+            {t("unreadable:")} {device.lastProblem}
+          </span>
+        )}
         {device.picture !== null && (
-          <Tile topic={device.picture} label={`Newest picture of ${device.title}`} href={addressOf(device)} />
+          <Tile
+            topic={device.picture}
+            label={t("Newest picture of {title}", { title: device.title })}
+            href={addressOf(device)}
+          />
         )}
         {!device.lastProblem && readings.length === 0 && device.picture === null && (
-          <span class="none">no readings yet</span>
+          <span class="none">{t("no readings yet")}</span>
         )}
         {!device.lastProblem &&
           readings
@@ -389,7 +401,10 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
           <a
             class="more"
             href={addressOf(device)}
-            aria-label={`${counted(readings.length - most, "more reading")} of ${device.title}`}
+            aria-label={t("{value} of {title}", {
+              value: counted(readings.length - most, "more reading"),
+              title: device.title,
+            })}
             title={readings
               .slice(most)
               .map(([field_]) => device.label(field_))
@@ -412,7 +427,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
       <span role="cell" class="battery">
         {battery === null ? (
           wide && (
-            <span class="none" title="reports no battery">
+            <span class="none" title={t("reports no battery")}>
               –
             </span>
           )
@@ -426,7 +441,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
       <span role="cell" class="signal">
         {signal === null ? (
           wide && (
-            <span class="none" title="reports no signal strength">
+            <span class="none" title={t("reports no signal strength")}>
               –
             </span>
           )
@@ -458,12 +473,14 @@ function describe(device: Device): string {
 
 function rhythmText(device: Device): string {
   const interval = device.rhythm.interval;
-  if (interval === null) return "How often it reports isn’t known yet";
-  return `Reports every ${formatSpan(interval)} ${device.rhythm.learnt ? "(seen)" : "(announced)"}`;
+  if (interval === null) return t("How often it reports isn’t known yet");
+  return device.rhythm.learnt
+    ? t("Reports every {interval} (seen)", { interval: formatSpan(interval) })
+    : t("Reports every {interval} (announced)", { interval: formatSpan(interval) });
 }
 
 function trendLabel(device: Device, field: Field | null): string {
-  if (field === null) return "no trend";
+  if (field === null) return t("no trend");
   const reading = device.readings.get(field);
   return `Trend of ${device.label(field)}${reading === undefined ? "" : `, now ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`}`;
 }
@@ -480,7 +497,7 @@ function ReadingCell({ device, field, value }: ReadingProps) {
   return (
     <span
       class={`reading${outside ? " outside" : ""}`}
-      title={`${device.label(field)}${outside ? ": outside of what this sensor can measure" : ""}`}
+      title={`${device.label(field)}${outside ? t(": outside of what this sensor can measure") : ""}`}
     >
       <span class="value">
         {formatReading(value, fleet.decimals.get(field) ?? 0)}

@@ -1,9 +1,11 @@
 /** Publish: one message to one topic, and what was sent before. */
+
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { topicProblem } from "../core/filter.ts";
 import { formatBytes, formatClock } from "../core/format.ts";
 import { oneLine } from "../core/values.ts";
+import { t } from "../core/words.ts";
 import { identity, mayPublish } from "../identity.ts";
 import { Empty, SignIn } from "../parts/bits.tsx";
 import { route, setParams, to } from "../router.ts";
@@ -58,9 +60,9 @@ function kindOf(text: string): Kind {
 
 const KIND_WORDS: Record<Kind, string> = {
   json: "JSON",
-  text: "Plain text",
-  empty: "Empty",
-  almost: "Not valid JSON: it will be sent as plain text",
+  text: t("Plain text"),
+  empty: t("Empty"),
+  almost: t("Not valid JSON: it will be sent as plain text"),
 };
 
 export function Publish() {
@@ -86,13 +88,13 @@ export function Publish() {
     return (
       <>
         <header class="view-head">
-          <h1>Publish</h1>
+          <h1>{t("Publish")}</h1>
         </header>
-        <Empty title="Reading only">
+        <Empty title={t("Reading only")}>
           <p>
             {identity.value?.anonymous
-              ? "Visitors without a token may read here, but not publish."
-              : `“${identity.value?.name ?? ""}” may read here, but not publish.`}
+              ? t("Visitors without a token may read here, but not publish.")
+              : t("“{value}” may read here, but not publish.", { value: identity.value?.name ?? "" })}
           </p>
           {identity.value?.tokens !== false && <SignIn />}
         </Empty>
@@ -126,7 +128,7 @@ export function Publish() {
   return (
     <>
       <header class="view-head">
-        <h1>Publish</h1>
+        <h1>{t("Publish")}</h1>
       </header>
       <div class="publish">
         <form
@@ -135,7 +137,7 @@ export function Publish() {
             publish();
           }}
         >
-          <label for="topic">Topic</label>
+          <label for="topic">{t("Topic")}</label>
           <input
             ref={field}
             id="topic"
@@ -152,9 +154,9 @@ export function Publish() {
             onBlur={() => setTouched(topic !== "")}
           />
           <p id="topic-problem" class="problem" role="status">
-            {touched && problem ? problem : refused ? "Your grants don’t cover this topic." : ""}
+            {touched && problem ? problem : refused ? t("Your grants don’t cover this topic.") : ""}
           </p>
-          <label for="payload">Payload</label>
+          <label for="payload">{t("Payload")}</label>
           <textarea
             id="payload"
             class="mono"
@@ -170,7 +172,7 @@ export function Publish() {
           />
           <p id="payload-kind" class={`soft num${kind === "almost" ? " warn" : ""}`}>
             {KIND_WORDS[kind]}, {formatBytes(new TextEncoder().encode(payload).length)}
-            {kind === "empty" && retain ? ": deletes the retained message of this topic" : ""}
+            {kind === "empty" && retain ? t(": deletes the retained message of this topic") : ""}
           </p>
           <div class="row options">
             <fieldset class="segments">
@@ -189,29 +191,29 @@ export function Publish() {
             </fieldset>
             <label class="check">
               <input type="checkbox" checked={retain} onChange={(event) => setRetain(event.currentTarget.checked)} />
-              Retained
+              {t("Retained")}
             </label>
             <span class="spread" />
             <button type="submit" class="primary" disabled={topic === "" || refused}>
-              Publish
+              {t("Publish")}
             </button>
           </div>
           <p class="soft">
-            {QOS_WORDS[qos]}. {retain ? "The broker keeps it for whoever comes later." : ""} <kbd>Ctrl</kbd>{" "}
-            <kbd>Enter</kbd> sends.
+            {QOS_WORDS[qos]}. {retain ? t("The broker keeps it for whoever comes later.") : ""} <kbd>Ctrl</kbd>{" "}
+            <kbd>Enter</kbd> {t("sends.")}
           </p>
         </form>
         <section class="sent" aria-labelledby="sent-title">
           <div class="section-head">
-            <h2 id="sent-title">Sent from this tab</h2>
+            <h2 id="sent-title">{t("Sent from this tab")}</h2>
             {sent.value.length > 0 && (
               <button type="button" class="quiet" onClick={() => keep([])}>
-                Clear
+                {t("Clear")}
               </button>
             )}
           </div>
           {sent.value.length === 0 ? (
-            <p class="soft">Nothing yet. What you send is listed here, to send it again.</p>
+            <p class="soft">{t("Nothing yet. What you send is listed here, to send it again.")}</p>
           ) : (
             <ul>
               {sent.value.map((entry) => (
@@ -223,18 +225,18 @@ export function Publish() {
                       {entry.payload === "" ? "(empty)" : oneLine(entry.payload, 120)}
                     </code>
                     <span class="soft" role="status">
-                      {entry.outcome ?? "on its way…"}
-                      {entry.qos > 0 && `, QoS ${entry.qos}`}
-                      {entry.retain && ", retained"}
+                      {entry.outcome ?? t("on its way…")}
+                      {entry.qos > 0 && t(", QoS {qos}", { qos: entry.qos })}
+                      {entry.retain && t(", retained")}
                     </span>
                   </span>
                   <button
                     type="button"
                     class="quiet"
                     onClick={() => again(entry)}
-                    aria-label={`Use again: ${entry.topic}`}
+                    aria-label={t("Use again: {topic}", { topic: entry.topic })}
                   >
-                    Use again
+                    {t("Use again")}
                   </button>
                 </li>
               ))}
@@ -247,7 +249,7 @@ export function Publish() {
 }
 
 const QOS_WORDS: Record<0 | 1 | 2, string> = {
-  0: "At most once: fast, and gone if the broker is away",
-  1: "At least once: the broker confirms it",
-  2: "Exactly once: confirmed twice, slowest",
+  0: t("At most once: fast, and gone if the broker is away"),
+  1: t("At least once: the broker confirms it"),
+  2: t("Exactly once: confirmed twice, slowest"),
 };

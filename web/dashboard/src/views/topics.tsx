@@ -1,4 +1,5 @@
 /** Topics: what is on this broker, how much of it, and what was said last. */
+
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { listTopics } from "../api.ts";
 import { counted, formatAge, formatCount, formatPerMinute, formatRate } from "../core/format.ts";
@@ -6,6 +7,7 @@ import { hasPicture } from "../core/images.ts";
 import { excerpt, wordsOf } from "../core/search.ts";
 import { payloadText, type TopicNode, TopicTree } from "../core/tree.ts";
 import { summary } from "../core/values.ts";
+import { t } from "../core/words.ts";
 import { fleet, holdDevices } from "../fleet.ts";
 import { identity, maySubscribe, readable } from "../identity.ts";
 import { Empty, Explain } from "../parts/bits.tsx";
@@ -240,7 +242,7 @@ export function Topics() {
   return (
     <div class="topics-view">
       <header class="view-head">
-        <h1>Topics</h1>
+        <h1>{t("Topics")}</h1>
         <p class="figures" aria-live="off">
           <b>{counted(tree.size, "topic")}</b>{" "}
           <b class="rate">{isLive.value ? formatRate(tree.root.perSecond(now)) : "–"}</b>
@@ -248,10 +250,10 @@ export function Topics() {
         <div class="tools">
           <label class="search">
             <SearchIcon />
-            <span class="sr">Search topics</span>
+            <span class="sr">{t("Search topics")}</span>
             <input
               type="search"
-              placeholder="Name, value"
+              placeholder={t("Name, value")}
               data-search
               value={query}
               onInput={(event) => setParams({ q: event.currentTarget.value })}
@@ -270,43 +272,51 @@ export function Topics() {
                 checked={withSystem}
                 onChange={(event) => setParams({ system: event.currentTarget.checked ? "1" : null })}
               />
-              Broker’s own ($SYS)
+              {t("Broker’s own ($SYS)")}
             </label>
           )}
         </div>
       </header>
       {withSystem && tree.isWhole && tree.size > 0 && !tree.root.children?.has("$SYS") && (
         <p class="late soft note" role="status">
-          Nothing of $SYS came: the gateway takes what <code>GATEWAY_MQTT_TOPICS</code> names, and “#” leaves the
-          broker’s own topics out. <code>GATEWAY_MQTT_TOPICS='["#", "$SYS/#"]'</code> adds them.
+          {t("Nothing of $SYS came: the gateway takes what")} <code>GATEWAY_MQTT_TOPICS</code>{" "}
+          {t("names, and “#” leaves the broker’s own topics out.")} <code>GATEWAY_MQTT_TOPICS='["#", "$SYS/#"]'</code>{" "}
+          {t("adds them.")}
         </p>
       )}
       {!tree.isWhole ? (
         <p class="late soft" role="status">
-          {reading ? `Reading the topics: ${formatCount(reading)} so far…` : "Waiting for the topics…"}
+          {reading
+            ? t("Reading the topics: {reading} so far…", { reading: formatCount(reading) })
+            : t("Waiting for the topics…")}
         </p>
       ) : tree.size === 0 ? (
-        <Empty title="Nothing was published yet">
-          <p>Topics show up here as soon as the broker passes something on.</p>
+        <Empty title={t("Nothing was published yet")}>
+          <p>{t("Topics show up here as soon as the broker passes something on.")}</p>
           <Explain filter={readable()[0] ?? "#"} />
         </Empty>
       ) : (
         <div class={`split${roomy ? " roomy" : ""}`}>
           <div class="tree-box">
             <div class="tree-head" aria-hidden="true">
-              <span class="t-name">{flat ? counted(rows.length, "topic matches", "topics match") : "Topic"}</span>
-              <span class="t-value">Last value</span>
-              <span class="t-count">Messages</span>
-              <span class="t-rate">A minute</span>
-              <span class="t-age">Age</span>
+              <span class="t-name">{flat ? counted(rows.length, "topic matches", "topics match") : t("Topic")}</span>
+              <span class="t-value">{t("Last value")}</span>
+              <span class="t-count">{t("Messages")}</span>
+              <span class="t-rate">{t("A minute")}</span>
+              <span class="t-age">{t("Age")}</span>
             </div>
-            {flat && rows.length === 0 && <p class="soft nothing">No topic and no value holds “{query}”.</p>}
+            {flat && rows.length === 0 && (
+              <p class="soft nothing">
+                {t("No topic and no value holds “")}
+                {query}”.
+              </p>
+            )}
             <div
               ref={scroller}
               class={`tree${wide ? "" : " tall"}`}
               role="tree"
               tabIndex={0}
-              aria-label="Topics"
+              aria-label={t("Topics")}
               aria-activedescendant={activeVisible ? `row-${selectedIndex}` : undefined}
               onKeyDown={onKey}
               onFocus={(event) => {
@@ -337,9 +347,11 @@ export function Topics() {
               </Rows>
             </div>
             <p class="hint soft">
-              {tree.isCounted ? "Counted since the gateway started. " : "Counted since this page opened. "}
-              <kbd>↑</kbd> <kbd>↓</kbd> move, <kbd>→</kbd> <kbd>←</kbd> open and close, <kbd>Enter</kbd> shows it live,{" "}
-              <kbd>/</kbd> searches.
+              {tree.isCounted
+                ? `${t("Counted since the gateway started.")} `
+                : `${t("Counted since this page opened.")} `}
+              <kbd>↑</kbd> <kbd>↓</kbd> {t("move,")} <kbd>→</kbd> <kbd>←</kbd> {t("open and close,")} <kbd>Enter</kbd>{" "}
+              {t("shows it live,")} <kbd>/</kbd> {t("searches.")}
             </p>
           </div>
           {(roomy || chosen) && (
@@ -406,7 +418,7 @@ function TreeRow(props: TreeRowProps) {
           <span class="twist none" />
         )}
         {!flat && node.name === "" ? (
-          <i class="soft">(empty)</i>
+          <i class="soft">{t("(empty)")}</i>
         ) : (
           <Cut text={flat ? node.path : node.name} title={node.path} words={words} />
         )}
@@ -435,7 +447,7 @@ function TreeRow(props: TreeRowProps) {
         {rate > 0 && <span class="t-unit">/min</span>}
       </span>
       <span class="t-age num" title={node.isTopic ? new Date(node.time).toLocaleString() : undefined}>
-        {node.isTopic ? formatAge(now - node.time) : ""}
+        {node.isTopic ? t(formatAge(now - node.time)) : ""}
       </span>
     </div>
   );

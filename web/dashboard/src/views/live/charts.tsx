@@ -1,4 +1,5 @@
 /** The charts of the chosen fields, one below the other, which move as one: by pointer and by key. */
+
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Mark } from "../../core/marks.ts";
@@ -7,6 +8,7 @@ import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import type { Field } from "../../core/values.ts";
 import type { TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { theme } from "../../theme.ts";
 import { Panel, type PanelLine } from "./panel.tsx";
 
@@ -106,7 +108,7 @@ export function Charts(props: ChartsProps) {
       class="charts"
       role="group"
       tabIndex={0}
-      aria-label="Charts. Plus and minus zoom, arrows move, 0 goes back to live, space pauses."
+      aria-label={t("Charts. Plus and minus zoom, arrows move, 0 goes back to live, space pauses.")}
       onKeyDown={onKey}
     >
       {fields.map((field, index) => (

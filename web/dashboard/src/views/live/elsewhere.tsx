@@ -1,7 +1,9 @@
 /** The same data without this page: commands and code to copy. */
+
 import { useState } from "preact/hooks";
 import { copyForms } from "../../core/copyas.ts";
 import { EMPTY_VIEW, savedText } from "../../core/saved.ts";
+import { t } from "../../core/words.ts";
 import { CopyButton } from "../../parts/bits.tsx";
 import { base, route, to } from "../../router.ts";
 import { token } from "../../session.ts";
@@ -14,9 +16,9 @@ export function Elsewhere({ filter, since }: { filter: string; since: string }) 
   return (
     <section class="copy-as" aria-labelledby="copy-title">
       <div class="section-head">
-        <h2 id="copy-title">Use it elsewhere</h2>
+        <h2 id="copy-title">{t("Use it elsewhere")}</h2>
         <fieldset class="segments">
-          <legend class="sr">Copy as</legend>
+          <legend class="sr">{t("Copy as")}</legend>
           {forms.map((entry) => (
             <button
               key={entry.name}
@@ -29,8 +31,8 @@ export function Elsewhere({ filter, since }: { filter: string; since: string }) 
           ))}
         </fieldset>
         <span class="spread" />
-        <a href={onView(filter, since)}>On a view of its own</a>
-        <CopyButton text={form.text} label={`as ${form.name}`} />
+        <a href={onView(filter, since)}>{t("On a view of its own")}</a>
+        <CopyButton text={form.text} label={t("as {name}", { name: form.name })} />
       </div>
       <pre tabIndex={0}>{form.text}</pre>
       {form.note && <p class="soft">{form.note}</p>}

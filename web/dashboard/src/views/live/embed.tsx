@@ -1,5 +1,7 @@
 /** The charts in a frame of another page: nothing but them, and why they stand still when they do. */
+
 import type { ComponentChildren } from "preact";
+import { t } from "../../core/words.ts";
 import { asOf, refusalTitle } from "../../parts/bits.tsx";
 import { to } from "../../router.ts";
 import { isLive, link, refusal } from "../../session.ts";
@@ -39,10 +41,10 @@ function problemWords(): string {
   const { state } = link.value;
   const gateway = state === "waiting" || state === "closed";
   if (!gateway && state !== "open") return "";
-  return `${gateway ? "No connection" : "The broker is away"}${asOf() ? `, ${asOf()}` : ""}`;
+  return `${gateway ? t("No connection") : t("The broker is away")}${asOf() ? `, ${asOf()}` : ""}`;
 }
 
 function emptyWords(subscribed: boolean): string {
-  if (link.value.state !== "open") return "Connecting…";
-  return subscribed ? "No numbers yet." : "Waiting…";
+  if (link.value.state !== "open") return t("Connecting…");
+  return subscribed ? t("No numbers yet.") : t("Waiting…");
 }

@@ -1,6 +1,8 @@
 /** Which fields are drawn: a chip for each that is worth it, the others on request. */
+
 import { useState } from "preact/hooks";
 import { type Field, fieldLabel, fieldRank } from "../../core/values.ts";
+import { t } from "../../core/words.ts";
 import { setParams } from "../../router.ts";
 
 export function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: readonly Field[] }) {
@@ -17,7 +19,7 @@ export function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: rea
   };
   return (
     <fieldset class="chips">
-      <legend class="sr">Fields to draw</legend>
+      <legend class="sr">{t("Fields to draw")}</legend>
       {shown.map((field) => (
         <button key={field} type="button" aria-pressed={chosen.includes(field)} onClick={() => toggle(field)}>
           {fieldLabel(field)}
@@ -25,7 +27,7 @@ export function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: rea
       ))}
       {all.length > shown.length && (
         <button type="button" class="more" onClick={() => setMore(true)}>
-          {all.length - shown.length} more
+          {all.length - shown.length} {t("more")}
         </button>
       )}
     </fieldset>

@@ -1,6 +1,8 @@
 /** The filter, as the page's title that can be edited. */
+
 import { useEffect, useState } from "preact/hooks";
 import { filterProblem } from "../../core/filter.ts";
+import { t } from "../../core/words.ts";
 import { navigate, to } from "../../router.ts";
 
 export function FilterHead({ filter }: { filter: string }) {
@@ -17,7 +19,7 @@ export function FilterHead({ filter }: { filter: string }) {
         }}
       >
         <label for="filter" class="sr">
-          Topic filter
+          {t("Topic filter")}
         </label>
         <input
           id="filter"
@@ -32,7 +34,7 @@ export function FilterHead({ filter }: { filter: string }) {
           onKeyDown={(event) => event.key === "Escape" && setText(filter)}
         />
         <button type="submit" class={text === filter ? "hide" : ""} disabled={problem !== null || text === filter}>
-          Show
+          {t("Show")}
         </button>
       </form>
       <p id="filter-problem" class="problem" role="status">

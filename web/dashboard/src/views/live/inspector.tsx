@@ -1,10 +1,12 @@
 /** One message: the picked one, or the newest as it comes. */
+
 import { useEffect, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { formatMoment, formatSpan } from "../../core/format.ts";
 import { utf8 } from "../../core/hex.ts";
 import { imageOf } from "../../core/images.ts";
 import type { LiveStore, StoredMessage } from "../../core/store.ts";
+import { t } from "../../core/words.ts";
 import { TopicActs } from "../../parts/acts.tsx";
 import { Hex, PayloadView, Raw } from "../../parts/payload.tsx";
 import { route, setParams } from "../../router.ts";
@@ -38,18 +40,18 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
   return (
     <section class="inspector" aria-labelledby="inspector-title">
       <div class="section-head">
-        <h2 id="inspector-title">{picked ? "Message" : "Newest message"}</h2>
+        <h2 id="inspector-title">{picked ? t("Message") : t("Newest message")}</h2>
         {picked && (
           <button type="button" class="quiet" onClick={onFollow}>
-            Follow the newest
+            {t("Follow the newest")}
           </button>
         )}
         <span class="spread" />
         <button type="button" class="quiet" onClick={() => save(message)}>
-          Download
+          {t("Download")}
         </button>
         <fieldset class="segments">
-          <legend class="sr">Show the payload as</legend>
+          <legend class="sr">{t("Show the payload as")}</legend>
           {(["formatted", "raw", "hex"] as const).map((entry) => (
             <button
               key={entry}
@@ -57,7 +59,7 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
               aria-pressed={form === entry}
               onClick={() => setParams({ as: entry === "formatted" ? null : entry })}
             >
-              {entry === "formatted" ? "Formatted" : entry === "raw" ? "Raw" : "Hex"}
+              {entry === "formatted" ? t("Formatted") : entry === "raw" ? t("Raw") : t("Hex")}
             </button>
           ))}
         </fieldset>
@@ -65,14 +67,19 @@ export function Inspector({ store, picked, onFollow, below }: InspectorProps) {
       <p class="about num">
         <span class="topic">{message.topic}</span>
         <span>{formatMoment(message.time, true)}</span>
-        <span>{previous ? `${formatSpan(message.time - previous.time)} after the one before` : "first one here"}</span>
+        <span>
+          {previous
+            ? t("{value} after the one before", { value: formatSpan(message.time - previous.time) })
+            : t("first one here")}
+        </span>
         {message.qos > 0 && <span>QoS {message.qos}</span>}
-        {message.retained && <span>retained</span>}
+        {message.retained && <span>{t("retained")}</span>}
         <span>seq {message.seq}</span>
       </p>
       {message.isUnreadable && (
         <p class="warn" role="status">
-          The gateway is to make JSON of it, and can’t: these are its bytes. <code>gateway explain</code> says why.
+          {t("The gateway is to make JSON of it, and can’t: these are its bytes.")} <code>gateway explain</code>{" "}
+          {t("says why.")}
         </p>
       )}
       <TopicActs topic={message.topic} below={below} value={valueText(message)} />
@@ -116,18 +123,20 @@ function Exact({ message, form }: { message: StoredMessage; form: "raw" | "hex" 
       gone = true;
     };
   }, [message]);
-  if (!bytes) return <p class="late soft">Fetching the bytes…</p>;
+  if (!bytes) return <p class="late soft">{t("Fetching the bytes…")}</p>;
   const text = form === "raw" ? utf8(bytes.data) : null;
   return (
     <>
       {text === null ? (
         <Hex bytes={bytes.data} />
       ) : text === "" ? (
-        <p class="soft">An empty payload.</p>
+        <p class="soft">{t("An empty payload.")}</p>
       ) : (
         <Raw text={text} />
       )}
-      {!bytes.exact && <p class="soft">Written from the value: the gateway no longer has this message’s own bytes.</p>}
+      {!bytes.exact && (
+        <p class="soft">{t("Written from the value: the gateway no longer has this message’s own bytes.")}</p>
+      )}
     </>
   );
 }

@@ -1,8 +1,10 @@
 /** Texts over time, below the charts and as wide: what a device was doing, from when to when. */
+
 import { formatMoment } from "../../core/format.ts";
 import type { States } from "../../core/states.ts";
 import { fieldLabel } from "../../core/values.ts";
 import type { TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { PALETTE } from "./chart.ts";
 
 interface LanesProps {
@@ -49,7 +51,7 @@ export function Lanes({ states, labels, window, now, hover }: LanesProps) {
                     key={begins}
                     class={`state series-${((colours.get(state) ?? 0) % PALETTE) + 1}`}
                     style={{ left: part(begins), width: part(from + ((ends ?? Math.min(to, now)) - begins)) }}
-                    title={`${state}, from ${formatMoment(begins)}`}
+                    title={t("{state}, from {begins}", { state, begins: formatMoment(begins) })}
                   >
                     {state}
                   </span>
@@ -59,7 +61,11 @@ export function Lanes({ states, labels, window, now, hover }: LanesProps) {
           </figure>
         );
       })}
-      {states.length > MAX_LANES && <p class="soft note">and {states.length - MAX_LANES} more with states</p>}
+      {states.length > MAX_LANES && (
+        <p class="soft note">
+          {t("and")} {states.length - MAX_LANES} {t("more with states")}
+        </p>
+      )}
     </div>
   );
 }

@@ -1,7 +1,9 @@
 /** A button for each topic: its colour, its name and its value, to take its line away or bring it back. */
+
 import { useState } from "preact/hooks";
 import { readingAt } from "../../core/columns.ts";
 import { counted, formatCount, formatSteady } from "../../core/format.ts";
+import { t } from "../../core/words.ts";
 import { setParams } from "../../router.ts";
 import { PALETTE } from "./chart.ts";
 import type { PanelLine } from "./panel.tsx";
@@ -37,10 +39,10 @@ export function Legend({ topics, labels, on, lines, newest, unit, hover }: Legen
     <div class="legend">
       {topics.length > MANY && (
         <label class="search small">
-          <span class="sr">Search series</span>
+          <span class="sr">{t("Search series")}</span>
           <input
             type="search"
-            placeholder={`Search ${counted(topics.length, "topic")}`}
+            placeholder={t("Search {length}", { length: counted(topics.length, "topic") })}
             value={search}
             onInput={(event) => setSearch(event.currentTarget.value)}
           />
@@ -72,22 +74,26 @@ export function Legend({ topics, labels, on, lines, newest, unit, hover }: Legen
             <button
               type="button"
               class="quiet only"
-              aria-label={`Only ${label}`}
+              aria-label={t("Only {label}", { label })}
               aria-pressed={on.size === 1 && on.has(topic)}
               onClick={() => only(topic)}
             >
-              only
+              {t("only")}
             </button>
             {stats && (
-              <span class="soft num stats" title="The least, the greatest and the mean in view">
-                {formatSteady(stats.min, decimals)} to {formatSteady(stats.max, decimals)}, mean{" "}
-                {formatSteady(stats.mean, decimals + 1)}
+              <span class="soft num stats" title={t("The least, the greatest and the mean in view")}>
+                {formatSteady(stats.min, decimals)} {t("to")} {formatSteady(stats.max, decimals)}
+                {t(", mean")} {formatSteady(stats.mean, decimals + 1)}
               </span>
             )}
           </span>
         );
       })}
-      {entries.length > shown.length && <span class="soft">and {formatCount(entries.length - shown.length)} more</span>}
+      {entries.length > shown.length && (
+        <span class="soft">
+          {t("and")} {formatCount(entries.length - shown.length)} {t("more")}
+        </span>
+      )}
     </div>
   );
 }

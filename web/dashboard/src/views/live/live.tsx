@@ -1,4 +1,5 @@
 /** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
+
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";
 import { counted, formatCount, formatMoment, parseSpan } from "../../core/format.ts";
@@ -18,6 +19,7 @@ import {
 } from "../../core/store.ts";
 import { defaultFields, type Field, fieldLabel } from "../../core/values.ts";
 import { cutAt, heldBefore, liveWindow, parseWindow, scaled, type TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { arrived, fleet, holdFleetFeed, settled } from "../../fleet.ts";
 import { identity } from "../../identity.ts";
 import { Empty } from "../../parts/bits.tsx";
@@ -78,7 +80,11 @@ export function QuantityView({ name }: { name: string }) {
         <header class="view-head">
           <h1>{quantityTitle(name)}</h1>
         </header>
-        {settled.value ? <Empty title="No device has it" /> : <p class="late soft">Waiting for the devices…</p>}
+        {settled.value ? (
+          <Empty title={t("No device has it")} />
+        ) : (
+          <p class="late soft">{t("Waiting for the devices…")}</p>
+        )}
       </>
     );
   const key = [...lens.places].map(([id, { topic, path }]) => `${id} ${topic} ${path}`).join("\n");
@@ -91,11 +97,12 @@ export function LiveView({ filter, embed }: { filter: string; embed: boolean }) 
     return (
       <>
         <FilterHead filter={filter} />
-        <Empty title="This isn’t a topic filter">
+        <Empty title={t("This isn’t a topic filter")}>
           <p>{problem}</p>
           <p>
-            For example <a href={to.live("sensors/+/state")}>sensors/+/state</a>, the states of all sensors, or{" "}
-            <a href={to.live("home/#")}>home/#</a>, everything below home.
+            {t("For example")} <a href={to.live("sensors/+/state")}>sensors/+/state</a>
+            {t(", the states of all sensors, or")} <a href={to.live("home/#")}>home/#</a>
+            {t(", everything below home.")}
           </p>
         </Empty>
         <Idle />
@@ -156,7 +163,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
   const now = paused?.at ?? Math.ceil(viewNow() / BEAT_MS) * BEAT_MS;
 
-  const marks = useMarks(part?.marks ?? params.get("marks") ?? "", since, parseWindow(params)?.from ?? null);
+  const marks = useMarks(part?.marks ?? params.get(t("marks")) ?? "", since, parseWindow(params)?.from ?? null);
   const chosenFields = part?.fields ?? params.getAll("field");
   const allFields = offeredFields(store);
   const fields = lens
@@ -279,7 +286,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
 
   const name = isWildcard(filter) || lens ? null : heard.units.nameOf(filter);
   const area = (
-    <section class="chart-area" aria-label={part ? undefined : "Chart"}>
+    <section class="chart-area" aria-label={part ? undefined : t("Chart")}>
       {allFields.length > 1 && !part && (
         <div class="chart-tools">
           <FieldChips all={allFields} chosen={fields} />
@@ -311,14 +318,14 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
       />
       {store.unplotted > 0 && (
         <p class="warn note" role="status">
-          More than {formatCount(LIMITS.series)} lines: the others are listed below, but not drawn. A narrower filter
-          draws them.
+          {t("More than")} {formatCount(LIMITS.series)}{" "}
+          {t("lines: the others are listed below, but not drawn. A narrower filter draws them.")}
         </p>
       )}
       {!isWildcard(filter) && store.numberless > 0 && (
         <p class="soft note">
-          {formatCount(store.numberless)} of {counted(store.received, "message")} here{" "}
-          {store.numberless === 1 ? "holds" : "hold"} no number.
+          {formatCount(store.numberless)} {t("of")} {counted(store.received, "message")} {t("here")}{" "}
+          {store.numberless === 1 ? t("holds") : t("hold")} {t("no number.")}
         </p>
       )}
       {marks.length > 0 && <Marks marks={marks} window={window} />}
@@ -332,7 +339,9 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   );
   if (part) {
     if (store.received > 0) return area;
-    return <p class="late soft">{heard.refusal ?? (heard.subscribed ? "Nothing came in this time." : "Waiting…")}</p>;
+    return (
+      <p class="late soft">{heard.refusal ?? (heard.subscribed ? t("Nothing came in this time.") : t("Waiting…"))}</p>
+    );
   }
   return (
     <>
@@ -378,7 +387,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
           {allFields.length > 0 || states.length > 0 ? (
             area
           ) : (
-            <p class="soft no-numbers">No numbers in these payloads, so there is nothing to draw.</p>
+            <p class="soft no-numbers">{t("No numbers in these payloads, so there is nothing to draw.")}</p>
           )}
           <div class="below">
             <Messages
@@ -404,7 +413,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   );
 }
 
-const quantityTitle = (name: string) => `${fieldLabel(name)} of all devices`;
+const quantityTitle = (name: string) => t("{name} of all devices", { name: fieldLabel(name) });
 
 /** Which devices are not in the chart. */
 function LensNotes({ lens }: { lens: Lens }) {
@@ -412,12 +421,12 @@ function LensNotes({ lens }: { lens: Lens }) {
     <>
       {lens.others > 0 && (
         <p class="soft note">
-          {counted(lens.others, "device has", "devices have")} it in another unit than {lens.unit}.
+          {counted(lens.others, "device has", "devices have")} {t("it in another unit than")} {lens.unit}.
         </p>
       )}
       {lens.places.size > LENS_TOPICS && (
         <p class="soft note">
-          The first {LENS_TOPICS} of {formatCount(lens.places.size)} devices are listened to.
+          {t("The first")} {LENS_TOPICS} {t("of")} {formatCount(lens.places.size)} {t("devices are listened to.")}
         </p>
       )}
     </>
@@ -429,9 +438,9 @@ function Marks({ marks, window }: { marks: readonly Mark[]; window: TimeWindow }
   const shown = marks.filter(({ time }) => time >= window.from && time <= window.to);
   if (shown.length === 0) return null;
   return (
-    <details class="marks">
+    <details class={t("marks")}>
       <summary>
-        {formatCount(shown.length)} {shown.length === 1 ? "mark" : "marks"}
+        {formatCount(shown.length)} {shown.length === 1 ? t("mark") : t("marks")}
       </summary>
       <ul>
         {shown

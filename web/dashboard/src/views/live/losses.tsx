@@ -1,7 +1,9 @@
 /** What is missing here, and why. */
+
 import { formatCount } from "../../core/format.ts";
 import { gapWords } from "../../core/losses.ts";
 import type { LiveStore } from "../../core/store.ts";
+import { t } from "../../core/words.ts";
 
 interface LossesProps {
   store: LiveStore;
@@ -20,18 +22,18 @@ export function Losses({ store, recovered, skipped, hz }: LossesProps) {
     <p class="losses" role="status">
       {store.losses.map(({ reason, lost }) => (
         <span key={reason} title={gapWords(reason)}>
-          <b>{lost === null ? "Some" : formatCount(lost)}</b> missing: {gapWords(reason)}.{" "}
+          <b>{lost === null ? t("Some") : formatCount(lost)}</b> {t("missing:")} {gapWords(reason)}.{" "}
         </span>
       ))}
       {skipped > 0 && (
         <span>
-          <b>{formatCount(skipped)}</b> left out
+          <b>{formatCount(skipped)}</b> {t("left out")}
           {Number.isFinite(hz)
-            ? `: of each topic at most ${hz} a second come, as many as a chart draws.`
-            : " while more came than a chart draws, or this tab was hidden."}
+            ? t(": of each topic at most {hz} a second come, as many as a chart draws.", { hz })
+            : ` ${t("while more came than a chart draws, or this tab was hidden.")}`}
         </span>
       )}
-      {recovered === false && store.losses.length === 0 && <span>History doesn’t reach back so far.</span>}
+      {recovered === false && store.losses.length === 0 && <span>{t("History doesn’t reach back so far.")}</span>}
     </p>
   );
 }

@@ -1,10 +1,12 @@
 /** The list of messages, newest first, with the losses between them. */
+
 import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { counted, formatDateTime, formatMoment, isToday } from "../../core/format.ts";
 import { gapWords } from "../../core/losses.ts";
 import type { LiveStore, Row, StoredMessage } from "../../core/store.ts";
 import { oneLine, summary } from "../../core/values.ts";
+import { t } from "../../core/words.ts";
 import { Cut } from "../../parts/cut.tsx";
 import { Rows, rowStyle, useVisibleRows, useWide } from "../../parts/virtual.tsx";
 
@@ -81,12 +83,12 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
   return (
     <section class="messages" aria-labelledby="messages-title">
       <div class="section-head">
-        <h2 id="messages-title">Messages</h2>
+        <h2 id="messages-title">{t("Messages")}</h2>
         <label class="search small">
-          <span class="sr">Search messages</span>
+          <span class="sr">{t("Search messages")}</span>
           <input
             type="search"
-            placeholder="Search"
+            placeholder={t("Search")}
             value={search}
             onInput={(event) => setSearch(event.currentTarget.value)}
           />
@@ -99,7 +101,7 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
         class={`message-box${wild ? " wild" : ""}${wide ? "" : " tall"}`}
         style={dated ? { "--moment": "142px" } : undefined}
         role="listbox"
-        aria-label="Messages, newest first"
+        aria-label={t("Messages, newest first")}
         tabIndex={0}
         aria-activedescendant={picked ? `message-${picked.n}` : undefined}
         onKeyDown={onKey}
@@ -118,7 +120,7 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
                   style={rowStyle(index, rowHeight)}
                   title={gapWords(row.gap.reason)}
                 >
-                  {row.gap.lost === null ? "Messages" : counted(row.gap.lost, "message")} missing:{" "}
+                  {row.gap.lost === null ? t("Messages") : counted(row.gap.lost, "message")} {t("missing:")}{" "}
                   {gapWords(row.gap.reason)}
                 </div>
               );
@@ -146,10 +148,13 @@ export function Messages({ store, downloads, wild, picked, onPick }: MessagesPro
                 <code class="m-payload" title={summary(message.payload, message.encoding, 600)}>
                   {summary(message.payload, message.encoding, 240)}
                 </code>
-                {message.isUnreadable && <span class="m-flag unreadable">unreadable</span>}
-                {message.retained && <span class="m-flag">retained</span>}
+                {message.isUnreadable && <span class="m-flag unreadable">{t("unreadable")}</span>}
+                {message.retained && <span class="m-flag">{t("retained")}</span>}
                 {message.skipped > 0 && (
-                  <span class="m-flag" title={`${counted(message.skipped, "older one")} left out before it`}>
+                  <span
+                    class="m-flag"
+                    title={t("{skipped} left out before it", { skipped: counted(message.skipped, "older one") })}
+                  >
                     +{message.skipped}
                   </span>
                 )}

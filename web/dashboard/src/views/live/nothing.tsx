@@ -1,5 +1,7 @@
 /** What stands in the place of the chart while nothing came. */
+
 import { useEffect, useState } from "preact/hooks";
+import { t } from "../../core/words.ts";
 import { Empty, Explain } from "../../parts/bits.tsx";
 import { setParams } from "../../router.ts";
 import { link } from "../../session.ts";
@@ -20,19 +22,20 @@ export function Nothing({ filter, refusal, subscribed }: NothingProps) {
   }, []);
   if (refusal !== null) {
     return (
-      <Empty title="The gateway refused this">
+      <Empty title={t("The gateway refused this")}>
         <p>{refusal}</p>
         <button type="button" onClick={() => setParams({ since: null, from: null, to: null })}>
-          Show the last {rangeLabel(DEFAULT_RANGE)}
+          {t("Show the last")} {rangeLabel(DEFAULT_RANGE)}
         </button>
       </Empty>
     );
   }
-  if (!late || !subscribed) return <p class="late soft">{link.value.state === "open" ? "Waiting…" : "Connecting…"}</p>;
+  if (!late || !subscribed)
+    return <p class="late soft">{link.value.state === "open" ? t("Waiting…") : t("Connecting…")}</p>;
   return (
-    <Empty title="Nothing here yet">
+    <Empty title={t("Nothing here yet")}>
       <p>
-        This page listens to <code>{filter}</code> and shows the first message as it comes.
+        {t("This page listens to")} <code>{filter}</code> {t("and shows the first message as it comes.")}
       </p>
       <Explain filter={filter} />
     </Empty>

@@ -1,4 +1,5 @@
 /** One field's chart: title with unit, lines of the chosen topics. */
+
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { type Line, readingAt } from "../../core/columns.ts";
 import { counted, formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
@@ -8,6 +9,7 @@ import { align, type GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import { crosses, thresholdText } from "../../core/store.ts";
 import { type Field, fieldLabel } from "../../core/values.ts";
+import { t } from "../../core/words.ts";
 import { Chart, type ChartEvents } from "./chart.ts";
 import { setScale } from "./scales.tsx";
 
@@ -146,21 +148,21 @@ export function Panel(props: PanelProps) {
         )}
         {single && reading && reading.low < reading.high && (
           <span class="soft num">
-            {formatSteady(reading.low, single.decimals)} to {formatSteady(reading.high, single.decimals)}
+            {formatSteady(reading.low, single.decimals)} {t("to")} {formatSteady(reading.high, single.decimals)}
           </span>
         )}
         {single && at === null && single.line.stats && (
           <span class="soft num range">
-            {formatSteady(single.line.stats.min, single.decimals)} to{" "}
-            {formatSteady(single.line.stats.max, single.decimals)}, mean{" "}
-            {formatSteady(single.line.stats.mean, single.decimals)}
+            {formatSteady(single.line.stats.min, single.decimals)} {t("to")}{" "}
+            {formatSteady(single.line.stats.max, single.decimals)}
+            {t(", mean")} {formatSteady(single.line.stats.mean, single.decimals)}
           </span>
         )}
         {extent !== null && extent.above + extent.below > 0 && (
           <button type="button" class="quiet beyond" onClick={() => setScale(props.field, "all")}>
             {extent.above > 0 && `▲ ${formatCount(extent.above)} `}
             {extent.below > 0 && `▼ ${formatCount(extent.below)} `}
-            beyond the scale
+            {t("beyond the scale")}
           </button>
         )}
         {at !== null && <time class="soft num">{formatMoment(reading?.time ?? at, true)}</time>}
@@ -168,9 +170,9 @@ export function Panel(props: PanelProps) {
           <span class={`crossed${outside > 0 ? " on" : ""}`}>
             {props.lines.length === 1
               ? outside > 0
-                ? "beyond its threshold"
-                : "within its thresholds"
-              : `${outside} of ${props.lines.length} beyond a threshold`}
+                ? t("beyond its threshold")
+                : t("within its thresholds")
+              : t("{outside} of {length} beyond a threshold", { outside, length: props.lines.length })}
           </span>
         )}
       </figcaption>
@@ -181,7 +183,7 @@ export function Panel(props: PanelProps) {
 
 function summary(props: PanelProps): string {
   const parts = props.lines.slice(0, 8).map(({ label, line: { y, stats, newest } }) => {
-    if (!stats || newest === null) return `${label}: nothing in this time`;
+    if (!stats || newest === null) return t("{label}: nothing in this time", { label });
     const range = `between ${formatNumber(stats.min)} and ${formatNumber(stats.max)}`;
     const gaps = y.filter((value) => value === null).length;
     const broken = gaps === 0 ? "" : `, ${gaps} ${gaps === 1 ? "gap" : "gaps"}`;

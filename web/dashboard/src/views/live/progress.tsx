@@ -1,7 +1,9 @@
 /** What is on its way to the chart, what didn't come, and what isn't there. */
+
 import { formatMoment } from "../../core/format.ts";
 import { gapWords } from "../../core/losses.ts";
 import type { TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import type { Past } from "./past.ts";
 
 interface ProgressProps {
@@ -29,9 +31,9 @@ export function Progress({ past, zoomed, span, window, now, isKnown, isEmpty, ol
   if (past.problem !== null) {
     return (
       <p class="problem note" role="status">
-        What is older couldn’t be loaded: {past.problem}{" "}
+        {t("What is older couldn’t be loaded:")} {past.problem}{" "}
         <button type="button" onClick={past.retry}>
-          Try again
+          {t("Try again")}
         </button>
       </p>
     );
@@ -39,7 +41,8 @@ export function Progress({ past, zoomed, span, window, now, isKnown, isEmpty, ol
   if (past.loadingSince !== null) {
     return (
       <p class="soft note loading" role="status" hidden={seconds * 1000 < QUIET_MS}>
-        <progress aria-label="Loading" /> Loading what is older…{seconds >= 3 && ` ${Math.floor(seconds)} s`}
+        <progress aria-label={t("Loading")} /> {t("Loading what is older…")}
+        {seconds >= 3 && ` ${Math.floor(seconds)} s`}
       </p>
     );
   }
@@ -53,19 +56,19 @@ export function Progress({ past, zoomed, span, window, now, isKnown, isEmpty, ol
   if (isEmpty)
     return (
       <p class="soft note" role="status">
-        {gap === null ? "Nothing came in this time." : "Nothing of this time is kept."}
+        {gap === null ? t("Nothing came in this time.") : t("Nothing of this time is kept.")}
       </p>
     );
   if (isShort && oldest !== null)
     return (
       <p class="soft note" role="status">
-        Nothing from before {formatMoment(oldest)} is kept.
+        {t("Nothing from before")} {formatMoment(oldest)} {t("is kept.")}
       </p>
     );
   if (gap === null) return null;
   return (
     <p class="soft note" role="status">
-      Part of this time is missing: {gapWords(gap)}.
+      {t("Part of this time is missing:")} {gapWords(gap)}.
     </p>
   );
 }

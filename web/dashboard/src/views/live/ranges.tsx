@@ -1,14 +1,16 @@
 /** How far back: a range up to now, or one of one's own. */
+
 import { useState } from "preact/hooks";
 import { fromLocal, toLocal } from "../../core/format.ts";
 import type { TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { useWide } from "../../parts/virtual.tsx";
 import { setParams } from "../../router.ts";
 
 export const DEFAULT_RANGE = "15m";
 
 const RANGES: readonly (readonly [since: string, label: string])[] = [
-  ["1m", "Live"],
+  ["1m", t("Live")],
   ["15m", "15 min"],
   ["1h", "1 h"],
   ["6h", "6 h"],
@@ -44,20 +46,20 @@ export function Ranges({ since, window, zoomed, onOwn }: RangesProps) {
     <>
       {wide ? (
         <fieldset class="segments ranges">
-          <legend class="sr">How far back</legend>
+          <legend class="sr">{t("How far back")}</legend>
           {all.map(([range, label]) => (
             <button key={range} type="button" aria-pressed={since === range && !zoomed} onClick={() => choose(range)}>
               {label}
             </button>
           ))}
           <button type="button" aria-expanded={own} aria-pressed={zoomed} onClick={() => setOwn(!own)}>
-            From – to
+            {t("From – to")}
           </button>
         </fieldset>
       ) : (
         <select
           class="ranges"
-          aria-label="How far back"
+          aria-label={t("How far back")}
           value={zoomed || own ? "own" : since}
           onChange={(event) => {
             const { value } = event.currentTarget;
@@ -70,7 +72,7 @@ export function Ranges({ since, window, zoomed, onOwn }: RangesProps) {
               {label}
             </option>
           ))}
-          <option value="own">From – to</option>
+          <option value="own">{t("From – to")}</option>
         </select>
       )}
       {own && (
@@ -100,17 +102,19 @@ function OwnRange({ window, onOwn }: { window: TimeWindow; onOwn: (window: TimeW
       }}
     >
       <label class="select">
-        <span>From</span>
+        <span>{t("From")}</span>
         <input type="datetime-local" step="1" value={from} onInput={(event) => setFrom(event.currentTarget.value)} />
       </label>
       <label class="select">
-        <span>to</span>
+        <span>{t("to")}</span>
         <input type="datetime-local" step="1" value={to} onInput={(event) => setTo(event.currentTarget.value)} />
       </label>
       <button type="submit" disabled={!usable}>
-        Show
+        {t("Show")}
       </button>
-      {begins !== null && ends !== null && begins >= ends && <span class="problem">It ends before it begins.</span>}
+      {begins !== null && ends !== null && begins >= ends && (
+        <span class="problem">{t("It ends before it begins.")}</span>
+      )}
     </form>
   );
 }

@@ -1,7 +1,9 @@
 /** How the scale of each field is chosen; it stands in the address. */
+
 import { useState } from "preact/hooks";
 import { parseScale, type Scale, scaleText } from "../../core/scale.ts";
 import { type Field, fieldLabel } from "../../core/values.ts";
+import { t } from "../../core/words.ts";
 import { route, setParams } from "../../router.ts";
 
 /** The scales that were chosen, by field. */
@@ -19,11 +21,11 @@ export function setScale(field: Field, scale: Scale): void {
 }
 
 const WORDS: readonly (readonly [value: string, label: string])[] = [
-  ["auto", "Usual readings"],
-  ["all", "All readings"],
-  ["zero", "From zero"],
-  ["log", "Logarithmic"],
-  ["own", "From – to"],
+  ["auto", t("Usual readings")],
+  ["all", t("All readings")],
+  ["zero", t("From zero")],
+  ["log", t("Logarithmic")],
+  ["own", t("From – to")],
 ];
 
 interface ScalesProps {
@@ -34,7 +36,7 @@ interface ScalesProps {
 export function Scales({ fields, scales }: ScalesProps) {
   return (
     <details class="scales" open={fields.some((field) => scales.has(field))}>
-      <summary>Scale</summary>
+      <summary>{t("Scale")}</summary>
       <div class="row">
         {fields.map((field) => (
           <OneScale key={field} field={field} scale={scales.get(field) ?? "auto"} titled={fields.length > 1} />
@@ -59,7 +61,7 @@ function OneScale({ field, scale, titled }: { field: Field; scale: Scale; titled
   return (
     <span class="row">
       <label class="select">
-        <span class={titled ? "" : "sr"}>{titled ? label : `Scale of ${label}`}</span>
+        <span class={titled ? "" : "sr"}>{titled ? label : t("Scale of {label}", { label })}</span>
         <select
           value={own ? "own" : (scale as string)}
           onChange={(event) => {
@@ -78,14 +80,14 @@ function OneScale({ field, scale, titled }: { field: Field; scale: Scale; titled
       {own && (
         <>
           <input
-            aria-label={`${label}, scale from`}
+            aria-label={t("{label}, scale from", { label })}
             inputMode="decimal"
             size={6}
             value={low}
             onInput={(event) => apply(event.currentTarget.value, high)}
           />
           <input
-            aria-label={`${label}, scale to`}
+            aria-label={t("{label}, scale to", { label })}
             inputMode="decimal"
             size={6}
             value={high}

@@ -1,8 +1,10 @@
 /** Limits that are drawn into the charts; they stand in the address. */
+
 import { useState } from "preact/hooks";
 import { formatNumber } from "../../core/format.ts";
 import { type Threshold, thresholdText } from "../../core/store.ts";
 import { type Field, fieldLabel } from "../../core/values.ts";
+import { t } from "../../core/words.ts";
 import { CloseIcon } from "../../parts/icons.tsx";
 import { setParams } from "../../router.ts";
 
@@ -16,14 +18,18 @@ export function Thresholds({ thresholds, fields }: { thresholds: readonly Thresh
   const set = (next: readonly Threshold[]) => setParams({ limit: next.map(thresholdText) });
   return (
     <details class="thresholds" open={thresholds.length > 0}>
-      <summary>Thresholds</summary>
+      <summary>{t("Thresholds")}</summary>
       <div class="row">
         {thresholds.map((threshold) => (
           <span class="chip" key={thresholdText(threshold)}>
-            {fieldLabel(threshold.field)} {threshold.above ? "above" : "below"} {formatNumber(threshold.value)}
+            {fieldLabel(threshold.field)} {threshold.above ? t("above") : t("below")} {formatNumber(threshold.value)}
             <button
               type="button"
-              aria-label={`Remove: ${fieldLabel(threshold.field)} ${threshold.above ? "above" : "below"} ${threshold.value}`}
+              aria-label={t("Remove: {field} {value} {value2}", {
+                field: fieldLabel(threshold.field),
+                value: threshold.above ? t("above") : t("below"),
+                value2: threshold.value,
+              })}
               onClick={() => set(thresholds.filter((entry) => entry !== threshold))}
             >
               <CloseIcon />
@@ -40,7 +46,7 @@ export function Thresholds({ thresholds, fields }: { thresholds: readonly Thresh
           }}
         >
           {fields.length > 1 && (
-            <select aria-label="Field" value={at} onChange={(event) => setField(event.currentTarget.value)}>
+            <select aria-label={t("Field")} value={at} onChange={(event) => setField(event.currentTarget.value)}>
               {fields.map((entry) => (
                 <option key={entry} value={entry}>
                   {fieldLabel(entry)}
@@ -48,19 +54,19 @@ export function Thresholds({ thresholds, fields }: { thresholds: readonly Thresh
               ))}
             </select>
           )}
-          <select aria-label="Side" value={side} onChange={(event) => setSide(event.currentTarget.value)}>
-            <option value=">">above</option>
-            <option value="<">below</option>
+          <select aria-label={t("Side")} value={side} onChange={(event) => setSide(event.currentTarget.value)}>
+            <option value=">">{t("above")}</option>
+            <option value="<">{t("below")}</option>
           </select>
           <input
-            aria-label="Value"
+            aria-label={t("Value")}
             inputMode="decimal"
             size={7}
             value={value}
             onInput={(event) => setValue(event.currentTarget.value)}
           />
           <button type="submit" disabled={!usable}>
-            Add
+            {t("Add")}
           </button>
         </form>
       </div>

@@ -1,4 +1,5 @@
 /** Where something was: its positions on a plain canvas, north up, without a picture from any other host. */
+
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { formatCount, formatMoment } from "../../core/format.ts";
@@ -16,6 +17,7 @@ import {
   Tracks,
 } from "../../core/track.ts";
 import type { TimeWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { theme } from "../../theme.ts";
 import { colour, PALETTE } from "./chart.ts";
 
@@ -142,23 +144,27 @@ export function TrackArea({ store, filter, since, window, labels, hover, onHover
   return (
     <figure class="track">
       <figcaption>
-        <span class="panel-title">Track</span>
+        <span class="panel-title">{t("Track")}</span>
         {shown.slice(0, PALETTE).map((points, track) => (
           <span key={topics[track]} class="soft num">
             {topics.length > 1 && `${names[track]}: `}
             {points.length === 0
-              ? "nowhere in this time"
+              ? t("nowhere in this time")
               : `${formatCount(points.length)} ${points.length === 1 ? "point" : "points"}, ${formatMetres(lengthOf(points))}`}
           </span>
         ))}
-        {topics.length > PALETTE && <span class="soft">and {topics.length - PALETTE} more</span>}
+        {topics.length > PALETTE && (
+          <span class="soft">
+            {t("and")} {topics.length - PALETTE} {t("more")}
+          </span>
+        )}
       </figcaption>
       <div
         ref={host}
         class="track-plane"
         role="group"
         tabIndex={0}
-        aria-label="Track. Left and right go from point to point, up and down to another track."
+        aria-label={t("Track. Left and right go from point to point, up and down to another track.")}
         onKeyDown={onKey}
         onBlur={leave}
       >
@@ -183,7 +189,7 @@ export function TrackArea({ store, filter, since, window, labels, hover, onHover
 function summary(names: readonly string[], shown: readonly (readonly TrackPoint[])[]): string {
   const parts = shown.slice(0, PALETTE).map((points, track) => {
     const [first, last] = [points[0], points.at(-1)];
-    if (!first || !last) return `${names[track]}: nowhere in this time`;
+    if (!first || !last) return t("{label}: nowhere in this time", { label: names[track] ?? "" });
     const ends = `from ${formatPosition(first)} at ${formatMoment(first.moment)} to ${formatPosition(last)} at ${formatMoment(last.moment)}`;
     return `${names[track]}: ${formatMetres(lengthOf(points))} in ${formatCount(points.length)} points, ${ends}`;
   });
@@ -214,7 +220,7 @@ function draw(
   const ink = colour("--ink");
   if (!plane) {
     context.fillStyle = soft;
-    context.fillText("No position in this time.", 12, height / 2);
+    context.fillText(t("No position in this time."), 12, height / 2);
     return;
   }
   context.lineJoin = context.lineCap = "round";

@@ -1,13 +1,15 @@
 /** How a view is changed: everything goes into the address at once, and under a name when it is kept. */
+
 import { useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { parseSpan, toLocal } from "../../core/format.ts";
 import { KINDS, type Kind, nameProblem, partOf, SAVED_LIMITS, type SavedView, savedText } from "../../core/saved.ts";
 import { parseWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { identity, mayPublish } from "../../identity.ts";
 import { navigate, route, setParams, to } from "../../router.ts";
 
-const KIND_WORDS: Record<Kind, string> = { chart: "Chart", value: "Value", picture: "Picture" };
+const KIND_WORDS: Record<Kind, string> = { chart: t("Chart"), value: t("Value"), picture: t("Picture") };
 
 /** What is kept under the name of a view. */
 export interface Kept {
@@ -33,14 +35,14 @@ export function EditView({ name, view, kept, onChange, topicOf }: EditProps) {
   return (
     <>
       <div class="saved-edit">
-        <Draft label="Title" value={view.title} onDone={(title) => onChange({ ...view, title })} />
+        <Draft label={t("Title")} value={view.title} onDone={(title) => onChange({ ...view, title })} />
         <Draft
-          label="How far back"
+          label={t("How far back")}
           value={view.since}
           size={6}
           onDone={(since) => parseSpan(since) !== null && onChange({ ...view, since })}
         />
-        <Draft label="Marks from topic" value={view.marks} onDone={(marks) => onChange({ ...view, marks })} />
+        <Draft label={t("Marks from topic")} value={view.marks} onDone={(marks) => onChange({ ...view, marks })} />
         {view.window ? (
           <button
             type="button"
@@ -49,12 +51,12 @@ export function EditView({ name, view, kept, onChange, topicOf }: EditProps) {
               onChange({ ...view, window: null });
             }}
           >
-            Up to now again
+            {t("Up to now again")}
           </button>
         ) : (
           window && (
             <button type="button" onClick={() => onChange({ ...view, window })}>
-              Stay at {toLocal(window.from).replace("T", " ")} to {toLocal(window.to).replace("T", " ")}
+              {t("Stay at")} {toLocal(window.from).replace("T", " ")} {t("to")} {toLocal(window.to).replace("T", " ")}
             </button>
           )
         )}
@@ -105,7 +107,9 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
         const given = fields.split(",").map((each) => each.trim());
         const part = partOf({ kind, topic: topic.trim(), fields: given.filter((each) => each !== "") });
         if (part === null)
-          setProblem(kind === "chart" ? "This is no topic or topic filter." : "This is no topic without wildcards.");
+          setProblem(
+            kind === "chart" ? t("This is no topic or topic filter.") : t("This is no topic without wildcards."),
+          );
         else if (view.parts.length >= SAVED_LIMITS.parts) setProblem(`A view has at most ${SAVED_LIMITS.parts} parts.`);
         else {
           setProblem("");
@@ -116,7 +120,7 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
       }}
     >
       <label>
-        Add
+        {t("Add")}
         <select value={kind} onChange={(event) => setKind(event.currentTarget.value as Kind)}>
           {KINDS.map((each) => (
             <option key={each} value={each}>
@@ -126,7 +130,7 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
         </select>
       </label>
       <label>
-        Topic
+        {t("Topic")}
         <input
           class="mono"
           value={topic}
@@ -136,7 +140,7 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
       </label>
       {kind !== "picture" && (
         <label>
-          {kind === "chart" ? "Fields" : "Field"}
+          {kind === "chart" ? t("Fields") : t("Field")}
           <input
             class="mono"
             value={fields}
@@ -145,7 +149,7 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
           />
         </label>
       )}
-      <button type="submit">Add</button>
+      <button type="submit">{t("Add")}</button>
       <p class="problem" role="status">
         {problem}
       </p>
@@ -161,11 +165,11 @@ function Keep({ name, view, kept, topicOf }: Omit<EditProps, "onChange">) {
   if (above === null) return null;
   const problem = nameProblem(wanted);
   if (mayPublish(topicOf(wanted || "x")) === false)
-    return <p class="soft note">You may not keep views here; the address has all of it.</p>;
+    return <p class="soft note">{t("You may not keep views here; the address has all of it.")}</p>;
   const save = async (over: boolean) => {
     // under its own name in the place of what was seen, under another one only where there is none
     const tag = over ? undefined : wanted === name ? kept.tag : null;
-    setSaid("On its way…");
+    setSaid(t("On its way…"));
     setConflict(false);
     try {
       const made = await api.keep(topicOf(wanted), savedText(view), tag);
@@ -176,8 +180,8 @@ function Keep({ name, view, kept, topicOf }: Omit<EditProps, "onChange">) {
       setSaid(
         api.isConflict(error)
           ? wanted === name
-            ? "Somebody has kept another one under this name meanwhile."
-            : "There is a view of this name already."
+            ? t("Somebody has kept another one under this name meanwhile.")
+            : t("There is a view of this name already.")
           : (error as Error).message,
       );
     }
@@ -191,19 +195,19 @@ function Keep({ name, view, kept, topicOf }: Omit<EditProps, "onChange">) {
       }}
     >
       <label>
-        Keep as
+        {t("Keep as")}
         <input value={wanted} maxLength={64} onInput={(event) => setWanted(event.currentTarget.value)} />
       </label>
       <button type="submit" class="primary" disabled={problem !== null}>
-        Save
+        {t("Save")}
       </button>
       {conflict && (
         <>
           <a href={to.saved(wanted)} target="_blank" rel="noopener">
-            Look at it
+            {t("Look at it")}
           </a>
           <button type="button" class="danger" onClick={() => void save(true)}>
-            Replace it
+            {t("Replace it")}
           </button>
         </>
       )}

@@ -1,4 +1,5 @@
 /** Views that people put together: several charts and values on one page, in the address, and kept under a name. */
+
 import { useEffect, useMemo, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { readingAt } from "../../core/announced.ts";
@@ -7,6 +8,7 @@ import { parsePath } from "../../core/paths.ts";
 import { EMPTY_VIEW, type Part, parseSaved, SAVED_LIMITS, type SavedView, savedText } from "../../core/saved.ts";
 import { fieldLabel, firstNumber, summary } from "../../core/values.ts";
 import { parseWindow } from "../../core/window.ts";
+import { t } from "../../core/words.ts";
 import { fleet, holdDevices } from "../../fleet.ts";
 import { identity, mayPublish, maySubscribe } from "../../identity.ts";
 import { Empty } from "../../parts/bits.tsx";
@@ -32,15 +34,17 @@ export function SavedViews() {
   return (
     <>
       <header class="view-head">
-        <h1>{name || "View"}</h1>
+        <h1>{name || t("View")}</h1>
       </header>
       {drawn === null && kept.isAsked ? (
-        <p class="late soft">Asking the gateway…</p>
+        <p class="late soft">{t("Asking the gateway…")}</p>
       ) : (
-        <Empty title="No such view">
-          <p>{kept.problem ?? (drawn === null ? "Nothing is kept under this name." : "This address holds none.")}</p>
+        <Empty title={t("No such view")}>
           <p>
-            <a href={to.saved()}>All views</a>
+            {kept.problem ?? (drawn === null ? t("Nothing is kept under this name.") : t("This address holds none."))}
+          </p>
+          <p>
+            <a href={to.saved()}>{t("All views")}</a>
           </p>
         </Empty>
       )}
@@ -56,7 +60,7 @@ function useKept(name: string): Kept {
   useEffect(() => {
     if (name === "" || identity.value === undefined) return undefined;
     if (!above) {
-      setState({ view: null, tag: null, isAsked: false, problem: "This gateway keeps no views." });
+      setState({ view: null, tag: null, isAsked: false, problem: t("This gateway keeps no views.") });
       return undefined;
     }
     const aborter = new AbortController();
@@ -105,10 +109,10 @@ function List() {
   return (
     <>
       <header class="view-head">
-        <h1>Views</h1>
+        <h1>{t("Views")}</h1>
         <div class="tools">
           <a class="button" href={to.saved("", `&is=${encodeURIComponent(savedText(EMPTY_VIEW))}&edit=1`)}>
-            New view
+            {t("New view")}
           </a>
         </div>
       </header>
@@ -123,16 +127,17 @@ function List() {
         </ul>
       ) : (
         (names !== null || !mayRead) && (
-          <Empty title="No view is kept here">
+          <Empty title={t("No view is kept here")}>
             <p>
-              A view is a page of charts and values of your choice. It is wholly in its address, so that it can be sent
-              to somebody.{" "}
+              {t(
+                "A view is a page of charts and values of your choice. It is wholly in its address, so that it can be sent to somebody.",
+              )}{" "}
               {above === null ? (
                 <>
-                  With <code>GATEWAY_VIEW_TOPIC</code> the gateway keeps views under names, too.
+                  {t("With")} <code>GATEWAY_VIEW_TOPIC</code> {t("the gateway keeps views under names, too.")}
                 </>
               ) : (
-                !mayRead && <>You may not read those that are kept.</>
+                !mayRead && <>{t("You may not read those that are kept.")}</>
               )}
             </p>
           </Empty>
@@ -174,7 +179,7 @@ function Page({ name, view, isChanged, kept }: PageProps) {
   }, [own?.from, own?.to]);
   const change = (next: SavedView) => {
     const text = savedText(next);
-    if (encodeURIComponent(text).length > SAVED_LIMITS.address) setProblem("That is more than an address can hold.");
+    if (encodeURIComponent(text).length > SAVED_LIMITS.address) setProblem(t("That is more than an address can hold."));
     else {
       setProblem(null);
       setParams({ is: text });
@@ -184,7 +189,7 @@ function Page({ name, view, isChanged, kept }: PageProps) {
     if (!confirm(`Delete the view “${name}” for everybody?`)) return;
     api.keep(topicOf(name), "", kept.tag ?? undefined).then(
       () => navigate(to.saved()),
-      (error: Error) => setProblem(api.isConflict(error) ? "Somebody has changed it meanwhile." : error.message),
+      (error: Error) => setProblem(api.isConflict(error) ? t("Somebody has changed it meanwhile.") : error.message),
     );
   };
   const values = view.parts.filter(({ kind }) => kind === "value").map(({ topic }) => topic);
@@ -193,27 +198,27 @@ function Page({ name, view, isChanged, kept }: PageProps) {
   return (
     <>
       <header class="view-head">
-        <h1>{view.title || name || "New view"}</h1>
+        <h1>{view.title || name || t("New view")}</h1>
         <div class="tools">
           <button
             type="button"
             aria-pressed={isEdited}
             onClick={() => setParams({ edit: isEdited ? null : "1" }, false)}
           >
-            Edit
+            {t("Edit")}
           </button>
           <button type="button" onClick={() => setSharing(true)} disabled={view.parts.length === 0}>
-            Share
+            {t("Share")}
           </button>
           {mayKeep && kept.tag !== null && (
             <button type="button" class="danger" onClick={remove}>
-              Delete
+              {t("Delete")}
             </button>
           )}
-          <a href={to.saved()}>All views</a>
+          <a href={to.saved()}>{t("All views")}</a>
         </div>
       </header>
-      {isChanged && !isEdited && <p class="soft note">Not kept yet: this is how the address has it.</p>}
+      {isChanged && !isEdited && <p class="soft note">{t("Not kept yet: this is how the address has it.")}</p>}
       {problem !== null && (
         <p class="problem" role="status">
           {problem}
@@ -221,9 +226,9 @@ function Page({ name, view, isChanged, kept }: PageProps) {
       )}
       {isEdited && <EditView name={name} view={view} kept={kept} onChange={change} topicOf={topicOf} />}
       {view.parts.length === 0 && !isEdited && (
-        <Empty title="Nothing is on this view yet">
+        <Empty title={t("Nothing is on this view yet")}>
           <p>
-            <em>Edit</em> puts charts and values on it.
+            <em>{t("Edit")}</em> {t("puts charts and values on it.")}
           </p>
         </Empty>
       )}
@@ -245,13 +250,13 @@ function Page({ name, view, isChanged, kept }: PageProps) {
                   disabled={index === 0}
                   onClick={() => change({ ...view, parts: moved(view.parts, index) })}
                 >
-                  Up
+                  {t("Up")}
                 </button>
                 <button
                   type="button"
                   onClick={() => change({ ...view, parts: view.parts.filter((_, at) => at !== index) })}
                 >
-                  Remove
+                  {t("Remove")}
                 </button>
               </div>
             )}
@@ -290,7 +295,9 @@ function PartBody({ part, view, newest, units }: BodyProps) {
       // no field at all: what the chart would show first
       return <ChartsOf filter={part.topic} since={view.since} part={marked} />;
     case "picture":
-      return <Tile topic={part.topic} label={part.title || `Newest picture of ${part.topic}`} large />;
+      return (
+        <Tile topic={part.topic} label={part.title || t("Newest picture of {topic}", { topic: part.topic })} large />
+      );
     default:
       return <Value part={part} newest={newest} units={units} />;
   }
@@ -327,7 +334,7 @@ function useNewest(topics: readonly string[], units: Units): ReadonlyMap<string,
 
 /** A value as large as it is wanted, with its unit and its age. */
 function Value({ part, newest, units }: Omit<BodyProps, "view">) {
-  if (!newest) return <p class="soft">Nothing came yet.</p>;
+  if (!newest) return <p class="soft">{t("Nothing came yet.")}</p>;
   const { payload, encoding, time } = newest;
   const path = part.fields[0] ?? (encoding === undefined ? firstNumber(payload) : null) ?? "";
   const steps = path === "" ? [] : (parsePath(path) ?? []);
@@ -348,7 +355,7 @@ function Value({ part, newest, units }: Omit<BodyProps, "view">) {
       </p>
       <p class="soft num">
         {path !== "" && `${fieldLabel(path)}, `}
-        {age === "now" ? "now" : `${age} ago`}
+        {age === "now" ? t("now") : t("{age} ago", { age })}
       </p>
     </>
   );

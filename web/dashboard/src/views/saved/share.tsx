@@ -1,15 +1,17 @@
 /** A link to a view: with a token that reads only what is on it, where the gateway makes such tokens. */
+
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { formatDateTime } from "../../core/format.ts";
 import { filtersOf, type SavedView, savedText } from "../../core/saved.ts";
+import { t } from "../../core/words.ts";
 import { identity, maySubscribe } from "../../identity.ts";
 import { CopyButton } from "../../parts/bits.tsx";
 import { to } from "../../router.ts";
 import { metaFilter } from "../../units.ts";
 
 const TIMES: readonly (readonly [seconds: number, label: string])[] = [
-  [3_600, "an hour"],
+  [3_600, t("an hour")],
   [86_400, "a day"],
   [7 * 86_400, "a week"],
   [30 * 86_400, "30 days"],
@@ -28,7 +30,7 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
   const most = identity.value?.shareSeconds ?? null;
   const mayShare = most !== null && identity.value?.anonymous === false;
   const times = TIMES.filter(([seconds]) => most !== null && seconds <= most);
-  const offered = times.length > 0 || most === null ? times : [[most, "as long as may be"] as const];
+  const offered = times.length > 0 || most === null ? times : [[most, t("as long as may be")] as const];
   const [seconds, setSeconds] = useState(offered[0]?.[0] ?? 0);
   const [made, setMade] = useState<{ token: string; expires: number } | null>(null);
   const [problem, setProblem] = useState("");
@@ -38,11 +40,13 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
   const link = made ? `${plain}#token=${made.token}` : plain;
   return (
     <dialog ref={dialog} class="ask" aria-labelledby="share-title" onClose={onClose}>
-      <h2 id="share-title">Share this view</h2>
+      <h2 id="share-title">{t("Share this view")}</h2>
       {mayShare ? (
         <>
           <p>
-            Whoever has the link may read this, and nothing else, until it ends. It can’t be called back before that.
+            {t(
+              "Whoever has the link may read this, and nothing else, until it ends. It can’t be called back before that.",
+            )}
           </p>
           <ul>
             {filters.map((filter) => (
@@ -65,7 +69,7 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
             }}
           >
             <label class="select">
-              <span>For</span>
+              <span>{t("For")}</span>
               <select
                 value={seconds}
                 onChange={(event) => {
@@ -81,12 +85,12 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
               </select>
             </label>
             <button type="submit" class="primary">
-              Make a link
+              {t("Make a link")}
             </button>
           </form>
         </>
       ) : (
-        <p>The link has all of the view. Whoever opens it sees what he may read himself.</p>
+        <p>{t("The link has all of the view. Whoever opens it sees what he may read himself.")}</p>
       )}
       {(made || !mayShare) && (
         <>
@@ -94,13 +98,17 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
             <input
               class="link mono"
               readOnly
-              aria-label="Link"
+              aria-label={t("Link")}
               value={link}
               onFocus={(event) => event.currentTarget.select()}
             />
-            <CopyButton text={link} label="link" />
+            <CopyButton text={link} label={t("link")} />
           </p>
-          {made && <p class="soft">It ends at {formatDateTime(made.expires)}.</p>}
+          {made && (
+            <p class="soft">
+              {t("It ends at")} {formatDateTime(made.expires)}.
+            </p>
+          )}
         </>
       )}
       <p class="problem" role="status">
@@ -108,7 +116,7 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
       </p>
       <div class="row">
         <button type="button" onClick={() => dialog.current?.close()}>
-          Close
+          {t("Close")}
         </button>
       </div>
     </dialog>

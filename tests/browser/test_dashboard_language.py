@@ -1,0 +1,63 @@
+"""The dashboard in the visitor's language: the browser's, or the one that was chosen."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.watched import NARROW, WIDE, Watched, meta, rows
+from tests.conftest import MakeGateway, MakeMosquitto
+from tests.support.publishers import Publisher
+
+from .test_dashboard_views import BUILT
+from tests.support.waiting import missing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _is_built() -> None:
+    if not BUILT.exists():
+        missing("the built dashboard (python scripts/build_web.py)")
+
+
+@pytest.mark.slow
+def test_a_german_browser_gets_a_german_page_and_may_choose_another(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/meta", meta("Devices", 600, temperature=("°C", "temperature")), retain=True)
+        publisher.publish("sensors/a/state", '{"temperature": 20}')
+        page = watched.open(f"{gateway.http}/", locale="de-DE")
+        assert page.locator("html").get_attribute("lang") == "de"
+        expect(page.get_by_role("navigation")).to_contain_text("Geräte")
+        expect(page.get_by_placeholder("Suchen")).to_be_visible()
+        # what people wrote is as they wrote it
+        expect(rows(page)).to_contain_text("Devices")
+        page.get_by_role("link", name="Verbindung").click()
+        expect(page.get_by_role("heading", name="Aussehen")).to_be_visible()
+        page.get_by_role("button", name="English").click()
+        expect(page.get_by_role("heading", name="Look")).to_be_visible()
+        assert page.locator("html").get_attribute("lang") == "en"
+        page.get_by_role("button", name="As the browser").click()
+        expect(page.get_by_role("heading", name="Aussehen")).to_be_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+def test_german_words_have_room(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto, size: dict[str, int]
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/state", '{"temperature": 20, "mode": "heating"}')
+        for place in ("", "topics", "topics/sensors/a/state", "publish", "connection"):
+            page = watched.open(f"{gateway.http}/{place}", locale="de-DE", viewport=size)
+            expect(page.locator("main")).to_be_visible()
+            over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert over <= 0, place
+            expect(page.locator("body")).not_to_contain_text(re.compile(r"\{\w+\}"))
+            page.close()

@@ -1,0 +1,50 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { de } from "../src/core/de.ts";
+import { speak, t } from "../src/core/words.ts";
+
+const SOURCES = join(import.meta.dirname, "../src");
+
+/** What the code says in English: the first argument of each call of `t`, and what `counted` counts. */
+function said(): Set<string> {
+  const found = new Set<string>();
+  for (const name of readdirSync(SOURCES, { recursive: true, encoding: "utf8" })) {
+    if (!/\.tsx?$/.test(name) || name.endsWith("words.ts")) continue;
+    const code = readFileSync(join(SOURCES, name), "utf8");
+    for (const [, text] of code.matchAll(/\bt\(\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)/g)) {
+      if (text === undefined) continue;
+      const inner = text.slice(1, -1).replaceAll("\\'", "'").replaceAll('\\"', '"');
+      found.add(inner);
+    }
+    for (const [, one, many] of code.matchAll(/\bcounted\([^;]*?, "([^"]+)"(?:, "([^"]+)")?\)/g)) {
+      found.add(String(one)).add(many ?? `${one}s`);
+    }
+  }
+  return found;
+}
+
+const names = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
+
+afterEach(() => speak({}));
+
+describe("words", () => {
+  it("are English where no other language is spoken, with values in their places", () => {
+    expect(t("{done} of {count} cleared", { done: 1, count: "2" })).toBe("1 of 2 cleared");
+    expect(t("no {such} name", { other: 1 })).toBe("no {such} name");
+  });
+  it("are those of a table, as far as that has them", () => {
+    speak(de);
+    expect(t("Devices")).toBe("Geräte");
+    expect(t("{done} of {count} cleared", { done: 1, count: 2 })).toBe("1 von 2 gelöscht");
+    expect(t("of no table")).toBe("of no table");
+  });
+  it("all have a German form, and no form is left over", () => {
+    const english = said();
+    expect([...english].filter((text) => !(text in de)).sort()).toEqual([]);
+    expect(Object.keys(de).filter((text) => !english.has(text))).toEqual([]);
+  });
+  it("keep the names of their values", () => {
+    for (const [english, german] of Object.entries(de)) expect(names(german), english).toEqual(names(english));
+  });
+});
