@@ -95,8 +95,8 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: most tests wait, for a broker or for a gateway that starts."""
-    return 2 * (os.cpu_count() or 1)
+    """Three for each core: most tests wait, for a broker or for a gateway that starts."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -250,7 +250,7 @@ async def test_numbers_for_which_there_is_no_room_are_counted_and_named(tmp_path
     async with archived(tmp_path, archive_series=2) as (app, gateway):
         gateway.hub.publish("a", b'{"t":1,"u":2,"v":3,"deep":{"w":4}}')
         gateway.hub.publish("b", b"5")
-        gateway.hub.publish("c", b'"text"')
+        gateway.hub.publish("c", b'"a text that is too long to be a state of anything"')
         await written(gateway)
         metrics = (await ask(app, "/metrics")).body.decode()
         assert "gateway_archive_series 2.0" in metrics

@@ -326,6 +326,7 @@ def _settings(broker_url: str, page: socket.socket, origins: Sequence[str]) -> S
             mqtt_session_expiry=0,
             port=page.getsockname()[1],
             access_origins=tuple(origins),
+            view_topic="gateway/views",
             log_format="human",
             log_level="warning",
         )
