@@ -10,9 +10,9 @@ from playwright.sync_api import expect
 from tests.browser.watched import NARROW, WIDE, Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.publishers import Publisher
+from tests.support.waiting import missing
 
 from .test_dashboard_views import BUILT
-from tests.support.waiting import missing
 
 
 @pytest.fixture(scope="module", autouse=True)
