@@ -19,7 +19,7 @@ from gateway.archive.archive import common_seq
 from gateway.cluster.entries import Entry, Id
 from gateway.cluster.leading import Leading
 from gateway.cluster.member import Member, Role
-from gateway.cluster.questions import Leave, Pause, Question, Read, ServerError, Wait
+from gateway.cluster.questions import Append, Leave, Pause, Question, Read, ServerError, Times, Wait
 from gateway.core.history import History
 from gateway.upstream.acknowledging import Unacknowledged
 from tests.support.streams import ModelServer
@@ -185,6 +185,8 @@ class Node:
                     machine.advance(question.seconds)
                 elif self.member.leading is None or not self.member.leading.has_more:
                     machine.advance(min(max(question.seconds, 0.01), 0.1))
+                else:
+                    machine.advance(question.seconds)  # it gathers what comes
                 self.question = self.steps.send(None)
             elif isinstance(question, Leave):
                 if self.leading is not None:
@@ -553,3 +555,40 @@ def test_a_leader_that_finds_the_broker_again_soon_leads_on() -> None:
     leader.member.broker = ""
     settle(machine)
     assert the_leader(machine) is leader
+
+
+def test_what_comes_soon_after_an_append_shares_the_next_one_and_else_nothing_waits() -> None:
+    now = 1_000.0
+    woken: list[None] = []
+    server = ModelServer(lambda: now)
+    times = Times(gather=0.004)
+    leadings: list[Leading] = []
+    member = Member(
+        "n", ListLog({}, Disk()), clock=lambda: now, wall_clock_ms=lambda: int(now * 1000), make_token=lambda: "t",
+        make_epoch=lambda: "e", wake=lambda: woken.append(None), on_lead=leadings.append, on_follow=lambda _: None,
+        times=times,
+    )  # fmt: skip
+    steps = member.run()
+    question = next(steps)
+    while not (leadings and isinstance(question, Wait)):
+        question = steps.send(None if isinstance(question, Wait) else server.ask(question))
+    leading = leadings[0]
+    now += 0.1
+    leading.take("a", b"1", 1)
+    leading.identify([b"\x40\x02\0\1"])
+    leading.when_settled(lambda: None)
+    assert len(woken) == 1  # by the first message, not by all that follows
+    question = steps.send(None)
+    assert isinstance(question, Append)  # at once, after a silence
+    question = steps.send(server.ask(question))
+    for number in (2, 3):
+        leading.take("a", b"%d" % number)
+        question = steps.send(None)
+        assert isinstance(question, Wait)
+        assert question.seconds < 0.005
+        now += 0.001
+    now += 0.003
+    question = steps.send(None)
+    assert isinstance(question, Append)
+    steps.send(server.ask(question))
+    assert [row.payload for row in server.entries[-1][1].rows] == [b"2", b"3"]

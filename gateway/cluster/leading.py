@@ -195,7 +195,8 @@ class Leading:
                 return
             last = self._under_way[0]
         last.calls.append(call)
-        self._wake()
+        if not last.rows:  # messages woke whoever appends as they came
+            self._wake()
 
     def hurry(self) -> None:
         """See `Keeper.hurry`: what has arrived is appended as soon as may be in any case."""

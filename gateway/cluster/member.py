@@ -138,6 +138,7 @@ class Member:
         self._free_since: float | None = None
         self._cut_off_since: float | None = None
         self._aside_until = 0.0
+        self._gathers_until = 0.0
         self._is_stopping = False
 
     @property
@@ -445,8 +446,12 @@ class Member:
         """Appends what arrives until the lease is to be renewed."""
         is_noted = False
         while self.leading is not None and not self._is_stopping:
-            if self._clock() >= self._meet_at:
+            now = self._clock()
+            if now >= self._meet_at:
                 return
+            if now < self._gathers_until and self.leading.has_more:
+                yield Wait(min(self._gathers_until, self._meet_at) - now)
+                continue
             found = self.leading.next()
             if found is None and view.meta is not None and view.meta.server != view.server and not is_noted:
                 found = self.leading.nothing()  # this server has everything: that is noted where a successor looks
@@ -459,6 +464,7 @@ class Member:
         leading = self.leading
         assert leading is not None  # noqa: S101 - it is what appends
         trim = self.follower.extent.trim(self._wall_clock_ms())
+        self._gathers_until = self._clock() + self._times.gather
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
             return False

@@ -28,6 +28,7 @@ class Times:
     """Seconds.
 
     Attributes:
+        gather: between two appends: what comes meanwhile shares the second one. After a longer silence none waits.
         lease: how long a leader that is silent leads on.
         renew: how often it renews its lease, and others look whether it is free.
         retry: how long to wait after the server could not be reached.
@@ -35,6 +36,7 @@ class Times:
         aside: how long a node that handed over leaves the lease to others.
     """
 
+    gather: float = 0.006
     lease: float = 2.0
     renew: float = 0.5
     retry: float = 0.2

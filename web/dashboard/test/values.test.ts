@@ -102,7 +102,7 @@ describe("fields", () => {
   it("names them", () => {
     expect(fieldLabel("signal_strength")).toBe("Signal strength");
     expect(fieldLabel("")).toBe("value");
-    expect(fieldLabel("co2")).toBe("CO₂");
+    expect(["co2", "Pm25", "tvoc", "rssi", "pH"].map(fieldLabel)).toEqual(["CO₂", "PM2.5", "TVOC", "Signal", "pH"]);
   });
 });
 

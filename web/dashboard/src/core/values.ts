@@ -197,11 +197,25 @@ export function summary(payload: unknown, encoding: string | undefined, limit: n
   return payload === "" ? "(empty)" : oneLine(payload, limit);
 }
 
+/** Names that are not words; `gateway/devices/model.py` has the same. */
+const LABELS: Readonly<Record<string, string>> = {
+  co2: "CO₂",
+  eco2: "eCO₂",
+  pm1: "PM1",
+  pm10: "PM10",
+  pm25: "PM2.5",
+  tvoc: "TVOC",
+  voc: "VOC",
+  rssi: t("Signal"),
+  ph: "pH",
+  uv: "UV",
+};
+
 /** "signal_strength" as "Signal strength"; "" (the payload itself) as "value". */
 export function fieldLabel(field: Field): string {
   if (field === "") return "value";
-  if (/^co2$/i.test(field)) return "CO₂";
-  if (/^rssi$/i.test(field)) return t("Signal");
+  const known = LABELS[field.toLowerCase()];
+  if (known !== undefined) return known;
   const text = field.replace(/\\(.)/g, "$1").replace(/_/g, " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
