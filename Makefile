@@ -28,7 +28,7 @@ demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, i
 	$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/.dev pages       ## the tests that this machine can run in minutes; ARGS="tests/test_topics.py -x" runs just that
-	@$(if $(ARGS),$(PYTEST) $(ARGS),$(call TESTS, and not slow))
+	@$(if $(ARGS),$(PYTEST) $(ARGS),export GATEWAY_TEST_WORKERS_PER_CORE=3; $(call TESTS, and not slow))
 
 test-all: $(VENV)/.dev         ## every test, slow ones and those of web/ with them
 	@failed=0; $(AGAIN) -k web peers tools image || failed=1; $(AGAIN) web-check || failed=1; \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -219,11 +220,15 @@ async def test_a_full_server_says_so_and_one_that_is_frozen_is_not_waited_for(ma
         await server.close()
 
 
+def own_program() -> str:
+    """The kind of server of which this machine has the program: a container knows no addresses and files of ours."""
+    kind = next((kind for kind in ("valkey", "redis") if shutil.which(f"{kind}-server")), None)
+    return kind or missing("the program valkey-server or redis-server")
+
+
 @pytest.mark.parametrize("password", [None, "for-sentinels"])
 async def test_sentinels_say_where_the_server_is(make_valkey: MakeValkey, tmp_path: Path, password: str | None) -> None:
-    if program_of() is None:
-        missing("a program of Valkey or Redis, for Sentinels")
-    valkey = make_valkey(password=password)
+    valkey = make_valkey(password=password, kind=own_program())
     sentinel = SentinelServer(tmp_path / "sentinel", "main", valkey, password=password)
     await asyncio.to_thread(sentinel.start)
     address = replace(Address.parse(f"valkey+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/main"), password=password)
@@ -240,14 +245,12 @@ async def test_sentinels_say_where_the_server_is(make_valkey: MakeValkey, tmp_pa
 
 
 async def test_over_tls_the_server_has_to_be_vouched_for(make_valkey: MakeValkey, tmp_path: Path) -> None:
-    if program_of() is None:
-        missing("a program of Valkey or Redis, that reads certificates of this machine")
     authority = Authority(tmp_path / "authority")
     pair = authority.issue("localhost", hosts=("localhost",))
     port = free_port()
     valkey = make_valkey(
         "--tls-port", str(port), "--tls-cert-file", str(pair.cert), "--tls-key-file", str(pair.key),
-        "--tls-ca-cert-file", str(authority.ca_file), "--tls-auth-clients", "no",
+        "--tls-ca-cert-file", str(authority.ca_file), "--tls-auth-clients", "no", kind=own_program(),
     )  # fmt: skip
     address = Address.parse(f"valkeys://localhost:{port}/0")
     server = Server(replace(address, ca_file=authority.ca_file), "test", lease_seconds=30)

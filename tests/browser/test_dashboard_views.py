@@ -795,7 +795,7 @@ def test_a_visitor_signs_in_and_sees_and_does_what_the_token_allows(
     page.get_by_role("button", name="Sign in").click()
     expect(rows(page).filter(has_text="Garden")).to_have_count(1)
     # reading only: there is no way to the publish view, and its address explains itself
-    expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(3)
+    expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(4)
     page.goto(f"{gateway.http}/?view=publish")
     expect(page.get_by_role("heading", name="Reading only")).to_be_visible()
     page.goto(f"{gateway.http}/?view=connection")

@@ -141,7 +141,7 @@ class SentinelServer(ValkeyServer):
     """A Sentinel that watches one server; only where there is the program, since it tells addresses as it sees them."""
 
     def __init__(self, folder: Path, service: str, watched: ValkeyServer, *, password: str | None = None) -> None:
-        super().__init__(folder, password=password)
+        super().__init__(folder, password=password, kind=watched.kind)
         self.service = service
         self.watched = watched
 

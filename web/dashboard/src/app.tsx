@@ -57,7 +57,7 @@ const TITLES: Record<View, string> = {
   device: "",
   live: "",
   quantity: "",
-  saved: "Views",
+  saved: t("Views"),
   publish: t("Publish"),
   connection: t("Connection"),
 };
@@ -144,7 +144,7 @@ function Header({ view }: { view: View }) {
   );
   return (
     <header class="top">
-      <a class={t("mark")} href={to.devices()} aria-label={t("gateway, to the devices")}>
+      <a class="mark" href={to.devices()} aria-label={t("gateway, to the devices")}>
         <svg width="22" height="22" viewBox="0 0 32 32" aria-hidden="true">
           <path d="M3 19h7l3.5-11 5 16 3.5-9h7" />
         </svg>
@@ -153,7 +153,7 @@ function Header({ view }: { view: View }) {
       <nav aria-label={t("Views")}>
         {item("devices", to.devices(), t("Devices"), <DevicesIcon />)}
         {item("topics", to.topics(), t("Topics"), <TopicsIcon />)}
-        {item("saved", to.saved(), "Views", <ViewsIcon />)}
+        {item("saved", to.saved(), t("Views"), <ViewsIcon />)}
         {mayPublish() !== false && item("publish", to.publish(), t("Publish"), <PublishIcon />)}
         {item("connection", to.connection(), t("Connection"), <ConnectionIcon />)}
       </nav>

@@ -44,6 +44,16 @@ describe("words", () => {
     expect([...english].filter((text) => !(text in de)).sort()).toEqual([]);
     expect(Object.keys(de).filter((text) => !english.has(text))).toEqual([]);
   });
+  it("are no names of classes, parameters or keys", () => {
+    for (const name of readdirSync(SOURCES, { recursive: true, encoding: "utf8" })) {
+      if (!/\.tsx?$/.test(name)) continue;
+      const code = readFileSync(join(SOURCES, name), "utf8");
+      expect(
+        code.match(/\b(?:class|key|id|type|name|role|for|value)=\{t\(.*|\b(?:get|getAll|has|set)\(t\(.*/g),
+        name,
+      ).toBeNull();
+    }
+  });
   it("keep the names of their values", () => {
     for (const [english, german] of Object.entries(de)) expect(names(german), english).toEqual(names(english));
   });

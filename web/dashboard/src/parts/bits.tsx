@@ -153,7 +153,7 @@ export function Explain({ filter }: { filter: string }) {
         <ol>
           {answer.steps.map((step) => (
             <li key={step.name} class={step.ok ? "good" : "bad"}>
-              <span class={t("mark")} aria-hidden="true">
+              <span class="mark" aria-hidden="true">
                 {step.ok ? "✓" : "✕"}
               </span>
               <span>

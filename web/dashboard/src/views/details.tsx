@@ -57,9 +57,7 @@ export function Details({ node, now, onGo, onClose }: DetailsProps) {
       <p class="links">
         {node.isTopic && <a href={to.live(node.path)}>{t("Show live")}</a>}
         {node.children && (
-          <a href={to.live(filter)}>
-            {t("Show all")} {formatCount(node.topics)} {t("below")}
-          </a>
+          <a href={to.live(filter)}>{t("Show all {count} below", { count: formatCount(node.topics) })}</a>
         )}
       </p>
       <TopicActs

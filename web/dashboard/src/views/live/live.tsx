@@ -163,7 +163,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
   const now = paused?.at ?? Math.ceil(viewNow() / BEAT_MS) * BEAT_MS;
 
-  const marks = useMarks(part?.marks ?? params.get(t("marks")) ?? "", since, parseWindow(params)?.from ?? null);
+  const marks = useMarks(part?.marks ?? params.get("marks") ?? "", since, parseWindow(params)?.from ?? null);
   const chosenFields = part?.fields ?? params.getAll("field");
   const allFields = offeredFields(store);
   const fields = lens
@@ -438,7 +438,7 @@ function Marks({ marks, window }: { marks: readonly Mark[]; window: TimeWindow }
   const shown = marks.filter(({ time }) => time >= window.from && time <= window.to);
   if (shown.length === 0) return null;
   return (
-    <details class={t("marks")}>
+    <details class="marks">
       <summary>
         {formatCount(shown.length)} {shown.length === 1 ? t("mark") : t("marks")}
       </summary>
