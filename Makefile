@@ -24,6 +24,9 @@ AGAIN = $(MAKE) --no-print-directory
 .PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs pins clean
 .DEFAULT_GOAL := demo
 
+# some containers set it: then each of the hundreds of gateways that tests start would compile all its modules again
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(VENV)/.demo pages      ## a broker, simulated sensors and the gateway, in one command
 	$(BIN)/gateway demo $(ARGS)
 

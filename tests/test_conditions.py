@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -219,3 +221,16 @@ def test_no_expression_costs_more_than_its_limits_say(yardstick: Yardstick) -> N
     # 2 ms where the yardstick takes 12 µs, and as much again for a machine of another kind
     for _, at, condition in dearest:
         assert yardstick(lambda: seconds(condition, payloads[at])) < 4_000 / 12, (condition.text, at)  # noqa: B023
+
+
+def test_a_start_loads_no_command_line_of_the_library() -> None:
+    program = """
+import sys
+import gateway.app
+assert "cel" in sys.modules
+found = {"cel.cli", "prompt_toolkit", "rich.syntax"} & sys.modules.keys()
+assert not found, found
+import cel.cli
+assert cel.cli.__file__
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
