@@ -88,7 +88,7 @@ def test_no_module_reaches_itself(module: str) -> None:
 
 def test_each_library_has_its_one_place() -> None:
     assert all(m.startswith("upstream.") for m in MODULES if imports(m) & {"aiomqtt", "paho"})
-    assert [m for m in MODULES if "valkey" in imports(m)] == ["cluster.server"]
+    assert [m for m in MODULES if "valkey" in imports(m)] == ["cluster.server", "cluster.wire"]
     assert [m for m in MODULES if "prometheus_client" in imports(m)] == ["ops.metrics"]
     assert not any(name.startswith("upstream.") for name in reaches("transport.websockets"))
     assert not any(name.startswith("transport.") for name in reaches("upstream.upstream"))

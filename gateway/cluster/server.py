@@ -1,21 +1,24 @@
 """The connection to a Valkey server (or Redis 7): questions become scripts, and answers what they mean.
 
 Invariant: a script changes everything that it changes, or nothing, and only for who has the lease; whatever goes wrong
-is a `ServerError`, and the connection is made anew after it. The only importer of valkey.
+is a `ServerError`, and the connection is made anew after it. Only it and `wire` import valkey.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import ssl
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from gateway.cluster.address import Address
 from gateway.cluster.entries import Id
 from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
+from gateway.cluster.resp import Part, command, parts
 from gateway.cluster.views import Meta, View
+
+if TYPE_CHECKING:
+    from gateway.cluster.wire import Wire
 
 __all__ = ["LEAST_VERSION", "RefusedError", "Server"]
 
@@ -92,13 +95,10 @@ class RefusedError(ServerError):
     """The server can't be used for a cluster, today or tomorrow: it wants another password, or is another server."""
 
 
-class _Script:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-_SCRIPTS = {Meet: _Script(_MEET), Begin: _Script(_BEGIN), Append: _Script(_APPEND)}
+_SCRIPTS: dict[type[Meet | Begin | Append], tuple[str, str]] = {
+    kind: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    for kind, text in ((Meet, _MEET), (Begin, _BEGIN), (Append, _APPEND))
+}
 
 
 class Server:
@@ -115,40 +115,39 @@ class Server:
         self.address = address
         self._keys = tuple(f"gateway:{{{name}}}:{part}" for part in ("lease", "meta", "log", "able"))
         self._lease_ms = int(lease_seconds * 1000)
-        self._client: Any = None
+        # what commands begin with
+        self._evalsha = {kind: parts("EVALSHA", digest, 4, *self._keys) for kind, (_, digest) in _SCRIPTS.items()}
+        self._eval = {kind: parts("EVAL", text, 4, *self._keys) for kind, (text, _) in _SCRIPTS.items()}
+        self._wire: Wire | None = None
 
     # connecting
 
-    async def _connect(self) -> Any:
-        from valkey.asyncio import Valkey
-        from valkey.asyncio.retry import Retry
-        from valkey.backoff import NoBackoff
+    async def _connect(self) -> Wire:
+        from valkey.asyncio.connection import Connection, SSLConnection
+
+        from gateway.cluster.wire import Wire
 
         host, port = await self._find()
-        client: Any = Valkey(
+        address = self.address
+        connection = (SSLConnection if address.is_tls else Connection)(
             host=host,
             port=port,
-            db=self.address.database,
-            **self._options,
-            retry=Retry(NoBackoff(), 0),
-            single_connection_client=True,
+            db=address.database,
+            username=address.username,
+            password=address.password,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=None,  # `Wire.ask` has the time
+            lib_name=None,
+            lib_version=None,
+            **self._tls_options,
         )
-        self._client = client
-        await client.initialize()
-        return client
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        address = self.address
-        options: dict[str, Any] = {
-            "username": address.username,
-            "password": address.password,
-            "socket_connect_timeout": CONNECT_SECONDS,
-            "socket_timeout": None,  # `ask` has the time
-            "lib_name": None,
-            "lib_version": None,
-        }
-        return options | self._tls_options
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._wire = Wire(connection)
+        return self._wire
 
     @property
     def _tls_options(self) -> dict[str, Any]:
@@ -156,7 +155,7 @@ class Server:
             return {}
         ca_file = None if self.address.ca_file is None else str(self.address.ca_file)
         minimum = ssl.TLSVersion.TLSv1_2
-        return {"ssl": True, "ssl_check_hostname": True, "ssl_min_version": minimum, "ssl_ca_certs": ca_file}
+        return {"ssl_check_hostname": True, "ssl_min_version": minimum, "ssl_ca_certs": ca_file}
 
     async def _find(self) -> tuple[str, int]:
         """Where the server is now."""
@@ -175,8 +174,9 @@ class Server:
         from valkey.asyncio.sentinel import MasterNotFoundError, Sentinel
         from valkey.exceptions import ValkeyError
 
+        tls = {"ssl": self.address.is_tls} | self._tls_options
         times: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
-        sentinel: Any = Sentinel(list(self.address.hosts), sentinel_kwargs=times | login | self._tls_options)  # type: ignore[no-untyped-call]
+        sentinel: Any = Sentinel(list(self.address.hosts), sentinel_kwargs=times | login | tls)  # type: ignore[no-untyped-call]
         try:
             found: tuple[str, int] = await sentinel.discover_master(self.address.service)
         except (MasterNotFoundError, ValkeyError):
@@ -188,10 +188,9 @@ class Server:
 
     async def close(self) -> None:
         """Gives the connection up; the next question makes another one."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):
-                await client.aclose(close_connection_pool=True)
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     # asking
 
@@ -201,28 +200,25 @@ class Server:
         Raises:
             ServerError: there is none. The question may have been done all the same, now or later.
         """
-        from valkey import exceptions as failures
-
-        extra = question.seconds if isinstance(question, Read) else 0.0
         try:
-            async with asyncio.timeout(ANSWER_SECONDS + extra + (0 if self._client else CONNECT_SECONDS)):
-                client = self._client or await self._connect()
-                return await self._ask(client, question)
-        except TimeoutError:
-            await self.close()
-            raise ServerError(f"{self.address} does not answer within {ANSWER_SECONDS:g} s") from None
-        except (failures.ValkeyError, OSError, ValueError, RuntimeError) as error:
+            return await self._ask(self._wire or await self._connected(), question)
+        except _failures() as error:
             await self.close()
             raise self._failure(error) from None
-        except ServerError:
-            await self.close()
-            raise
+
+    async def _connected(self) -> Wire:
+        async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
+            return await self._connect()
 
     def _failure(self, error: Exception) -> ServerError:
         """Why it failed, in words."""
         from valkey import exceptions as failures
 
         text = str(error)
+        if isinstance(error, ServerError):
+            return error
+        if isinstance(error, TimeoutError):
+            return ServerError(f"{self.address} does not answer within {ANSWER_SECONDS:g} s")
         if isinstance(error, failures.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
             return RefusedError(f"{self.address} refuses this user or password: {text}")
         if isinstance(error, failures.NoPermissionError) or text.startswith("NOPERM"):
@@ -237,52 +233,57 @@ class Server:
             return ServerError(f"{self.address} is still loading its data")
         return ServerError(f"{self.address} can't be asked: {text or type(error).__name__}")
 
-    async def _ask(self, client: Any, question: Meet | Begin | Append | Read | Look) -> Any:
+    async def _ask(self, wire: Wire, question: Meet | Begin | Append | Read | Look) -> Any:
         match question:
+            case Append():
+                return bool(
+                    await self._run(
+                        wire,
+                        Append,
+                        question.token,
+                        str(question.before),
+                        str(question.at),
+                        question.data,
+                        question.server,
+                        "" if question.trim is None else str(question.trim),
+                        int(question.is_end),
+                    )
+                )
+            case Read(after, seconds, count):
+                found = await self._read(wire, str(after), seconds, count)
+                # one stream was asked for; an entry has one field
+                return [(Id.parse(at), fields[1]) for at, fields in found[0][1]] if found else []
+            case Look(at):
+                found = await wire.ask(command(4, parts("XRANGE", self._keys[2], str(at), str(at))), ANSWER_SECONDS)
+                return found[0][1][1] if found else None
             case Meet(token, broker, is_able):
                 told = "" if broker is None else broker
                 return _view(
                     await self._run(
-                        client, Meet, token or "", self._lease_ms, told, int(broker is not None), int(is_able)
+                        wire, Meet, token or "", self._lease_ms, told, int(broker is not None), int(is_able)
                     )
                 )
             case Begin(before, at, meta, data):
-                found = await self._run(client, Begin, meta.token, str(before or ""), str(at), data, *_pairs(meta))
-                return bool(found)
-            case Append():
-                trim = "" if question.trim is None else str(question.trim)
-                found = await self._run(
-                    client,
-                    Append,
-                    question.token,
-                    str(question.before),
-                    str(question.at),
-                    question.data,
-                    question.server,
-                    trim,
-                    int(question.is_end),
-                )
-                return bool(found)
-            case Read(after, seconds, count):
-                block = ("BLOCK", int(seconds * 1000)) if seconds >= 0.001 else ()
-                found = await client.execute_command(
-                    "XREAD", "COUNT", count, *block, "STREAMS", self._keys[2], str(after)
-                )
-                return [(Id.parse(at), _data(fields)) for at, fields in _entries(found)]
-            case Look(at):
-                found = await client.execute_command("XRANGE", self._keys[2], str(at), str(at))
-                return _data(found[0][1]) if found else None
+                return bool(await self._run(wire, Begin, meta.token, str(before or ""), str(at), data, *_pairs(meta)))
             case _:
                 assert_never(question)
 
-    async def _run(self, client: Any, kind: type, *arguments: Any) -> Any:
+    async def _run(self, wire: Wire, kind: type[Meet | Begin | Append], *arguments: Part) -> Any:
         from valkey.exceptions import NoScriptError
 
-        script = _SCRIPTS[kind]
+        count, ready = 7 + len(arguments), parts(*arguments)
         try:
-            return await client.execute_command("EVALSHA", script.digest, 4, *self._keys, *arguments)
+            return await wire.ask(command(count, self._evalsha[kind], ready), ANSWER_SECONDS)
         except NoScriptError:
-            return await client.execute_command("EVAL", script.text, 4, *self._keys, *arguments)
+            return await wire.ask(command(count, self._eval[kind], ready), ANSWER_SECONDS)
+
+    async def _read(self, wire: Wire, after: str, seconds: float, count: int) -> Any:
+        milliseconds = int(seconds * 1000)  # 0 would be for ever
+        ready = parts("BLOCK", milliseconds) if milliseconds else b""
+        data = command(
+            8 if milliseconds else 6, parts("XREAD", "COUNT", count), ready, parts("STREAMS", self._keys[2], after)
+        )
+        return await wire.ask(data, ANSWER_SECONDS + seconds)
 
     async def check(self) -> str:
         """Whether this server can be used for a cluster; what it is.
@@ -291,47 +292,34 @@ class Server:
             RefusedError: it can't.
             ServerError: nobody knows: it can't be reached.
         """
-        from valkey import exceptions as failures
-
         try:
-            async with asyncio.timeout(ANSWER_SECONDS + CONNECT_SECONDS):
-                client = self._client or await self._connect()
-                info: dict[str, Any] = await client.info()
-                kind = await client.execute_command("TYPE", self._keys[2])
-        except TimeoutError:
-            await self.close()
-            raise ServerError(f"{self.address} does not answer within {ANSWER_SECONDS + CONNECT_SECONDS:g} s") from None
-        except (failures.ValkeyError, OSError, ValueError, RuntimeError) as error:
+            wire = self._wire or await self._connected()
+            found = (await wire.ask(command(1, parts("INFO")), ANSWER_SECONDS)).decode().splitlines()
+            kind = await wire.ask(command(2, parts("TYPE", self._keys[2])), ANSWER_SECONDS)
+        except _failures() as error:
             await self.close()
             raise self._failure(error) from None
-        version = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
+        info = dict(line.split(":", 1) for line in found if ":" in line)
+        version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
         text = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info.get('redis_version')}"
         if version < LEAST_VERSION:
             raise RefusedError(f"{self.address} is {text}: a cluster needs Valkey, or Redis from 6.2 on")
-        if info.get("cluster_enabled") and self.address.database:
+        if info.get("cluster_enabled", "0") != "0" and self.address.database:
             raise RefusedError(f"{self.address} is a Valkey cluster, which has no database {self.address.database}")
-        policy = str(info.get("maxmemory_policy", "noeviction"))
-        if info.get("maxmemory") and policy != "noeviction":
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory", "0") != "0" and policy != "noeviction":
             text = f"{self.address} throws data away when it is full (maxmemory-policy {policy})"
             raise RefusedError(f"{text}: a cluster needs noeviction")
-        if kind not in (b"none", b"stream", "none", "stream"):
+        if kind not in ("none", "stream", b"none", b"stream"):
             raise RefusedError(f"the key {self._keys[2]!r} on {self.address} is something else than a log")
         return text
 
 
-def _entries(found: Any) -> Any:
-    """The entries of XREAD's answer: by stream, as a list or, in RESP3, a map."""
-    if not found:
-        return []
-    return next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong while a server is asked."""
+    from valkey.exceptions import ValkeyError
 
-
-def _data(fields: Any) -> bytes:
-    if isinstance(fields, dict):
-        data: bytes = fields[b"e"]
-        return data
-    found: bytes = fields[1]
-    return found
+    return ServerError, ValkeyError, OSError, ValueError, RuntimeError
 
 
 def _pairs(meta: Meta) -> list[str]:
