@@ -367,6 +367,25 @@ def test_slabs_and_chunks_come_back(rows: dict[int, tuple[int, float, float, flo
     assert [again.row(place) for place in range(len(again))] == list(rows.values())
 
 
+@pytest.mark.parametrize("kinds", ["nn", "m", "nmn", "mn"])
+def test_chunks_of_single_numbers_and_of_more_follow_each_other(kinds: str) -> None:
+    level, rows = LEVELS[0], []
+    read, plain = Points.of_numbers(array("q"), array("d")), Points()
+    for place, kind in enumerate(kinds):
+        start, points = place * level.chunk, Points()
+        for minute in range(3):
+            number = place + minute / 4
+            row = (1, number, number, number, number, number) if kind == "n" else (2, 9.0, 4.0, 5.0, 4.5, number)
+            points.add(start + minute * level.unit, *row)
+            rows.append((start + minute * level.unit, *row))
+        data = encode_chunk(level, start, points)
+        decode_chunk(level, start, data, read)
+        decode_chunk(level, start, data, plain)
+    assert read.are_numbers == (set(kinds) == {"n"})
+    for found in (read, plain):
+        assert [(time, *found.row(index)) for index, time in enumerate(found.times)] == rows
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damaged_bytes_are_said_to_be_damaged(data: st.DataObject) -> None:

@@ -16,6 +16,7 @@ import logging
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -403,11 +404,9 @@ class RollupReader:
             seq = writer.next_seq - 1
         try:
             found = {}
-            for number, parts in self._parts(ids, level, since, until):
-                if number in memory:
-                    parts.append(memory[number])
-                if parts:
-                    found[number] = fold(Points.merged(parts))
+            for number, chunks, newest in self._parts(ids, level, since, until):
+                if whole := _whole(chunks, newest, memory.get(number)):
+                    found[number] = fold(whole)
         finally:
             connection.execute("COMMIT")
         return found, seq
@@ -415,10 +414,10 @@ class RollupReader:
     def read_file(self, ids: Sequence[int], level: int, since: int, until: int) -> dict[int, Points]:
         """The same without what is in memory, where no writer is at hand."""
         parts = self._parts(ids, level, since, until)
-        return {number: Points.merged(some) for number, some in parts if some}
+        return {number: whole for number, chunks, newest in parts if (whole := _whole(chunks, newest))}
 
-    def _parts(self, ids: Sequence[int], level: int, since: int, until: int) -> Iterator[tuple[int, list[Points]]]:
-        """What makes the points of each series, one series after the other."""
+    def _parts(self, ids: Sequence[int], level: int, since: int, until: int) -> Iterator[tuple[int, Points, Points]]:
+        """What the chunks have of each series, and what the slabs have, one series after the other."""
         newest: dict[int, Points] = {number: Points() for number in ids}
         # a slab of this level is made when the chunks of the narrower one are
         for narrower in range(level, -1, -1):
@@ -427,13 +426,19 @@ class RollupReader:
                     if (row := slab.row(number)) is not None:
                         newest[number].add(slab.points.times[0], *row)
         for number in ids:
-            yield number, [part for part in (self._of(number, level, since, until), newest[number]) if part]
+            yield number, self._of(number, level, since, until), newest[number]
 
     def _of(self, series: int, level: int, since: int, until: int) -> Points:
         width = LEVELS[level]
         query = """SELECT start, data FROM chunks WHERE level = ? AND series = ? AND start > ? AND start < ?
             ORDER BY start"""
-        found = Points()
+        found = Points.of_numbers(array("q"), array("d"))  # until there is more than one in a minute
         for start, data in self._connection.execute(query, (level, series, since - width.chunk, until)):
             decode_chunk(width, start, data, found)
         return found
+
+
+def _whole(chunks: Points, *others: Points | None) -> Points:
+    """All points of a series. Those of chunks alone are in order: chunks don't overlap, and are merged when written."""
+    parts = [part for part in others if part]
+    return Points.merged([chunks, *parts]) if parts else chunks

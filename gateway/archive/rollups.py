@@ -60,6 +60,9 @@ SIZES = {code: array(code).itemsize for code in "IQd"}
 ONES = array("Q", [1]) * 128
 """As many as most chunks have points."""
 
+NUMBERS: list[None] = [None] * 5
+"""The columns of points each of which is one number."""
+
 _UNKNOWN: list[Any] = []
 """Stands for the row of a member whose row is not known."""
 
@@ -157,18 +160,28 @@ def _decode(data: bytes, points: Points) -> array[int]:
         raise BlockError("a roll-up has not its columns")
     keys = (_known_keys if len(key_bytes) <= KNOWN_BYTES else _keys)(key_bytes, count)
     lasts = _in_order("d", last_bytes, count)
+    if points.are_numbers:
+        if columns == NUMBERS:
+            points.counts += _ones(count)
+            points.lasts.frombytes(lasts)
+            return keys
+        points.part_columns()
     counts, *others = columns
     firsts, mins, maxs, sums = (lasts if column is None else _in_order("d", column, count) for column in others)
     if counts is not None:
         points.counts.frombytes(_in_order("Q", counts, count))
     else:
-        points.counts += ONES[:count] if count <= len(ONES) else array("Q", [1]) * count
+        points.counts += _ones(count)
     points.lasts.frombytes(lasts)
     points.firsts.frombytes(firsts)
     points.mins.frombytes(mins)
     points.maxs.frombytes(maxs)
     points.sums.frombytes(sums)
     return keys
+
+
+def _ones(count: int) -> array[int]:
+    return ONES[:count] if count <= len(ONES) else array("Q", [1]) * count
 
 
 class Slab:

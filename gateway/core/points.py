@@ -96,6 +96,17 @@ class Points:
         found.sums = found.mins = found.maxs = found.firsts = found.lasts = numbers
         return found
 
+    @property
+    def are_numbers(self) -> bool:
+        """Whether each is one number, and the columns that would all be alike are one array."""
+        return self.sums is self.lasts
+
+    def part_columns(self) -> None:
+        """Gives each column an array of its own, so that other points can be added."""
+        if self.are_numbers:
+            numbers = self.lasts
+            self.sums, self.mins, self.maxs, self.firsts = numbers[:], numbers[:], numbers[:], numbers[:]
+
     def __len__(self) -> int:
         return len(self.times)
 
@@ -156,7 +167,7 @@ class Points:
         It yields now and then, so that others may have a turn.
         """
         found = Points()
-        times = self.times
+        times, numbers = self.times, self.lasts if self.are_numbers else None
         low = bisect_left(times, grid.start)
         end = bisect_left(times, grid.end, low)
         while low < end:
@@ -164,6 +175,9 @@ class Points:
             high = bisect_left(times, start + grid.step, low, end)
             if high == low + 1:
                 found.add(start, *self.row(low))
+            elif numbers is not None:
+                part = numbers[low:high].tolist()
+                found.add(start, high - low, fsum(part), min(part), max(part), part[0], part[-1])
             else:
                 found.add(
                     start,
