@@ -557,11 +557,14 @@ def test_a_leader_that_finds_the_broker_again_soon_leads_on() -> None:
     assert the_leader(machine) is leader
 
 
-def test_what_comes_soon_after_an_append_shares_the_next_one_and_else_nothing_waits() -> None:
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_what_comes_soon_after_an_append_of_a_busy_leader_shares_the_next_one_and_else_nothing_waits(
+    is_busy: bool,
+) -> None:
     now = 1_000.0
     woken: list[None] = []
     server = ModelServer(lambda: now)
-    times = Times(gather=0.004)
+    times = Times(gather=0.004, busy_rate=1e-9 if is_busy else 1_000)  # one message in all
     leadings: list[Leading] = []
     member = Member(
         "n", ListLog({}, Disk()), clock=lambda: now, wall_clock_ms=lambda: int(now * 1000), make_token=lambda: "t",
@@ -581,6 +584,12 @@ def test_what_comes_soon_after_an_append_shares_the_next_one_and_else_nothing_wa
     question = steps.send(None)
     assert isinstance(question, Append)  # at once, after a silence
     question = steps.send(server.ask(question))
+    if not is_busy:
+        now += 0.001
+        leading.take("a", b"2")
+        question = steps.send(None)
+        assert isinstance(question, Append)
+        return
     for number in (2, 3):
         leading.take("a", b"%d" % number)
         question = steps.send(None)

@@ -139,6 +139,7 @@ class Member:
         self._cut_off_since: float | None = None
         self._aside_until = 0.0
         self._gathers_until = 0.0
+        self._appended_at = 0.0
         self._is_stopping = False
 
     @property
@@ -464,7 +465,10 @@ class Member:
         leading = self.leading
         assert leading is not None  # noqa: S101 - it is what appends
         trim = self.follower.extent.trim(self._wall_clock_ms())
-        self._gathers_until = self._clock() + self._times.gather
+        now = self._clock()
+        rate = (found[0].seq - leading.tail.seq) / max(now - self._appended_at, 1e-6)
+        self._appended_at = now
+        self._gathers_until = now + self._times.gather * min(rate / self._times.busy_rate, 1)
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
             return False
