@@ -11,10 +11,15 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Match, Mount, Route, WebSocketRoute
 
 from gateway.door.door import Door
+from gateway.door.refusals import Refusal
 from gateway.ops.metrics import Exporter
 from gateway.ops.samples import samples
 from gateway.routes.alerts import alerts
@@ -22,13 +27,52 @@ from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
 from gateway.routes.devices import device, devices
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.sharing import share
-from gateway.routes.status import asyncapi, explain, live, metrics, ready
+from gateway.routes.status import asyncapi, explain, live, metrics, openapi, ready
 from gateway.routes.topics import TOPICS_METHODS, list_topics, topics, topics_socket
 from gateway.routes.websocket import no_socket_here, stream_endpoint, upgrade_required, websocket_endpoint
 from gateway.runtime import Gateway
 from gateway.settings.table import Settings
 
 __all__ = ["create_app"]
+
+
+class Whole(Convertor[str]):
+    """The rest of a path, line breaks and all: a topic may have any."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("whole", Whole())
+
+
+async def nothing_there(request: Request, error: Exception) -> Response:
+    """What has no meaning at an address is told as all refusals are, with what there is instead (RFC 9110 §15.5.6).
+
+    Files have all addresses that no route has, so it is asked here which methods an address has otherwise.
+    """
+    assert isinstance(error, HTTPException)  # noqa: S101 - nothing else has such a status
+    matching = (route for route in request.app.routes if isinstance(route, Route))
+    there = {
+        method
+        for route in matching
+        if route.methods is not None and route.matches(request.scope)[0] is Match.PARTIAL
+        for method in route.methods
+    }
+    if not there and error.status_code == 404:
+        if not STATIC.is_dir():
+            return await not_built(request)
+        return PlainTextResponse("Not Found", 404)
+    allow = ", ".join(sorted(there or {"GET", "HEAD"}))
+    text = f"{request.method[:20]} has no meaning here: there is {allow}"
+    raise Refusal(405, "bad_request", "method", text, [("allow", allow)])
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -47,28 +91,31 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws/{stream}/", stream_endpoint),
             WebSocketRoute("/ws/", websocket_endpoint),
             Route("/ws", upgrade_required),
-            Route("/ws/{rest:path}", upgrade_required),
+            Route("/ws/{rest:whole}", upgrade_required),
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
             Route("/explain", explain),
             Route("/alerts", alerts),
             Route("/asyncapi.json", asyncapi),
+            Route("/openapi.json", openapi),
             WebSocketRoute("/mqtt", mqtt_socket),
             Route("/topics", list_topics),
-            WebSocketRoute("/topics/{filter:path}", topics_socket),
-            Route("/topics/{filter:path}", topics, methods=TOPICS_METHODS),
+            WebSocketRoute("/topics/{filter:whole}", topics_socket),
+            Route("/topics/{filter:whole}", topics, methods=TOPICS_METHODS),
             Route("/devices", devices),
-            Route("/devices/{id:path}", device),
+            Route("/devices/{id:whole}", device),
             Route("/whoami", whoami),
             Route("/tokens", share, methods=["POST"]),
             Route("/", index),
-            WebSocketRoute("/{path:path}", no_socket_here),
-            Mount("/", Pages(directory=STATIC)) if STATIC.is_dir() else Route("/{path:path}", not_built),
+            WebSocketRoute("/{path:whole}", no_socket_here),
+            *([Mount("/", Pages(directory=STATIC))] if STATIC.is_dir() else []),
         ],
         middleware=[Middleware(Door, guard=gateway.guard)],
+        exception_handlers={404: nothing_there, 405: nothing_there},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
     app.state.gateway = gateway
     app.state.exporter = Exporter(partial(samples, gateway))
     return app

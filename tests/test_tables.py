@@ -137,6 +137,7 @@ USES = (
     "changes",
     "publish",
     "alerts",
+    "explain",
 )
 
 

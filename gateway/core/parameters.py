@@ -9,9 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gateway.core.points import MAX_POINTS
 from gateway.core.protocol import ProtocolError
 
-__all__ = ["PARAMETERS", "Parameter", "check_parameters", "last_event_id", "parameters_of"]
+__all__ = [
+    "BOUNDS",
+    "FORMATS",
+    "ORDERS",
+    "PARAMETERS",
+    "THEMES",
+    "Bounds",
+    "Parameter",
+    "check_parameters",
+    "last_event_id",
+    "parameters_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +33,7 @@ class Parameter:
     Attributes:
         uses: what it is for: `ws` (`/ws`), `stream` (`/ws/<stream>/`), a representation of `/topics/{filter}` (`json`,
             `ndjson`, `csv`, `sse`, `svg`, `payload`), `points` (a chart of it), `list` (`/topics`), `devices`
-            (`/devices`), `changes` (of them, as events, and `/devices/{id}`), `alerts` or `publish`.
+            (`/devices`), `changes` (of them, as events, and `/devices/{id}`), `alerts`, `explain` or `publish`.
         text: its meaning.
         default: what it is when it is absent; empty where that is nothing.
     """
@@ -40,7 +52,7 @@ def _for(uses: str, text: str, default: str = "") -> Parameter:
 
 
 PARAMETERS = {
-    "topic": _for(f"{_MESSAGES} svg points", "Topic filters; repeat it for several."),
+    "topic": _for(f"{_MESSAGES} svg points explain", "Topic filters; repeat it for several. For explain one."),
     "since": _for(
         f"{_MESSAGES} stream svg points",
         "last, now, a time back (90s, 10m, 1h30m), an ISO 8601 time, milliseconds since 1970, or a position epoch:seq.",
@@ -64,7 +76,7 @@ PARAMETERS = {
     ),
     "properties": _for(f"{_MESSAGES} publish", "1: with MQTT 5 properties."),
     "token": _for(
-        f"{_MESSAGES} stream svg payload points list devices changes publish alerts",
+        f"{_MESSAGES} stream svg payload points list devices changes publish alerts explain",
         "An access token, where it can't be a header or the first command.",
     ),
     "lastEventId": _for("sse", "The header Last-Event-ID, as polyfills of EventSource send it; goes before since."),
@@ -91,6 +103,55 @@ PARAMETERS = {
     "confirm": _for("publish", "1: the answer waits for the message to come back, and gives its position."),
 }
 """By name; a page (html) reads its own."""
+
+
+FORMATS = {
+    "messages": ("json", "sse", "ndjson", "csv", "html", "svg", "payload"),
+    "points": ("json", "columns", "csv"),
+    "list": ("json", "html"),
+    "devices": ("json", "sse", "html"),
+    "device": ("json", "html"),
+    "alerts": ("json", "sse"),
+}
+"""In what an answer comes, of each address; `raw` is `sse` without envelopes."""
+
+THEMES = ("light", "dark")
+"""Of a badge."""
+
+ORDERS = ("asc", "desc")
+"""Of history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The whole numbers that a parameter may be.
+
+    Attributes:
+        default: what it is when it is absent.
+        least, most: both included.
+    """
+
+    default: int
+    least: int
+    most: int
+
+
+_PAGE = Bounds(1_000, 1, 10_000)
+_DOWNLOAD = Bounds(1_000_000_000, 1, 1_000_000_000)
+
+BOUNDS: dict[str, dict[str, Bounds]] = {
+    "limit": {
+        "json": _PAGE,
+        "ndjson": _DOWNLOAD,
+        "csv": _DOWNLOAD,
+        "points": Bounds(20, 1, 1_000),
+        "list": _PAGE,
+        "devices": _PAGE,
+    },
+    "points": {"points": Bounds(1_200, 1, MAX_POINTS)},
+    "qos": {"publish": Bounds(0, 0, 2)},
+}
+"""Of each parameter that is a whole number, by use."""
 
 
 def parameters_of(use: str) -> tuple[str, ...]:

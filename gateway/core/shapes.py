@@ -18,7 +18,19 @@ from gateway.core.fields import Field
 from gateway.core.paths import PathError, split_paths, without_space
 from gateway.core.topics import quoted
 
-__all__ = ["MAX_FIELDS_LENGTH", "SHAPE_PARAMETERS", "Format", "Framing", "Mode", "Shape", "field_at", "shape_from"]
+__all__ = [
+    "MAX_FIELDS_LENGTH",
+    "MAX_HZ",
+    "MIN_HZ",
+    "SHAPE_PARAMETERS",
+    "SWITCHES",
+    "Format",
+    "Framing",
+    "Mode",
+    "Shape",
+    "field_at",
+    "shape_from",
+]
 
 
 MAX_FIELDS = 50
@@ -27,6 +39,9 @@ MAX_FIELDS_LENGTH = 4_096
 """Characters of all paths of `fields` together."""
 
 MIN_HZ, MAX_HZ = 0.001, 1_000.0
+
+SWITCHES = {"1": True, "true": True, "yes": True, "": False, "0": False, "false": False, "no": False}
+"""What a parameter that is on or off may be, in any case."""
 
 SHAPE_PARAMETERS = frozenset({"max_hz", "mode", "fields", "deadband", "where", "format", "properties"})
 """What a query or a command may say of a shape."""
@@ -171,7 +186,7 @@ def shape_from(parameters: Mapping[str, Any], base: Shape = _PLAIN) -> Shape:
     if "where" in parameters:
         changes["where"] = parameters["where"] or None
     if "properties" in parameters:
-        changes["properties"] = parameters["properties"] in (True, "1", "true", "yes")
+        changes["properties"] = _switch("properties", parameters["properties"])
     if not changes:
         return base
     return dataclasses.replace(base, **changes)
@@ -187,6 +202,13 @@ def _number(name: str, value: Any) -> float | None:
     if not math.isfinite(number):
         raise ShapeError(f"{name} {quoted(str(value))}: must be a finite number")
     return number
+
+
+def _switch(name: str, value: Any) -> bool:
+    found = SWITCHES.get(str(value or "").lower())
+    if found is None:
+        raise ShapeError(f"{name} {quoted(str(value))}: must be 1 or 0, true or false")
+    return found
 
 
 def _choice(name: str, value: Any, kind: type[Format | Mode], default: Any) -> Any:

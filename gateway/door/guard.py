@@ -29,7 +29,7 @@ from gateway.access.tokens import Verifier
 from gateway.door.refusals import Refusal
 from gateway.transport.scopes import Headers, Scope, address_of, is_health
 
-__all__ = ["Guard"]
+__all__ = ["PUBLIC_FILES", "Guard"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ BEARER = "bearer "
 
 ALLOWED_HEADERS = b"accept, authorization, cache-control, content-type, if-match, if-none-match, last-event-id"
 """What pages of listed origins may send besides what every page may."""
+
+PUBLIC_FILES = ("/client.js", "/client-shared.js", "/client-worker.js", "/client-ask.js")
+"""Files that pages of all origins may load."""
 
 FAILED_TOKENS_PER_SECOND = 0.5
 FAILED_TOKENS_AT_ONCE = 10
@@ -109,12 +112,7 @@ class Guard:
         max_requests: int = 10_000,
         max_requests_per_address: int = 1_000,
         requests_per_second: float = 200.0,
-        public: Iterable[str] = (
-            "/client.js",
-            "/client-shared.js",
-            "/client-worker.js",
-            "/client-ask.js",
-        ),
+        public: Iterable[str] = PUBLIC_FILES,
         refusals: Refusals | None = None,
         accounts: Accounts | None = None,
         clock: Callable[[], float] = time.monotonic,

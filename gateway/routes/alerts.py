@@ -40,7 +40,7 @@ async def alerts(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     check_query(request.query_params, "alerts")
     principal = principal_of(request.scope)
-    if representation_of(request) == "sse":
+    if representation_of(request, "alerts") == "sse":
         return _event_stream(request, gateway, principal)
     known = None if gateway.alerts is None else gateway.alerts.alerts
     reports = [] if known is None else [await _report(known, alert, principal) for alert in visible(known, principal)]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from gateway.core.conditions import ShapeError
 from gateway.core.fields import Field, first_shown, look_up, reading_of, state_of
 from gateway.core.messages import Kind
+from gateway.core.parameters import THEMES
 from gateway.core.shaper import pick
 from gateway.core.shapes import field_at
 from gateway.devices.views import Asker, words_for
@@ -29,13 +30,15 @@ async def badge(request: Request, question: Question) -> Response:
     """A sparkline of the newest numbers or states of the first topic that has some.
 
     Raises:
-        ApiError: what is named as its field is no path.
+        ApiError: what is named as its field is no path, or there is no such theme.
     """
     query = request.query_params
     try:
         field = field_at("field", query["field"]) if query.get("field") else None
     except ShapeError as error:
         raise ApiError(400, error.code, str(error)) from None
+    if (theme := query.get("theme") or "light") not in THEMES:
+        raise ApiError(400, "bad_request", f"theme {theme[:40]!r}: must be {' or '.join(THEMES)}")
     name = state = ""
     values: list[float] = []
     times: list[int] = []
@@ -65,7 +68,7 @@ async def badge(request: Request, question: Question) -> Response:
     if words is not None:
         title = query.get("title") or words[0]
     unit = query.get("unit", words[1] if words is not None and not state else "")[:12]
-    is_dark, now = query.get("theme") == "dark", question.gateway.wall_clock_ms()
+    is_dark, now = theme == "dark", question.gateway.wall_clock_ms()
     svg = badge_svg(title[:80], values[::-1], times[::-1], unit, is_dark, now, state)
     return Response(svg, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="image/svg+xml")
 

@@ -27,8 +27,6 @@ from gateway.door.refusals import principal_of
 from gateway.routes.dashboard import index
 from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
 from gateway.routes.question import (
-    DEFAULT_LIMIT,
-    MAX_LIMIT,
     ApiError,
     check_query,
     head_only,
@@ -61,7 +59,7 @@ def _covered(grants: tuple[Grant, ...]) -> Any:
     known: dict[str, bool] = {}
 
     def covers(topic: str) -> bool:
-        if is_all and topic[0] != "$":
+        if is_all and topic[:1] != "$":
             return True
         found = known.get(topic)
         if found is None:
@@ -71,17 +69,10 @@ def _covered(grants: tuple[Grant, ...]) -> Any:
     return covers
 
 
-def _representation(request: Request) -> str:
-    found = representation_of(request)
-    if found not in ("json", "html", "sse"):
-        raise ApiError(406, "bad_shape", f"devices come as json or as sse, not as {found}")
-    return found
-
-
 async def devices(request: Request) -> Response:
     """`GET /devices`: the devices that the asker may know of, by id; `limit` and `after` (an id) make pages."""
     gateway: Gateway = request.app.state.gateway
-    match _representation(request):
+    match representation_of(request, "devices"):
         case "html":
             page = await index(request)
             page.headers.add_vary_header("Accept")
@@ -91,7 +82,7 @@ async def devices(request: Request) -> Response:
             return _changes(request)
     query = request.query_params
     check_query(query, "devices")
-    limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    limit = integer(query, "limit", "devices")
     asker = asker_of(principal_of(request.scope))
     async with place():
         search = first_devices(gateway.devices, asker, query.get("after", ""), limit + 1)
@@ -118,7 +109,7 @@ def _is_known(request: Request, tag: str) -> bool:
 async def device(request: Request) -> Response:
     """`GET /devices/{id}`: one device, with the newest value of each of its fields."""
     gateway: Gateway = request.app.state.gateway
-    if _representation(request) == "html":
+    if representation_of(request, "device") == "html":
         page = await index(request)
         page.headers.add_vary_header("Accept")
         return page

@@ -47,7 +47,7 @@ async def publish(request: Request) -> Response:
     principal = principal_of(request.scope)
     query = request.query_params
     check_query(query, "publish")
-    qos = integer(query.get("qos"), "qos", 0, 0, 2)
+    qos = integer(query, "qos", "publish")
     retain = flag(query, "retain")
     condition = _Condition(request.headers.get("if-match"), request.headers.get("if-none-match"))
     # the next one who has a condition is to see what this one did

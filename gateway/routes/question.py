@@ -20,10 +20,10 @@ from gateway.core.beyond import Asked, as_of_now
 from gateway.core.conditions import ShapeError
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
-from gateway.core.parameters import check_parameters
+from gateway.core.parameters import BOUNDS, FORMATS, ORDERS, check_parameters
 from gateway.core.protocol import ProtocolError
 from gateway.core.selection import Selection
-from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
+from gateway.core.shapes import SHAPE_PARAMETERS, SWITCHES, shape_from
 from gateway.core.since import SinceKind, parse_position, parse_since, start_of
 from gateway.core.topics import TopicError
 from gateway.core.walks import first_names, reaches, topic_names
@@ -33,8 +33,6 @@ from gateway.routes.slices import Stride, in_slices
 from gateway.runtime import Gateway
 
 __all__ = [
-    "DEFAULT_LIMIT",
-    "MAX_LIMIT",
     "ApiError",
     "Question",
     "allowed_filters",
@@ -50,13 +48,6 @@ __all__ = [
 ]
 
 
-DEFAULT_LIMIT = 1_000
-MAX_LIMIT = 10_000
-"""Messages in one JSON answer."""
-
-MAX_DOWNLOAD = 1_000_000_000
-"""Messages in one download."""
-
 REPRESENTATIONS = {
     "application/json": "json",
     "application/x-ndjson": "ndjson",
@@ -67,6 +58,9 @@ REPRESENTATIONS = {
 }
 """What there is by media type; of those that are as welcome, the first."""
 
+
+NAMES_AT_ONCE = 10_000
+"""Topics whose names are looked up in one go."""
 
 PART_BYTES = 64 * 1024
 """Bytes that are read at a time of what memory has no longer."""
@@ -90,18 +84,24 @@ class ApiError(Refusal):
         super().__init__(status, code, reason or code, message, headers)
 
 
-def representation_of(request: Request) -> str:
+def representation_of(request: Request, of: str) -> str:
     """What the request asks for: by `format=`, else what its `Accept` prefers (RFC 9110 §12.5.1).
+
+    Args:
+        request: the request.
+        of: what is asked for, a key of `FORMATS`.
 
     Raises:
         ApiError: it accepts nothing that there is.
     """
-    named = request.query_params.get("format")
-    if named is not None:
-        if named not in (*REPRESENTATIONS.values(), "raw", "payload"):
-            text = f"format {named[:40]!r}: must be json, sse, ndjson, csv, html, svg or payload"
+    offered = FORMATS[of]
+    if named := request.query_params.get("format"):
+        if named == "raw" and of == "messages":
+            return "sse"
+        if named not in offered:
+            text = f"format {named[:40]!r}: must be {', '.join(offered[:-1])} or {offered[-1]}"
             raise ApiError(400, "bad_shape", text)
-        return "sse" if named == "raw" else named
+        return named
     header = request.headers.get("accept", "").strip() or "*/*"
     ranges: dict[str, tuple[float, int]] = {}
     for number, part in enumerate(header.split(",")):
@@ -109,7 +109,8 @@ def representation_of(request: Request) -> str:
         ranges.setdefault(media_range, (_quality(parameters), -number))
     best = (0.0, 0)
     chosen = None
-    for media_type, name in REPRESENTATIONS.items():
+    there = {media_type: name for media_type, name in REPRESENTATIONS.items() if name in offered}
+    for media_type, name in there.items():
         # the most specific range is the one that counts, the first one of those that are as welcome
         candidates = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
         rank = next((ranges[candidate] for candidate in candidates if candidate in ranges), (0.0, 0))
@@ -117,7 +118,7 @@ def representation_of(request: Request) -> str:
             best, chosen = rank, name
     if chosen is not None:
         return chosen
-    raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(REPRESENTATIONS)}")
+    raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(there)}")
 
 
 def _quality(parameters: list[str]) -> float:
@@ -192,16 +193,14 @@ class Question:
             raise ApiError(400, error.code, str(error)) from None
         self.is_torn = self.is_thinned = False
         check_query(query, representation)
-        self.order = query.get("order", "asc")
-        if self.order not in ("asc", "desc"):
+        self.order = query.get("order") or "asc"
+        if self.order not in ORDERS:
             raise ApiError(400, "bad_shape", f"order {self.order[:40]!r}: must be asc or desc")
         is_download = representation in ("ndjson", "csv")
-        if is_download:
-            self.limit = integer(query.get("limit"), "limit", MAX_DOWNLOAD, 1, MAX_DOWNLOAD)
-        else:
-            self.limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        # a picture looks for what it draws, however far back that is
+        self.limit = integer(query, "limit", representation if representation in BOUNDS["limit"] else "json")
         since = query.get("since") or ("" if is_download else "last")
-        self.is_history = since != "last" or "until" in query or "order" in query
+        self.is_history = since != "last" or bool(query.get("until") or query.get("order"))
         self.after_name = query.get("after", "")
         if self.after_name and self.is_history:
             raise ApiError(400, "bad_request", "after: is for last values; history goes on with since, or with until")
@@ -213,7 +212,7 @@ class Question:
         self.after, self.is_promise = start.after, start.is_promise
         self.gap: dict[str, Any] | None = {"reason": "epoch", "lost": None} if start.is_other_epoch else None
         self.until = history.seq
-        if (until := query.get("until")) is not None:
+        if until := query.get("until"):
             epoch, seq = position_in(until)
             if epoch == history.epoch:
                 self.until = min(seq, history.seq)
@@ -334,14 +333,14 @@ class Question:
         after = self.after_name
         stride = Stride()
         while True:
-            names, _ = await in_slices(first_names(topic_names(history, self.filters), after, MAX_LIMIT))
+            names, _ = await in_slices(first_names(topic_names(history, self.filters), after, NAMES_AT_ONCE))
             for name in names:
                 state = history.topic(name)
                 if state is not None and state.last is not None:
                     yield state.last
                 if stride.is_over:
                     await stride.rest()
-            if len(names) < MAX_LIMIT:
+            if len(names) < NAMES_AT_ONCE:
                 return
             after = names[-1]
 
@@ -401,14 +400,17 @@ def allowed_filters(request: Request) -> FilterSet:
     return found
 
 
-def integer(text: str | None, name: str, default: int, least: int, most: int) -> int:
-    """A parameter's whole number.
+def integer(query: QueryParams, name: str, use: str) -> int:
+    """A parameter's whole number, for one use of it.
 
     Raises:
-        ApiError: it is none, or out of its bounds.
+        ApiError: it is none, or out of its `BOUNDS`.
     """
-    if text is None or text == "":
-        return default
+    bounds = BOUNDS[name][use]
+    text = query.get(name, "")
+    if text == "":
+        return bounds.default
+    least, most = bounds.least, bounds.most
     if len(text) > 12 or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
         raise ApiError(400, "limit", f"{name} {text[:40]!r}: must be a whole number from {least} to {most}")
     return int(text)
@@ -421,11 +423,9 @@ def flag(query: QueryParams, name: str) -> bool:
         ApiError: it is neither.
     """
     text = query.get(name, "")
-    if text.lower() in ("1", "true", "yes"):
-        return True
-    if text.lower() in ("", "0", "false", "no"):
-        return False
-    raise ApiError(400, "bad_request", f"{name} {text[:40]!r}: must be 1 or 0, true or false")
+    if (found := SWITCHES.get(text.lower())) is None:
+        raise ApiError(400, "bad_request", f"{name} {text[:40]!r}: must be 1 or 0, true or false")
+    return found
 
 
 def head_only(headers: dict[str, str], media_type: str) -> Response:

@@ -19,8 +19,9 @@ from gateway.core.beyond import Drawn
 from gateway.core.conditions import ShapeError
 from gateway.core.fields import BOOKKEEPING, Field, look_up, numbers_of, rank_of, reading_of, text_of, texts_of
 from gateway.core.messages import encode_json
+from gateway.core.parameters import FORMATS
 from gateway.core.paths import parse_path, path_text, split_paths
-from gateway.core.points import MAX_POINTS, Grid, Points
+from gateway.core.points import Grid, Points
 from gateway.core.protocol import ProtocolError
 from gateway.core.recordings import csv_line
 from gateway.core.shapes import field_at
@@ -44,12 +45,6 @@ from gateway.runtime import Gateway
 
 __all__ = ["series"]
 
-
-DEFAULT_POINTS = 1_200
-"""About as many as a chart is wide, in pixels."""
-
-DEFAULT_TOPICS, MAX_TOPICS = 20, 1_000
-"""Topics in one answer."""
 
 MAX_SERIES = 100
 """Numbers of one topic of which a series is made, and as many texts; of more, the first that come. `field` names
@@ -98,7 +93,7 @@ class _Ask:
         self.filters = allowed_filters(request)
         check_query(query, "points")
         self.form = _form(request)
-        points = integer(query.get("points"), "points", DEFAULT_POINTS, 1, MAX_POINTS)
+        points = integer(query, "points", "points")
         now = self.gateway.wall_clock_ms()
         self.since = _time(query, "since", now)
         self.until = _time(query, "until", now) if query.get("until") else now + 1
@@ -109,7 +104,7 @@ class _Ask:
         except ShapeError as error:
             raise ApiError(400, error.code, str(error)) from None
         self.points = points
-        self.limit = integer(query.get("limit"), "limit", DEFAULT_TOPICS, 1, MAX_TOPICS)
+        self.limit = integer(query, "limit", "points")
         self.after = query.get("after", "")
         self.grid = Grid.over(self.since, self.until, points)
         self.is_beyond = False
@@ -124,10 +119,11 @@ class _Ask:
 
 def _form(request: Request) -> str:
     named = request.query_params.get("format")
-    if named is None:
+    if not named:
         return "csv" if request.headers.get("accept", "").lower().startswith("text/csv") else "json"
-    if named not in ("json", "columns", "csv"):
-        raise ApiError(400, "bad_shape", f"format {named[:40]!r}: with points it must be json, columns or csv")
+    if named not in (offered := FORMATS["points"]):
+        text = f"format {named[:40]!r}: with points it must be {', '.join(offered[:-1])} or {offered[-1]}"
+        raise ApiError(400, "bad_shape", text)
     return named
 
 

@@ -17,11 +17,13 @@ from gateway.devices.views import about_topic
 from gateway.door.refusals import Refusal, principal_of
 from gateway.ops.asyncapi import describe
 from gateway.ops.explain import explain_topic
+from gateway.ops.openapi import describe_http
 from gateway.routes.devices import asker_of
+from gateway.routes.question import check_query
 from gateway.routes.slices import in_slices
 from gateway.runtime import MAX_EXPLANATIONS, Gateway
 
-__all__ = ["asyncapi", "explain", "live", "metrics", "ready"]
+__all__ = ["asyncapi", "explain", "live", "metrics", "openapi", "ready"]
 
 
 STATISTICS = "$SYS/#"
@@ -53,6 +55,7 @@ async def explain(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     address = request.client.host if request.client else None
     asker = Owner(principal_of(request.scope), address)
+    check_query(request.query_params, "explain")
     topic = request.query_params.get("topic", "")
     try:
         place = gateway.explanations.open(address)
@@ -106,6 +109,13 @@ async def ready(request: Request) -> Response:
         if gateway.archive is not None and gateway.cluster is not None:
             body["archive"]["lacks"] = gateway.archive.lacking
     return JSONResponse(body, 200 if is_connected else 503, {"Cache-Control": "no-store"})
+
+
+async def openapi(request: Request) -> Response:
+    """`/openapi.json`: the description of what there is over HTTP, for tools."""
+    return JSONResponse(
+        describe_http(__version__, request.scope.get("root_path", "")), headers={"Cache-Control": "no-cache"}
+    )
 
 
 async def asyncapi(_request: Request) -> Response:

@@ -23,9 +23,6 @@ from gateway.routes.json_page import json_page
 from gateway.routes.payload_file import payload_file
 from gateway.routes.publishing import publish
 from gateway.routes.question import (
-    DEFAULT_LIMIT,
-    MAX_LIMIT,
-    ApiError,
     Question,
     check_filters,
     check_query,
@@ -41,26 +38,20 @@ from gateway.runtime import Gateway
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
 
 
-TOPICS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""What is answered at `/topics/{filter}`, be it with what there is instead."""
+TOPICS_METHODS = ("GET", "POST")
+"""What there is at `/topics/{filter}`, besides HEAD."""
 
 
 async def topics(request: Request) -> Response:
     """`/topics/{filter}`."""
-    match request.method:
-        case "GET" | "HEAD":
-            return await read_topics(request)
-        case "POST":
-            return await publish(request)
-    text = f"{request.method} has no meaning here: there are GET, HEAD, and POST to publish"
-    raise ApiError(405, "bad_request", text, [("allow", "GET, HEAD, POST")], reason="method")
+    return await (publish if request.method == "POST" else read_topics)(request)
 
 
 async def read_topics(request: Request) -> Response:
     """`GET /topics/{filter}`."""
     if "points" in request.query_params:
         return await series(request)
-    representation = representation_of(request)
+    representation = representation_of(request, "messages")
     if representation == "html":
         page = await index(request)
         page.headers.add_vary_header("Accept")
@@ -95,19 +86,19 @@ async def list_topics(request: Request) -> Response:
     """
     gateway: Gateway = request.app.state.gateway
     query = request.query_params
-    if representation_of(request) == "html":
+    if representation_of(request, "list") == "html":
         page = await index(request)
         page.headers.add_vary_header("Accept")
         return page
     check_query(query, "list")
-    limit = integer(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    limit = integer(query, "limit", "list")
     wanted: FilterSet | None = None
     if named := query.getlist("filter"):
         wanted = FilterSet(check_filters(gateway, named))
     history = gateway.history
     position = history.position
     until = None
-    if (named_position := query.get("until")) is not None:
+    if named_position := query.get("until"):
         epoch, seq = position_in(named_position)
         until = seq if epoch == history.epoch else None
     allowed = FilterSet(grant.topic_filter for grant in principal_of(request.scope).subscribe)
