@@ -21,7 +21,7 @@ TESTS = failed=0; \
 # not by its own name in a recipe: `make -n` would run the rest of that line
 AGAIN = $(MAKE) --no-print-directory
 
-.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs pins clean
+.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs pins release clean
 .DEFAULT_GOAL := demo
 
 # some containers set it: then each of the hundreds of gateways that tests start would compile all its modules again
@@ -89,6 +89,9 @@ $(VENV)/tools/esphome/installed: tests/firmware/esphome.txt | $(VENV)/bin/python
 image:                         ## the container image, where Docker is: tests of docker-compose.yml start it
 	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose build gateway; \
 	else echo "No Docker Compose here: no image"; fi
+
+release: $(VENV)/bin/python    ## wheel, npm, Debian packages, image, bills of materials into dist/, each tried; ARGS="python npm"
+	$(BIN)/python -m scripts.release $(ARGS)
 
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code
 	$(BIN)/python -c 'from pathlib import Path; from gateway.settings.rows import markdown; \

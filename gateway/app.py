@@ -23,7 +23,7 @@ from gateway.door.refusals import Refusal
 from gateway.ops.metrics import Exporter
 from gateway.ops.samples import samples
 from gateway.routes.alerts import alerts
-from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami
+from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami, why_not_built
 from gateway.routes.devices import device, devices
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.sharing import share
@@ -109,7 +109,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tokens", share, methods=["POST"]),
             Route("/", index),
             WebSocketRoute("/{path:whole}", no_socket_here),
-            *([Mount("/", Pages(directory=STATIC))] if STATIC.is_dir() else []),
+            Mount("/", Pages(directory=STATIC)) if why_not_built() is None else Route("/{path:whole}", not_built),
         ],
         middleware=[Middleware(Door, guard=gateway.guard)],
         exception_handlers={404: nothing_there, 405: nothing_there},

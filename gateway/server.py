@@ -23,6 +23,7 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from gateway.access.limits import Connections
 from gateway.app import create_app
+from gateway.routes.dashboard import why_not_built
 from gateway.runtime import Gateway
 from gateway.settings.table import Settings
 from gateway.transport.certificates import CHECK_SECONDS, Certificate
@@ -87,6 +88,8 @@ class GatewayServer(uvicorn.Server):
         self._rounds = asyncio.create_task(self._ping(self._settings.limit_idle_seconds / 2), name="pings")
         for sock in sockets or []:
             logger.info("listening on %s", _address(sock, "http" if self._tls is None else "https"))
+        if (reason := why_not_built()) is not None:
+            logger.warning("there is only a small page, no dashboard and no client library: %s", reason)
         if self.started and self._on_started is not None:
             self._on_started()
 

@@ -224,7 +224,13 @@ def build(root: Path = ROOT, *, force: bool = False) -> bool:
         stamp.unlink(missing_ok=True)
         run([*npm, "run", "build"], cwd=web, env=env, timeout=BUILD_SECONDS, purpose="npm run build")
         stamp.write_text(wanted)
+        why_not(root).unlink(missing_ok=True)
     return True
+
+
+def why_not(root: Path = ROOT) -> Path:
+    """Where the reason stands why there are no pages: the gateway's log says it."""
+    return root / "gateway" / "static" / "not-built.txt"
 
 
 def run_script(name: str, root: Path = ROOT) -> None:
@@ -256,6 +262,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The web pages: {error}", file=sys.stderr)
         if not options.optional:
             return 1
+        if not (why_not().parent / "index.html").exists():
+            why_not().parent.mkdir(parents=True, exist_ok=True)
+            why_not().write_text(f"{error}\n", encoding="utf-8")
         print(
             "They were not built, so the gateway serves its small page instead. The dashboard needs Node.js 20.19 or "
             "22.12, or network access to PyPI and npm, and then `make web`.",

@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import gateway
+from gateway.routes.dashboard import why_not_built
 
 from .support.waiting import missing
 
@@ -128,6 +129,22 @@ def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple
     assert _run(checkout, folder, "--optional").returncode == 0
     _program(folder, "npm", NPM.format(log=log))
     assert _run(checkout, folder).returncode == 0
+
+
+def test_why_there_are_no_pages_is_kept_until_there_are(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    reason = checkout / "gateway" / "static" / "not-built.txt"
+    _program(folder, "npm", 'echo "npm error network: no such host" >&2; exit 1')
+    assert _run(checkout, folder).returncode == 1
+    assert not reason.exists()
+    assert _run(checkout, folder, "--optional").returncode == 0
+    assert "network: no such host" in reason.read_text()
+    assert "network: no such host" in (why_not_built(reason.parent) or "")
+    _program(folder, "npm", NPM.format(log=log))
+    assert _run(checkout, folder).returncode == 0
+    assert not reason.exists()
+    (reason.parent / "index.html").touch()
+    assert why_not_built(reason.parent) is None
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ made here; the files beside it are served as they are, and who may see what is d
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from mimetypes import guess_type
@@ -24,7 +25,18 @@ from gateway.access.grants import Principal
 from gateway.door.content_policy import content_security_policy
 from gateway.door.refusals import principal_of
 
-__all__ = ["STATIC", "Pages", "embed_policy", "identity", "index", "not_built", "page_at", "takes_gzip", "whoami"]
+__all__ = [
+    "STATIC",
+    "Pages",
+    "embed_policy",
+    "identity",
+    "index",
+    "not_built",
+    "page_at",
+    "takes_gzip",
+    "whoami",
+    "why_not_built",
+]
 
 
 HERE = Path(__file__).parents[1]
@@ -42,6 +54,10 @@ async def index(request: Request) -> Response:
     policy = embed_policy(origins) if is_chart else content_security_policy(page)
     raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     page = page_at(page, raw_path.decode("latin-1"), request.scope.get("root_path", ""))
+    if not built.exists():
+        page = page.replace(
+            "<!-- how to build the dashboard -->", HOW_TO_BUILD.replace("`make web`", "<code>make web</code>")
+        )
     return HTMLResponse(page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
 
 
@@ -54,13 +70,26 @@ async def whoami(request: Request) -> Response:
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
+HOW_TO_BUILD = "`make web` in a checkout builds them, with Node.js 20.19 or 22.12, or with access to PyPI and npm"
+
+
 async def not_built(request: Request) -> Response:
     """Every other path where the web pages were not built."""
     return PlainTextResponse(
-        f"{request.url.path} is not here: the dashboard and the client library were not built. In a checkout, "
-        "`make web` builds them.\n",
+        f"{request.url.path} is not here: the dashboard and the client library were not built. {HOW_TO_BUILD}.\n",
         status_code=404,
     )
+
+
+def why_not_built(static: Path = STATIC) -> str | None:
+    """For the log: why there is only the small page; None where the dashboard was built."""
+    if (static / "index.html").exists():
+        return None
+    with contextlib.suppress(OSError):
+        # written by scripts/build_web.py where it could not build them; of npm's words the first lines say enough
+        lines = (static / "not-built.txt").read_text(encoding="utf-8").strip().splitlines()
+        return " ".join(line.strip() for line in lines[:4])
+    return "they were not built"
 
 
 _RELATIVE = '"./'

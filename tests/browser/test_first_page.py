@@ -70,7 +70,9 @@ def test_what_was_not_built_is_not_found_and_how_to_build_it_is_said(gateway: Ga
         status, body = gateway.get(path)
         assert status == 404
         assert f"{path} is not here".encode() in body
-        assert b"`make web` builds" in body
+        assert b"`make web` in a checkout builds" in body
+    assert b"<code>make web</code> in a checkout builds" in gateway.get("/")[1]
+    assert "there is only a small page, no dashboard and no client library: they were not built" in gateway.log()
     assert "Traceback" not in gateway.log()
 
 

@@ -436,7 +436,8 @@ def compose_problem() -> str | None:
     return None
 
 
-GATEWAY_IMAGE = "mqtt-browser-gateway"
+GATEWAY_IMAGE = os.environ.get("IMAGE", "mqtt-browser-gateway")
+"""docker-compose.yml takes it from there, too."""
 
 _HASH_OF_CODE = """
 import hashlib, importlib.util, pathlib
