@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-CODE = gateway sensors_sim tests benchmarks firmware scripts
+CODE = gateway sensors_sim tests benchmarks firmware scripts examples
 # only what exists: a part may be missing in a partial checkout
 SOURCES = $(wildcard $(CODE))
 

@@ -138,6 +138,20 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_what_the_page_about_django_shows_is_the_examples() -> None:
+    """Which a test runs (tests/browser/test_examples.py)."""
+    files = [
+        path for path in (ROOT / "examples/django").rglob("*") if path.suffix in (".py", ".html", ".conf", ".toml")
+    ]
+    lines = {line.strip() for path in files for line in path.read_text(encoding="utf-8").splitlines()}
+    shown = {line.partition("  #")[0].rstrip() for line in lines}
+    text = (ROOT / "docs/django.md").read_text(encoding="utf-8")
+    for language in ("python", "js", "nginx", "toml"):
+        for block in blocks(text, language):
+            for line in block.splitlines():
+                assert line.strip() in lines | shown, f"docs/django.md: {line}"
+
+
 def test_no_page_puts_a_token_or_a_password_onto_a_command_line() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
