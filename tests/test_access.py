@@ -330,6 +330,27 @@ def test_the_star_and_null_are_origins_only_when_listed() -> None:
     assert Origins.parse(["null"]).permits("null", scheme="ws", host="h")
 
 
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:5173", True),
+        ("http://LOCALHOST", True),
+        ("http://127.0.0.1:3000", True),
+        ("http://[::1]:3000", True),
+        ("https://localhost:5173", False),
+        ("http://127.0.0.2:3000", False),
+        ("http://localhost.evil.example:5173", False),
+        ("http://localhost:*", False),
+        ("http://localhost:99999", False),
+        ("null", False),
+    ],
+)
+def test_every_port_of_a_loopback_host_may_be_listed(origin: str, allowed: bool) -> None:
+    origins = Origins.parse(["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"])
+    assert origins.permits(origin, scheme="ws", host="127.0.0.1:8000") is allowed
+    assert not origins.permits_host("evil.example", scheme="ws")
+
+
 def test_a_cookie_does_not_count_for_an_origin_that_only_the_star_lets_in() -> None:
     origins = Origins.parse(["*", "https://example.com"])
     assert origins.may_carry_cookie("https://example.com", scheme="https", host="h")
@@ -339,7 +360,19 @@ def test_a_cookie_does_not_count_for_an_origin_that_only_the_star_lets_in() -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["example.com", "ftp://example.com", "https://", "https://a/b", "https://u@a", "https://a?x", "https://a:b"]
+    "text",
+    [
+        "example.com",
+        "ftp://example.com",
+        "https://",
+        "https://a/b",
+        "https://u@a",
+        "https://a?x",
+        "https://a:b",
+        "https://a:*",
+        "http://localhost.evil.example:*",
+        "http://localhost:8*",
+    ],
 )
 def test_a_setting_that_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(AccessError) as caught:

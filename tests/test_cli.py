@@ -593,6 +593,18 @@ def test_demo_lets_pages_of_a_named_origin_in(mosquitto: Broker) -> None:
     assert "gateway demo --origin" in said
 
 
+@pytest.mark.slow
+def test_demo_with_a_broker_of_its_own_lets_pages_of_this_machines_servers_in_and_no_others() -> None:
+    with running("demo", "--port", "0", "--devices", "0") as demo:
+        url = socket_url(address_in(demo), [("topic", "a")])
+        for origin in ("http://localhost:5173", "http://127.0.0.1:3000"):
+            with connect(url, origin=Origin(origin), open_timeout=10) as allowed:
+                assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
+        for origin in ("null", "https://evil.example", "http://localhost.evil.example:5173"):
+            with pytest.raises(InvalidStatus), connect(url, origin=Origin(origin), open_timeout=10):
+                pass
+
+
 def test_version_and_help() -> None:
     assert re.fullmatch(rb"gateway \d+\.\d+\.\d+\S*\n", run("--version").stdout)
     text = run("--help").stdout.decode()

@@ -331,8 +331,8 @@ def test_the_same_subject_is_the_same_whatever_its_token_and_address() -> None:
         ("sensors/a", "sensors/a/", "a trailing slash"),
         ("sensors/a", "sensors/a/state", "a level deeper"),
         ("sensors/a/state/x", "sensors/a/state", "a level shorter"),
-        ("sensor/a/state", "sensors/a/state", "level 1 differs from 'sensor'"),
-        ("sensors/+/stat", "sensors/a/state", "level 3 differs from 'stat'"),
+        ("sensor/a/state", "sensors/a/state", "level 1 is spelt nearly like 'sensor'"),
+        ("sensors/+/stat", "sensors/a/state", "level 3 is spelt nearly like 'stat'"),
         ("a/state", "sensors/a/state", "a level more in front"),
         ("home/sensors/a", "sensors/a", "a level less in front"),
         ("sensors/a ", "sensors/a", "a space before or after"),
@@ -352,6 +352,24 @@ def test_only_what_the_asker_may_read_is_offered() -> None:
     answer = world.ask("sensors/A", principal)
     assert answer.to_json()["failed"] == "messages"
     assert {near.topic for near in answer.near} <= {"sensors/a/b"}
+
+
+def test_what_is_spelt_alike_is_offered_first() -> None:
+    last = ("meta", "cmd", "air", "co2", "light", "noise", "status", "state")
+    world = World(*(f"sensors/living-climate/{level}" for level in last), "sensors/living-climate")
+    assert [near.topic for near in world.ask("sensors/living-climate/stat").near[:2]] == [
+        "sensors/living-climate/state",
+        "sensors/living-climate/status",
+    ]
+    world = World("sensors/kitchen-climate/state", "sensors/living-climat/state", "sensors/living-climate/stat")
+    near = [near.topic for near in world.ask("sensors/living-climate/state").near]
+    assert near == ["sensors/living-climat/state", "sensors/living-climate/stat", "sensors/kitchen-climate/state"]
+
+
+def test_long_names_are_not_compared_letter_by_letter() -> None:
+    world = World("a/" + "x" * 60_000)
+    [near] = world.ask("a/" + "x" * 59_999 + "y").near
+    assert "differs from" in near.why
 
 
 def test_there_are_a_few_offers_and_not_all() -> None:

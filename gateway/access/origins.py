@@ -14,13 +14,16 @@ from urllib.parse import urlsplit
 
 from gateway.access.grants import AccessError, shortened
 
-__all__ = ["Origins", "is_loopback", "normal_origin"]
+__all__ = ["Origins", "is_loopback", "listed_origin", "normal_origin"]
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # A name that the public DNS can't point at somebody else's machine: one label (`localhost`, `raspberrypi`, a compose
 # service), or below a suffix that isn't delegated (RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`).
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+
+
+_ANY_PORT = ":*"
 
 
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([\w.-]+))(?::(\d{1,5})?)?", re.ASCII)
@@ -72,6 +75,21 @@ def normal_origin(text: str) -> str:
     return f"{parts.scheme}://{host}{suffix}"
 
 
+def listed_origin(text: str) -> str:
+    """An origin as a setting names it: as above, or `http://localhost:*` for every port of a loopback host.
+
+    Raises:
+        AccessError: it is neither (`bad_origin`).
+    """
+    if not text.endswith(_ANY_PORT):
+        return normal_origin(text)
+    origin = normal_origin(text.removesuffix(_ANY_PORT))
+    if not is_loopback(urlsplit(origin).hostname or ""):
+        rule = "every port may be meant of a loopback host only, such as http://localhost:*"
+        raise AccessError(f"origin {shortened(text)!r}: {rule}", "bad_origin")
+    return origin + _ANY_PORT
+
+
 @dataclass(frozen=True, slots=True)
 class Origins:
     """The web pages that may use the gateway: its own, and those of listed origins.
@@ -80,7 +98,7 @@ class Origins:
     come from a page of another origin and is allowed; the opaque `null` only if it is listed.
 
     Attributes:
-        listed: origins in normal form; may hold `null` and `*`.
+        listed: origins in normal form; may hold `null`, `*`, and loopback hosts with `*` for a port.
     """
 
     listed: frozenset[str] = frozenset()
@@ -92,7 +110,7 @@ class Origins:
         Raises:
             AccessError: one of them is no origin (`bad_origin`).
         """
-        return cls(frozenset(normal_origin(text) for text in origins))
+        return cls(frozenset(listed_origin(text) for text in origins))
 
     def permits(self, origin: str | None, *, scheme: str, host: str | None) -> bool:
         """Whether a page of this origin may ask.
@@ -109,9 +127,10 @@ class Origins:
         if "*" in self.listed:
             return True
         try:
-            return normal_origin(origin) in self.listed
+            normal = normal_origin(origin)
         except AccessError:
             return False
+        return normal in self.listed or _with_any_port(normal) in self.listed
 
     def may_carry_cookie(self, origin: str | None, *, scheme: str, host: str | None) -> bool:
         """Whether a cookie counts: never for an origin that only `*` lets in."""
@@ -140,6 +159,12 @@ class Origins:
         if "." not in name or name.endswith(_LOCAL_SUFFIXES):
             return True
         return any(urlsplit(origin).hostname == name for origin in self.listed if origin not in ("null", "*"))
+
+
+def _with_any_port(origin: str) -> str | None:
+    """`http://localhost:*` for `http://localhost:5173`; None for what has no host."""
+    host = urlsplit(origin).netloc.removesuffix(f":{urlsplit(origin).port}")
+    return f"{urlsplit(origin).scheme}://{host}{_ANY_PORT}" if host else None
 
 
 def _same_origin(origin: str, scheme: str, host: str | None) -> bool:

@@ -31,6 +31,9 @@ __all__ = ["DemoError", "run", "start_broker"]
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
+LOOPBACK_ORIGINS = ("http://localhost:*", "http://127.0.0.1:*")
+"""Pages of this machine's development servers: what README shows works where it is pasted."""
+
 
 class DemoError(Exception):
     """The demo can't start or go on; the text says why and what to do.
@@ -242,7 +245,8 @@ def run(
         port: of the page; None is 8000, or a free one where that is taken.
         lan: whether the started broker listens on every address.
         prefer_embedded: start the embedded broker, not Mosquitto.
-        origins: of other sites whose pages may use it.
+        origins: of other sites whose pages may use it, beside those of this machine's own servers where the broker is
+            the demo's.
         write: takes what there is to say, line by line.
 
     Raises:
@@ -272,6 +276,8 @@ def run(
                 broker_url = f"mqtt://127.0.0.1:{broker_port}"
                 shown_url = f"mqtt://{_lan_address()}:{broker_port}" if lan else broker_url
                 watch.over(name, child, folder / "broker.log")
+                # all that there is to read is the demo's own
+                origins = (*LOOPBACK_ORIGINS, *origins)
             else:
                 name, shown_url = "your broker", _without_user(broker_url)
             # after the broker on the stack: on the way out, parts end before the broker does

@@ -7,12 +7,12 @@ yields all along, so that it can be done in turns (`slices`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from gateway.access.grants import Owner, Principal, may_read, may_subscribe
+from gateway.access.grants import Owner, Principal, may_subscribe
 from gateway.access.grants import explain as explain_grant
 from gateway.core.filters import FilterSet
 from gateway.core.history import History
@@ -20,23 +20,15 @@ from gateway.core.hub import Hub
 from gateway.core.shaper import pick
 from gateway.core.subscribers import State, Subscriber
 from gateway.core.topic import Topic
-from gateway.core.topics import TopicError, covers, has_wildcard, intersection, matches, validate_filter
+from gateway.core.topics import TopicError, covers, has_wildcard, intersection, validate_filter
 from gateway.decoders.decoding import Decoding, Rule
+from gateway.ops.near_misses import AT_ONCE, MAX_LOOKED_AT, NearMiss, looked_at, near_misses
 
 __all__ = ["Explanation", "NearMiss", "Step", "UpstreamFacts", "explain_topic"]
 
 
-MAX_NEAR = 5
-"""Near misses that are offered."""
-
 MAX_NAMED = 10
 """Numbers without roll-ups that are named."""
-
-MAX_LOOKED_AT = 100_000
-"""Topics that are looked at; each takes some microseconds."""
-
-AT_ONCE = 16
-"""Topics that are looked at before the work may be interrupted."""
 
 MAX_TRIED = 20
 """Newest messages of a topic that are tried with the asker's shape."""
@@ -70,14 +62,6 @@ class Step:
     name: str
     ok: bool | None
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class NearMiss:
-    """A topic that has messages and is nearly what was asked for."""
-
-    topic: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +150,7 @@ def explain_topic(
     found = yield from _newest(history, asked)
     if found is None:
         steps.append(_no_message_step(asked, history, now_ms - started_ms))
-        near = yield from _near_misses(asked, principal, history)
+        near = yield from near_misses(asked, principal, history)
         return Explanation(asked, tuple(steps), tuple(near))
     steps.append(_message_step(asked, found, now_ms))
     if decoding is not None and (rule := decoding.rule_of(found.name)) is not None:
@@ -227,11 +211,6 @@ def _subscription_step(asked: str, principal: Principal, upstream: UpstreamFacts
     return Step("subscription", False, f"the gateway relays {shown} (GATEWAY_MQTT_TOPICS), which is not {asked!r}")
 
 
-def _topics(history: History) -> list[Topic]:
-    """The topics that are looked at. A copy: messages come while the work rests."""
-    return list(islice(history.topics(), MAX_LOOKED_AT))
-
-
 def _newest(history: History, asked: str) -> Generator[None, None, Topic | None]:
     """The matching topic with the newest message."""
     if not has_wildcard(asked):
@@ -241,7 +220,7 @@ def _newest(history: History, asked: str) -> Generator[None, None, Topic | None]
     is_match = FilterSet([asked]).matches
     best: Topic | None = None
     best_seq = 0
-    for number, topic in enumerate(_topics(history)):
+    for number, topic in enumerate(looked_at(history)):
         if number % AT_ONCE == 0:
             yield
         if topic.last is not None and topic.last.seq > best_seq and is_match(topic.name):
@@ -387,87 +366,6 @@ def _shape_text(subscriber: Subscriber) -> str | None:
     if shape.fields:
         parts.append(f"only the fields {', '.join(shape.fields)}")
     return ", ".join(parts) or None
-
-
-def _near_misses(asked: str, principal: Principal, history: History) -> Generator[None, None, list[NearMiss]]:
-    """Topics with messages that differ from what was asked for in a usual way, and that the asker may read.
-
-    One pass over all topics, whatever the number of ways to differ; the likeliest come first.
-    """
-    folded, bare = asked.casefold(), asked.strip().casefold()
-    is_folded = FilterSet([folded]).matches
-    is_bare = FilterSet([bare]).matches if bare else None
-    variants = list(_variants(asked))
-    is_variant = FilterSet(text for text, _ in variants).matches
-    levels = asked.split("/")
-    found: dict[tuple[int, str], list[str]] = {}  # by how likely, and why
-    for number, topic in enumerate(_topics(history)):
-        if number % AT_ONCE == 0:
-            yield
-        name = topic.name
-        lower = name.casefold()
-        if is_folded(lower):
-            reason = (0, "upper and lower case differ")
-        elif is_bare is not None and (stripped := lower.strip()) and is_bare(stripped):
-            reason = (1, "there is a space before or after one of them")
-        elif is_variant(name):
-            rank, why = next((n, why) for n, (text, why) in enumerate(variants, start=2) if matches(text, name))
-            reason = (rank, why)
-        elif (position := _one_level_differs(levels, name)) is not None:
-            reason = (1_000 + position, f"level {position + 1} differs from {levels[position]!r}")
-        else:
-            continue
-        few = found.setdefault(reason, [])
-        if topic.last is not None and len(few) < MAX_NEAR and may_read(principal, name):
-            few.append(name)
-    offers = [NearMiss(name, why) for (_, why), names in sorted(found.items()) for name in names]
-    return offers[:MAX_NEAR]
-
-
-def _one_level_differs(levels: list[str], topic: str) -> int | None:
-    """The position of the only level of a filter that a topic doesn't match; None if there are none or several."""
-    given = topic.split("/")
-    if levels[-1] == "#":
-        if len(given) < len(levels) - 1:
-            return None
-    elif len(given) != len(levels):
-        return None
-    different: int | None = None
-    for position, (wanted, level) in enumerate(zip(levels, given, strict=False)):
-        if wanted in (level, "+", "#"):
-            continue
-        if different is not None:
-            return None
-        different = position
-    if topic[0] == "$" and (different == 0 or levels[0] in ("+", "#")):  # MQTT-4.7.2-1
-        return None
-    return different
-
-
-def _variants(asked: str) -> Iterator[tuple[str, str]]:
-    """Filters with a level more or less than this one, the likeliest first, and how they differ."""
-    levels = asked.split("/")
-    changed: list[tuple[list[str], str]] = []
-    if asked.startswith("/"):
-        changed.append((levels[1:], "it has no leading slash"))
-    else:
-        changed.append((["", *levels], "it has a leading slash"))
-    if asked.endswith("/"):
-        changed.append((levels[:-1], "it has no trailing slash"))
-    elif levels[-1] != "#":
-        changed.append(([*levels, ""], "it has a trailing slash"))
-        changed.append(([*levels, "+"], "it is a level deeper"))
-    if len(levels) > 1 and levels[-1] != "#":
-        changed.append((levels[:-1], "it is a level shorter"))
-    changed.append((["+", *levels], "it has a level more in front"))
-    if len(levels) > 1:
-        changed.append((levels[1:], "it has a level less in front"))
-    for parts, why in changed:
-        text = "/".join(parts)
-        try:
-            yield validate_filter(text), why
-        except TopicError:
-            continue
 
 
 def _duration(milliseconds: int) -> str:

@@ -287,7 +287,9 @@ class Settings(BaseModel):
         False, description="With an access policy, answer `/metrics` to everyone, not only to who is granted `$SYS/#`"
     )
     access_origins: Annotated[tuple[Origin, ...], BeforeValidator(list_from_text)] = Field(
-        (), description="Origins of other sites whose pages may use the gateway, such as `https://example.com`"
+        (),
+        description="Origins of other sites whose pages may use the gateway, such as `https://example.com`, or "
+        "`http://localhost:*` for every port of this machine",
     )
     access_secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = Field(
         None, description="Secret that signs access tokens (HS256), at least 32 bytes"

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from gateway.access.grants import AccessError
-from gateway.access.origins import normal_origin
+from gateway.access.origins import listed_origin
 from gateway.access.secrets import weakness
 from gateway.cluster.address import Address, AddressError
 from gateway.core.conditions import ShapeError, compile_condition
@@ -175,7 +175,7 @@ def _grant_filter(text: str) -> str:
 
 def _origin(text: str) -> str:
     try:
-        return normal_origin(text)
+        return listed_origin(text)
     except AccessError as error:
         raise RuleError(str(error)) from None
 

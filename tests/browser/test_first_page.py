@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -211,30 +210,3 @@ def test_fits_a_telephone_light_and_dark(
     back, text = (sum(int(part) for part in colour[4:-1].split(",")) for colour in colours)
     assert (back < text) == (scheme == "dark")
     context.close()
-
-
-def readme(language: str) -> list[str]:
-    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-SNIPPETS = [f"<script type=module>{text}</script>" for text in readme("js")] + readme("html")
-
-
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-@pytest.mark.slow
-def test_what_the_readme_shows_works(
-    page: Page, make_gateway: MakeGateway, mosquitto: Broker, publisher: Publisher, snippet: str
-) -> None:
-    gateway = make_gateway(mosquitto, start=False)
-    html = "<!doctype html><meta charset=utf-8>" + snippet.replace("localhost:8000", f"127.0.0.1:{gateway.port}")
-    page.add_init_script("globalThis.said = []; console.log = (...words) => said.push(words.join(' '))")
-    with web_server(html.encode()) as origin:
-        gateway.settings["access_origins"] = [origin]
-        gateway.start()
-        page.goto(f"{origin}/")
-        publisher.publish("sensors/readme/state", b'{"temperature":21.5}')
-        if "console.log" in snippet:
-            page.wait_for_function("said.includes('sensors/readme/state 21.5')", timeout=10_000)
-        else:
-            expect(page.locator("#temperature")).to_have_text("21.5")
