@@ -46,6 +46,7 @@ class Chip:
         inputs: Those that can't be outputs.
         adc1: Analogue inputs.
         adc2: Analogue inputs that do not work beside Wi-Fi.
+        i2c: SCL and SDA as most boards with it have them; None where boards differ.
         unsuitable: Why a sensor can't be made of it; empty when it can.
     """
 
@@ -62,6 +63,7 @@ class Chip:
     inputs: str = ""
     adc1: str = ""
     adc2: str = ""
+    i2c: tuple[int, int] | None = None
     unsuitable: str = ""
 
     @property
@@ -99,25 +101,25 @@ CHIPS = {
         Chip(
             "ESP32", "ESP32_GENERIC", 0x1000, 0, 0,
             pins="0–19, 21–23, 25–27, 32–39", flash="6–11", memory="16–17", strapping="0, 2, 5, 12, 15", console="1, 3",
-            inputs="34–39", adc1="32–39", adc2="0, 2, 4, 12–15, 25–27",
+            inputs="34–39", adc1="32–39", adc2="0, 2, 4, 12–15, 25–27", i2c=(22, 21),
         ),
         Chip(
             "ESP32-S2", "ESP32_GENERIC_S2", 0x1000, 2, 0,
             pins="0–21, 26–46", flash="27–32", memory="26", strapping="0, 45, 46", console="19, 20, 43, 44",
-            inputs="46", adc1="1–10", adc2="11–20",
+            inputs="46", adc1="1–10", adc2="11–20", i2c=(9, 8),
         ),
         Chip(
             "ESP32-S3", "ESP32_GENERIC_S3", 0x0, 9, 0,
             pins="0–21, 26–48", flash="27–32", memory="26, 33–37", strapping="0, 3, 45, 46", console="19, 20, 43, 44",
-            adc1="1–10", adc2="11–20",
+            adc1="1–10", adc2="11–20", i2c=(9, 8),
         ),
         Chip(
             "ESP32-C2", "ESP32_GENERIC_C2", 0x0, 12, 9,
-            pins="0–20", flash="11–17", strapping="8, 9", console="19, 20", adc1="0–4",
+            pins="0–20", flash="11–17", strapping="8, 9", console="19, 20", adc1="0–4", i2c=(5, 4),
         ),
         Chip(
             "ESP32-C3", "ESP32_GENERIC_C3", 0x0, 5, 9,
-            pins="0–21", flash="11–17", strapping="2, 8, 9", console="18–21", adc1="0–4", adc2="5",
+            pins="0–21", flash="11–17", strapping="2, 8, 9", console="18–21", adc1="0–4", adc2="5", i2c=(5, 4),
         ),
         Chip(
             "ESP32-C5", "ESP32_GENERIC_C5", 0x2000, 23, 28,
@@ -125,7 +127,7 @@ CHIPS = {
         ),
         Chip(
             "ESP32-C6", "ESP32_GENERIC_C6", 0x0, 13, 9,
-            pins="0–30", flash="24–30", strapping="4, 5, 8, 9, 15", console="12, 13, 16, 17", adc1="0–6",
+            pins="0–30", flash="24–30", strapping="4, 5, 8, 9, 15", console="12, 13, 16, 17", adc1="0–6", i2c=(23, 22),
         ),
         Chip("ESP32-H2", "ESP32_GENERIC_H2", 0x0, 16, 9, unsuitable=_NO_RADIO),
         Chip("ESP32-P4", "ESP32_GENERIC_P4", 0x2000, 18, 35, unsuitable=_NO_RADIO),
@@ -201,3 +203,28 @@ def check_pins(chip: Chip, sensors: Sequence[Mapping[str, Any]]) -> tuple[list[s
             problems += [place + problem] if problem else []
             warnings += [f"{place}pin {spec[option]} {warning}"] if warning else []
     return problems, warnings
+
+
+def offer() -> dict[str, Any]:
+    """What a page offers of each chip: the pins that can work, and why some of them perhaps should not.
+
+    Returns:
+        Chip's name to `digital` and `analogue`, lists of pins; `doubts`, pin to a name of `WARNINGS`; `boot`, the pin
+        that enters the bootloader; `i2c`, `[scl, sda]` or null.
+    """
+    offered = {}
+    for chip in CHIPS.values():
+        if chip.unsuitable:
+            continue
+        usable = {
+            kind: [pin for pin in sorted(numbers(chip.pins)) if not chip.faults_of(pin, is_analogue=analogue)[0]]
+            for kind, analogue in (("digital", False), ("analogue", True))
+        }
+        doubts = {
+            str(pin): next(use for use in WARNINGS if pin in numbers(getattr(chip, use)))
+            for pin in sorted({*usable["digital"], *usable["analogue"]})
+            if any(pin in numbers(getattr(chip, use)) for use in WARNINGS)
+        }
+        i2c = list(chip.i2c) if chip.i2c else None
+        offered[chip.name] = {**usable, "doubts": doubts, "boot": chip.boot_pin, "i2c": i2c}
+    return offered

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sensors_sim import payloads
 
-from . import broker, chips, files, images, plan, tools
+from . import broker, chips, files, images, plan, prepared, tools
 from .board import DELIVERED
 from .board import settings as board_settings
 from .tools import Command, FlashError, esptool, mpremote, say
@@ -55,11 +55,18 @@ ASK_VERSION = (
 ASK_ID = "import binascii, machine; print('ID', 'esp32-' + binascii.hexlify(machine.unique_id()).decode()[-6:])"
 
 
+# first word of the command line to what takes the rest; without one, a board on a cable is flashed
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"image": prepared.main}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `sensors-flash`."""
-    options = plan.parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        flash(plan.make(options))
+        if given and given[0] in COMMANDS:
+            COMMANDS[given[0]](given[1:])
+        else:
+            flash(plan.make(plan.parser().parse_args(given)))
     except (FlashError, broker.BrokerError, chips.ChipError, images.ImageError, files.CompileError) as error:
         sys.exit(f"sensors-flash: {error}")
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ covered by a hash that fits, so that neither a broken download nor the image of 
 It leaves to others: writing (esptool) and whether the makers of the image deserve trust: compare `sha256` for that.
 
 Sources: Espressif, esptool documentation, "Firmware Image Format"; ESP-IDF Programming Guide, "Partition Tables";
-esptool, `IMAGE_CHIP_ID` of each target.
+esptool, `IMAGE_CHIP_ID` of each target, `FLASH_SIZES`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .chips import CHIPS, Chip
 
 IMAGE_MAGIC = 0xE9
 PARTITIONS_AT = 0x8000  # in flash
+PARTITIONS_BYTES = 0xC00  # at most
 PARTITION_MAGIC, PARTITION_MD5_MAGIC = 0x50AA, 0xEBEB
-APP_TYPE = 0
+APP_TYPE, DATA_TYPE = 0, 1
 
 
 class ImageError(Exception):
@@ -43,6 +44,39 @@ class Image:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of the flash, as the partition table has it.
+
+    Attributes:
+        label: Its name.
+        kind: `APP_TYPE`, `DATA_TYPE`, or one of a maker's own.
+        subtype: What of that kind.
+        offset: Where it begins in flash.
+        size: In bytes.
+    """
+
+    label: str
+    kind: int
+    subtype: int
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Where it ends in flash."""
+        return self.offset + self.size
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal.
+
+    Raises:
+        ImageError: It can't be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
 def check(path: Path, chip: Chip, sha256: str | None = None) -> Image:
     """Read an image and check all the hashes that are in it.
 
@@ -54,13 +88,10 @@ def check(path: Path, chip: Chip, sha256: str | None = None) -> Image:
     Raises:
         ImageError: It can't be read, is for another chip, is cut short or altered.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
-    digest = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and digest != sha256.strip().lower():
-        raise ImageError(f"{path.name} has the SHA-256 {digest}, expected {sha256}: download it again")
+    data = _read(path)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256.strip().lower():
+        raise ImageError(f"{path.name} has the SHA-256 {found}, expected {sha256}: download it again")
     if data[:1] != bytes([IMAGE_MAGIC]):
         raise ImageError(f"{path.name} is no ESP32 image: take the .bin file from {chip.download}")
     made_for = _chip_number(data, 0)
@@ -68,11 +99,21 @@ def check(path: Path, chip: Chip, sha256: str | None = None) -> Image:
         other = next((known.name for known in CHIPS.values() if known.number == made_for), f"chip number {made_for}")
         raise ImageError(f"{path.name} is for {other}, the board has {chip.name}: take the .bin from {chip.download}")
     _check_part(data, 0, f"the bootloader in {path.name}")
-    start = _find_program(data, PARTITIONS_AT - chip.offset, path.name) - chip.offset
+    program = next((part for part in partitions(data, chip, path.name) if part.kind == APP_TYPE), None)
+    if program is None:
+        raise ImageError(f"{path.name} has no partition table: an update (.app-bin) is not enough, take the .bin file")
+    start = program.offset - chip.offset
     _check_part(data, start, f"the program in {path.name}")
     if _chip_number(data, start) != chip.number:
         raise ImageError(f"the program in {path.name} is for another chip than its bootloader")
-    return Image(path, digest, len(data))
+    return Image(path, found, len(data))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from None
 
 
 def _chip_number(data: bytes, start: int) -> int:
@@ -97,12 +138,21 @@ def _check_part(data: bytes, start: int, what: str) -> None:
         raise ImageError(f"{what} does not fit its SHA-256: download it again")
 
 
-def _find_program(data: bytes, start: int, name: str) -> int:
-    """Where in flash the program begins; the partition table carries an MD5 of its own."""
-    first: int | None = None
-    at = start
+def partitions(data: bytes, chip: Chip, name: str) -> list[Partition]:
+    """The partition table in an image; empty when it has none.
+
+    Args:
+        data: The image.
+        chip: What it is for.
+        name: What errors call it.
+
+    Raises:
+        ImageError: The table does not fit the MD5 that it carries.
+    """
+    start = at = PARTITIONS_AT - chip.offset
+    found = []
     while len(data) >= at + 32:
-        magic, kind, _, offset = struct.unpack_from("<HBBI", data, at)
+        magic, kind, subtype, offset, size, label = struct.unpack_from("<HBBII16s", data, at)
         if magic == PARTITION_MD5_MAGIC:
             table = hashlib.md5(data[start:at], usedforsecurity=False).digest()
             if table != data[at + 16 : at + 32]:
@@ -110,9 +160,28 @@ def _find_program(data: bytes, start: int, name: str) -> int:
             break
         if magic != PARTITION_MAGIC:
             break
-        if kind == APP_TYPE and first is None:
-            first = offset
+        found.append(Partition(label.rstrip(b"\0").decode(errors="replace"), kind, subtype, offset, size))
         at += 32
-    if first is None:
-        raise ImageError(f"{name} has no partition table: an update (.app-bin) is not enough, take the .bin file")
-    return first
+    return found
+
+
+def partition_table(rows: list[Partition]) -> bytes:
+    """A partition table as it lies in flash, with its MD5.
+
+    Raises:
+        ImageError: More rows than it has room for.
+    """
+    table = b"".join(
+        struct.pack("<HBBII16sI", PARTITION_MAGIC, row.kind, row.subtype, row.offset, row.size, row.label.encode(), 0)
+        for row in rows
+    )
+    digest = hashlib.md5(table, usedforsecurity=False).digest()
+    table += struct.pack("<H14s", PARTITION_MD5_MAGIC, b"\xff" * 14) + digest
+    if len(table) > PARTITIONS_BYTES:
+        raise ImageError("the partition table has no room for another row")
+    return table
+
+
+def flash_bytes(data: bytes) -> int:
+    """How much flash the image expects at least: the fourth byte of its bootloader says it."""
+    return 1 << 20 << (data[3] >> 4)

@@ -3,6 +3,7 @@
 Runs on MicroPython 1.24 or later on an ESP32 of any kind with Wi-Fi; what is hardware stands in hardware.py alone.
 """
 
+NAME = "gateway-sensor"
 VERSION = "1.0.0"
 
 # stands on the console before the first reading that the broker has acknowledged; `sensors-flash` waits for it

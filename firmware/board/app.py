@@ -15,7 +15,7 @@ import time
 
 import payloads
 
-from . import DELIVERED, VERSION, drivers, mqtt
+from . import DELIVERED, NAME, VERSION, drivers, mqtt
 from .clock import Clock, ClockError
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
 from .wifi import Wifi
@@ -24,11 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Coroutine
 
-FIRMWARE = "gateway-sensor " + VERSION
+FIRMWARE = NAME + " " + VERSION
 _RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a second in that time
 _RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during deep sleep, drifts by up to a few percent
 _LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
 _SHORTEST_SLEEP_MS = const(1000)
+_WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, after every restart
 _TELL_AGAIN_WAKINGS = const(50)  # what is retained may be lost although the broker keeps the session
 
 RESTART, SLEEP = "restart", "sleep"
@@ -540,12 +541,33 @@ def load_settings() -> "dict[str, Any]":
     from . import settings
 
     loaded = settings.load()
-    del sys.modules[settings.__name__]
-    package = sys.modules[__name__.rsplit(".", 1)[0]]
-    if hasattr(package, "settings"):
-        delattr(package, "settings")
-    gc.collect()
+    _forget("settings")
     return loaded
+
+
+def listen(board: "Any", log: "Callable[[str], None]", is_called: bool) -> bool:
+    """Talk over the serial line; whether the board must restart then; see improv.py."""
+    from . import improv
+
+    return improv.listen(board, log, is_called)
+
+
+def is_called() -> bool:
+    """Whether somebody at the serial line speaks Improv; see line.py."""
+    from . import line
+
+    called = line.is_called(_WINDOW_MS)
+    _forget("line")
+    return called
+
+
+def _forget(module: str) -> None:
+    """Make room: a module that is needed once goes."""
+    package = __name__.rsplit(".", 1)[0]
+    sys.modules.pop(package + "." + module, None)
+    if hasattr(sys.modules[package], module):
+        delattr(sys.modules[package], module)
+    gc.collect()
 
 
 def run() -> None:
@@ -562,17 +584,24 @@ def run() -> None:
     try:
         if not board.woke_up():
             print("Ctrl-C within two seconds gives the prompt")
-            time.sleep(2)
-        app = App(load_settings(), board, log)
-        outcome = asyncio.run(app.run())
-        sleep_ms = app.sleep_ms
+        if board.woke_up() or not is_called():
+            app = App(load_settings(), board, log)
+            outcome = asyncio.run(app.run())
+            sleep_ms = app.sleep_ms
+        else:
+            listen(board, log, True)
     except KeyboardInterrupt:
         board.relax_watchdog()
         print("stopped; Ctrl-D starts again")
         return
     except ValueError as error:  # settings that can't be used do not get better by restarting
-        print("%s\nrun sensors-flash again, or correct settings.json" % error)
-        return
+        print("%s\nrun sensors-flash again, or correct settings.json; or give settings over this line" % error)
+        try:
+            if not listen(board, log, False):
+                return
+        except KeyboardInterrupt:
+            print("stopped; Ctrl-D starts again")
+            return
     except Exception as error:
         print_exception(error)
         print("the board restarts in ten seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -72,21 +73,25 @@ class Board:
         self.settings.update(changes)
         (self.folder / "settings.json").write_text(json.dumps(self.settings))
 
-    def power_on(self, cause: str = "power", heap: int | None = None) -> None:
+    def power_on(
+        self, cause: str = "power", heap: int | None = None, start: str = START, stdin: int = subprocess.DEVNULL
+    ) -> None:
         """Start it.
 
         Args:
             cause: What it will believe that it was started by.
             heap: Bytes of memory for the program; None for plenty.
+            start: Which of the stand-ins starts the program.
+            stdin: What is at its serial port; nobody when not given.
         """
         assert self._process is None
         (self.folder / "cause").write_text(cause)
         self._name = f"firmware-{uuid.uuid4().hex[:12]}"
         options = ["-X", f"heapsize={heap}"] if heap else []
-        command = self.interpreter.command(self.folder, self.standins, self._name, *options, f"/standins/{START}")
+        command = self.interpreter.command(self.folder, self.standins, self._name, *options, f"/standins/{start}")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+                command, stdin=stdin, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
             )
 
     def wait_off(self, timeout_seconds: float = 15) -> int:
@@ -96,11 +101,13 @@ class Board:
             code = self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the board still runs after {timeout_seconds:g} s:\n{self.log()}") from None
+        self._close_stdin()
         self._process = None
         return code if code >= 0 else 128 - code
 
     def cut_power(self) -> None:
         """End it at once: the broker sees the connection go without DISCONNECT."""
+        self._close_stdin()
         process, self._process = self._process, None
         if process is None:
             return
@@ -110,6 +117,11 @@ class Board:
             process.kill()
         process.wait(30)
 
+    def _close_stdin(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
     def world(self, name: str, there: bool = True) -> None:
         """Make one of the files true or false that stand for the world outside (standins/README.md)."""
         if there:
@@ -117,9 +129,18 @@ class Board:
         else:
             (self.folder / name).unlink()
 
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The program while it has power."""
+        return self._process
+
+    def printed(self) -> bytes:
+        """What it printed on its console, byte by byte."""
+        return self._log.read_bytes() if self._log.exists() else b""
+
     def log(self) -> str:
         """What it printed on its console."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        return self.printed().decode(errors="replace")
 
     def wait_log(self, text: str, timeout_seconds: float = 10) -> None:
         """Wait until it prints `text`."""

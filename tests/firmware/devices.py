@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.firmware.boards import Board
 
@@ -240,10 +240,13 @@ class Device:
             self._shown = len(text)
 
 
-def make_image(chip_number: int, offset: int, size: int = 40_000, revision: int = 0) -> bytes:
+def make_image(
+    chip_number: int, offset: int, size: int = 40_000, revision: int = 0, vfs: tuple[int, int] | None = None
+) -> bytes:
     """A file that is built like MicroPython's images: bootloader, partition table, program, each with its hash.
 
-    `revision` is the lowest of the chip that it is for, in hundredths.
+    `revision` is the lowest of the chip that it is for, in hundredths; `vfs` the place of a file system that the table
+    names, which those of MicroPython before 1.26 do.
     """
 
     def part(content: bytes) -> bytes:
@@ -255,12 +258,14 @@ def make_image(chip_number: int, offset: int, size: int = 40_000, revision: int 
 
     table = struct.pack("<HBBII16sI", 0x50AA, 1, 2, 0x9000, 0x6000, b"nvs", 0)
     table += struct.pack("<HBBII16sI", 0x50AA, 0, 0, 0x10000, 0x1F0000, b"factory", 0)
+    if vfs is not None:
+        table += struct.pack("<HBBII16sI", 0x50AA, 1, 0x81, *vfs, b"vfs", 0)
     table += struct.pack("<H14s", 0xEBEB, b"\xff" * 14) + hashlib.md5(table).digest()
     image = part(b"bootloader " * 200).ljust(0x8000 - offset, b"\xff") + table
     return image.ljust(0x10000 - offset, b"\xff") + part(os.urandom(size))
 
 
-def write_image(path: Path, chip_number: int = 0, offset: int = 0x1000, **how: int) -> Path:
+def write_image(path: Path, chip_number: int = 0, offset: int = 0x1000, **how: Any) -> Path:
     """`make_image` into a file."""
     path.write_bytes(make_image(chip_number, offset, **how))
     return path

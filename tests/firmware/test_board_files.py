@@ -30,11 +30,12 @@ MODULES = {
     "json",
     "machine",
     "math",
+    "micropython",
     "network",
     "onewire",
     "os",
 }
-MODULES |= {"payloads", "random", "socket", "ssl", "sys", "time", "tls", "board"}
+MODULES |= {"payloads", "random", "select", "socket", "ssl", "sys", "time", "tls", "board"}
 
 
 def test_the_board_gets_the_simulators_payload_module_itself() -> None:

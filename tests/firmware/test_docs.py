@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import chips, plan
+from firmware import chips, plan, prepared
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,7 +28,8 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 
 def test_every_option_stands_in_the_table() -> None:
-    known = {option for action in plan.parser()._actions for option in action.option_strings if option.startswith("--")}
+    actions = [*plan.parser()._actions, *prepared.parser()._actions]
+    known = {option for action in actions for option in action.option_strings if option.startswith("--")}
     documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
     assert documented == known - {"--help"}
 
@@ -41,6 +42,7 @@ def test_every_chip_stands_in_the_table_with_its_image_and_offset() -> None:
         else:
             assert ROWS[chip.name][1] == f"[{chip.board}]({chip.download})"
             assert ROWS[chip.name][2] == f"0x{chip.offset:x}"
+            assert ROWS[chip.name][3] == ("SCL {}, SDA {}".format(*chip.i2c) if chip.i2c else "see your board")
             assert ROWS[chip.name][4:] == [chip.adc1, chip.flash, chip.strapping, chip.memory or "none", chip.console]
 
 

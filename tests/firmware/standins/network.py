@@ -37,6 +37,14 @@ class WLAN:
     def disconnect(self):
         self._wanted = False
 
+    def scan(self):
+        return [
+            (b"home", b"\x02\x00\x00\x00\x00\x01", 6, -61, 3, False),
+            (b"home", b"\x02\x00\x00\x00\x00\x02", 11, -48, 3, False),
+            ("Café".encode(), b"\x02\x00\x00\x00\x00\x03", 1, -80, 0, False),
+            (b"", b"\x02\x00\x00\x00\x00\x04", 1, -82, 3, True),
+        ]
+
     def isconnected(self):
         return self._wanted and not _down()
 
