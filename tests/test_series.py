@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -142,3 +143,32 @@ async def test_no_chart_holds_the_loop() -> None:
                 assert answer.status == 200
         slowness = max(1.0, (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS)
         assert turns.longest < 0.020 * slowness, turns
+
+
+async def test_what_is_evicted_while_a_chart_is_made_is_a_gap_and_no_error() -> None:
+    async with running(history_messages=20_000, history_bytes="1GiB") as (app, gateway):
+
+        def publish(count: int) -> None:
+            for _ in range(count):
+                gateway.hub.publish("a", b'{"t":1}')
+
+        publish(20_000)
+        asked = asyncio.create_task(ask(app, "/topics/a?since=1h&points=10&field=t"))
+        while not asked.done():
+            publish(1_500)
+            await asyncio.sleep(0)
+        answer = asked.result()
+        assert answer.status == 200
+        body = answer.json()
+        assert (body["recovered"], body["gap"]) == (False, {"reason": "evicted", "lost": None})
+        counted = sum(point["count"] for point in body["series"][0]["points"])
+        assert 0 < counted < 20_000
+
+
+async def test_a_chart_that_nothing_was_evicted_from_is_whole_however_many_turns_it_takes() -> None:
+    async with running(history_messages=40_000, history_bytes="1GiB") as (app, gateway):
+        for _ in range(20_000):
+            gateway.hub.publish("a", b'{"t":1}')
+        body = (await ask(app, "/topics/a?since=1h&points=10&field=t")).json()
+        assert body["recovered"] is True
+        assert sum(point["count"] for point in body["series"][0]["points"]) == 20_000

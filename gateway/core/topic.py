@@ -80,8 +80,13 @@ class Topic(msgspec.Struct, gc=False, eq=False):
     def __len__(self) -> int:
         return len(self._messages) - self._start
 
+    @property
+    def newest_evicted(self) -> int:
+        """The number of its newest evicted message; 0 when there is none."""
+        return max(self.evicted[-1] if self.evicted else 0, self.forgotten_seq)
+
     def after(self, seq: int) -> Iterator[Message]:
-        """Its messages in the log with higher numbers, oldest first."""
+        """Its messages in the log with higher numbers, oldest first; of use until the next one is evicted."""
         start = bisect_right(self._messages, seq, self._start, key=seq_of)
         return map(self._messages.__getitem__, range(start, len(self._messages)))
 

@@ -84,6 +84,7 @@ class _Ask:
         fields: the paths that are asked for; empty where all numbers are.
         form: `json`, `columns` or `csv`.
         is_beyond: whether memory doesn't reach back so far, and the archive is asked.
+        is_torn: whether something of it was evicted while the answer was made.
         level: what its points are called.
     """
 
@@ -108,6 +109,7 @@ class _Ask:
         self.after = query.get("after", "")
         self.grid = Grid.over(self.since, self.until, points)
         self.is_beyond = False
+        self.is_torn = False
         self.level = RAW
 
     def rank(self, text: str) -> int:
@@ -174,6 +176,7 @@ async def _answer(request: Request, ask: _Ask) -> Response:
             drawn = await _drawn(ask, names[number : min(number + AT_ONCE, ask.limit)])
         topic = history.topic(name)
         if topic is None:
+            ask.is_torn = True
             continue
         if ask.is_beyond and gap is None and (drawn is None or _is_torn(ask, topic, drawn.seq)):
             gap = {"reason": "evicted", "lost": None}
@@ -183,6 +186,8 @@ async def _answer(request: Request, ask: _Ask) -> Response:
             size += len(written)
         if budget is not None and not budget.hold(size):
             raise no_room()
+    if gap is None and ask.is_torn:
+        gap = {"reason": "evicted", "lost": None}
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if ask.form == "csv":
         body, media_type = _CSV_HEAD + b"".join([*parts, *texts]), "text/csv; charset=utf-8"
@@ -230,8 +235,7 @@ async def _drawn(ask: _Ask, names: list[str]) -> Drawn | None:
 
 def _is_torn(ask: _Ask, topic: Topic, seq: int) -> bool:
     """Whether memory begins behind what the archive has made points of."""
-    evicted = topic.evicted[-1] if topic.evicted else 0
-    return max(evicted, topic.forgotten_seq, ask.gateway.history.dropped_seq) > seq
+    return max(topic.newest_evicted, ask.gateway.history.dropped_seq) > seq
 
 
 class _Column:
@@ -264,12 +268,10 @@ async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -
     text_columns: dict[str, _Column] = {}
     known = {field: texts.numbers for field, texts in rolled_texts.items()}
     stride = Stride()
-    for message in topic.after(after):
-        if message.seq > until or message.time >= ask.until:
-            break
-        if message.time < ask.since:
-            continue
-        value = message.value()
+    ask.is_torn |= drawn is None and topic.evicted_time >= ask.since
+    messages = topic.after(after)
+    while (message := next(messages, None)) is not None and message.seq <= until and message.time < ask.until:
+        value = message.value() if message.time >= ask.since else None
         for field, number in _numbers(value, ask.fields):
             if field in columns or len(columns) < MAX_SERIES:
                 columns.setdefault(field, _Column()).add(message.time, number)
@@ -279,6 +281,9 @@ async def _series_of(topic: Topic, ask: _Ask, until: int, drawn: Drawn | None) -
                 text_columns.setdefault(field, _Column()).add(message.time, number)
         if stride.is_over:
             await stride.rest()
+            # evictions move what is left of it
+            ask.is_torn |= topic.is_dropped or topic.newest_evicted > message.seq
+            messages = topic.after(message.seq)
     found: list[_Series | _Texts] = []
     for field in sorted({**columns, **dict.fromkeys(list(rolled)[:MAX_SERIES])}, key=ask.rank):
         column, before = columns.get(field), rolled.get(field)
