@@ -1,6 +1,16 @@
 import { describe, expect, it } from "vitest";
 import type { Answer, Columns } from "../src/core/columns.ts";
-import { fits, type Need, type Piece, Pieces, pieceOf, questionOf, RAW_LIMIT, rawCount } from "../src/core/past.ts";
+import {
+  fits,
+  type Need,
+  type Piece,
+  Pieces,
+  pieceOf,
+  questionOf,
+  RAW_LIMIT,
+  rawCount,
+  suits,
+} from "../src/core/past.ts";
 import { seriesKey } from "../src/core/series.ts";
 
 const HOUR = 3_600_000;
@@ -53,6 +63,23 @@ describe("what a window asks for", () => {
     const ask = (shift: number) => questionOf(need(NOW - 9.4 * HOUR + shift, NOW - 5.4 * HOUR + shift));
     expect(ask(60_000)).toEqual(ask(0));
     expect(ask(HOUR)).not.toEqual(ask(0));
+  });
+});
+
+describe("what is on its way", () => {
+  const SECOND = 1000;
+  const begin = NOW - 30 * SECOND;
+  const young = need(begin, NOW);
+  it("will do for a window that has grown meanwhile, although it would be asked for in other words", () => {
+    const later = need(begin, NOW + 5 * SECOND, { now: NOW + 5 * SECOND });
+    expect(questionOf(later)).not.toEqual(questionOf(young));
+    expect(suits(questionOf(young), later)).toBe(true);
+  });
+  it("won't do for what is older, narrower or another line", () => {
+    const asked = questionOf(young);
+    expect(suits(asked, need(begin - 60 * SECOND, NOW))).toBe(false);
+    expect(suits(asked, need(NOW - 5 * SECOND, NOW))).toBe(false);
+    expect(suits(asked, need(begin, NOW, { topics: ["a", "b"] }))).toBe(false);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Line } from "../src/core/columns.ts";
-import { airy, extentOf, parseScale, rangeOf, scaleText } from "../src/core/scale.ts";
+import { airy, extentOf, parseScale, rangeOf, scaleText, travelOf } from "../src/core/scale.ts";
 
 function line(values: (number | null)[], band: Line["band"] = null): Line {
   return { x: values.map((_, index) => index), y: values, band, stats: null, newest: null };
@@ -52,5 +52,17 @@ describe("a scale that was chosen", () => {
     expect(rangeOf("log", { ...extent, low: 0 }, [])).toEqual([0.1, 1000]);
     expect(rangeOf("log", null, [])).toEqual([1, 10]);
     expect(rangeOf("zero", { low: -9, high: -3, above: 0, below: 0 }, [])[1]).toBe(0);
+  });
+});
+
+describe("how far a line goes up and down", () => {
+  it("is in heights of its scale, breaks and what other lines have alone left out", () => {
+    expect(travelOf([0, 5, 0], [0, 10], false)).toBe(1);
+    expect(travelOf([0, undefined, 10, null, 0, 10], [0, 10], false)).toBe(2);
+    expect(travelOf([], [0, 10], false)).toBe(0);
+  });
+  it("counts what is beyond the scale as its edge, and powers of ten as steps", () => {
+    expect(travelOf([0, 1000, 0], [0, 10], false)).toBe(2);
+    expect(travelOf([1, 10, 0, 100, 1], [1, 100], true)).toBe(1.5);
   });
 });

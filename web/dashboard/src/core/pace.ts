@@ -1,4 +1,4 @@
-/** How many messages of each topic a view asks for: no more than it can draw. */
+/** How many messages of each topic a view asks for, and how often it draws them: no more than can be seen. */
 
 /** Readings of a line that one pixel shows: the least and the greatest. */
 const PER_PIXEL = 2;
@@ -32,4 +32,39 @@ export function paceOf(
   drawable: number,
 ): number {
   return hasList && rate < (isPaced ? BUSY.until : BUSY.from) ? Number.POSITIVE_INFINITY : drawable;
+}
+
+/** How long a picture stands still, in milliseconds: at least, and at most, however slowly it moves. */
+const STILL_MS = { least: 250, most: 1000 };
+
+/**
+ * How often a chart moves on, in milliseconds: when it has moved by a pixel. Drawing one with many lines takes longer
+ * than a frame.
+ *
+ * @param span what its window shows, in milliseconds.
+ * @param pixels how wide that is drawn.
+ */
+export function beatOf(span: number, pixels: number): number {
+  return Math.min(STILL_MS.most, Math.max(STILL_MS.least, span / Math.max(1, pixels)));
+}
+
+/** What a chart is drawn as of: it stands still between two beats, whatever comes meanwhile. */
+export class Beat {
+  /** Milliseconds since 1970. */
+  now = Number.NEGATIVE_INFINITY;
+  version = 0;
+
+  /**
+   * Moves on, when it is time.
+   *
+   * @param version of what is drawn.
+   * @param step from one beat to the next, in milliseconds.
+   */
+  tick(now: number, version: number, step: number): this {
+    // a clock may be set back
+    if (Math.abs(now - this.now) < step) return this;
+    this.now = now;
+    this.version = version;
+    return this;
+  }
 }

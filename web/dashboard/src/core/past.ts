@@ -97,17 +97,29 @@ export function pieceOf(
 
 const holds = (all: readonly string[], some: readonly string[]) => some.every((entry) => all.includes(entry));
 
-/** Whether a piece draws a window as well as it can be drawn. */
-export function fits(piece: Piece, { topics, fields, window, pixels, now }: Need): boolean {
-  const { question } = piece;
+/** Whether a question is about all of a window. */
+function covers(question: Question, { topics, fields, window, now }: Need): boolean {
   if (!holds(question.topics, topics) || !holds(question.fields, fields)) return false;
-  if (question.since > window.from) return false;
-  if (!question.isOpen && question.until < Math.min(window.to, now)) return false;
-  const pixel = (window.to - window.from) / pixels;
+  return question.since <= window.from && (question.isOpen || question.until >= Math.min(window.to, now));
+}
+
+/** How wide the columns are that a question asks for. */
+const askedStep = (question: Question) => (question.until - question.since) / question.points;
+
+const pixelOf = ({ window, pixels }: Need) => (window.to - window.from) / pixels;
+
+/** Whether the answer to a question that is on its way will do for a window: then there is no need of another one. */
+export function suits(question: Question, need: Need): boolean {
+  return covers(question, need) && askedStep(question) <= COARSE * pixelOf(need);
+}
+
+/** Whether a piece draws a window as well as it can be drawn. */
+export function fits(piece: Piece, need: Need): boolean {
+  if (!covers(piece.question, need)) return false;
   if (piece.raw !== null) return true;
+  const pixel = pixelOf(need);
   // as narrow as was asked for: where they are wider, the gateway has none that are narrower
-  const asked = (question.until - question.since) / question.points;
-  return Math.min(asked, piece.step) <= COARSE * pixel && piece.step * FINE >= pixel;
+  return Math.min(askedStep(piece.question), piece.step) <= COARSE * pixel && piece.step * FINE >= pixel;
 }
 
 /** How much of a window a piece covers, from 0 to 1. */

@@ -104,3 +104,27 @@ export function rangeOf(scale: Scale, extent: Extent | null, thresholds: readonl
   const [low, high] = airy(extent, thresholds);
   return scale === "zero" ? [Math.min(0, low), Math.max(0, high)] : [low, high];
 }
+
+/**
+ * How far a line goes up and down, in heights of its scale.
+ *
+ * @param range what the scale goes from and to.
+ * @param isLog whether it is logarithmic.
+ */
+export function travelOf(
+  y: readonly (number | null | undefined)[],
+  [low, high]: readonly [number, number],
+  isLog: boolean,
+): number {
+  const height = (value: number) => (isLog ? Math.log10(value) : value);
+  let travel = 0;
+  let last: number | null = null;
+  for (const value of y) {
+    if (value === undefined) continue;
+    const at: number | null =
+      value === null || (isLog && value <= 0) ? null : height(Math.min(high, Math.max(low, value)));
+    if (at !== null && last !== null) travel += Math.abs(at - last);
+    last = at;
+  }
+  return travel / (height(high) - height(low));
+}

@@ -3,6 +3,7 @@ import "uplot/dist/uPlot.min.css";
 import uPlot from "uplot";
 import { nearestIndex } from "../../core/columns.ts";
 import type { Mark } from "../../core/marks.ts";
+import { travelOf } from "../../core/scale.ts";
 import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import type { TimeWindow } from "../../core/window.ts";
@@ -16,9 +17,19 @@ export interface ChartLine {
   stepped: boolean;
 }
 
+export interface Shade {
+  /** Milliseconds. */
+  x: readonly number[];
+  /** null breaks it. */
+  low: readonly (number | null)[];
+  high: readonly (number | null)[];
+}
+
 export interface ChartData {
-  /** Seconds, and of each line the mean, the least and the greatest. */
+  /** Seconds, and the readings of each line. */
   columns: [number[], ...(number | null | undefined)[][]];
+  /** What is shaded of each line, from the least to the greatest; null for nothing. */
+  bands: readonly (Shade | null)[];
   /** Milliseconds. */
   from: number;
   to: number;
@@ -54,14 +65,20 @@ export function colour(name: string, alpha = 1): string {
 }
 
 export const PALETTE = 8;
+/** How wide a line is. */
+const WIDTH = 1.75;
+/** A line that goes up and down over and over is drawn as thin as the screen can, in its pixels. */
+const THIN = 1;
+/** Times its chart's width that a line may go up and down: wide, one that goes further takes 40 times as long to draw. */
+const WILD = 8;
 /** How much of a line's colour its band has. */
 const BAND_ALPHA = 0.2;
-/** Columns of a line: mean, least, greatest. */
-const PARTS = 3;
 const DAY_S = 86_400;
 
 const FONT = '12px system-ui, "Segoe UI", Roboto, sans-serif';
 const two = (part: number) => String(part).padStart(2, "0");
+
+const seriesColour = (line: ChartLine) => `--series-${(line.colour % PALETTE) + 1}`;
 
 /** Times of day on the axis, with the date where the day begins. */
 function timeLabels(_plot: uPlot, splits: number[], _axis: number, _space: number, step: number): string[] {
@@ -112,10 +129,30 @@ function alone(plot: uPlot, series: number, show: boolean): number[] | null {
 
 export class Chart {
   private plot: uPlot;
-  private data: ChartData = { columns: [[]], from: 0, to: 1, gaps: [], thresholds: [], marks: [], range: [1, 10] };
+  private data: ChartData = {
+    columns: [[]],
+    bands: [],
+    from: 0,
+    to: 1,
+    gaps: [],
+    thresholds: [],
+    marks: [],
+    range: [1, 10],
+  };
   private readonly observer: ResizeObserver;
   private readonly letGo: () => void;
   private quiet = false;
+  /** Asked of the style sheet once: each question makes the browser work out styles. */
+  private readonly colours = {
+    soft: colour("--soft"),
+    ink: colour("--ink"),
+    grid: colour("--grid"),
+    gapFill: colour("--gap-fill"),
+    gapLine: colour("--gap-line"),
+    threshold: colour("--threshold"),
+    thresholdFill: colour("--threshold-fill"),
+  };
+  private readonly shades: readonly string[];
 
   constructor(
     private readonly host: HTMLElement,
@@ -126,6 +163,7 @@ export class Chart {
     private readonly group: string,
     private readonly events: ChartEvents,
   ) {
+    this.shades = lines.map((line) => colour(seriesColour(line), BAND_ALPHA));
     this.plot = this.build();
     this.observer = new ResizeObserver(() => this.plot.setSize({ width: this.width, height: this.height }));
     this.observer.observe(host);
@@ -145,8 +183,7 @@ export class Chart {
   }
 
   private build(): uPlot {
-    const soft = colour("--soft");
-    const grid = colour("--grid");
+    const { soft, grid } = this.colours;
     const stepped = uPlot.paths.stepped?.({ align: 1 });
     const options: uPlot.Options = {
       width: this.width,
@@ -193,10 +230,7 @@ export class Chart {
         // the dot of each line is on its own nearest reading, which is also the one that is told
         dataIdx: (plot, series, index, seconds) => {
           if (series === 0) return index;
-          const isMean = series % PARTS === 1;
-          const found = isMean
-            ? nearestIndex(plot.data[0] as number[], plot.data[series] as (number | null)[], seconds)
-            : -1;
+          const found = nearestIndex(plot.data[0] as number[], plot.data[series] as (number | null)[], seconds);
           return found < 0 ? null : found;
         },
         bind: {
@@ -210,31 +244,23 @@ export class Chart {
       },
       series: [
         {},
-        ...this.lines.flatMap((line): uPlot.Series[] => {
-          const stroke = colour(`--series-${(line.colour % PALETTE) + 1}`);
+        ...this.lines.map((line): uPlot.Series => {
+          const stroke = colour(seriesColour(line));
           const paths = line.stepped && stepped ? { paths: stepped } : {};
-          const edge: uPlot.Series = { points: { show: false }, spanGaps: false, ...paths };
-          return [
-            {
-              label: line.label,
-              stroke,
-              width: 1.75,
-              ...(line.colour >= PALETTE ? { dash: [6, 4] } : {}),
-              ...paths,
-              points: { size: 5, stroke, fill: stroke, filter: alone },
-              spanGaps: false,
-            },
-            edge,
-            edge,
-          ];
+          return {
+            label: line.label,
+            stroke,
+            width: WIDTH,
+            ...(line.colour >= PALETTE ? { dash: [6, 4] } : {}),
+            ...paths,
+            points: { size: 5, stroke, fill: stroke, filter: alone },
+            spanGaps: false,
+          };
         }),
       ],
-      bands: this.lines.map((line, index) => ({
-        series: [PARTS * index + 3, PARTS * index + 2],
-        fill: colour(`--series-${(line.colour % PALETTE) + 1}`, BAND_ALPHA),
-      })),
       hooks: {
         drawClear: [(plot) => this.drawBelow(plot)],
+        drawAxes: [(plot) => this.drawShades(plot)],
         draw: [(plot) => this.drawAbove(plot)],
         setSelect: [
           (plot) => {
@@ -268,12 +294,12 @@ export class Chart {
     ctx.clip();
     for (const threshold of this.data.thresholds) {
       const at = plot.valToPos(threshold.value, "y", true);
-      ctx.fillStyle = colour("--threshold-fill");
+      ctx.fillStyle = this.colours.thresholdFill;
       if (threshold.above) ctx.fillRect(bbox.left, bbox.top, bbox.width, Math.max(0, at - bbox.top));
       else ctx.fillRect(bbox.left, at, bbox.width, Math.max(0, bbox.top + bbox.height - at));
     }
-    ctx.fillStyle = colour("--gap-fill");
-    ctx.strokeStyle = colour("--gap-line");
+    ctx.fillStyle = this.colours.gapFill;
+    ctx.strokeStyle = this.colours.gapLine;
     for (const gap of this.data.gaps) {
       const left = plot.valToPos(gap.from / 1000, "x", true);
       const right = gap.to === null ? bbox.left + bbox.width : plot.valToPos(gap.to / 1000, "x", true);
@@ -290,10 +316,50 @@ export class Chart {
     ctx.restore();
   }
 
+  private drawShades(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    for (const [index, band] of this.data.bands.entries()) if (band) this.shade(plot, index, band);
+    ctx.restore();
+  }
+
+  /** A band as one shape: uPlot would cut it out of two others, which takes three times as long to draw. */
+  private shade(plot: uPlot, index: number, { x, low, high }: Shade): void {
+    const isStepped = this.lines[index]?.stepped === true;
+    const shape = new Path2D();
+    const across = (at: number) => plot.valToPos((x[at] ?? 0) / 1000, "x", true);
+    const up = (value: number | null | undefined) =>
+      // what can't be on a logarithmic scale is at its bottom
+      plot.valToPos(this.isLog ? Math.max(value ?? 0, this.data.range[0]) : (value ?? 0), "y", true);
+    const draw = (from: number, end: number) => {
+      for (let at = from; at < end; at++) {
+        if (at === from) shape.moveTo(across(at), up(high[at]));
+        else if (isStepped) shape.lineTo(across(at), up(high[at - 1]));
+        shape.lineTo(across(at), up(high[at]));
+      }
+      for (let at = end - 1; at >= from; at--) {
+        shape.lineTo(across(at), up(low[at]));
+        if (isStepped && at > from) shape.lineTo(across(at), up(low[at - 1]));
+      }
+      shape.closePath();
+    };
+    let begin = 0;
+    for (let at = 0; at <= x.length; at++) {
+      if (at < x.length && low[at] !== null) continue;
+      if (at > begin) draw(begin, at);
+      begin = at + 1;
+    }
+    plot.ctx.fillStyle = this.shades[index] ?? "";
+    plot.ctx.fill(shape);
+  }
+
   private drawAbove(plot: uPlot): void {
     const { ctx, bbox } = plot;
     ctx.save();
-    ctx.strokeStyle = colour("--threshold");
+    ctx.strokeStyle = this.colours.threshold;
     ctx.lineWidth = devicePixelRatio;
     ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
     for (const threshold of this.data.thresholds) {
@@ -305,8 +371,8 @@ export class Chart {
       ctx.stroke();
     }
     ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
-    ctx.strokeStyle = colour("--soft");
-    ctx.fillStyle = colour("--ink");
+    ctx.strokeStyle = this.colours.soft;
+    ctx.fillStyle = this.colours.ink;
     ctx.font = `${11 * devicePixelRatio}px ${FONT.slice(FONT.indexOf(" ") + 1)}`;
     ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";
@@ -329,6 +395,11 @@ export class Chart {
 
   update(data: ChartData): void {
     this.data = data;
+    for (const index of this.lines.keys()) {
+      const series = this.plot.series[index + 1];
+      const travel = travelOf(data.columns[index + 1] ?? [], data.range, this.isLog) * this.height;
+      if (series) series.width = travel > WILD * this.width ? THIN / devicePixelRatio : WIDTH;
+    }
     this.plot.setData(data.columns as uPlot.AlignedData);
   }
 

@@ -5,7 +5,7 @@ import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts"
 import { counted, formatCount, formatMoment, parseSpan } from "../../core/format.ts";
 import { type Lens, lensOf } from "../../core/lens.ts";
 import type { Mark } from "../../core/marks.ts";
-import { drawableHz, paceOf } from "../../core/pace.ts";
+import { Beat, beatOf, drawableHz, paceOf } from "../../core/pace.ts";
 import { Pieces } from "../../core/past.ts";
 import { seriesKey } from "../../core/series.ts";
 import {
@@ -52,8 +52,6 @@ import { LENS_TOPICS, useWatch } from "./watch.ts";
 
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
 const LINES = PALETTE;
-/** How often a chart moves on, in milliseconds. */
-const BEAT_MS = 250;
 const NO_LINES: readonly PanelLine[] = [];
 /** While history comes in all topics are newcomers, in the order of time; people read in that of names. */
 const EARLY_MS = 2000;
@@ -68,12 +66,15 @@ interface Paused {
 
 /** One quantity of all devices that have it. */
 export function QuantityView({ name }: { name: string }) {
-  useTicker(2);
+  useTicker(1);
   arrived.value;
   const known = identity.value !== undefined;
   useLayoutEffect(() => (known ? holdFleetFeed() : undefined), [known]);
   const lens = lensOf(fleet.devices.values(), name);
   const since = route.value.params.get("since") ?? DEFAULT_RANGE;
+  const key = `${[...lens.places].map(([id, { topic, path }]) => `${id} ${topic} ${path}`).join("\n")}\n${since}`;
+  // which devices there are is looked at at one pace, and what they say drawn at another
+  const watching = useMemo(() => <Watching key={key} filter="" since={since} embed={false} lens={lens} />, [key]);
   if (lens.places.size === 0)
     return (
       <>
@@ -87,8 +88,7 @@ export function QuantityView({ name }: { name: string }) {
         )}
       </>
     );
-  const key = [...lens.places].map(([id, { topic, path }]) => `${id} ${topic} ${path}`).join("\n");
-  return <Watching key={`${key}\n${since}`} filter="" since={since} embed={false} lens={lens} />;
+  return watching;
 }
 
 export function LiveView({ filter, embed }: { filter: string; embed: boolean }) {
@@ -141,6 +141,8 @@ export function ChartsOf({ filter, since, part }: { filter: string; since: strin
 function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   // the view is made anew for other devices
   const lens = useRef(given ?? null).current;
+  const beat = useMemo(() => new Beat(), []);
+  const opened = useRef(performance.now());
   const params = route.value.params;
   const span = parseSpan(since) ?? 15 * 60_000;
   useTicker(span <= 5 * 60_000 ? 4 : 2);
@@ -160,8 +162,11 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   heard.pace(paceOf({ hasList, rate: heard.rate.read(gatewayNow()), isPaced: Number.isFinite(heard.hz) }, drawable));
 
   const store = paused?.store ?? heard.store;
-  // What is drawn stands still between two beats, whatever else is: else the pointer would be told anew with each drawing.
-  const now = paused?.at ?? Math.ceil(viewNow() / BEAT_MS) * BEAT_MS;
+  // While history comes in each part of it is drawn; then what is drawn stands still between two beats, whatever else is.
+  const isEarly = performance.now() - opened.current < EARLY_MS;
+  const step = isEarly ? 1 : beatOf(zoomed ? zoomed.to - zoomed.from : span, pixels);
+  beat.tick(viewNow(), store.version, step);
+  const now = paused?.at ?? beat.now;
 
   const marks = useMarks(part?.marks ?? params.get("marks") ?? "", since, parseWindow(params)?.from ?? null);
   const chosenFields = part?.fields ?? params.getAll("field");
@@ -215,7 +220,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
     },
     lens,
   });
-  const beat = paused ? "" : `${store.version} ${now}`;
+  const beaten = paused ? "" : `${beat.version} ${now}`;
   const drawn = useMemo(
     () =>
       new Map(
@@ -229,7 +234,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
           }),
         ]),
       ),
-    [beat, past.version, whole, pixels, window.from, window.to, on.join("\n"), fields.join("\n"), labels.join("\n")],
+    [beaten, past.version, whole, pixels, window.from, window.to, on.join("\n"), fields.join("\n"), labels.join("\n")],
   );
 
   const charts = (

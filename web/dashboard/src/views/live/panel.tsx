@@ -49,16 +49,13 @@ function isSwitch({ line }: PanelLine): boolean {
   return line.band ? line.band.low.every(isState) && line.band.high.every(isState) : line.y.every(isState);
 }
 
-/** The lines as uPlot wants them, each with its band; what can't be on a logarithmic scale breaks its line. */
+/** The lines as uPlot wants them; what can't be on a logarithmic scale breaks its line. */
 function columnsOf(lines: readonly PanelLine[], isLog: boolean): ReturnType<typeof align> {
-  const none = { x: [], y: [] };
-  const shown = (values: (number | null)[]) =>
-    isLog ? values.map((value) => (value !== null && value > 0 ? value : null)) : values;
   return align(
-    lines.flatMap(({ line: { x, y, band } }) => {
-      const mean = { x, y: shown(y) };
-      return band ? [mean, { x, y: shown(band.low) }, { x, y: shown(band.high) }] : [mean, none, none];
-    }),
+    lines.map(({ line: { x, y } }) => ({
+      x,
+      y: isLog ? y.map((value) => (value !== null && value > 0 ? value : null)) : y,
+    })),
   );
 }
 
@@ -105,6 +102,7 @@ export function Panel(props: PanelProps) {
   useEffect(() => {
     chart.current?.update({
       columns: columnsOf(props.lines, props.scale === "log"),
+      bands: props.lines.map(({ line: { x, band } }) => band && { x, ...band }),
       from: props.from,
       to: props.to,
       gaps: props.gaps,

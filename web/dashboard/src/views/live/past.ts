@@ -3,7 +3,16 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "../../api.ts";
 import { type Columns, emptyColumns, type Line, lineOf, lineOfAll } from "../../core/columns.ts";
 import { byPath, type Lens, translated } from "../../core/lens.ts";
-import { type Need, type Piece, type Pieces, pieceOf, type Question, questionOf, rawCount } from "../../core/past.ts";
+import {
+  type Need,
+  type Piece,
+  type Pieces,
+  pieceOf,
+  type Question,
+  questionOf,
+  rawCount,
+  suits,
+} from "../../core/past.ts";
 import { type GapMark, Series, seriesKey } from "../../core/series.ts";
 import type { States } from "../../core/states.ts";
 import type { LiveStore } from "../../core/store.ts";
@@ -59,10 +68,16 @@ export function usePast(pieces: Pieces, { store, isWanted, need, lens }: Asked):
   const piece = isWanted ? usable(pieces.find(need), store, need) : null;
   const isMissing = isWanted && need.topics.length > 0 && need.fields.length > 0 && piece === null;
   const question = questionOf(need);
+  /** What is on its way: a window that grows faster than answers come would never see one. */
+  const flying = useRef<{ question: Question; key: string } | null>(null);
   // what moves with the clock alone is the same question
-  const key = isMissing
-    ? [question.topics, question.fields, question.isOpen ? question.points : question.until, question.since].join("\n")
-    : "";
+  const key = !isMissing
+    ? ""
+    : flying.current && suits(flying.current.question, need)
+      ? flying.current.key
+      : [question.topics, question.fields, question.isOpen ? question.points : question.until, question.since].join(
+          "\n",
+        );
   const first = useRef(true);
   useEffect(() => {
     if (key === "") {
@@ -74,10 +89,12 @@ export function usePast(pieces: Pieces, { store, isWanted, need, lens }: Asked):
     const load = async () => {
       first.current = false;
       const wanted = questionOf(latest.current);
+      flying.current = { question: wanted, key };
       const askedAt = gatewayNow();
       try {
         const made = pieceOf(wanted, askedAt, await columnsOf(wanted, lens, aborter.signal));
         pieces.add(made);
+        flying.current = null;
         setProblem(null);
         setVersion((value) => value + 1);
         if (!lens) await refine(made, latest.current, aborter.signal);
@@ -85,6 +102,7 @@ export function usePast(pieces: Pieces, { store, isWanted, need, lens }: Asked):
         setVersion((value) => value + 1);
       } catch (error) {
         if (aborter.signal.aborted) return;
+        flying.current = null;
         setLoadingSince(null);
         setProblem((error as Error).message);
         const passes = !(error instanceof api.ApiError) || error.status === 429 || error.status >= 500;
@@ -95,6 +113,7 @@ export function usePast(pieces: Pieces, { store, isWanted, need, lens }: Asked):
     return () => {
       clearTimeout(timer);
       aborter.abort();
+      flying.current = null;
     };
   }, [key, tries]);
   return {
