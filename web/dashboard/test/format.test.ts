@@ -43,6 +43,13 @@ describe("times", () => {
     [72 * 3_600_000, "3 d"],
   ])("says an age of %s ms as %s", (age, text) => expect(format.formatAge(age)).toBe(text));
 
+  it("says ages in a column so that what is older is longer", () => {
+    const ages = [-5000, 5000, 120_000, 599_000, 3_599_000, 11_051_000, 86_399_000, 183_840_000, 900_000_000];
+    const texts = ages.map(format.formatElapsed);
+    expect(texts).toEqual(["0:00", "0:05", "2:00", "9:59", "59:59", "3:04:11", "23:59:59", "2 d 03:04", "10 d 10:00"]);
+    expect([...texts].sort((a, b) => a.length - b.length)).toEqual(texts);
+  });
+
   it.each([
     [0.42, "0.4 ms"],
     [12.3, "12 ms"],

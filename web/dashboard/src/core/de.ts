@@ -382,7 +382,6 @@ export const de: Table = {
   "a newer version of the gateway made the file": "eine neuere Version des Gateways hat die Datei angelegt",
   above: "über",
   "adds them.": "fügt sie hinzu.",
-  ago: "her",
   "agree within a second": "stimmen auf eine Sekunde überein",
   "an hour": "eine Stunde",
   and: "und",

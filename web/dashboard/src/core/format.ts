@@ -94,6 +94,19 @@ export function formatAge(milliseconds: number): string {
   return `${Math.floor(milliseconds / DAY)} d`;
 }
 
+/**
+ * How long ago, for a column: "0:05", "2:00", "3:04:11", "2 d 03:04". What is older is longer, so that a column can be
+ * compared at a glance; of days the seconds are left out. Negative ages are "0:00".
+ */
+export function formatElapsed(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  if (hours >= 24) return `${Math.floor(hours / 24)} d ${two(hours % 24)}:${two(minutes % 60)}`;
+  if (hours > 0) return `${hours}:${two(minutes % 60)}:${two(seconds % 60)}`;
+  return `${minutes}:${two(seconds % 60)}`;
+}
+
 /** A span such as a delay or a rhythm: "0.4 ms", "12 ms", "1.5 s", "10 s", "5 min". */
 export function formatSpan(milliseconds: number): string {
   const size = Math.abs(milliseconds);

@@ -4,7 +4,7 @@ import { CLOSE_CODES } from "gateway-live/protocol";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import * as api from "../api.ts";
-import { formatAge, formatClock } from "../core/format.ts";
+import { formatAge, formatClock, formatElapsed } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
 import { t } from "../core/words.ts";
@@ -46,11 +46,22 @@ export function Sparkline({ series, from, to: until, width, height, label }: Spa
   );
 }
 
-export function Age({ time, now }: { time: number | null; now: number }) {
+interface AgeProps {
+  time: number | null;
+  now: number;
+  /** So that it compares with its neighbours. */
+  inColumn?: boolean;
+  /** "5 s ago". */
+  inSentence?: boolean;
+}
+
+/** How long ago something was. */
+export function Age({ time, now, inColumn, inSentence }: AgeProps) {
   if (time === null) return <span class="age none">{t("never")}</span>;
+  const age = formatAge(now - time);
   return (
     <time class="age" dateTime={new Date(time).toISOString()} title={new Date(time).toLocaleString()}>
-      {t(formatAge(now - time))}
+      {inColumn ? formatElapsed(now - time) : inSentence && age !== "now" ? t("{value} ago", { value: age }) : t(age)}
     </time>
   );
 }

@@ -104,7 +104,7 @@ export function AnyTopics() {
               height={24}
               label={entry.trend ? t("Trend of {field}", { field: fieldLabel(entry.trend.field) }) : t("no numbers")}
             />
-            <Age time={entry.time} now={now} />
+            <Age time={entry.time} now={now} inColumn />
           </li>
         ))}
       </ul>

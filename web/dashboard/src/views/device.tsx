@@ -5,7 +5,7 @@ import * as api from "../api.ts";
 import { type AnnouncedDevice, type AnnouncedField, filterOf } from "../core/announced.ts";
 import { boundsOf, type Command, isOn, payloadOf } from "../core/commands.ts";
 import { STATUSES } from "../core/devices.ts";
-import { formatAge, formatNumber } from "../core/format.ts";
+import { formatNumber } from "../core/format.ts";
 import { oneLine } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { mayPublish } from "../identity.ts";
@@ -73,8 +73,7 @@ export function DeviceView({ id }: { id: string }) {
         ))}
         <span>
           {device.seen === null ? t("never heard") : `${t("heard")} `}
-          {device.seen !== null && <Age time={device.seen} now={viewNow()} />}
-          {device.seen !== null && formatAge(viewNow() - device.seen) !== "now" && ` ${t("ago")}`}
+          {device.seen !== null && <Age time={device.seen} now={viewNow()} inSentence />}
         </span>
         {filter !== null && <a href={to.live(filter)}>{t("Show live")}</a>}
       </p>

@@ -453,7 +453,7 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
         )}
       </span>
       <span role="cell" class="seen" title={rhythmText(device)}>
-        <Age time={device.lastTime} now={now} />
+        <Age time={device.lastTime} now={now} inColumn={wide} />
       </span>
     </div>
   );

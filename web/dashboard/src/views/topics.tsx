@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { listTopics } from "../api.ts";
-import { counted, formatAge, formatCount, formatPerMinute, formatRate } from "../core/format.ts";
+import { counted, formatAge, formatCount, formatElapsed, formatPerMinute, formatRate } from "../core/format.ts";
 import { hasPicture } from "../core/images.ts";
 import { excerpt, wordsOf } from "../core/search.ts";
 import { payloadText, type TopicNode, TopicTree } from "../core/tree.ts";
@@ -447,7 +447,12 @@ function TreeRow(props: TreeRowProps) {
         {rate > 0 && <span class="t-unit">/min</span>}
       </span>
       <span class="t-age num" title={node.isTopic ? new Date(node.time).toLocaleString() : undefined}>
-        {node.isTopic ? t(formatAge(now - node.time)) : ""}
+        {node.isTopic && (
+          <>
+            <span class="t-clock">{formatElapsed(now - node.time)}</span>
+            <span class="t-alone">{t(formatAge(now - node.time))}</span>
+          </>
+        )}
       </span>
     </div>
   );
