@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.access.tokens import TokenError
+from gateway.archive.failures import Trouble
 from gateway.core.messages import Properties
 from gateway.core.parameters import PARAMETERS, check_parameters, parameters_of
 from gateway.core.protocol import (
@@ -26,6 +28,7 @@ from gateway.core.protocol import (
 )
 from gateway.core.shapes import SHAPE_PARAMETERS, Mode
 from gateway.ops.asyncapi import describe, message_schema
+from gateway.ops.explain import Step
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
@@ -105,6 +108,34 @@ def test_gap_reasons() -> None:
     assert typed("GAP_REASONS") == named("reason of a gap") == list(GAP_REASONS)
     reasons = DOCUMENT["components"]["schemas"]["GapEvent"]["properties"]["reason"]["enum"]
     assert reasons == list(GAP_REASONS)
+
+
+def worded(page: str, name: str) -> dict[str, str]:
+    """A table of words of the dashboard, by what the gateway calls it."""
+    source = (ROOT / "web/dashboard/src/core" / page).read_text(encoding="utf-8")
+    found = re.search(rf"^(?:export )?const {name}\b.*? = \{{\n(.*?)^\}};", source, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{page} has no {name}"
+    return dict(re.findall(r"^  (\w+):\s+(.+),$", found[1], re.MULTILINE))
+
+
+def test_words_of_the_dashboard_for_what_the_gateway_names() -> None:
+    assert worded("told.ts", "ERROR_WORDS").keys() == ERROR_CODES.keys()
+    assert worded("told.ts", "CLOSE_WORDS").keys() == {code.name for code in CloseCode}
+    # `reader` is what the page itself lost
+    assert worded("losses.ts", "WORDS").keys() == {*GAP_REASONS, "reader"}
+    assert worded("losses.ts", "ARCHIVE_WORDS").keys() == {str(trouble) for trouble in Trouble}
+    steps = set(re.findall(r"`(\w+)`", re.findall(r"name: (.*?)\.\n", Step.__doc__ or "", re.DOTALL)[0]))
+    assert worded("told.ts", "STEP_WORDS").keys() == steps
+    assert steps - worded("told.ts", "FAULT_WORDS").keys() == {"alerts"}, "watching is no fault"
+
+
+def test_reasons_that_the_dashboard_has_words_for() -> None:
+    reasons = worded("told.ts", "REASON_WORDS").keys()
+    tokens = set(re.findall(r"`(\w+)`", re.findall(r"one of: (.*?)\.", TokenError.__doc__ or "", re.DOTALL)[0]))
+    assert len(tokens) > 10
+    assert tokens <= reasons
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    assert {reason for reason in reasons if f'"{reason}"' not in code} == set()
 
 
 def test_codes() -> None:

@@ -6,6 +6,7 @@ import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
 import type { Question } from "./core/past.ts";
+import { errorWords } from "./core/told.ts";
 import type { Listed } from "./core/tree.ts";
 import { base } from "./router.ts";
 import { epoch, socketAddress, token } from "./session.ts";
@@ -13,12 +14,14 @@ import { epoch, socketAddress, token } from "./session.ts";
 export class ApiError extends Error {
   override name = "ApiError";
 
+  /** @param reason what in particular; null where `code` says all. */
   constructor(
     readonly status: number,
     readonly code: string,
     message: string,
+    readonly reason: string | null = null,
   ) {
-    super(message);
+    super(errorWords(code, message, reason));
   }
 }
 
@@ -31,17 +34,19 @@ async function send(path: string, options: RequestInit & { headers: Record<strin
   if (response.ok) return response;
   let code = String(response.status);
   let text = response.statusText;
+  let reason: string | null = null;
   try {
     // RFC 9457 problem details, with the gateway's stable code beside them.
     const problem = (await response.json()) as Record<string, unknown>;
     if (typeof problem.code === "string") code = problem.code;
+    if (typeof problem.reason === "string") reason = problem.reason;
     if (typeof problem.detail === "string") text = problem.detail;
     else if (typeof problem.message === "string") text = problem.message;
     else if (typeof problem.title === "string") text = problem.title;
   } catch {
     // A proxy's page rather than the gateway's answer: the status must do.
   }
-  throw new ApiError(response.status, code, text || `HTTP ${response.status}`);
+  throw new ApiError(response.status, code, text || `HTTP ${response.status}`, reason);
 }
 
 function query(parameters: Record<string, string | number | undefined>): string {
@@ -261,13 +266,16 @@ export async function alerts(): Promise<Alert[]> {
 /** One step of the answer to "why do I see nothing?". */
 export interface ExplainStep {
   name: string;
-  ok: boolean;
+  /** null: that isn't known, or wasn't asked. */
+  ok: boolean | null;
   detail: string;
 }
 
 export interface Explanation {
   steps: ExplainStep[];
-  /** The first step that fails, in words, or that nothing does. */
+  /** The name of the first step that fails; null: none does. */
+  failed: string | null;
+  /** How it fails, or that nothing does, as the gateway says it. */
   answer: string;
   /** Topics or filters that were perhaps meant. */
   near: { topic: string; why: string }[];
@@ -282,9 +290,10 @@ export async function explain(filter: string, signal?: AbortSignal): Promise<Exp
   return {
     steps: records(body.steps).map((step) => ({
       name: words(step.step),
-      ok: step.ok === true,
+      ok: typeof step.ok === "boolean" ? step.ok : null,
       detail: words(step.text),
     })),
+    failed: words(body.failed) || null,
     answer: words(body.answer),
     near: records(body.near).map((entry) => ({ topic: words(entry.topic), why: words(entry.why) })),
   };

@@ -29,10 +29,12 @@ export function watchIdentity(): void {
         identity.value = answer;
         lockedOut.value = answer && lockOf(answer);
       },
-      (error: { status?: number; message: string }) => {
+      (error: { status?: number; reason?: string | null; message: string }) => {
         if (asked !== held) return;
         // A token that the gateway can't accept is told here first; anything else is found out by trying.
-        if (error.status === 401) lockedOut.value = { code: "unauthorized", message: error.message };
+        if (error.status === 401) {
+          lockedOut.value = { code: "unauthorized", reason: error.reason ?? null, message: error.message };
+        }
         identity.value = null;
       },
     );
@@ -42,8 +44,9 @@ export function watchIdentity(): void {
 /** Why somebody may read nothing; null for those who may. */
 function lockOf(who: Identity): Denial | null {
   if (!who.tokens || who.subscribe?.length !== 0) return null;
-  if (who.anonymous) return { code: "unauthorized", message: t("Visitors without a token may read nothing here.") };
-  return { code: "forbidden", message: t("It allows to read nothing.") };
+  if (who.anonymous)
+    return { code: "unauthorized", reason: null, message: t("Visitors without a token may read nothing here.") };
+  return { code: "forbidden", reason: null, message: t("It allows to read nothing.") };
 }
 
 /** Whether this visitor may publish to a topic (any topic when none is named); null when only a try can tell. */

@@ -10,6 +10,7 @@ import { CLOSE_CODES } from "gateway-live/protocol";
 import { addLoss, Ledger, type Losses } from "./core/losses.ts";
 import { Rate } from "./core/rhythm.ts";
 import { Skew } from "./core/skew.ts";
+import { closeWords, errorWords } from "./core/told.ts";
 import { t } from "./core/words.ts";
 import { base } from "./router.ts";
 
@@ -76,6 +77,8 @@ export interface Link {
 
 export interface Denial {
   code: string;
+  /** What in particular; null where `code` says all. */
+  reason: string | null;
   message: string;
 }
 
@@ -300,10 +303,11 @@ export function openFeed(options: FeedOptions): Feed {
     archive.value = { kept: event.kept, reason: event.reason ?? null };
   });
   live.on("error", (error) => {
-    if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? "") && options.isCourtesy) return;
-    if (DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? ""))
-      denied.value = { code: error.code, message: error.message };
-    else options.onError?.(error.code, error.message);
+    const isDenial = DENIALS.has(error.code) && !NOT_NOW.has(error.reason ?? "");
+    if (isDenial && options.isCourtesy) return;
+    const message = errorWords(error.code, error.message, error.reason);
+    if (isDenial) denied.value = { code: error.code, reason: error.reason ?? null, message };
+    else options.onError?.(error.code, message);
   });
   live.on("state", (event) => {
     if (!links.value.has(feed)) return;
@@ -317,7 +321,8 @@ export function openFeed(options: FeedOptions): Feed {
     if (event.state === "closed" && event.code !== undefined && denied.value === null) {
       if (event.code === CLOSE_CODES.TOKEN_EXPIRED && openedAt !== Number.POSITIVE_INFINITY) hasExpired.value = true;
       else if (DENIAL_CLOSES.has(event.code)) {
-        denied.value = { code: String(event.code), message: event.reason ?? t("The gateway closed the connection.") };
+        const message = closeWords(event.code, event.reason ?? null) || t("The gateway closed the connection.");
+        denied.value = { code: String(event.code), reason: null, message };
       }
     }
     if (event.state === "connecting") told = archiveTold = false;

@@ -1,4 +1,5 @@
 /** What a device can be told, and the bytes that tell it; by the words of `/devices` (docs/devices.md). */
+import { t } from "./words.ts";
 
 export interface Command {
   id: string;
@@ -39,9 +40,9 @@ function isWithin({ min, max }: Command, text: string): boolean {
 /** What a number must be, in words; "" where any will do. */
 export function boundsOf({ min, max, unit = "" }: Command): string {
   const with_ = unit === "" ? "" : ` ${unit}`;
-  if (min !== undefined && max !== undefined) return `${min} to ${max}${with_}`;
-  if (min !== undefined) return `from ${min}${with_}`;
-  return max === undefined ? unit : `up to ${max}${with_}`;
+  if (min !== undefined && max !== undefined) return t("{min} to {max}", { min, max: `${max}${with_}` });
+  if (min !== undefined) return t("from {min}", { min: `${min}${with_}` });
+  return max === undefined ? unit : t("up to {max}", { max: `${max}${with_}` });
 }
 
 const WORDS: Readonly<Record<string, boolean>> = {

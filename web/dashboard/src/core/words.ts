@@ -2,7 +2,8 @@
  * The page's words in the visitor's language.
  *
  * English stands in the code; for another language there is a table from that to its own words. A text that a table lacks
- * stays English; `test/words.test.ts` finds it. What the gateway, devices and people wrote is never translated.
+ * stays English; `test/words.test.ts` finds it. What devices and people wrote is never translated; what the gateway says is worded by its
+ * codes (`told.ts`).
  */
 
 /** By the English text. */
@@ -21,6 +22,11 @@ export function speak(words: Table): void {
  * @param text in English, with names in braces for `values`.
  */
 export function t(text: string, values?: Readonly<Record<string, string | number>>): string {
-  const found = table[text] ?? text;
+  const found = translated(text) ?? text;
   return values ? found.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)) : found;
+}
+
+/** The same for a text out of a table; null where the visitor's language has none, as where that is English. */
+export function translated(text: string): string | null {
+  return Object.hasOwn(table, text) ? (table[text] ?? null) : null;
 }

@@ -7,6 +7,7 @@ import * as api from "../api.ts";
 import { formatAge, formatClock, formatElapsed } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
 import { type Series, sparkPath } from "../core/series.ts";
+import { closeWords, stepWords, verdictWords } from "../core/told.ts";
 import { t } from "../core/words.ts";
 import { to } from "../router.ts";
 import {
@@ -142,7 +143,7 @@ export function Explain({ filter }: { filter: string }) {
   if (answer === null) return null;
   return (
     <div class="explain">
-      <p class="verdict">{sentence(answer.answer)}</p>
+      <p class="verdict">{sentence(verdictWords(answer.failed, answer.answer))}</p>
       {answer.near.length > 0 && (
         <p class="near">
           {t("Did you mean")}{" "}
@@ -163,14 +164,19 @@ export function Explain({ filter }: { filter: string }) {
         </summary>
         <ol>
           {answer.steps.map((step) => (
-            <li key={step.name} class={step.ok ? "good" : "bad"}>
+            <li key={step.name} class={step.ok === null ? "" : step.ok ? "good" : "bad"}>
               <span class="mark" aria-hidden="true">
-                {step.ok ? "✓" : "✕"}
+                {step.ok === null ? "–" : step.ok ? "✓" : "✕"}
               </span>
               <span>
-                <b>{sentence(step.name)}</b>
-                <span class="sr">{step.ok ? ` ${t("(fine)")}` : ` ${t("(fails)")}`}</span>
-                {step.detail !== answer.answer && <span class="soft"> {step.detail}</span>}
+                <b>{sentence(stepWords(step.name))}</b>
+                <span class="sr"> {step.ok === null ? t("(not known)") : step.ok ? t("(fine)") : t("(fails)")}</span>
+                {step.detail !== answer.answer && (
+                  <span class="soft" lang="en">
+                    {" "}
+                    {step.detail}
+                  </span>
+                )}
               </span>
             </li>
           ))}
@@ -220,9 +226,10 @@ export function SignIn() {
 
 /** Why nothing may be read, in two or three words. */
 export function refusalTitle(): string {
-  const { code = "", message = "" } = refusal.value ?? {};
+  const { code = "", reason = null, message = "" } = refusal.value ?? {};
   if (token.value === null) return t("Sign in to see this");
-  if (code === String(CLOSE_CODES.TOKEN_EXPIRED) || /expired/i.test(message)) return t("Your token has expired");
+  if (code === String(CLOSE_CODES.TOKEN_EXPIRED) || reason === "expired" || /expired/i.test(message))
+    return t("Your token has expired");
   return code === "forbidden" || code === String(CLOSE_CODES.FORBIDDEN)
     ? t("Your token doesn’t cover this")
     : t("This token isn’t valid");
@@ -262,6 +269,7 @@ export function Banner() {
   if (refusal.value) return null;
   if (hasExpired.value) return <Expired />;
   if (state.state === "waiting" || state.state === "closed") {
+    const why = closeWords(state.code, state.reason);
     const wait = state.retryAt === null ? null : Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
     return (
       <div class="banner bad" role="status">
@@ -269,14 +277,14 @@ export function Banner() {
         {state.state === "closed" ? (
           <>
             {t("It closed the connection")}
-            {state.reason ? `: ${state.reason}` : ""}.{" "}
+            {why ? `: ${why}` : ""}.{" "}
             <button type="button" onClick={() => location.reload()}>
               {t("Try again")}
             </button>
           </>
         ) : (
           t("{value}Next try{value2}.", {
-            value: asOf() ? `What you see is ${asOf()}. ` : "",
+            value: asOf() ? t("What you see is {value}. ", { value: asOf() }) : "",
             value2: wait ? t(" in {wait} s", { wait }) : t(" now"),
           })
         )}

@@ -4,6 +4,7 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Delays } from "../core/delays.ts";
 import { counted, formatCount, formatRate, formatSpan } from "../core/format.ts";
 import { archiveWords, gapWords } from "../core/losses.ts";
+import { closeWords } from "../core/told.ts";
 import { t } from "../core/words.ts";
 import { identity, readable } from "../identity.ts";
 import { chooseLanguage, chosenLanguage, LANGUAGE_NAMES, LANGUAGES, language } from "../language.ts";
@@ -122,8 +123,7 @@ export function Connection() {
               {state.code !== null && state.state !== "open" && (
                 <span class="soft">
                   {" "}
-                  ({state.code}
-                  {state.reason ? `, ${state.reason}` : ""})
+                  ({[state.code, closeWords(state.code, state.reason)].filter(Boolean).join(", ")})
                 </span>
               )}
             </dd>

@@ -185,7 +185,11 @@ function Control({ command, value }: { command: Command; value: unknown }) {
   const tell = (choice: string) => {
     const payload = payloadOf(command, choice);
     if (payload === null) {
-      setOutcome({ text: `Expected a number${boundsOf(command) && `, ${boundsOf(command)}`}.`, failed: true });
+      const bounds = boundsOf(command);
+      setOutcome({
+        text: bounds === "" ? t("Expected a number.") : t("Expected a number, {bounds}.", { bounds }),
+        failed: true,
+      });
       return;
     }
     setOutcome({ text: t("On its way…"), failed: false });

@@ -1,9 +1,11 @@
 /** Publish: one message to one topic, and what was sent before. */
 
 import { signal } from "@preact/signals";
+import type { LiveError } from "gateway-live";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { topicProblem } from "../core/filter.ts";
 import { formatBytes, formatClock } from "../core/format.ts";
+import { errorWords } from "../core/told.ts";
 import { oneLine } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { identity, mayPublish } from "../identity.ts";
@@ -114,8 +116,8 @@ export function Publish() {
       keep(sent.value.map((other) => (other === entry ? { ...entry, outcome, failed } : other)));
     // The text as it stands: read and written again, its numbers and spaces would be others.
     feed.current.live.publish(topic, payload, { qos, retain }).then(
-      () => settle("sent", false),
-      (error: Error) => settle(error.message, true),
+      () => settle(t("sent"), false),
+      (error: LiveError) => settle(errorWords(error.code, error.message, error.reason), true),
     );
   };
   const again = (entry: Sent) => {
@@ -222,7 +224,7 @@ export function Publish() {
                   <span class="what">
                     <a href={to.live(entry.topic)}>{entry.topic}</a>
                     <code title={oneLine(entry.payload, 600)}>
-                      {entry.payload === "" ? "(empty)" : oneLine(entry.payload, 120)}
+                      {entry.payload === "" ? t("(empty)") : oneLine(entry.payload, 120)}
                     </code>
                     <span class="soft" role="status">
                       {entry.outcome ?? t("on its way…")}
