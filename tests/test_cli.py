@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from gateway.cli.connection import RefusedError, decode, socket_url
+from gateway.client.connection import RefusedError, decode, socket_url
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions, has_amqtt, mosquitto_program
 from tests.support.gateways import GatewayProcess

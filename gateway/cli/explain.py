@@ -6,12 +6,12 @@ import json
 import urllib.error
 import urllib.request
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import typer
 
-from gateway.cli.connection import socket_url
 from gateway.cli.flags import Token, Url, fail
+from gateway.client.connection import http_url
 
 MARKS = {True: "ok", False: "NO", None: "-"}
 
@@ -44,12 +44,10 @@ def explain(
 
 def _ask(topic: str, url: str, token: str | None) -> dict[str, Any]:
     try:
-        parts = urlsplit(socket_url(url))
+        base = http_url(url)
     except ValueError as error:
         fail(error, 2)
-    scheme = "https" if parts.scheme == "wss" else "http"
-    path = parts.path.removesuffix("/ws")
-    address = f"{scheme}://{parts.netloc}{path}/explain?{urlencode({'topic': topic})}"
+    address = f"{base}/explain?{urlencode({'topic': topic})}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     # the scheme is one of two, made above
     request = urllib.request.Request(address, headers=headers)  # noqa: S310
@@ -66,5 +64,5 @@ def _ask(topic: str, url: str, token: str | None) -> dict[str, Any]:
         fail(detail, 2)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        fail(f"can't reach a gateway at {scheme}://{parts.netloc}{path}: {reason}", 2)
+        fail(f"can't reach a gateway at {base}: {reason}", 2)
     return answer

@@ -73,8 +73,8 @@ def _publish(
 ) -> None:
     from websockets.exceptions import ConnectionClosed
 
-    from gateway.cli.connection import LostError, RefusedError, explain_close, open_connection, socket_url
     from gateway.cli.sub import TIMED_OUT
+    from gateway.client.connection import LostError, RefusedError, explain_close, open_connection, socket_url
     from gateway.core.topics import TopicError, validate_topic
 
     try:
@@ -119,13 +119,15 @@ def _confirmed(connection: Connection, command: dict[str, object], timeout: floa
 
     import msgspec
 
-    from gateway.cli.connection import LostError, RefusedError, decode
+    from gateway.client.connection import Event, LostError, RefusedError, decode
 
     deadline = time.monotonic() + timeout
     text = msgspec.json.encode(command).decode()
     connection.send(text)
     while True:
         received = decode(connection.recv(timeout=max(0.0, deadline - time.monotonic()), decode=False))
+        if not isinstance(received, Event):
+            continue
         # an answer to a command that was too many comes without its id
         if received.id != command["id"] and not (received.event == "error" and received.id is None):
             continue
@@ -137,4 +139,4 @@ def _confirmed(connection: Connection, command: dict[str, object], timeout: floa
             connection.send(text)
         elif received.event == "error":
             error = LostError if received.code == "upstream_unavailable" else RefusedError
-            raise error(received.message or received.code)
+            raise error(received.message or received.code or "", received.code or "internal")

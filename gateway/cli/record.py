@@ -18,7 +18,7 @@ from gateway.cli.sub import TIMED_OUT, Printer, Subscriber
 from gateway.core.durations import parse_duration
 
 if TYPE_CHECKING:
-    from gateway.cli.connection import Received
+    from gateway.client import Message
 
 MAX_PENDING_BYTES = 64 * 1024
 """What is collected for one write while messages come without a pause."""
@@ -98,7 +98,7 @@ class Recorder(Printer):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
 
-    def write(self, frame: bytes, message: Received) -> None:  # noqa: ARG002
+    def write(self, message: Message) -> None:
         """Takes one message; it may wait until `flush`.
 
         Raises:
@@ -106,7 +106,7 @@ class Recorder(Printer):
         """
         from gateway.core.frames import json_line
 
-        line = json_line(frame) + b"\n"
+        line = json_line(message.frame) + b"\n"
         self._pending.append(line)
         self._pending_bytes += len(line)
         if self._pending_bytes > MAX_PENDING_BYTES:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import random
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.flags import Token, Url, fail
 
 if TYPE_CHECKING:
-    from gateway.cli.connection import Received
+    from gateway.client import Event, Live, Message
 
 # as mosquitto_sub -W
 TIMED_OUT = 27
@@ -82,30 +81,17 @@ class Printer:
         self.payload_only = payload_only
         self._is_terminal = sys.stdout.isatty()
 
-    def write(self, frame: bytes, message: Received) -> None:
+    def write(self, message: Message) -> None:
         """Writes one message as one line; it may stay in the buffer until `flush`."""
         from gateway.core.frames import json_line
 
         if self.json:
-            line = json_line(frame)
+            line = json_line(message.frame)
         else:
-            line = self._payload(message)
+            line = message.data if message.is_text else json_line(message.data)
             if not self.payload_only:
                 line = f"{message.topic} ".encode() + line
         sys.stdout.buffer.write((visible(line) if self._is_terminal else line) + b"\n")
-
-    def _payload(self, message: Received) -> bytes:
-        import base64
-
-        import msgspec
-
-        from gateway.core.frames import json_line
-
-        raw = bytes(message.payload)
-        if not raw.startswith(b'"'):
-            return json_line(raw)
-        text = msgspec.json.decode(raw, type=str)
-        return base64.b64decode(text) if message.encoding == "base64" else text.encode()
 
     def flush(self) -> None:
         """Makes what was written visible."""
@@ -113,7 +99,7 @@ class Printer:
 
 
 class Subscriber:
-    """Messages of some filters, across reconnects.
+    """Messages of some filters, printed until something ends it.
 
     Args:
         filters: topic filters.
@@ -134,122 +120,65 @@ class Subscriber:
         *,
         properties: bool = False,
     ) -> None:
-        from gateway.cli.connection import socket_url
-        from gateway.core.protocol import ProtocolError
-        from gateway.core.resume import Resume
-        from gateway.core.since import parse_since
-        from gateway.core.topics import TopicError, validate_filter
-
-        try:
-            self.filters = [validate_filter(text) for text in filters]
-            parse_since(since)
-            socket_url(url)
-        except (ProtocolError, TopicError, ValueError) as error:
-            fail(error, 2)
+        self.filters = filters
         self.url = url
         self.token = token
-        self.resume = Resume(since)
+        self.since = since
         self.deadline = deadline
         self.properties = properties
+        self._connect(None, True)  # says now what is wrong with it
+
+    def _connect(self, printer: Printer | None, reconnect: bool) -> Live:
+        from gateway.client import connect
+
+        try:
+            return connect(
+                self.url,
+                self.filters,
+                token=self.token,
+                since=self.since,
+                reconnect="after_first" if reconnect else "never",
+                on_wait=None if printer is None else printer.flush,
+                properties=self.properties or None,
+            )
+        except ValueError as error:
+            fail(error, 2)
 
     def run(self, printer: Printer, count: int | None, reconnect: bool) -> None:
         """Prints until `count` messages or the deadline; ends the command where it can't go on."""
-        from gateway.cli.connection import LostError, RefusedError
+        from gateway.client import ClientError
 
-        left = count
-        delay = 0.5
-        connected_once = False
-        while True:
-            try:
-                for frame, message in self._receive(printer):
-                    connected_once = True
-                    delay = 0.5
-                    if message.topic is None:
-                        continue
-                    printer.write(frame, message)
-                    if left is not None:
-                        left -= 1
-                        if left == 0:
-                            printer.flush()
-                            return
-            except TimeoutError:
-                printer.flush()
-                raise typer.Exit(TIMED_OUT) from None
-            except RefusedError as error:
-                printer.flush()
-                fail(error)
-            except LostError as error:
-                printer.flush()
-                if not (reconnect and connected_once):
-                    fail(error)
-                print(f"gateway: {error}; trying again", file=sys.stderr)
-                # jitter, so that many that were cut at once don't come back at once
-                self._sleep(delay * random.uniform(0.5, 1))  # noqa: S311
-                delay = min(delay * 2, 15)
-
-    def _sleep(self, seconds: float) -> None:
-        if self.deadline is not None and time.monotonic() + seconds > self.deadline:
-            time.sleep(max(0.0, self.deadline - time.monotonic()))
-            raise typer.Exit(TIMED_OUT)
-        time.sleep(seconds)
-
-    def _left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
-    def _receive(self, printer: Printer) -> Iterator[tuple[bytes, Received]]:
-        """What comes over one connection.
-
-        Raises:
-            TimeoutError: the deadline has come.
-            LostError: it was cut.
-            RefusedError: the gateway refuses.
-        """
-        import json
-
-        from websockets.exceptions import ConnectionClosed
-
-        from gateway.cli.connection import LostError, RefusedError, decode, explain_close, open_connection, socket_url
-
-        # a subscription by command, for the end of its replay is told
-        members: dict[str, Any] = {"command": "subscribe", "id": 1, "topics": self.filters, "since": self.resume.since}
-        if self.properties:
-            members["properties"] = True
-        left = self._left()
         try:
-            connection = open_connection(socket_url(self.url), self.token, 10 if left is None else min(10, left))
-        except LostError:
-            if self._left() == 0:
-                raise TimeoutError from None
-            raise
-        with connection:
-            try:
-                connection.send(json.dumps(members))
-                while True:
-                    try:
-                        frame = connection.recv(timeout=0, decode=False)
-                    except TimeoutError:
-                        # nothing more for now: show what there is before waiting
-                        printer.flush()
-                        frame = connection.recv(timeout=self._left(), decode=False)
-                    received = decode(frame)
-                    self._note(received)
-                    if received.event == "error":
-                        raise RefusedError(received.message or received.code)
-                    yield frame, received
-            except ConnectionClosed as error:
-                raise explain_close(error) from None
+            asyncio.run(self._run(printer, count, reconnect))
+        except TimeoutError:
+            printer.flush()
+            raise typer.Exit(TIMED_OUT) from None
+        except ClientError as error:
+            printer.flush()
+            fail(error)
 
-    def _note(self, received: Received) -> None:
-        """Keeps the position, and tells of what is no message."""
-        if received.topic is not None:
-            self.resume.heard(received.seq)
-        elif received.event == "subscribed" and received.position is not None:
-            self.resume.subscribed(received.position, received.after)
-        elif received.event == "replayed":
-            self.resume.replayed()
-        elif received.event == "gap":
-            lost = "an unknown number of" if received.lost is None else received.lost
-            print(f"gateway: gap: {lost} messages are missing ({received.reason})", file=sys.stderr)
-        elif received.event == "upstream":
-            state = "connected to" if received.connected else "not connected to"
+    async def _run(self, printer: Printer, count: int | None, reconnect: bool) -> None:
+        live = self._connect(printer, reconnect)
+        for event in ("gap", "upstream", "state"):
+            live.on(event, self._note)
+        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        async with asyncio.timeout(left), live:
+            async for message in live:
+                printer.write(message)
+                if count is not None:
+                    count -= 1
+                    if count == 0:
+                        printer.flush()
+                        return
+
+    @staticmethod
+    def _note(event: Event) -> None:
+        """Tells of what is no message."""
+        if event.event == "gap":
+            lost = "an unknown number of" if event.lost is None else event.lost
+            print(f"gateway: gap: {lost} messages are missing ({event.reason})", file=sys.stderr)
+        elif event.event == "upstream":
+            state = "connected to" if event.connected else "not connected to"
             print(f"gateway: the gateway is {state} the broker", file=sys.stderr)
+        elif event.state == "waiting":
+            print(f"gateway: {event.reason}; trying again", file=sys.stderr)
