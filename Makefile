@@ -62,7 +62,7 @@ web: $(VENV)/bin/python        ## the dashboard and the client library, into gat
 	$(BIN)/python scripts/build_web.py
 
 # the same where it can be had: without Node.js and a network the gateway shows a smaller page
-pages: $(VENV)/bin/python
+pages: | $(VENV)/bin/python
 	@$(BIN)/python scripts/build_web.py --optional
 
 peers: tests/peers/node_modules/.package-lock.json  ## other brokers and clients that tests talk to; needs Node.js and a network
@@ -105,18 +105,21 @@ pins: $(VENV)/.dev             ## renew requirements-dev.txt from pyproject.toml
 	mv $(VENV)/pins.txt requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) build dist gateway/static web/node_modules web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) $(VENV).lock build dist gateway/static web/node_modules web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+
+# how far it is stands in one line; a second `make` waits for the first
+SET_UP = $(PYTHON) -m scripts.set_up $(VENV)
+ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "Python's venv module is needed (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(ENOUGH)
+	@$(SET_UP)
 
-$(VENV)/.demo: pyproject.toml requirements-dev.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[demo]'
-	@touch $@
+$(VENV)/.demo: pyproject.toml requirements-dev.txt
+	@$(ENOUGH)
+	@$(SET_UP) '.[demo]' --editable --constraint requirements-dev.txt --stamp $@
 
-$(VENV)/.dev: pyproject.toml requirements-dev.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt --editable '.[demo,decoders]'
-	@touch $@ $(VENV)/.demo
+$(VENV)/.dev: pyproject.toml requirements-dev.txt
+	@$(ENOUGH)
+	@$(SET_UP) '.[demo,decoders]' --editable --requirement requirements-dev.txt --stamp $@ --stamp $(VENV)/.demo

@@ -22,6 +22,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from gateway.client.connection import RefusedError, decode, socket_url
+from gateway.demo import demo as demo_module
+from gateway.transport.sockets import is_free
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions, has_amqtt, mosquitto_program
 from tests.support.gateways import GatewayProcess
@@ -512,6 +514,68 @@ class TestDemo:
 
 
 @pytest.mark.slow
+def test_demo_ends_with_its_terminal_whoever_leads_there(mosquitto: Broker, tmp_path: Path) -> None:
+    """The system tells only the session's leader that the terminal was closed; `make` then waits for the demo."""
+    arguments = ["demo", "--broker", mosquitto.url, "--port", "0", "--devices", "1"]
+    script = "import signal, subprocess, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    script += f"subprocess.run([sys.executable, '-m', 'gateway', *{arguments}], preexec_fn=lambda: "
+    script += "signal.signal(signal.SIGHUP, signal.SIG_DFL))"
+    leader, master = pty.fork()
+    if leader == 0:
+        os.execve(sys.executable, [sys.executable, "-c", script], environment(TMPDIR=str(tmp_path)))
+    said = b""
+    while b"Ctrl-C" not in said:
+        said += os.read(master, 4096)
+    [demo] = psutil.Process(leader).children()
+    os.close(master)
+    try:
+        eventually(lambda: not demo.is_running() or demo.status() == psutil.STATUS_ZOMBIE, 15, "the demo has ended")
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            demo.kill()
+        os.waitpid(leader, 0)
+    eventually(lambda: list(tmp_path.iterdir()) == [], 10, "its folder is gone")
+
+
+def test_a_port_is_free_again_as_soon_as_nobody_listens_there() -> None:
+    """The system remembers connections that a server closed for a minute (TIME_WAIT); they take no port away."""
+    for host in ("127.0.0.1", "0.0.0.0"):
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((host, 0))
+            server.listen()
+            port = server.getsockname()[1]
+            assert not is_free(port)
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                accepted, _ = server.accept()
+                accepted.close()
+                assert client.recv(1) == b""
+        assert is_free(port)
+
+
+def test_demo_says_why_it_has_other_ports() -> None:
+    with socket.socket() as page:
+        page.bind(("127.0.0.1", 0))
+        taken = demo_module._taken(None, page, "mqtt://127.0.0.1:20000")
+        assert [re.findall(r"port (\d+)", line) for line in taken] == [["8000"], ["1883"]]
+        assert demo_module._taken(page.getsockname()[1], page, "mqtt://127.0.0.1:1883") == []
+        assert demo_module._taken(0, page, None) == []
+
+
+def test_demo_names_the_command_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / ".venv" / "bin" / "gateway"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(own), "demo"])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert demo_module._own_command() == ".venv/bin/gateway"
+    monkeypatch.setenv("PATH", f"{own.parent}:/usr/bin")
+    assert demo_module._own_command() == "gateway"
+
+
+@pytest.mark.slow
 def test_demo_takes_a_broker_that_is_there(mosquitto: Broker) -> None:
     with running("demo", "--broker", mosquitto.url, "--port", "0", "--devices", "2", "--rate", "5") as demo:
         url = address_in(demo).replace("http", "ws", 1)
@@ -583,7 +647,7 @@ def test_demo_lets_pages_of_a_named_origin_in(mosquitto: Broker) -> None:
         url = socket_url(address_in(demo), [("topic", "a")])
         with connect(url, origin=Origin("http://localhost:5173"), open_timeout=10) as allowed:
             assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
-        assert demo.err == []
+        assert [line for line in demo.err if "small page" not in line] == []
         # a page that was opened as a file
         for _ in range(2):
             with pytest.raises(InvalidStatus), connect(url, origin=Origin("null"), open_timeout=10):

@@ -354,6 +354,20 @@ class TestProblems:
         environ = {variable: ""}
         assert not problems_of(environ=environ)
 
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [("GATEWAY_API_SERVICE_HOST", "10.0.0.1"), ("GATEWAY_API_SERVICE_PORT", "80"),
+         ("GATEWAY_API_SERVICE_PORT_HTTP", "80"), ("GATEWAY_API_PORT", "tcp://10.0.0.1:80"),
+         ("GATEWAY_API_PORT_80_TCP", "tcp://10.0.0.1:80"), ("GATEWAY_API_PORT_80_TCP_PROTO", "tcp"),
+         ("GATEWAY_MQTT_2_PORT_1883_TCP_ADDR", "10.0.0.1"), ("GATEWAY_SERVICE_PORT", "80")],
+    )  # fmt: skip
+    def test_what_kubernetes_sets_for_a_service_stops_nothing(self, variable: str, value: str) -> None:
+        assert not problems_of(environ={variable: value})
+
+    @pytest.mark.parametrize(("variable", "value"), [("GATEWAY_API_PORT", "80"), ("GATEWAY_MQTT_PORT", "1883")])
+    def test_a_port_that_is_a_number_is_meant_as_a_setting(self, variable: str, value: str) -> None:
+        assert problems_of(environ={variable: value})
+
     def test_what_kubernetes_sets_as_port_has_its_own_way_out(self) -> None:
         [problem] = problems_of(environ={"GATEWAY_PORT": "tcp://10.0.0.1:8000"})
         assert "enableServiceLinks" in problem

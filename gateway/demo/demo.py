@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -28,6 +29,8 @@ from gateway.transport.sockets import ListenError, is_free, listen
 __all__ = ["DemoError", "run", "start_broker"]
 
 
+USUAL_PAGE_PORT = 8000
+USUAL_BROKER_PORT = 1883
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
@@ -138,7 +141,7 @@ def start_broker(
     log = parts.folder / "broker.log"
     # between choosing a port and listening on it another process may take it
     for attempt in range(3):
-        port = 1883 if attempt == 0 and is_free(1883) else _free_port()
+        port = USUAL_BROKER_PORT if attempt == 0 and is_free(USUAL_BROKER_PORT) else _free_port()
         if mosquitto:
             configuration = parts.folder / "mosquitto.conf"
             configuration.write_text(
@@ -184,7 +187,7 @@ def _lan_address() -> str:
 def _listen(port: int | None) -> socket.socket:
     if port is None:
         with contextlib.suppress(ListenError):
-            return listen("127.0.0.1", 8000)
+            return listen("127.0.0.1", USUAL_PAGE_PORT)
         port = 0
     try:
         return listen("127.0.0.1", port)
@@ -215,6 +218,23 @@ class _Watch:
     def end(self) -> None:
         """From here on, parts are expected to end."""
         self._ending.set()
+
+
+def _end_with_terminal() -> None:
+    """Asks the demo to end when its terminal is closed, whoever leads the session there.
+
+    The system tells the leader only, such as `make`, which then waits for us.
+    """
+    if not sys.stdin.isatty():
+        return
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(sys.stdin.fileno(), 0)  # a hang-up comes without being asked for
+        poll.poll()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=wait, name="watch terminal", daemon=True).start()
 
 
 def _say(text: str) -> None:
@@ -263,12 +283,14 @@ def run(
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     watch = _Watch()
+    _end_with_terminal()
     try:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-demo-")))
             parts = _Parts(folder)
             stack.callback(parts.close)
             page = stack.enter_context(_listen(port))
+            child = None
             if broker_url is None:
                 name, broker_port, child = stack.enter_context(
                     start_broker(parts, lan=lan, prefer_embedded=prefer_embedded)
@@ -294,7 +316,9 @@ def run(
                 sensors = stack.enter_context(parts.process(command, log, environment))
                 watch.over("simulator", sensors, log)
                 stack.callback(watch.end)
-            _serve(settings, page, lambda: _announce(write, page, name, shown_url, _sensors(scenario, devices)))
+            taken = _taken(port, page, broker_url if child else None)
+            what = _sensors(scenario, devices)
+            _serve(settings, page, lambda: _announce(write, page, name, shown_url, what, taken))
     except _Stopped:
         if not watch.failure:
             with contextlib.suppress(OSError):  # the terminal may be gone
@@ -356,14 +380,52 @@ def _sensors(scenario: str | None, devices: int | None) -> str:
     return f"{count}simulated {kind}" + (f" (scenario {scenario})" if scenario else "")
 
 
-def _announce(write: Callable[[str], None], page: socket.socket, broker: str, broker_url: str, sensors: str) -> None:
+def _taken(asked: int | None, page: socket.socket, broker_url: str | None) -> list[str]:
+    """Which usual ports something else has.
+
+    Args:
+        asked: the page's port, as it was asked for; None for the usual one.
+        page: its socket.
+        broker_url: of the broker that the demo started; None where it started none.
+    """
+    taken = []
+    if asked is None and page.getsockname()[1] != USUAL_PAGE_PORT:
+        taken.append(f"Something else listens on port {USUAL_PAGE_PORT}, so the page has another one.")
+    if broker_url is not None and urlsplit(broker_url).port != USUAL_BROKER_PORT:
+        taken.append(f"Something else listens on port {USUAL_BROKER_PORT}, a broker perhaps: this demo has its own.")
+    return taken
+
+
+def _own_command() -> str:
+    """What to type for `gateway`: its name where a shell finds this one, else its path."""
+    command = Path(sys.argv[0])
+    found = shutil.which("gateway")
+    if command.name != "gateway" or (found is not None and Path(found).resolve() == command.resolve()):
+        return "gateway"
+    with contextlib.suppress(ValueError):
+        return str(command.resolve().relative_to(Path.cwd()))
+    return str(command.resolve())
+
+
+def _announce(
+    write: Callable[[str], None],
+    page: socket.socket,
+    broker: str,
+    broker_url: str,
+    sensors: str,
+    taken: Sequence[str],
+) -> None:
     host, port = page.getsockname()[:2]
     write(f"\n  {sensors} → {broker} → gateway → your browser\n")
+    url = f"http://{host}:{port}"
     for what, where in (
-        ("the page", f"http://{host}:{port}/"),
+        ("the page", f"{url}/"),
         ("every reading", f"ws://{host}:{port}/ws?topic={quote('sensors/#', safe='/')}"),
         ("temperatures only", f"ws://{host}:{port}/ws/temperature/"),
         ("for your own sensors", broker_url),
+        ("in another terminal", f"{_own_command()} sub 'sensors/#' --url {url}"),
     ):
         write(f"  {what:<22} {where}")
+    for line in taken:
+        write(f"\n  {line}")
     write("\n  Ctrl-C stops everything.")

@@ -26,9 +26,14 @@ from gateway.settings.values import CONFIG_FILE, NOTHING, PREFIX, SECTIONS, with
 __all__ = ["Loaded", "load_settings", "read_settings"]
 
 
-# Variables with our prefix that are no settings: the file's name, the client commands' own, the test suite's, and
-# what Kubernetes sets for a service called "gateway".
-_OTHER_VARIABLES = re.compile(r"GATEWAY_(CONFIG|URL|TOKEN|TEST_.*|SERVICE_.*|PORT_\d+_.*)")
+# Variables with our prefix that are no settings: the file's name, the client commands' own and the test suite's.
+_OTHER_VARIABLES = re.compile(r"GATEWAY_(CONFIG|URL|TOKEN|TEST_.*)")
+# What Kubernetes sets in each pod for a service called "gateway", or "gateway-" and more; nobody means a setting by it.
+_SERVICE_LINKS = re.compile(
+    r"GATEWAY(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+"""The value of such a variable that only ends in `_PORT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
                     reason = error.strerror if isinstance(error, OSError) else "it is not text"
                     rule = f"can't be read: {reason}"
                     problems.append(Problem((row.name,), variable, rule, "give the path of a file", repr(value)))
-        elif not _OTHER_VARIABLES.fullmatch(variable):
+        elif not (_OTHER_VARIABLES.fullmatch(variable) or _is_service_link(variable, value)):
             # no value: it may well be a secret under a misspelt name
             # without the prefix, which would make everything alike
             names = [name.removeprefix(PREFIX) for name in (*variables, *variables_of_files)]
@@ -184,6 +189,12 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
             way_out = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them all"
             problems.append(Problem((), variable, "is not a setting", way_out))
     return values
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes set this for a service whose name begins as our variables do."""
+    is_port = variable.endswith("_PORT") and _SERVICE_LINK.fullmatch(value) is not None
+    return is_port or _SERVICE_LINKS.fullmatch(variable) is not None
 
 
 def _validate(values: dict[str, object], origins: Mapping[str, str], problems: list[Problem]) -> Settings | None:

@@ -85,9 +85,13 @@ def listen(host: str, port: int, *, is_shared: bool = False, is_reserved: bool =
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on this port, neither on loopback nor on every address."""
+    """Whether nothing listens on this port, neither on loopback nor on every address.
+
+    Connections of a server that is gone, which the system remembers for a minute, take no port away.
+    """
     for host in ("127.0.0.1", "0.0.0.0"):
         with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((host, port))
             except OSError:
