@@ -271,9 +271,14 @@ def _raise_file_limit(wanted: int) -> None:
 
 
 def _scenarios(argv: list[str]) -> int:
-    argparse.ArgumentParser(prog="sensors-sim scenarios", description="List the ready scenarios.").parse_args(argv)
+    main = argparse.ArgumentParser(prog="sensors-sim scenarios", description="List the ready scenarios.")
+    main.add_argument("--ids", metavar="NAME", help="the ids of this scenario's devices instead, for make_passwords.py")
+    wanted = main.parse_args(argv).ids
     from sensors_sim.scenario import load_scenario, scenario_names
 
+    if wanted is not None:
+        print(*(device.id for device in load_scenario(wanted).devices))
+        return 0
     for name in scenario_names():
         spec = load_scenario(name)
         print(f"{name:12} {len(spec.devices):3} devices  {spec.title}")

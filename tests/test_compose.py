@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 from websockets.sync.client import connect
 
+from gateway.settings.rows import SETTINGS
 from tests.support.brokers import IMAGE
 from tests.support.waiting import eventually, free_port, missing
 
@@ -29,11 +30,13 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 class Project:
     """The Compose file under a name and on ports of the test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Path) -> None:
         self.name = f"gateway-test-{uuid.uuid4().hex[:8]}"
         self.http_port = free_port()
         ports = {name: str(free_port()) for name in ("MQTT_PORT", "MQTTS_PORT")}
-        self.environment = {**os.environ, "HTTP_PORT": str(self.http_port), **ports}
+        settings.write_text('[[alerts]]\nname = "hot"\ntopics = ["sensors/+/state"]\nwhere = "temperature > 90"\n')
+        own = {"SETTINGS_FILE": str(settings), "GATEWAY_ACCESS_ORIGINS": "http://localhost:5173"}
+        self.environment = {**os.environ, "HTTP_PORT": str(self.http_port), **ports, **own}
 
     def compose(self, *arguments: str) -> str:
         result = subprocess.run(
@@ -100,7 +103,7 @@ def configuration(**environment: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("compose")
 def test_every_image_says_which_version_it_is() -> None:
     images = [service["image"] for service in configuration()["services"].values() if "build" not in service]
-    images += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    images += re.findall(r"^FROM (?:--\S+ )?(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert len(images) >= 6
     for image in images:
         assert re.search(r":v?\d+\.\d+", image), image
@@ -116,6 +119,20 @@ def test_monitoring_stays_on_loopback_when_the_rest_is_opened() -> None:
     assert opened["gateway"] == opened["mosquitto"] == {"0.0.0.0"}
     assert opened["prometheus"] == opened["grafana"] == {"127.0.0.1"}
     assert addresses(MONITORING_BIND="192.0.2.1")["grafana"] == {"192.0.2.1"}
+
+
+SET_BY_THE_FILE = {"GATEWAY_HOST", "GATEWAY_PORT", "GATEWAY_CLUSTER_NODE"}
+"""Where it listens in its container, and a name that each node has to itself."""
+
+
+@pytest.mark.usefixtures("compose")
+@pytest.mark.parametrize("service", ["gateway", "gateway-2", "gateway-3"])
+def test_every_setting_can_be_given_in_the_environment(service: str) -> None:
+    wanted = {row.variable for row in SETTINGS.values()} - SET_BY_THE_FILE
+    given = configuration(**dict.fromkeys(wanted, "as it was given"))["services"][service]["environment"]
+    assert {name for name, value in given.items() if value == "as it was given"} == wanted
+    # and what is not given stays with the image's defaults and the file's own
+    assert configuration()["services"][service]["environment"]["GATEWAY_MQTT_TOPICS"] is None
 
 
 @pytest.mark.usefixtures("compose")
@@ -147,8 +164,8 @@ def test_grafana_starts_with_the_password_that_was_given_and_not_without_one(tmp
 
 
 @pytest.fixture(scope="module")
-def project(compose: None) -> Iterator[Project]:
-    project = Project()
+def project(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = Project(tmp_path_factory.mktemp("project") / "own.toml")
     try:
         project.compose("up", "--no-build", "--detach", "--wait", "--wait-timeout", "120")
         yield project
@@ -158,10 +175,22 @@ def project(compose: None) -> Iterator[Project]:
 
 def test_sensors_are_seen_from_outside(project: Project) -> None:
     readings = project.readings(20)
-    assert all(re.fullmatch(r"sensors/sim-\d+/state", topic) for topic, _ in readings)
-    assert all(isinstance(payload, dict) and "temperature" in payload for _, payload in readings)
+    # those that README's commands name
+    assert "sensors/living-climate/state" in {topic for topic, _ in readings}
+    assert all(isinstance(payload, dict) for _, payload in readings)
     with urlopen(project.url, timeout=10) as answer:
         assert b"<!doctype html>" in answer.read().lower()
+
+
+def test_check_in_the_container_sees_what_the_service_sees(project: Project) -> None:
+    shown = project.compose("exec", "-T", "gateway", "gateway", "check")
+    rows = dict(line.split(None, 1) for line in shown.splitlines() if re.match(r"[a-z_]+ {2,}", line))
+    assert rows["mqtt_url"].startswith("mqtt://mosquitto:1883")
+    assert rows["access_origins"].startswith("http://localhost:5173")
+    assert rows["access_allow_anonymous"].startswith("true")
+    assert rows["view_topic"].startswith("gateway/views")
+    with urlopen(project.url + "alerts", timeout=10) as answer:
+        assert [alert["name"] for alert in json.load(answer)["alerts"]] == ["hot"]
 
 
 @pytest.mark.parametrize("service", ["mosquitto", "gateway", "sensors"])

@@ -58,7 +58,10 @@ def test_one_gateway_has_its_file_and_is_never_two() -> None:
     assert spec["template"]["spec"]["volumes"] == [
         {"name": "data", "persistentVolumeClaim": {"claimName": "test-gateway"}}
     ]
-    assert environment(found) == {"GATEWAY_MQTT_URL": "mqtt://mosquitto:1883"}
+    assert environment(found) == {
+        "GATEWAY_MQTT_URL": "mqtt://mosquitto:1883",
+        "GATEWAY_VIEW_TOPIC": "gateway/views",
+    }
     assert container(found)["image"] == f"mqtt-browser-gateway:{gateway.__version__}"
 
 
@@ -83,6 +86,7 @@ def test_a_cluster_rolls_and_keeps_one_more_than_it_needs() -> None:
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     assert environment(found) == {
         "GATEWAY_MQTT_URL": "mqtt://mosquitto:1883",
+        "GATEWAY_VIEW_TOPIC": "gateway/views",
         "GATEWAY_CLUSTER_URL": "valkey://valkey:6379/0",
         "GATEWAY_CLUSTER_NAME": "test",
         "GATEWAY_CLUSTER_NODE": {"fieldRef": {"fieldPath": "metadata.name"}},

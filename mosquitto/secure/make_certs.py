@@ -6,7 +6,7 @@ within 30 days. The authority's key stays in its own folder, which only this pro
 
     FOLDER/authority/  ca.pem ca.key
     FOLDER/broker/     ca.pem server.pem server.key
-    FOLDER/gateway/    ca.pem server.pem server.key        for HTTPS, should the gateway end TLS itself
+    FOLDER/gateway/    ca.pem server.pem server.key        for HTTPS, which the gateway ends itself
     FOLDER/sensors/    ca.pem
     FOLDER/clients/    NAME.pem NAME.key                    with --client NAME
 """
@@ -31,7 +31,7 @@ AUTHORITY_DAYS = 3_650
 RENEW_DAYS = 30
 # Names under which the broker is reached in docker-compose.yml and on the machine itself.
 BROKER_HOSTS = ("mosquitto", "localhost", "127.0.0.1", "::1")
-GATEWAY_HOSTS = ("gateway", "localhost", "127.0.0.1", "::1")
+GATEWAY_HOSTS = ("gateway", "gateway-2", "gateway-3", "localhost", "127.0.0.1", "::1")
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,19 @@ class Stack:
         return done.stdout
 
     def http(self, path: str, token: str | None = None, body: bytes | None = None) -> tuple[int, Any]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", body)
+        request = urllib.request.Request(f"https://127.0.0.1:{self.http_port}{path}", body)
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=10, context=self.tls()) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
+
+    def tls(self) -> ssl.SSLContext:
+        """What a browser that trusts the authority trusts."""
+        return ssl.create_default_context(cafile=self.ca_file)
 
     def is_ready(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -77,7 +82,8 @@ class Stack:
 
     def has_left(self) -> float:
         """How often the gateway has come back to the broker."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as response:
+        address = f"https://127.0.0.1:{self.http_port}/metrics"
+        with urllib.request.urlopen(address, timeout=10, context=self.tls()) as response:
             (line,) = re.findall(rb"^gateway_upstream_reconnects_total (\S+)$", response.read(), re.MULTILINE)
         return float(line)
 
@@ -103,8 +109,8 @@ def stack(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
         stack.compose("up", "--no-build", "--detach")
-        eventually(stack.is_ready, 120, "the gateway is connected to the broker")
         stack.ca_file.write_text(stack.compose("run", "--rm", "--no-deps", "secrets", "cat", "/secrets/sensors/ca.pem"))
+        eventually(stack.is_ready, 120, "the gateway is connected to the broker")
         stack.let_in(PROBE)
         stack.compose("kill", "--signal", "HUP", "mosquitto")
         lines = stack.compose("run", "--rm", "--no-deps", "secrets", "cat", "/secrets/sensors/passwords").splitlines()
@@ -124,20 +130,29 @@ def stack(compose: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 def test_readings_reach_a_browser_that_has_a_token(stack: Stack) -> None:
     token = stack.token("--subscribe", "sensors/+/state", "--ttl", "5m")
-    with connect(f"ws://127.0.0.1:{stack.http_port}/ws?topic=sensors/%2B/state&token={token}") as websocket:
+    with connect(
+        f"wss://127.0.0.1:{stack.http_port}/ws?topic=sensors/%2B/state&token={token}", ssl=stack.tls()
+    ) as websocket:
         topics: set[str] = set()
-        while len(topics) < 10:
+        while len(topics) < 12:
             message = json.loads(websocket.recv(20))
             if "topic" in message:
                 topics.add(message["topic"])
-    assert topics == {f"sensors/sim-{number}/state" for number in range(1, 11)}
+    assert topics == {f"sensors/{sensor}/state" for sensor in stack.passwords if sensor != PROBE}
+
+
+def test_browsers_come_by_https_and_by_nothing_else(stack: Stack) -> None:
+    with pytest.raises((OSError, HTTPException)):
+        urllib.request.urlopen(f"http://127.0.0.1:{stack.http_port}/health/live", timeout=10)
+    with urllib.request.urlopen(f"https://127.0.0.1:{stack.http_port}/", timeout=10, context=stack.tls()) as response:
+        assert b"<!doctype html>" in response.read().lower()
 
 
 def test_without_a_token_nothing_is_to_be_seen(stack: Stack) -> None:
     assert stack.http("/topics/%23")[0] == 401
     assert stack.http("/topics")[1]["topics"] == []
-    assert stack.http("/topics/sensors/sim-1/cmd", body=b"{}")[0] == 401
-    with connect(f"ws://127.0.0.1:{stack.http_port}/ws?topic=%23") as websocket:
+    assert stack.http("/topics/sensors/living-climate/cmd", body=b"{}")[0] == 401
+    with connect(f"wss://127.0.0.1:{stack.http_port}/ws?topic=%23", ssl=stack.tls()) as websocket:
         assert json.loads(websocket.recv(10))["code"] == "unauthorized"
         with pytest.raises(ConnectionClosedError, match="4001"):
             websocket.recv(10)
@@ -145,12 +160,12 @@ def test_without_a_token_nothing_is_to_be_seen(stack: Stack) -> None:
 
 def test_a_command_goes_all_the_way_and_nothing_else_does(stack: Stack) -> None:
     token = stack.token("--subscribe", "#", "--publish", "#")
-    command = "/topics/sensors/sim-2/cmd?qos=1&confirm=1"
+    command = "/topics/sensors/living-climate/cmd?qos=1&confirm=1"
     status, answer = stack.http(command, token, b'{"interval":2}')
     assert status == 202
     assert answer["position"]
     # the broker allows the gateway no more than that, whatever its own tokens grant
-    for topic in ("sensors/sim-2/state", "alerts/fire", "homeassistant/device/x/config"):
+    for topic in ("sensors/living-climate/state", "alerts/fire", "homeassistant/device/x/config"):
         status, answer = stack.http(f"/topics/{topic}?qos=1", token, b"1")
         assert status == 502
         assert answer["code"] == "publish_refused"
@@ -170,13 +185,13 @@ def test_all_parts_speak_tls_and_nothing_else(stack: Stack) -> None:
 
 
 def test_a_wrong_password_and_a_foreign_topic_are_refused(stack: Stack) -> None:
-    for user, password in ((PROBE, "wrong"), (PROBE, stack.passwords["sim-2"]), ("root", "x"), (None, None)):
+    for user, password in ((PROBE, "wrong"), (PROBE, stack.passwords["living-climate"]), ("root", "x"), (None, None)):
         client = stack.client(user, password)
         assert client.reason == "Not authorized"
         client.close()
     client = stack.client()
     assert client.reason == "Success"
-    assert client.publish("sensors/sim-2/state") == "Not authorized"
+    assert client.publish("sensors/living-climate/state") == "Not authorized"
     assert client.publish(f"sensors/{PROBE}/cmd") == "Not authorized"
     assert client.publish(f"sensors/{PROBE}/state") in ("Success", "No matching subscribers")
     client.close()
@@ -186,7 +201,7 @@ def test_a_sensors_password_takes_neither_the_place_of_the_gateway_nor_what_it_r
     before = stack.has_left()
     token = stack.token("--subscribe", f"sensors/{PROBE}/state", "--ttl", "5m")
     with connect(
-        f"ws://127.0.0.1:{stack.http_port}/ws?topic=sensors/{PROBE}/state&since=now&token={token}"
+        f"wss://127.0.0.1:{stack.http_port}/ws?topic=sensors/{PROBE}/state&since=now&token={token}", ssl=stack.tls()
     ) as websocket:
         client = stack.client(client_id="gateway", keeps=True)
         assert client.had_session is False
@@ -217,6 +232,7 @@ def test_each_part_sees_only_its_own_secrets(stack: Stack) -> None:
     def found(service: str) -> set[str]:
         return set(stack.compose("exec", "-T", "--user", "0", service, "sh", "-c", command).split())
 
+    # what it puts together of them in memory, in /run/gateway, not even root without rights can list
     assert found("gateway") == {"/etc/gateway/gateway.toml", "/etc/gateway/server.key"}
     assert found("sensors") == {"/secrets/passwords"}
     assert found("mosquitto") == {"/mosquitto/secrets/passwords", "/mosquitto/secrets/server.key"}

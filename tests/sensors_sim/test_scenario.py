@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.durations import duration_text, parse_duration
+from sensors_sim.cli import main
 from sensors_sim.faults import FaultKind
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -200,3 +201,10 @@ def test_the_sensor_that_sticks_stands_where_its_co2_would_move() -> None:
 
     off = [abs(a - b) for a, b in zip(co2(spec), co2(replace(spec, faults=())), strict=True)]
     assert max(off) > 100
+
+
+def test_the_ids_of_a_scenario_are_told_for_who_makes_their_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenarios", "--ids", "home"]) == 0
+    ids = capsys.readouterr().out.split()
+    assert len(ids) == 12
+    assert "living-climate" in ids
