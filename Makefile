@@ -21,7 +21,7 @@ TESTS = failed=0; \
 # not by its own name in a recipe: `make -n` would run the rest of that line
 AGAIN = $(MAKE) --no-print-directory
 
-.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs pins release clean
+.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs site pins release clean
 .DEFAULT_GOAL := demo
 
 # some containers set it: then each of the hundreds of gateways that tests start would compile all its modules again
@@ -98,9 +98,13 @@ docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from t
 	  page = Path("docs/settings.md"); mark = "by `make docs` -->\n"; \
 	  page.write_text(page.read_text("utf-8").partition(mark)[0] + mark + "\n" + markdown(), "utf-8")'
 
+site: $(VENV)/.dev             ## the documentation as a site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 pins: $(VENV)/.dev             ## renew requirements-dev.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	{ head -n 1 requirements-dev.txt; $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal \
+	{ head -n 1 requirements-dev.txt; $(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group docs --universal \
 	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet; } > $(VENV)/pins.txt
 	mv $(VENV)/pins.txt requirements-dev.txt
 

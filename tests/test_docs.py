@@ -21,7 +21,7 @@ from tests.support.publishers import Publisher
 from tests.support.waiting import eventually, missing
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -132,6 +132,34 @@ def test_every_curl_of_the_readme_is_answered(command: str, gateway: GatewayProc
     assert b"sensors/living-climate" in result.stdout
 
 
+def test_the_questions_quote_what_explain_says_and_have_every_step_that_can_fail() -> None:
+    files = ("gateway/ops/explain.py", "gateway/core/topics.py", "gateway/access/grants.py")
+    code = "".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+    said = re.sub(r"\"\s*\n\s*f?\"", "", code)  # strings that go on in the next line
+    text = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    quoted = [part.strip() for _, cell in rows for quote in re.findall("“(.*?)”", cell) for part in quote.split("…")]
+    assert quoted
+    for part in filter(None, quoted):
+        assert part in said, f"docs/faq.md: {part}"
+    assert set(re.findall(r'Step\("(\w+)", False', code)) <= {step for step, _ in rows}
+
+
+def test_the_comparison_has_the_figures_that_were_measured() -> None:
+    measured = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
+    delays = text.partition("## Processor time of a delivery\n")[2]
+    shown = 0
+    for row in re.findall(r"^\| (\d.*?) \| (.*) \|$", delays, re.MULTILINE):
+        # the same scenario: its row begins with the same words
+        subscribers, rate = re.match(r"([\d,]+ subscribers of [\w ]+).*?([\d,]+ messages/s)", row[0]).groups()  # type: ignore[union-attr]
+        [line] = [line for line in measured.splitlines() if f"| {subscribers}" in line and rate in line]
+        for figure in re.findall(r"[\d.,]+", row[1]):
+            assert re.search(rf"[ |]{re.escape(figure)}[ ,|]", line), f"{row[0]}: {figure}"
+            shown += 1
+    assert shown == 16
+
+
 def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
@@ -175,7 +203,7 @@ def test_every_test_that_a_page_names_is_there() -> None:
 
 def test_no_line_of_a_page_is_too_long_to_read() -> None:
     """Tables, links and code stand as they are."""
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         in_code = False
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
             in_code ^= line.lstrip().startswith("```")

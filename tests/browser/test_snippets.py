@@ -198,13 +198,13 @@ def test_a_page_works_where_it_is_said_to(
 
 
 def shell_lines() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/tutorials/shell.md").read_text(encoding="utf-8")
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
     return [line for line in lines if re.match(r"gateway (sub|pub|explain|record) ", line)]
 
 
 @pytest.mark.parametrize("line", shell_lines())
-def test_a_command_of_the_readme_finds_the_demo(line: str, demo: Running, tmp_path: Path) -> None:
+def test_a_command_that_is_shown_finds_the_demo(line: str, demo: Running, tmp_path: Path) -> None:
     _, *words = shlex.split(line)
     if words[0] in ("sub", "record") and "--timeout" not in words:
         words += ["--timeout", "5"] if words[0] == "sub" else ["--for", "3s"]
