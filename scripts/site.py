@@ -105,7 +105,7 @@ def _asyncapi(described: dict[str, Any]) -> str:
         parts += [f"## `{channel['address']}`", f"{channel['title']}."]
         query = channel.get("bindings", {}).get("ws", {}).get("query", {}).get("properties", {})
         if query:
-            rows = (f"| `{name}` | {row.get('description', '')} |" for name, row in query.items())
+            rows = (f"| `{name}` | {_cell(row.get('description', ''))} |" for name, row in query.items())
             parts.append(_table("| query | meaning |", rows))
         messages = ", ".join(f"[{name}](#{name.lower()})" for name in channel["messages"])
         parts.append(f"Messages: {messages}.")
@@ -122,10 +122,29 @@ def _asyncapi(described: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _cell(text: str) -> str:
+    """A text as it may stand in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _resolved(described: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What a reference within a description stands for."""
+    if "$ref" not in row:
+        return row
+    found: Any = described
+    for name in row["$ref"].split("/")[1:]:
+        found = found[name]
+    return _resolved(described, found)
+
+
+def _statuses(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
+    return (f"| {status} | {_cell(answer.get('description', ''))} |" for status, answer in sorted(answers.items()))
+
+
 def _openapi() -> tuple[str, dict[str, Any] | None]:
     """The page about HTTP; the description itself where this version has one."""
     try:
-        described = importlib.import_module("gateway.ops.openapi").describe(__version__)
+        described = importlib.import_module("gateway.ops.openapi").describe_http(__version__)
     except ImportError:
         text = "This version has no `/openapi.json` yet: [the protocol](../protocol.md#topicsfilter) describes HTTP."
         return f"# OpenAPI\n\n{text}\n", None
@@ -133,18 +152,22 @@ def _openapi() -> tuple[str, dict[str, Any] | None]:
         "# OpenAPI",
         f"Everything under HTTP, as a gateway describes it at `/openapi.json`. {_FILE.format('openapi.json')}.",
     ]
+    shared: dict[str, dict[str, Any]] = {}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             if method not in ("get", "post", "put", "delete", "patch", "head", "options"):
                 continue
             parts += [f"## `{method.upper()} {path}`", operation.get("summary") or operation.get("description", "")]
-            named = [row for row in operation.get("parameters", []) if "name" in row]
+            named = [_resolved(described, row) for row in operation.get("parameters", [])]
             if named:
-                rows = (f"| `{row['name']}` | {row['in']} | {row.get('description', '')} |" for row in named)
+                rows = (f"| `{row['name']}` | {row['in']} | {_cell(row.get('description', ''))} |" for row in named)
                 parts.append(_table("| parameter | in | meaning |", rows))
-            answers = operation.get("responses", {}).items()
-            rows = (f"| {status} | {answer.get('description', '')} |" for status, answer in answers)
-            parts.append(_table("| status | meaning |", rows))
+            answers: dict[str, dict[str, Any]] = operation.get("responses", {})
+            own = {status: answer for status, answer in answers.items() if "$ref" not in answer}
+            shared |= {status: _resolved(described, answer) for status, answer in answers.items() if "$ref" in answer}
+            parts.append(_table("| status | meaning |", _statuses(own)))
+    if shared:
+        parts += ["## Refusals", "Common to most of them.", _table("| status | meaning |", _statuses(shared))]
     return "\n\n".join(parts) + "\n", described
 
 
