@@ -115,12 +115,14 @@ def test_the_architecture_has_every_module() -> None:
 
 
 def curls() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("curl ")]
+    """Each question to a gateway that a page asks with curl."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    lines = [line for text in texts for block in blocks(text, "sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("curl ") and "127.0.0.1:8000" in line]
 
 
 @pytest.mark.parametrize("command", curls())
-def test_every_curl_of_the_readme_is_answered(command: str, gateway: GatewayProcess, publisher: Publisher) -> None:
+def test_every_curl_that_is_shown_is_answered(command: str, gateway: GatewayProcess, publisher: Publisher) -> None:
     if shutil.which("curl") is None:
         missing("curl")
     publisher.publish("sensors/living-climate/state", b'{"temperature":21.5}')
@@ -129,7 +131,7 @@ def test_every_curl_of_the_readme_is_answered(command: str, gateway: GatewayProc
     result = subprocess.run([*words, "-sS", "--fail", "--max-time", "3"], capture_output=True, timeout=20, check=False)
     # an event stream has no end of its own
     assert result.returncode == (28 if "text/event-stream" in command else 0), result.stderr
-    assert b"sensors/living-climate" in result.stdout
+    assert b"sensors/living-climate" in result.stdout or "/topics/" not in command
 
 
 def test_the_questions_quote_what_explain_says_and_have_every_step_that_can_fail() -> None:
