@@ -7,7 +7,6 @@ read in the repository; here it is turned to where the site has its target. A li
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from gateway.core.protocol import (
 )
 from gateway.ops import asyncapi
 from gateway.ops.metrics import METRICS
+from gateway.ops.openapi import describe_http
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -141,13 +141,7 @@ def _statuses(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
     return (f"| {status} | {_cell(answer.get('description', ''))} |" for status, answer in sorted(answers.items()))
 
 
-def _openapi() -> tuple[str, dict[str, Any] | None]:
-    """The page about HTTP; the description itself where this version has one."""
-    try:
-        described = importlib.import_module("gateway.ops.openapi").describe_http(__version__)
-    except ImportError:
-        text = "This version has no `/openapi.json` yet: [the protocol](../protocol.md#topicsfilter) describes HTTP."
-        return f"# OpenAPI\n\n{text}\n", None
+def _openapi(described: dict[str, Any]) -> str:
     parts = [
         "# OpenAPI",
         f"Everything under HTTP, as a gateway describes it at `/openapi.json`. {_FILE.format('openapi.json')}.",
@@ -168,7 +162,7 @@ def _openapi() -> tuple[str, dict[str, Any] | None]:
             parts.append(_table("| status | meaning |", _statuses(own)))
     if shared:
         parts += ["## Refusals", "Common to most of them.", _table("| status | meaning |", _statuses(shared))]
-    return "\n\n".join(parts) + "\n", described
+    return "\n\n".join(parts) + "\n"
 
 
 def _linked(source: Path, text: str) -> Iterator[Path]:
@@ -186,17 +180,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     described = asyncapi.describe(__version__)
-    openapi_page, openapi = _openapi()
+    openapi = describe_http(__version__)
     made: dict[str, str | bytes] = {
         "reference/metrics.md": _metrics(),
         "reference/events.md": _events(),
         "reference/asyncapi.md": _asyncapi(described),
         "reference/asyncapi.json": json.dumps(described, ensure_ascii=False),
-        "reference/openapi.md": openapi_page,
+        "reference/openapi.md": _openapi(openapi),
+        "reference/openapi.json": json.dumps(openapi, ensure_ascii=False),
         "assets/site.css": STYLE,
     }
-    if openapi is not None:
-        made["reference/openapi.json"] = json.dumps(openapi, ensure_ascii=False)
     made |= {name: (ROOT / path).read_text(encoding="utf-8") for name, path in BORROWED.items()}
     pages = [ROOT / path for path in BORROWED.values()] + sorted((ROOT / "docs").rglob("*.md"))
     for page in pages:

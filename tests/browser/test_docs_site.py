@@ -125,6 +125,9 @@ def test_the_reference_is_what_the_code_says(site: Path) -> None:
     described = json.loads((site / "reference/asyncapi.json").read_text(encoding="utf-8"))
     page = (site / "reference/asyncapi.html").read_text(encoding="utf-8")
     assert all(f'id="{name.lower()}"' in page for name in described["components"]["messages"])
+    described = json.loads((site / "reference/openapi.json").read_text(encoding="utf-8"))
+    page = (site / "reference/openapi.html").read_text(encoding="utf-8")
+    assert all(f"{path}</code>" in page for path in described["paths"])
 
 
 @pytest.fixture
