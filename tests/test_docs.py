@@ -162,6 +162,41 @@ def test_the_comparison_has_the_figures_that_were_measured() -> None:
     assert shown == 16
 
 
+def test_the_comparison_on_a_bad_line_is_what_was_measured() -> None:
+    def rows(text: str, head: str) -> list[list[str]]:
+        table = text.partition(head)[2].partition("\n\n")[0]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head + table).splitlines()]
+
+    measured = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    [names, _, *lines] = rows(measured, "|  | our client library |")
+    by_name = {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in lines if len(row) == len(names)}
+    shown = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
+    [_, _, *clients] = rows(shown, "| | missing | of it in silence |")
+    assert len(clients) == len(names) - 1
+    for client, missing_of_all, in_silence, twice, back in clients:
+        name = client.replace(" with ", ", ")
+        told, silent = (int(by_name[f"missing, {how}"][name].replace(",", "")) for how in ("told of", "not told of"))
+        assert (f"{told + silent:,}", f"{silent:,}") == (missing_of_all, in_silence), client
+        assert by_name["delivered twice"][name] == twice
+        assert by_name["back after a new address"][name].partition(",")[0] + " s" == back
+
+
+def test_every_target_of_make_and_every_profile_of_compose_that_is_shown_is_one() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
+    profiles = set(re.findall(r"profiles: \[(.*?)\]", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    known = {name.strip() for some in profiles for name in some.split(",")}
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["make"]:
+                    asked = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+                    assert set(asked) <= targets, f"{page.name}: {line}"
+                for profile in re.findall(r"docker compose .*?--profile (\w+)", line):
+                    assert profile in known, f"{page.name}: {line}"
+
+
 def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
