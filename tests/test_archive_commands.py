@@ -172,11 +172,17 @@ def test_an_export_has_what_is_asked_for(path: Path) -> None:
     assert [json.loads(line)["topic"] for line in lines] == ["house/b", "house/c"]
     points = run("export", path, "--level", "minute", "--topic", "house/a", "--format", "csv").stdout.splitlines()
     rows = list(csv.DictReader(points))
-    assert [(row["field"], row["last"], row["count"]) for row in rows] == [
-        ("t", "21.5", "1"),
-        ("t", "22.5", "1"),
-        ("on", "1", "1"),
+    assert [(row["field"], row["last"], row["last_text"], row["changes"], row["count"]) for row in rows] == [
+        ("t", "21.5", "", "", "1"),
+        ("t", "22.5", "", "", "1"),
+        ("on", "1", "", "", "1"),
+        ("on", "", "true", "0", "1"),
     ]
+    told = run("export", path, "--level", "minute", "--topic", "house/a").stdout.splitlines()
+    assert json.loads(told[-1]) == {
+        "topic": "house/a", "field": "on", "time": NOW // 60_000 * 60_000,
+        "first": "true", "last": "true", "changes": 0, "count": 1,
+    }  # fmt: skip
 
 
 def test_parquet_is_written_where_pyarrow_is(path: Path, tmp_path: Path) -> None:
@@ -184,6 +190,10 @@ def test_parquet_is_written_where_pyarrow_is(path: Path, tmp_path: Path) -> None
     out = tmp_path / "out.parquet"
     assert run("export", path, "-o", out).exit_code == 0
     assert parquet.read_table(out).num_rows == 5
+    assert run("export", path, "-o", out, "--level", "minute", "--topic", "house/a").exit_code == 0
+    found = parquet.read_table(out).to_pydict()
+    assert found["last"] == [21.5, 22.5, 1.0, None]
+    assert found["last_text"] == [None, None, None, "true"]
 
 
 def test_parquet_without_pyarrow_says_what_to_do(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

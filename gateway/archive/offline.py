@@ -25,6 +25,7 @@ from gateway.archive.schema import APPLICATION_ID, UPGRADES
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties
 from gateway.core.points import Points
+from gateway.core.texts import TextPoints
 from gateway.core.snapshots import Arrived
 
 __all__ = ["Importer", "Info", "Offline"]
@@ -202,15 +203,20 @@ class Offline:
                 if since <= block.times[place] < until:
                     yield block.message_at(place, self.rows.name_of(block.id_at(place)))
 
-    def points(self, filters: FilterSet, level: int, since: int, until: int) -> Iterator[tuple[Series, Points]]:
-        """The roll-ups of the numbers in the payloads of topics that filters match, of a level of `LEVELS`."""
+    def points(
+        self, filters: FilterSet, level: int, since: int, until: int
+    ) -> Iterator[tuple[Series, Points | TextPoints]]:
+        """The roll-ups of the numbers and texts of topics that filters match, of a level of `LEVELS`."""
         reader = RollupReader(self.connection)
         names = [row[0] for row in self.connection.execute("SELECT DISTINCT topic FROM series ORDER BY topic")]
         for name in names:
             if filters.matches(name):
-                known = [one for one in reader.series_of(name) if not one.is_text]
+                known = reader.series_of(name)
                 found = reader.read_file([one.id for one in known], level, since, until)
-                yield from ((one, found[one.id]) for one in known if one.id in found)
+                for one in known:
+                    if one.id in found:
+                        points = found[one.id]
+                        yield one, TextPoints(points, reader.texts_of(one.id)) if one.is_text else points
 
     def blocks_between(self, since: int, until: int) -> int:
         """How many blocks have messages of a time."""

@@ -150,7 +150,7 @@ def export(
         typer.Option("--format", metavar="FORMAT", help="ndjson, csv or parquet; otherwise as FILE ends, or ndjson."),
     ] = None,
 ) -> None:
-    """Write the messages of an archive, or their roll-ups, to a file.
+    """Write the messages of an archive, or roll-ups of their numbers and texts, to a file.
 
     A gateway may have it open. NDJSON has the envelopes that subscribers get, CSV the columns of a download: both can
     be imported again, and `sensors-sim replay` publishes them. Parquet needs the package pyarrow.
@@ -174,7 +174,9 @@ def export(
 
 
 MESSAGE_COLUMNS = ("time", "seq", "topic", "payload", "encoding", "qos", "retained", "properties")
-POINT_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean", "count")
+POINT_COLUMNS = (
+    "time", "topic", "field", "first", "min", "max", "last", "mean", "count", "first_text", "last_text", "changes",
+)  # fmt: skip
 
 
 def _message_row(message: Message) -> dict[str, Any]:
@@ -201,7 +203,10 @@ def _point_rows(found: Offline, filters: FilterSet, level: int, since: int, unti
     for series, points in found.points(filters, level, since, until):
         for point in points.shown():
             row = {"topic": series.topic, "field": series.field, **point}
-            yield {"line": encode_json(row), **row}
+            line = encode_json(row)
+            if series.is_text:  # a column has numbers or texts
+                row |= {"first_text": row.pop("first"), "last_text": row.pop("last")}
+            yield {"line": line, **dict.fromkeys(POINT_COLUMNS), **row}
 
 
 def _write(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], form: str, output: Path | None) -> int:
@@ -224,7 +229,7 @@ def _write(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], form: str, 
 def _csv(row: dict[str, Any], columns: tuple[str, ...]) -> bytes:
     from gateway.core.recordings import csv_line
 
-    cells = [moment(row["time"]), *(str(row[name]) for name in columns[1:])]
+    cells = [moment(row["time"]), *("" if row[name] is None else str(row[name]) for name in columns[1:])]
     return csv_line(cells).encode()
 
 
@@ -236,18 +241,21 @@ def _write_parquet(rows: Iterable[dict[str, Any]], columns: tuple[str, ...], out
         fail("Parquet needs the package pyarrow: pip install pyarrow, or use --format csv", 2)
     if output is None:
         fail("Parquet needs a file: --output FILE", 2)
+    kinds = {
+        "time": pyarrow.timestamp("ms", tz="UTC"),
+        **dict.fromkeys(("seq", "qos", "count", "changes"), pyarrow.int64()),
+        **dict.fromkeys(("first", "min", "max", "last", "mean"), pyarrow.float64()),
+    }
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in columns])
     count = 0
     writer = None
     some: list[dict[str, Any]] = []
 
     def flush() -> None:
         nonlocal writer
-        table = pyarrow.table({name: [row[name] for row in some] for name in columns})
-        place = table.schema.get_field_index("time")
-        table = table.set_column(place, "time", table["time"].cast(pyarrow.timestamp("ms", tz="UTC")))
         if writer is None:
-            writer = parquet.ParquetWriter(output, table.schema)
-        writer.write_table(table.cast(writer.schema))
+            writer = parquet.ParquetWriter(output, schema)
+        writer.write_table(pyarrow.table({name: [row[name] for row in some] for name in columns}, schema))
         some.clear()
 
     for row in rows:
