@@ -25,8 +25,8 @@ from gateway.archive.schema import APPLICATION_ID, UPGRADES
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message, Properties
 from gateway.core.points import Points
-from gateway.core.texts import TextPoints
 from gateway.core.snapshots import Arrived
+from gateway.core.texts import TextPoints
 
 __all__ = ["Importer", "Info", "Offline"]
 
