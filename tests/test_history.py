@@ -458,6 +458,7 @@ def test_the_lists_of_matching_topics_are_bounded(monkeypatch: pytest.MonkeyPatc
     max_messages=st.integers(1, 10),
     max_steps=st.sampled_from([0, 2, 64]),
 )
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_hides_no_message(
     ticks: list[int], topics: list[str], max_messages: int, max_steps: int
 ) -> None:
@@ -522,6 +523,7 @@ def test_messages_expire_although_no_more_arrive_and_in_small_steps() -> None:
     assert history.message_count == 5_000 - EXPIRED_AT_ONCE
 
 
+@pytest.mark.slow
 def test_an_evicted_message_is_not_held_any_more() -> None:
     def names(topics: int) -> list[str]:
         return [f"s/{number}" for number in range(topics)]

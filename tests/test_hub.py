@@ -1152,7 +1152,7 @@ class InvariantWherePutOff(Invariant):
 
 
 InvariantWherePutOff.TestCase.settings = Invariant.TestCase.settings
-TestInvariantWherePutOff = InvariantWherePutOff.TestCase
+TestInvariantWherePutOff = pytest.mark.slow(InvariantWherePutOff.TestCase)
 
 
 class InvariantInSteps(Invariant):
@@ -1166,7 +1166,7 @@ class InvariantInSteps(Invariant):
 
 
 InvariantInSteps.TestCase.settings = Invariant.TestCase.settings
-TestInvariantInSteps = InvariantInSteps.TestCase
+TestInvariantInSteps = pytest.mark.slow(InvariantInSteps.TestCase)
 
 
 class InvariantInParts(Invariant):
@@ -1178,7 +1178,7 @@ class InvariantInParts(Invariant):
 
 
 InvariantInParts.TestCase.settings = Invariant.TestCase.settings
-TestInvariantInParts = InvariantInParts.TestCase
+TestInvariantInParts = pytest.mark.slow(InvariantInParts.TestCase)
 
 
 def crowd(loop: FakeLoop, hub: Hub, count: int) -> list[FakeSocket]:

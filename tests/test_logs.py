@@ -130,6 +130,7 @@ def test_a_full_disk_stops_nothing(make_gateway: MakeGateway) -> None:
     assert gateway.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_gateway_whose_log_is_rotated_goes_on(make_gateway: MakeGateway, tmp_path: Path) -> None:
     file = tmp_path / "rotated.log"
     gateway = make_gateway("mqtt://127.0.0.1:1", ready=False, log_file=str(file))
@@ -140,6 +141,7 @@ def test_a_gateway_whose_log_is_rotated_goes_on(make_gateway: MakeGateway, tmp_p
     assert gateway.is_alive
 
 
+@pytest.mark.slow
 def test_a_debug_log_holds_no_token(make_gateway: MakeGateway) -> None:
     from websockets.sync.client import connect
 

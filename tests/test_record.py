@@ -107,6 +107,7 @@ def test_messages_are_recorded_as_they_came_and_played_again(
     assert again == played
 
 
+@pytest.mark.slow
 def test_recording_ends_after_a_count_or_a_time(
     publisher: Publisher, record: Start, prefix: str, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_every_representation_asks_for_the_grant(closed: GatewayProcess, accept:
             assert b'secret"' not in body
 
 
+@pytest.mark.slow
 def test_the_metrics_are_for_those_who_may_read_the_brokers_statistics(
     mosquitto: Broker, closed: GatewayProcess, opened: GatewayProcess, make_gateway: MakeGateway
 ) -> None:
@@ -217,6 +218,7 @@ async def test_the_mqtt_pipe_is_no_way_around_grants(closed: GatewayProcess) -> 
         assert websocket.subprotocol == "mqtt"
 
 
+@pytest.mark.slow
 def test_who_shows_no_token_is_not_told_where_the_broker_is(make_gateway: MakeGateway) -> None:
     """Why the link is down names the broker's host in a private network."""
     from websockets.sync.client import connect

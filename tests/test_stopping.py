@@ -51,6 +51,7 @@ def read_all(sock: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.slow
 def test_a_free_port_is_said_in_the_log() -> None:
     with serving() as (gateway, port):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=30) as answer:
@@ -58,6 +59,7 @@ def test_a_free_port_is_said_in_the_log() -> None:
         assert gateway.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_free_port_is_said_by_the_demo() -> None:
     with running("demo", "--broker", "mqtt://127.0.0.1:1", "--devices", "0", "--port", "0") as demo:
         [found] = eventually(

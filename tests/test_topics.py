@@ -229,6 +229,7 @@ def naive_matches_any(filters: list[str], topic: str) -> bool:
     few_names=st.integers(0, 2),
     max_states=st.sampled_from([0, 2, 4_096]),
 )
+@pytest.mark.slow
 def test_the_topic_tree_finds_what_the_naive_matcher_finds(
     steps: list[tuple[bool, str]], filters: list[str], at_once: int, few_names: int, max_states: int
 ) -> None:

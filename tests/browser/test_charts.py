@@ -511,6 +511,7 @@ def test_a_history_that_is_late_is_waited_for_and_one_that_fails_is_named(watche
     expect(page.locator(".note")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_an_older_question_is_broken_off_when_there_is_a_newer_one(watched: Watched, archived: Archived) -> None:
     page = watched.open(archived.live(KITCHEN, "?field=temperature&since=24h"))
     eventually(lambda: readings(page) > 100, 20, "a day")

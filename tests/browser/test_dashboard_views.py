@@ -943,6 +943,7 @@ def test_a_broker_that_goes_and_comes_is_told(
     expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
 
 
+@pytest.mark.slow
 def test_a_broker_that_was_never_there_is_not_lost(watched: Watched, make_gateway: MakeGateway) -> None:
     gateway = make_gateway("mqtt://127.0.0.1:1", ready=False)
     page = watched.open(f"{gateway.http}/?view=topics")

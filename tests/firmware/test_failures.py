@@ -115,6 +115,7 @@ def test_a_port_that_goes_away_meanwhile(tmp_path: Path) -> None:
             told(both(port)[number], "lost", f"{port} went away meanwhile")
 
 
+@pytest.mark.slow
 def test_a_port_without_permission_is_told_with_its_group_and_not_as_a_board_without_micropython() -> None:
     if ORDINARY and not Path("/usr/bin/setpriv").exists():
         missing("the program setpriv")
@@ -195,6 +196,7 @@ def test_a_board_with_another_chip_than_was_said(board: Board) -> None:
         ("no memory", "MemoryError: memory allocation failed, allocating 4096 bytes", "ran out of memory"),
     ],
 )
+@pytest.mark.slow
 def test_what_micropython_can_not_do(cause: str, error: str, text: str, board: Board, tmp_path: Path) -> None:
     (tmp_path / "main.py").touch()
     traceback = f"Traceback (most recent call last):\r\n  {error}\r\n"

@@ -381,6 +381,7 @@ def test_a_board_without_a_reading_is_told_by_its_own_words_where_nobody_else_ma
     assert "no reading of kitchen within 6 s: it is online, but has no reading: look at its wiring" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_broker_that_can_not_be_reached_is_told_before_the_board_is_changed(
     bare_board: Board, kit: Callable[..., list[str]], make_mosquitto: MakeMosquitto, tmp_path: Path
 ) -> None:
@@ -421,6 +422,7 @@ def test_a_board_without_micropython_is_told_where_to_get_it(
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_a_chip_of_another_kind(
     bare_board: Board, kit: Callable[..., list[str]], mosquitto: Broker, tmp_path: Path
 ) -> None:

@@ -376,6 +376,7 @@ async def test_the_window_bounds_what_is_under_way() -> None:
 
 
 @pytest.mark.parametrize("silence", ["CONNACK", "PUBACK", "SUBACK", "PINGRESP"])
+@pytest.mark.slow
 async def test_no_answer_in_time_ends_the_connection(silence: str) -> None:
     lines: list[str] = []
 

@@ -108,6 +108,7 @@ def test_the_will_after_a_power_cut(mosquitto: Broker, make_board: MakeBoard, ob
     assert next(state["seq"] for state in observer.states() if state["boot"] == 2) == 0
 
 
+@pytest.mark.slow
 def test_a_broker_restart_loses_no_reading(
     make_mosquitto: MakeMosquitto, make_board: MakeBoard, observe: Observe
 ) -> None:

@@ -231,6 +231,7 @@ async def test_a_renewed_token_keeps_the_connection(mosquitto: Broker, guarded: 
         assert subscriber.code is None
 
 
+@pytest.mark.slow
 async def test_one_who_may_nothing_has_to_show_a_token_soon(mosquitto: Broker, make_gateway: Any) -> None:
     gateway = make_gateway(mosquitto, access_secret=SECRET, limit_handshake_seconds=0.5)
     async with Subscriber(gateway) as silent, Subscriber(gateway) as known:

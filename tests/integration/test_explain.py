@@ -128,6 +128,7 @@ async def test_the_connection_of_another_is_not_told(
             assert "secret-of-alice" not in answer
 
 
+@pytest.mark.slow
 async def test_a_connection_that_becomes_somebody_is_theirs(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:

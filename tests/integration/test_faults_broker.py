@@ -149,6 +149,7 @@ async def test_refusing_or_talking_nonsense(
         assert_sound(gateway, ceiling_mib=CEILING_MIB)
 
 
+@pytest.mark.slow
 async def test_publishers_in_browsers_are_told_while_it_is_away(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:

@@ -102,6 +102,7 @@ async def test_a_gateway_that_was_frozen_goes_on_and_accounts_for_everything(
     assert_sound(gateway, ceiling_mib=200)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_under_its_log_does_not_stop_it(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:

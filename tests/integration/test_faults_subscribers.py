@@ -297,6 +297,7 @@ async def test_one_that_asks_for_all_of_history_in_a_loop(
     assert_sound(gateway, ceiling_mib=250)
 
 
+@pytest.mark.slow
 async def test_commands_above_the_rate_are_refused_to_the_one_who_sends_them(
     mosquitto: Broker, make_gateway: MakeGateway, publisher: Publisher, prefix: str
 ) -> None:

@@ -77,6 +77,7 @@ def refused(gateway: GatewayProcess, reason: str) -> float:
 # Time
 
 
+@pytest.mark.slow
 async def test_a_connection_that_says_nothing_is_closed(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.5)
     began = time.monotonic()
@@ -112,6 +113,7 @@ async def test_a_body_that_comes_byte_by_byte_is_given_up(make_gateway: MakeGate
     assert refused(gateway, "body_seconds") == 1
 
 
+@pytest.mark.slow
 async def test_those_who_do_connect_may_stay(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(NO_BROKER, ready=False, limit_handshake_seconds=0.3)
     async with Subscriber(gateway, "a") as subscriber:
@@ -123,6 +125,7 @@ async def test_those_who_do_connect_may_stay(make_gateway: MakeGateway) -> None:
         assert subscriber.code is None
 
 
+@pytest.mark.slow
 async def test_a_reader_that_takes_nothing_is_cut(mosquitto: Broker, make_gateway: MakeGateway, prefix: str) -> None:
     gateway = make_gateway(mosquitto, limit_stall_seconds=1, mqtt_topics=[f"{prefix}/#"])
     with Publisher(mosquitto.url) as publisher:

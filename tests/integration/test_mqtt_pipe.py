@@ -93,6 +93,7 @@ def test_a_client_that_does_not_read_holds_back_the_broker_not_the_gateway(
     client.disconnect()
 
 
+@pytest.mark.slow
 def test_a_pipe_ends_with_the_token_that_opened_it(make_gateway: Any, mosquitto: Broker) -> None:
     secret = "0123456789abcdef0123456789abcdef"
     gateway = make_gateway(mosquitto, mqtt_websocket=True, access_secret=secret)

@@ -294,6 +294,7 @@ async def test_no_token_is_in_the_proxys_log(proxied: Proxied) -> None:
     assert token.split(".")[2] not in log
 
 
+@pytest.mark.slow
 async def test_no_token_is_in_the_proxys_log_when_the_gateway_is_away(proxied: Proxied) -> None:
     token, path = proxied.token(subject="unlucky"), f"/topics/{ROOT}/away"
     proxied.gateway.stop()
