@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from benchmarks.micro import count_calls
 from gateway.core.fields import (
     BOOKKEEPING,
+    KNOWN_UNITS,
     MAX_VALUES,
     Field,
     contents_of,
@@ -116,6 +117,16 @@ def test_the_page_shows_paths_as_they_are_read() -> None:
         assert look_up(json.loads(payload.strip("`")), Field.at(path.strip("`"))) == json.loads(leads_to)
 
 
+def test_units_are_those_that_the_dashboard_knows() -> None:
+    assert sorted(KNOWN_UNITS) == TABLE["units"]
+
+
+def test_another_unit_is_another_payload() -> None:
+    said = [contents_of({"p": text}, b"") for text in ("5 W", "5 kW", "6 W")]
+    assert said[0].others != said[1].others
+    assert (said[2].numbers, said[2].others) == ({("p",): 6}, said[0].others)
+
+
 def test_the_page_shows_what_counts_as_what() -> None:
     number, state, clock, text = (row[1] for row in rows_of("Numbers, states, texts"))
     for word in ("on", "off", "open", "closed", "online", "offline", "true", "false"):
@@ -123,10 +134,12 @@ def test_the_page_shows_what_counts_as_what() -> None:
         assert state_of(word) is not None
     assert [path for path, _ in numbers_of([21.5, "19.2"])] == [(0,), (1,)]
     assert list(numbers_of("21.5 °C")) == [((), 21.5)]
-    for example in ("`21.5`", '`"19.2"`', "`21.5 °C`"):
+    for example in ("`21.5`", '`"19.2"`', '`"45 %"`', "`21.5 °C`"):
         assert example in number
     assert is_clock(json.loads(clock.partition("`")[2].strip("`")))
-    for example in ("auto", "4f", "5 V"):
+    for unit in KNOWN_UNITS:
+        assert list(numbers_of([f"5 {unit}"])) == [((0,), 5)], unit
+    for example in ("auto", "4f", "5 zones"):
         assert f'`"{example}"`' in text
         assert not list(numbers_of([example], with_states=True))
 

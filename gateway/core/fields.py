@@ -2,7 +2,8 @@
 
 A value is one of five things, wherever in a payload it stands:
 
-- a *number*: of JSON, or a text that is one (`"19.2"`; where the text is the whole payload a unit may follow);
+- a *number*: of JSON, or a text that is one (`"19.2"`), perhaps with a unit that is known (`"21.5 °C"`; any unit where
+  the text is the whole payload);
 - a *state*: true or false, or a text such as ON, off, open, closed, online; 1 or 0 where a number is drawn;
 - a *clock*: a text that is a date and a time;
 - a *text*: any other;
@@ -24,6 +25,7 @@ from gateway.core.paths import MAX_DEPTH, MAX_PATH_LENGTH, Path, PathError, pars
 
 __all__ = [
     "BOOKKEEPING",
+    "KNOWN_UNITS",
     "MAX_DEPTH",
     "MAX_TEXT",
     "MAX_VALUES",
@@ -60,7 +62,17 @@ LARGEST = 1e300
 
 _SPACE = r"[ \t\r\n\u00a0]*"
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_NUMBER_TEXT = re.compile(_NUMBER)
+_CLEAR_UNITS = (
+    "°C °F ° % ‰ mV kV mA kA mW kW MW GW Wh kWh MWh mWh VA kVA var kvar varh kvarh Ah mAh Hz kHz MHz GHz "
+    "Pa hPa kPa MPa mbar bar psi mmHg inHg lx lux lm ppm ppb pH µg/m³ μg/m³ ug/m3 mg/m³ mg/m3 mm cm km m² "
+    "m³ m3 ft mi ml mL L/min l/min L/h l/h m³/h m3/h m/s km/h mph kn ms µs min dBm mg kg kJ MJ Nm rad rpm "
+    "Ω kΩ MΩ S/m µS/cm μS/cm W/m² W/m2 lbs"
+)
+_SPACED_UNITS = "V A W K J L l m s h d g t dB dBA"
+KNOWN_UNITS = frozenset(f"{_CLEAR_UNITS} {_SPACED_UNITS}".split())
+"""Units that may follow a number within JSON. Before some is a space: `5A` and `12dB` may be hexadecimal."""
+_CLEAR, _SPACED = ("|".join(re.escape(unit) for unit in units.split()) for units in (_CLEAR_UNITS, _SPACED_UNITS))
+_NUMBER_TEXT = re.compile(rf"({_NUMBER})(?:[ \u00a0]?({_CLEAR})|[ \u00a0]({_SPACED}))?")
 _UNIT = r"[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8}"
 _NUMBER_WITH_UNIT = re.compile(rf"{_SPACE}({_NUMBER}){_SPACE}({_UNIT})?{_SPACE}")
 _MAX_NUMBER_TEXT = 40
@@ -207,17 +219,23 @@ def state_of(value: Any) -> float | None:
 
 
 def number_of(value: Any) -> float | None:
-    """A number, or a text that is one; None for what is none.
+    """A number, or a text that is one, perhaps with a known unit; None for what is none.
 
     "4f" is an identifier, not four of something.
     """
     if is_number(value):
         number: float = value
         return number
-    if value.__class__ is not str or len(value) > _MAX_NUMBER_TEXT or _NUMBER_TEXT.fullmatch(value) is None:
+    measured = _measured(value) if value.__class__ is str else None
+    return None if measured is None else measured[0]
+
+
+def _measured(text: str) -> tuple[float, str] | None:
+    """The number that a text within JSON is, and its unit."""
+    if len(text) > _MAX_NUMBER_TEXT or (match := _NUMBER_TEXT.fullmatch(text)) is None:
         return None
-    number = float(value)
-    return number if -LARGEST < number < LARGEST else None
+    number = float(match[1])
+    return (number, match[2] or match[3] or "") if -LARGEST < number < LARGEST else None
 
 
 def number_and_unit(value: Any) -> tuple[float, str] | None:
@@ -357,8 +375,10 @@ def contents_of(value: Any, token: bytes) -> Contents:
             if (kind is float or kind is int) and -LARGEST < leaf < LARGEST:
                 numbers[path] = leaf
             elif kind is str:
-                if (number := number_of(leaf)) is not None:
-                    numbers[path] = number
+                if (measured := _measured(leaf)) is not None:
+                    numbers[path], unit = measured
+                    if unit:
+                        others.append((path, unit))
                 elif not is_clock(leaf):
                     others.append((path, leaf))
             else:
@@ -374,9 +394,13 @@ def contents_of(value: Any, token: bytes) -> Contents:
 
 BOOKKEEPING_RANK, BATTERY_RANK, PLAIN_RANK, FIRST_RANK = 1_000, 500, 100, 10
 _BOOKKEEPING_NAMES = frozenset(
-    {"ts", "time", "timestamp", "seq", "boot", "uptime", "uptimesec", "id", "counter", "millis", "schema", "interval"}
-    | {"rssi", "linkquality", "version"}
+    {"ts", "tst", "time", "timestamp", "seq", "boot", "uptime", "uptimesec", "id", "counter", "millis", "schema"}
+    | {"interval", "rssi", "linkquality", "version"}
 )
+_POSITION_NAMES = frozenset(
+    {"latitude", "longitude", "lat", "lon", "lng", "coordinates", "acc", "vac", "accuracy", "gps_accuracy"}
+)
+"""Parts of a position: a track shows where it is, no chart of them does."""
 _WANTED = ("temperature", "temp", "value", "humidity", "co2", "power", "pressure", "level", "moisture", "illuminance")
 _RANKS = {name: FIRST_RANK + place for place, name in enumerate((*_WANTED, "voltage", "vibration"))}
 
@@ -388,7 +412,7 @@ def rank_of(path: Path) -> int:
         return 0 if not path else PLAIN_RANK
     if names[-1] in _BOOKKEEPING_NAMES:
         return BOOKKEEPING_RANK
-    if any(name.startswith("battery") for name in names):
+    if names[-1] in _POSITION_NAMES or any(name.startswith("battery") for name in names):
         return BATTERY_RANK
     return _RANKS.get(names[-1], PLAIN_RANK)
 

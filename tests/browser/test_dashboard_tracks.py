@@ -58,6 +58,12 @@ def test_a_track_comes_from_history_grows_live_and_is_walked_by_keyboard(
             page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 36)
             expect(track.get_by_role("status")).to_contain_text("phone")
             page.mouse.move(5, 5)
+            # its numbers are drawn when they are chosen
+            expect(page.locator(".panel")).to_have_count(0)
+            page.get_by_role("button", name="Lat", exact=True).click()
+            expect(page.locator(".panel")).to_have_count(1)
+            page.get_by_role("button", name="Lat", exact=True).click()
+            expect(page.locator(".panel")).to_have_count(0)
         page = watched.open(f"{gateway.http}/topics/owntracks/ann/phone?since=1h")
         track = page.locator(".track")
         expect(track.locator("figcaption")).to_contain_text("20 points")

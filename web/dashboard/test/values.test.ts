@@ -2,10 +2,13 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type Field, parsePath, pathText, type Step } from "../src/core/paths.ts";
 import {
+  defaultFields,
   eachNumber,
   fieldLabel,
   fieldRank,
   firstNumber,
+  isPartOfPosition,
+  KNOWN_UNITS,
   numberInText,
   oneLine,
   sortFields,
@@ -23,6 +26,7 @@ function numbers(payload: unknown): Record<string, number> {
 interface Table {
   paths: { text: Field; steps: Step[]; written?: Field }[];
   refused: string[];
+  units: string[];
   payloads: { payload: string; offered: Record<Field, number>; first: Field | null }[];
 }
 
@@ -48,6 +52,7 @@ describe("what the gateway takes as well", () => {
     expect(pathText(steps)).toBe(written ?? text);
   });
   it.each(table.refused)("reads no path in %j", (text) => expect(parsePath(text)).toBeNull());
+  it("knows the same units", () => expect([...KNOWN_UNITS].sort()).toEqual([...table.units].sort()));
   it.each(table.payloads)("finds the numbers of $payload", ({ payload, offered, first }) => {
     expect(numbers(payloadOf(payload))).toEqual(offered);
     const best = firstNumber(payloadOf(payload));
@@ -98,6 +103,13 @@ describe("fields", () => {
       "seq",
       "ts",
     ]);
+  });
+  it("draws no numbers of a position by itself: its track is shown", () => {
+    expect(defaultFields(sortFields(["lat", "lon", "acc", "tst", "battery"]), 1)).toEqual([]);
+    expect(defaultFields(sortFields(["where.latitude", "where.longitude", "speed"]), 1)).toEqual(["speed"]);
+    expect(defaultFields(sortFields(["geometry.coordinates[0]", "geometry.coordinates[1]"]), 1)).toEqual([]);
+    expect(defaultFields(["lat"], 1)).toEqual(["lat"]);
+    expect(["lat", "a.Longitude", "coordinates[1]", "plate"].map(isPartOfPosition)).toEqual([true, true, true, false]);
   });
   it("names them", () => {
     expect(fieldLabel("signal_strength")).toBe("Signal strength");

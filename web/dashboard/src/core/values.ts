@@ -25,8 +25,26 @@ const LARGEST = 1e300;
 const NUMBER_WITH_UNIT =
   /^[ \t\r\n\u00a0]*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[ \t\r\n\u00a0]*(?:[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8})?[ \t\r\n\u00a0]*$/u;
 
-/** Inside JSON a text counts only when all of it is a number: "4f" there is an identifier, not four of something. */
-const PLAIN_NUMBER = /^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$/;
+const CLEAR_UNITS =
+  "°C °F ° % ‰ mV kV mA kA mW kW MW GW Wh kWh MWh mWh VA kVA var kvar varh kvarh Ah mAh Hz kHz MHz GHz " +
+  "Pa hPa kPa MPa mbar bar psi mmHg inHg lx lux lm ppm ppb pH µg/m³ μg/m³ ug/m3 mg/m³ mg/m3 mm cm km m² " +
+  "m³ m3 ft mi ml mL L/min l/min L/h l/h m³/h m3/h m/s km/h mph kn ms µs min dBm mg kg kJ MJ Nm rad rpm " +
+  "Ω kΩ MΩ S/m µS/cm μS/cm W/m² W/m2 lbs";
+const SPACED_UNITS = "V A W K J L l m s h d g t dB dBA";
+
+/** Units that may follow a number within JSON. Before some is a space: "5A" and "12dB" may be hexadecimal. */
+export const KNOWN_UNITS: ReadonlySet<string> = new Set(`${CLEAR_UNITS} ${SPACED_UNITS}`.split(" "));
+
+const oneOf = (units: string) => units.replaceAll(" ", "|");
+
+/**
+ * Inside JSON a text counts only when all of it is a number, perhaps with a known unit: "4f" there is an identifier, not
+ * four of something.
+ */
+const PLAIN_NUMBER = new RegExp(
+  `^([-+]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:[ \u00a0]?(?:${oneOf(CLEAR_UNITS)})|[ \u00a0](?:${oneOf(SPACED_UNITS)}))?$`,
+  "u",
+);
 const MAX_NUMBER_TEXT = 40;
 
 const usable = (value: number): number | null => (Math.abs(value) < LARGEST ? value : null);
@@ -58,8 +76,8 @@ function stateInText(text: string): number | null {
 
 /** What a text within JSON stands for in a chart: a number, or a state; null for others. */
 export function numberOfText(text: string): number | null {
-  if (text.length <= MAX_NUMBER_TEXT && PLAIN_NUMBER.test(text)) return usable(Number(text));
-  return stateInText(text);
+  const match = text.length > MAX_NUMBER_TEXT ? null : PLAIN_NUMBER.exec(text);
+  return match ? usable(Number(match[1])) : stateInText(text);
 }
 
 function scalar(value: unknown, depth: number): number | null {
@@ -95,7 +113,10 @@ export function eachNumber(payload: unknown, found: (field: Field, value: number
 
 /** Counters and clocks: they are numbers, but nobody opens a chart to see them. */
 const BOOKKEEPING =
-  /^(ts|time|timestamp|seq|boot|uptime|uptimesec|id|counter|millis|schema|interval|rssi|linkquality|version)$/i;
+  /^(ts|tst|time|timestamp|seq|boot|uptime|uptimesec|id|counter|millis|schema|interval|rssi|linkquality|version)$/i;
+
+/** Parts of a position: a track shows where it is, no chart of them does. */
+const POSITION = /^(latitude|longitude|lat|lon|lng|coordinates|acc|vac|accuracy|gps_accuracy)$/i;
 
 /** Names that people look for first, most wanted first. */
 const WANTED = "temperature temp value humidity co2 power pressure level moisture illuminance voltage vibration".split(
@@ -121,7 +142,7 @@ function rankOf(steps: readonly Step[]): number {
   const last = names[names.length - 1];
   if (last === undefined) return 100;
   if (BOOKKEEPING.test(last)) return 1000;
-  if (names.some((name) => name.startsWith("battery"))) return 500;
+  if (POSITION.test(last) || names.some((name) => name.startsWith("battery"))) return 500;
   const place = WANTED.indexOf(last);
   return place < 0 ? 100 : 10 + place;
 }
@@ -138,6 +159,18 @@ export function firstNumber(payload: unknown): Field | null {
 /** Panels that are drawn before anyone chose, where each has few lines. */
 const PANELS = 3;
 
+const lastName = (field: Field): string =>
+  (parsePath(field) ?? [field]).filter((step) => typeof step === "string").at(-1) ?? "";
+
+/** Whether a field is part of a position by its name. */
+export const isPartOfPosition = (field: Field): boolean => POSITION.test(lastName(field));
+
+/** Whether there is a position among some fields: a latitude alone may be something else. */
+function isPosition(fields: readonly Field[]): boolean {
+  const has = (names: RegExp) => fields.some((field) => names.test(lastName(field)));
+  return (has(/^lat(itude)?$/i) && has(/^(lon(gitude)?|lng)$/i)) || has(/^coordinates$/i);
+}
+
 /**
  * What is drawn of the offered fields before anyone chose: the wanted readings, or whatever there is.
  *
@@ -149,7 +182,8 @@ export function defaultFields(
   isService: (field: Field) => boolean = () => false,
 ): Field[] {
   const wanted = offered.filter((field) => fieldRank(field) < 500 && !isService(field));
-  const pool = wanted.length > 0 ? wanted : offered;
+  // where nothing but a position comes, its track is what there is to see
+  const pool = wanted.length > 0 || isPosition(offered) ? wanted : offered;
   // With many topics each panel is full of lines: one is enough to begin with.
   return pool.slice(0, topics > 3 ? 1 : PANELS);
 }

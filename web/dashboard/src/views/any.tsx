@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { formatCount } from "../core/format.ts";
 import { hasPicture } from "../core/images.ts";
 import { oneQuestion, Trend, trendKey, trendWindow } from "../core/trends.ts";
-import { eachNumber, fieldLabel, firstNumber, summary } from "../core/values.ts";
+import { eachNumber, fieldLabel, firstNumber, isPartOfPosition, summary } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { readable } from "../identity.ts";
 import { Age, Sparkline } from "../parts/bits.tsx";
@@ -53,7 +53,7 @@ export function AnyTopics() {
         if (message.encoding !== undefined) return;
         if (!entry.trend) {
           const field = firstNumber(message.payload);
-          if (field === null) return;
+          if (field === null || isPartOfPosition(field)) return;
           entry.trend = new Trend(message.topic, field);
         }
         const { trend } = entry;

@@ -15,7 +15,8 @@ export function FieldChips({ all, chosen }: { all: readonly Field[]; chosen: rea
   if (shown.length < 2 && all.length === shown.length) return null;
   const toggle = (field: Field) => {
     const next = chosen.includes(field) ? chosen.filter((entry) => entry !== field) : [...chosen, field];
-    if (next.length > 0) setParams({ field: all.filter((entry) => next.includes(entry)) });
+    // without any, those come that are drawn before anyone chose
+    setParams({ field: next.length > 0 ? all.filter((entry) => next.includes(entry)) : null });
   };
   return (
     <fieldset class="chips">

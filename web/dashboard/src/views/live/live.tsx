@@ -268,7 +268,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
       hover={hover}
     />
   );
-  const legend = topics.length > 1 && (
+  const legend = topics.length > 1 && fields.length > 0 && (
     <Legend
       topics={topics}
       labels={labels}
@@ -297,7 +297,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
           <FieldChips all={allFields} chosen={fields} />
         </div>
       )}
-      {charts}
+      {fields.length > 0 && charts}
       {lanes}
       {!lens && (
         <TrackArea
@@ -318,7 +318,9 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
         window={window}
         now={now}
         isKnown={whole || past.piece !== null}
-        isEmpty={[...drawn.values()].every((lines) => lines.every(({ line }) => line.stats === null))}
+        isEmpty={
+          fields.length > 0 && [...drawn.values()].every((lines) => lines.every(({ line }) => line.stats === null))
+        }
         oldest={oldest ?? past.piece?.oldest ?? null}
       />
       {store.unplotted > 0 && (
@@ -370,7 +372,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
         heard={heard}
         store={store}
         kind={lens ? "device" : "topic"}
-        lines={topics.length}
+        lines={fields.length > 0 ? topics.length : store.topics.size}
         moves={moves(window)}
       />
       <Losses
