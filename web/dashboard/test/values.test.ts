@@ -13,6 +13,7 @@ import {
   oneLine,
   sortFields,
   summary,
+  unitIn,
 } from "../src/core/values.ts";
 
 function numbers(payload: unknown): Record<string, number> {
@@ -75,6 +76,12 @@ describe("numbers in payloads", () => {
   it.each(["12:30", "2026-05-04", "1.2.3.4", "hello", "", "5 out of 6"])("sees no number in %j", (text) =>
     expect(numberInText(text)).toBeNull(),
   );
+  it("knows the unit that stands behind one", () => {
+    const payload = { flow: "41.5 °C", list: ["45%"], v: "5 V", plain: "7", many: 3 };
+    const fields = ["flow", "list[0]", "v", "plain", "many", "gone.far", ""];
+    expect(fields.map((field) => unitIn(payload, field))).toEqual(["°C", "%", "V", "", "", "", ""]);
+    expect(unitIn("12 zones", "")).toBe("zones");
+  });
   it("takes on and off as 1 and 0", () => {
     expect(numbers("ON")).toEqual({ "": 1 });
     expect(numbers({ on: true })).toEqual({ on: 1 });

@@ -488,6 +488,18 @@ export const de: Table = {
   "first one here": "die erste hier",
   "first reading": "erster Messwert",
   "from {min}": "ab {min}",
+  "Chart of {field} in {unit}. {lines}.": "Diagramm von {field} in {unit}. {lines}.",
+  "Chart of {field}. {lines}.": "Diagramm von {field}. {lines}.",
+  "Track, north is up. {tracks}.": "Spur, Norden ist oben. {tracks}.",
+  "{label}: now {newest}, between {min} and {max}, {readings}":
+    "{label}: jetzt {newest}, zwischen {min} und {max}, {readings}",
+  "{label}: {metres} in {count} points, from {start} at {begin} to {end} at {until}":
+    "{label}: {metres} in {count} Punkten, von {start} um {begin} bis {end} um {until}",
+  "1 year": "1 Jahr",
+  end: "Ende",
+  point: "Punkt",
+  points: "Punkte",
+  start: "Beginn",
   gap: "Lücke",
   gaps: "Lücken",
   "gateway, to the devices": "gateway, zu den Geräten",

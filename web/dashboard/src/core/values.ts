@@ -23,7 +23,7 @@ const LARGEST = 1e300;
 
 /** A number with at most a unit behind it. */
 const NUMBER_WITH_UNIT =
-  /^[ \t\r\n\u00a0]*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[ \t\r\n\u00a0]*(?:[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8})?[ \t\r\n\u00a0]*$/u;
+  /^[ \t\r\n\u00a0]*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[ \t\r\n\u00a0]*([^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8})?[ \t\r\n\u00a0]*$/u;
 
 const CLEAR_UNITS =
   "°C °F ° % ‰ mV kV mA kA mW kW MW GW Wh kWh MWh mWh VA kVA var kvar varh kvarh Ah mAh Hz kHz MHz GHz " +
@@ -42,7 +42,7 @@ const oneOf = (units: string) => units.replaceAll(" ", "|");
  * four of something.
  */
 const PLAIN_NUMBER = new RegExp(
-  `^([-+]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:[ \u00a0]?(?:${oneOf(CLEAR_UNITS)})|[ \u00a0](?:${oneOf(SPACED_UNITS)}))?$`,
+  `^([-+]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?:[ \u00a0]?(${oneOf(CLEAR_UNITS)})|[ \u00a0](${oneOf(SPACED_UNITS)}))?$`,
   "u",
 );
 const MAX_NUMBER_TEXT = 40;
@@ -53,6 +53,18 @@ const usable = (value: number): number | null => (Math.abs(value) < LARGEST ? va
 export function numberInText(text: string): number | null {
   const match = text.length > MAX_NUMBER_TEXT ? null : NUMBER_WITH_UNIT.exec(text);
   return match ? usable(Number(match[1])) : null;
+}
+
+/** The unit that stands behind a number in a text of a payload, by its field; "" where none does. */
+export function unitIn(payload: unknown, field: Field): string {
+  let value = payload;
+  for (const step of field === "" ? [] : (parsePath(field) ?? [])) {
+    if (value === null || typeof value !== "object") return "";
+    value = (value as Record<string | number, unknown>)[step];
+  }
+  if (typeof value !== "string" || value.length > MAX_NUMBER_TEXT) return "";
+  const match = (field === "" ? NUMBER_WITH_UNIT : PLAIN_NUMBER).exec(value);
+  return match?.[2] ?? match?.[3] ?? "";
 }
 
 /** States as 1 and 0, as plugs, contacts and motion sensors send them. */

@@ -17,7 +17,7 @@ import {
   type StoredMessage,
   withNewcomers,
 } from "../../core/store.ts";
-import { defaultFields, type Field, fieldLabel } from "../../core/values.ts";
+import { defaultFields, type Field, fieldLabel, unitIn } from "../../core/values.ts";
 import { cutAt, heldBefore, liveWindow, parseWindow, scaled, type TimeWindow } from "../../core/window.ts";
 import { t } from "../../core/words.ts";
 import { arrived, fleet, holdFleetFeed, settled } from "../../fleet.ts";
@@ -237,10 +237,19 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
     [beaten, past.version, whole, pixels, window.from, window.to, on.join("\n"), fields.join("\n"), labels.join("\n")],
   );
 
+  /** What devices announce, else what stands behind the numbers themselves where all say the same. */
+  const unitOf = (field: Field): string => {
+    if (lens) return lens.unit;
+    const announced = heard.units.of(field, topics);
+    if (announced !== "") return announced;
+    const said = new Set(on.map((topic) => unitIn(store.topics.get(topic)?.last.payload, field)));
+    return said.size === 1 ? ([...said][0] ?? "") : "";
+  };
+
   const charts = (
     <Charts
       gaps={store.gaps}
-      unit={lens ? () => lens.unit : (field) => heard.units.of(field, topics)}
+      unit={unitOf}
       fields={fields}
       lines={(field) => drawn.get(field) ?? NO_LINES}
       thresholds={thresholds}
@@ -279,7 +288,7 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
         const value = series?.valueAt(window.to) ?? null;
         return series && value !== null ? { value, decimals: series.decimals } : null;
       }}
-      unit={lens ? lens.unit : heard.units.of(fields[0] ?? "", topics)}
+      unit={unitOf(fields[0] ?? "")}
       hover={hover}
     />
   );
@@ -338,8 +347,8 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
       {marks.length > 0 && <Marks marks={marks} window={window} />}
       {!part && (
         <div class="options">
-          <Scales fields={fields} scales={scales} />
-          <Thresholds thresholds={thresholds} fields={fields} />
+          {fields.length > 0 && <Scales fields={fields} scales={scales} />}
+          {fields.length > 0 && <Thresholds thresholds={thresholds} fields={fields} />}
         </div>
       )}
     </section>

@@ -182,10 +182,16 @@ export function Panel(props: PanelProps) {
 function summary(props: PanelProps): string {
   const parts = props.lines.slice(0, 8).map(({ label, line: { y, stats, newest } }) => {
     if (!stats || newest === null) return t("{label}: nothing in this time", { label });
-    const range = `between ${formatNumber(stats.min)} and ${formatNumber(stats.max)}`;
     const gaps = y.filter((value) => value === null).length;
-    const broken = gaps === 0 ? "" : `, ${gaps} ${gaps === 1 ? "gap" : "gaps"}`;
-    return `${label}: now ${formatNumber(newest)}, ${range}, ${counted(stats.count, "reading")}${broken}`;
+    const text = t("{label}: now {newest}, between {min} and {max}, {readings}", {
+      label,
+      newest: formatNumber(newest),
+      min: formatNumber(stats.min),
+      max: formatNumber(stats.max),
+      readings: counted(stats.count, "reading"),
+    });
+    return gaps === 0 ? text : `${text}, ${counted(gaps, "gap")}`;
   });
-  return `Chart of ${fieldLabel(props.field)}${props.unit ? ` in ${props.unit}` : ""}. ${parts.join("; ")}.`;
+  const named = { field: fieldLabel(props.field), unit: props.unit, lines: parts.join("; ") };
+  return props.unit ? t("Chart of {field} in {unit}. {lines}.", named) : t("Chart of {field}. {lines}.", named);
 }

@@ -17,7 +17,7 @@ const RANGES: readonly (readonly [since: string, label: string])[] = [
   ["24h", "24 h"],
   ["7d", "7 d"],
   ["30d", "30 d"],
-  ["365d", "1 year"],
+  ["365d", t("1 year")],
 ];
 
 /** What a range is called, as an address has it. */

@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import * as api from "../../api.ts";
-import { formatCount, formatMoment } from "../../core/format.ts";
+import { counted, formatCount, formatMoment } from "../../core/format.ts";
 import type { LiveStore } from "../../core/store.ts";
 import {
   formatMetres,
@@ -150,7 +150,7 @@ export function TrackArea({ store, filter, since, window, labels, hover, onHover
             {topics.length > 1 && `${names[track]}: `}
             {points.length === 0
               ? t("nowhere in this time")
-              : `${formatCount(points.length)} ${points.length === 1 ? "point" : "points"}, ${formatMetres(lengthOf(points))}`}
+              : `${counted(points.length, "point")}, ${formatMetres(lengthOf(points))}`}
           </span>
         ))}
         {topics.length > PALETTE && (
@@ -190,10 +190,17 @@ function summary(names: readonly string[], shown: readonly (readonly TrackPoint[
   const parts = shown.slice(0, PALETTE).map((points, track) => {
     const [first, last] = [points[0], points.at(-1)];
     if (!first || !last) return t("{label}: nowhere in this time", { label: names[track] ?? "" });
-    const ends = `from ${formatPosition(first)} at ${formatMoment(first.moment)} to ${formatPosition(last)} at ${formatMoment(last.moment)}`;
-    return `${names[track]}: ${formatMetres(lengthOf(points))} in ${formatCount(points.length)} points, ${ends}`;
+    return t("{label}: {metres} in {count} points, from {start} at {begin} to {end} at {until}", {
+      label: names[track] ?? "",
+      metres: formatMetres(lengthOf(points)),
+      count: formatCount(points.length),
+      start: formatPosition(first),
+      begin: formatMoment(first.moment),
+      end: formatPosition(last),
+      until: formatMoment(last.moment),
+    });
   });
-  return `Track, north is up. ${parts.join("; ")}.`;
+  return t("Track, north is up. {tracks}.", { tracks: parts.join("; ") });
 }
 
 function draw(
@@ -252,8 +259,8 @@ function draw(
     dot(context, endX, endY, 6, false);
     if (shown.length === 1 && points.length > 1) {
       context.fillStyle = ink;
-      context.fillText("start", startX + 10, startY - 6);
-      if (Math.hypot(startX - endX, startY - endY) > 30) context.fillText("end", endX + 10, endY - 6);
+      context.fillText(t("start"), startX + 10, startY - 6);
+      if (Math.hypot(startX - endX, startY - endY) > 30) context.fillText(t("end"), endX + 10, endY - 6);
     }
     const mark = points[marks[track] ?? -1];
     if (mark) {
