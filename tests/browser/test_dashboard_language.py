@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 
+import jwt
 import pytest
 from playwright.sync_api import expect
 
@@ -12,7 +14,7 @@ from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.publishers import Publisher
 from tests.support.waiting import missing
 
-from .test_dashboard_views import BUILT
+from .test_dashboard_views import BUILT, SECRET
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,6 +45,32 @@ def test_a_german_browser_gets_a_german_page_and_may_choose_another(
         assert page.locator("html").get_attribute("lang") == "en"
         page.get_by_role("button", name="As the browser").click()
         expect(page.get_by_role("heading", name="Aussehen")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_what_the_gateway_says_is_in_german_with_its_own_words_behind(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    gateway = make_gateway(make_mosquitto(), access_secret=SECRET)
+    page = watched.open(f"{gateway.http}/health/live", locale="de-DE")
+
+    def show(token: str, path: str) -> None:
+        page.evaluate("(token) => sessionStorage.setItem('gateway.token', token)", token)
+        page.goto(f"{gateway.http}/{path}")
+
+    show(jwt.encode({"exp": int(time.time()) - 60, "topics": {"subscribe": ["#"]}}, SECRET, "HS256"), "")
+    expect(page.get_by_role("heading", name="Ihr Token ist abgelaufen")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text(re.compile(r"^Das Token ist abgelaufen \(the token.*\)$"))
+    show(jwt.encode({"sub": "eve", "exp": 4_000_000_000}, "x" * 40, "HS256"), "")
+    expect(page.get_by_role("status")).to_have_text(re.compile(r"^Die Unterschrift des Tokens stimmt nicht \(.+\)$"))
+    grants = {"subscribe": ["#"], "publish": ["a"]}
+    show(jwt.encode({"exp": int(time.time()) + 600, "topics": grants}, SECRET, "HS256"), "topics/no/such")
+    expect(page.locator(".verdict")).to_have_text("Noch ist keine Nachricht gekommen, die passt")
+    expect(page.locator(".said")).to_have_text(re.compile("^No message to 'no/such' has come"))
+    page.locator(".explain summary").click()
+    expect(page.locator(".explain li b")).to_have_text(
+        ["Filter", "Broker", "Abonnement", "Berechtigung", "Nachrichten"]
+    )
 
 
 @pytest.mark.slow

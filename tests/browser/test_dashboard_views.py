@@ -1004,6 +1004,7 @@ VIEWS: list[tuple[str, Callable[[Site], str], str]] = [
     ("device", lambda site: f"{site.gateway.http}/devices/sensors_kitchen", ".device-view .item .value"),
     ("quantity", lambda site: f"{site.home}?view=quantity&of=temperature", ".u-over"),
     ("live", lambda site: site.live("sensors/+/state", "?limit=temperature%3E21"), ".u-over"),
+    ("live of a device", lambda site: site.live("sensors/kitchen/state"), ".device-name a"),
     ("nothing", lambda site: site.live("no/such/topic"), ".empty"),
     ("embed", lambda site: site.live("sensors/+/state", "?embed=1"), ".u-over"),
     ("publish", lambda site: f"{site.home}?view=publish", "textarea"),
@@ -1098,6 +1099,35 @@ def test_wcag_2_2_aa(
     page.locator(ready).first.wait_for()
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_wcag_2_2_aa_in_german(watched: Watched, site: Site, viewport: dict[str, int]) -> None:
+    if not AXE.exists():
+        missing("axe-core (npm ci in web/)")
+    for name, address, ready in VIEWS:
+        page = watched.open(address(site), viewport, locale="de-DE")
+        page.locator(ready).first.wait_for()
+        assert page.locator("html").get_attribute("lang") == "de"
+        assert axe(page) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        page.close()
+
+
+@pytest.mark.slow
+def test_a_phone_shows_the_whole_value_of_each_line_of_a_chart(watched: Watched, site: Site) -> None:
+    page = watched.open(site.live("sensors/+/state"), NARROW, has_touch=True, is_mobile=True)
+    page.locator(".legend .only").first.wait_for()
+    expect(page.locator(".legend .entry")).to_have_count(3)
+    for entry in page.locator(".legend .entry").all():
+        value, only = entry.locator(".num").first.bounding_box(), entry.locator(".only").bounding_box()
+        button = entry.get_by_role("button").first.bounding_box()
+        assert value is not None
+        assert only is not None
+        assert button is not None
+        assert value["x"] + value["width"] <= only["x"], "the button that shows one line alone covers its value"
+        assert value["x"] + value["width"] <= button["x"] + button["width"], "the value is cut"
 
 
 @pytest.mark.slow

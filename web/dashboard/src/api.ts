@@ -8,6 +8,7 @@ import { bytesFromBase64 } from "./core/hex.ts";
 import type { Question } from "./core/past.ts";
 import { errorWords } from "./core/told.ts";
 import type { Listed } from "./core/tree.ts";
+import { t } from "./core/words.ts";
 import { base } from "./router.ts";
 import { epoch, socketAddress, token } from "./session.ts";
 
@@ -327,7 +328,7 @@ export async function whoAmI(): Promise<Identity | null> {
   try {
     const body = (await (await ask("whoami", "application/json")).json()) as Record<string, unknown>;
     return {
-      name: words(body.name) || (body.anonymous === true ? "anonymous" : "nobody by name"),
+      name: words(body.name) || (body.anonymous === true ? t("anonymous") : t("nobody by name")),
       anonymous: body.anonymous === true,
       expires: typeof body.expires === "number" ? body.expires : null,
       subscribe: strings(body.subscribe),

@@ -40,7 +40,7 @@ describe("what the gateway says", () => {
       "Eine Grenze ist erreicht (limit: 11 topic filters, at most 10)",
     );
     expect(closeWords(1012, "the gateway stops")).toBe("Das Gateway hält an oder startet neu (the gateway stops)");
-    expect(verdictWords("grant", "no grant")).toBe("Sie dürfen das nicht lesen (no grant)");
+    expect(verdictWords("grant", "no grant")).toBe("Sie dürfen das nicht lesen");
     expect(verdictWords(null, "every step is in order")).toBe("Jeder Schritt ist in Ordnung");
     expect(stepWords("upstream")).toBe("Broker");
   });

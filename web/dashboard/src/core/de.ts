@@ -460,6 +460,7 @@ export const de: Table = {
   "an hour": "eine Stunde",
   and: "und",
   "and shows the first message as it comes.": "und zeigt die erste Nachricht, wenn sie kommt.",
+  anonymous: "anonym",
   "another gateway has the file open": "ein anderes Gateway hat die Datei offen",
   archive: "Archiv",
   "as long as may be": "so lange wie möglich",
@@ -546,6 +547,7 @@ export const de: Table = {
   "no numbers": "keine Zahlen",
   "no readings yet": "noch keine Messwerte",
   "no trend": "kein Verlauf",
+  "nobody by name": "niemand mit Namen",
   "nobody knows why": "niemand weiß, warum",
   none: "nichts",
   "not compared yet": "noch nicht verglichen",
@@ -608,6 +610,7 @@ export const de: Table = {
   "up to {max}": "bis {max}",
   upstream: "Broker",
   value: "Wert",
+  "version {version}": "Version {version}",
   "while more came than a chart draws, or this tab was hidden.":
     "als mehr kam, als ein Diagramm zeichnet, oder dieser Tab verborgen war.",
   "within its thresholds": "innerhalb der Schwellen",

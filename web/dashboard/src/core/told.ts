@@ -154,7 +154,11 @@ export function stepWords(step: string): string {
   return translated(of(STEP_WORDS, step) ?? step) ?? step;
 }
 
-/** The answer of `/explain`; null: nothing fails. */
+/**
+ * The answer of `/explain`: what it means that a step fails, alone, for the text is long and stands on its own.
+ *
+ * @param failed the step; null: none does.
+ */
 export function verdictWords(failed: string | null, answer: string): string {
-  return failed === null ? (translated(EVERY_STEP) ?? answer) : worded(of(FAULT_WORDS, failed), answer);
+  return translated(failed === null ? EVERY_STEP : (of(FAULT_WORDS, failed) ?? "")) ?? answer;
 }

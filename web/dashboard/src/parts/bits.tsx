@@ -141,9 +141,15 @@ export function Explain({ filter }: { filter: string }) {
       </p>
     );
   if (answer === null) return null;
+  const verdict = verdictWords(answer.failed, answer.answer);
   return (
     <div class="explain">
-      <p class="verdict">{sentence(verdictWords(answer.failed, answer.answer))}</p>
+      <p class="verdict">{sentence(verdict)}</p>
+      {answer.failed !== null && verdict !== answer.answer && (
+        <p class="said" lang="en">
+          {sentence(answer.answer)}
+        </p>
+      )}
       {answer.near.length > 0 && (
         <p class="near">
           {t("Did you mean")}{" "}

@@ -244,7 +244,7 @@ export function Connection() {
 
         <section class="card" aria-labelledby="c-look">
           <h2 id="c-look">{t("Look")}</h2>
-          <fieldset class="segments">
+          <fieldset class="segments look">
             <legend class="sr">{t("Theme")}</legend>
             {(["auto", "light", "dark"] as const).map((entry) => (
               <button
@@ -257,7 +257,7 @@ export function Connection() {
               </button>
             ))}
           </fieldset>
-          <fieldset class="segments">
+          <fieldset class="segments look">
             <legend class="sr">{t("Language")}</legend>
             {[null, ...LANGUAGES].map((entry) => (
               <button

@@ -57,7 +57,12 @@ export function DeviceView({ id }: { id: string }) {
   const pictures = device.fields.filter(({ kind }) => kind === "image").slice(0, 4);
   const others = device.fields.filter((field) => !pictures.includes(field));
   const filter = filterOf(device.fields.map(({ topic }) => topic));
-  const about = [device.manufacturer, device.model, device.area, device.version && `version ${device.version}`];
+  const about = [
+    device.manufacturer,
+    device.model,
+    device.area,
+    device.version && t("version {version}", { version: device.version }),
+  ];
   return (
     <div class="device-view">
       <header class="view-head">
@@ -294,7 +299,8 @@ function Choice({ command, value, id, onTell }: ChoiceProps) {
             inputMode={command.kind === "number" ? "decimal" : undefined}
             autoComplete="off"
             spellcheck={false}
-            placeholder={command.kind === "number" ? boundsOf(command) : ""}
+            placeholder={command.kind === "number" ? boundsOf({ ...command, unit: "" }) : ""}
+            title={command.kind === "number" ? boundsOf(command) : undefined}
             value={shown}
             onInput={(event) => setTyped(event.currentTarget.value)}
           />
