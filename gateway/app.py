@@ -26,6 +26,7 @@ from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami, why_not_built
 from gateway.routes.devices import device, devices
 from gateway.routes.mqtt_pipe import mqtt_socket
+from gateway.routes.revoking import revoke
 from gateway.routes.sharing import share
 from gateway.routes.status import asyncapi, explain, live, metrics, openapi, ready
 from gateway.routes.topics import TOPICS_METHODS, list_topics, topics, topics_socket
@@ -107,6 +108,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/devices/{id:whole}", device),
             Route("/whoami", whoami),
             Route("/tokens", share, methods=["POST"]),
+            Route("/tokens/revoke", revoke, methods=["POST"]),
             Route("/", index),
             WebSocketRoute("/{path:whole}", no_socket_here),
             Mount("/", Pages(directory=STATIC)) if why_not_built() is None else Route("/{path:whole}", not_built),

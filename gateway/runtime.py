@@ -28,6 +28,7 @@ from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_key
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
+from gateway.access.revocations import Revocation, RevocationFile
 from gateway.access.sharing import Sharing
 from gateway.access.tokens import Verifier
 from gateway.alerts.runner import Runner, make_runner
@@ -72,6 +73,9 @@ PULSE_SECONDS = 0.1
 
 SWITCH_SECONDS = 0.0005
 """How long a thread of the archive may compute while the loop has something to do."""
+
+REVOCATION_SECONDS = 1.0
+"""How soon a gateway does what another process has written into the file of tokens that are called back."""
 
 AGE_SECONDS = 1.0
 """The longest time for which messages that are too old stay in an idle log."""
@@ -203,6 +207,9 @@ class Gateway:
         self.refusals = Refusals()
         self.guard = make_guard(settings, self.refusals)
         self.sharing = _sharing(settings)
+        path = settings.revocation_file
+        self._revoked = None if path is None or self.guard.verifier is None else RevocationFile(path)
+        self.read_revocations()
         self.view_topic = settings.view_topic
         self.upstream_config = _upstream_config(settings)
         kind = History if settings.archive_file is None else KeptHistory
@@ -523,6 +530,7 @@ class Gateway:
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
             pulse = self._tasks.create_task(self._feel_pulse(), name="pulse of the loop")
+            revoking = self._tasks.create_task(self._follow_revocations(), name="tokens that are called back")
             devices = self._tasks.create_task(feed(self.devices, self.wall_clock_ms), name="devices")
             if self.guard.policy.is_open and not is_loopback(settings.host):
                 logger.warning("without a token one may read or publish: everyone who reaches %s", settings.host)
@@ -536,7 +544,7 @@ class Gateway:
                     await self.cluster.stop(node)
                     self._follow("it has stopped")
                 await self._end_archive()
-                for task in (link, warming, aging, pulse, devices):
+                for task in (link, warming, aging, pulse, revoking, devices):
                     task.cancel()
 
     async def _feel_pulse(self) -> None:
@@ -613,6 +621,54 @@ class Gateway:
     def wall_clock_ms() -> int:
         """Milliseconds since 1970."""
         return time.time_ns() // 1_000_000
+
+    # tokens that are called back
+
+    async def revoke(self, revocation: Revocation) -> tuple[int, bool]:
+        """Calls tokens back: how many connections ended by it, and whether it outlives the process.
+
+        Raises:
+            LimitError: there are too many.
+            OSError: it holds until the gateway ends, but its file can't be written.
+        """
+        now = time.time()
+        self.guard.revocations.add(revocation, now)
+        count = await self._end_revoked(revocation)
+        if self._revoked is None:
+            return count, False
+        try:
+            await asyncio.to_thread(self._revoked.add, [revocation], now)
+        except ValueError as error:
+            raise OSError(0, str(error)) from None
+        return count, True
+
+    async def _end_revoked(self, revocation: Revocation) -> int:
+        work = self.guard.revocations.end(revocation)
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                count: int = done.value
+                return count
+            await asyncio.sleep(0)
+
+    def read_revocations(self) -> list[Revocation]:
+        """What stands in the file that was not known yet; what can't be read is logged."""
+        if self._revoked is None:
+            return []
+        now = time.time()
+        try:
+            return [each for each in self._revoked.changed() if self.guard.revocations.add(each, now)]
+        except (OSError, ValueError, LimitError) as error:
+            logger.error("tokens that were called back can't be read: %s", error)
+            return []
+
+    async def _follow_revocations(self) -> None:
+        """Does what another process of this machine has written."""
+        while self._revoked is not None:
+            await asyncio.sleep(REVOCATION_SECONDS)
+            for revocation in self.read_revocations():
+                await self._end_revoked(revocation)
 
     # upstream
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.messages import Properties
 from gateway.core.topics import covers, intersection, matches, validate_topic
@@ -78,6 +78,8 @@ class Principal:
         roles: the roles that it has and that the policy knows.
         expires_at: when the token ends, in seconds since 1970; None if it never does.
         notes: why something that it might expect was not granted, a sentence each.
+        token_id: what names its token among all, None without one. Two tokens of the same rights are one principal.
+        issued_at: when the token was made, in seconds since 1970; None if it doesn't say.
     """
 
     subject: str | None = None
@@ -87,6 +89,8 @@ class Principal:
     expires_at: float | None = None
     notes: tuple[str, ...] = ()
     anonymous: bool = False
+    token_id: str | None = field(default=None, compare=False)
+    issued_at: float | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

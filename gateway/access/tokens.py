@@ -7,6 +7,7 @@ listened to (RFC 8725 §3.1, §3.2, §3.10). What the claims allow is for `acces
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,8 +27,8 @@ class TokenError(AccessError):
     """A token is not accepted, or can't be judged.
 
     `code` is one of: `malformed`, `too_long`, `bad_algorithm`, `unknown_key`, `bad_signature`, `expired`,
-    `not_yet_valid`, `bad_audience`, `bad_issuer`, `missing_claim`, `bad_claims`, `keys_unavailable`. The text holds no
-    part of the token but its algorithm, its key id and the name of the claim at fault.
+    `not_yet_valid`, `revoked`, `bad_audience`, `bad_issuer`, `missing_claim`, `bad_claims`, `keys_unavailable`. The
+    text holds no part of the token but its algorithm, its key id and the name of the claim at fault.
     """
 
     def __init__(self, message: str, code: str) -> None:
@@ -204,6 +205,7 @@ def mint(
         raise AccessError(f"a token's time to live must be more than 0 seconds, not {ttl_seconds:g}", "bad_claims")
     issued_at = int(time.time() if now is None else now)
     claims: dict[str, Any] = {"iat": issued_at, "exp": issued_at + max(1, round(ttl_seconds))}
+    claims["jti"] = secrets.token_urlsafe(12)  # by it one can be called back
     if subject is not None:
         claims["sub"] = subject
     if subscribe or publish:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import archive, check, demo, explain, pub, record, serve, sub, token
+from gateway.cli import archive, check, demo, explain, pub, record, revoke, serve, sub, token
 
 __all__ = ["app", "main"]
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, demo, sub, pub, record, check, token, explain, archive):
+for module in (serve, demo, sub, pub, record, check, token, revoke, explain, archive):
     module.register(app)
 
 

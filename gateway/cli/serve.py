@@ -53,7 +53,12 @@ def serve(overrides: Mapping[str, object], config: ConfigFile = None) -> None:
     def work(number: int) -> int:
         node = settings.cluster_node and f"{settings.cluster_node}-{number}"
         own = settings.model_copy(
-            update={"cluster_node": node, "port": port, "archive_file": _file_of(settings.archive_file, number)}
+            update={
+                "cluster_node": node,
+                "port": port,
+                "archive_file": _file_of(settings.archive_file, number),
+                "access_revocations": settings.revocation_file,  # one for all
+            }
         )
         try:
             _serve(own, [listen(settings.host, port, is_shared=True)])

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
 from gateway.access.budget import Accounts, Buckets, TokenBucket
@@ -25,7 +25,8 @@ from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy
 from gateway.access.redaction import one_line, redact, without_query
-from gateway.access.tokens import Verifier
+from gateway.access.revocations import Revocations, fingerprint
+from gateway.access.tokens import TokenError, Verifier
 from gateway.door.refusals import Refusal
 from gateway.transport.scopes import Headers, Scope, address_of, is_health
 
@@ -94,6 +95,7 @@ class Guard:
         origins: whose pages may ask.
         refusals: how often it said no, by reason.
         accounts: what addresses owe for what they used: those who owe have to wait.
+        revocations: tokens that were called back, and who wants to know.
         is_stopping: the gateway stops; what is not answered yet is refused.
         authentications: tokens judged, by result: `ok` or the code of `tokens.TokenError`.
     """
@@ -146,6 +148,7 @@ class Guard:
         # not `or`: accounts of which nobody has used anything are empty
         self.accounts = Accounts(clock) if accounts is None else accounts
         self.authentications: Counter[str] = Counter()
+        self.revocations = Revocations()
         self.max_body_bytes = max_body_bytes
         self.body_seconds = body_seconds
         self._cookie = cookie
@@ -371,6 +374,10 @@ class Guard:
             raise Refusal(401, "unauthorized", "no_keys", "this gateway has no key to verify tokens with")
         try:
             principal = self.policy.principal(await self.verifier.verify(token))
+            if principal.token_id is None:
+                principal = replace(principal, token_id=fingerprint(token))
+            if self.revocations.covers(principal):
+                raise TokenError("the token was called back", "revoked")
         except AccessError as error:
             self.authentications[error.code] += 1
             if error.code == "keys_unavailable":

@@ -130,7 +130,9 @@ _ALERT = event_schema("alert")
 
 def _schemas() -> dict[str, Json]:
     strings = {"type": "array", "items": {"type": "string"}}
-    alert = {name: schema for name, schema in _ALERT["properties"].items() if name != "event"}
+    name = {"type": "string", "minLength": 1, "maxLength": 1_000}
+    ends = {"type": ["integer", "null"], "description": "When no such token can be good any more: ms since 1970."}
+    alert = {member: schema for member, schema in _ALERT["properties"].items() if member != "event"}
     return {
         "Message": message_schema,
         "Device": device_schema,
@@ -287,6 +289,18 @@ def _schemas() -> dict[str, Json]:
         ),
         "TokenMade": _object(
             ["token", "expires", "subscribe"], token={"type": "string"}, expires=TIME, subscribe=strings
+        ),
+        "RevocationAsked": {
+            "oneOf": [
+                _object(["token"], token={"type": "string", "minLength": 1, "description": "The token itself."}),
+                _object(["jti"], jti=name, expires=ends),
+                _object(["subject"], subject=name, expires=ends),
+            ]
+        },
+        "Revoked": _object(
+            ["ended", "kept"],
+            ended={**COUNT, "description": "Connections that ended by it."},
+            kept={"type": "boolean", "description": "Whether it outlives the process."},
         ),
         "Live": _object(["status"], status={"const": "ok"}),
         "Ready": _object(
@@ -626,6 +640,24 @@ def _paths() -> Json:
                         "application/json": {
                             "schema": _ref("TokenAsked"),
                             "example": {"subscribe": ["sensors/attic/#"], "seconds": 86_400},
+                        }
+                    },
+                },
+            )
+        },
+        "/tokens/revoke": {
+            "post": _operation(
+                "revoke",
+                "tokens",
+                "Calls a token back, or all that a subject has been given so far: one of `token`, `jti` and `subject`.",
+                {"200": _json("Revoked", "No connection goes on by it any more.")},
+                problems=(404,),
+                requestBody={
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": _ref("RevocationAsked"),
+                            "example": {"subject": "anna", "expires": 1_790_000_000_000},
                         }
                     },
                 },

@@ -121,7 +121,7 @@ async def _events(gateway: Gateway, principal: Principal) -> AsyncGenerator[byte
         gateway.guard,
         asyncio.get_running_loop().call_later,
         lambda left: tell({"event": "expiring", "seconds": round(left)}),
-        lambda: feed.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+        feed.close,
     )
     gateway.event_streams.add(feed)
     if known is not None:

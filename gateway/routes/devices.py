@@ -185,7 +185,7 @@ async def _events(gateway: Gateway, owner: Owner) -> AsyncGenerator[bytes]:
         gateway.guard,
         asyncio.get_running_loop().call_later,
         reader.warn,
-        lambda: reader.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+        reader.close,
     )
     expiry.watch(owner.principal)
     is_known = False

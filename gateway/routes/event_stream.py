@@ -134,7 +134,7 @@ async def _events(
         gateway.guard,
         asyncio.get_running_loop().call_later,
         lambda left: tell({"event": "expiring", "seconds": round(left)}),
-        lambda: sink.close(CloseCode.TOKEN_EXPIRED, "the token has expired"),
+        sink.close,
     )
     expiry.watch(owner.principal)
     try:

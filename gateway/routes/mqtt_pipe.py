@@ -68,13 +68,19 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
         raise Refusal(503, code, code, "the broker can't be reached", [("retry-after", "5")]) from None
     await websocket.accept(subprotocol="mqtt")
     ended = asyncio.Event()
+    farewell: list[tuple[CloseCode, str]] = []
+
+    def end(code: CloseCode, reason: str) -> None:
+        farewell.append((code, reason))
+        ended.set()
+
     tasks = [
         asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
         asyncio.create_task(_to_broker(websocket, writer, gateway.guard.accounts), name="mqtt pipe to the broker"),
         asyncio.create_task(ended.wait(), name="end of the token of an mqtt pipe"),
     ]
     # bytes can't be told that the token ends soon
-    expiry = Expiry(gateway.guard, asyncio.get_running_loop().call_later, lambda _left: None, ended.set)
+    expiry = Expiry(gateway.guard, asyncio.get_running_loop().call_later, lambda _left: None, end)
     expiry.watch(principal)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -85,8 +91,8 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
         await asyncio.gather(*tasks, return_exceptions=True)
         writer.close()
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            if ended.is_set():
-                await websocket.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+            if farewell:
+                await websocket.close(*farewell[0])
             else:
                 await websocket.close(CloseCode.NORMAL if not gateway.closing else CloseCode.RESTART)
         with contextlib.suppress(OSError, TimeoutError):

@@ -390,7 +390,7 @@ class Session:
         principal = self.principal
         call_later = asyncio.get_running_loop().call_later
         if principal.expires_at is not None:
-            self._expiry = Expiry(self._gateway.guard, call_later, self._warn, self._expire)
+            self._expiry = Expiry(self._gateway.guard, call_later, self._warn, self._close)
             self._expiry.watch(principal)
         elif self._gateway.guard.could_authenticate(principal) and not (principal.subscribe or principal.publish):
             self._wait_timer = call_later(self._gateway.limits.handshake_seconds, self._end_waiting)
@@ -406,9 +406,6 @@ class Session:
     def _warn(self, left: float) -> None:
         if not self._is_raw:
             self._write(encode_event("expiring", seconds=round(left)))
-
-    def _expire(self) -> None:
-        self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
 
     def _end_waiting(self) -> None:
         text = f"no token within {self._gateway.limits.handshake_seconds:g} s"

@@ -315,6 +315,11 @@ class Settings(BaseModel):
         description="For how long at most a visitor with a token may share what it may read by a link with a token of "
         "its own, signed with the gateway's secret or key; unset, by no link",
     )
+    access_revocations: Path | None = Field(
+        None,
+        description="File that keeps which tokens were called back, for all gateways that name it; unset, beside the "
+        "archive where there is one",
+    )
 
     # Limits
     limit_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections in all")
@@ -436,6 +441,13 @@ class Settings(BaseModel):
     def has_access_policy(self) -> bool:
         """Whether there is an access policy: a key for tokens, or a role for those without one."""
         return any((*self._keys().values(), self.access_anonymous_role))
+
+    @property
+    def revocation_file(self) -> Path | None:
+        """Where it is kept which tokens were called back; None where it is not."""
+        if self.access_revocations is not None or self.archive_file is None:
+            return self.access_revocations
+        return self.archive_file.with_name(f"{self.archive_file.name}.revoked")
 
     @property
     def relayed_topics(self) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ T = TypeVar("T")
 SECRET = b"0123456789abcdef" * 2
 TOKEN_CODES = {
     *("malformed", "too_long", "bad_algorithm", "unknown_key", "bad_signature", "expired", "not_yet_valid"),
-    *("bad_audience", "bad_issuer", "missing_claim", "bad_claims", "keys_unavailable"),
+    *("bad_audience", "bad_issuer", "missing_claim", "bad_claims", "keys_unavailable", "revoked"),
 }
 
 

@@ -28,6 +28,7 @@ class EventStream:
             self.headers[name.lower()] = value
         self.events: list[dict[str, Any]] = []
         self.last_id = ""
+        self.is_over = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def cut(self) -> None:
@@ -49,6 +50,7 @@ class EventStream:
                     if name == "id":
                         self.last_id = value
                     event[name] = json.loads(value) if name == "data" else value
+        self.is_over = True
 
     @property
     def messages(self) -> list[dict[str, Any]]:
