@@ -55,6 +55,7 @@ from gateway.devices.registry import Registry
 from gateway.door.guard import Guard
 from gateway.door.lines import FairLock
 from gateway.door.refusals import Refusal
+from gateway.settings.problems import SettingsError
 from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
 from gateway.upstream.config import UpstreamConfig
@@ -205,7 +206,8 @@ class Gateway:
         self.streams: Mapping[str, StreamSettings] = settings.streams
         self.connections = Connections(settings.limit_connections, settings.limit_connections_per_address)
         self.refusals = Refusals()
-        self.guard = make_guard(settings, self.refusals)
+        self._secret = _secret(settings)
+        self.guard = make_guard(settings, self.refusals, self._secret)
         self.sharing = _sharing(settings)
         path = settings.revocation_file
         self._revoked = None if path is None or self.guard.verifier is None else RevocationFile(path)
@@ -399,6 +401,7 @@ class Gateway:
             replace(config, topics=(), client_id=client_id, session_expiry_seconds=0, status_topic=""),
             on_message=lambda *_: None,
             on_change=lambda _: None,
+            on_refused=self.renew_secrets,
         )
 
     def _lead(self, leading: Leading) -> None:
@@ -407,7 +410,11 @@ class Gateway:
         inherited = self.cluster.member.follower.inherited
         self.cluster.member.broker = "the leader is not connected to the broker yet"
         self.session = session = Upstream(
-            self.upstream_config, on_message=leading.take, on_change=self._session_changed, keeper=leading
+            self.upstream_config,
+            on_message=leading.take,
+            on_change=self._session_changed,
+            keeper=leading,
+            on_refused=self.renew_secrets,
         )
         session.inherit(inherited.published, inherited.exchanges)
         self._session_task = self._tasks.create_task(session.run(), name="session")
@@ -504,6 +511,7 @@ class Gateway:
             on_message=self.hub.publish,
             on_change=self._upstream_changed,
             keeper=None if self.archive is None else self.archive.writer,
+            on_refused=self.renew_secrets,
         )
         self._make_cluster()
         self.alerts = make_runner(
@@ -621,6 +629,35 @@ class Gateway:
     def wall_clock_ms() -> int:
         """Milliseconds since 1970."""
         return time.time_ns() // 1_000_000
+
+    # secrets
+
+    def renew_secrets(self) -> None:
+        """Reads the broker's name and password and the secret of tokens once more; other settings stay as they are.
+
+        Where something is wrong with the settings now, what was read before stays in use, and the log says so.
+        """
+        before = self._settings
+        try:
+            now = before.again()
+        except SettingsError as error:
+            logger.error("secrets were not read again, those read before stay in use: %s", error)
+            return
+        names = ("mqtt_username", "mqtt_password", "access_secret")
+        changed = {name: getattr(now, name) for name in names if getattr(now, name) != getattr(before, name)}
+        # whether there are any is what other settings were judged by
+        changed = {name: value for name, value in changed.items() if value is not None or name == "mqtt_username"}
+        if not changed:
+            return
+        self._settings = settings = before.model_copy(update=changed)
+        self.upstream_config = config = _upstream_config(settings)
+        for link in (self.upstream, self.session):
+            if link is not None:
+                link.renew(config.username, config.password)
+        if "access_secret" in changed and self._secret is not None and settings.access_secret is not None:
+            self._secret.replace([secret_key(settings.access_secret.get_secret_value())])
+            self.sharing = _sharing(settings)
+        logger.info("read again: %s", ", ".join(changed))
 
     # tokens that are called back
 
@@ -790,15 +827,22 @@ def _sharing(settings: Settings) -> Sharing | None:
     return Sharing(key, settings.access_share_max, settings.access_audience, settings.access_issuer)
 
 
-def make_guard(settings: Settings, refusals: Refusals) -> Guard:
-    """The guard that these settings describe.
+def _secret(settings: Settings) -> Keys | None:
+    """The secret that verifies tokens, None where there is none."""
+    if settings.access_secret is None:
+        return None
+    return Keys([secret_key(settings.access_secret.get_secret_value())])
+
+
+def make_guard(settings: Settings, refusals: Refusals, secret: Keys | None = None) -> Guard:
+    """The guard that these settings describe; `secret` is theirs, for who means to replace it.
 
     Raises:
         AccessError: a key or a role is unusable.
     """
     sources: list[KeySource] = []
-    if settings.access_secret is not None:
-        sources.append(Keys([secret_key(settings.access_secret.get_secret_value())]))
+    if (secret := secret or _secret(settings)) is not None:
+        sources.append(secret)
     sources += [KeyFile(path) for path in (settings.access_key_file, settings.access_jwks_file) if path is not None]
     if settings.access_jwks_url is not None:
         sources.append(KeyUrl(settings.access_jwks_url))

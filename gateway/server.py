@@ -94,7 +94,7 @@ class GatewayServer(uvicorn.Server):
             self._on_started()
 
     def _watch_certificate(self) -> None:
-        """Takes renewed certificate files within seconds, and at once on SIGHUP, which ends no service."""
+        """Takes renewed certificate files within seconds, and at once on SIGHUP, as secrets; it ends no service."""
         settings, loop = self._settings, asyncio.get_running_loop()
         certificate: Certificate | None = None
         if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
@@ -110,13 +110,18 @@ class GatewayServer(uvicorn.Server):
 
         if certificate is not None:
             watch()
+
+        def hang_up() -> None:
+            check()
+            self.gateway.renew_secrets()
+
         # In a terminal SIGHUP says that its window was closed, and whoever runs us may have a use for it, too.
         if sys.stdin is not None and sys.stdin.isatty():
             return
         # there is none on Windows, and no handler outside of the main thread
         with contextlib.suppress(AttributeError, ValueError, RuntimeError, NotImplementedError):
             if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-                loop.add_signal_handler(signal.SIGHUP, check)
+                loop.add_signal_handler(signal.SIGHUP, hang_up)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Flush, close with a reconnectable code, leave the broker."""

@@ -18,6 +18,8 @@ from gateway.settings.table import KeepSettings, Settings, StreamSettings
 from gateway.settings.values import format_size, parse_size
 from tests.support.certificates import Authority
 
+WRITTEN_FILES = ("log_file", "archive_file", "access_revocations")
+
 SECRET = "correct horse battery staple, and more"
 
 
@@ -404,10 +406,7 @@ class TestProblems:
         [problem] = problems_of(file=tmp_path / "none.toml")
         assert "can't be read: No such file or directory" in problem
 
-    # the log and the archive are written
-    READ: ClassVar = [
-        row for row in SETTINGS.values() if row.kind == "file" and row.name not in ("log_file", "archive_file")
-    ]
+    READ: ClassVar = [row for row in SETTINGS.values() if row.kind == "file" and row.name not in WRITTEN_FILES]
 
     @pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
     def test_a_file_that_a_setting_names_must_be_readable(self, row: object, tmp_path: Path) -> None:
@@ -712,3 +711,21 @@ class TestDecode:
         assert "[[decode]] rule 2 as: lacks 'as'" in found
         assert "[[decode]] rule 2 topics: must be a list with at least one item" in found
         assert "must be" in "\n".join(problems_of({"decode": {"topics": "a"}}))
+
+
+def test_settings_are_read_again_from_where_they_came(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("one\n")
+    settings = load_settings({"port": 1234, "mqtt_username": "me"}, environ={"GATEWAY_MQTT_PASSWORD_FILE": str(secret)})
+    secret.write_text("two\n")
+    copy = settings.model_copy(update={"port": 5})
+    for each in (settings, copy):
+        again = each.again()
+        assert again.port == 1234
+        assert again.mqtt_password is not None
+        assert again.mqtt_password.get_secret_value() == "two"
+    secret.unlink()
+    with pytest.raises(SettingsError, match="GATEWAY_MQTT_PASSWORD_FILE"):
+        settings.again()
+    made = Settings()
+    assert made.again() is made

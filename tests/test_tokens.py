@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -601,3 +602,14 @@ def test_what_everybody_would_try_is_no_secret(secret: str) -> None:
     with pytest.raises(AccessError, match="different characters") as refused:
         secret_key(secret)
     assert refused.value.code == "bad_key"
+
+
+def test_two_keys_of_a_set_verify_side_by_side_as_the_page_says() -> None:
+    page = (Path(__file__).parents[1] / "docs/security.md").read_text(encoding="utf-8")
+    [text] = re.findall(r"^```json\n(\{\"keys\".*?)^```", page, re.DOTALL | re.MULTILINE)
+    new, old = parse_keys(text.encode())
+    both, later = Verifier([Keys([new, old])]), Verifier([Keys([new])])
+    for key in (new, old):
+        assert verified(both, mint(key, ttl_seconds=60, subject="me"))["sub"] == "me"
+    with pytest.raises(TokenError, match="not known here"):
+        verified(later, mint(old, ttl_seconds=60))

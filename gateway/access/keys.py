@@ -193,7 +193,7 @@ class KeySource(Protocol):
 
 
 class Keys:
-    """Keys that never change."""
+    """Keys that stay until they are replaced."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
@@ -201,6 +201,10 @@ class Keys:
     def keys(self) -> Sequence[Key]:
         """The keys."""
         return self._keys
+
+    def replace(self, keys: Iterable[Key]) -> None:
+        """Has these from now on, and no others."""
+        self._keys = tuple(keys)
 
     async def refresh(self) -> bool:
         """Nothing to look for."""

@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from gateway.core.durations import duration_text
 from gateway.settings.problems import Problem, RuleError, SettingsError, masked
 from gateway.settings.rows import KEYS, SETTINGS, Setting
-from gateway.settings.table import Settings
+from gateway.settings.table import Settings, Source
 from gateway.settings.values import CONFIG_FILE, NOTHING, PREFIX, SECTIONS, without_credentials
 
 __all__ = ["Loaded", "load_settings", "read_settings"]
@@ -72,6 +73,7 @@ def load_settings(
     loaded = read_settings(overrides, config_file, environ)
     if loaded.problems or loaded.settings is None:
         raise SettingsError(loaded.problems)
+    loaded.settings._source = Source(partial(load_settings, overrides, config_file, environ))
     return loaded.settings
 
 

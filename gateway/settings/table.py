@@ -14,7 +14,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationInfo,
     model_validator,
@@ -62,7 +64,7 @@ from gateway.settings.values import (
     without_credentials,
 )
 
-__all__ = ["KeepSettings", "RoleSettings", "Settings", "StreamSettings"]
+__all__ = ["KeepSettings", "RoleSettings", "Settings", "Source", "StreamSettings"]
 
 
 MAX_ALERTS = 200
@@ -128,6 +130,17 @@ class KeepSettings(BaseModel):
         return raw, minute, hour
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where settings come from; equal settings are so wherever they come from.
+
+    Attributes:
+        read: reads them once more; None where they were made directly.
+    """
+
+    read: Callable[[], Settings] | None = field(default=None, compare=False)
+
+
 class Settings(BaseModel):
     """The settings in force; sizes are in bytes and durations in seconds.
 
@@ -135,6 +148,8 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    _source: Source = PrivateAttr(default_factory=Source)
 
     # Upstream
     mqtt_url: Annotated[str, AfterValidator(check_mqtt_url)] = Field(
@@ -436,6 +451,14 @@ class Settings(BaseModel):
         elif problems:
             raise ValueError("; ".join(f"{problem.rule} ({problem.way_out})" for problem in problems))
         return self
+
+    def again(self) -> Settings:
+        """The same, read once more from where they came; themselves where they were made directly.
+
+        Raises:
+            SettingsError: something is wrong with them now.
+        """
+        return self if self._source.read is None else self._source.read()
 
     @property
     def has_access_policy(self) -> bool:

@@ -7,6 +7,8 @@ publisher of messages. What a message means, and which retained message is no ne
 aiomqtt (with paho under it) speaks MQTT: handshake, subscriptions, acknowledgements, keep-alive. Its transport is
 ours: `Link` is an asyncio protocol that paho takes for its socket, so that connecting can be cancelled, TLS is
 asyncio's, one system call brings many messages, and PUBLISH packets never meet paho at all (benchmarks/ingest.py).
+
+It is long because making a connection, judging its end and publishing over it share one state.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway.core.messages import Properties
@@ -48,7 +50,13 @@ class Upstream:
     """The gateway's link to the broker."""
 
     def __init__(
-        self, config: UpstreamConfig, *, on_message: OnMessage, on_change: OnChange, keeper: Keeper | None = None
+        self,
+        config: UpstreamConfig,
+        *,
+        on_message: OnMessage,
+        on_change: OnChange,
+        keeper: Keeper | None = None,
+        on_refused: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepares it; `run` does everything.
 
@@ -59,6 +67,7 @@ class Upstream:
                 subscription that may be repeating a retained message.
             on_change: gets the state whenever it is another one, other than by counting.
             keeper: messages at QoS 1 and 2 are acknowledged when it has settled them; None: when they were handed on.
+            on_refused: called when the broker refuses who we are, before the next attempt: it may `renew`.
         """
         self._config = config
         self._on_message = on_message
@@ -73,6 +82,7 @@ class Upstream:
         self._last_message_at: float | None = None
         self._dropped = {"too_large": 0, "not_wanted": 0, "duplicate": 0, "failed": 0, "stopping": 0}
         self._keeper = keeper
+        self._on_refused = on_refused
         self._exchanges: set[bytes] = set()
         self._unacknowledged = Unacknowledged()
         self._discard_session = False
@@ -126,6 +136,10 @@ class Upstream:
             before = identifiers[-1]
         self._exchanges.update(exchanges)
 
+    def renew(self, username: str | None, password: str | None) -> None:
+        """Shows these to the broker from the next attempt on."""
+        self._config = dataclasses.replace(self._config, username=username, password=password)
+
     def hold(self) -> None:
         """Takes no more messages, and acknowledges none: those at QoS 1 wait on the broker for the next gateway.
 
@@ -159,6 +173,8 @@ class Upstream:
                 if verdict is Verdict.NOTHING:
                     failure = self._suspect_a_rival(failure, lasted)
                 self._note(connected=False, connected_since=None, last_error=str(failure))
+                if failure.reason in (Reason.LOGIN, Reason.NOT_AUTHORIZED):
+                    self._on_refused()
                 if self._versions.refused(failure.version) or verdict is Verdict.CONCEDED:
                     continue
                 if lasted >= config.stable_seconds:
