@@ -855,13 +855,14 @@ def make_guard(settings: Settings, refusals: Refusals, secret: Keys | None = Non
     roles = {name: Role(role.subscribe, role.publish) for name, role in settings.roles.items()}
     return Guard(
         policy=(
-            Policy(roles, settings.access_anonymous_role)
+            Policy(roles, settings.access_anonymous_role, settings.access_user_role)
             if settings.has_access_policy
             else Policy.open(settings.relayed_topics)
         ),
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),
         cookie=settings.access_cookie,
+        user_header=settings.access_user_header,
         max_url_bytes=settings.limit_url_bytes,
         max_body_bytes=settings.limit_payload_bytes,
         body_seconds=settings.limit_handshake_seconds,

@@ -19,7 +19,6 @@ from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from gateway.access.limits import Connections
 from gateway.app import create_app
@@ -29,6 +28,7 @@ from gateway.settings.table import Settings
 from gateway.transport.certificates import CHECK_SECONDS, Certificate
 from gateway.transport.endings import Endings
 from gateway.transport.http import HttpProtocol
+from gateway.transport.proxies import BehindProxies, TrustedProxies
 from gateway.transport.rounds import Rounds
 from gateway.transport.sockets import BACKLOG, INHERITS_OPTIONS, bound, listen
 from gateway.transport.tls import ACCEPTED_AT_ONCE, TlsListener, server_context
@@ -189,7 +189,7 @@ def pending_connections(settings: Settings) -> Connections:
     return Connections(
         settings.limit_connections,
         settings.limit_connections_per_address,
-        _TrustedHosts(settings.forwarded_allow_ips).__contains__ if settings.forwarded_allow_ips else None,
+        TrustedProxies(settings.forwarded_allow_ips).__contains__ if settings.forwarded_allow_ips else None,
     )
 
 
@@ -223,7 +223,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         refusals = gateway.refusals
 
     return uvicorn.Config(
-        gateway_app,
+        BehindProxies(gateway_app, settings.forwarded_allow_ips) if settings.forwarded_allow_ips else gateway_app,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         http=Http,
         ws=Protocol,
@@ -236,8 +236,7 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         backlog=ACCEPTED_AT_ONCE,  # asyncio accepts so many in one turn, uvloop always one
-        proxy_headers=bool(settings.forwarded_allow_ips),
-        forwarded_allow_ips=settings.forwarded_allow_ips or None,
+        proxy_headers=False,  # BehindProxies reads them
         root_path=settings.root_path,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         h11_max_incomplete_event_size=settings.limit_url_bytes + 32 * 1024,

@@ -370,6 +370,20 @@ class TestProblems:
     def test_a_port_that_is_a_number_is_meant_as_a_setting(self, variable: str, value: str) -> None:
         assert problems_of(environ={variable: value})
 
+    def test_a_header_with_names_needs_a_role_and_a_proxy(self) -> None:
+        whole: dict[str, object] = {
+            "access_user_header": "X-Remote-User-Name",
+            "access_user_role": "home",
+            "forwarded_allow_ips": "10.0.0.2",
+            "roles": {"home": {"subscribe": ["#"]}},
+        }
+        assert not problems_of(whole)
+        for left_out in ("access_user_header", "access_user_role", "forwarded_allow_ips", "roles"):
+            [problem] = problems_of({name: value for name, value in whole.items() if name != left_out})
+            assert problem.startswith(("--access-user", "--forwarded"))
+        [problem] = problems_of({**whole, "access_user_header": "X Remote"})
+        assert "must be the name of a header" in problem
+
     def test_what_kubernetes_sets_as_port_has_its_own_way_out(self) -> None:
         [problem] = problems_of(environ={"GATEWAY_PORT": "tcp://10.0.0.1:8000"})
         assert "enableServiceLinks" in problem

@@ -70,10 +70,12 @@ class Policy:
     Attributes:
         roles: by name; a role that a token names and that isn't here gives nothing.
         anonymous_role: the role of those without a token; None gives them nothing.
+        user_role: the role of those whom a proxy names; None: no proxy names anybody.
     """
 
     roles: Mapping[str, Role] = field(default_factory=dict)
     anonymous_role: str | None = None
+    user_role: str | None = None
 
     def __post_init__(self) -> None:
         for name, role in self.roles.items():
@@ -110,6 +112,13 @@ class Policy:
         return Principal(
             None, tuple(grants[0]), tuple(grants[1]), (self.anonymous_role,), None, tuple(grants[2]), anonymous=True
         )
+
+    def user(self, name: str) -> Principal:
+        """The principal of a user whom a proxy has named; without a role for users, that of nobody in particular."""
+        if self.user_role is None:
+            return self.anonymous()
+        grants = self._of_role(self.user_role, name)
+        return Principal(name, tuple(grants[0]), tuple(grants[1]), (self.user_role,), None, tuple(grants[2]))
 
     def principal(self, claims: Mapping[str, object]) -> Principal:
         """The principal that verified claims describe.

@@ -28,6 +28,7 @@ from gateway.access.redaction import one_line, redact, without_query
 from gateway.access.revocations import Revocations, fingerprint
 from gateway.access.tokens import TokenError, Verifier
 from gateway.door.refusals import Refusal
+from gateway.transport.proxies import FROM_PROXY
 from gateway.transport.scopes import Headers, Scope, address_of, is_health
 
 __all__ = ["PUBLIC_FILES", "Guard"]
@@ -107,6 +108,7 @@ class Guard:
         verifier: Verifier | None = None,
         origins: Origins | None = None,
         cookie: str | None = None,
+        user_header: str | None = None,
         max_url_bytes: int = 8_192,
         max_body_bytes: int = 1_048_576,
         body_seconds: float = 10.0,
@@ -127,6 +129,7 @@ class Guard:
             verifier: judges tokens; None: there is no key, and nobody has to be somebody.
             origins: pages that may ask besides our own.
             cookie: the name of a cookie that may carry the token; None: cookies are not looked at.
+            user_header: the name of a header in which a trusted proxy names the user; None: none does.
             max_url_bytes: the longest path and query.
             max_body_bytes: the largest body of a request.
             body_seconds: time without progress after which a body is given up.
@@ -152,6 +155,7 @@ class Guard:
         self.max_body_bytes = max_body_bytes
         self.body_seconds = body_seconds
         self._cookie = cookie
+        self._user_header = None if user_header is None else user_header.lower().encode("ascii")
         self._public = frozenset(public)
         self._max_url_bytes = max_url_bytes
         self._clock = clock
@@ -356,12 +360,15 @@ class Guard:
     async def principal_of(self, scope: Scope) -> Principal:
         """Who is asking, by the token in the `Authorization` header, `?token=` or the cookie, in this order.
 
+        Without one it is the user whom a trusted proxy names, where that is set.
+
         Raises:
             Refusal: the token is not accepted (401), or too many of this address were not (429).
         """
         token = self._token_of(scope)
         if token is None or self.verifier is None:
-            return self._anonymous
+            user = self._user_of(scope)
+            return self._anonymous if user is None else self.policy.user(user)
         return await self.authenticate(token, address_of(scope))
 
     async def authenticate(self, token: str, address: str | None) -> Principal:
@@ -447,6 +454,21 @@ class Guard:
                 if name == self._cookie:
                     return value.strip('"')
         return None
+
+    def _user_of(self, scope: Scope) -> str | None:
+        """The user whom a trusted proxy names; a page of somebody else gets nothing by it, as by a cookie."""
+        if self._user_header is None or FROM_PROXY not in scope.get("extensions", {}):
+            return None
+        names = [value for name, value in scope["headers"] if name == self._user_header]
+        if len(names) > 1:
+            raise Refusal(400, "bad_request", "headers", "the header with the user's name is there twice")
+        if not names or not self._cookie_counts(_seen(scope), scope):
+            return None
+        try:
+            name = names[0].decode("utf-8").strip()
+        except UnicodeDecodeError:
+            name = names[0].decode("latin-1").strip()
+        return name or None
 
     def _cookie_counts(self, seen: _Seen, scope: Scope) -> bool:
         """Whether a cookie may speak for the user: a page of somebody else could have made the browser send it."""

@@ -51,6 +51,7 @@ from gateway.settings.values import (
     TopicFilter,
     check_cluster_name,
     check_cluster_url,
+    check_header_name,
     check_host,
     check_mqtt_url,
     check_root_path,
@@ -323,6 +324,12 @@ class Settings(BaseModel):
     access_anonymous_role: str | None = Field(
         None, description="Role of those without a token; unset, they get nothing"
     )
+    access_user_header: Annotated[str | None, AfterValidator(check_header_name)] = Field(
+        None,
+        description="Header in which a proxy of `GATEWAY_FORWARDED_ALLOW_IPS` names the user who has logged in there, "
+        "such as `X-Remote-User-Name`; needs `GATEWAY_ACCESS_USER_ROLE`",
+    )
+    access_user_role: str | None = Field(None, description="Role of the users whom that header names")
     access_share_max: OptionalDuration = Field(
         None,
         ge=60,
@@ -462,8 +469,8 @@ class Settings(BaseModel):
 
     @property
     def has_access_policy(self) -> bool:
-        """Whether there is an access policy: a key for tokens, or a role for those without one."""
-        return any((*self._keys().values(), self.access_anonymous_role))
+        """Whether there is an access policy: a key for tokens, or a role for those without one or named by a proxy."""
+        return any((*self._keys().values(), self.access_anonymous_role, self.access_user_header))
 
     @property
     def revocation_file(self) -> Path | None:
@@ -528,11 +535,19 @@ class Settings(BaseModel):
         keys = tuple(name for name, value in self._keys().items() if value is not None)
         if len(keys) > 1:
             yield problem(keys, "only one of them can verify tokens", "keep one and unset the others")
-        role = self.access_anonymous_role
-        if role is not None and role not in self.roles:
-            known = ", ".join(sorted(self.roles)) or "none"
-            rule = f"the role {role!r} is not defined; defined are: {known}"
-            yield problem(("access_anonymous_role", "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
+        for name in ("access_anonymous_role", "access_user_role"):
+            role = getattr(self, name)
+            if role is not None and role not in self.roles:
+                known = ", ".join(sorted(self.roles)) or "none"
+                rule = f"the role {role!r} is not defined; defined are: {known}"
+                yield problem((name, "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
+        if (self.access_user_header is None) != (self.access_user_role is None):
+            names = ("access_user_header", "access_user_role")
+            yield problem(names, "a header with names needs a role for them, and the role the header", "set both")
+        if self.access_user_header is not None and not self.forwarded_allow_ips:
+            names = ("access_user_header", "forwarded_allow_ips")
+            rule = "anybody could send this header, so the proxy that does has to be known"
+            yield problem(names, rule, "set forwarded_allow_ips to its address")
         yield from self._keep_problems()
         yield from self._alert_problems()
         if self.workers > 1 and self.cluster_url is None:

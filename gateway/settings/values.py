@@ -49,6 +49,7 @@ __all__ = [
     "TopicFilter",
     "check_cluster_name",
     "check_cluster_url",
+    "check_header_name",
     "check_host",
     "check_mqtt_url",
     "check_root_path",
@@ -307,6 +308,13 @@ def check_web_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RuleError("must be an http:// or https:// URL")
+    return text
+
+
+def check_header_name(text: str | None) -> str | None:
+    """The name of a header of a request, RFC 9110 §5.1."""
+    if text is not None and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", text):
+        raise RuleError("must be the name of a header", "such as X-Remote-User-Name")
     return text
 
 
