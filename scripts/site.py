@@ -175,6 +175,25 @@ def _linked(source: Path, text: str) -> Iterator[Path]:
                 yield target
 
 
+def _named(nav: Any) -> Iterator[str]:
+    """Each page that the navigation names."""
+    for entry in nav.values() if isinstance(nav, dict) else nav:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from _named(entry)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts pages that `mkdocs.yml` names nowhere at the end of the navigation, so that none is out of reach."""
+    nav: list[Any] = config.nav  # type: ignore[assignment]
+    there = [path.relative_to(ROOT / "docs").as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
+    more: list[Any] = [name for name in (*there, *BORROWED) if name not in set(_named(nav))]
+    if more:
+        nav.append({"More": more})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds what does not lie in docs/."""
     from mkdocs.structure.files import File
