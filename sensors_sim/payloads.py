@@ -13,6 +13,8 @@ ONLINE = "online"
 OFFLINE = "offline"
 SLEEPING = "sleeping"
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 SCHEMA = 1
 # A shorter interval would be a loop without a pause: on a board for its only processor, in a simulator for all others.
 MIN_INTERVAL_SECONDS = 0.01
@@ -81,6 +83,26 @@ def cmd_topic(sensor_id: str) -> str:
     return "sensors/" + sensor_id + "/cmd"
 
 
+def diag_topic(sensor_id: str) -> str:
+    """Where the sensor says how it is (retained)."""
+    return "sensors/" + sensor_id + "/diag"
+
+
+def log_topic(sensor_id: str) -> str:
+    """Where the sensor's log goes, a line each (QoS 0, not retained)."""
+    return "sensors/" + sensor_id + "/log"
+
+
+def update_topic(sensor_id: str) -> str:
+    """Where the sensor asks for pieces of a new program."""
+    return "sensors/" + sensor_id + "/update"
+
+
+def piece_topic(sensor_id: str) -> str:
+    """Where it gets them."""
+    return "sensors/" + sensor_id + "/piece"
+
+
 def discovery_topic(sensor_id: str) -> str:
     """Where Home Assistant looks for the sensor's device discovery message (retained)."""
     return "homeassistant/device/" + sensor_id + "/config"
@@ -113,6 +135,28 @@ def state_payload(
         else:
             text += "," + _string_text(name) + ":" + json_text(value)
     return (text + "}").encode()
+
+
+def log_payload(
+    level: str, text: str, number: int, boot: int, uptime_ms: int, ts_ms: int | None = None, before: bool = False
+) -> bytes:
+    """One line of a sensor's log.
+
+    Args:
+        level: One of ``LOG_LEVELS``.
+        text: For people.
+        number: Number of the line since the start, from 0; a hole is a loss.
+        boot: Number of restarts so far, when it was written.
+        uptime_ms: Milliseconds since the start, when it was written.
+        ts_ms: Milliseconds since 1970; None when the clock is not set.
+        before: It was kept through a reset: one of the last lines of the life before.
+    """
+    head = '{"n":%d,"boot":%d,"up":%d.%03d' % (number, boot, uptime_ms // 1000, uptime_ms % 1000)
+    if ts_ms is not None:
+        head += ',"ts":%d.%03d' % (ts_ms // 1000, ts_ms % 1000)
+    if before:
+        head += ',"before":true'
+    return (head + ',"level":' + _string_text(level) + ',"text":' + _string_text(text) + "}").encode()
 
 
 def meta_payload(

@@ -14,9 +14,11 @@ import sys
 import time
 
 import payloads
+import slots
 
-from . import DELIVERED, NAME, VERSION, drivers, mqtt
+from . import DELIVERED, NAME, VERSION, diag, drivers, mqtt
 from .clock import Clock, ClockError
+from .logs import Log
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
 from .wifi import Wifi
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 FIRMWARE = NAME + " " + VERSION
 _RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a second in that time
 _RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during deep sleep, drifts by up to a few percent
+_UPDATE_SECONDS = const(1800)  # that a battery sensor stays awake for an update at most
 _LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
 _SHORTEST_SLEEP_MS = const(1000)
+_DIAG_WAKINGS = const(10)
 _WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, after every restart
 _TELL_AGAIN_WAKINGS = const(50)  # what is retained may be lost although the broker keeps the session
 
@@ -146,13 +150,18 @@ class App:
     def __init__(self, settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]" = print) -> None:
         self.settings = settings
         self.board = board
-        self.log = log
         self.id = settings["id"] or board.id()
         self.sources = make_sources(settings["sensors"], board)
         self.interval = board.load_interval() or settings["interval"]
         self.battery = settings["profile"] == "battery"
         self.sleep_ms = 0
         self.notes: "dict[str, str]" = {}  # errors that are no sensor's
+        self.trial = slots.on_trial()
+        self.build = slots.load()["build"]
+        failed = slots.failed()
+        if failed:
+            self.notes["update"] = "back to the program before: " + failed
+        self.updating: "Any" = None
 
         memory = board.recall()
         self.memory = memory
@@ -160,11 +169,16 @@ class App:
         self.seq = memory.get("seq", 0)
         self.dropped_before = memory.get("dropped", 0)
 
+        self.clock = Clock(settings["ntp"], board.set_time)
+        self.log = Log(self.id, log, board, self.boot, self.clock.now_ms, settings["log_level"])
+        self.heap_lowest: "int | None" = None
+        self.charge: float = 100  # of the battery, in %, where a sensor measures it
         self.wifi = None
         if settings["wifi"] is not None:
             wifi = settings["wifi"]
-            self.wifi = Wifi(board.wlan(self.id), wifi["ssid"], wifi.get("password") or "", log=log)
-        self.clock = Clock(settings["ntp"], board.set_time)
+            self.wifi = Wifi(
+                board.wlan(self.id), wifi["ssid"], wifi.get("password") or "", log=self.log, warn=self.log.trouble
+            )
         self.client = self._make_client()
 
         watchdog = settings["watchdog"] or 3600
@@ -210,6 +224,7 @@ class App:
             on_progress=self._on_progress,
             ready=self._network,
             log=self.log,
+            warn=self.log.trouble,
         )
         client.subscribe(payloads.cmd_topic(self.id))
         return client
@@ -242,6 +257,10 @@ class App:
         """The retained description of the sensor."""
         name, model = self._describe()
         extra: "dict[str, object]" = {"profile": self.settings["profile"], "started_by": self.board.cause()}
+        if self.build:
+            extra["build"] = self.build
+        if self.trial:
+            extra["trial"] = True
         dropped = self.dropped_before + self.client.ring.dropped
         if dropped:
             extra["dropped"] = dropped
@@ -266,17 +285,29 @@ class App:
         if self.battery:
             checksum = binascii.crc32(meta.payload)
             memory = self.memory
-            if (
-                self.client.session_present
-                and memory.get("meta") == checksum
-                and memory.get("wakings", 0) < _TELL_AGAIN_WAKINGS
-            ):
-                return messages  # the broker has it from an earlier waking
+            wakings = memory.get("wakings", 0)
+            if self.client.session_present and memory.get("meta") == checksum and wakings < _TELL_AGAIN_WAKINGS:
+                # the broker has it from an earlier waking
+                if self.settings["diag"] and wakings % _DIAG_WAKINGS == 0:
+                    messages.append(self.diag())
+                return messages
             memory.pop("meta", None)
             self._telling = checksum
         messages.append(meta)
+        if self.settings["diag"]:
+            messages.append(self.diag())
         self._discovery_due = self.settings["discovery"]
         return messages
+
+    def diag(self) -> mqtt.Message:
+        """How the board is, retained."""
+        return mqtt.Message(payloads.diag_topic(self.id), payloads.json_text(diag.report(self)).encode(), 1, True)
+
+    def _tell_log(self) -> None:
+        """Hand lines of the log over, as many as may be under way; they go ahead of readings, and once only."""
+        waiting = self.log.waiting
+        while waiting and self.client.say(mqtt.Message(self.log.topic, waiting[0], 0)):
+            waiting.pop(0)
 
     def _announce(self, changed: bool) -> None:
         """Publish `meta` again; what Home Assistant must know follows when the interval or the fields have changed."""
@@ -305,6 +336,8 @@ class App:
         readings: "dict[str, object]" = {}
         for source in self.sources:
             values = await source.read()
+            if "battery" in values:
+                self.charge = values["battery"]
             for name in values:  # payloads.py does not know the decimals of names that are ours
                 readings[name] = values[name] if name in payloads.FIELDS else round(values[name], 2)
         self._tell_changes()
@@ -324,22 +357,33 @@ class App:
             return
         for name in errors:
             if self._errors.get(name) != errors[name]:
-                self.log("%s: %s" % (name, errors[name]))
+                self.log.trouble("%s: %s" % (name, errors[name]))
         changed = fields != self._fields
         self._errors, self._fields = errors, fields
         self._announce(changed)
 
     def _publish(self, reading: bytes) -> None:
+        if self.log.level == "debug":
+            self.log.detail("reading: " + reading.decode())
         if self.client.publish(self._state_topic, reading) and self._first is None and not self._told_first:
             self._first = self.client.ring.messages[-1]
 
     # -- what is heard
 
-    def _on_message(self, _topic: str, payload: bytes, retained: bool) -> None:
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        if topic.endswith("/piece"):
+            if self.updating is not None:
+                self.updating.piece(payload)
+            return
         try:
-            command = payloads.parse_command(payload)
+            command = payloads.parse_command(payload, also=("log", "update"))
+            if command.get("update", True) is not True:
+                raise ValueError("update takes true, not " + payloads.json_text(command["update"]))
+            if "log" in command and command["log"] not in payloads.LOG_LEVELS:
+                levels = ", ".join(payloads.LOG_LEVELS)
+                raise ValueError("log takes one of %s, not %s" % (levels, payloads.json_text(command["log"])))
         except ValueError as error:
-            self.log("command: %s" % error)
+            self.log.trouble("command: %s" % error)
             self.notes["cmd"] = str(error)
             self._announce(False)
             return
@@ -349,6 +393,14 @@ class App:
             self.board.save_interval(self.interval)
             self.log("command: interval %g s" % self.interval)
             self._retime.set()
+        if "log" in command:
+            self.log.level = command["log"]
+            self.log("command: log %s" % self.log.level)
+        if command.get("update"):
+            if retained:
+                self.log("command: a retained update is ignored")
+            else:
+                self._start_update()
         self._announce("interval" in command)
         if command.get("reboot"):
             if retained:  # it would come again after every restart
@@ -357,14 +409,62 @@ class App:
                 self.log("command: reboot")
                 self.finish(RESTART)
 
+    def _start_update(self) -> None:
+        if self.updating is None and not self.trial:
+            if self.settings["update_key"]:
+                self.notes.pop("update", None)
+                from .update import Updater  # it makes room again with the restart that follows
+
+                self.updating = Updater(
+                    self.id,
+                    self.settings["update_key"],
+                    VERSION,
+                    lambda question: self.client.announce(mqtt.Message(payloads.update_topic(self.id), question, 0)),
+                    self.log,
+                    self.settings["timeout"] / 2,
+                )
+                self.client.subscribe(payloads.piece_topic(self.id), 0)
+                self._update_task = asyncio.create_task(self._supervised("update", self._update()))
+            else:
+                self._note_update("this board has no key for updates: sensors-flash gives it one")
+
+    async def _update(self) -> None:
+        from .update import UpdateError
+
+        try:
+            if await self.updating.run():
+                self.finish(RESTART)
+                return
+            self.build = slots.load()["build"]
+            self.notes.pop("update", None)
+            self._announce(False)
+        except UpdateError as error:
+            self._note_update(str(error))
+        self.updating = None
+
+    def _note_update(self, text: str) -> None:
+        self.log.trouble("update: " + text)
+        self.notes["update"] = text
+        self._announce(False)
+
+    def _confirm(self) -> None:
+        """The program on trial has reached the broker, which has answered it."""
+        slots.confirm()
+        self.trial = False
+        self.log("update: %s has proved itself" % VERSION)
+        self._announce(False)
+
     def _on_progress(self, what: str) -> None:
         self.progress.mark("link")
+        if self.trial and what == "acknowledged" and self.client.listens():
+            self._confirm()
         # the largest message by far: it is made when those that the broker missed have gone and left room
         if self._discovery_due and what == "acknowledged" and self.client.waiting() < self.client.window:
             self._discovery_due = False
             self.client.announce(self._discovery())
         if what != "attempt":
             self._answered_at = ticks_ms()
+            self._tell_log()
         if what == "acknowledged" and self._first is not None and self._first not in self.client.ring.messages:
             if not self.client.ring.dropped:  # otherwise it may be one of those: none is told then
                 self._told_first = True
@@ -383,7 +483,7 @@ class App:
         try:
             await self.clock.sync()
         except (OSError, ClockError) as error:
-            self.log("clock: " + mqtt.describe(error))
+            self.log.trouble("clock: " + mqtt.describe(error))
             return False
         self.memory["synced"] = self.clock.now_ms()
         return True
@@ -405,16 +505,18 @@ class App:
         self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
         if self.battery:
             return await self._wake()
-        if self.settings["watchdog"]:
-            self.board.start_watchdog(self.settings["watchdog"] / 3)
+        if self.settings["watchdog"] or self.trial:  # on trial it runs already, see main.py
+            self.board.start_watchdog((self.settings["watchdog"] or 360) / 3)
         parts = {
             "link": self.client.run(),
             "sensors": self._sample(),
             "clock": self._keep_time(),
             "watchdog": self._watch(),
+            "diag": self._tell_diag(),
         }
         tasks = [asyncio.create_task(self._supervised(name, parts[name])) for name in parts]
         await self._finished.wait()
+        self._tell_log()
         self.client.ring.push(self._status(payloads.OFFLINE))
         await self.client.close(self.settings["timeout"])
         for task in tasks:
@@ -426,7 +528,7 @@ class App:
             await part
         except Exception as error:  # a bug: say it, and start afresh rather than live on without this part
             print_exception(error)
-            self.log("%s ended: %s" % (name, mqtt.describe(error)))
+            self.log("%s ended: %s" % (name, mqtt.describe(error)), "error")
             self.finish(RESTART)
 
     async def _sample(self) -> None:
@@ -464,6 +566,11 @@ class App:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 3600)
 
+    async def _tell_diag(self) -> None:
+        while self.settings["diag"]:
+            await asyncio.sleep(self.settings["diag"])
+            self.client.announce(self.diag())
+
     async def _watch(self) -> None:
         pause = min(5, (self.settings["watchdog"] or 60) / 12)
         told = False
@@ -472,13 +579,21 @@ class App:
             if not late:
                 self.board.feed()
             elif not told:
-                self.log("watchdog: no progress of %s; the board will reset" % ", ".join(late))
+                self.log.trouble("watchdog: no progress of %s; the board will reset" % ", ".join(late))
             told = bool(late)
+            if self.trial and self.board.uptime_seconds() > self.settings["trial"] and self._outcome is None:
+                self._give_up()
             limit = self.settings["reboot_after"]
             if limit and ticks_diff(ticks_ms(), self._answered_at) > limit * 1000 and self._outcome is None:
-                self.log("link: no answer from the broker for %g s" % limit)
+                self.log.trouble("link: no answer from the broker for %g s" % limit)
                 self.finish(RESTART)
             await asyncio.sleep(pause)
+
+    def _give_up(self) -> None:
+        why = "it did not reach the broker within %g s" % self.settings["trial"]
+        self.log.trouble("update: " + why)
+        slots.back(why)
+        self.finish(RESTART)
 
     # -- the life of a sensor on a battery: one waking
 
@@ -499,6 +614,9 @@ class App:
             if self._time_is_old():
                 await self._ask_time()
             await asyncio.sleep(_LINGER_SECONDS)
+            if self.updating is not None:
+                self.board.start_watchdog(_UPDATE_SECONDS)
+                await self._update_task
         outcome = self._outcome or SLEEP
         undelivered = [m.payload for m in self.client.ring.messages]
         self.client.ring.push(self._status(payloads.SLEEPING if outcome == SLEEP else payloads.OFFLINE))
@@ -506,7 +624,8 @@ class App:
             await self.client.close(2)
         link.cancel()
         if not self.client.connects:
-            self.log("link: %s" % (self.client.last_error or "no broker in time"))
+            self.log.trouble("link: %s" % (self.client.last_error or "no broker in time"))
+        self.memory["awake_ms"] = ticks_diff(ticks_ms(), started)
         self._remember(undelivered)
         interval_ms = int(self.interval * 1000)
         self.sleep_ms = max(_SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
@@ -595,6 +714,8 @@ def run() -> None:
         print("stopped; Ctrl-D starts again")
         return
     except ValueError as error:  # settings that can't be used do not get better by restarting
+        if slots.on_trial():
+            raise  # but the program before could use them
         print("%s\nrun sensors-flash again, or correct settings.json; or give settings over this line" % error)
         try:
             if not listen(board, log, False):
@@ -604,6 +725,8 @@ def run() -> None:
             return
     except Exception as error:
         print_exception(error)
+        if slots.on_trial():
+            raise
         print("the board restarts in ten seconds")
         time.sleep(10)
     if outcome == SLEEP:

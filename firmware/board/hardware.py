@@ -7,6 +7,7 @@ Source: MicroPython documentation, "Quick reference for the ESP32", `machine`, `
 """
 
 import binascii
+import gc
 import json
 import sys
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # ESP32 keeps this much RTC memory for us through deep sleep (ports/esp32/machine_rtc.c)
 _MEMORY_BYTES = const(2048)
 MEMORY_MARK = b"S1"
+_LOG_BYTES = const(800)  # of it at most for the log
 
 
 class Board:
@@ -104,11 +106,8 @@ class Board:
         """What `remember` kept through deep sleep; empty after anything else than a deep sleep."""
         if not self.woke_up():
             return {}
-        data = machine.RTC().memory()
-        if data[:2] != MEMORY_MARK:
-            return {}
         try:
-            memory: "dict[str, Any]" = json.loads(data[2:].decode())
+            memory: "dict[str, Any]" = json.loads(self._rtc()[0].decode())
         except ValueError:
             return {}
         return memory
@@ -120,6 +119,43 @@ class Board:
             return False
         machine.RTC().memory(data)
         return True
+
+    def keep_log(self, lines: "list[str]") -> None:
+        """Keep the newest of these lines, as many as there is room for, until the power goes.
+
+        It is memory, not flash, so it does not wear; what `remember` keeps goes before.
+        """
+        kept = self._rtc()[0]
+        room = min(_LOG_BYTES, _MEMORY_BYTES - len(MEMORY_MARK) - len(kept) - 1)
+        tail = b""
+        for line in reversed(lines):
+            more = line.encode() + b"\n"
+            if len(more) + len(tail) > room:
+                break
+            tail = more + tail
+        machine.RTC().memory(MEMORY_MARK + kept + b"\n" + tail)
+
+    def last_log(self) -> "list[str]":
+        """What `keep_log` kept through a reset; empty after a deep sleep, before which it was said, or a power cut."""
+        if self.woke_up():
+            return []
+        try:
+            return self._rtc()[1].decode().split("\n")[:-1]
+        except ValueError:
+            return []
+
+    def _rtc(self) -> "tuple[bytes, bytes]":
+        """The two parts of the memory: JSON, which has no line breaks, and lines of the log."""
+        data = machine.RTC().memory()
+        if data[:2] != MEMORY_MARK:
+            return b"{}", b""
+        parts = bytes(data[2:]).split(b"\n", 1)
+        return parts[0], parts[1] if len(parts) > 1 else b""
+
+    def heap(self) -> "tuple[int, int]":
+        """Bytes of the program's memory that are free, and that are used."""
+        gc.collect()
+        return gc.mem_free(), gc.mem_alloc()
 
     def _number(self, name: str) -> int:
         try:

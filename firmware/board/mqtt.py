@@ -161,6 +161,7 @@ class Client:
         on_progress: Called whenever something is proved: "acknowledged", "pong", "attempt" (one that failed in time).
         ready: Awaited before every attempt; False means that there is no network yet.
         log: Takes one line of text.
+        warn: Takes a line that tells of trouble; `log` when it isn't given.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class Client:
         on_progress: "Callable[[str], None] | None" = None,
         ready: "Callable[[], Awaitable[bool]] | None" = None,
         log: "Callable[[str], None] | None" = None,
+        warn: "Callable[[str], None] | None" = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -205,6 +207,7 @@ class Client:
         self.on_progress = on_progress
         self.ready = ready
         self.log = log
+        self.warn = warn or log
 
         self.connected = False
         self.connects = 0
@@ -270,6 +273,22 @@ class Client:
             self._birth_messages.append(message)
             self._wake.set()
 
+    def say(self, message: Message) -> bool:
+        """Send a message ahead of the ring, after others that were said; it is not kept for another connection.
+
+        Returns:
+            False when there is no connection, or when as many wait as may be under way.
+        """
+        if not self.connected or len(self._birth_messages) >= self.window:
+            return False
+        self._birth_messages.append(message)
+        self._wake.set()
+        return True
+
+    def listens(self) -> bool:
+        """Whether the broker has answered every subscription of this connection."""
+        return self.connected and not self._to_subscribe and not self._subscribing
+
     def waiting(self) -> int:
         """Messages that were not delivered yet."""
         return len(self.ring.messages) + len(self._birth_messages)
@@ -317,8 +336,8 @@ class Client:
                         self.last_error = "no network"
                 except Exception as error:  # whatever goes wrong with a connection must not end the sensor
                     self.last_error = describe(error)
-                    if self.log and not self._said_goodbye:
-                        self.log("mqtt: " + self.last_error)
+                    if self.warn and not self._said_goodbye:
+                        self.warn("mqtt: " + self.last_error)
                 if self._closing:
                     break
                 self._progress("attempt")
@@ -549,8 +568,8 @@ class Client:
             self._progress("pong")
         elif first == _SUBACK:
             topic_filter, _ = self._subscribing.pop(_read_u16(body, 0), ("", 0))
-            if body[-1] & 0x80 and self.log:
-                self.log("mqtt: the broker refuses the subscription to '%s'" % topic_filter)
+            if body[-1] & 0x80 and self.warn:
+                self.warn("mqtt: the broker refuses the subscription to '%s'" % topic_filter)
             self._wake.set()
         elif first != _UNSUBACK:
             raise ProtocolError("unexpected packet type 0x%02x" % first)
@@ -591,8 +610,8 @@ class Client:
                 if not topic_length and first & 0x06 and length >= 2:
                     packet_id = _read_u16(await reader.readexactly(2), 0)
                     length -= 2
-        if self.log:
-            self.log("mqtt: skipped a message that is too large")
+        if self.warn:
+            self.warn("mqtt: skipped a message that is too large")
         if packet_id:
             self._acknowledgements.append(packet_id)
             self._wake.set()
@@ -603,8 +622,8 @@ class Client:
         try:
             self.on_message(topic, payload, retained)
         except Exception as error:  # a bad message must not cost the connection
-            if self.log:
-                self.log("mqtt: %s: %s" % (topic, describe(error)))
+            if self.warn:
+                self.warn("mqtt: %s: %s" % (topic, describe(error)))
 
     # -- small things
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FILE = "settings.json"
 PROFILES = ("mains", "battery")
+LOG_LEVELS = ("debug", "info", "warning", "error")  # as in payloads.py, which `sensors-flash` has elsewhere
 
 # driver: the names that an entry needs, and those that it may have
 DRIVERS = {
@@ -40,6 +41,9 @@ LIMITS = (
     ("watchdog", 3, 3600),
     ("reboot_after", 0, 6 * 86400),
     ("awake", 1, 600),
+    ("diag", 0, 6 * 86400),
+    ("trial", 5, 86400),
+    ("battery_mah", 0, 1000000),
 )
 WHOLE = ("keepalive", "buffer_messages", "buffer_bytes")
 
@@ -61,6 +65,11 @@ DEFAULTS = {
     "watchdog": 180,  # seconds without verified progress before a reset; 0 for none
     "reboot_after": 3600,  # seconds without an answer from the broker before a reset; 0 for never
     "awake": 30,  # seconds that a battery sensor stays awake at most
+    "battery_mah": 2000,  # charge of its full cell; 0 where it is not known
+    "diag": 300,  # seconds between two reports of how the board is; 0 for none
+    "trial": 300,  # seconds that a new program has to reach the broker
+    "update_key": None,  # the board's secret, in 64 hexadecimal digits, which signs updates; None for no updates
+    "log_level": "info",  # lines below it stay on the console
 }
 
 
@@ -114,6 +123,11 @@ def check(given: "Any") -> "list[str]":
             problems.append("%s: expected %s from %g to %g, got %s" % (name, kind, low, high, json.dumps(value)))
     if given.get("profile", "mains") not in PROFILES:
         problems.append("profile: expected mains or battery, got %s" % json.dumps(given["profile"]))
+    if given.get("log_level", "info") not in LOG_LEVELS:
+        problems.append("log_level: expected one of %s" % ", ".join(LOG_LEVELS))
+    key = given.get("update_key", "0" * 64)
+    if not isinstance(key, str) or len(key) != 64 or key.strip("0123456789abcdef"):
+        problems.append("update_key: expected 64 hexadecimal digits")
     name = given.get("name", "")
     if not isinstance(name, str) or len(name) > 100:
         problems.append("name: expected a text of up to 100 characters")

@@ -42,6 +42,7 @@ class Wifi:
         password: "" for an open network.
         limit_seconds: Longest time for joining.
         log: Takes one line of text.
+        warn: Takes a line that tells of trouble; `log` when it isn't given.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Wifi:
         password: str,
         limit_seconds: float = 20,
         log: "Callable[[str], None] | None" = None,
+        warn: "Callable[[str], None] | None" = None,
     ) -> None:
         self.wlan = wlan
         self.ssid = ssid
         self.password = password
         self.limit_seconds = limit_seconds
         self.log = log
+        self.warn = warn or log
         self.failures = 0
         self.joins = 0
         self.reason: "str | None" = None
@@ -82,8 +85,8 @@ class Wifi:
             self._busy = False
 
     async def _join(self) -> bool:
-        if self._was_connected and self.log:
-            self.log("wifi: lost %s" % self.ssid)
+        if self._was_connected and self.warn:
+            self.warn("wifi: lost %s" % self.ssid)
         self._was_connected = False
         if self.failures and self.failures % 3 == 0:
             self.wlan.active(False)  # a radio that got stuck comes back this way
@@ -118,8 +121,8 @@ class Wifi:
     def _failed(self, reason: str) -> None:
         self.failures += 1
         self.reason = reason
-        if self.log:
-            self.log("wifi: %s: %s" % (self.ssid, reason))
+        if self.warn:
+            self.warn("wifi: %s: %s" % (self.ssid, reason))
 
     def rssi(self) -> "int | None":
         """Signal strength in dBm, None while not connected."""

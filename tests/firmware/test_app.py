@@ -25,6 +25,8 @@ class FakeBoard:
         self.boots = 6
         self.fed = 0
         self.room = 2048
+        self.kept: list[str] = []
+        self.free = [60_000]
 
     def id(self) -> str:
         return "esp32-abcdef"
@@ -47,6 +49,15 @@ class FakeBoard:
     def count_boot(self) -> int:
         self.boots += 1
         return self.boots
+
+    def keep_log(self, lines: list[str]) -> None:
+        self.kept = list(lines)
+
+    def last_log(self) -> list[str]:
+        return self.kept
+
+    def heap(self) -> tuple[int, int]:
+        return self.free.pop(0) if len(self.free) > 1 else self.free[0], 40_000
 
     def load_interval(self) -> float | None:
         return self.interval
@@ -298,14 +309,14 @@ async def wake(board: FakeBoard, broker: ScriptedBroker, **changes: Any) -> list
     app = make_app(board, profile="battery", mqtt=url, **{"awake": 10, "discovery": True, **changes})
     assert await app.run() == "sleep"
     assert len(broker.heard) > count
-    return [leaf for leaf in broker.heard[count] if leaf != "state"]
+    return [leaf for leaf in broker.heard[count] if leaf not in ("state", "log")]
 
 
 @pytest.mark.slow
 async def test_a_battery_sensor_describes_itself_once_to_a_broker_that_remembers() -> None:
     board = FakeBoard({"boot": 5})
     async with ScriptedBroker().serving() as broker:
-        everything, nothing_new = ["status", "meta", "config"], ["status"]
+        everything, nothing_new = ["status", "meta", "diag", "config"], ["status"]
         heard = [(await wake(board, broker))[:-1]]  # without its goodbye
         broker.session_present = True
         heard.append((await wake(board, broker))[:-1])
@@ -332,12 +343,13 @@ async def test_a_battery_sensor_repeats_its_description_until_it_is_acknowledged
 
 
 def announced(app: program.App) -> dict[str, Any]:
-    """What the program has handed over, by the end of its topic, until everything is acknowledged."""
+    """What the program has handed over, by the end of its topic, until everything is acknowledged; not its log."""
     said: dict[str, Any] = {}
     while app.client._birth_messages:
         message = app.client._birth_messages.pop(0)
         said[message.topic.rpartition("/")[2]] = json.loads(message.payload)
         app._on_progress("acknowledged")
+    said.pop("log", None)
     return said
 
 
@@ -362,6 +374,7 @@ def test_the_largest_message_waits_until_others_have_gone() -> None:
     app.births()
     for number in range(20):
         app.client.publish("s", b"%d" % number)
+    app.log.waiting.clear()
     for _ in range(20 - app.client.window):
         app.client.ring.remove(app.client.ring.messages[0])
         app._on_progress("acknowledged")

@@ -35,7 +35,7 @@ MODULES = {
     "onewire",
     "os",
 }
-MODULES |= {"payloads", "random", "select", "socket", "ssl", "sys", "time", "tls", "board"}
+MODULES |= {"payloads", "random", "select", "socket", "ssl", "sys", "time", "tls", "board", "hashlib", "slots"}
 
 
 def test_the_board_gets_the_simulators_payload_module_itself() -> None:
@@ -45,6 +45,7 @@ def test_the_board_gets_the_simulators_payload_module_itself() -> None:
 def test_every_python_file_of_the_firmware_is_copied() -> None:
     here = {path.relative_to(files.BOARD).as_posix() for path in files.BOARD.rglob("*.py")}
     there = {target.removeprefix("board/") for target in files.sources()} - {"payloads.py"}
+    assert {"main.py", "slots.py"} <= set(files.sources())
     assert here == there
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import chips, plan, prepared
+from firmware import chips, listening, plan, prepared, updates
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,7 +28,8 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
 
 
 def test_every_option_stands_in_the_table() -> None:
-    actions = [*plan.parser()._actions, *prepared.parser()._actions]
+    parsers = [plan.parser(), prepared.parser(), updates.parser(), listening.parser()]
+    actions = [action for parser in parsers for action in parser._actions]
     known = {option for action in actions for option in action.option_strings if option.startswith("--")}
     documented = {option for cell in ROWS for option in re.findall(r"`(--[a-z0-9-]+)`", cell)}
     assert documented == known - {"--help"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
@@ -63,8 +64,12 @@ def test_status_and_meta_are_retained_and_readings_are_not(
         listening(mosquitto.port, f"+/{board.id}/#") as retained,
         listening(mosquitto.port, "homeassistant/#") as found,
     ):
-        eventually(lambda: len(retained) >= 2)
-        assert {message.topic.rpartition("/")[2] for message in retained if message.retain} == {"status", "meta"}
+        eventually(lambda: len(retained) >= 3)
+        assert {message.topic.rpartition("/")[2] for message in retained if message.retain} == {
+            "status",
+            "meta",
+            "diag",
+        }
         eventually(lambda: any(board.id in message.topic for message in found))
     description = observer.discovery()[0]
     assert description["state_topic"] == f"sensors/{board.id}/state"
@@ -218,13 +223,13 @@ def test_tls(
 
 
 @pytest.mark.slow
-def test_fits_into_120_kib(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
+def test_fits_into_144_kib(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     # a board's pointers have 32 bits, so there the same program needs about half
     sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
     with Tunnel(mosquitto.port) as tunnel:
         board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest message
         observer = observe(board)
-        board.power_on(heap=120 * 1024)
+        board.power_on(heap=144 * 1024)
         observer.wait_states(50)
         assert len(observer.discovery()) == 1
         tunnel.cut()
@@ -431,3 +436,27 @@ def test_one_write_per_packet(make_board: MakeBoard) -> None:
             subscribe = connection.recv(65536)
             assert subscribe[0] == 0x82
             connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01")
+
+
+def test_what_it_logs_and_how_it_is_and_the_last_lines_before_a_reset(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe
+) -> None:
+    board = make_board(mosquitto.port)
+    observer = observe(board)
+
+    def texts(*, before: bool = False) -> list[str]:
+        lines = [json.loads(payload) for payload in observer.payloads("log")]
+        return [line["text"] for line in lines if line.get("before", False) is before]
+
+    board.power_on()
+    eventually(lambda: any("mqtt: connected" in text for text in texts()), what="the log at the broker")
+    diag = json.loads(observer.payloads("diag")[0])
+    assert {**diag, "started_by": "power", "boot": 1, "rssi": -61, "wifi_quality": 78, "reconnects": 0} == diag
+    assert diag["heap_free"] > 0
+    observer.send({"log": "debug"})
+    eventually(lambda: any(text.startswith("reading: ") for text in texts()), what="a line of level debug")
+    observer.send({"reboot": True})
+    assert board.wait_off() == RESET
+    assert "before" not in str(observer.payloads("log"))
+    board.power_on("reset")
+    eventually(lambda: "command: reboot" in texts(before=True), what="the last lines before the reset")
