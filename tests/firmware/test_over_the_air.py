@@ -216,3 +216,48 @@ def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> 
     text, _, signature = signed.partition(b"\n")
     assert len(signature) == 64
     assert json.loads(text)["older"] is True
+
+
+@pytest.mark.slow
+def test_a_fleet_is_updated_during_broker_restarts_without_one_being_lost(
+    make_mosquitto: MakeMosquitto,
+    make_board: MakeBoard,
+    newer: Callable[..., updates.Program],
+) -> None:
+    broker = make_mosquitto()
+    boards = [with_key(make_board, broker.port, interval=2, timeout=3, watchdog=60) for _ in range(20)]
+    program = newer("1.0.1")
+    for board in boards:
+        board.power_on()
+    for board in boards:
+        board.wait_log("mqtt: connected", 60)
+    with mains(*boards):
+        giver = updates.Giver(program, keys.load())
+        access = {"url": f"mqtt://127.0.0.1:{broker.port}"}
+        ids = [board.id for board in boards]
+        give = updates.give(giver, access, None, ids, 400, again_seconds=10)
+        thread = threading.Thread(target=lambda: asyncio.run(give))
+        thread.start()
+        for share in (0.1, 0.3, 0.6, 0.9):  # of all files that have to be given: a restart at each
+
+            def given(share: float = share) -> bool:
+                begun = sum(len(progress.given) for progress in giver.boards.values())
+                return begun >= share * 2 * len(boards) or not giver.unfinished()
+
+            eventually(given, 120, f"{share:.0%} of the files")
+            broker.stop()
+            broker.start()
+        thread.join(400)
+        assert giver.unfinished() == []
+        assert {good for good, _ in outcomes(giver).values()} == {True}
+        broker.stop()  # and all of them come back to work afterwards
+        broker.start()
+        observers = [Observer(board.id, broker.port) for board in boards]
+        try:
+            for observer in observers:
+                observer.wait_states(1, 60)
+                assert observer.metas()[-1]["build"] == program.build
+                assert "trial" not in observer.metas()[-1]
+        finally:
+            for observer in observers:
+                observer.close()
