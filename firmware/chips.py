@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .board import settings
+
 
 class ChipError(Exception):
     """No chip of use here; the text says why."""
@@ -71,12 +73,13 @@ class Chip:
         """The page with MicroPython's images."""
         return f"https://micropython.org/download/{self.board}/"
 
-    def faults_of(self, pin: int, *, is_analogue: bool) -> tuple[str, str]:
+    def faults_of(self, pin: int, *, is_analogue: bool, is_input: bool = False) -> tuple[str, str]:
         """Why a pin can't be used, and why it perhaps should not be; each empty where there is no reason.
 
         Args:
             pin: The GPIO's number.
-            is_analogue: It is read with the converter; otherwise it is an output, too, as all buses need it.
+            is_analogue: It is read with the converter.
+            is_input: The board only listens to it; otherwise it is an output, too, as all buses need it.
         """
         if pin not in numbers(self.pins):
             return f"an {self.name} has no pin {pin}", ""
@@ -89,7 +92,7 @@ class Chip:
             )
         if is_analogue and pin not in numbers(self.adc1):
             return f"pin {pin} of an {self.name} is no analogue input: {self.adc1} are", ""
-        if not is_analogue and pin in numbers(self.inputs):
+        if not is_analogue and not is_input and pin in numbers(self.inputs):
             return f"pin {pin} of an {self.name} is an input only", ""
         return "", next((text for use, text in WARNINGS.items() if pin in numbers(getattr(self, use))), "")
 
@@ -191,12 +194,22 @@ def check_pins(chip: Chip, sensors: Sequence[Mapping[str, Any]]) -> tuple[list[s
     problems, warnings = [], []
     taken: dict[int, str] = {}
     for position, spec in enumerate(sensors):
-        for option in ("pin", "scl", "sda"):
+        for option in settings.PINS:
             if option not in spec:
                 continue
             place = f"sensors[{position}]: {option}: "
-            problem, warning = chip.faults_of(spec[option], is_analogue=spec["driver"] == "adc")
-            use = f"{option} of sensors[{position}]" if option == "pin" else option  # a bus is shared
+            driver = spec["driver"]
+            problem, warning = chip.faults_of(
+                spec[option],
+                is_analogue=driver in settings.ANALOGUE,
+                is_input=(driver, option) in settings.INPUTS,
+            )
+            if driver == "gpio" and spec.get("pull", "up") != "none" and spec[option] in numbers(chip.inputs):
+                problem = (
+                    problem
+                    or f"pin {spec[option]} of an {chip.name} has no resistor of its own: pull=none and one at the pin"
+                )
+            use = option if option in ("scl", "sda") else f"{option} of sensors[{position}]"  # a bus is shared
             other = taken.setdefault(spec[option], use)
             if other != use:
                 problem = problem or f"pin {spec[option]} is the {other} already"

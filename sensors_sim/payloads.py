@@ -28,7 +28,10 @@ FIELDS = {
     "pressure": ("hPa", "atmospheric_pressure", 300, 1100, 2),
     "co2": ("ppm", "carbon_dioxide", 0, 40000, 0),
     "tvoc": ("ppb", "volatile_organic_compounds_parts", 0, 60000, 0),
+    "gas_resistance": ("Ω", None, 0, 200000000, 0),
+    "pm1": ("µg/m³", "pm1", 0, 1000, 1),
     "pm25": ("µg/m³", "pm25", 0, 1000, 1),
+    "pm10": ("µg/m³", "pm10", 0, 1000, 1),
     "illuminance": ("lx", "illuminance", 0, 120000, 0),
     "moisture": ("%", "moisture", 0, 100, 1),
     "sound_pressure": ("dB", "sound_pressure", 0, 140, 1),
@@ -43,6 +46,9 @@ FIELDS = {
     "acceleration": ("g", None, 0, 50, 3),
     "rpm": ("rpm", None, 0, 60000, 0),
     "flow": ("L/min", "volume_flow_rate", 0, 10000, 2),
+    "water": ("L", "water", 0, 10000000, 3),
+    "pulses": (None, None, 0, 1000000000, 0),
+    "weight": ("kg", "weight", -1000, 10000, 3),
     "rssi": ("dBm", "signal_strength", -120, 0, 0),
     "latitude": ("°", None, -90, 90, 6),
     "longitude": ("°", None, -180, 180, 6),
@@ -53,7 +59,10 @@ FIELDS = {
     "adc": ("mV", "voltage", 0, 5000, 0),
     "occupancy": (None, None, 0, 10000, 0),
     "motion": (None, None, 0, 1, 0),
+    "contact": (None, None, 0, 1, 0),
 }
+
+TOTALS = ("energy", "water", "pulses")  # they only grow, and start again from 0 with the sensor
 
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789_-"
 
@@ -267,7 +276,7 @@ def discovery_payload(
             component["device_class"] = meta["device_class"]
         if "unit" in meta:
             component["unit_of_measurement"] = meta["unit"]
-        component["state_class"] = "total_increasing" if field == "energy" else "measurement"
+        component["state_class"] = "total_increasing" if field in TOTALS else "measurement"
         # what is no name to Jinja, such as living-room_temperature, has to stand in quotes
         is_name = "-" not in field and not field[0].isdigit()
         component["value_template"] = "{{ value_json" + ("." + field if is_name else "['" + field + "']") + " }}"
@@ -394,6 +403,15 @@ def _differences(fields: object, field: str) -> dict[str, object] | None:
 
 
 def _label(field: str) -> str:
-    known = {"co2": "CO₂", "pm25": "PM2.5", "tvoc": "TVOC", "rssi": "Signal", "rpm": "Speed", "adc": "ADC"}
+    known = {
+        "co2": "CO₂",
+        "pm1": "PM1",
+        "pm25": "PM2.5",
+        "pm10": "PM10",
+        "tvoc": "TVOC",
+        "rssi": "Signal",
+        "rpm": "Speed",
+        "adc": "ADC",
+    }
     text = known.get(field, field.replace("_", " "))
     return text[0].upper() + text[1:]

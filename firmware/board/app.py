@@ -194,6 +194,8 @@ class App:
         self._outcome: "str | None" = None
         self._finished = asyncio.Event()
         self._retime = asyncio.Event()
+        for source in self.sources:
+            source.sensor.changed = self._retime.set  # type: ignore[method-assign]
         self._answered_at = ticks_ms()
         self._errors: "dict[str, str]" = {}
         self._fields = [source.sensor.fields for source in self.sources]

@@ -34,6 +34,8 @@ class Board:
         self._nvs = esp32.NVS("sensor")
         self._watchdog: "machine.WDT | None" = None
         self._buses: "dict[tuple[int, int], machine.SoftI2C]" = {}
+        self._serials = 0
+        self._contacts: "list[machine.Pin]" = []  # whose edges are counted
         self._uptime_ms = 0
         self._last_ticks = ticks_ms()
 
@@ -212,7 +214,62 @@ class Board:
 
         return ds18x20.DS18X20(onewire.OneWire(machine.Pin(pin)))
 
+    def serial(self, rx: int, tx: int, baud: int) -> "machine.UART":
+        """A serial line; the first and the second go to UART 1 and 2, where the chip has both."""
+        self._serials += 1
+        return machine.UART(self._serials, baud, rx=rx, tx=tx, rxbuf=512)
+
+    def input(self, pin: int, pull: str) -> "machine.Pin":
+        """A pin that is looked at: call it for its level. `pull` is up, down or none."""
+        if pull == "none":
+            return machine.Pin(pin, machine.Pin.IN)
+        return machine.Pin(pin, machine.Pin.IN, machine.Pin.PULL_UP if pull == "up" else machine.Pin.PULL_DOWN)
+
+    def on_falling(self, pin: int, call: "Any") -> None:
+        """Call a function, soon, after each falling edge at a pin."""
+        contact = self.input(pin, "none" if pin >= 34 and self._is_esp32() else "up")
+        contact.irq(call, machine.Pin.IRQ_FALLING)
+        self._contacts.append(contact)
+
+    def _is_esp32(self) -> bool:
+        """Whether pins from 34 on are inputs without resistors."""
+        return self.model().upper().endswith("ESP32")
+
+    def clocked(self, sck: int, dout: int) -> "Clocked":
+        """Two wires: we pulse one and read the other."""
+        return Clocked(machine.Pin(sck, machine.Pin.OUT, value=0), machine.Pin(dout, machine.Pin.IN))
+
     def wlan(self, hostname: str) -> "network.WLAN":
         """The Wi-Fi radio as a station."""
         network.hostname(hostname[:32])  # all that it takes
         return network.WLAN(network.STA_IF)
+
+
+class Clocked:
+    """A chip that gives a bit for each pulse and takes a long pulse for a wish to sleep, such as the HX711.
+
+    Args:
+        clock: Output.
+        data: Input; low when the chip is ready.
+    """
+
+    def __init__(self, clock: "machine.Pin", data: "machine.Pin") -> None:
+        self._clock = clock
+        self._data = data
+
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return not self._data()
+
+    def read(self, pulses: int) -> int:
+        """The first 24 bits of an answer; further pulses tell the chip what comes next."""
+        clock, data = self._clock, self._data
+        bits = 0
+        for number in range(pulses):
+            state = machine.disable_irq()  # an interrupt within the pulse could make it as long as a wish to sleep
+            clock(1)
+            clock(0)
+            machine.enable_irq(state)
+            if number < 24:
+                bits = bits << 1 | data()
+        return bits

@@ -21,15 +21,47 @@ LOG_LEVELS = ("debug", "info", "warning", "error")  # as in payloads.py, which `
 # driver: the names that an entry needs, and those that it may have
 DRIVERS = {
     "adc": (("pin",), ("field", "factor", "points")),
+    "aht20": (("scl", "sda"), ()),
+    "battery": (("pin", "chemistry"), ("cells", "factor")),
+    "bh1750": (("scl", "sda"), ("address",)),
     "bme280": (("scl", "sda"), ("address",)),
+    "bme680": (("scl", "sda"), ("address",)),
+    "dht11": (("pin",), ()),
     "dht22": (("pin",), ()),
     "ds18b20": (("pin",), ("probes",)),
     "fake": ((), ()),
+    "gpio": (("pin",), ("field", "inverted", "pull", "debounce")),
+    "hx711": (("sck", "dout"), ("zero", "factor")),
+    "pms5003": (("rx", "tx"), ()),
+    "pulse": (("pin",), ("measures", "per_unit", "debounce")),
+    "scd30": (("scl", "sda"), ()),
     "scd41": (("scl", "sda"), ("single_shot",)),
+    "sht3x": (("scl", "sda"), ("address",)),
+    "sht4x": (("scl", "sda"), ("address",)),
+    "soil": (("pin",), ("dry", "wet")),
 }
 
+# options that are pins, and those of them that the board only listens to
+PINS = ("pin", "scl", "sda", "rx", "tx", "sck", "dout")
+INPUTS = (("gpio", "pin"), ("pulse", "pin"), ("pms5003", "rx"), ("hx711", "dout"))
+ANALOGUE = ("adc", "battery", "soil")
+
 # option of a driver: lowest and highest whole number. No chip has more pins than the ESP32-S3
-RANGES = {"pin": (0, 48), "scl": (0, 48), "sda": (0, 48), "probes": (1, 16), "address": (0x76, 0x77)}
+RANGES = dict.fromkeys(PINS, (0, 48))
+RANGES.update({"probes": (1, 16), "cells": (1, 16), "debounce": (0, 1000)})
+ADDRESSES = {
+    "bh1750": (0x23, 0x5C),
+    "bme280": (0x76, 0x77),
+    "bme680": (0x76, 0x77),
+    "sht3x": (0x44, 0x45),
+    "sht4x": (0x44, 0x45, 0x46),
+}
+CHOICES = {
+    "chemistry": ("li-ion", "lifepo4", "alkaline", "nimh", "lead-acid"),
+    "measures": ("water", "energy", "count"),
+    "pull": ("up", "down", "none"),
+}
+VOLTS = ("dry", "wet")
 
 # setting: lowest and highest value. Spans in milliseconds must stay below 2**29, see ticks.py: hence six days
 LIMITS = (
@@ -138,7 +170,7 @@ def check(given: "Any") -> "list[str]":
     if wifi is not None:
         problems += _check_wifi(wifi)
     problems += _check_mqtt(given.get("mqtt"))
-    problems += _check_sensors(given.get("sensors", DEFAULTS["sensors"]))
+    problems += _check_sensors(given.get("sensors", DEFAULTS["sensors"]), given.get("profile") == "battery")
     return problems
 
 
@@ -189,7 +221,7 @@ def _check_mqtt(mqtt: "Any") -> "list[str]":
     return problems
 
 
-def _check_sensors(sensors: "Any") -> "list[str]":
+def _check_sensors(sensors: "Any", sleeps: bool) -> "list[str]":
     if not isinstance(sensors, list) or not sensors:
         return ['sensors: expected a list such as [{"driver": "dht22", "pin": 4}]']
     problems = []
@@ -204,17 +236,40 @@ def _check_sensors(sensors: "Any") -> "list[str]":
         problems += ["%s%s needs %s" % (place, driver, name) for name in needed if name not in spec]
         problems += ["%s%s has no %s" % (place, driver, name) for name in spec if name not in known]
         for name in spec:
-            expected = _expected(name, spec[name])
+            expected = _expected(driver, name, spec[name])
             if expected is not None and name in known:
                 problems.append("%s%s: expected %s, got %s" % (place, name, expected, json.dumps(spec[name])))
-        if "scl" in spec and spec["scl"] == spec.get("sda"):
-            problems.append("%sscl and sda are two pins, got %s for both" % (place, json.dumps(spec["scl"])))
+        for one, other in (("scl", "sda"), ("rx", "tx"), ("sck", "dout")):
+            if one in spec and spec[one] == spec.get(other):
+                problems.append(
+                    "%s%s and %s are two pins, got %s for both" % (place, one, other, json.dumps(spec[one]))
+                )
+        if driver == "soil" and not problems and abs(spec.get("dry", 2.6) - spec.get("wet", 1.1)) < 0.1:
+            problems.append("%sdry and wet are two voltages, at least 0.1 V apart" % place)
+        if driver == "pulse" and sleeps:
+            problems.append("%spulse counts only while the board is awake: not with the profile battery" % place)
     return problems
 
 
-def _expected(name: str, value: "Any") -> "str | None":
+def _expected(driver: str, name: str, value: "Any") -> "str | None":
     """What the option of a driver should be; None when it is."""
-    if name in RANGES:
+    if name == "address":
+        known = ADDRESSES.get(driver, ())
+        if value not in known or isinstance(value, bool):
+            return "one of " + ", ".join(["0x%02x" % address for address in known])
+    elif name in CHOICES:
+        if value not in CHOICES[name]:
+            return "one of " + ", ".join(CHOICES[name])
+    elif name in VOLTS:
+        if not (_is_number(value) and 0 <= value <= 5):
+            return "volts from 0 to 5"
+    elif name == "per_unit":
+        if not (_is_number(value) and 0 < value < 1e9):
+            return "a number above 0"
+    elif name == "zero":
+        if not (_is_number(value) and abs(value) <= 0x800000):
+            return "a number of counts"
+    elif name in RANGES:
         low, high = RANGES[name]
         if not (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
             return "a whole number from %d to %d" % (low, high)
@@ -228,7 +283,7 @@ def _expected(name: str, value: "Any") -> "str | None":
     elif name == "factor":
         if not _is_number(value) or value - value != 0 or value == 0:
             return "a number other than 0"
-    elif name == "single_shot":
+    elif name in ("single_shot", "inverted"):
         if not isinstance(value, bool):
             return "true or false"
     elif name == "points":

@@ -34,6 +34,7 @@ MODULES = {
     "network",
     "onewire",
     "os",
+    "struct",
 }
 MODULES |= {"payloads", "random", "select", "socket", "ssl", "sys", "time", "tls", "board", "hashlib", "slots"}
 

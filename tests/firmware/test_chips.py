@@ -144,3 +144,29 @@ def test_a_rehearsal_checks_the_pins_of_a_chip_that_was_said(
     assert "pin 6 of an ESP32 belongs to its flash" in text
     assert asked == []
     assert "see whether the sensors' pins suit the chip" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sensor", "text"),
+    [
+        ({"driver": "pulse", "pin": 34}, None),
+        ({"driver": "pms5003", "rx": 35, "tx": 26}, None),
+        ({"driver": "pms5003", "rx": 26, "tx": 35}, "tx: pin 35 of an ESP32 is an input only"),
+        ({"driver": "hx711", "sck": 18, "dout": 34}, None),
+        ({"driver": "gpio", "pin": 34, "pull": "none"}, None),
+        ({"driver": "gpio", "pin": 34}, "has no resistor of its own"),
+        ({"driver": "soil", "pin": 27}, "measures with ADC2"),
+        ({"driver": "battery", "pin": 22, "chemistry": "li-ion"}, "is no analogue input"),
+        ({"driver": "hx711", "sck": 6, "dout": 34}, "sck: pin 6 of an ESP32 belongs to its flash"),
+    ],
+)
+def test_a_pin_that_is_only_listened_to_may_be_an_input(sensor: dict[str, Any], text: str | None) -> None:
+    problems, _ = chips.check_pins(chips.CHIPS["ESP32"], [sensor])
+    assert len(problems) == (text is not None)
+    assert text is None or text in problems[0]
+
+
+def test_only_the_pins_of_a_bus_are_shared() -> None:
+    dust = {"driver": "pms5003", "rx": 26, "tx": 27}
+    problems, _ = chips.check_pins(chips.CHIPS["ESP32"], [dust, dust])
+    assert len(problems) == 2

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.board.drivers import KINDS, SensorError, bme280, crc8, create, dht22, ds18b20, scd41
+from firmware.board.drivers import KINDS, SensorError, bme280, crc8, create, dht22, ds18b20, scd41, sensirion
 from firmware.board.drivers import adc as adc_driver
 from firmware.board.drivers.fake import Fake
 from firmware.board.settings import DRIVERS
@@ -137,7 +137,7 @@ async def test_a_bmp280_works_without_humidity() -> None:
     ("bus", "text"),
     [
         (Registers(0xFF, DATA), "id is 0xff"),
-        (Registers(0x61, DATA), "it is a BME680, for which there is no driver"),
+        (Registers(0x61, DATA), "it is a BME680, whose driver is bme680"),
         (Registers(0x55, DATA), "it is a BMP180, for which there is no driver"),
         (Registers(0x60, bytes([0x80, 0, 0] * 2 + [0x80, 0])), "did not measure"),
         (Registers(0x60, DATA, busy=0x08), "stays busy"),
@@ -178,7 +178,7 @@ def test_dht22_refuses_a_wrong_checksum_and_impossible_values() -> None:
 
 @pytest.mark.parametrize("data", [(45, 0, 23, 0), (20, 0, 0, 9), (95, 0, 60, 0), (33, 0, 5, 0x81)])
 def test_a_dht11_in_place_of_a_dht22_is_named(data: tuple[int, ...]) -> None:
-    with pytest.raises(SensorError, match=rf"this is a DHT11 \({data[2]} °C, {data[0]} %\): .* take a DHT22"):
+    with pytest.raises(SensorError, match=rf"this is a DHT11 \({data[2]} °C, {data[0]} %\): its driver is dht11"):
         dht22.decode(bytes([*data, sum(data) & 0xFF]))
 
 
@@ -278,7 +278,7 @@ def test_sensirions_checksum() -> None:
 
 def test_scd41_example() -> None:
     # Sensirion, SCD4x data sheet, example of read_measurement: 500 ppm, 25 °C, 37 %
-    values = scd41.convert(scd41.words(bytes.fromhex("01f4336667a25eb93c")))
+    values = scd41.convert(sensirion.words(bytes.fromhex("01f4336667a25eb93c"), "SCD41"))
     assert values["co2"] == 500
     assert values["temperature"] == pytest.approx(25, abs=0.01)
     assert values["humidity"] == pytest.approx(37, abs=0.01)
@@ -286,7 +286,7 @@ def test_scd41_example() -> None:
 
 def test_scd41_refuses_a_wrong_checksum_and_no_measurement() -> None:
     with pytest.raises(SensorError, match="checksum"):
-        scd41.words(bytes.fromhex("01f434"))
+        sensirion.words(bytes.fromhex("01f434"), "SCD41")
     with pytest.raises(SensorError, match="no CO₂"):
         scd41.convert([0, 0x6667, 0x5EB9])
 
@@ -385,12 +385,17 @@ class Pins:
 
 SPECS: dict[str, dict[str, Any]] = {
     "adc": {"pin": 34},
+    "battery": {"pin": 34, "chemistry": "li-ion"},
     "bme280": {"scl": 22, "sda": 21},
     "dht22": {"pin": 4},
     "ds18b20": {"pin": 4, "probes": 2},
     "fake": {},
-    "scd41": {"scl": 22, "sda": 21},
+    "hx711": {"sck": 18, "dout": 19},
+    "pms5003": {"rx": 27, "tx": 26},
+    "soil": {"pin": 34},
 }
+SPECS.update(dict.fromkeys(("aht20", "bh1750", "bme680", "scd30", "scd41", "sht3x", "sht4x"), SPECS["bme280"]))
+SPECS.update(dict.fromkeys(("dht11", "gpio", "pulse"), SPECS["dht22"]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

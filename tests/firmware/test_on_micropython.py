@@ -100,6 +100,33 @@ def test_every_driver_at_once(mosquitto: Broker, make_board: MakeBoard, observe:
     assert observer.metas()[0]["simulated"] is True
 
 
+def test_serial_lines_pulses_contacts_and_curves(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
+    sensors = [
+        {"driver": "pms5003", "rx": 27, "tx": 26},
+        {"driver": "hx711", "sck": 18, "dout": 19, "factor": 1000},
+        {"driver": "pulse", "pin": 25, "measures": "water", "per_unit": 2, "debounce": 0},
+        {"driver": "gpio", "pin": 32, "debounce": 0},
+        {"driver": "battery", "pin": 34, "chemistry": "li-ion"},
+        {"driver": "soil", "pin": 35},
+        {"driver": "dht11", "pin": 4},
+    ]
+    board = make_board(mosquitto.port, sensors=sensors, interval=60)
+    (board.folder / "pin-32").write_text("1")
+    observer = observe(board)
+    board.power_on()
+    state = observer.wait_states(1)[0]
+    assert (state["pm1"], state["pm25"], state["pm10"]) == (5, 12, 20)
+    assert state["weight"] == 0  # DT is low all the time
+    assert state["water"] == 1.5
+    assert state["contact"] == 1
+    assert state["voltage"] == 3.7
+    assert 10 < state["battery"] < 20
+    assert state["moisture"] == 50
+    assert list(observer.metas()[-1]["errors"]) == ["dht11"]  # the stand-in answers like a DHT22
+    (board.folder / "pin-32").write_text("0")
+    assert observer.wait_states(2)[1]["contact"] == 0  # long before the interval is over
+
+
 def test_the_will_after_a_power_cut(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     board = make_board(mosquitto.port)
     observer = observe(board)

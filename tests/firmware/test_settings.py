@@ -79,7 +79,10 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"sensors": [{"driver": ["dht22"]}]}, "expected a driver"),
         ({"sensors": [{"driver": "ds18b20", "pin": 4, "probes": 0}]}, "probes: expected a whole number from 1 to 16"),
         ({"sensors": [{"driver": "bme280", "scl": 5, "sda": 5}]}, "scl and sda are two pins, got 5 for both"),
-        ({"sensors": [{"driver": "bme280", "scl": 5, "sda": 4, "address": 1}]}, "from 118 to 119, got 1"),
+        (
+            {"sensors": [{"driver": "bme280", "scl": 5, "sda": 4, "address": 1}]},
+            "address: expected one of 0x76, 0x77, got 1",
+        ),
         ({"sensors": [{"driver": "scd41", "scl": 5, "sda": 4, "single_shot": "yes"}]}, "expected true or false"),
         ({"sensors": [adc(field='Soil "x')]}, r"field: expected a name such as voltage"),
         ({"sensors": [adc(field="seq")]}, "not ts, seq, boot or rssi"),

@@ -10,7 +10,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KINDS = ("adc", "bme280", "dht22", "ds18b20", "fake", "scd41")
+KINDS = (
+    "adc",
+    "aht20",
+    "battery",
+    "bh1750",
+    "bme280",
+    "bme680",
+    "dht11",
+    "dht22",
+    "ds18b20",
+    "fake",
+    "gpio",
+    "hx711",
+    "pms5003",
+    "pulse",
+    "scd30",
+    "scd41",
+    "sht3x",
+    "sht4x",
+    "soil",
+)
 
 
 class SensorError(Exception):
@@ -38,6 +58,9 @@ class Sensor:
 
     async def start(self) -> None:
         """Find and set up the sensor; called before the first `read` and again after a failed one."""
+
+    def changed(self) -> None:
+        """Called by a driver that has something to say before its time; the program puts its own here."""
 
     async def read(self) -> "dict[str, float]":
         """One measurement: field to value, in the units of payloads.FIELDS."""

@@ -35,15 +35,19 @@ class Adc(Sensor):
         self, adc: "Any", field: str = "voltage", factor: float = 1, points: "list[list[float]] | None" = None
     ) -> None:
         self.adc = adc
-        self.fields = (field,)
+        self.fields: "tuple[str, ...]" = (field,)
         self.factor = factor
         self.points = points
 
-    async def read(self) -> "dict[str, float]":
+    def volts(self) -> float:
+        """What is measured now, times the factor."""
         total = 0
         for _ in range(_SAMPLES):
             total += self.adc.read_uv()
-        volts = total / _SAMPLES / 1e6 * self.factor
+        return total / _SAMPLES / 1e6 * self.factor
+
+    async def read(self) -> "dict[str, float]":
+        volts = self.volts()
         if self.points:
             return {self.fields[0]: on_line(volts, self.points)}
         return {self.fields[0]: volts * 1000 if self.fields[0] == "adc" else volts}

@@ -25,7 +25,7 @@ _CONFIG = const(0xF5)
 _DATA = const(0xF7)
 _BME280_ID = const(0x60)
 _BMP280_IDS = (0x56, 0x57, 0x58)
-_OTHERS = {0x61: "it is a BME680, for which there is no driver", 0x55: "it is a BMP180, for which there is no driver"}
+_OTHERS = {0x61: "it is a BME680, whose driver is bme680", 0x55: "it is a BMP180, for which there is no driver"}
 _FORCED = const(0x25)  # once each of temperature and pressure, then sleep again
 _NOT_MEASURED = const(0x80000)  # what the registers hold after a reset
 

@@ -32,14 +32,18 @@ class Dht22(Sensor):
         self.dht = dht
 
     async def read(self) -> "dict[str, float]":
+        temperature, humidity = decode(await self._answer())
+        return {"temperature": temperature, "humidity": humidity}
+
+    async def _answer(self) -> "bytes | bytearray":
         try:
             self.dht.measure()
         except OSError:
             raise
         except Exception as error:  # MicroPython's driver raises a bare Exception for a wrong checksum
-            raise SensorError("DHT22: " + str(error)) from None
-        temperature, humidity = decode(self.dht.buf)
-        return {"temperature": temperature, "humidity": humidity}
+            raise SensorError(self.model + ": " + str(error)) from None
+        data: "bytearray" = self.dht.buf
+        return data
 
 
 def decode(data: "bytes | bytearray") -> "tuple[float, float]":
@@ -59,8 +63,6 @@ def decode(data: "bytes | bytearray") -> "tuple[float, float]":
     temperature = raw / 10
     if not -40 <= temperature <= 80 or not 0 <= humidity <= 100:
         if data[0] <= 100 and data[2] <= 60 and data[1] < 10 and data[3] & 0x7F < 10:
-            raise SensorError(
-                "DHT22: this is a DHT11 (%d °C, %d %%): there is no driver for it, take a DHT22" % (data[2], data[0])
-            )
+            raise SensorError("DHT22: this is a DHT11 (%d °C, %d %%): its driver is dht11" % (data[2], data[0]))
         raise SensorError("DHT22: %g °C, %g %% is out of range" % (temperature, humidity))
     return temperature, humidity

@@ -1,12 +1,13 @@
 """Sensirion SCD41 over I²C: CO₂, temperature, humidity.
 
-Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion, checksum (CRC-8, 0x31, 0xFF).
+Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion.
 """
 
 import asyncio
 
 from ..ticks import const
-from . import Sensor, SensorError, crc8
+from . import Sensor, SensorError
+from .sensirion import ask, packet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,28 +71,11 @@ class Scd41(Sensor):
         return convert(await self._words(_READ_MEASUREMENT, 3))
 
     def _command(self, command: int) -> None:
-        self.i2c.writeto(_ADDRESS, bytes([command >> 8, command & 0xFF]))
+        self.i2c.writeto(_ADDRESS, packet(command))
 
     async def _words(self, command: int, count: int) -> "list[int]":
-        self._command(command)
-        await asyncio.sleep(0.002)  # at least 1 ms between command and answer
-        data = bytearray(3 * count)
-        self.i2c.readfrom_into(_ADDRESS, data)
-        return words(data)
-
-
-def words(data: "bytes | bytearray") -> "list[int]":
-    """The 16-bit words of an answer, in which a checksum follows each.
-
-    Raises:
-        SensorError: A checksum is wrong.
-    """
-    found = []
-    for at in range(0, len(data), 3):
-        if crc8(data[at : at + 2], 0x31, 0xFF) != data[at + 2]:
-            raise SensorError("SCD41: wrong checksum")
-        found.append(data[at] << 8 | data[at + 1])
-    return found
+        # at least 1 ms between command and answer
+        return await ask(self.i2c, _ADDRESS, packet(command), count, 0.002, "SCD41")
 
 
 def convert(measurement: "list[int]") -> "dict[str, float]":
