@@ -61,6 +61,7 @@ ASK_ID = "import binascii, machine; print('ID', 'esp32-' + binascii.hexlify(mach
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "image": prepared.main,
     "logs": listening.main,
+    "page": prepared.page_main,
     "update": updates.main,
 }
 

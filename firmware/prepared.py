@@ -39,6 +39,7 @@ FAT_SUBTYPE = 0x81  # what MicroPython calls it, whatever is in it
 BLOCK_BYTES = 4096  # what flash erases at once
 LEAST_BYTES = 256 * 1024
 MANIFEST, BOARDS = "manifest.json", "boards.json"
+PAGES = Path(__file__).parents[1] / "gateway" / "static"
 
 # as MicroPython mounts: a file of up to `cache_size` bytes lies in its directory, so it must not be larger there
 LAYOUT: dict[str, Any] = {
@@ -111,6 +112,39 @@ def main(arguments: Sequence[str]) -> None:
     where = f"0x{made.files.offset:x}, {made.files.size // 1024:,} KiB"
     say(f"files    {len(files.names())} in a file system at {where}\nwritten  {output}, {len(made.data):,} bytes")
     say(f"         at 0x{chip.offset:x} of an {chip.name}; {MANIFEST} and {BOARDS} beside it")
+
+
+def page_main(arguments: Sequence[str]) -> None:
+    """The command `sensors-flash page`: the page as a folder that any web server can show.
+
+    Raises:
+        FlashError: The page was not built, or the folder can't be written.
+    """
+    options = argparse.ArgumentParser(
+        prog="sensors-flash page",
+        description="Writes the page that flashes boards into a folder, for any web server with https. Images made by "
+        "`sensors-flash image` go beside it.",
+    )
+    options.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes")
+    folder: Path = options.parse_args(arguments).folder
+    if not (PAGES / "flash.html").exists():
+        raise FlashError("the page was not built: in a checkout, `make web` builds it")
+    waiting, seen = ["flash.html", "theme.js", "icon.svg"], set[str]()
+    try:
+        while waiting:
+            name = waiting.pop()
+            if name in seen or not (PAGES / name).is_file():
+                continue
+            seen.add(name)
+            data = (PAGES / name).read_bytes()
+            target = folder / ("index.html" if name == "flash.html" else name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            # files of the build name each other by their content
+            waiting += [f"assets/{each}" for each in re.findall(r"[\w-]+-[\w-]{8}\.(?:js|css)", data.decode("latin-1"))]
+    except OSError as error:
+        raise FlashError(f"{folder}: {error.strerror or error}") from None
+    say(f"written  {len(seen)} files in {folder}")
 
 
 def find(path: Path, chip: chips.Chip, sha256: str | None = None) -> Path:

@@ -25,6 +25,7 @@ from gateway.ops.samples import samples
 from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami, why_not_built
 from gateway.routes.devices import device, devices
+from gateway.routes.flashing import broker_for_sensors, flash_file
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.revoking import revoke
 from gateway.routes.sharing import share
@@ -109,6 +110,9 @@ def create_app(settings: Settings) -> Starlette:
             Route("/whoami", whoami),
             Route("/tokens", share, methods=["POST"]),
             Route("/tokens/revoke", revoke, methods=["POST"]),
+            Route("/flash", index),
+            Route("/flash/broker", broker_for_sensors),
+            Route("/flash/{name}", flash_file),
             Route("/", index),
             WebSocketRoute("/{path:whole}", no_socket_here),
             Mount("/", Pages(directory=STATIC)) if why_not_built() is None else Route("/{path:whole}", not_built),

@@ -213,6 +213,8 @@ class Gateway:
         self._revoked = None if path is None or self.guard.verifier is None else RevocationFile(path)
         self.read_revocations()
         self.view_topic = settings.view_topic
+        self.flash_folder = settings.flash_folder
+        self.flash_broker = _flash_broker(settings)
         self.upstream_config = _upstream_config(settings)
         kind = History if settings.archive_file is None else KeptHistory
         self.history = kind(
@@ -782,6 +784,18 @@ def _texts(properties: Properties) -> Iterator[str]:
             yield properties[name]
     for pair in properties.get("user_properties", ()):
         yield from pair
+
+
+def _flash_broker(settings: Settings) -> dict[str, str] | None:
+    """What a board's settings say of the broker; None where none is offered."""
+    if settings.flash_broker_url is None:
+        return None
+    broker = {"url": settings.flash_broker_url}
+    if settings.flash_broker_username:
+        broker["username"] = settings.flash_broker_username
+        if settings.flash_broker_password is not None:
+            broker["password"] = settings.flash_broker_password.get_secret_value()
+    return broker
 
 
 def _upstream_config(settings: Settings) -> UpstreamConfig:

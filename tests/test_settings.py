@@ -453,7 +453,7 @@ class TestSecrets:
 
     def test_have_no_flag(self) -> None:
         assert {row.name for row in SETTINGS.values() if row.kind == "secret"} == {
-            "access_secret", "cluster_password", "mqtt_password"
+            "access_secret", "cluster_password", "flash_broker_password", "mqtt_password"
         }  # fmt: skip
         assert all(row.flag is None for row in SETTINGS.values() if row.kind == "secret")
 

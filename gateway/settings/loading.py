@@ -157,7 +157,7 @@ def _near_miss_in_file(where: str) -> str:
 
 def _url_of(name: str) -> str:
     """The setting whose URL had these credentials."""
-    return f"{name.partition('_')[0]}_url"
+    return f"{name.rpartition('_')[0]}_url"
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, tuple[object, str]]:

@@ -171,6 +171,7 @@ def markdown() -> str:
         "archive": "Archive",
         "cluster": "Cluster",
         "alert": "Alerts",
+        "flash": "Boards",
         "access": "Access",
         "limit": "Limits",
         "table": "Tables",

@@ -43,6 +43,7 @@ from gateway.settings.values import (
     MAY_BE_EMPTY,
     Duration,
     ExistingFile,
+    ExistingFolder,
     FieldPath,
     GrantFilter,
     OptionalDuration,
@@ -292,6 +293,18 @@ class Settings(BaseModel):
         description="Where views of the dashboard are kept, retained, with the name of each as the last level, by and "
         "for those who may publish and read there, such as `gateway/views`; unset, they are in their addresses only",
     )
+
+    # Boards
+    flash_folder: ExistingFolder | None = Field(
+        None, description="Images that the page writes to boards: where `sensors-flash image` has put them"
+    )
+    flash_broker_url: Annotated[str, AfterValidator(check_mqtt_url)] | None = Field(
+        None,
+        description="The broker as boards see it: the page offers it to those who may publish to `sensors/#`, with the "
+        "user and the password below; `user:password@` may stand before the host",
+    )
+    flash_broker_username: str | None = Field(None, description="User name of boards at that broker")
+    flash_broker_password: SecretStr | None = Field(None, description="Password of boards at that broker")
 
     # Access
     access_allow_anonymous: bool = Field(

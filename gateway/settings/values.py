@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "Condition",
     "Duration",
     "ExistingFile",
+    "ExistingFolder",
     "FieldPath",
     "GrantFilter",
     "OptionalDuration",
@@ -74,7 +76,7 @@ MAY_BE_EMPTY: dict[str, Any] = {"may_be_empty": True}
 CONFIG_FILE = "gateway.toml"
 
 # Tables of gateway.toml: the setting `mqtt_url` is `url` in `[mqtt]`.
-SECTIONS = ("mqtt", "history", "cluster", "archive", "access", "limit", "tls", "log")
+SECTIONS = ("mqtt", "history", "cluster", "archive", "flash", "access", "limit", "tls", "log")
 
 
 _SIZE_UNITS = {
@@ -351,6 +353,14 @@ def _readable(path: Path) -> Path:
         raise RuleError(f"can't be read: {error.strerror}") from None
 
 
+def _folder(path: Path) -> Path:
+    try:
+        with os.scandir(path):
+            return path
+    except OSError as error:
+        raise RuleError(f"can't be read: {error.strerror}") from None
+
+
 def check_secret(secret: SecretStr) -> SecretStr:
     """A secret that is long enough to sign with.
 
@@ -384,12 +394,13 @@ AlertName = Annotated[str, AfterValidator(_alert_name)]
 Condition = Annotated[str, AfterValidator(_condition)]
 Summary = Annotated[str, AfterValidator(_summary)]
 ExistingFile = Annotated[Path, AfterValidator(_readable)]
+ExistingFolder = Annotated[Path, AfterValidator(_folder)]
 
 
 def without_credentials(values: Mapping[str, object]) -> dict[str, object]:
-    """Moves user name and password out of `mqtt_url` and `cluster_url` into settings of their own."""
+    """Moves user name and password out of the addresses of broker and cluster into settings of their own."""
     values = dict(values)
-    for section in ("mqtt", "cluster"):
+    for section in ("mqtt", "cluster", "flash_broker"):
         url = values.get(f"{section}_url")
         found = CREDENTIALS.search(url) if isinstance(url, str) else None
         if isinstance(url, str) and found:

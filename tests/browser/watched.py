@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -27,9 +28,17 @@ class Watched:
         self.faults: list[str] = []
 
     def open(
-        self, address: str, viewport: dict[str, int] | None = None, html: str | None = None, **options: Any
+        self,
+        address: str,
+        viewport: dict[str, int] | None = None,
+        html: str | None = None,
+        prepare: Callable[[Page], object] | None = None,
+        **options: Any,
     ) -> Page:
-        """A page in a profile of its own; with `html` the address is answered by that, at its origin."""
+        """A page in a profile of its own; with `html` the address is answered by that, at its origin.
+
+        `prepare` is called before the page goes anywhere.
+        """
         context = self._chromium.new_context(viewport=viewport or WIDE, accept_downloads=True, **options)  # type: ignore[arg-type]
         self._contexts.append(context)
         page = context.new_page()
@@ -46,6 +55,8 @@ class Watched:
         page.on("websocket", lambda socket: requested(socket.url))
         if html is not None:
             page.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
+        if prepare is not None:
+            prepare(page)
         page.goto(address)
         return page
 

@@ -34,6 +34,7 @@ export default defineConfig({
     // Small files as data: addresses would need img-src data: in the content security policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rollupOptions: { input: { index: here("index.html"), flash: here("flash.html") } },
   },
   server: {
     proxy: Object.fromEntries(proxied.map((path) => [path, { target, ws: path === "/ws" || path === "/topics" }])),

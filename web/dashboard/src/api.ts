@@ -2,6 +2,7 @@
 import type { Message } from "gateway-live";
 import { type Alert, readAlerts } from "./core/alerts.ts";
 import type { AnnouncedDevice } from "./core/announced.ts";
+import type { Broker } from "./core/boards.ts";
 import { type Answer, parseAnswer } from "./core/columns.ts";
 import { filterToPath } from "./core/filter.ts";
 import { bytesFromBase64 } from "./core/hex.ts";
@@ -229,6 +230,16 @@ export function saveBytes(bytes: Uint8Array, type: string, name: string): void {
 export async function publish(topic: string, payload: string, retain: boolean): Promise<void> {
   const path = `topics/${filterToPath(topic)}${query({ qos: 1, retain: retain ? 1 : undefined })}`;
   await send(path, { method: "POST", body: payload, headers: { "Content-Type": "text/plain" } });
+}
+
+/** The broker that this visitor may give to boards; null where none is offered, or not to this visitor. */
+export async function brokerForSensors(): Promise<Broker | null> {
+  try {
+    return (await (await ask("flash/broker", "application/json")).json()) as Broker;
+  } catch (error) {
+    if (error instanceof ApiError && [401, 403, 404].includes(error.status)) return null;
+    throw error;
+  }
 }
 
 export interface ListedTopic extends Listed {

@@ -17,6 +17,7 @@ import { chooseTheme, theme } from "./theme.ts";
 import { Connection } from "./views/connection.tsx";
 import { DeviceView } from "./views/device.tsx";
 import { Devices } from "./views/devices.tsx";
+import { Flashing } from "./views/flashing.tsx";
 import { Publish } from "./views/publish.tsx";
 import { Topics } from "./views/topics.tsx";
 
@@ -58,6 +59,7 @@ const TITLES: Record<View, string> = {
   live: "",
   quantity: "",
   saved: t("Views"),
+  flash: t("Flash a board"),
   publish: t("Publish"),
   connection: t("Connection"),
 };
@@ -114,6 +116,7 @@ export function App() {
         {!isRefused && view === "live" && <Live filter={filter} embed={false} />}
         {!isRefused && view === "quantity" && <Quantity key={filter} name={filter} />}
         {!isRefused && view === "saved" && <Saved />}
+        {view === "flash" && <Flashing />}
         {!isRefused && view === "publish" && <Publish />}
         {view === "connection" && <Connection />}
       </main>
@@ -133,7 +136,7 @@ function Header({ view }: { view: View }) {
       aria-current={
         view === target ||
         (target === "topics" && view === "live") ||
-        (target === "devices" && (view === "device" || view === "quantity"))
+        (target === "devices" && (view === "device" || view === "quantity" || view === "flash"))
           ? "page"
           : undefined
       }

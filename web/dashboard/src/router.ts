@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { filterToPath, pathToFilter } from "./core/filter.ts";
 
-export type View = "devices" | "device" | "topics" | "live" | "quantity" | "saved" | "publish" | "connection";
+export type View = "devices" | "device" | "topics" | "live" | "quantity" | "saved" | "flash" | "publish" | "connection";
 
 export interface Route {
   view: View;
@@ -26,6 +26,7 @@ export function parseRoute(address: URL, root: URL): Route {
   if (path.startsWith("devices/") && path.length > "devices/".length) {
     return { view: "device", filter: pathToFilter(path.slice("devices/".length)), params };
   }
+  if (path === "flash") return { view: "flash", filter: "", params };
   if (path === "topics" || path === "topics/") return { view: "topics", filter: "", params };
   const view = params.get("view");
   if (view === "quantity") return { view, filter: params.get("of") ?? "", params };
@@ -76,6 +77,7 @@ const links = {
   saved: (name = "", query = "") => `./?view=saved${name === "" ? "" : `&name=${encodeURIComponent(name)}`}${query}`,
   publish: (topic = "") => `./?view=publish${topic === "" ? "" : `&topic=${encodeURIComponent(topic)}`}`,
   connection: () => "./?view=connection",
+  flash: () => "./flash",
   live: (filter: string, query = "") => `./topics/${filterToPath(filter)}${query}`,
 };
 
@@ -87,6 +89,7 @@ export const to = {
   topics: (at?: string) => new URL(links.topics(at), base).href,
   saved: (name?: string, query?: string) => new URL(links.saved(name, query), base).href,
   publish: (topic?: string) => new URL(links.publish(topic), base).href,
+  flash: () => new URL(links.flash(), base).href,
   connection: () => new URL(links.connection(), base).href,
   live: (filter: string, query?: string) => new URL(links.live(filter, query), base).href,
 };

@@ -6,7 +6,7 @@ import { counted, formatCount } from "../core/format.ts";
 import { t } from "../core/words.ts";
 import { mayPublish } from "../identity.ts";
 import { to } from "../router.ts";
-import { CopyButton } from "./bits.tsx";
+import { CopyButton } from "./copy.tsx";
 
 interface ActsProps {
   /** What is seen; null where only what is below it is. */

@@ -2,7 +2,7 @@
 
 import { CLOSE_CODES } from "gateway-live/protocol";
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 import * as api from "../api.ts";
 import { formatAge, formatClock, formatElapsed } from "../core/format.ts";
 import { archiveWords } from "../core/losses.ts";
@@ -24,7 +24,6 @@ import {
   token,
   upstream,
 } from "../session.ts";
-import { CopyIcon } from "./icons.tsx";
 
 interface SparklineProps {
   series: Series | null;
@@ -64,37 +63,6 @@ export function Age({ time, now, inColumn, inSentence }: AgeProps) {
     <time class="age" dateTime={new Date(time).toISOString()} title={new Date(time).toLocaleString()}>
       {inColumn ? formatElapsed(now - time) : inSentence && age !== "now" ? t("{value} ago", { value: age }) : t(age)}
     </time>
-  );
-}
-
-/** A button that copies and says that it did. */
-export function CopyButton({ text, label, word = t("Copy") }: { text: string; label: string; word?: string }) {
-  const [said, setSaid] = useState("");
-  const timer = useRef(0);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      setSaid(t("Copied"));
-    } catch {
-      // Pages without TLS have no clipboard, except on localhost.
-      const area = document.createElement("textarea");
-      area.value = text;
-      document.body.append(area);
-      area.select();
-      setSaid(document.execCommand("copy") ? t("Copied") : t("Copying is blocked here"));
-      area.remove();
-    }
-    clearTimeout(timer.current);
-    timer.current = window.setTimeout(() => setSaid(""), 2000);
-  };
-  return (
-    <button type="button" class="quiet" onClick={copy} aria-label={t("Copy {label}", { label })}>
-      <CopyIcon />
-      <span class="copy-said" aria-live="polite">
-        {said || word}
-      </span>
-    </button>
   );
 }
 

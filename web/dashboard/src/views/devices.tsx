@@ -18,7 +18,7 @@ import { trendWindow, windowWords } from "../core/trends.ts";
 import { type Field, fieldLabel } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { arrived, FILTERS, fleet, holdFleetFeed, settled, wantHistory, wantLive } from "../fleet.ts";
-import { identity } from "../identity.ts";
+import { identity, mayPublish } from "../identity.ts";
 import { Age, Empty, Explain, Sparkline } from "../parts/bits.tsx";
 import { BatteryIcon, SearchIcon, SignalIcon, StatusIcon } from "../parts/icons.tsx";
 import { Tile } from "../parts/picture.tsx";
@@ -93,6 +93,11 @@ export function Devices() {
             />
           </label>
           <GroupSelect value={group} />
+          {mayPublish() !== false && (
+            <a class="flash-link" href={to.flash()}>
+              {t("Flash a board")}
+            </a>
+          )}
           <TrendSelect value={trend} />
         </div>
       </header>
@@ -159,6 +164,9 @@ function NoDevices() {
             {t("A sensor shows up by itself as soon as it publishes to")} <code>sensors/&lt;id&gt;/state</code>
             {t(", with its name and units in")} <code>sensors/&lt;id&gt;/meta</code>
             {t(". Anything else on this broker is below, and under")} <a href={to.topics()}>{t("Topics")}</a>.
+          </p>
+          <p>
+            {t("A bare ESP32 becomes one from this page:")} <a href={to.flash()}>{t("Flash a board")}</a>.
           </p>
           <Explain filter={FILTERS[2] ?? ""} />
         </Empty>

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { copyForms } from "../../core/copyas.ts";
 import { EMPTY_VIEW, savedText } from "../../core/saved.ts";
 import { t } from "../../core/words.ts";
-import { CopyButton } from "../../parts/bits.tsx";
+import { CopyButton } from "../../parts/copy.tsx";
 import { base, route, to } from "../../router.ts";
 import { token } from "../../session.ts";
 

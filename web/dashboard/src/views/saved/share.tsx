@@ -6,7 +6,7 @@ import { formatDateTime } from "../../core/format.ts";
 import { filtersOf, type SavedView, savedText } from "../../core/saved.ts";
 import { t } from "../../core/words.ts";
 import { identity, maySubscribe } from "../../identity.ts";
-import { CopyButton } from "../../parts/bits.tsx";
+import { CopyButton } from "../../parts/copy.tsx";
 import { to } from "../../router.ts";
 import { metaFilter } from "../../units.ts";
 
