@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from playwright.sync_api import expect
@@ -108,17 +109,35 @@ def django(gateway: GatewayProcess, folder: Path, *, origin: str, **more: str) -
     return made
 
 
+class MakeLaptop(Protocol):
+    """Starts the site as the example's first page says, with these variables."""
+
+    def __call__(self, **environment: str) -> Django: ...
+
+
 @pytest.fixture
-def laptop(make_gateway: MakeGateway, mosquitto: Broker, tmp_path: Path) -> Iterator[Django]:
-    """As the example's first page says: `runserver` on a port of its own, tokens that live for eight seconds."""
-    port = free_port()
-    config = str(EXAMPLES / "django/gateway.toml")
-    origins = [f"http://127.0.0.1:{port}"]
-    gateway = make_gateway(mosquitto, config=config, access_secret=SECRET, access_origins=origins)
-    made = django(gateway, tmp_path, origin=origins[0], DJANGO_DEBUG="1", SITE_TOKEN_SECONDS="8")
-    command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
-    with site(command, port, cwd=EXAMPLES / "django", log=tmp_path / "django.log", environment=made.environment):
-        yield made
+def make_laptop(make_gateway: MakeGateway, mosquitto: Broker, tmp_path: Path) -> Iterator[MakeLaptop]:
+    """`runserver` on a port of its own, and the gateway on another."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**environment: str) -> Django:
+            port = free_port()
+            config = str(EXAMPLES / "django/gateway.toml")
+            origins = [f"http://127.0.0.1:{port}"]
+            gateway = make_gateway(mosquitto, config=config, access_secret=SECRET, access_origins=origins)
+            made = django(gateway, tmp_path, origin=origins[0], DJANGO_DEBUG="1", **environment)
+            command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
+            log = tmp_path / "django.log"
+            stack.enter_context(site(command, port, cwd=EXAMPLES / "django", log=log, environment=made.environment))
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def laptop(make_laptop: MakeLaptop) -> Django:
+    """The site with tokens that live for eight seconds."""
+    return make_laptop(SITE_TOKEN_SECONDS="8")
 
 
 def refused(address: str, **headers: str) -> int:
@@ -152,6 +171,7 @@ def test_djangos_page_shows_temperatures_to_who_is_logged_in_and_to_nobody_else(
     cookie = next(each for each in context.cookies() if each["name"] == "gateway")
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Lax"
+    laptop.gateway.stop()  # nobody stays logged in for that
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     assert not [each for each in context.cookies() if each["name"] == "gateway"]
@@ -176,6 +196,30 @@ def test_djangos_page_with_the_client_library_outlives_its_tokens_and_ends_with_
     other.goto(laptop.origin)
     other.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=30_000)
+
+
+def test_logging_out_of_django_ends_at_once_what_is_open_by_long_tokens(
+    make_laptop: MakeLaptop, context: BrowserContext
+) -> None:
+    laptop = make_laptop(SITE_TOKEN_SECONDS="3600")
+    page = context.new_page()
+    page.goto(laptop.origin)
+    laptop.log_in(page)
+    lasting = context.new_page()
+    lasting.goto(f"{laptop.origin}/lasting/")
+    laptop.manage("send_temperature", "21.5")
+    for each in (page, lasting):
+        expect(each.locator("#temperature")).to_have_text("21.5")
+    [cookie] = [f"{each['name']}={each['value']}" for each in context.cookies() if each["name"] == "gateway"]
+    other = context.new_page()
+    other.goto(laptop.origin)
+    other.get_by_role("button", name="Log out").click()
+    expect(lasting.get_by_role("heading", name="Log in")).to_be_visible(timeout=30_000)
+    laptop.manage("send_temperature", "-3")
+    # who kept the cookie gets nothing, nor does the page that is still open
+    stream = f"{laptop.gateway.ws}/ws/temperature/"
+    assert refused(stream, Origin=laptop.origin, Cookie=cookie) == 4001
+    expect(page.locator("#temperature")).to_have_text("21.5")
 
 
 def test_a_group_of_djangos_users_is_a_role_of_the_gateway(laptop: Django, context: BrowserContext) -> None:
