@@ -282,6 +282,9 @@ def _schemas() -> dict[str, Json]:
             views={"type": ["string", "null"], "description": "The topic below which views are kept."},
             share_seconds={"type": ["integer", "null"], "description": "For how long one may share."},
         ),
+        "BrokerForBoards": _object(
+            ["url"], url={"type": "string"}, username={"type": "string"}, password={"type": "string"}
+        ),
         "TokenAsked": _object(
             ["subscribe", "seconds"],
             subscribe={"type": "array", "items": FILTER, "minItems": 1, "maxItems": 100},
@@ -669,6 +672,46 @@ def _paths() -> Json:
                 "operation",
                 "Who the asker is taken for, and what that allows.",
                 {"200": _json("Identity", "That.")},
+            )
+        },
+        "/flash": {
+            "get": _operation(
+                "flashPage",
+                "pages",
+                "A page that writes the sensor's program to a board, by the browser's serial port.",
+                {"200": _answer("The page.", {"text/html": {"schema": {"type": "string"}}}), "304": _NOT_MODIFIED},
+                is_about_asker=False,
+            )
+        },
+        "/flash/{name}": {
+            "parameters": [_path("name", {"type": "string", "minLength": 1}, "`manifest.json`, or what that names.")],
+            "get": _operation(
+                "readImage",
+                "pages",
+                "The images that the page writes, where the gateway has a folder of them.",
+                {
+                    "200": _answer(
+                        "The file.",
+                        {
+                            "application/json": {"schema": {}},
+                            "application/octet-stream": {
+                                "schema": {"type": "string", "contentMediaType": "application/octet-stream"}
+                            },
+                        },
+                    ),
+                    "304": _NOT_MODIFIED,
+                },
+                problems=(404,),
+                is_about_asker=False,
+            ),
+        },
+        "/flash/broker": {
+            "get": _operation(
+                "readBrokerForBoards",
+                "pages",
+                "The broker as boards reach it, for who may publish all that a sensor does.",
+                {"200": _json("BrokerForBoards", "It.")},
+                problems=(403, 404),
             )
         },
         "/explain": {

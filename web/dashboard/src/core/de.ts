@@ -133,7 +133,6 @@ export const de: Table = {
   "Expected a number.": "Eine Zahl wird erwartet.",
   "Erase all that is on it first": "Vorher alles löschen, was darauf ist",
   "Erasing…": "Löscht …",
-  "Exactly once: confirmed twice, slowest": "Genau einmal: zweimal bestätigt, am langsamsten",
   "Expected an address such as mqtt://192.168.1.10.": "Erwartet wird eine Adresse wie mqtt://192.168.1.10.",
   Explain: "Erklären",
   "Far more commands came than are allowed": "Es kamen viel mehr Befehle als erlaubt",
@@ -412,6 +411,7 @@ export const de: Table = {
   "The payload is too large": "Die Payload ist zu groß",
   "The request can’t be understood": "Die Anfrage ist nicht zu verstehen",
   "The token has expired": "Das Token ist abgelaufen",
+  "The token was called back": "Das Token wurde zurückgerufen",
   "The token is for another service": "Das Token ist für einen anderen Dienst",
   "The token is signed in a way that isn’t accepted here":
     "Das Token ist auf eine Art unterschrieben, die hier nicht gilt",

@@ -36,6 +36,7 @@ export const REASON_WORDS: Readonly<Record<string, string>> = {
   bad_signature: "The token’s signature is wrong",
   expired: "The token has expired",
   not_yet_valid: "The token isn’t valid yet",
+  revoked: "The token was called back",
   bad_audience: "The token is for another service",
   bad_issuer: "The token was issued by somebody else",
   missing_claim: "The token lacks something",
