@@ -39,6 +39,7 @@ def test_a_device_that_says_goodbye_fires_until_it_is_back() -> None:
     world.wait(2)
     assert world.states() == {PLACE: "firing"}
     assert world.report()["summary"] == "Attic is offline (home/attic/state)"
+    assert world.report()["reason"] == "offline"
     world.say("home/attic/lwt", b"online", retained=True)
     world.wait(2)
     assert [notice.change.after for notice in world.notices] == [State.FIRING, State.OK]

@@ -276,6 +276,7 @@ def test_a_condition_fires_when_it_has_held_and_ends_when_it_no_longer_holds() -
     report = world.report()
     assert (report["state"], report["since"], report["value"]) == ("firing", 1_000_000_000, 32.5)
     assert report["summary"] == "a has 32.5 °C"
+    assert "reason" not in report, "its words are its own"
     world.say("s/a", {"t": 30})
     assert (world.report()["state"], world.report()["since"]) == ("ok", 1_000_300_000)
     assert [(n.change.after, n.summary) for n in world.notices] == [(FIRING, "a has 32.5 °C"), (OK, "a has 30 °C")]
@@ -323,7 +324,8 @@ def test_silence_fires_and_ends_with_the_next_message_which_may_be_empty() -> No
     world.wait(300)
     assert world.states() == {"s/a": "firing"}
     assert world.report()["since"] == 1_000_000_000
-    assert world.report()["summary"] == "s/a: silent for 10m"
+    report = world.report()
+    assert (report["summary"], report["reason"], report["silent"]) == ("s/a: silent for 10m", "silent", "10m")
     world.say("s/a", b"")
     assert world.states() == {}
 

@@ -22,6 +22,7 @@ from gateway.access.budget import TokenBucket
 from gateway.alerts.absences import Absences
 from gateway.alerts.machine import Change, Entry, State
 from gateway.alerts.rules import Rule, is_cleared
+from gateway.core.durations import duration_text
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Message
@@ -389,6 +390,10 @@ class Alerts:
                 "value": entry.value,
                 "summary": summary if more <= 0 else f"{summary} and {more} more",
             }
+            if alert.rule.reason is not None:
+                report["reason"] = alert.rule.reason
+            if alert.rule.reason == "silent":
+                report["silent"] = duration_text((alert.rule.silent_ms or 0) / 1000)
         report["topics"] = [
             {
                 "topic": topic,

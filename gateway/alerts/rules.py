@@ -38,6 +38,7 @@ class Rule:
         silent_ms: how long a silence has to last; None where it watches a condition.
         is_about_devices: whether it is about devices that are offline: no message is shown to it.
         summary: what is said of a topic that fires.
+        reason: `where`, `silent` or `offline`, where `summary` is the gateway's own wording of that; else None.
         webhooks: names of those that are told.
     """
 
@@ -50,14 +51,16 @@ class Rule:
     summary: Template
     webhooks: tuple[str, ...] = ()
     is_about_devices: bool = False
+    reason: str | None = None
     _not_where: Condition | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, settings: AlertSettings) -> Rule:
         """The rule that these settings describe."""
         where, silent = settings.where, settings.silent
-        summary = settings.summary
+        summary, reason = settings.summary, None
         if summary is None:
+            reason = "offline" if settings.offline else "where" if silent is None else "silent"
             escaped = (where or "").replace("{", "{{").replace("}", "}}")
             summary = f"{{topic}}: {escaped} ({{value}})" if silent is None else "{topic}: silent for {silent}"
             if settings.offline:
@@ -72,6 +75,7 @@ class Rule:
             summary=Template(summary, SUMMARY_NAMES),
             webhooks=settings.webhook,
             is_about_devices=settings.offline,
+            reason=reason,
             _not_where=None if where is None else compile_condition(negated(where)),
         )
 

@@ -167,6 +167,11 @@ _EVENT_MEMBERS: dict[str, tuple[list[str], dict[str, Any]]] = {
             "topic": {"type": "string", "description": "The topic that fires, or is pending, for longest."},
             "value": _VALUE,
             "summary": {"type": "string"},
+            "reason": {
+                "enum": ["where", "silent", "offline"],
+                "description": "Why it fires, where `summary` is the gateway's own wording of that.",
+            },
+            "silent": {"type": "string", "description": "How long it has to be silent, such as 10m."},
             "topics": {
                 "type": "array",
                 "items": {

@@ -79,6 +79,10 @@ export interface Alert {
   topic?: string;
   value?: unknown;
   summary?: string;
+  /** Why it fires, where `summary` is the gateway's own wording of that. */
+  reason?: "where" | "silent" | "offline";
+  /** How long it has to be silent, such as `10m`. */
+  silent?: string;
   topics: { topic: string; state: "pending" | "firing"; since: number; value?: unknown }[];
 }
 

@@ -1,4 +1,5 @@
 /** Alerts as the gateway tells them, and what of them is news. */
+import { t } from "./words.ts";
 
 export type AlertState = "ok" | "pending" | "firing";
 
@@ -16,6 +17,22 @@ export interface Alert {
 
 const STATES: readonly string[] = ["ok", "pending", "firing"];
 
+/** What is said of an alert: in the visitor's words where they are the gateway's, else as the rule has it. */
+function summaryWords(entry: Record<string, unknown>): string {
+  const { summary, reason, topic, value, silent, firing, pending } = entry;
+  if (typeof summary !== "string") return "";
+  const more = (Number(firing) || Number(pending)) - 1;
+  const end = ` and ${more} more`;
+  const isMore = more > 0 && summary.endsWith(end);
+  let words = isMore ? summary.slice(0, -end.length) : summary;
+  if (typeof topic === "string" && reason === "silent" && typeof silent === "string") {
+    words = t("{topic}: silent for {silent}", { topic, silent });
+  } else if (typeof topic === "string" && reason === "offline" && typeof value === "string") {
+    words = t("{value} is offline ({topic})", { value, topic });
+  }
+  return isMore ? t("{words} and {more} more", { words, more }) : words;
+}
+
 /** The alerts in an answer of `/alerts`; what is none is left out. */
 export function readAlerts(body: unknown): Alert[] {
   const list = (body as { alerts?: unknown } | null)?.alerts;
@@ -23,14 +40,14 @@ export function readAlerts(body: unknown): Alert[] {
   const found: Alert[] = [];
   for (const entry of list as (Record<string, unknown> | null)[]) {
     if (entry === null || typeof entry !== "object") continue;
-    const { name, state, since, firing, summary, topic } = entry;
+    const { name, state, since, firing, topic } = entry;
     if (typeof name !== "string" || typeof state !== "string" || !STATES.includes(state)) continue;
     found.push({
       name,
       state: state as AlertState,
       since: typeof since === "number" ? since : null,
       firing: typeof firing === "number" ? firing : 0,
-      summary: typeof summary === "string" ? summary : "",
+      summary: summaryWords(entry),
       topic: typeof topic === "string" ? topic : "",
     });
   }

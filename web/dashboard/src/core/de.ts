@@ -722,10 +722,13 @@ export const de: Table = {
   "{outside} of {length} beyond a threshold": "{outside} von {length} jenseits einer Schwelle",
   "{skipped} left out before it": "davor {skipped} ausgelassen",
   "{state}, from {begins}": "{state}, ab {begins}",
+  "{topic}: silent for {silent}": "{topic}: seit {silent} still",
   "{value} after the one before": "{value} nach der vorigen",
   "{value} ago": "vor {value}",
+  "{value} is offline ({topic})": "{value} ist offline ({topic})",
   "{value} of {title}": "{value} von {title}",
   "{value}Next try{value2}.": "{value}Nächster Versuch{value2}.",
+  "{words} and {more} more": "{words} und {more} weitere",
   "“#” stands alone, as the last level: a/b/#": "„#“ steht allein, als letzte Ebene: a/b/#",
   "“+” stands for a whole level: a/+/c": "„+“ steht für eine ganze Ebene: a/+/c",
   "“Left out” are older values of a topic that a newer one replaced before it was drawn.":
