@@ -1116,6 +1116,24 @@ def test_wcag_2_2_aa_in_german(watched: Watched, site: Site, viewport: dict[str,
 
 
 @pytest.mark.slow
+def test_a_phone_counts_the_readings_that_it_has_no_room_for(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        publisher.publish("sensors/a/state", '{"temperature": 20, "humidity": 50, "pressure": 1000, "co2": 500}')
+        page = watched.open(f"{gateway.http}/", NARROW)
+        expect(rows(page).locator(".reading")).to_have_count(2)
+        more = rows(page).locator(".more")
+        expect(more).to_have_text("+2")
+        inside, outside = more.bounding_box(), rows(page).locator(".readings").bounding_box()
+        assert inside is not None
+        assert outside is not None
+        assert inside["x"] + inside["width"] <= outside["x"] + outside["width"], "it is cut"
+
+
+@pytest.mark.slow
 def test_a_phone_shows_the_whole_value_of_each_line_of_a_chart(watched: Watched, site: Site) -> None:
     page = watched.open(site.live("sensors/+/state"), NARROW, has_touch=True, is_mobile=True)
     page.locator(".legend .only").first.wait_for()

@@ -248,7 +248,8 @@ function DeviceTable({ rows, now, sort, descending, group }: TableProps) {
   const huge = useWide(2400);
   // as many readings as the column has room for, and no half ones
   const [hasRoomFor3, hasRoomFor4] = [useWide(1235), useWide(1410)];
-  const most = huge ? 8 : !wide || hasRoomFor4 ? 4 : hasRoomFor3 ? 3 : 2;
+  const isPhone = !useWide(700);
+  const most = huge ? 8 : isPhone ? 2 : !wide || hasRoomFor4 ? 4 : hasRoomFor3 ? 3 : 2;
   const rowHeight = wide ? 60 : 124;
   const list = useRef<HTMLDivElement>(null);
   const range = useVisibleRows(list, rows.length, rowHeight);
