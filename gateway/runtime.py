@@ -748,8 +748,8 @@ class Gateway:
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, properties: Properties | None = None
-    ) -> None:
-        """Publishes to the broker.
+    ) -> bool:
+        """Publishes to the broker; False where it said that nobody is subscribed, not even this gateway.
 
         Raises:
             ProtocolError: the broker is not there or refused the message, or would close the connection for it.
@@ -758,11 +758,12 @@ class Gateway:
             check_characters("topic", topic)
             for text in _texts(properties or {}):
                 check_characters("property", text)
-            await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            is_heard = await self.upstream.publish(topic, payload, qos=qos, retain=retain, properties=properties)
             self.published["ok"] += 1
         except (UpstreamUnavailable, PublishRefused, TopicError) as error:
             self.published[error.code] += 1
             raise ProtocolError(error.code, str(error)) from None
+        return is_heard
 
     def take_publish(self, address: str | None) -> None:
         """Counts a message that is published by a request against its address.

@@ -664,6 +664,26 @@ async def test_the_field_of_a_badge_is_bounded(field: str) -> None:
 # publishing
 
 
+async def test_pages_behind_two_gateways_end_instead_of_going_round() -> None:
+    async with running() as (one, first), running() as (two, second):
+        for gateway in (first, second):
+            for number in range(5):
+                gateway.hub.publish("a", b"%d" % number, 0, False, None, 0)
+        for order in ("asc", "desc"):
+            answer = await ask(one, f"/topics/a?since=1h&limit=2&order={order}")
+            assert (await ask(one, answer.next_page or "")).status == 200
+            other = await ask(two, answer.next_page or "")
+            assert other.status == 409
+            problem = json.loads(other.body)
+            assert (problem["code"], problem["reason"]) == ("bad_since", "epoch")
+        # whoever comes back with a position still gets what there is
+        resumed = (await ask(two, f"/topics/a?since={first.history.epoch}:2")).json()
+        assert resumed["gap"] == {"reason": "epoch", "lost": None}
+        assert len(resumed["messages"]) == 5
+        last = (await ask(one, "/topics/%23?limit=1")).json()
+        assert "next" not in last or "epoch" not in last["next"]
+
+
 async def test_other_methods_get_a_problem_document_that_names_those_there_are() -> None:
     async with running() as (app, _):
         for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):

@@ -44,7 +44,7 @@ REFUSED_SECONDS = 60.0
 class Publish(Protocol):
     """`Upstream.publish`."""
 
-    def __call__(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> Awaitable[None]:
+    def __call__(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> Awaitable[object]:
         """Publishes a message."""
 
 

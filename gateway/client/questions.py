@@ -306,7 +306,7 @@ async def _history(
         found.recovered = found.recovered and page.recovered
         found.gap = found.gap or page.gap
         found.more = page.next is not None
-        span[moves] = page.next
+        span[moves], span["epoch"] = page.next, (page.position or "").partition(":")[0]
         if not found.more or len(found.messages) >= limit:
             return found
 

@@ -85,6 +85,7 @@ PARAMETERS = {
         "Up to this position (the list counts up to it); with points up to a time, as of since.",
     ),
     "points": _for("points", "A chart: at most so many points of each number, from 1 to 5000.", "1200"),
+    "epoch": _for("json", "Of a further page: the log that it goes on in; in another one it is refused."),
     "order": _for(_PAGES, "asc or desc.", "asc"),
     "limit": _for(f"{_PAGES} points list devices", "At most so many messages, topics of the list, or devices."),
     "after": _for(f"{_PAGES} points list devices", "The name or id behind which last values, or the list, go on."),

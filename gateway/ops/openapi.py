@@ -241,6 +241,8 @@ def _schemas() -> dict[str, Json]:
             topic={"type": "string"},
             qos={"enum": [0, 1, 2]},
             retain={"type": "boolean"},
+            subscribers={"const": 0, "description": "The broker says that nobody is subscribed (QoS 1)."},
+            new={"const": True, "description": "The gateway knew no message of this topic; told to who may read it."},
             position={
                 **_POSITION,
                 "type": ["string", "null"],
@@ -331,6 +333,7 @@ _PROBLEMS: dict[int, tuple[str, str]] = {
     404: ("NotFound", "There is none, or none that the asker may know of."),
     406: ("NotAcceptable", "There is nothing that `Accept` takes."),
     408: ("TooSlow", "The body came too slowly."),
+    409: ("OtherLog", "The pages before this one are of another log: begin anew."),
     412: ("Precondition", "Another payload is there meanwhile."),
     413: ("TooLarge", "The body is larger than the limit."),
     414: ("TooLong", "The address is longer than the limit."),
@@ -536,7 +539,7 @@ def _topics() -> Json:
                 "description": "Of an event stream: the last id that came; goes before `since`.",
                 "schema": _POSITION,
             }],
-            problems=(404, 406),
+            problems=(404, 406, 409),
         ),
         "post": _operation(
             "publish",

@@ -85,7 +85,9 @@ async def _make_page(request: Request, question: Question) -> Response:
         else:
             name, following = "since", f"{epoch}:{edge.seq - 1}"
         head |= {"more": True, "next": following}
-        query = [(k, v) for k, v in request.query_params.multi_items() if k not in (name, "token")]
+        query = [(k, v) for k, v in request.query_params.multi_items() if k not in (name, "epoch", "token")]
+        if question.is_history:
+            query.append(("epoch", epoch))
         path = quote(request.path_params["filter"], safe="/")
         target = f"{request.scope.get('root_path', '')}/topics/{path}?{urlencode([*query, (name, following)])}"
         headers["Link"] = f'<{target}>; rel="next"'

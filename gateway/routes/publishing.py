@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.access.grants import AccessError, check_publication, require_subscribe
+from gateway.access.grants import AccessError, Principal, check_publication, may_read, require_subscribe
 from gateway.core.frames import unframe
 from gateway.core.messages import Message, Properties, encode_json
 from gateway.core.protocol import CloseCode, ProtocolError
@@ -74,11 +74,15 @@ async def publish(request: Request) -> Response:
     if with_properties and content_type:
         properties = {"content_type": content_type}
     if not condition.is_set:
-        return await _published(gateway, topic, payload, confirm, qos=qos, retain=retain, properties=properties)
+        return await _published(
+            gateway, principal, topic, payload, confirm, qos=qos, retain=retain, properties=properties
+        )
     turn = _TURNS.setdefault((id(gateway), topic), asyncio.Lock())
     async with turn:
         condition.check(gateway, topic)
-        answer = await _published(gateway, topic, payload, confirm, qos=qos, retain=retain, properties=properties)
+        answer = await _published(
+            gateway, principal, topic, payload, confirm, qos=qos, retain=retain, properties=properties
+        )
     answer.headers["ETag"] = tag_of(payload)
     return answer
 
@@ -112,6 +116,7 @@ class _Condition:
 
 async def _published(
     gateway: Gateway,
+    principal: Principal,
     topic: str,
     payload: bytes,
     confirm: bool,
@@ -123,13 +128,18 @@ async def _published(
     waiter = _Echo(gateway, topic, payload) if confirm else None
     try:
         try:
-            await gateway.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            is_new = may_read(principal, topic) and gateway.history.topic(topic) is None
+            is_heard = await gateway.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         except ProtocolError as error:
             if error.code == "bad_topic":
                 raise ApiError(400, error.code, str(error)) from None
             status = HTTPStatus.SERVICE_UNAVAILABLE if error.code == "upstream_unavailable" else HTTPStatus.BAD_GATEWAY
             raise ApiError(status, error.code, str(error), [("retry-after", "5")]) from None
         answer: dict[str, Any] = {"topic": topic, "qos": qos, "retain": retain}
+        if not is_heard:
+            answer["subscribers"] = 0
+        if is_new:
+            answer["new"] = True
         if waiter is not None:
             answer["position"] = await waiter.position()
         return Response(encode_json(answer), 202, media_type="application/json")

@@ -209,6 +209,13 @@ class Question:
             start = start_of(self.since, history)
         except ProtocolError as error:
             raise ApiError(400, error.code, str(error)) from None
+        if (epoch := query.get("epoch")) and epoch != history.epoch:
+            # whoever followed would get all of that log, and then, of the next gateway, all of this one
+            text = (
+                f"epoch {epoch[:40]!r}: the pages before this one are of another log than this one, {history.epoch!r}: "
+                "the gateway was restarted, or another one answers; begin anew"
+            )
+            raise ApiError(409, "bad_since", text, reason="epoch")
         self.after, self.is_promise = start.after, start.is_promise
         self.gap: dict[str, Any] | None = {"reason": "epoch", "lost": None} if start.is_other_epoch else None
         self.until = history.seq

@@ -70,6 +70,9 @@ by itself, and half of a flood's time would go into waiting for the window to op
 SO_BUF_LOCK = 72
 """socket(7), of which Python has no name: 0 lets the system make a buffer larger whose size was set."""
 
+NO_MATCHING_SUBSCRIBERS = 0x10
+"""Reason code of PUBACK (MQTT 5 §3.4.2.1); at QoS 2 Mosquitto looks for subscribers after its PUBREC."""
+
 MAX_CONCURRENT_PUBLISHES = 200
 """Further publishers wait their turn; far below the 65,535 packet identifiers, which paho reuses without looking."""
 
@@ -153,6 +156,7 @@ class Link(asyncio.BufferedProtocol):
         self._writable.set()
         self._published: dict[int, asyncio.Future[str | None]] = {}
         self._refusals: dict[int, str] = {}
+        self._unheard: set[int] = set()  # what the broker has, and nobody is subscribed to
         self._max_packet_bytes = MAX_PACKET_BYTES
         self._unproven: Counter[PublishKey] = Counter()
         self._sent: deque[tuple[float, PublishKey]] = deque(maxlen=MAX_CONCURRENT_PUBLISHES)
@@ -512,10 +516,14 @@ class Link(asyncio.BufferedProtocol):
     def _on_published(self, _client: Any, _data: Any, mid: int, code: Any, _properties: Any) -> None:
         waiting = self._published.pop(mid, None)
         refusal = self._refusals.pop(mid, None) or (str(code) if code.is_failure else None)
+        if code.value == NO_MATCHING_SUBSCRIBERS:
+            self._unheard.add(mid)
         if waiting is not None and not waiting.done():
             waiting.set_result(refusal)
+        else:
+            self._unheard.discard(mid)
 
-    async def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties | None) -> None:
+    async def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties | None) -> bool:
         """See `Upstream.publish`; waits without limit."""
         packed = _paho_properties(properties)
         self._check_limits(topic, payload, qos, retain, packed)
@@ -535,6 +543,8 @@ class Link(asyncio.BufferedProtocol):
             self._unproven[key] += 1
             try:
                 refusal = await waiting
+                is_heard = info.mid not in self._unheard
+                self._unheard.discard(info.mid)
                 if not qos:
                     self._sent.append((self._loop.time(), key))
             finally:
@@ -546,6 +556,7 @@ class Link(asyncio.BufferedProtocol):
                     del self._published[info.mid]
         if refusal is not None:
             raise PublishRefused(f"the broker refused the message to {topic!r}: {refusal}")
+        return is_heard
 
     def under_way(self) -> set[PublishKey]:
         """What was published and not acknowledged; at QoS 0, what was sent in the last second of the connection."""

@@ -414,8 +414,10 @@ class Upstream:
         retain: bool = False,
         properties: Properties | None = None,
         timeout_seconds: float = 10,
-    ) -> None:
+    ) -> bool:
         """Publishes a message and waits until the broker has it (QoS 1 and 2) or it is on its way (QoS 0).
+
+        Returns whether anybody may get it: False where the broker said that nobody is subscribed.
 
         Args:
             topic: a valid topic name, which nobody checks here.
@@ -441,14 +443,14 @@ class Upstream:
                 if (wait := self._pace.wait(time.monotonic())) > 0:
                     await asyncio.sleep(wait)
                 if not self._forbidden.is_suspected(key):
-                    await link.publish(topic, payload, qos, retain, properties)
-                    return
+                    return await link.publish(topic, payload, qos, retain, properties)
                 async with self._suspected:
-                    await link.publish(topic, payload, qos, retain, properties)
+                    is_heard = await link.publish(topic, payload, qos, retain, properties)
                     if qos == 0:
                         await asyncio.wait((link.closed,), timeout=UNPROVEN_SECONDS)
                     if not link.closed.done():
                         self._forbidden.worked(key)
+                    return is_heard
         except TimeoutError:
             raise UpstreamUnavailable(f"the broker did not acknowledge within {timeout_seconds:g} s") from None
 

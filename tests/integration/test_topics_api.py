@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import MakeGateway
+from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker
 from tests.support.event_streams import EventStream
 from tests.support.gateways import GatewayProcess
@@ -334,3 +334,27 @@ def test_a_body_of_any_size_that_is_allowed_is_read_to_its_end(
         connection.request("POST", f"/topics/{prefix}/large?qos=1", b"x" * size)
         assert connection.getresponse().status == 202
     eventually(lambda: (f"{prefix}/large", b"x" * size) in publisher.received, 20)
+
+
+@pytest.mark.slow
+def test_a_publish_says_what_is_known_of_who_gets_it(make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker, mqtt_topics=["heard/#"])
+
+    def post(topic: str, qos: int) -> dict[str, Any]:
+        status, body = gateway.request("POST", f"/topics/{topic}?qos={qos}", b"1")
+        assert status == 202
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    assert post("nobody/here", 1) == {
+        "topic": "nobody/here", "qos": 1, "retain": False, "subscribers": 0, "new": True,
+    }  # fmt: skip
+    assert all("subscribers" not in post("nobody/here", qos) for qos in (0, 2)), "of these the broker says nothing"
+    with Publisher(broker.url) as other:
+        other.subscribe("nobody/#")
+        for qos in (1, 2):
+            assert "subscribers" not in post("nobody/here", qos)
+    assert post("heard/a", 1) == {"topic": "heard/a", "qos": 1, "retain": False, "new": True}
+    eventually(lambda: gateway.json("/topics/heard/a")["messages"])
+    assert post("heard/a", 2) == {"topic": "heard/a", "qos": 2, "retain": False}

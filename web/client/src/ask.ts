@@ -212,6 +212,7 @@ export async function history<Payload = unknown>(
     if (page.gap) found.gap ??= page.gap;
     found.more = page.next !== undefined;
     range[order === "asc" ? "since" : "until"] = page.next;
+    range.epoch = page.position.split(":")[0];
   } while (found.more && found.messages.length < limit);
   return found;
 }

@@ -78,7 +78,7 @@ it("fetches history until it has enough, and says from where to go on", async ()
   });
   expect(asked.map((each) => each.url)).toEqual([
     `${url}/topics/a?since=1h&order=asc&limit=3`,
-    `${url}/topics/a?since=e%3A2&order=asc&limit=1`,
+    `${url}/topics/a?since=e%3A2&epoch=e&order=asc&limit=1`,
   ]);
 });
 
@@ -90,7 +90,7 @@ it("fetches history from its end", async () => {
   const found = await history("a", { url, order: "desc" });
   expect(found).toMatchObject({ position: "e:9", recovered: true, more: false });
   expect(found.messages.map(({ seq }) => seq)).toEqual([9, 8, 7]);
-  expect(asked[1]?.url).toBe(`${url}/topics/a?until=e%3A7&order=desc&limit=9998`);
+  expect(asked[1]?.url).toBe(`${url}/topics/a?until=e%3A7&epoch=e&order=desc&limit=9998`);
 });
 
 it("fetches alerts", async () => {
