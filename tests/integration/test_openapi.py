@@ -49,6 +49,8 @@ def test_schemathesis_finds_nothing(make_mosquitto: MakeMosquitto, make_gateway:
     )
     lines = [line[:300] for line in run.stdout.splitlines() if line.strip()]
     assert run.returncode == 0, "\n".join(lines)
-    count = len([1 for item in describe_http("1")["paths"].values() for method in item if method != "parameters"])
+    # all but the address that the document itself came from
+    paths = describe_http("1")["paths"]
+    count = sum(method != "parameters" for item in paths.values() for method in item) - 1
     assert f"Selected: {count}/{count}" in run.stdout
     assert "Traceback" not in gateway.log()
