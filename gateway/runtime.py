@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from gateway import __version__
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_keys, secret_key
@@ -58,6 +59,7 @@ from gateway.door.refusals import Refusal
 from gateway.settings.problems import SettingsError
 from gateway.settings.table import Settings, StreamSettings
 from gateway.transport.certificates import Certificate
+from gateway.upstream.announcing import Announcer, entities
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
@@ -532,6 +534,7 @@ class Gateway:
             if self.alerts is not None:
                 await self.alerts.watch(self.hub)
                 watching = self._tasks.create_task(self.alerts.run(), name="alerts")
+            announcing = self._announce(settings)
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
             node = None
             if self.cluster is not None:
@@ -548,14 +551,30 @@ class Gateway:
                 yield
             finally:
                 self.closing = True
-                if watching is not None:
-                    watching.cancel()
+                for told in (watching, announcing):
+                    if told is not None:
+                        told.cancel()
                 if self.cluster is not None and node is not None:
                     await self.cluster.stop(node)
                     self._follow("it has stopped")
                 await self._end_archive()
                 for task in (link, warming, aging, pulse, revoking, devices):
                     task.cancel()
+
+    def _announce(self, settings: Settings) -> asyncio.Task[None] | None:
+        """Tells Home Assistant of this gateway, where it is set to."""
+        if settings.mqtt_discovery is None:
+            return None
+        announced = entities(settings.mqtt_discovery, settings.mqtt_client_id, settings.mqtt_status_topic, __version__)
+        announcer = Announcer(
+            *announced,
+            publish=self.upstream.publish,
+            may_tell=lambda: self.is_connected and (self.cluster is None or self.cluster.member.leading is not None),
+            received=lambda: self.hub.counters.received,
+            subscribers=lambda: self.hub.subscriber_count,
+            clock=self.clock,
+        )
+        return self._tasks.create_task(announcer.run(), name="announcing")
 
     async def _feel_pulse(self) -> None:
         """Measures how late the loop comes to what is due: others waited as long."""

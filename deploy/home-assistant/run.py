@@ -65,6 +65,7 @@ def settings_of(options: Mapping[str, Any], broker: Mapping[str, Any] | None) ->
         "GATEWAY_ACCESS_USER_HEADER": USER_HEADER,
         "GATEWAY_ACCESS_USER_ROLE": ROLE,
         "GATEWAY_VIEW_TOPIC": "gateway/views",
+        "GATEWAY_MQTT_DISCOVERY": "homeassistant",
         "GATEWAY_ALERT_DISCOVERY": "homeassistant" if options.get("alerts_as_sensors") else "none",
     }
     publish = ["#"] if options.get("may_publish") else []

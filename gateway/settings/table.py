@@ -191,6 +191,11 @@ class Settings(BaseModel):
         description="Where `online` and, as the last will, `offline` are published; `none`: nowhere",
         json_schema_extra=MAY_BE_EMPTY,
     )
+    mqtt_discovery: Annotated[str | None, AfterValidator(check_topic_prefix)] = Field(
+        None,
+        description="Where Home Assistant looks for new entities, `homeassistant`: the gateway itself appears there, "
+        "with its messages a second and its subscribers",
+    )
     mqtt_websocket: bool = Field(False, description="Serve `/mqtt`: MQTT over WebSocket, piped to the broker")
 
     # Server
