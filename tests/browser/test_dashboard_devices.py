@@ -13,6 +13,7 @@ from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
 from tests.browser.watched import Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
+from tests.firmware.observers import listening
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
@@ -287,3 +288,36 @@ def test_a_message_that_no_rule_can_read_says_so(
         page = watched.open(f"{gateway.http}/topics/packed/a")
         expect(page.locator(".m-row .unreadable")).to_have_text("unreadable")
         expect(page.locator(".inspector")).to_contain_text("The gateway is to make JSON of it, and can’t")
+
+
+@pytest.mark.slow
+def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    diag = {"started_by": "watchdog", "uptime": 7200, "boot": 17, "heap_free": 61440, "rssi": -61, "wifi_quality": 78}
+    line = {"n": 0, "boot": 17, "up": 1.5, "level": "warning", "text": "wifi: lost HOME"}
+    with Publisher(broker.url) as publisher, listening(broker.port, "sensors/kitchen/cmd") as told:
+        publisher.publish("sensors/kitchen/meta", meta("Kitchen", 10, temperature=("°C", "temperature")), retain=True)
+        publisher.publish("sensors/kitchen/state", json.dumps({"temperature": 21.5}))
+        publisher.publish("sensors/kitchen/diag", json.dumps(diag), retain=True)
+        publisher.publish("sensors/kitchen/log", json.dumps(line))
+        eventually(lambda: gateway.json("/topics/sensors/kitchen/log?since=1h")["messages"])
+        [device] = gateway.json("/devices")["devices"]
+        page = watched.open(f"{gateway.http}/devices/{device['id']}")
+        board = page.locator("section", has=page.get_by_role("heading", name="The board"))
+        expect(board).to_contain_text("the watchdog: the program hung")
+        expect(board).to_contain_text("78 %, -61 dBm")
+        log = page.locator("section.log")
+        expect(log.locator("li")).to_have_text(re.compile("warning: wifi: lost HOME"))
+        publisher.publish(
+            "sensors/kitchen/log", json.dumps({**line, "n": 1, "level": "error", "text": "bme280: ENODEV"})
+        )
+        expect(log.locator("li").first).to_contain_text("error: bme280: ENODEV")
+        page.get_by_role("button", name="Update its program").click()
+        eventually(lambda: [json.loads(message.payload) for message in told] == [{"update": True}])
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width

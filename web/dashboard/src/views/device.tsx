@@ -6,6 +6,7 @@ import { type AnnouncedDevice, type AnnouncedField, filterOf } from "../core/ann
 import { boundsOf, type Command, isOn, payloadOf } from "../core/commands.ts";
 import { STATUSES } from "../core/devices.ts";
 import { formatNumber } from "../core/format.ts";
+import { boardBase } from "../core/health.ts";
 import { oneLine } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { mayPublish } from "../identity.ts";
@@ -16,6 +17,7 @@ import { Tile } from "../parts/picture.tsx";
 import { useTicker } from "../parts/ticker.ts";
 import { to } from "../router.ts";
 import { openFeed, token, viewNow } from "../session.ts";
+import { Health } from "./health.tsx";
 
 /** Topics of one device that are listened to; a subscriber may have a hundred filters. */
 const LISTENED = 96;
@@ -57,6 +59,7 @@ export function DeviceView({ id }: { id: string }) {
   const pictures = device.fields.filter(({ kind }) => kind === "image").slice(0, 4);
   const others = device.fields.filter((field) => !pictures.includes(field));
   const filter = filterOf(device.fields.map(({ topic }) => topic));
+  const base = boardBase(device.announcements ?? []);
   const about = [
     device.manufacturer,
     device.model,
@@ -118,6 +121,7 @@ export function DeviceView({ id }: { id: string }) {
             </ul>
           </section>
         )}
+        {base !== null && !isGone && <Health key={base} base={base} />}
         <Topics device={device} />
       </div>
     </div>
