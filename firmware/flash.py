@@ -40,7 +40,8 @@ def remove(path):
             os.remove(path)
     except OSError:
         pass
-for path in ("main.py", "slots.py", "slots.mpy", "slot.json", "a", "b", "board", "payloads.py", "payloads.mpy"):
+own = "main.py", "slots.py", "slots.mpy", "slot.json", "trial.json", "a", "b", "board", "payloads.py", "payloads.mpy"
+for path in own:
     remove(path)
 try:
     import esp32

@@ -16,7 +16,7 @@ import time
 import payloads
 import slots
 
-from . import DELIVERED, NAME, VERSION, diag, drivers, mqtt
+from . import DELIVERED, NAME, VERSION, changes, diag, drivers, mqtt
 from .clock import Clock, ClockError
 from .logs import Log
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
@@ -161,6 +161,10 @@ class App:
         failed = slots.failed()
         if failed:
             self.notes["update"] = "back to the program before: " + failed
+        self.changed = changes.on_trial()
+        failed = changes.failed()
+        if failed:
+            self.notes["settings"] = "back to the settings before: " + failed
         self.updating: "Any" = None
 
         memory = board.recall()
@@ -177,7 +181,13 @@ class App:
         if settings["wifi"] is not None:
             wifi = settings["wifi"]
             self.wifi = Wifi(
-                board.wlan(self.id), wifi["ssid"], wifi.get("password") or "", log=self.log, warn=self.log.trouble
+                board.wlan(self.id),
+                wifi["ssid"],
+                wifi.get("password") or "",
+                static=wifi.get("static"),
+                second=settings["wifi2"],
+                log=self.log,
+                warn=self.log.trouble,
             )
         self.client = self._make_client()
 
@@ -261,8 +271,10 @@ class App:
         extra: "dict[str, object]" = {"profile": self.settings["profile"], "started_by": self.board.cause()}
         if self.build:
             extra["build"] = self.build
-        if self.trial:
+        if self.trial or self.changed:
             extra["trial"] = True
+        if self.settings["revision"]:
+            extra["revision"] = self.settings["revision"]
         dropped = self.dropped_before + self.client.ring.dropped
         if dropped:
             extra["dropped"] = dropped
@@ -378,12 +390,14 @@ class App:
                 self.updating.piece(payload)
             return
         try:
-            command = payloads.parse_command(payload, also=("log", "update"))
+            command = payloads.parse_command(payload, also=("log", "update", "settings"))
             if command.get("update", True) is not True:
                 raise ValueError("update takes true, not " + payloads.json_text(command["update"]))
             if "log" in command and command["log"] not in payloads.LOG_LEVELS:
                 levels = ", ".join(payloads.LOG_LEVELS)
                 raise ValueError("log takes one of %s, not %s" % (levels, payloads.json_text(command["log"])))
+            if "settings" in command and not retained:
+                self._change(command["settings"])
         except ValueError as error:
             self.log.trouble("command: %s" % error)
             self.notes["cmd"] = str(error)
@@ -410,6 +424,22 @@ class App:
             else:
                 self.log("command: reboot")
                 self.finish(RESTART)
+
+    def _change(self, change: "Any") -> None:
+        """Try other settings with the next start.
+
+        Raises:
+            ValueError: They are no good.
+        """
+        if self.trial or self.changed:
+            raise ValueError("settings: an earlier change is on trial")
+        changes.propose(change)
+        _forget("settings")
+        self.notes.pop("settings", None)
+        self.log("command: settings " + ", ".join(change))  # names alone: passwords are among the values
+        if isinstance(change.get("interval"), (int, float)):
+            self.board.save_interval(change["interval"])  # or an earlier command would win
+        self.finish(RESTART)
 
     def _start_update(self) -> None:
         if self.updating is None and not self.trial:
@@ -450,15 +480,19 @@ class App:
         self._announce(False)
 
     def _confirm(self) -> None:
-        """The program on trial has reached the broker, which has answered it."""
-        slots.confirm()
-        self.trial = False
-        self.log("update: %s has proved itself" % VERSION)
+        """What is on trial has reached the broker, which has answered it."""
+        if self.trial:
+            slots.confirm()
+            self.log("update: %s has proved itself" % VERSION)
+        if self.changed:
+            changes.confirm()
+            self.log("settings: changed, for the %d. time" % self.settings["revision"])
+        self.trial = self.changed = False
         self._announce(False)
 
     def _on_progress(self, what: str) -> None:
         self.progress.mark("link")
-        if self.trial and what == "acknowledged" and self.client.listens():
+        if (self.trial or self.changed) and what == "acknowledged" and self.client.listens():
             self._confirm()
         # the largest message by far: it is made when those that the broker missed have gone and left room
         if self._discovery_due and what == "acknowledged" and self.client.waiting() < self.client.window:
@@ -507,7 +541,7 @@ class App:
         self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
         if self.battery:
             return await self._wake()
-        if self.settings["watchdog"] or self.trial:  # on trial it runs already, see main.py
+        if self.settings["watchdog"] or self.trial or self.changed:  # on trial it runs already, see main.py
             self.board.start_watchdog((self.settings["watchdog"] or 360) / 3)
         parts = {
             "link": self.client.run(),
@@ -583,7 +617,8 @@ class App:
             elif not told:
                 self.log.trouble("watchdog: no progress of %s; the board will reset" % ", ".join(late))
             told = bool(late)
-            if self.trial and self.board.uptime_seconds() > self.settings["trial"] and self._outcome is None:
+            on_trial = self.trial or self.changed
+            if on_trial and self.board.uptime_seconds() > self.settings["trial"] and self._outcome is None:
                 self._give_up()
             limit = self.settings["reboot_after"]
             if limit and ticks_diff(ticks_ms(), self._answered_at) > limit * 1000 and self._outcome is None:
@@ -593,8 +628,11 @@ class App:
 
     def _give_up(self) -> None:
         why = "it did not reach the broker within %g s" % self.settings["trial"]
-        self.log.trouble("update: " + why)
-        slots.back(why)
+        self.log.trouble("trial: " + why)
+        if self.trial:
+            slots.back(why)
+        if self.changed:
+            changes.back(why)
         self.finish(RESTART)
 
     # -- the life of a sensor on a battery: one waking
@@ -661,7 +699,15 @@ def load_settings() -> "dict[str, Any]":
     """The settings; what checks them is needed once and then makes room, as a board's memory is small."""
     from . import settings
 
-    loaded = settings.load()
+    given = changes.begin()
+    if given is not None:
+        try:
+            loaded = settings.complete(given)
+        except ValueError as error:  # of a program that knew other settings
+            changes.back(str(error))
+            given = None
+    if given is None:
+        loaded = settings.load()
     _forget("settings")
     return loaded
 

@@ -75,15 +75,17 @@ LIMITS = (
     ("awake", 1, 600),
     ("diag", 0, 6 * 86400),
     ("trial", 5, 86400),
+    ("revision", 0, 100000),
     ("battery_mah", 0, 1000000),
 )
-WHOLE = ("keepalive", "buffer_messages", "buffer_bytes")
+WHOLE = ("revision", "keepalive", "buffer_messages", "buffer_bytes")
 
 # name: what it is when it isn't said
 DEFAULTS = {
     "id": None,  # from the MAC address
     "name": None,  # the id
     "wifi": None,  # {"ssid": …, "password": …}; None where the network is not ours to start
+    "wifi2": None,  # another network, for when the first one can't be joined
     "mqtt": None,  # {"url": …, "username": …, "password": …, "ca": file of the CA certificate}
     "sensors": [{"driver": "fake"}],
     "interval": 10,  # seconds
@@ -100,6 +102,7 @@ DEFAULTS = {
     "battery_mah": 2000,  # charge of its full cell; 0 where it is not known
     "diag": 300,  # seconds between two reports of how the board is; 0 for none
     "trial": 300,  # seconds that a new program has to reach the broker
+    "revision": 0,  # how often a command has changed the settings
     "update_key": None,  # the board's secret, in 64 hexadecimal digits, which signs updates; None for no updates
     "log_level": "info",  # lines below it stay on the console
 }
@@ -166,9 +169,11 @@ def check(given: "Any") -> "list[str]":
     if not isinstance(given.get("discovery", False), bool):
         problems.append("discovery: expected true or false, got %s" % json.dumps(given["discovery"]))
     problems += _check_ntp(given.get("ntp", ""))
-    wifi = given.get("wifi")
-    if wifi is not None:
-        problems += _check_wifi(wifi)
+    for name in ("wifi", "wifi2"):
+        if given.get(name) is not None:
+            problems += [name + problem[4:] for problem in _check_wifi(given[name])]
+    if given.get("wifi2") is not None and given.get("wifi") is None:
+        problems.append("wifi2: there is no wifi that it could stand in for")
     problems += _check_mqtt(given.get("mqtt"))
     problems += _check_sensors(given.get("sensors", DEFAULTS["sensors"]), given.get("profile") == "battery")
     return problems
@@ -196,7 +201,20 @@ def _check_wifi(wifi: "Any") -> "list[str]":
         count = len(password.encode())
         if not 8 <= count <= 63 and (count != 64 or password.strip("0123456789abcdefABCDEF")):
             problems.append("wifi: a password has 8 to 63 bytes, or 64 hexadecimal digits; this one has %d" % count)
+    static = wifi.get("static")
+    if static is not None and not (
+        isinstance(static, list) and len(static) == 4 and all(_is_address(address) for address in static)
+    ):
+        problems.append("wifi: static: expected address, netmask, gateway and name server, got %s" % json.dumps(static))
     return problems
+
+
+def _is_address(text: "Any") -> bool:
+    """Whether it is an IPv4 address."""
+    if not isinstance(text, str):
+        return False
+    parts = text.split(".")
+    return len(parts) == 4 and all(part.isdigit() and int(part) < 256 for part in parts)
 
 
 def _check_mqtt(mqtt: "Any") -> "list[str]":

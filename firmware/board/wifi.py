@@ -34,13 +34,15 @@ REASONS = {
 
 
 class Wifi:
-    """One Wi-Fi network.
+    """One Wi-Fi network, or two of which one is there.
 
     Args:
         wlan: MicroPython's `network.WLAN` as a station.
         ssid: Name of the network; 2.4 GHz on most chips.
         password: "" for an open network.
         limit_seconds: Longest time for joining.
+        static: Address, netmask, gateway and name server; None to be given them.
+        second: The settings of another network: `ssid`, `password` and `static`; attempts take turns.
         log: Takes one line of text.
         warn: Takes a line that tells of trouble; `log` when it isn't given.
     """
@@ -51,6 +53,8 @@ class Wifi:
         ssid: str,
         password: str,
         limit_seconds: float = 20,
+        static: "list[str] | None" = None,
+        second: "dict[str, Any] | None" = None,
         log: "Callable[[str], None] | None" = None,
         warn: "Callable[[str], None] | None" = None,
     ) -> None:
@@ -58,6 +62,8 @@ class Wifi:
         self.ssid = ssid
         self.password = password
         self.limit_seconds = limit_seconds
+        self.static = static
+        self.second = second
         self.log = log
         self.warn = warn or log
         self.failures = 0
@@ -98,6 +104,8 @@ class Wifi:
                 self.wlan.disconnect()  # connect() is an error while an earlier one still runs
             except OSError:
                 pass
+        if self.static:
+            self.wlan.ifconfig(tuple(self.static))
         self.wlan.connect(self.ssid, self.password or None)
         started = ticks_ms()
         while ticks_diff(ticks_ms(), started) < self.limit_seconds * 1000:
@@ -123,6 +131,13 @@ class Wifi:
         self.reason = reason
         if self.warn:
             self.warn("wifi: %s: %s" % (self.ssid, reason))
+        if self.second:
+            other = self.second
+            self.second = {"ssid": self.ssid, "password": self.password, "static": self.static}
+            if self.static and not other.get("static"):
+                self.wlan.active(False)  # or the address of the one network would be kept in the other
+            self.ssid, self.password = other["ssid"], other.get("password") or ""
+            self.static = other.get("static")
 
     def rssi(self) -> "int | None":
         """Signal strength in dBm, None while not connected."""

@@ -1,0 +1,246 @@
+"""Settings by command: what may change, and that a change which does not work is forgotten by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware.board import changes
+from firmware.board.wifi import Wifi
+from tests.firmware.boards import RESET, Board
+from tests.firmware.observers import Observer
+from tests.firmware.test_over_the_air import mains
+from tests.support.brokers import Broker
+from tests.support.waiting import eventually
+
+GIVEN = {"wifi": {"ssid": "home", "password": "correct horse"}, "mqtt": {"url": "mqtt://h"}, "interval": 5}
+
+
+@pytest.fixture
+def flash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The board's flash, with settings that a cable brought."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(GIVEN))
+    return tmp_path
+
+
+def kept(flash: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((flash / "settings.json").read_text())
+    return read
+
+
+@pytest.mark.parametrize(
+    ("change", "result"),
+    [
+        ({"interval": 7}, {**GIVEN, "interval": 7}),
+        ({"interval": None}, {name: GIVEN[name] for name in ("wifi", "mqtt")}),
+        ({"wifi": {"ssid": "attic"}}, {**GIVEN, "wifi": {"ssid": "attic", "password": "correct horse"}}),
+        ({"wifi": {"password": None}}, {**GIVEN, "wifi": {"ssid": "home"}}),
+        ({"sensors": [{"driver": "fake"}]}, {**GIVEN, "sensors": [{"driver": "fake"}]}),
+        ({"wifi2": {"ssid": "b"}}, {**GIVEN, "wifi2": {"ssid": "b"}}),
+    ],
+)
+def test_a_change_leaves_what_it_does_not_name(change: dict[str, Any], result: dict[str, Any]) -> None:
+    assert changes.merged(GIVEN, change) == result
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, "takes an object"),
+        ([], "takes an object"),
+        ("x", "takes an object"),
+        ({"update_key": "00" * 32}, "update_key is not changed by command"),
+        ({"revision": 5}, "revision is not changed by command"),
+        ({"colour": "red"}, "unknown setting 'colour'"),
+        ({"interval": 0}, "interval: expected"),
+        ({"mqtt": {"url": "http://h"}}, "mqtt: expected a url"),
+        ({"mqtt": None}, "mqtt: expected an object"),
+        ({"wifi": {"static": ["10.0.0.5"]}}, "wifi: static: expected address, netmask"),
+        ({"wifi": {"static": ["10.0.0.5", "255.255.255.0", "10.0.0.1", "10.0.0.256"]}}, "wifi: static"),
+        ({"wifi2": {"ssid": "x" * 40}}, "wifi2: ssid: expected"),
+        ({"wifi": None, "wifi2": {"ssid": "x"}}, "wifi2: there is no wifi"),
+        ({"sensors": [{"driver": "dht22"}]}, "dht22 needs pin"),
+    ],
+)
+def test_a_change_that_is_no_good_is_refused_as_a_whole(flash: Path, change: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        changes.propose(change)
+    assert kept(flash) == GIVEN
+    assert changes.begin() is None
+
+
+def test_a_change_is_tried_and_kept_when_it_has_proved_itself(flash: Path) -> None:
+    changes.propose({"interval": 7})
+    assert kept(flash) == GIVEN
+    tried = changes.begin()
+    assert tried == {**GIVEN, "interval": 7, "revision": 1}
+    assert changes.on_trial()
+    changes.confirm()
+    assert kept(flash) == tried
+    assert changes.begin() is None
+    changes.propose({"name": "Kitchen"})
+    assert (changes.begin() or {})["revision"] == 2
+
+
+def test_a_change_that_does_not_work_is_forgotten_after_three_starts(flash: Path) -> None:
+    changes.propose({"mqtt": {"url": "mqtt://nowhere"}})
+    for _ in range(3):
+        assert (changes.begin() or {})["mqtt"] == {"url": "mqtt://nowhere"}
+    assert changes.begin() is None
+    assert changes.failed() == "the broker was not reached in 3 starts"
+    assert kept(flash) == GIVEN
+    assert not changes.on_trial()
+
+
+def test_power_may_fail_before_each_rename_and_removal(flash: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step on the way from a proposal to its end, with the power gone at it."""
+    real: dict[str, Callable[..., None]] = {"rename": os.rename, "remove": os.remove}
+
+    class Cut(BaseException):
+        pass
+
+    for end in range(12):
+        (flash / "settings.json").write_text(json.dumps(GIVEN))
+        (flash / "trial.json").unlink(missing_ok=True)
+        left = [end]
+
+        def burning(name: str, left: list[int] = left) -> Callable[..., None]:
+            def step(*arguments: str) -> None:
+                if left[0] == 0:
+                    raise Cut
+                left[0] -= 1
+                real[name](*arguments)
+
+            return step
+
+        for name in real:
+            monkeypatch.setattr(os, name, burning(name))
+        try:
+            changes.propose({"interval": 7})
+            changes.begin()
+            changes.confirm()
+        except Cut:
+            pass
+        left[0] = -1
+        (flash / "settings.json.new").write_text('{"half')  # what a write leaves that was cut off
+        assert kept(flash)["interval"] in (5, 7)
+        if changes.begin() is not None:
+            changes.confirm()
+        assert kept(flash)["interval"] == (5 if end == 0 else 7)
+        assert changes.begin() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"left":true}', '{"left":2}', '{"left":"x","settings":{}}'])
+def test_a_trial_that_can_not_be_read_is_none(flash: Path, content: str) -> None:
+    (flash / "trial.json").write_text(content)
+    assert changes.begin() is None
+    assert kept(flash) == GIVEN
+
+
+class Radio:
+    """A radio for which one network is there.
+
+    Attributes:
+        there: Its name.
+        addresses: What `ifconfig` was told.
+    """
+
+    def __init__(self, there: str) -> None:
+        self.there = there
+        self.tried: list[str] = []
+        self.addresses: list[tuple[str, ...]] = []
+        self._on = False
+
+    def active(self, on: bool | None = None) -> bool:
+        if on is not None:
+            self._on = on
+        return self._on
+
+    def disconnect(self) -> None: ...
+
+    def connect(self, ssid: str, password: str | None) -> None:
+        self.tried.append(ssid)
+
+    def isconnected(self) -> bool:
+        return bool(self.tried) and self.tried[-1] == self.there
+
+    def status(self) -> int:
+        return 201
+
+    def ifconfig(self, addresses: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        if addresses is not None:
+            self.addresses.append(addresses)
+        return ("192.0.2.7",)
+
+
+async def test_networks_take_turns_until_one_is_there() -> None:
+    radio = Radio("attic")
+    wifi = Wifi(radio, "home", "", 0.05, second={"ssid": "attic", "password": "12345678"})
+    assert [await wifi.ready() for _ in range(2)] == [False, True]
+    assert radio.tried == ["home", "attic"]
+    radio.there = "home"
+    assert [await wifi.ready() for _ in range(2)] == [False, True]
+    assert radio.tried == ["home", "attic", "attic", "home"]
+
+
+async def test_a_static_address_is_of_its_network_alone() -> None:
+    static = ["10.0.0.5", "255.255.255.0", "10.0.0.1", "10.0.0.1"]
+    radio = Radio("attic")
+    wifi = Wifi(radio, "home", "", 0.05, static=static, second={"ssid": "attic"})
+    assert [await wifi.ready() for _ in range(2)] == [False, True]
+    assert radio.addresses == [tuple(static)]
+    assert wifi.static is None
+
+
+MakeBoard = Callable[..., Board]
+Observe = Callable[..., Observer]
+
+
+@pytest.mark.slow
+def test_everything_that_was_flashed_changes_by_command(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe
+) -> None:
+    board = make_board(mosquitto.port)
+    observer = observe(board)
+    board.power_on()
+    observer.wait_states(1)
+    with mains(board) as ended:
+        observer.send({"settings": {"name": "Attic", "interval": 0.3, "sensors": [{"driver": "dht22", "pin": 4}]}})
+        eventually(lambda: observer.metas()[-1].get("revision") == 1 and "trial" not in observer.metas()[-1], 25)
+        meta = observer.metas()[-1]
+        assert (meta["name"], meta["interval"], meta["model"].split(" + ")[-1]) == ("Attic", 0.3, "DHT22")
+        eventually(lambda: observer.states()[-1].get("humidity") == 55.2)
+        assert ended == [RESET]
+        observer.send({"settings": {"sensors": [{"driver": "dht22", "pin": 99}]}})
+        eventually(lambda: "pin: expected" in observer.metas()[-1].get("errors", {}).get("cmd", ""))
+        assert ended == [RESET]
+    said = json.loads((board.folder / "settings.json").read_text())
+    assert said["wifi"]["password"] == "correct horse"
+    assert "correct horse" not in board.log() + str(observer.payloads("log"))
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_not_reached_is_forgotten(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
+    board = make_board(mosquitto.port, trial=5)
+    observer = observe(board)
+    board.power_on()
+    observer.wait_states(1)
+    with mains(board) as ended:
+        observer.send({"settings": {"mqtt": {"url": "mqtt://127.0.0.1:1"}}})
+
+        def back() -> bool:
+            error = observer.metas()[-1].get("errors", {}).get("settings", "")
+            assert error == "back to the settings before: it did not reach the broker within 5 s", board.log()[-900:]
+            return True
+
+        eventually(back, 40, "the settings before")
+        assert ended == [RESET, RESET]
+        assert "revision" not in observer.metas()[-1]
+        count = len(observer.states())
+        observer.wait_states(count + 2)
