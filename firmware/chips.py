@@ -184,12 +184,15 @@ def in_machine(text: str) -> Chip | None:
     return None
 
 
-def check_pins(chip: Chip, sensors: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """What can't work with the pins of the sensors on this chip, and what one should know of them.
+def check_pins(
+    chip: Chip, sensors: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]] = ()
+) -> tuple[list[str], list[str]]:
+    """What can't work with the pins of the sensors and outputs on this chip, and what one should know of them.
 
     Args:
         chip: What they are connected to.
         sensors: `sensors` of the settings, checked by board/settings.py.
+        outputs: `outputs`, likewise.
     """
     problems, warnings = [], []
     taken: dict[int, str] = {}
@@ -215,6 +218,14 @@ def check_pins(chip: Chip, sensors: Sequence[Mapping[str, Any]]) -> tuple[list[s
                 problem = problem or f"pin {spec[option]} is the {other} already"
             problems += [place + problem] if problem else []
             warnings += [f"{place}pin {spec[option]} {warning}"] if warning else []
+    for position, spec in enumerate(outputs):
+        place = f"outputs[{position}]: pin: "
+        problem, warning = chip.faults_of(spec["pin"], is_analogue=False)
+        if spec["pin"] in taken:
+            problem = problem or f"pin {spec['pin']} is the {taken[spec['pin']]} already"
+        taken.setdefault(spec["pin"], f"pin of outputs[{position}]")
+        problems += [place + problem] if problem else []
+        warnings += [f"{place}pin {spec['pin']} {warning}"] if warning else []
     return problems, warnings
 
 

@@ -215,7 +215,9 @@ class Flashing:
         if self.chip is None:
             say("note     the board's chip is unknown, so its pins are not checked: --chip names it")
             return
-        problems, warnings = chips.check_pins(self.chip, self.settings.get("sensors") or [])
+        problems, warnings = chips.check_pins(
+            self.chip, self.settings.get("sensors") or [], self.settings.get("outputs") or []
+        )
         if problems:
             raise FlashError("these pins can't work:\n  " + "\n  ".join(problems))
         for warning in warnings:

@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DRIVER[:KEY=VALUE,…]",
         help="such as dht22:pin=4 or bme280:scl=22,sda=21; repeat it for several; fake when none is given",
     )
+    sensor.add_argument(
+        "--output",
+        action="append",
+        metavar="KIND:KEY=VALUE,…",
+        help="such as relay:pin=26,name=pump, led:pin=25,name=lamp or pwm:pin=27,name=fan; repeat it for several",
+    )
     sensor.add_argument("--interval", type=float, metavar="SECONDS", help="between two readings (10)")
     sensor.add_argument("--battery", action="store_true", help="sleep between readings")
     sensor.add_argument("--discovery", action="store_true", help="announce it to Home Assistant")
@@ -140,6 +146,7 @@ def make(options: argparse.Namespace) -> Plan:
         (given, "profile", "battery" if options.battery else None),
         (given, "discovery", options.discovery or None),
         (given, "sensors", [parse_sensor(text) for text in options.sensor] if options.sensor else None),
+        (given, "outputs", [parse_output(text) for text in options.output] if options.output else None),
     ):
         if value is not None:
             target[key] = value
@@ -184,12 +191,25 @@ def parse_sensor(text: str) -> dict[str, Any]:
     Raises:
         FlashError: It has another form.
     """
-    driver, _, rest = text.partition(":")
-    spec: dict[str, Any] = {"driver": driver}
+    return _parse_entry(text, "driver", "--sensor", "dht22:pin=4")
+
+
+def parse_output(text: str) -> dict[str, Any]:
+    """An output's entry in the settings, from `kind:key=value,…`.
+
+    Raises:
+        FlashError: It has another form.
+    """
+    return _parse_entry(text, "output", "--output", "relay:pin=26,name=pump")
+
+
+def _parse_entry(text: str, first: str, option: str, example: str) -> dict[str, Any]:
+    kind, _, rest = text.partition(":")
+    spec: dict[str, Any] = {first: kind}
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise FlashError(f"--sensor {text}: expected driver:key=value, such as dht22:pin=4")
+            raise FlashError(f"{option} {text}: expected {first}:key=value, such as {example}")
         try:
             spec[key] = json.loads(value)
         except ValueError:

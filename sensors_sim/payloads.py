@@ -236,6 +236,7 @@ def discovery_payload(
     fields: object,
     manufacturer: str = "MQTT-to-browser gateway",
     always_listens: bool = True,
+    more: dict[str, dict[str, object]] | None = None,
 ) -> bytes:
     """Home Assistant's device discovery: one retained message for all of the sensor's fields.
 
@@ -253,6 +254,7 @@ def discovery_payload(
         fields: Names, or a dict of name to differences.
         manufacturer: Who made the device.
         always_listens: False for a sensor that sleeps: it gets no restart button, for nobody would hear the press.
+        more: What can be told to it: name to its component, which gets the name and the topic for commands.
     """
     prefix = "sensors_" + sensor_id + "_"
     described = {
@@ -286,6 +288,14 @@ def discovery_payload(
         if field in ("rssi", "battery", "voltage"):
             component["entity_category"] = "diagnostic"
         parts.append((_string_text(field) + ":" + json_text(component)).encode())
+        parts.append(b",")
+    for key in more or {}:
+        component = {"name": _label(key), "unique_id": prefix + key, "command_topic": cmd_topic(sensor_id)}
+        component.update(more[key])  # type: ignore[index]
+        if "brightness_scale" in component:
+            component["brightness_command_topic"] = cmd_topic(sensor_id)
+            component["brightness_state_topic"] = state_topic(sensor_id)
+        parts.append((_string_text(key) + ":" + json_text(component)).encode())
         parts.append(b",")
     if always_listens:
         button = {

@@ -82,14 +82,14 @@ class Source:
         return await self.sensor.read()
 
 
-def make_sources(specs: "list[dict[str, Any]]", board: "Any") -> "list[Source]":
+def make_sources(specs: "list[dict[str, Any]]", board: "Any", reserved: "tuple[str, ...]" = ()) -> "list[Source]":
     """The sensors of the settings, with names that are different from each other's.
 
     The first sensor that measures something publishes it under its plain name, a second one as temperature_2, one with
     a label as outdoor_temperature.
     """
     sources: "list[Source]" = []
-    taken = ["rssi"]
+    taken = ["rssi"] + list(reserved)
     for spec in specs:
         sensor = drivers.create(spec, board)
         label = spec.get("label")
@@ -151,7 +151,13 @@ class App:
         self.settings = settings
         self.board = board
         self.id = settings["id"] or board.id()
-        self.sources = make_sources(settings["sensors"], board)
+        self.outputs: "Any" = None
+        if settings["outputs"]:
+            from .outputs import Outputs  # before all else: pins get their safe values
+
+            self.outputs = Outputs(settings["outputs"], board)
+        names = tuple(spec["name"] for spec in settings["outputs"])
+        self.sources = make_sources(settings["sensors"], board, names)
         self.interval = board.load_interval() or settings["interval"]
         self.battery = settings["profile"] == "battery"
         self.sleep_ms = 0
@@ -251,6 +257,8 @@ class App:
                 published = source.names[field]
                 # a name of ours is described like the one that it came from: temperature_2 like temperature
                 fields[published] = None if published in payloads.FIELDS else payloads.field_meta(_plain(field))
+        if self.outputs is not None:
+            fields.update(self.outputs.fields())
         if self.wifi is not None:
             fields["rssi"] = None
         return fields
@@ -339,8 +347,12 @@ class App:
     def _discovery(self) -> mqtt.Message:
         gc.collect()
         name, model = self._describe()
+        fields = self.fields()
+        more = self.outputs.components() if self.outputs is not None else {}
+        for output in more:
+            del fields[output]
         payload = payloads.discovery_payload(
-            self.id, name, model, FIRMWARE, self.interval, self.fields(), always_listens=not self.battery
+            self.id, name, model, FIRMWARE, self.interval, fields, always_listens=not self.battery, more=more
         )
         return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
 
@@ -355,6 +367,8 @@ class App:
             for name in values:  # payloads.py does not know the decimals of names that are ours
                 readings[name] = values[name] if name in payloads.FIELDS else round(values[name], 2)
         self._tell_changes()
+        if self.outputs is not None:
+            readings.update(self.outputs.readings())
         if not readings:
             return None
         rssi = self.wifi.rssi() if self.wifi is not None else None
@@ -390,12 +404,14 @@ class App:
                 self.updating.piece(payload)
             return
         try:
-            command = payloads.parse_command(payload, also=("log", "update", "settings"))
+            also = ("log", "update", "settings") + (("set",) if self.outputs is not None else ())
+            command = payloads.parse_command(payload, also=also)
             if command.get("update", True) is not True:
                 raise ValueError("update takes true, not " + payloads.json_text(command["update"]))
             if "log" in command and command["log"] not in payloads.LOG_LEVELS:
                 levels = ", ".join(payloads.LOG_LEVELS)
                 raise ValueError("log takes one of %s, not %s" % (levels, payloads.json_text(command["log"])))
+            wanted = self.outputs.check(command["set"]) if "set" in command else {}
             if "settings" in command and not retained:
                 self._change(command["settings"])
         except ValueError as error:
@@ -417,6 +433,12 @@ class App:
                 self.log("command: a retained update is ignored")
             else:
                 self._start_update()
+        if wanted and retained:  # it would undo the safe values after every restart
+            self.log("command: a retained set is ignored")
+        elif wanted:
+            self.outputs.set(wanted)
+            self.log("command: set " + payloads.json_text(wanted))
+            self._retime.set()  # what the pins say now is published at once
         self._announce("interval" in command)
         if command.get("reboot"):
             if retained:  # it would come again after every restart
@@ -620,6 +642,9 @@ class App:
             on_trial = self.trial or self.changed
             if on_trial and self.board.uptime_seconds() > self.settings["trial"] and self._outcome is None:
                 self._give_up()
+            if self.outputs is not None:
+                for name in self.outputs.make_safe(ticks_diff(ticks_ms(), self._answered_at) / 1000):
+                    self.log("output: %s is at its safe value: no answer from the broker" % name)
             limit = self.settings["reboot_after"]
             if limit and ticks_diff(ticks_ms(), self._answered_at) > limit * 1000 and self._outcome is None:
                 self.log.trouble("link: no answer from the broker for %g s" % limit)

@@ -214,6 +214,14 @@ class Board:
 
         return ds18x20.DS18X20(onewire.OneWire(machine.Pin(pin)))
 
+    def output(self, pin: int, level: int) -> "machine.Pin":
+        """An output that has this level from its first moment on; call it for the level that the pin really has."""
+        return machine.Pin(pin, machine.Pin.OUT, value=level)
+
+    def pwm(self, pin: int, frequency: int, duty: int) -> "machine.PWM":
+        """Pulses at a pin; `duty` is from 0 to 65535."""
+        return machine.PWM(machine.Pin(pin), freq=frequency, duty_u16=duty)
+
     def serial(self, rx: int, tx: int, baud: int) -> "machine.UART":
         """A serial line; the first and the second go to UART 1 and 2, where the chip has both."""
         self._serials += 1

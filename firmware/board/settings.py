@@ -63,6 +63,13 @@ CHOICES = {
 }
 VOLTS = ("dry", "wet")
 
+# kind of an output: the names that its entry may have beside output, pin and name
+OUTPUTS = {
+    "relay": ("inverted", "safe", "safe_after"),
+    "led": ("inverted", "safe", "safe_after", "frequency"),
+    "pwm": ("inverted", "safe", "safe_after", "frequency"),
+}
+
 # setting: lowest and highest value. Spans in milliseconds must stay below 2**29, see ticks.py: hence six days
 LIMITS = (
     ("interval", 0.01, 86400),
@@ -88,6 +95,7 @@ DEFAULTS = {
     "wifi2": None,  # another network, for when the first one can't be joined
     "mqtt": None,  # {"url": …, "username": …, "password": …, "ca": file of the CA certificate}
     "sensors": [{"driver": "fake"}],
+    "outputs": [],  # such as {"output": "relay", "pin": 26, "name": "pump"}
     "interval": 10,  # seconds
     "profile": "mains",
     "ntp": "pool.ntp.org",  # host or host:port; "" for none
@@ -176,6 +184,7 @@ def check(given: "Any") -> "list[str]":
         problems.append("wifi2: there is no wifi that it could stand in for")
     problems += _check_mqtt(given.get("mqtt"))
     problems += _check_sensors(given.get("sensors", DEFAULTS["sensors"]), given.get("profile") == "battery")
+    problems += _check_outputs(given.get("outputs", []), given.get("profile") == "battery")
     return problems
 
 
@@ -267,6 +276,48 @@ def _check_sensors(sensors: "Any", sleeps: bool) -> "list[str]":
         if driver == "pulse" and sleeps:
             problems.append("%spulse counts only while the board is awake: not with the profile battery" % place)
     return problems
+
+
+def _check_outputs(outputs: "Any", sleeps: bool) -> "list[str]":
+    if not isinstance(outputs, list):
+        return ['outputs: expected a list such as [{"output": "relay", "pin": 26, "name": "pump"}]']
+    problems = []
+    names: "list[Any]" = []
+    for position, spec in enumerate(outputs):
+        place = "outputs[%d]: " % position
+        kind = spec.get("output") if isinstance(spec, dict) else None
+        if not isinstance(kind, str) or kind not in OUTPUTS:
+            problems.append("%sexpected an output of %s" % (place, ", ".join(sorted(OUTPUTS))))
+            continue
+        known = ("output", "pin", "name") + OUTPUTS[kind]
+        problems += ["%s%s needs %s" % (place, kind, name) for name in ("pin", "name") if name not in spec]
+        problems += ["%s%s has no %s" % (place, kind, name) for name in spec if name not in known]
+        for name in spec:
+            expected = _expected_of_output(kind, name, spec[name]) if name in known else None
+            if expected is not None:
+                problems.append("%s%s: expected %s, got %s" % (place, name, expected, json.dumps(spec[name])))
+        if spec.get("name") in names:
+            problems.append("%sname: %s is another output already" % (place, json.dumps(spec["name"])))
+        names.append(spec.get("name"))
+    if outputs and sleeps:
+        problems.append("outputs: a board that sleeps can't hold them: not with the profile battery")
+    return problems
+
+
+def _expected_of_output(kind: str, name: str, value: "Any") -> "str | None":
+    """What an option of an output should be; None when it is."""
+    if name == "pin":
+        return _expected("", "pin", value)
+    if name == "name":
+        return _expected("", "field", value)
+    if name == "inverted" or (name == "safe" and kind == "relay"):
+        return None if isinstance(value, bool) else "true or false"
+    ranges = {"safe": (0, 100), "frequency": (1, 40000), "safe_after": (1, 6 * 86400)}
+    if name in ranges:
+        low, high = ranges[name]
+        if not (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
+            return "a whole number from %d to %d" % (low, high)
+    return None
 
 
 def _expected(driver: str, name: str, value: "Any") -> "str | None":

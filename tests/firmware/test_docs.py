@@ -61,6 +61,13 @@ def test_every_driver_has_an_example_that_works() -> None:
     assert {spec["driver"] for spec in specs} | {"fake"} == set(settings.DRIVERS)
 
 
+def test_every_output_has_an_example_that_works() -> None:
+    specs = [plan.parse_output(example) for example in re.findall(r"`--output (\S+)`", TEXT)]
+    assert settings.check({"mqtt": {"url": "mqtt://h"}, "outputs": specs}) == []
+    assert chips.check_pins(chips.CHIPS["ESP32"], [], specs) == ([], [])
+    assert {spec["output"] for spec in specs} == set(settings.OUTPUTS)
+
+
 @pytest.mark.parametrize("drawing", sorted(path.name for path in (DOCS / "wiring").glob("*.svg")))
 def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) -> None:
     assert f"](wiring/{drawing})" in TEXT

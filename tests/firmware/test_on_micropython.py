@@ -127,6 +127,32 @@ def test_serial_lines_pulses_contacts_and_curves(mosquitto: Broker, make_board: 
     assert observer.wait_states(2)[1]["contact"] == 0  # long before the interval is over
 
 
+def test_outputs_are_safe_at_boot_switched_by_command_and_confirmed(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe
+) -> None:
+    outputs = [
+        {"output": "relay", "pin": 26, "name": "pump", "inverted": True},
+        {"output": "led", "pin": 25, "name": "lamp"},
+    ]
+    board = make_board(mosquitto.port, outputs=outputs, interval=60, discovery=True)
+    observer = observe(board)
+    board.power_on()
+    first = observer.wait_states(1)[0]
+    assert (first["pump"], first["lamp"]) == (0, 0)
+    assert (board.folder / "pin-26").read_text() == "1"
+    observer.send({"set": {"pump": True, "lamp": 40}})
+    second = observer.wait_states(2)[1]
+    assert (second["pump"], second["lamp"]) == (1, 40)  # long before the interval is over
+    assert (board.folder / "pin-26").read_text() == "0"
+    eventually(observer.discovery)
+    assert observer.discovery()[0]["cmps"]["lamp"]["p"] == "light"
+    observer.send({"set": {"pump": 7}})
+    eventually(lambda: "pump takes" in observer.metas()[-1].get("errors", {}).get("cmd", ""))
+    board.cut_power()
+    board.power_on()
+    assert observer.wait_states(3)[2]["pump"] == 0
+
+
 def test_the_will_after_a_power_cut(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     board = make_board(mosquitto.port)
     observer = observe(board)

@@ -72,6 +72,8 @@ class Pin:
 
     def __init__(self, id, mode=None, pull=None, value=None):
         self.id = id
+        if value is not None:
+            self(value)
 
     def __call__(self, level=None):
         name = "pin-" + str(self.id)
@@ -88,6 +90,17 @@ class Pin:
     def irq(self, handler, trigger):
         for _ in range(3):
             handler(self)
+
+
+class PWM:
+    """Pulses; their width stands in the file `pin-<number>`."""
+
+    def __init__(self, pin, freq, duty_u16):
+        self.pin = pin
+        self.pin(duty_u16)
+
+    def duty_u16(self, duty=None):
+        return self.pin(duty)
 
 
 class UART:
