@@ -215,6 +215,7 @@ class App:
         self._answered_at = ticks_ms()
         self._errors: "dict[str, str]" = {}
         self._fields = [source.sensor.fields for source in self.sources]
+        self._tuned = [dict(source.sensor.tuned or {}) for source in self.sources]
 
     def _make_client(self) -> mqtt.Client:
         broker = self.settings["mqtt"]
@@ -283,6 +284,9 @@ class App:
             extra["trial"] = True
         if self.settings["revision"]:
             extra["revision"] = self.settings["revision"]
+        tuned = {source.name: source.sensor.tuned for source in self.sources if source.sensor.tuned}
+        if tuned:
+            extra["tuned"] = tuned
         dropped = self.dropped_before + self.client.ring.dropped
         if dropped:
             extra["dropped"] = dropped
@@ -381,8 +385,10 @@ class App:
     def _tell_changes(self) -> None:
         """Publish `meta` again when an error came or went, or a sensor turned out to have other fields."""
         errors, fields = self.errors(), [source.sensor.fields for source in self.sources]
-        if errors == self._errors and fields == self._fields:
+        tuned = [dict(source.sensor.tuned or {}) for source in self.sources]
+        if errors == self._errors and fields == self._fields and tuned == self._tuned:
             return
+        self._tuned = tuned
         for name in errors:
             if self._errors.get(name) != errors[name]:
                 self.log.trouble("%s: %s" % (name, errors[name]))
@@ -404,13 +410,15 @@ class App:
                 self.updating.piece(payload)
             return
         try:
-            also = ("log", "update", "settings") + (("set",) if self.outputs is not None else ())
+            also = ("log", "update", "settings", "tune") + (("set",) if self.outputs is not None else ())
             command = payloads.parse_command(payload, also=also)
             if command.get("update", True) is not True:
                 raise ValueError("update takes true, not " + payloads.json_text(command["update"]))
             if "log" in command and command["log"] not in payloads.LOG_LEVELS:
                 levels = ", ".join(payloads.LOG_LEVELS)
                 raise ValueError("log takes one of %s, not %s" % (levels, payloads.json_text(command["log"])))
+            if "tune" in command:
+                self._tune(command["tune"])
             wanted = self.outputs.check(command["set"]) if "set" in command else {}
             if "settings" in command and not retained:
                 self._change(command["settings"])
@@ -511,6 +519,18 @@ class App:
             self.log("settings: changed, for the %d. time" % self.settings["revision"])
         self.trial = self.changed = False
         self._announce(False)
+
+    def _tune(self, wanted: "Any") -> None:
+        """Hand on what sensors are to change in themselves: {"scd41": {"altitude": 500}}."""
+        known = {source.name: source.sensor for source in self.sources}
+        if not isinstance(wanted, dict) or not wanted:
+            raise ValueError('tune takes an object such as {"scd41": {"altitude": 500}}')
+        for name in wanted:
+            if name not in known:
+                raise ValueError("tune: there is no sensor '%s': known are %s" % (name, ", ".join(sorted(known))))
+        for name in wanted:
+            known[name].tune(wanted[name])
+        self._retime.set()
 
     def _on_progress(self, what: str) -> None:
         self.progress.mark("link")

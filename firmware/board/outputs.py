@@ -27,7 +27,7 @@ class Output:
     def __init__(self, spec: "dict[str, Any]", board: "Any") -> None:
         self.name = spec["name"]
         self.kind = spec["output"]
-        self.inverted = spec.get("inverted", False)
+        self.inverted: bool = spec.get("inverted", False)
         self.safe = int(spec.get("safe", 0))
         self.safe_after = spec.get("safe_after", 0)
         self.highest = 1 if self.kind == "relay" else 100

@@ -46,6 +46,7 @@ class Sensor:
         fields: Names of the values that `read` returns at most.
         minimum_interval_seconds: Reading more often gives nothing new, or disturbs the measurement.
         limit_seconds: After this time a reading counts as failed.
+        tuned: What `tune` has changed, as the sensor itself tells it.
         simulated: True when no instrument stands behind the readings.
     """
 
@@ -55,12 +56,21 @@ class Sensor:
     minimum_interval_seconds = 0.0
     limit_seconds = 5.0
     simulated = False
+    tuned: "dict[str, float] | None" = None
 
     async def start(self) -> None:
         """Find and set up the sensor; called before the first `read` and again after a failed one."""
 
     def changed(self) -> None:
         """Called by a driver that has something to say before its time; the program puts its own here."""
+
+    def tune(self, wanted: "Any") -> None:  # noqa: ARG002
+        """Take a command that adjusts the sensor itself; it is carried out with the next reading.
+
+        Raises:
+            ValueError: The sensor has no such thing, or not with this value.
+        """
+        raise ValueError("tune: %s has nothing to tune" % self.kind)
 
     async def read(self) -> "dict[str, float]":
         """One measurement: field to value, in the units of payloads.FIELDS."""

@@ -1,6 +1,7 @@
 """Sensirion SCD41 over I²C: CO₂, temperature, humidity.
 
-Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion.
+Source: Sensirion, Datasheet SCD4x, §3: table of commands, signal conversion, and the examples of set_sensor_altitude,
+set_temperature_offset and perform_forced_recalibration, whose figures the tests have.
 """
 
 import asyncio
@@ -20,6 +21,12 @@ _STOP_PERIODIC = const(0x3F86)
 _DATA_READY = const(0xE4B8)
 _SINGLE_SHOT = const(0x219D)
 _SERIAL_NUMBER = const(0x3682)
+_SET_OFFSET, _GET_OFFSET = const(0x241D), const(0x2318)
+_SET_ALTITUDE, _GET_ALTITUDE = const(0x2427), const(0x2322)
+_CALIBRATE = const(0x362F)
+_PERSIST = const(0x3615)
+# what can be tuned: lowest and highest value; metres, °C that it is warmer than the air, ppm around it now
+TUNABLE = {"altitude": (0, 3000), "offset": (0, 20), "co2": (400, 2000)}
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Scd41":
@@ -45,6 +52,19 @@ class Scd41(Sensor):
         self.i2c = i2c
         self.single_shot = single_shot
         self.measuring = False
+        self.tuned: "dict[str, float]" = {}
+        self._wanted: "dict[str, float]" = {}
+
+    def tune(self, wanted: "Any") -> None:
+        if not isinstance(wanted, dict) or not wanted:
+            raise ValueError('tune: scd41 takes an object such as {"altitude": 500}')
+        for name in wanted:
+            if name not in TUNABLE:
+                raise ValueError("tune: scd41 has altitude, offset and co2, not '%s'" % name)
+            (low, high), value = TUNABLE[name], wanted[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise ValueError("tune: %s of scd41 is a number from %d to %d" % (name, low, high))
+        self._wanted.update(wanted)
 
     async def start(self) -> None:
         try:
@@ -58,7 +78,41 @@ class Scd41(Sensor):
             self._command(_START_PERIODIC)
             self.measuring = True
 
+    async def _tune(self) -> None:
+        """Do what `tune` took; the sensor must not measure meanwhile.
+
+        Raises:
+            SensorError: It did not take the value, or could not calibrate.
+        """
+        wanted, self._wanted = self._wanted, {}  # once: what fails is not tried for ever
+        if self.measuring:
+            self._command(_STOP_PERIODIC)
+            await asyncio.sleep(0.5)
+        for name, setter, getter, scale in (
+            ("altitude", _SET_ALTITUDE, _GET_ALTITUDE, 1),
+            ("offset", _SET_OFFSET, _GET_OFFSET, 65535 / 175),
+        ):
+            if name in wanted:
+                word = int(wanted[name] * scale + 0.5)
+                if await self._words(getter, 1) != [word]:  # it keeps them in flash that wears
+                    self.i2c.writeto(_ADDRESS, packet(setter, word))
+                    await asyncio.sleep(0.002)
+                    if await self._words(getter, 1) != [word]:
+                        raise SensorError("SCD41: it did not take %s" % name)
+                    self._command(_PERSIST)
+                    await asyncio.sleep(0.8)
+                self.tuned[name] = round(word / scale, 2)
+        if "co2" in wanted:
+            (answer,) = await ask(self.i2c, _ADDRESS, packet(_CALIBRATE, int(wanted["co2"])), 1, 0.4, "SCD41")
+            if answer == 0xFFFF:
+                raise SensorError("SCD41: it could not calibrate: it must have measured for three minutes before")
+            self.tuned["correction"] = answer - 0x8000
+        if self.measuring:
+            self._command(_START_PERIODIC)
+
     async def read(self) -> "dict[str, float]":
+        if self._wanted:
+            await self._tune()
         if self.single_shot:
             self._command(_SINGLE_SHOT)
             await asyncio.sleep(5)
