@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import chips, listening, plan, prepared, updates
+from firmware import chips, listening, plan, prepared, tools, updates
 from firmware.board import settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -85,6 +85,34 @@ def test_a_bare_cell_is_not_drawn_at_the_pin_of_a_regulator_that_needs_more() ->
     assert not re.search(r'text-anchor="end" fill="#ffffff">[^<]*(VIN|5V)', drawing)  # the labels of the pins
     assert "with protection circuit" in drawing
     assert "AMS1117" in drawing
+
+
+# what is quoted there and is said by ESP-IDF and by MicroPython, not by us
+FOREIGN = ("Brownout detector was triggered", "ETIMEDOUT", "ENODEV", "ValueError: The certificate")
+
+
+def quoted() -> list[str]:
+    """The symptoms in quotes of the table under "Troubleshooting", in pieces without what differs from case to case."""
+    table = TEXT[TEXT.index("## Troubleshooting") : TEXT.index("## Coming from")]
+    symptoms = [line.strip("| ").split(" | ")[0] for line in table.splitlines() if line.startswith("| ")]
+    texts = [text for symptom in symptoms for text in re.findall(r'"([^"]+)"', symptom)]
+    pieces = [piece.strip(" ,") for text in texts for piece in re.split(r"\bPORT\b|…|\b\d+ s$", text)]
+    return [re.sub(r"^(wifi|mqtt|connection refused):( |$)", "", piece) for piece in pieces]
+
+
+def test_the_rows_of_the_troubleshooting_are_what_tool_and_board_say() -> None:
+    sources = "\n".join(path.read_text() for path in sorted(Path(plan.__file__).parent.rglob("*.py")))
+    said = re.sub(r'"\s*\n\s*f?"', "", sources)  # a text that is written in several pieces
+    pieces = [piece for piece in quoted() if piece and piece not in FOREIGN]
+    assert len(pieces) > 25
+    assert [piece for piece in pieces if piece not in said] == []
+
+
+def test_every_cause_that_the_tool_knows_has_a_row() -> None:
+    pieces = [piece for piece in quoted() if len(piece) > 9]
+    for name, cause in tools.CAUSES.items():
+        text = re.sub(r"\{\w+\}", "", cause.text)
+        assert any(piece in text for piece in pieces), f"{name}: {cause.text}"
 
 
 def test_links_lead_somewhere() -> None:
