@@ -84,7 +84,11 @@ def parser() -> argparse.ArgumentParser:
     )
     sensor.add_argument("--interval", type=float, metavar="SECONDS", help="between two readings (10)")
     sensor.add_argument("--battery", action="store_true", help="sleep between readings")
-    sensor.add_argument("--discovery", action="store_true", help="announce it to Home Assistant")
+    sensor.add_argument(
+        "--discovery",
+        action=argparse.BooleanOptionalAction,
+        help="announce it to Home Assistant, as it does unless told",
+    )
     sensor.add_argument("--ntp", metavar="HOST", help="time server (pool.ntp.org)")
     options.add_argument("--settings", type=Path, metavar="FILE", help="all of these and more, as TOML or JSON")
     options.add_argument(
@@ -144,7 +148,7 @@ def make(options: argparse.Namespace) -> Plan:
         (given, "interval", options.interval),
         (given, "ntp", options.ntp),
         (given, "profile", "battery" if options.battery else None),
-        (given, "discovery", options.discovery or None),
+        (given, "discovery", options.discovery),
         (given, "sensors", [parse_sensor(text) for text in options.sensor] if options.sensor else None),
         (given, "outputs", [parse_output(text) for text in options.output] if options.output else None),
     ):

@@ -99,7 +99,7 @@ DEFAULTS = {
     "interval": 10,  # seconds
     "profile": "mains",
     "ntp": "pool.ntp.org",  # host or host:port; "" for none
-    "discovery": False,  # Home Assistant
+    "discovery": True,  # Home Assistant
     "keepalive": 30,  # seconds
     "timeout": 10,  # seconds, for each wait of the MQTT client
     "buffer_messages": 100,  # readings kept while the broker is away

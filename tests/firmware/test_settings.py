@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from firmware import plan
 from firmware.board import settings
 from sensors_sim import payloads
 
@@ -26,7 +27,7 @@ def test_good_settings_are_completed() -> None:
     completed = settings.complete(GOOD)
     assert completed["interval"] == 10
     assert completed["profile"] == "mains"
-    assert completed["discovery"] is False
+    assert completed["discovery"] is True
     assert completed["wifi"] == GOOD["wifi"]
 
 
@@ -158,3 +159,14 @@ def test_load_tells_what_is_wrong_with_the_file(tmp_path: Path) -> None:
         settings.load(str(file))
     file.write_text(json.dumps(GOOD))
     assert settings.load(str(file))["mqtt"]["url"] == "mqtt://192.168.1.10"
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], None), (["--discovery"], True), (["--no-discovery"], False)])
+def test_discovery_is_on_until_it_is_turned_off(
+    options: list[str], expected: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(plan.WIFI_PASSWORD, "12345678")
+    given = ["--wifi", "home", "--mqtt", "mqtt://192.168.1.10", *options]
+    made = plan.make(plan.parser().parse_args(given)).settings
+    assert made.get("discovery") is expected
+    assert settings.complete(made)["discovery"] is (expected is not False)

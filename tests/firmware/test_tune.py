@@ -115,7 +115,7 @@ def test_what_can_not_be_tuned_is_told(wanted: Any, text: str) -> None:
 
 async def test_what_the_sensor_took_stands_in_meta(slept: list[float]) -> None:
     app = make_app(sensors=[{"driver": "scd41", "scl": 22, "sda": 21, "label": "cellar"}])
-    sensor = app.sources[0].sensor
+    sensor: Any = app.sources[0].sensor
     sensor.i2c = Tunable()
     app._on_message("", b'{"tune":{"cellar":{"altitude":500}}}', False)
     assert app._retime.is_set()
