@@ -124,7 +124,7 @@ def test_what_is_needed_follows_extras_of_our_own() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = environments.requirements(["decoders", "cluster"], ROOT)
     assert found[: len(project["dependencies"])] == project["dependencies"]
-    names = {requirement.split(">")[0] for requirement in found}
+    names = {re.split(r"[\[>]", requirement)[0] for requirement in found}
     assert {"fastavro", "cbor2", "protobuf", "valkey"} <= names
     assert not [requirement for requirement in found if requirement.startswith(project["name"])]
     assert len(found) == len(set(found))

@@ -27,7 +27,7 @@ EVERY_SECONDS = 30.0
 class Publish(Protocol):
     """`Upstream.publish`."""
 
-    async def __call__(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+    async def __call__(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> object:
         """Publishes a message."""
 
 
