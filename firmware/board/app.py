@@ -16,7 +16,7 @@ import time
 import payloads
 import slots
 
-from . import DELIVERED, NAME, VERSION, changes, diag, drivers, mqtt
+from . import DELIVERED, NAME, VERSION, diag, drivers, mqtt
 from .clock import Clock, ClockError
 from .logs import Log
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
@@ -167,8 +167,7 @@ class App:
         failed = slots.failed()
         if failed:
             self.notes["update"] = "back to the program before: " + failed
-        self.changed = changes.on_trial()
-        failed = changes.failed()
+        self.changed, failed = _changes("on_trial"), _changes("failed")
         if failed:
             self.notes["settings"] = "back to the settings before: " + failed
         self.updating: "Any" = None
@@ -463,7 +462,7 @@ class App:
         """
         if self.trial or self.changed:
             raise ValueError("settings: an earlier change is on trial")
-        changes.propose(change)
+        _changes("propose", change)
         _forget("settings")
         self.notes.pop("settings", None)
         self.log("command: settings " + ", ".join(change))  # names alone: passwords are among the values
@@ -515,7 +514,7 @@ class App:
             slots.confirm()
             self.log("update: %s has proved itself" % VERSION)
         if self.changed:
-            changes.confirm()
+            _changes("confirm")
             self.log("settings: changed, for the %d. time" % self.settings["revision"])
         self.trial = self.changed = False
         self._announce(False)
@@ -677,7 +676,7 @@ class App:
         if self.trial:
             slots.back(why)
         if self.changed:
-            changes.back(why)
+            _changes("back", why)
         self.finish(RESTART)
 
     # -- the life of a sensor on a battery: one waking
@@ -744,12 +743,12 @@ def load_settings() -> "dict[str, Any]":
     """The settings; what checks them is needed once and then makes room, as a board's memory is small."""
     from . import settings
 
-    given = changes.begin()
+    given = _changes("begin")
     if given is not None:
         try:
             loaded = settings.complete(given)
         except ValueError as error:  # of a program that knew other settings
-            changes.back(str(error))
+            _changes("back", str(error))
             given = None
     if given is None:
         loaded = settings.load()
@@ -771,6 +770,16 @@ def is_called() -> bool:
     called = line.is_called(_WINDOW_MS)
     _forget("line")
     return called
+
+
+def _changes(what: str, *arguments: "Any") -> "Any":
+    """Do what a function of changes.py does, which makes room again."""
+    from . import changes
+
+    try:
+        return getattr(changes, what)(*arguments)
+    finally:
+        _forget("changes")
 
 
 def _forget(module: str) -> None:

@@ -276,13 +276,13 @@ def test_tls(
 
 
 @pytest.mark.slow
-def test_fits_into_144_kib(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
+def test_fits_into_152_kib(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
     # a board's pointers have 32 bits, so there the same program needs about half
     sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
     with Tunnel(mosquitto.port) as tunnel:
         board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest message
         observer = observe(board)
-        board.power_on(heap=144 * 1024)
+        board.power_on(heap=152 * 1024)
         observer.wait_states(50)
         assert len(observer.discovery()) == 1
         tunnel.cut()
