@@ -8,6 +8,8 @@ export const de: Table = {
   "(fails)": "(scheitert)",
   "(fine)": "(in Ordnung)",
   "(not known)": "(nicht bekannt)",
+  // between thousands; readings have a decimal point in every language, as payloads have it
+  ",": "\u202f",
   ", QoS {qos}": ", QoS {qos}",
   ", everything below home.": ", alles unter home.",
   ", mean": ", Mittel",

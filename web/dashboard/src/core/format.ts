@@ -73,11 +73,11 @@ function trimZero(text: string): string {
   return text.endsWith(".0") ? text.slice(0, -2) : text;
 }
 
-/** 1234567 as "1,234,567" (thin enough for a table, independent of the locale so that pictures don't differ). */
+/** 1234567 as "1,234,567", or as the page's language has it; the browser's doesn't matter, so that pictures don't differ. */
 export function formatCount(count: number): string {
   return Math.round(count)
     .toString()
-    .replace(/\B(?=(\d{3})+$)/g, ",");
+    .replace(/\B(?=(\d{3})+$)/g, t(","));
 }
 
 /** So many of something: "1 message", "1,234 messages". */

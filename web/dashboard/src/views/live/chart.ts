@@ -2,6 +2,7 @@
 import "uplot/dist/uPlot.min.css";
 import uPlot from "uplot";
 import { nearestIndex } from "../../core/columns.ts";
+import { formatNumber } from "../../core/format.ts";
 import type { Mark } from "../../core/marks.ts";
 import { travelOf } from "../../core/scale.ts";
 import type { GapMark } from "../../core/series.ts";
@@ -219,6 +220,8 @@ export class Chart {
           space: 34,
           grid: { stroke: grid, width: 1 },
           ticks: { show: false },
+          // as readings are written, whatever the browser's language does with decimals
+          values: (_plot, splits) => splits.map((value) => (value === null ? "" : formatNumber(value))),
           // A switch has two states and nothing in between.
           ...(this.isSwitch ? { splits: () => [0, 1] } : {}),
         },
