@@ -433,7 +433,7 @@ class App:
             self.log("command: interval %g s" % self.interval)
             self._retime.set()
         if "log" in command:
-            self.log.level = command["log"]
+            self.log.level = str(command["log"])
             self.log("command: log %s" % self.log.level)
         if command.get("update"):
             if retained:

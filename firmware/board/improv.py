@@ -154,7 +154,7 @@ class Session:
 
     def _chip(self) -> str:
         """As Espressif writes it: ESP32-C3 for MicroPython's ESP32C3."""
-        name = self.board.model().rpartition(" with ")[2]
+        name = str(self.board.model()).rpartition(" with ")[2]
         return name[:5] + "-" + name[5:] if name[:5] == "ESP32" and len(name) > 5 and name[5] != "-" else name
 
     def _fail(self, error: int) -> None:

@@ -255,7 +255,7 @@ def hmac(key: bytes, message: bytes) -> bytes:
         key = hashlib.sha256(key).digest()
     key = key + bytes(_BLOCK_SIZE - len(key))
     inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in key]) + message).digest()
-    return hashlib.sha256(bytes([byte ^ 0x5C for byte in key]) + inner).digest()
+    return bytes(hashlib.sha256(bytes([byte ^ 0x5C for byte in key]) + inner).digest())
 
 
 def _is_name(name: "Any") -> bool:

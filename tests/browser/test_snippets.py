@@ -19,7 +19,7 @@ import pytest
 from tests.browser.conftest import MakeNetwork
 from tests.browser.network import Network
 from tests.browser.test_first_page import web_server
-from tests.support.waiting import missing
+from tests.support.waiting import eventually, missing
 from tests.test_cli import Running, address_in, run, running
 from tests.test_docs import blocks
 
@@ -122,13 +122,15 @@ def here(text: str, demo: Running) -> str:
 def assert_it_works(page: Page, snippet: Snippet) -> None:
     """It says something that means something, or shows a number, or came to its end."""
     if 'id="temperature"' in snippet.text:
-        page.wait_for_function("/^-?[0-9.]+$/.test(document.getElementById('temperature').textContent)", timeout=20_000)
+        eventually(
+            lambda: page.evaluate("/^-?[0-9.]+$/.test(document.getElementById('temperature')?.textContent ?? '')"), 20
+        )
         assert page.evaluate("document.characterSet") == "UTF-8"
     elif "console.log" in snippet.text:
-        page.wait_for_function("said.length >= 2", timeout=20_000)
+        eventually(lambda: page.evaluate("said.length >= 2"), 20)
         assert not [line for line in page.evaluate("said") if "undefined" in line or "NaN" in line]
     else:
-        page.wait_for_function("globalThis.done", timeout=20_000)
+        eventually(lambda: page.evaluate("globalThis.done"), 20)
 
 
 @pytest.mark.parametrize("snippet", SCRIPTS, ids=str)

@@ -210,7 +210,8 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   const stated = lens ? [] : states.slice(0, MAX_LANES);
   const past = usePast(pieces, {
     store,
-    isWanted: !whole && measured !== null && (heard.subscribed || heard.wholeSince !== null),
+    // without a chart nothing is measured: lanes of states alone
+    isWanted: !whole && (measured !== null || fields.length === 0) && (heard.subscribed || heard.wholeSince !== null),
     need: {
       topics: [...new Set([...on, ...stated.map(({ topic }) => topic)])],
       fields: [...new Set([...fields, ...stated.map(({ field }) => field)])],
