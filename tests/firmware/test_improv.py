@@ -81,7 +81,7 @@ def bare(make_board: MakeBoard) -> Callable[[], tuple[Board, Talk]]:
     def start() -> tuple[Board, Talk]:
         board = make_board(1)
         (board.folder / "settings.json").unlink()
-        board.power_on(heap=120 * 1024, stdin=subprocess.PIPE)  # as little as test_fits_into_120_kib has
+        board.power_on(heap=152 * 1024, stdin=subprocess.PIPE)  # as little as test_fits_into_152_kib has
         return board, Talk(board)
 
     return start
