@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     parser.add_argument("--stamp", action="append", default=[], type=Path, help="files that say it was done")
     options = parser.parse_args(arguments)
     python = options.venv / "bin" / "python"
-    asked = time.time()
+    asked = time.time() - 0.05  # the kernel's time of a file is some milliseconds behind
     with alone(options.venv.with_name(f"{options.venv.name}.lock"), out):
         if options.stamp and all(stamp.exists() and stamp.stat().st_mtime > asked for stamp in options.stamp):
             return 0  # done while we waited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,11 @@ def selected(root_selector: str, answer: Any) -> list[Any]:
         from jsonata import Jsonata
     except ImportError:
         missing("the package jsonata-python")
-    rows = Jsonata(root_selector).evaluate(answer)
+    limit = sys.getrecursionlimit()
+    try:
+        rows = Jsonata(root_selector).evaluate(answer)
+    finally:
+        sys.setrecursionlimit(limit)  # which it raises, for all tests behind it
     return rows if isinstance(rows, list) else [rows]
 
 
