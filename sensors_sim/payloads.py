@@ -237,6 +237,7 @@ def discovery_payload(
     manufacturer: str = "MQTT-to-browser gateway",
     always_listens: bool = True,
     more: dict[str, dict[str, object]] | None = None,
+    diagnostics: dict[str, dict[str, object]] | None = None,
 ) -> bytes:
     """Home Assistant's device discovery: one retained message for all of the sensor's fields.
 
@@ -255,6 +256,7 @@ def discovery_payload(
         manufacturer: Who made the device.
         always_listens: False for a sensor that sleeps: it gets no restart button, for nobody would hear the press.
         more: What can be told to it: name to its component, which gets the name and the topic for commands.
+        diagnostics: What it says of itself: name to its component, which names its topic and says how long it holds.
     """
     prefix = "sensors_" + sensor_id + "_"
     described = {
@@ -295,6 +297,11 @@ def discovery_payload(
         if "brightness_scale" in component:
             component["brightness_command_topic"] = cmd_topic(sensor_id)
             component["brightness_state_topic"] = state_topic(sensor_id)
+        parts.append((_string_text(key) + ":" + json_text(component)).encode())
+        parts.append(b",")
+    for key in diagnostics or {}:
+        component = {"p": "sensor", "name": _label(key), "unique_id": prefix + key, "entity_category": "diagnostic"}
+        component.update(diagnostics[key])  # type: ignore[index]
         parts.append((_string_text(key) + ":" + json_text(component)).encode())
         parts.append(b",")
     if always_listens:

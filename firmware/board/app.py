@@ -32,11 +32,15 @@ _RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during dee
 _UPDATE_SECONDS = const(1800)  # that a battery sensor stays awake for an update at most
 _LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
 _SHORTEST_SLEEP_MS = const(1000)
-_DIAG_WAKINGS = const(10)
 _WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, after every restart
+_AP_WAKINGS, _AP_WAKINGS_AGAIN = const(10), const(100)  # without a network, before the access point opens, and again
+_AP_AWAKE_SECONDS = const(180)  # that a battery sensor's is open while nobody uses it
+_ROOM_BYTES = const(24_000)  # free, or the message for Home Assistant goes without what the board says of itself
+_COMMAND_BYTES = const(6144)  # it may bring a certificate
+_PAGE_FAILURES = const(3)  # to join a network that the page was told, before the board goes back
 _TELL_AGAIN_WAKINGS = const(50)  # what is retained may be lost although the broker keeps the session
 
-RESTART, SLEEP = "restart", "sleep"
+RESTART, SLEEP, PORTAL = "restart", "sleep", "portal"
 
 
 class Source:
@@ -117,6 +121,23 @@ def _plain(field: str) -> str:
     return name if name and number.isdigit() else field
 
 
+def make_wifi(
+    settings: "dict[str, Any]",
+    board: "Any",
+    sensor_id: str,
+    log: "Callable[[str], None]",
+    warn: "Callable[[str], None]",
+) -> "Wifi | None":
+    """The way into the networks of the settings; None where the network is not ours to start."""
+    wifi = settings["wifi"]
+    if wifi is None:
+        return None
+    password, static = wifi.get("password") or "", wifi.get("static")
+    return Wifi(
+        board.wlan(sensor_id), wifi["ssid"], password, static=static, second=settings["wifi2"], log=log, warn=warn
+    )
+
+
 class Progress:
     """When each part last proved that it works.
 
@@ -161,6 +182,9 @@ class App:
         self.interval = board.load_interval() or settings["interval"]
         self.battery = settings["profile"] == "battery"
         self.sleep_ms = 0
+        self.needs_portal = False  # before the board sleeps
+        self.phases: "dict[str, int]" = {}  # of a waking, in milliseconds
+        self._phase_at = ticks_ms()
         self.notes: "dict[str, str]" = {}  # errors that are no sensor's
         self.trial = slots.on_trial()
         self.build = slots.load()["build"]
@@ -170,6 +194,7 @@ class App:
         self.changed, failed = _changes("on_trial"), _changes("failed")
         if failed:
             self.notes["settings"] = "back to the settings before: " + failed
+        self.by_page = _changes("by_page")  # somebody waits beside the board
         self.updating: "Any" = None
 
         memory = board.recall()
@@ -182,18 +207,7 @@ class App:
         self.log = Log(self.id, log, board, self.boot, self.clock.now_ms, settings["log_level"])
         self.heap_lowest: "int | None" = None
         self.charge: float = 100  # of the battery, in %, where a sensor measures it
-        self.wifi = None
-        if settings["wifi"] is not None:
-            wifi = settings["wifi"]
-            self.wifi = Wifi(
-                board.wlan(self.id),
-                wifi["ssid"],
-                wifi.get("password") or "",
-                static=wifi.get("static"),
-                second=settings["wifi2"],
-                log=self.log,
-                warn=self.log.trouble,
-            )
+        self.wifi = make_wifi(settings, board, self.id, self.log, self.log.trouble)
         self.client = self._make_client()
 
         watchdog = settings["watchdog"] or 3600
@@ -236,6 +250,7 @@ class App:
             will=mqtt.Message(payloads.status_topic(self.id), payloads.OFFLINE.encode(), 1, True),
             keepalive_seconds=self.settings["keepalive"],
             timeout_seconds=self.settings["timeout"],
+            max_packet_bytes=_COMMAND_BYTES,
             ring=mqtt.Ring(self.settings["buffer_messages"], self.settings["buffer_bytes"]),
             births=self.births,
             on_message=self._on_message,
@@ -303,8 +318,16 @@ class App:
         )
         return mqtt.Message(payloads.meta_topic(self.id), payload, 1, True)
 
+    def _end_phase(self, name: str) -> None:
+        """Of a waking, the phase that ends now took all the time since the one before; only its first end counts."""
+        if name not in self.phases:
+            now = ticks_ms()
+            self.phases[name] = ticks_diff(now, self._phase_at)
+            self._phase_at = now
+
     def births(self) -> "list[mqtt.Message]":
         """What is said after every connect, ahead of all readings."""
+        self._end_phase("broker")
         messages = [self._status(payloads.ONLINE)]
         meta = self.meta()
         if self.battery:
@@ -313,7 +336,7 @@ class App:
             wakings = memory.get("wakings", 0)
             if self.client.session_present and memory.get("meta") == checksum and wakings < _TELL_AGAIN_WAKINGS:
                 # the broker has it from an earlier waking
-                if self.settings["diag"] and wakings % _DIAG_WAKINGS == 0:
+                if self.settings["diag"] and wakings % diag.WAKINGS == 0:
                     messages.append(self.diag())
                 return messages
             memory.pop("meta", None)
@@ -355,7 +378,15 @@ class App:
         for output in more:
             del fields[output]
         payload = payloads.discovery_payload(
-            self.id, name, model, FIRMWARE, self.interval, fields, always_listens=not self.battery, more=more
+            self.id,
+            name,
+            model,
+            FIRMWARE,
+            self.interval,
+            fields,
+            always_listens=not self.battery,
+            more=more,
+            diagnostics=_entities(self) if self.board.heap()[0] > _ROOM_BYTES else None,
         )
         return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
 
@@ -551,10 +582,31 @@ class App:
     async def _network(self) -> bool:
         if self.wifi is not None and not await self.wifi.ready():
             return False
+        self._end_phase("wifi")
         if self.client.tls is not None and self.clock.host and self.clock.now_ms() is None:
             # certificates have dates: without the time they can't be checked
             await self._ask_time()
         return True
+
+    def _networks(self) -> int:
+        return 2 if self.settings["wifi2"] else 1
+
+    async def _look_for_networks(self) -> None:
+        """End this life with an access point when there was no network for long.
+
+        At once when somebody has told the page of one that did not work.
+        """
+        limit, wifi = self.settings["ap_after"], self.wifi
+        since = self.board.uptime_seconds()
+        while limit and wifi is not None:
+            now = self.board.uptime_seconds()
+            if wifi.wlan.isconnected() or self.trial or self.changed:
+                since = now
+            elif now - since >= limit or (self.by_page and not wifi.joins and wifi.failures >= self._networks()):
+                self.log.trouble("wifi: no network for %d s: the access point opens" % (now - since))
+                self.finish(PORTAL)
+                return
+            await asyncio.sleep(min(5, limit / 4))
 
     async def _ask_time(self) -> bool:
         try:
@@ -568,7 +620,7 @@ class App:
     # -- the life of a sensor on the mains
 
     def finish(self, outcome: str) -> None:
-        """End this life soon: "restart" or "sleep"."""
+        """End this life soon: RESTART, SLEEP or PORTAL."""
         if self._outcome is None:
             self._outcome = outcome
         self._finished.set()
@@ -577,7 +629,7 @@ class App:
         """Live until there is a reason not to.
 
         Returns:
-            "restart", or "sleep" for `sleep_ms` milliseconds.
+            RESTART, SLEEP for `sleep_ms` milliseconds, or PORTAL: with an access point, then a restart.
         """
         self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
         if self.battery:
@@ -590,6 +642,7 @@ class App:
             "clock": self._keep_time(),
             "watchdog": self._watch(),
             "diag": self._tell_diag(),
+            "networks": self._look_for_networks(),
         }
         tasks = [asyncio.create_task(self._supervised(name, parts[name])) for name in parts]
         await self._finished.wait()
@@ -659,8 +712,12 @@ class App:
                 self.log.trouble("watchdog: no progress of %s; the board will reset" % ", ".join(late))
             told = bool(late)
             on_trial = self.trial or self.changed
-            if on_trial and self.board.uptime_seconds() > self.settings["trial"] and self._outcome is None:
-                self._give_up()
+            if on_trial and self._outcome is None:
+                if self.board.uptime_seconds() > self.settings["trial"]:
+                    self._give_up("it did not reach the broker within %g s" % self.settings["trial"])
+                elif self.by_page and self.wifi is not None and not self.wifi.joins:
+                    if self.wifi.failures >= _PAGE_FAILURES * self._networks():
+                        self._give_up("no network was joined: %s" % self.wifi.reason)
             if self.outputs is not None:
                 for name in self.outputs.make_safe(ticks_diff(ticks_ms(), self._answered_at) / 1000):
                     self.log("output: %s is at its safe value: no answer from the broker" % name)
@@ -670,8 +727,7 @@ class App:
                 self.finish(RESTART)
             await asyncio.sleep(pause)
 
-    def _give_up(self) -> None:
-        why = "it did not reach the broker within %g s" % self.settings["trial"]
+    def _give_up(self, why: str) -> None:
         self.log.trouble("trial: " + why)
         if self.trial:
             slots.back(why)
@@ -682,17 +738,19 @@ class App:
     # -- the life of a sensor on a battery: one waking
 
     async def _wake(self) -> str:
-        started = ticks_ms()
+        started = self._phase_at = ticks_ms()
         awake = self.settings["awake"]
         self.board.start_watchdog(awake + 60)  # never fed: the whole waking must be over by then
         backlog = [text.encode() for text in self.memory.get("backlog", [])]
         payload = await self.measure()
+        self._end_phase("sensors")
         if payload is not None:
             backlog.append(payload)
         for waiting in backlog:
             self._publish(waiting)
         link = asyncio.create_task(self._supervised("link", self.client.run()))
         if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
+            self._end_phase("delivery")
             if self._telling is not None:
                 self.memory["meta"], self.memory["wakings"] = self._telling, 0
             if self._time_is_old():
@@ -701,6 +759,7 @@ class App:
             if self.updating is not None:
                 self.board.start_watchdog(_UPDATE_SECONDS)
                 await self._update_task
+        self.needs_portal = self._portal_is_due()
         outcome = self._outcome or SLEEP
         undelivered = [m.payload for m in self.client.ring.messages]
         self.client.ring.push(self._status(payloads.SLEEPING if outcome == SLEEP else payloads.OFFLINE))
@@ -709,11 +768,29 @@ class App:
         link.cancel()
         if not self.client.connects:
             self.log.trouble("link: %s" % (self.client.last_error or "no broker in time"))
-        self.memory["awake_ms"] = ticks_diff(ticks_ms(), started)
+        self._end_phase("rest")
+        self.memory["phases"] = self.phases
         self._remember(undelivered)
         interval_ms = int(self.interval * 1000)
         self.sleep_ms = max(_SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
         return outcome
+
+    def _portal_is_due(self) -> bool:
+        """Whether so many wakings in a row were without a network that somebody has to tell of another one."""
+        if self.wifi is None or self.wifi.joins or not self.settings["ap_after"] or self._outcome is not None:
+            self.memory.pop("offline", None)
+            return False
+        offline = self.memory["offline"] = self.memory.get("offline", 0) + 1
+        return bool(self.by_page or offline == _AP_WAKINGS or offline % _AP_WAKINGS_AGAIN == 0)
+
+    def opening(self) -> "dict[str, Any]":
+        """What the access point has to know once this life is over and has made room."""
+        return {
+            "sensor_id": self.id,
+            "title": self._describe()[0],
+            "notes": ["%s: %s" % (name, self.notes[name]) for name in self.notes],
+            "limit_seconds": _AP_AWAKE_SECONDS if self.battery else self.settings["reboot_after"],
+        }
 
     def _time_is_old(self) -> bool:
         now, synced = self.clock.now_ms(), self.memory.get("synced")
@@ -784,11 +861,44 @@ def _changes(what: str, *arguments: "Any") -> "Any":
 
 def _forget(module: str) -> None:
     """Make room: a module that is needed once goes."""
-    package = __name__.rsplit(".", 1)[0]
-    sys.modules.pop(package + "." + module, None)
-    if hasattr(sys.modules[package], module):
-        delattr(sys.modules[package], module)
+    package, _, name = (__name__.rsplit(".", 1)[0] + "." + module).rpartition(".")
+    sys.modules.pop(package + "." + name, None)
+    if hasattr(sys.modules[package], name):
+        delattr(sys.modules[package], name)
     gc.collect()
+
+
+async def live(settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]") -> "tuple[str, int]":
+    """One life of the sensor, and the access point after it where one is needed.
+
+    Returns:
+        RESTART or SLEEP, and for how many milliseconds.
+    """
+    outcome, sleep_ms, opening = await _life(settings, board, log)
+    if opening is not None:
+        await asyncio.sleep(0.1)  # what it was doing ends
+        from . import after  # it forgets what a life is made of: the page would not fit beside it
+
+        if await after.open_portal(settings, board, log, **opening) or outcome == PORTAL:
+            outcome = RESTART
+    return outcome, sleep_ms
+
+
+async def _life(
+    settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]"
+) -> "tuple[str, int, dict[str, Any] | None]":
+    """A coroutine of its own: MicroPython keeps all that a frame has ever held for as long as the frame is there."""
+    app = App(settings, board, log)
+    outcome = await app.run()
+    return outcome, app.sleep_ms, app.opening() if outcome == PORTAL or app.needs_portal else None
+
+
+def _entities(app: App) -> "dict[str, dict[str, object]]":
+    from . import entities
+
+    found = entities.components(app)
+    _forget("entities")
+    return found
 
 
 def run() -> None:
@@ -806,9 +916,7 @@ def run() -> None:
         if not board.woke_up():
             print("Ctrl-C within two seconds gives the prompt")
         if board.woke_up() or not is_called():
-            app = App(load_settings(), board, log)
-            outcome = asyncio.run(app.run())
-            sleep_ms = app.sleep_ms
+            outcome, sleep_ms = asyncio.run(live(load_settings(), board, log))
         else:
             listen(board, log, True)
     except KeyboardInterrupt:

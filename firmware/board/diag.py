@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PHASES = ("sensors", "wifi", "broker", "delivery", "rest")  # of a waking, in their order
+WAKINGS = 10  # from one report of a sensor on a battery to the next
 AWAKE_MA = 100.0
 ASLEEP_MA = 0.15  # a board with a frugal regulator and without a LED; many take more
 USABLE = 0.8  # of a cell's charge, before its voltage is too low
@@ -58,11 +60,13 @@ def report(app: "Any") -> "dict[str, Any]":
         rssi = app.wifi.rssi()
         if rssi is not None:
             said["rssi"], said["wifi_quality"] = rssi, quality(rssi)
-    awake_ms = app.memory.get("awake_ms")
+    phases = app.memory.get("phases")
     if app.battery:
         said["wakings"] = app.memory.get("wakings", 0) + 1
-        if awake_ms is not None:
+        if phases:
+            awake_ms = sum(phases.values())
             said["awake"] = awake_ms / 1000
+            said["awake_by"] = {name: phases[name] / 1000 for name in PHASES if name in phases}
             capacity = app.settings["battery_mah"]
             if capacity:
                 days = battery_days(capacity, awake_ms / 1000, app.interval, app.charge)

@@ -252,6 +252,10 @@ class Board:
         network.hostname(hostname[:32])  # all that it takes
         return network.WLAN(network.STA_IF)
 
+    def access_point(self) -> "network.WLAN":
+        """The Wi-Fi radio as an access point."""
+        return network.WLAN(network.AP_IF)
+
 
 class Clocked:
     """A chip that gives a bit for each pulse and takes a long pulse for a wish to sleep, such as the HX711.

@@ -84,6 +84,7 @@ LIMITS = (
     ("trial", 5, 86400),
     ("revision", 0, 100000),
     ("battery_mah", 0, 1000000),
+    ("ap_after", 0, 6 * 86400),
 )
 WHOLE = ("revision", "keepalive", "buffer_messages", "buffer_bytes")
 
@@ -113,6 +114,8 @@ DEFAULTS = {
     "revision": 0,  # how often a command has changed the settings
     "update_key": None,  # the board's secret, in 64 hexadecimal digits, which signs updates; None for no updates
     "log_level": "info",  # lines below it stay on the console
+    "ap_after": 600,  # seconds without a network before the board opens an access point of its own; 0 for never
+    "ap_password": None,  # of that; "" for none; None for one that the key gives, or that is made
 }
 
 
@@ -171,6 +174,9 @@ def check(given: "Any") -> "list[str]":
     key = given.get("update_key", "0" * 64)
     if not isinstance(key, str) or len(key) != 64 or key.strip("0123456789abcdef"):
         problems.append("update_key: expected 64 hexadecimal digits")
+    secret = given.get("ap_password", "")
+    if not isinstance(secret, str) or (secret and not 8 <= len(secret.encode()) <= 63):  # IEEE 802.11
+        problems.append("ap_password: expected a text of 8 to 63 bytes, or an empty one for none")
     name = given.get("name", "")
     if not isinstance(name, str) or len(name) > 100:
         problems.append("name: expected a text of up to 100 characters")

@@ -4,6 +4,8 @@ After Home Assistant's documentation of its MQTT integration, "MQTT discovery" a
 
 Invariant: abbreviations, `~` and what a device shares with its components are written out before anything is read, so
 that both forms are read by the same code; a template is followed as far as `templates` can, and named where it can't.
+
+It is long because the tables of members and platforms, which are most of it, stand beside the code that reads them.
 """
 
 from __future__ import annotations
@@ -162,6 +164,9 @@ _KINDS = frozenset({
 _IMAGES = {"camera": "topic", "image": "image_topic"}
 """Where the picture of an entity is, as bytes."""
 
+_STATELESS = frozenset({"device_automation", "tag", "camera", "image", "button", "scene", "notify"})
+"""What has no value: not even where a topic for states is shared by all components of a device."""
+
 _NUMERIC_LESS = frozenset({"enum", "timestamp", "date"})
 
 
@@ -232,8 +237,11 @@ def read(key: str, known: Known, owner_of: Callable[[str], str | None]) -> Itera
     if not fields and not commands:
         return
     first = _with_base(entities[0][2])
-    silences = [seconds for _, _, entity in entities if (seconds := _number(entity.get("expire_after")))]
-    silence = max(silences) if silences and len(silences) == len(fields) else None
+    # what a device says of itself comes more rarely than what it measures, and does not make it silent
+    measured = [field for field in fields if not field.is_diagnostic] or fields
+    telling = [entity for _, _, entity in entities if measured is fields or entity.get("entity_category") is None]
+    silences = [seconds for entity in telling if (seconds := _number(entity.get("expire_after")))]
+    silence = max(silences) if silences and len(silences) == len(measured) else None
     keys = _keys(about_device)
     named = text_of(about_device.get("name"))
     if not keys:
@@ -340,7 +348,7 @@ def _entity(
         topic = entity.get(topic_member)
         if topic is None and platform == "device_tracker":
             topic = entity.get("json_attributes_topic")
-        if topic is None or platform in ("device_automation", "tag", "camera", "image"):
+        if topic is None or platform in _STATELESS:
             continue
         source = entity.get(template_member) or (entity.get("value_template") if role == "" else None)
         template, problem = _followed("{{ value_json.state }}" if is_json_light else source)

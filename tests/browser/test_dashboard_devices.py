@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
+from sensors_sim.payloads import discovery_payload
 from tests.browser.watched import Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.firmware.observers import listening
@@ -303,12 +304,24 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
         publisher.publish("sensors/kitchen/state", json.dumps({"temperature": 21.5}))
         publisher.publish("sensors/kitchen/diag", json.dumps(diag), retain=True)
         publisher.publish("sensors/kitchen/log", json.dumps(line))
+        of_itself: dict[str, dict[str, object]] = {
+            name: {"state_topic": "sensors/kitchen/diag", "value_template": f"{{{{ value_json.{name} }}}}"}
+            for name in ("uptime", "heap_free")
+        }
+        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"], diagnostics=of_itself)
+        publisher.publish("homeassistant/device/kitchen/config", found, retain=True)
+        eventually(lambda: "home_assistant" in gateway.json("/devices")["devices"][0]["announced_by"])
         eventually(lambda: gateway.json("/topics/sensors/kitchen/log?since=1h")["messages"])
         [device] = gateway.json("/devices")["devices"]
         page = watched.open(f"{gateway.http}/devices/{device['id']}")
         board = page.locator("section", has=page.get_by_role("heading", name="The board"))
         expect(board).to_contain_text("the watchdog: the program hung")
         expect(board).to_contain_text("78 %, -61 dBm")
+        values = page.locator("section", has=page.get_by_role("heading", name="Values"))
+        expect(values.get_by_text("21.5")).to_be_visible()
+        expect(values.get_by_text("Heap free")).to_be_hidden()
+        values.get_by_text("About the device itself").click()
+        expect(values.get_by_text("Heap free")).to_be_visible()
         log = page.locator("section.log")
         expect(log.locator("li")).to_have_text(re.compile("warning: wifi: lost HOME"))
         publisher.publish(

@@ -365,7 +365,8 @@ async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() 
     assert list(announced(app)) == ["meta"]
     app.sources = [source(Answers(21.0))]  # it turns out to have other fields
     await app.measure()
-    assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"}
+    told = {"firmware", "started_by", "heap_free", "uptime"}
+    assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"} | told
 
 
 def test_the_largest_message_waits_until_others_have_gone() -> None:

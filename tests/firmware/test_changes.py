@@ -12,10 +12,12 @@ import pytest
 
 from firmware.board import changes
 from firmware.board.wifi import Wifi
+from tests.conftest import MakeMosquitto
 from tests.firmware.boards import RESET, Board
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
-from tests.support.brokers import Broker
+from tests.support.brokers import Broker, BrokerOptions
+from tests.support.certificates import Authority
 from tests.support.waiting import eventually
 
 GIVEN = {"wifi": {"ssid": "home", "password": "correct horse"}, "mqtt": {"url": "mqtt://h"}, "interval": 5}
@@ -179,6 +181,56 @@ class Radio:
         return ("192.0.2.7",)
 
 
+PEM = "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"ca_pem": 5}, "expected a certificate of up to 4096"),
+        ({"ca_pem": PEM % ("A" * 4096)}, "expected a certificate of up to 4096"),
+        ({"ca_pem": "nothing"}, "expected a certificate, from BEGIN"),
+        ({"ca_pem": PEM % "AAAA"}, "expected a certificate, from BEGIN"),
+        ({"mqtt": None}, "mqtt is an object without ca"),
+        ({"mqtt": {"ca": "../settings.json"}}, "mqtt is an object without ca"),
+        ({"interval": 0}, "interval: expected"),
+    ],
+)
+def test_a_certificate_that_is_none_changes_nothing(
+    flash: Path, change: dict[str, Any], why: str, authority: Authority
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        changes.propose({"ca_pem": authority.ca_file.read_text(), **change})
+    assert kept(flash) == GIVEN
+    assert sorted(path.name for path in flash.iterdir()) == ["settings.json"]
+
+
+@pytest.mark.parametrize(("used", "free"), [(None, "ca.pem"), ("ca.pem", "ca2.pem"), ("ca2.pem", "ca.pem")])
+def test_a_certificate_lies_beside_the_one_in_use(
+    flash: Path, used: str | None, free: str, authority: Authority
+) -> None:
+    mqtt = {"url": "mqtts://h", **({"ca": used} if used else {"url": "mqtt://h"})}
+    (flash / "settings.json").write_text(json.dumps({**GIVEN, "mqtt": mqtt}))
+    for name in changes.CERTIFICATES:
+        (flash / name).write_text("before")
+    changes.propose({"ca_pem": authority.ca_file.read_text(), "mqtt": {"url": "mqtts://h"}})
+    assert (flash / free).read_text() == authority.ca_file.read_text()
+    assert {(flash / name).read_text() for name in changes.CERTIFICATES if name != free} == {"before"}
+    assert (changes.begin() or {})["mqtt"] == {"url": "mqtts://h", "ca": free}
+    changes.back("it did not work")
+    assert kept(flash)["mqtt"] == mqtt
+
+
+def test_a_flash_without_room_is_told(flash: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: str) -> None:
+        raise OSError(28, "no room")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(ValueError, match="file system"):
+        changes.propose({"interval": 7})
+    assert kept(flash) == GIVEN
+
+
 async def test_networks_take_turns_until_one_is_there() -> None:
     radio = Radio("attic")
     wifi = Wifi(radio, "home", "", 0.05, second={"ssid": "attic", "password": "12345678"})
@@ -244,3 +296,64 @@ def test_a_broker_that_is_not_reached_is_forgotten(mosquitto: Broker, make_board
         assert "revision" not in observer.metas()[-1]
         count = len(observer.states())
         observer.wait_states(count + 2)
+
+
+@pytest.mark.slow
+def test_a_hidden_network_is_joined_by_its_name(mosquitto: Broker, make_board: MakeBoard, observe: Observe) -> None:
+    """However the board is told of it; nothing waits to see it in a scan first."""
+    board = make_board(mosquitto.port, wifi={"ssid": "cellar", "password": "correct pony"})
+    hidden = {"cellar": {"password": "correct pony", "hidden": True}, "loft": {"hidden": True}, "home": {}}
+    (board.folder / "wifi-networks").write_text(json.dumps(hidden))
+    observer = observe(board)
+    board.power_on()
+    observer.wait_states(1)
+    assert "wifi: joined cellar" in board.log()
+    with mains(board) as ended:
+        observer.send({"settings": {"wifi": {"ssid": "loft", "password": None}}})
+        eventually(lambda: observer.metas()[-1].get("revision") == 1 and "trial" not in observer.metas()[-1], 25)
+        assert ended == [RESET]
+    assert "wifi: joined loft" in board.log()
+
+
+@pytest.mark.slow
+def test_a_certificate_comes_by_command_and_goes_when_the_broker_is_not_reached_with_it(
+    mosquitto: Broker,
+    make_mosquitto: MakeMosquitto,
+    make_board: MakeBoard,
+    observe: Observe,
+    authority: Authority,
+    tmp_path: Path,
+) -> None:
+    server = authority.issue("server-by-command", hosts=("127.0.0.1", "localhost"))
+    secure = make_mosquitto(BrokerOptions(server=server), kind="process")
+    board = make_board(mosquitto.port, timeout=5, trial=6)
+    observer, secured = observe(board), observe(board, secure, authority.ca_file)
+    pem = authority.ca_file.read_text()
+    board.power_on(heap=192 * 1024)  # what test_fits_into_152_kib has, and the 40 KiB that TLS takes
+    observer.wait_states(1)
+
+    def kept() -> Any:
+        return json.loads((board.folder / "settings.json").read_text())["mqtt"].get("ca")
+
+    with mains(board) as ended:
+        observer.send({"settings": {"mqtt": {"url": f"mqtts://localhost:{secure.port}"}, "ca_pem": pem}})
+
+        def there() -> bool:
+            assert secured.metas(), board.log()[-1500:]
+            assert "trial" not in secured.metas()[-1]
+            return True
+
+        eventually(there, 30, "the broker with TLS")
+        assert (ended, kept()) == ([RESET], "ca.pem")
+        assert (board.folder / "ca.pem").read_text() == pem
+
+        secured.send({"settings": {"ca_pem": Authority(tmp_path / "other").ca_file.read_text()}})
+        note = "back to the settings before: it did not reach the broker within 6 s"
+        eventually(lambda: secured.metas()[-1].get("errors", {}).get("settings") == note, 60, "the one before")
+        assert (ended, kept()) == ([RESET] * 3, "ca.pem")
+
+        secured.send({"settings": {"ca_pem": pem}})
+        eventually(lambda: secured.metas()[-1].get("revision") == 2 and "trial" not in secured.metas()[-1], 40)
+        assert (ended, kept()) == ([RESET] * 4, "ca2.pem")
+    assert "MemoryError" not in board.log()
+    assert sorted(path.name for path in board.folder.glob("*.pem*")) == ["ca.pem", "ca2.pem"]

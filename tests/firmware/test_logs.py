@@ -10,6 +10,7 @@ import pytest
 from firmware.board import diag, logs, settings
 from sensors_sim import payloads
 from tests.firmware.test_app import FakeBoard, make_app
+from tests.test_devices import World
 
 
 def make_log(board: FakeBoard | None = None, boot: int = 7, level: str = "info") -> logs.Log:
@@ -125,9 +126,12 @@ def test_a_battery_is_estimated_from_what_a_waking_took() -> None:
     assert diag.battery_days(2000, 2, 300) == pytest.approx(81.7, abs=0.1)
     assert diag.battery_days(2000, 2, 300, 50) == pytest.approx(40.8, abs=0.1)
     assert diag.battery_days(2000, 10, 1) == pytest.approx(0.667, abs=0.001)  # never asleep
-    app = make_app(FakeBoard({"boot": 5, "awake_ms": 2000, "wakings": 3}), profile="battery", interval=300)
+    app = make_app(
+        FakeBoard({"boot": 5, "phases": {"rest": 500, "sensors": 1500}, "wakings": 3}), profile="battery", interval=300
+    )
     said = json.loads(app.diag().payload)
     assert (said["awake"], said["battery_days"], said["wakings"]) == (2, 81, 4)
+    assert list(said["awake_by"].items()) == [("sensors", 1.5), ("rest", 0.5)]
     app.settings["battery_mah"] = 0
     assert "battery_days" not in json.loads(app.diag().payload)
 
@@ -135,3 +139,66 @@ def test_a_battery_is_estimated_from_what_a_waking_took() -> None:
 @pytest.mark.parametrize(("rssi", "percent"), [(None, None), (-120, 0), (-100, 0), (-61, 78), (-50, 100), (-30, 100)])
 def test_the_quality_of_the_wifi(rssi: int | None, percent: int | None) -> None:
     assert diag.quality(rssi) == percent
+
+
+def of_itself(**settings: Any) -> dict[str, dict[str, Any]]:
+    """What Home Assistant is told of the board itself, by name."""
+    components = json.loads(make_app(**settings)._discovery().payload)["cmps"]
+    return {name: each for name, each in components.items() if each.get("state_topic")}
+
+
+def test_home_assistant_has_entities_for_how_the_board_is() -> None:
+    found = of_itself(diag=300, id="a")
+    assert set(found) == {"firmware", "started_by", "heap_free", "uptime"}
+    for name, each in found.items():
+        assert each["entity_category"] == "diagnostic"
+        assert each["unique_id"] == f"sensors_a_{name}"
+        assert each["state_topic"] == ("sensors/a/meta" if name == "firmware" else "sensors/a/diag")
+        said = json.loads(make_app().diag().payload)
+        assert each["value_template"] == f"{{{{ value_json.{name} }}}}"
+        assert name == "firmware" or name in said
+    assert {name: each.get("expire_after") for name, each in found.items()} == {
+        "firmware": None,
+        "started_by": None,
+        "heap_free": 900,
+        "uptime": 900,
+    }
+
+
+def test_a_board_on_a_battery_tells_of_days_and_a_report_every_ten_wakings() -> None:
+    found = of_itself(profile="battery", interval=60)
+    assert set(found) == {"firmware", "started_by", "heap_free", "battery_days"}
+    assert found["battery_days"]["expire_after"] == 1800
+    assert "battery_days" not in of_itself(profile="battery", battery_mah=0)
+    assert set(of_itself(diag=0)) == {"firmware"}
+
+
+def test_the_gateway_reads_it_as_one_device_that_is_silent_when_its_readings_are() -> None:
+    app, world = make_app(id="a", name="Attic", diag=300, interval=10), World()
+    app.client.connected = True
+    for message in (*app.births(), app._discovery()):
+        world.say(message.topic, message.payload, retained=message.retain)
+    world.say("sensors/a/state", payloads.state_payload({"temperature": 21.5}, 0, 7), retained=False)
+    device = world.one()
+    assert (device["name"], device["announced_by"]) == ("Attic", ["meta", "home_assistant"])
+    of_board = {field["name"]: field for field in device["fields"] if field.get("diagnostic")}
+    assert {name: field["topic"] for name, field in of_board.items()} == {
+        "Firmware": "sensors/a/meta",
+        "Started by": "sensors/a/diag",
+        "Heap free": "sensors/a/diag",
+        "Uptime": "sensors/a/diag",
+    }
+    assert of_board["Started by"]["kind"] == "text"
+    measured = [field["name"] for field in device["fields"] if not field.get("diagnostic")]
+    assert measured == ["Temperature", "Humidity"]
+    values = world.values()
+    assert values[of_board["Started by"]["id"]] == "power"
+    assert values[of_board["Heap free"]["id"]] == 60_000
+    rules = [each.rule for each in world.registry.devices()]
+    assert [rule.silence_seconds for rule in rules if rule is not None] == [30]
+    alone = World()  # of which Home Assistant's message is all that is known
+    alone.say(app._discovery().topic, app._discovery().payload)
+    alone.work()
+    [rule] = [each.rule for each in alone.registry.devices()]
+    assert rule is not None
+    assert rule.silence_seconds == 30

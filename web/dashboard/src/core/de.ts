@@ -60,6 +60,7 @@ export const de: Table = {
   Age: "Alter",
   "Alerts that fire": "Ausgelöste Alarme",
   All: "Alle",
+  "About the device itself": "Über das Gerät selbst",
   "All devices": "Alle Geräte",
   "All readings": "Alle Messwerte",
   "All views": "Alle Ansichten",

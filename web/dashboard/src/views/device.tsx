@@ -58,6 +58,17 @@ export function DeviceView({ id }: { id: string }) {
   const values = new Map(device.values.map(({ id: field, value }) => [field, value]));
   const pictures = device.fields.filter(({ kind }) => kind === "image").slice(0, 4);
   const others = device.fields.filter((field) => !pictures.includes(field));
+  // what it says of itself on a topic of its own is looked at now and then, and would bury what it measures
+  const measuring = new Set(others.filter(({ diagnostic }) => !diagnostic).map(({ topic }) => topic));
+  const aside = others.filter(({ diagnostic, topic }) => diagnostic && measuring.size > 0 && !measuring.has(topic));
+  const itemOf = (field: AnnouncedField) => (
+    <li key={field.id} class="item">
+      <a href={to.live(field.topic, field.path ? `?field=${encodeURIComponent(field.path)}` : "")}>{field.name}</a>
+      <span class="value num" title={String(values.get(field.id) ?? "")}>
+        {valueText(field, values.get(field.id))}
+      </span>
+    </li>
+  );
   const filter = filterOf(device.fields.map(({ topic }) => topic));
   const base = boardBase(device.announcements ?? []);
   const about = [
@@ -97,18 +108,13 @@ export function DeviceView({ id }: { id: string }) {
         {device.fields.length > pictures.length && (
           <section aria-labelledby="values-title">
             <h2 id="values-title">{t("Values")}</h2>
-            <ul>
-              {others.map((field) => (
-                <li key={field.id} class="item">
-                  <a href={to.live(field.topic, field.path ? `?field=${encodeURIComponent(field.path)}` : "")}>
-                    {field.name}
-                  </a>
-                  <span class="value num" title={String(values.get(field.id) ?? "")}>
-                    {valueText(field, values.get(field.id))}
-                  </span>
-                </li>
-              ))}
-            </ul>
+            <ul>{others.filter((field) => !aside.includes(field)).map(itemOf)}</ul>
+            {aside.length > 0 && (
+              <details>
+                <summary>{t("About the device itself")}</summary>
+                <ul>{aside.map(itemOf)}</ul>
+              </details>
+            )}
           </section>
         )}
         {device.commands.length > 0 && !isGone && (
