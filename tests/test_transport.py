@@ -305,6 +305,38 @@ async def test_a_silent_client_is_pinged_and_then_closed_but_a_slow_one_is_left_
     assert CloseCode.IDLE.is_reconnectable
 
 
+async def test_the_answer_to_a_ping_is_not_parsed_and_another_pong_is_charged(connection: Connection) -> None:
+    protocol = connection.protocol
+    pong = client_frame(10, b"")
+    protocol._budget._bucket = None  # what the handshake was charged to
+    for _ in range(3):
+        protocol.ping()
+        protocol.data_received(pong)
+    assert protocol._budget._bucket is None
+    protocol.data_received(pong)  # nobody asked for it
+    assert protocol._budget._bucket is not None
+    protocol.ping()
+    assert connection.transport.written == [PING] * 4
+    assert not connection.transport.is_closed
+
+
+async def test_what_looks_like_the_answer_to_a_ping_within_a_message_belongs_to_it(connection: Connection) -> None:
+    pong = client_frame(10, b"")
+    message = client_frame(2, b"<" + pong + b">")
+    protocol = connection.protocol
+    for piece in (message[:6], message[6:7], pong, message[13:]):
+        protocol.ping()
+        protocol.data_received(piece)
+    protocol.data_received(client_frame(2, pong)[:6])  # all of the head, and nothing waits in the buffer
+    protocol.ping()
+    protocol.data_received(pong)
+    assert connection.receiver.received[1:] == [pong]
+    protocol.ping()
+    protocol.data_received(pong + client_frame(2, b"next"))
+    assert connection.receiver.received == [b"<" + pong + b">", pong, b"next"]
+    assert CloseCode.IDLE.to_bytes(2, "big") not in b"".join(connection.transport.written)
+
+
 class Kept(Connection):
     """A connection that its endpoint keeps for itself, as a pipe does."""
 
