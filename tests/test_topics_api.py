@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pytest
 from starlette.applications import Starlette
@@ -41,6 +41,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
     is_complete: bool = False
+    address: str = ""
 
     @property
     def body(self) -> bytes:
@@ -53,7 +54,7 @@ class Answer:
     @property
     def next_page(self) -> str | None:
         link = self.headers.get("link")
-        return link.partition("<")[2].partition(">")[0] if link else None
+        return urljoin(self.address, link.partition("<")[2].partition(">")[0]) if link else None
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +80,7 @@ async def ask(
     By `version` 2.4 of the ASGI specification, sending to a client that `has_gone` is an error.
     """
     parts = urlsplit(address)
-    answer = Answer()
+    answer = Answer(address=address)
     gone = asyncio.Event()
     named = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {

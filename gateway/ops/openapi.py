@@ -370,7 +370,7 @@ def _problem_responses() -> Json:
 def _answer(text: str, content: Json, *headers: str) -> Json:
     known = {
         "ETag": "Stands for this answer: send it as If-None-Match.",
-        "Link": 'The address of the next page, `rel="next"` (RFC 8288).',
+        "Link": 'The next page, `rel="next"`, relative to this one (RFC 8288).',
         "Gateway-Gap": "Of a table: what is missing at its beginning.",
         "Content-Disposition": "The name of a file.",
     }
@@ -799,12 +799,11 @@ def _file(name: str) -> Json:
 
 
 @cache
-def describe_http(version: str, root_path: str = "") -> Json:
+def describe_http(version: str) -> Json:
     """The whole document.
 
     Args:
         version: the gateway's.
-        root_path: the path prefix under which a proxy has the gateway, without a slash at its end.
     """
     return {
         "openapi": "3.1.0",
@@ -816,7 +815,7 @@ def describe_http(version: str, root_path: str = "") -> Json:
             "empty one is as if it were absent. WebSockets and events are in `/asyncapi.json`.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": f"{root_path}/", "description": "This gateway."}],
+        "servers": [{"url": "./", "description": "This gateway: beside this document."}],
         "tags": [
             {"name": name, "description": text}
             for name, text in {

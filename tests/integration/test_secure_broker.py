@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 
 from tests.support.brokers import IMAGE, docker_problem, mosquitto_program
 from tests.support.certificates import Authority
+from tests.support.gateways import GatewayProcess
 from tests.support.waiting import eventually, free_port, is_listening, missing
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +163,7 @@ FORMS = [
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     folder = tmp_path_factory.mktemp("secrets")
     run("make_certs.py", folder, "--client", "esp32-9")
-    run("make_passwords.py", folder, "esp32-1", "esp32-2", "--simulated", "2")
+    run("make_passwords.py", folder, "esp32-1", "esp32-2", "homeassistant", "--simulated", "2")
     (folder / "broker" / "acl").write_text((SECURE / "acl").read_text())
     (folder / "broker" / "acl").chmod(0o600)
     with request.param(folder) as broker:
@@ -402,8 +403,61 @@ def test_the_gateway_reads_all_and_writes_commands_and_its_status(broker: Secure
         eventually(lambda: {"sensors/esp32-2/state", "$SYS/broker/version"} <= set(gateway.received), 10, "both")
         assert gateway.publish("gateway/status") in ("Success", "No matching subscribers")
         assert gateway.publish("sensors/esp32-2/cmd") in ("Success", "No matching subscribers")
-        for topic in ("sensors/esp32-2/state", "sensors/esp32-2/status", "alerts/x", "$SYS/x"):
+        foreign = (
+            "homeassistant/device/esp32-2/config",
+            "homeassistant/lock/gateway/door/config",
+            "homeassistant/status",
+        )
+        for topic in ("sensors/esp32-2/state", "sensors/esp32-2/status", "alerts/x", "$SYS/x", *foreign):
             assert gateway.publish(topic) == "Not authorized", topic
+
+
+@pytest.mark.slow
+def test_home_assistant_finds_the_gateway_its_alerts_and_the_sensors(broker: SecureBroker, tmp_path: Path) -> None:
+    """A running gateway and simulator, as they come, with the passwords that the scripts made."""
+    gateway = GatewayProcess(
+        tmp_path / "gateway",
+        f"mqtts://localhost:{broker.port}",
+        mqtt_ca_file=str(broker.ca_file),
+        mqtt_username="gateway",
+        mqtt_password=passwords(broker.folder)["gateway"],
+        mqtt_discovery="homeassistant",
+        alert_discovery="homeassistant",
+        alerts=[{"name": "hot", "topics": "sensors/+/state", "where": "payload.t > 90"}],
+        access_allow_anonymous=True,
+    )
+    simulator = [
+        *(sys.executable, "-m", "sensors_sim", "--broker", f"mqtts://localhost:{broker.port}", "--ca", broker.ca_file),
+        *("--username", "{id}", "--password-file", broker.folder / "sensors" / "passwords"),
+        *("--dialect", "homeassistant", "--devices", "2"),
+    ]
+    with (
+        connected(broker, "homeassistant") as home,
+        (tmp_path / "simulator.log").open("wb") as log,
+        subprocess.Popen(simulator, cwd=ROOT, stdout=log, stderr=log) as process,
+    ):
+        home.subscribe("homeassistant/#")
+        home.subscribe("gateway/#")
+        home.subscribe("sensors/+/state")
+        try:
+            gateway.start()
+            wanted = {
+                *(f"homeassistant/sensor/gateway/{name}/config" for name in ("messages", "subscribers")),
+                "homeassistant/binary_sensor/gateway/connected/config",
+                "homeassistant/binary_sensor/gateway_alert_hot/config",
+                *("gateway/status", "gateway/status/numbers", "gateway/alerts/hot"),
+                *(f"homeassistant/device/sim-{n}/config" for n in (1, 2)),
+                *(f"sensors/sim-{n}/state" for n in (1, 2)),
+            }
+            eventually(lambda: sorted(wanted - set(home.received)) == [], 40, "all that is announced")
+            assert home.publish("sensors/esp32-1/cmd") != "Not authorized"
+            assert home.publish("homeassistant/status", "online") != "Not authorized"
+            assert home.publish("homeassistant/device/esp32-1/config") == "Not authorized"
+            assert home.publish("gateway/status") == "Not authorized"
+        finally:
+            gateway.close()
+            process.terminate()
+    assert "refused" not in gateway.log()
 
 
 def test_a_certificate_is_a_name_and_no_password_is_asked(broker: SecureBroker) -> None:
