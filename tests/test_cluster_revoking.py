@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -12,11 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.access import revocations as access
+from gateway.access.keys import secret_key
 from gateway.access.revocations import GRACE_SECONDS, Revocation, Revocations
+from gateway.access.tokens import mint
 from gateway.cluster import revoked
-from gateway.cluster.revoked import Revoke, Revoked, SharedRevocations, Standing, name_of, times_of
+from gateway.cluster.address import Address
+from gateway.cluster.revoked import Revoke, Revoked, SharedRevocations, Standing, Told, name_of, times_of
+from gateway.cluster.server import Server
+from tests.conftest import MakeValkey
 from tests.support import streams
 from tests.support.streams import ModelServer
+from tests.test_topics_api import ask, running
+
+SECRET = "more than thirty-two bytes of a secret"
 
 NODES = 3
 ROWS = 3
@@ -181,7 +192,8 @@ def known(*names: str) -> Revocations:
 
 def test_what_a_node_knows_from_its_file_it_tells_once_it_has_read_what_there_is() -> None:
     server = ModelServer(lambda: 2.0)
-    assert server.ask(Revoke("first", [Revocation(name, None, 1.0) for name in "abc"]))
+    told = [Revocation(name, None, 1.0) for name in "abc"]
+    assert server.ask(Revoke("first", told)) == Told("first:3")
     shared = SharedRevocations(known("c", "d"), lambda: 2.0)
     questions, trouble = look(shared, server, "second")
     assert trouble is None
@@ -196,7 +208,7 @@ def test_a_full_list_is_told_and_the_rest_is_told_on_when_something_has_ended(mo
     now = 10.0
     monkeypatch.setattr(streams, "MAX_REVOCATIONS", 2)
     server = ModelServer(lambda: now)
-    assert server.ask(Revoke("a", [Revocation("a", None, 1.0, 20.0), Revocation("b", None, 1.0)]))
+    server.ask(Revoke("a", [Revocation("a", None, 1.0, 20.0), Revocation("b", None, 1.0)]))
     node = Node(server, lambda: now, "b", [])
     node.say(Revocation("c", None, 5.0))
     assert look(node.shared, server, "b")[1] == "their list is full"
@@ -227,3 +239,36 @@ def test_one_that_has_ended_is_not_taken_up() -> None:
     with pytest.raises(StopIteration):
         steps.send(Standing("l:1", [row(Revocation("a", None, 1.0, 2.0))]))
     assert shared.news == []
+
+
+def test_a_server_that_forgets_while_it_is_connected_is_told_everything_again() -> None:
+    server = ModelServer(lambda: 2.0)
+    shared = SharedRevocations(known("a", "b"), lambda: 2.0)
+    look(shared, server, "first")
+    server.flush()
+    assert look(shared, server, "second")[1] is None
+    assert [each.token_id for each in server.revoked] == ["a", "b"]
+    assert [type(each) for each in look(shared, server, "third")[0]] == [Revoked], "and then it is left alone"
+
+
+@pytest.mark.anyio
+async def test_a_node_serves_when_it_has_heard_and_not_before_however_slow_the_answer(
+    make_valkey: MakeValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valkey = await asyncio.to_thread(make_valkey)
+    shown = mint(secret_key(SECRET), ttl_seconds=3600, subject="anna", subscribe=["#"])
+    server = Server(Address.parse(valkey.url), "gateway", lease_seconds=2.0)
+    await server.ask(Revoke("list", [Revocation(None, "anna", time.time() + 1)]))
+    await server.close()
+    ask_server = Server.ask
+
+    async def late(self: Server, question: Any) -> Any:
+        if isinstance(question, Revoked):
+            await asyncio.sleep(1.0)
+        return await ask_server(self, question)
+
+    monkeypatch.setattr(Server, "ask", late)
+    async with running(access_secret=SECRET, cluster_url=valkey.url) as (app, _):
+        answer = await ask(app, "/topics", authorization=f"Bearer {shown}")
+    assert answer.status == 401
+    assert json.loads(answer.body)["reason"] == "revoked"

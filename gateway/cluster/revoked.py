@@ -16,7 +16,7 @@ from typing import Any
 from gateway.access.limits import LimitError
 from gateway.access.revocations import Revocation, Revocations
 
-__all__ = ["ROWS", "Revoke", "Revoked", "SharedRevocations", "Standing", "name_of", "revocation_of", "times_of"]
+__all__ = ["ROWS", "Revoke", "Revoked", "SharedRevocations", "Standing", "Told", "name_of", "revocation_of", "times_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """Tells what was called back; whether the server has all of it now, or is full.
+    """Tells what was called back: a `Told`.
 
     Attributes:
         list_name: what the list is called where there is none yet: a name that no other list ever has.
@@ -53,18 +53,31 @@ class Standing:
         rows: what each revocation is about (`name_of`) and its times (`times_of`), oldest first.
     """
 
-    version: str
+    version: str = ""
     rows: Sequence[tuple[bytes, bytes]] = ()
-
-    @property
-    def list_name(self) -> str:
-        """Which list it is: another one when the server had forgotten everything."""
-        return self.version.partition(":")[0]
 
     @property
     def is_all(self) -> bool:
         """Whether there is nothing more to read."""
         return len(self.rows) < ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of telling.
+
+    Attributes:
+        version: of the list now.
+        is_full: whether the server has no place for all of it.
+    """
+
+    version: str
+    is_full: bool = False
+
+
+def _list_of(version: str) -> str:
+    """Which list it is: another one when the server had forgotten everything."""
+    return version.partition(":")[0]
 
 
 def name_of(revocation: Revocation) -> str:
@@ -113,8 +126,11 @@ class SharedRevocations:
 
     def disconnected(self) -> None:
         """Whatever the server has next is looked at from its beginning: it may lack what it had."""
-        self._version = ""
         self.is_whole = False
+        self._begin_anew("")
+
+    def _begin_anew(self, version: str) -> None:
+        self._version = version
         self._seen = {}
 
     def say(self, revocation: Revocation) -> None:
@@ -134,13 +150,16 @@ class SharedRevocations:
                 break
         self._find_untold()
         while untold := list(self._untold.values())[:ROWS]:
-            if not (yield Revoke(list_name, untold)):
+            told: Told = yield Revoke(list_name, untold)
+            if _list_of(told.version) != _list_of(self._version):
+                self._begin_anew(f"{_list_of(told.version)}:0")
+            if told.is_full:
                 return "their list is full"
             self._forget(untold)
         return None
 
     def _take(self, standing: Standing) -> None:
-        if standing.list_name != self._version.partition(":")[0]:
+        if _list_of(standing.version) != _list_of(self._version):
             self._seen = {}
         now = self._wall_clock()
         for row in standing.rows:

@@ -16,7 +16,7 @@ from gateway.cluster.address import Address
 from gateway.cluster.entries import Id
 from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
 from gateway.cluster.resp import Part, command, parts
-from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, name_of, times_of
+from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, Told, name_of, times_of
 from gateway.cluster.views import Meta, View
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ for _, key in ipairs(KEYS) do
   if last and last < 1e11 then redis.call('EXPIREAT', key, string.format('%d', last + grace + 1))
   else redis.call('PERSIST', key) end
 end
-return 1 - is_full
+return {list .. ':' .. string.format('%d', number), is_full}
 """
 
 
@@ -344,7 +344,8 @@ class Server:
                 return Standing(version.decode(), list(zip(names, times, strict=True)))
             case Revoke(list_name, revocations):
                 rows = (text for each in revocations for text in (name_of(each), *times_of(each)))
-                return bool(await self._run(wire, Revoke, list_name, int(GRACE_SECONDS), MAX_REVOCATIONS, *rows))
+                told = await self._run(wire, Revoke, list_name, int(GRACE_SECONDS), MAX_REVOCATIONS, *rows)
+                return Told(told[0].decode(), bool(told[1]))
             case _:
                 assert_never(question)
 

@@ -79,10 +79,10 @@ MakeNodes = Callable[..., tuple[ValkeyServer, list[GatewayProcess]]]
 
 @pytest.fixture
 def make_nodes(make_valkey: MakeValkey, make_gateway: MakeGateway, mosquitto: Broker, prefix: str) -> MakeNodes:
-    """Makes nodes of one cluster, without a file, and the server with their shared log, on which that stays."""
+    """Makes nodes of one cluster, without a file, and their server, which forgets unless it is durable."""
 
-    def make(count: int) -> tuple[ValkeyServer, list[GatewayProcess]]:
-        valkey = make_valkey("--appendonly", "yes", "--appendfsync", "always")
+    def make(count: int, *, is_durable: bool = False) -> tuple[ValkeyServer, list[GatewayProcess]]:
+        valkey = make_valkey(*(("--appendonly", "yes", "--appendfsync", "always") if is_durable else ()))
         found = [
             make_gateway(
                 mosquitto,
@@ -122,7 +122,7 @@ async def call_back(node: GatewayProcess, folder: Path, *arguments: str) -> subp
 async def test_what_one_node_calls_back_ends_at_all_nodes_and_no_restart_forgets_it(
     make_nodes: MakeNodes, tmp_path: Path
 ) -> None:
-    valkey, nodes = await asyncio.to_thread(make_nodes, 3)
+    valkey, nodes = await asyncio.to_thread(make_nodes, 3, is_durable=True)
     all_of: dict[str, Any] = {"subscribe": ["#", "$SYS/#"], "publish": ["#", "$SYS/#"]}
     annas, berts = token("anna", **all_of), token("bert", **all_of)
     bearer = {"Authorization": f"Bearer {annas}"}
@@ -190,7 +190,6 @@ async def test_without_the_server_it_holds_at_once_where_it_was_said_and_elsewhe
         await asyncio.to_thread(valkey.freeze)
     else:
         await asyncio.to_thread(valkey.kill)
-        valkey.options = []  # without what is on its disk
     run = await call_back(first, tmp_path, "--token", annas)
     assert run.returncode == 1, run.stdout
     assert "the other nodes of its cluster are told when their server can be reached again" in run.stderr
@@ -219,8 +218,7 @@ async def test_a_node_keeps_in_its_file_what_it_heard_and_tells_it_to_a_server_t
     eventually((tmp_path / "revoked").exists, 10, "it is kept")
     await asyncio.to_thread(first.stop)
     await asyncio.to_thread(second.stop)
-    await asyncio.to_thread(valkey.kill)
-    valkey.options = []
+    await asyncio.to_thread(valkey.kill)  # it had nothing on a disk
     await asyncio.to_thread(valkey.start)
     await asyncio.to_thread(second.start)
     await asyncio.to_thread(first.start)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS, Revocation
 from gateway.cluster.entries import Entry, Id, decode
 from gateway.cluster.questions import Append, Begin, Look, Meet, Question, Read
-from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, name_of, times_of
+from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, Told, name_of, times_of
 from gateway.cluster.views import Meta, View
 
 __all__ = ["ModelServer"]
@@ -158,7 +158,7 @@ class ModelServer:
         version = f"{state.revoked_list}:{up_to}" if state.revoked_list else ""
         return Standing(version, [(name_of(each).encode(), " ".join(times_of(each)).encode()) for _, each in rows])
 
-    def _revoke(self, list_name: str, revocations: Sequence[Revocation]) -> bool:
+    def _revoke(self, list_name: str, revocations: Sequence[Revocation]) -> Told:
         state, is_full = self._state, False
         limit = self._clock() - GRACE_SECONDS
         state.revoked = {name: pair for name, pair in state.revoked.items() if (pair[1].ends or limit + 1) > limit}
@@ -170,4 +170,4 @@ class ModelServer:
             elif each.joined(before) != before:
                 state.revoked_number += 1
                 state.revoked[name_of(each)] = state.revoked_number, each.joined(before)
-        return not is_full
+        return Told(f"{state.revoked_list}:{state.revoked_number}", is_full)
