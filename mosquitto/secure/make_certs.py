@@ -5,7 +5,7 @@ Run it again at any time: it keeps what is good, and makes anew what is missing,
 within 30 days. The authority's key stays in its own folder, which only this program needs.
 
     FOLDER/authority/  ca.pem ca.key
-    FOLDER/authority/nodes/  ca.pem ca.key                  vouches for nodes of a cluster at the broker, for nobody else
+    FOLDER/authority/nodes/  ca.pem ca.key                  vouches for a cluster's nodes at the broker, for nobody else
     FOLDER/broker/     ca.pem server.pem server.key nodes-ca.pem
     FOLDER/gateway/    ca.pem server.pem server.key         for HTTPS, which the gateway ends itself
                        node.pem node.key                    for the broker, where the gateway is the node of a cluster

@@ -108,7 +108,7 @@ def in_a_container(folder: Path) -> Iterator[SecureBroker]:
             own(folder / "broker")
             wrapped.kill(signal="SIGHUP")
 
-        yield SecureBroker(folder, *ports, listening, hang_up)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], listening, hang_up)
     finally:
         container.stop()
 
@@ -148,7 +148,8 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
             inodes = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
             return ports_in(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text(), inodes)
 
-        yield SecureBroker(folder, *ports, listening, lambda: process.send_signal(signal.SIGHUP))
+        ways = listening, lambda: process.send_signal(signal.SIGHUP)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], *ways)
     finally:
         process.terminate()
         process.wait(30)
@@ -316,9 +317,7 @@ def test_nobody_else_comes_in_where_nodes_choose_their_client_ids(broker: Secure
     for client in refused:
         client.close()
     # and a node's certificate is one for nodes only
-    client = Client(
-        broker.certificate_port, ca_file=broker.ca_file, certificate=broker.folder / "gateway" / "node.pem"
-    )
+    client = Client(broker.certificate_port, ca_file=broker.ca_file, certificate=broker.folder / "gateway" / "node.pem")
     assert client.reason is None
     client.close()
 
