@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gateway"
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
 ROOMS = [
-    "core", "decoders", "archive", "cluster", "devices", "access", "upstream", "transport", "settings", "alerts",
+    "core", "decoders", "archive", "devices", "access", "cluster", "upstream", "transport", "settings", "alerts",
     "door", "runtime", "ops", "routes", "app", "server", "demo", "client", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up; imports point to the left."""

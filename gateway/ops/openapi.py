@@ -306,6 +306,10 @@ def _schemas() -> dict[str, Json]:
             ["ended", "kept"],
             ended={**COUNT, "description": "Connections that ended by it."},
             kept={"type": "boolean", "description": "Whether it outlives the process."},
+            told={
+                "type": "boolean",
+                "description": "On a node of a cluster: whether the others hear of it now, or only later.",
+            },
         ),
         "Live": _object(["status"], status={"const": "ok"}),
         "Ready": _object(

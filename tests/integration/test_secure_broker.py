@@ -55,6 +55,7 @@ class SecureBroker:
     folder: Path
     port: int
     certificate_port: int
+    node_port: int
     listening: Callable[[], set[int]]
     hang_up: Callable[[], None]
 
@@ -91,24 +92,24 @@ def in_a_container(folder: Path) -> Iterator[SecureBroker]:
         .with_volume_mapping(str(folder / "broker"), "/mosquitto/secrets", "ro")
     )
     # any free port of loopback: the container's own methods can't say that
-    wanted: dict[str, Any] = {f"{port}/tcp": ("127.0.0.1", None) for port in (8883, 8884)}
+    wanted: dict[str, Any] = {f"{port}/tcp": ("127.0.0.1", None) for port in (8883, 8884, 8885)}
     container.ports.update(wanted)
     container.start()
     try:
         wrapped = container.get_wrapped_container()
         eventually(lambda: b" running" in wrapped.logs(), 20, "the broker runs")
         wrapped.reload()
-        ports = [int(wrapped.ports[f"{port}/tcp"][0]["HostPort"]) for port in (8883, 8884)]
+        ports = [int(wrapped.ports[f"{port}/tcp"][0]["HostPort"]) for port in (8883, 8884, 8885)]
 
         def listening() -> set[int]:
             inside = ports_in(wrapped.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output.decode())
-            return {{8883: ports[0], 8884: ports[1]}.get(port, port) for port in inside}
+            return {{8883: ports[0], 8884: ports[1], 8885: ports[2]}.get(port, port) for port in inside}
 
         def hang_up() -> None:
             own(folder / "broker")
             wrapped.kill(signal="SIGHUP")
 
-        yield SecureBroker(folder, ports[0], ports[1], listening, hang_up)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], listening, hang_up)
     finally:
         container.stop()
 
@@ -124,12 +125,13 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
     text = subprocess.run(
         ["sed", documented[1], SECURE / "mosquitto.conf"], capture_output=True, text=True, check=True, timeout=10
     ).stdout
-    ports = [free_port(), free_port()]
+    ports = [free_port(), free_port(), free_port()]
     for old, new in (
         ("/etc/mosquitto/secrets/", f"{folder}/broker/"),
         ("/var/lib/mosquitto/", f"{folder}/data/"),
         ("listener 8883", f"listener {ports[0]} 127.0.0.1"),
         ("listener 8884", f"listener {ports[1]} 127.0.0.1"),
+        ("listener 8885", f"listener {ports[2]} 127.0.0.1"),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -147,7 +149,8 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
             inodes = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
             return ports_in(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text(), inodes)
 
-        yield SecureBroker(folder, ports[0], ports[1], listening, lambda: process.send_signal(signal.SIGHUP))
+        ways = listening, lambda: process.send_signal(signal.SIGHUP)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], *ways)
     finally:
         process.terminate()
         process.wait(30)
@@ -277,7 +280,47 @@ def test_nobody_comes_in_without_tls(broker: SecureBroker) -> None:
 
 
 def test_the_plain_port_is_closed(broker: SecureBroker) -> None:
-    assert broker.listening() == {broker.port, broker.certificate_port}
+    assert broker.listening() == {broker.port, broker.certificate_port, broker.node_port}
+
+
+def test_the_nodes_of_a_cluster_are_one_user_with_several_connections(broker: SecureBroker) -> None:
+    certificate = broker.folder / "gateway" / "node.pem"
+    nodes = [
+        Client(broker.node_port, ca_file=broker.ca_file, certificate=certificate, client_id=name)
+        for name in ("gateway", "gateway-a", "gateway-b")
+    ]
+    assert [node.reason for node in nodes] == ["Success"] * 3
+    nodes[0].subscribe("sensors/#")
+    for node in nodes[1:]:
+        assert node.publish("sensors/esp32-1/cmd") == "Success"
+        assert node.publish("sensors/esp32-1/state") == "Not authorized", "it is the gateway"
+    eventually(lambda: nodes[0].received == ["sensors/esp32-1/cmd"] * 2, 10, "all of them are connected")
+    assert not any(node.ended.is_set() for node in nodes)
+    for node in nodes:
+        node.close()
+
+
+def test_nobody_else_comes_in_where_nodes_choose_their_client_ids(broker: SecureBroker) -> None:
+    secrets = passwords(broker.folder)
+    refused = [
+        Client(
+            broker.node_port,
+            ca_file=broker.ca_file,
+            certificate=broker.folder / "clients" / "esp32-9.pem",
+            client_id="gateway",
+        ),
+        *(
+            Client(broker.node_port, ca_file=broker.ca_file, user=user, password=secrets[user], client_id="gateway")
+            for user in ("esp32-1", "gateway")
+        ),
+    ]
+    assert [client.reason for client in refused] == [None] * 3
+    for client in refused:
+        client.close()
+    # and a node's certificate is one for nodes only
+    client = Client(broker.certificate_port, ca_file=broker.ca_file, certificate=broker.folder / "gateway" / "node.pem")
+    assert client.reason is None
+    client.close()
 
 
 def test_a_client_that_trusts_another_authority_sends_nothing(broker: SecureBroker, tmp_path: Path) -> None:
