@@ -2,10 +2,16 @@
 #
 # Everything is made on the machine that builds, for the machine that will run it: nothing is emulated. The last stage
 # only copies, so `docker buildx build --platform linux/amd64,linux/arm64 .` needs no emulator either.
+#
+# What it stands on can be named with its digest, as `make release` does where a registry gives one:
+#   docker build --build-arg BASE=python:3.13-slim@sha256:… .
+# BUILD_BASE is the same for the machine that builds; both have the same Python in the same place.
+ARG BASE=python:3.13-slim
+ARG BUILD_BASE=${BASE}
 
 # The dashboard: as `make web` has built it here, if its sources are still the same, else built now. Where npm can't be
 # reached the gateway serves its small page instead.
-FROM --platform=$BUILDPLATFORM python:3.13-slim AS web
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS web
 WORKDIR /src
 COPY web web
 COPY scripts/build_web.py scripts/
@@ -15,7 +21,7 @@ COPY LICENSE buil[d]/web.built-from build/
 # why it could not be built is kept, and the gateway's log says it
 RUN rm gateway/static/__init__.py && python scripts/build_web.py --optional
 
-FROM --platform=$BUILDPLATFORM python:3.13-slim AS build
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS build
 ARG TARGETARCH=amd64
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -43,7 +49,11 @@ RUN mkdir -p /rootfs/etc/gateway /rootfs/var/lib \
     && echo "gateway:x:10001:" >> /rootfs/etc/group \
     && install -d -o 10001 -g 10001 /rootfs/var/lib/gateway
 
-FROM python:3.13-slim
+# what the image adds to its base, for whoever looks at it without running it
+FROM scratch AS files
+COPY --from=build /rootfs/ /
+
+FROM ${BASE}
 LABEL org.opencontainers.image.title="MQTT to browser gateway" \
       org.opencontainers.image.description="Relays MQTT messages to browsers: subscribe with three lines of JavaScript" \
       org.opencontainers.image.licenses="MIT"
