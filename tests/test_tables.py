@@ -11,6 +11,7 @@ import pytest
 
 from gateway.access.tokens import TokenError
 from gateway.archive.failures import Trouble
+from gateway.core.fields import BOOKKEEPING_NAMES, POSITION_NAMES
 from gateway.core.messages import Properties
 from gateway.core.parameters import PARAMETERS, check_parameters, parameters_of
 from gateway.core.protocol import (
@@ -178,3 +179,15 @@ def test_a_parameter_that_would_have_no_effect_is_refused_on_every_way_in(use: s
     for name in {"tpoic", *PARAMETERS} - set(parameters_of(use)):
         with pytest.raises(ProtocolError, match=f"query parameter '{name}': is not known; known are .*token"):
             check_parameters([name], use)
+
+
+def test_names_that_nobody_draws_unasked() -> None:
+    source = (ROOT / "web/dashboard/src/core/values.ts").read_text(encoding="utf-8")
+
+    def names(table: str) -> set[str]:
+        found = re.search(rf"^const {table} =\s+/\^\(([\w|]+)\)\$/i;$", source, re.MULTILINE)
+        assert found is not None, f"values.ts has no {table}"
+        return set(found[1].split("|"))
+
+    assert names("BOOKKEEPING") == BOOKKEEPING_NAMES
+    assert names("POSITION") == POSITION_NAMES

@@ -25,10 +25,12 @@ from gateway.core.paths import MAX_DEPTH, MAX_PATH_LENGTH, Path, PathError, pars
 
 __all__ = [
     "BOOKKEEPING",
+    "BOOKKEEPING_NAMES",
     "KNOWN_UNITS",
     "MAX_DEPTH",
     "MAX_TEXT",
     "MAX_VALUES",
+    "POSITION_NAMES",
     "Contents",
     "Field",
     "Path",
@@ -393,11 +395,12 @@ def contents_of(value: Any, token: bytes) -> Contents:
 
 
 BOOKKEEPING_RANK, BATTERY_RANK, PLAIN_RANK, FIRST_RANK = 1_000, 500, 100, 10
-_BOOKKEEPING_NAMES = frozenset(
+BOOKKEEPING_NAMES = frozenset(
     {"ts", "tst", "time", "timestamp", "seq", "boot", "uptime", "uptimesec", "id", "counter", "millis", "schema"}
-    | {"interval", "rssi", "linkquality", "version"}
+    | {"interval", "rssi", "linkquality", "version", "_type", "_id", "tid", "created_at"}
 )
-_POSITION_NAMES = frozenset(
+"""Names, in small letters, of what numbers, dates or names a message or its sender: nothing to draw unasked."""
+POSITION_NAMES = frozenset(
     {"latitude", "longitude", "lat", "lon", "lng", "coordinates", "acc", "vac", "accuracy", "gps_accuracy"}
 )
 """Parts of a position: a track shows where it is, no chart of them does."""
@@ -410,9 +413,9 @@ def rank_of(path: Path) -> int:
     names = [step.lower() for step in path if isinstance(step, str)]
     if not names:
         return 0 if not path else PLAIN_RANK
-    if names[-1] in _BOOKKEEPING_NAMES:
+    if names[-1] in BOOKKEEPING_NAMES:
         return BOOKKEEPING_RANK
-    if names[-1] in _POSITION_NAMES or any(name.startswith("battery") for name in names):
+    if names[-1] in POSITION_NAMES or any(name.startswith("battery") for name in names):
         return BATTERY_RANK
     return _RANKS.get(names[-1], PLAIN_RANK)
 
