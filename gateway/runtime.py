@@ -234,6 +234,7 @@ class Gateway:
         self.view_topic = settings.view_topic
         self.flash_folder = settings.flash_folder
         self.flash_broker = _flash_broker(settings)
+        self.flash_keys_file = settings.flash_keys_file
         self.upstream_config = _upstream_config(settings)
         kind = History if settings.archive_file is None else KeptHistory
         self.history = kind(

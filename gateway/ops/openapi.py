@@ -287,6 +287,11 @@ def _schemas() -> dict[str, Json]:
         "BrokerForBoards": _object(
             ["url"], url={"type": "string"}, username={"type": "string"}, password={"type": "string"}
         ),
+        "KeyOfBoard": _object(
+            ["key"],
+            key={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        ),
+        "KeyKept": _object(["id"], id={"type": "string"}),
         "TokenAsked": _object(
             ["subscribe", "seconds"],
             subscribe={"type": "array", "items": FILTER, "minItems": 1, "maxItems": 100},
@@ -720,6 +725,25 @@ def _paths() -> Json:
                 {"200": _json("BrokerForBoards", "It.")},
                 problems=(403, 404),
             )
+        },
+        "/flash/keys/{id}": {
+            "parameters": [_path("id", {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"}, "The board's.")],
+            "post": _operation(
+                "keepKeyOfBoard",
+                "pages",
+                "Keeps the key that signs a board's updates, of who may publish all that a sensor does; gives none.",
+                {"201": _json("KeyKept", "It is on the disk.")},
+                problems=(403, 404, 413),
+                requestBody={
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": _ref("KeyOfBoard"),
+                            "example": {"key": "5e" * 32},
+                        }
+                    },
+                },
+            ),
         },
         "/explain": {
             "get": _operation(

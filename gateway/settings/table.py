@@ -310,6 +310,11 @@ class Settings(BaseModel):
     )
     flash_broker_username: str | None = Field(None, description="User name of boards at that broker")
     flash_broker_password: SecretStr | None = Field(None, description="Password of boards at that broker")
+    flash_keys_file: Path | None = Field(
+        None,
+        description="File that keeps the keys of boards that the page has set up, as `sensors-flash update` reads it; "
+        "unset, people keep them",
+    )
 
     # Access
     access_allow_anonymous: bool = Field(

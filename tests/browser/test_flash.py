@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
@@ -22,6 +23,7 @@ from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
 from tests.firmware.cables import Bootable
 from tests.firmware.conftest import interpreter, standins  # noqa: F401 - fixtures
+from tests.firmware.test_prepared import mounted
 from tests.support.brokers import Broker
 from tests.support.waiting import missing
 
@@ -106,11 +108,12 @@ def plug(page: Page, device: Bootable) -> None:
 
 @pytest.mark.slow
 def test_a_bare_board_gets_from_nothing_to_its_first_reading(
-    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable
+    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable, tmp_path: Path
 ) -> None:
     gateway = make_gateway(
         mosquitto,
         flash_folder=str(images),
+        flash_keys_file=str(tmp_path / "keys"),
         flash_broker_url=f"mqtt://board:secret%20word@192.0.2.9:{mosquitto.port}",
     )
     page = watched.open(f"{gateway.http}/flash", prepare=lambda page: plug(page, device))
@@ -119,7 +122,7 @@ def test_a_bare_board_gets_from_nothing_to_its_first_reading(
     page.get_by_label("Kind of sensor 1").select_option("bme280")
     expect(page.locator(".wire select").first).to_have_value("22")
     page.get_by_role("button", name="Install", exact=True).click()
-    expect(page.get_by_text(re.compile(r"Writing… \d+ % · ESP32"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"Writing… \d+ % · ESP32"))).to_be_visible(timeout=180_000)
     expect(page.get_by_role("heading", name=re.compile("Wi-Fi.*esp32-123456, .*gateway-sensor"))).to_be_visible(
         timeout=60_000
     )
@@ -138,10 +141,20 @@ def test_a_bare_board_gets_from_nothing_to_its_first_reading(
     page.get_by_label("Seconds between two readings").fill("1")
     page.get_by_role("button", name="Give it to the board").click()
     expect(page.locator(".reading")).to_contain_text("temperature", timeout=60_000)
-    expect(page.locator(".reading")).to_contain_text("25.08")
+    expect(page.locator(".reading")).to_contain_text("25.08 °C")  # which the board says itself
+    expect(page.get_by_text("The gateway keeps the key")).to_be_visible()
+    [line] = (tmp_path / "keys").read_text().splitlines()
+    assert line == f"esp32-123456 {key_on(device)}"
+    assert line.split()[1] not in page.content()
     link = page.get_by_role("link", name="Show Küche")
     link.click()
     expect(page).to_have_url(re.compile("/topics/sensors/esp32-123456/state$"))
+
+
+def key_on(device: Bootable) -> str:
+    """The key for updates in the file system that the board has mounted."""
+    content = mounted((device.board.folder / "flash.img").read_bytes())
+    return str(json.loads(content["settings.json"])["update_key"])
 
 
 @pytest.mark.slow
@@ -170,6 +183,7 @@ def test_only_pins_that_can_work_are_offered_and_a_click_on_the_drawing_gives_on
     page.get_by_text("The same in a terminal").click()
     command = page.locator(".terminal code").inner_text()
     assert "--sensor dht22:pin=8 --sensor adc:pin=" in command
+    page.get_by_role("heading", name="Flash a board").scroll_into_view_if_needed()  # nothing is half below the header
     if AXE.exists():
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
@@ -188,7 +202,7 @@ def test_a_browser_without_web_serial_is_told_so_and_given_the_command(
 
 @pytest.mark.slow
 def test_the_page_alone_is_a_folder_that_any_server_shows(
-    watched: Watched, images: Path, device: Bootable, tmp_path: Path
+    watched: Watched, mosquitto: Broker, images: Path, device: Bootable, tmp_path: Path
 ) -> None:
     if not (prepared.PAGES / "flash.html").exists():
         missing("the web pages (make web)")
@@ -200,7 +214,16 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
         page = watched.open(f"http://127.0.0.1:{port}/", prepare=lambda page: plug(page, device))
         page.get_by_label("Chip").select_option("ESP32")
         page.get_by_role("button", name="Install", exact=True).click()
-        expect(page.locator("select#ssid")).to_be_visible(timeout=60_000)
+        expect(page.locator("select#ssid")).to_be_visible(timeout=180_000)
+        page.locator("select#ssid").select_option("home")
+        page.get_by_label("Its password").fill("correct horse")
+        page.get_by_role("button", name="Join").click()
+        page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}")
+        page.get_by_role("button", name="Give it to the board").click()
+        expect(page.locator(".reading")).to_contain_text("25.08 °C", timeout=60_000)  # of the program's table
+        with page.expect_download() as download:  # nobody else has the key
+            page.get_by_role("button", name="Save the key").click()
+        assert Path(download.value.path()).read_text() == f"esp32-123456 {key_on(device)}\n"
 
 
 class Silent(SimpleHTTPRequestHandler):

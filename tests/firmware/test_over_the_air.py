@@ -17,7 +17,7 @@ import pytest
 from firmware import files, keys, updates
 from firmware.tools import FlashError
 from tests.conftest import MakeMosquitto
-from tests.firmware.boards import RESET, Board
+from tests.firmware.boards import RESET, START, Board
 from tests.firmware.observers import Observer
 from tests.support.brokers import Broker
 from tests.support.waiting import eventually
@@ -45,8 +45,8 @@ def newer(flash_image: Path, tmp_path: Path) -> Callable[..., updates.Program]:
 
 
 @contextmanager
-def mains(*boards: Board) -> Iterator[list[int]]:
-    """Gives boards power again whenever they reset; the statuses with which they ended."""
+def mains(*boards: Board, start: str = START) -> Iterator[list[int]]:
+    """Gives boards power again whenever they reset, and starts them so; the statuses with which they ended."""
     ended: list[int] = []
     over = threading.Event()
 
@@ -56,7 +56,7 @@ def mains(*boards: Board) -> Iterator[list[int]]:
                 process = board._process
                 if process is not None and process.poll() is not None:
                     ended.append(board.wait_off(30))
-                    board.power_on("reset")
+                    board.power_on("reset", start=start)
 
     thread = threading.Thread(target=supply, name="mains")
     thread.start()
@@ -209,6 +209,37 @@ def test_a_board_without_a_key_says_what_to_do(mosquitto: Broker, make_board: Ma
     eventually(lambda: "has no key" in observer.metas()[-1].get("errors", {}).get("update", ""))
     with pytest.raises(FlashError, match="there is no key for"):
         update(mosquitto, updates.Program("1.0.1", "b", {"payloads.py": b"x"}), board.id)
+
+
+class Sent:
+    """Stands where the client is: what would be published."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def publish(self, _topic: str, payload: bytes, *_: object) -> None:
+        self.pieces.append(payload)
+
+
+def test_who_serves_knows_a_board_that_was_set_up_meanwhile_and_its_new_key() -> None:
+    program = updates.Program("1.0.1", "b", {"payloads.py": b"x"})
+    giver = updates.Giver(program, keys.load(), serve=True, reload=keys.load)
+    sent = Sent()
+    giver.client = sent  # type: ignore[assignment]
+
+    def asked() -> list[bytes]:
+        sent.pieces.clear()
+        giver.take("sensors/attic/update", b'{"get":"manifest","at":0}', False)
+        return [piece.partition(b"\n")[2] for piece in sent.pieces]
+
+    assert asked() == []
+    first = keys.of("attic")  # as the page does it, over the gateway
+    assert asked() == [program.manifest("attic", first, giver.serial)]
+    with keys.file().open("a") as file:
+        file.write(f"attic {'ab' * 32}\n")
+    assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
+    keys.file().write_bytes(b"\xff\xfe")  # in the middle of being edited
+    assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
 
 
 def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> None:
