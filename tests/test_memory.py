@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -69,6 +70,28 @@ def hold_and_check(shape: Shape, budget: MemoryBudget) -> None:
     assert other.cost == 0
     assert budget.used == shaper.cost
     offer(shaper, 20, number=7)
+
+
+@pytest.mark.parametrize("shape", [Shape(**interval) for interval in INTERVALS], ids=repr)  # type: ignore[arg-type]
+def test_what_grows_with_each_message_of_a_topic_is_charged(shape: Shape) -> None:
+    budget = MemoryBudget(64 * 1024 * 1024)
+    shaper = Shaper(shape, "e", budget)
+    messages = [Message.arrived(seq, "t/0", b'{"a":%d.5,"b":%d.25}' % (seq, seq), 0) for seq in range(1, 5_001)]
+    for message in messages:
+        message.value()  # kept with the message, which is not the shaper's
+    shaper.offer(messages[0])
+    charged = budget.used
+    tracemalloc.start()
+    try:
+        for message in messages[1:]:
+            shaper.offer(message)
+        if shape.max_hz is None:
+            shaper.take()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # the messages, and what is held once, are some kilobytes
+    assert held < budget.used - charged + 64 * 1024
 
 
 @pytest.mark.parametrize("shape", shapes(), ids=repr)

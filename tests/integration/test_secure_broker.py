@@ -469,7 +469,7 @@ def test_home_assistant_finds_the_gateway_its_alerts_and_the_sensors(broker: Sec
         alerts=[{"name": "hot", "topics": "sensors/+/state", "where": "payload.t > 90"}],
         access_allow_anonymous=True,
     )
-    simulator = [
+    simulator: list[str | Path] = [
         *(sys.executable, "-m", "sensors_sim", "--broker", f"mqtts://localhost:{broker.port}", "--ca", broker.ca_file),
         *("--username", "{id}", "--password-file", broker.folder / "sensors" / "passwords"),
         *("--dialect", "homeassistant", "--devices", "2"),
