@@ -13,13 +13,20 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+import websockets
+from websockets.exceptions import ConnectionClosedError
 
+from gateway.client import connect
+from gateway.core.protocol import CloseCode
 from tests.conftest import MakeGateway, MakeMosquitto, MakeValkey
+from tests.integration.test_python_client import reading
 from tests.support.accounts import Numbers, Walker
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
+from tests.support.publishers import publishing
 from tests.support.relays import Pipe
 from tests.support.valkeys import ValkeyServer
 from tests.support.waiting import eventually_async, free_port
@@ -276,3 +283,38 @@ async def test_a_leader_that_cannot_reach_the_broker_hands_over_to_a_node_that_c
         count = await asyncio.to_thread(numbers.end)
         await eventually_async(lambda: walker.got and walker.got[-1] == count - 1, 20, "it has what the others have")
         task.cancel()
+
+
+async def test_a_browser_that_is_ahead_of_a_node_comes_back_and_misses_nothing(
+    make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
+) -> None:
+    broker = await asyncio.to_thread(make_mosquitto)
+    valkey = await asyncio.to_thread(make_valkey)
+    async with running(broker, valkey, make_gateway, prefix) as cluster:
+        leader, behind = cluster.nodes[await cluster.find("leader")], await cluster.find("follower")
+        cluster.to_valkey[behind].hold()
+        topic = f"{prefix}/a"
+        with publishing(broker.url, [(topic, b"1"), (topic, b"2")], qos=1, per_second=10):
+            pass
+        page: dict[str, Any] = {"position": ""}
+        until = time.monotonic() + 20
+        while len(page.get("messages", ())) < 2:
+            assert time.monotonic() < until, "the leader has both"
+            page = await asyncio.to_thread(leader.json, f"/topics/{prefix}/a?since=1h")
+        address = f"{cluster.nodes[behind].ws}/ws?topic={topic}&since={page['position']}"
+        told: list[str | bytes] = []
+        async with websockets.connect(address) as socket:
+            with contextlib.suppress(ConnectionClosedError):
+                while True:
+                    told.append(await socket.recv())
+        assert (socket.close_code, told) == (CloseCode.RESTART, []), "a page would show an error"
+        live = connect(cluster.nodes[behind].ws, topic, since=page["position"], max_delay=0.5)
+        async with reading(live) as reader:
+            await eventually_async(lambda: "waiting" in reader.states(), 20, "it is sent away")
+            cluster.to_valkey[behind].release()
+            await eventually_async(lambda: reader.named("subscribed"), 30, "it came back")
+            with publishing(broker.url, [(topic, b"3")], qos=1, per_second=10):
+                pass
+            await eventually_async(lambda: reader.messages, 20, "it goes on")
+            assert [message.payload for message in reader.messages] == [3]
+            assert (reader.error, reader.named("gap")) == (None, [])
