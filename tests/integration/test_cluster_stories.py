@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -212,23 +211,15 @@ async def test_every_browser_gets_every_message_once_and_in_order_whatever_happe
         print(f"{count} messages, {BROWSERS} browsers: none lost, none twice; {len(numbers.unsure)} were sent again")
 
 
-def command(port: int, *words: str) -> str:
-    """The answer of a server to a command, as it comes."""
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
-        connection.sendall(f"*{len(words)}\r\n{parts}".encode())
-        return connection.recv(65_536).decode()
-
-
 async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_never_a_wrong_message(
     make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
 ) -> None:
     broker = await asyncio.to_thread(make_mosquitto)
     valkey, replica = await asyncio.to_thread(make_valkey), await asyncio.to_thread(make_valkey)
     async with running(broker, valkey, make_gateway, prefix) as cluster:
-        command(replica.port, "REPLICAOF", *valkey.own_address)
+        replica.tell("REPLICAOF", *valkey.own_address)
         await eventually_async(
-            lambda: "master_link_status:up" in command(replica.port, "INFO", "replication"), 20, "the replica follows"
+            lambda: b"master_link_status:up" in replica.tell("INFO", "replication"), 20, "the replica follows"
         )
         walkers = [Walker(cluster.nodes, number) for number in range(3)]
         numbers = Numbers(broker.url, prefix, topics=10, per_second=200)
@@ -237,7 +228,7 @@ async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_ne
             numbers.start()
             await asyncio.sleep(2)
             # what comes from here on is on the first server alone
-            command(replica.port, "REPLICAOF", "NO", "ONE")
+            replica.tell("REPLICAOF", "NO", "ONE")
             await asyncio.sleep(1)
             before = [len(walker.got) for walker in walkers]
             await asyncio.to_thread(valkey.kill)
@@ -267,7 +258,7 @@ async def test_a_leader_that_cannot_reach_the_broker_hands_over_to_a_node_that_c
     broker = await asyncio.to_thread(make_mosquitto)
     valkey = await asyncio.to_thread(make_valkey)
     async with running(broker, valkey, make_gateway, prefix) as cluster:
-        await eventually_async(lambda: "able" in command(valkey.port, "KEYS", "*"), 10, "a follower reaches the broker")
+        await eventually_async(lambda: b"able" in valkey.tell("KEYS", "*"), 10, "a follower reaches the broker")
         first = await cluster.find("leader")
         cluster.to_broker[first].lead_to(free_port())
         began = time.monotonic()
