@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import time
@@ -263,6 +264,45 @@ async def test_a_server_that_can_not_be_used_says_why(make_valkey: MakeValkey, m
     server = Server(Address.parse(f"valkey://:right-one@127.0.0.1:{locked.port}"), "test", lease_seconds=2)
     assert (await server.check()).split()[0] in ("Valkey", "Redis")
     await server.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("info", "rule"),
+    [
+        ("redis_version:5.0.14", "is Redis 5.0.14: a cluster needs Valkey, or Redis from 6.2 on"),
+        (
+            "redis_version:7.2.4\r\nvalkey_version:8.1.0\r\ncluster_enabled:1",
+            "is a Valkey cluster, which has no database",
+        ),
+    ],
+)
+async def test_a_server_of_another_kind_says_what_is_needed(info: str, rule: str) -> None:
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1_000):
+                if b"SELECT" in data:
+                    writer.write(b"+OK\r\n")
+                else:
+                    writer.write(f"${len(info)}\r\n{info}\r\n".encode() if b"INFO" in data else b"+none\r\n")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    database = 3 if "cluster" in info else 0
+    server = Server(Address.parse(f"valkey://127.0.0.1:{port}/{database}"), "test", lease_seconds=2)
+    try:
+        with pytest.raises(RefusedError, match=rule):
+            await server.check()
+    finally:
+        await server.close()
+        await ended.wait()
+        listening.close()
 
 
 @pytest.mark.anyio

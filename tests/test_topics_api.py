@@ -896,6 +896,27 @@ async def test_a_position_ahead_of_the_log_is_refused_alike() -> None:
         assert json.loads(page.body)["detail"] == str(refused.value)
 
 
+async def test_who_is_ahead_of_this_node_of_a_cluster_is_told_to_come_back() -> None:
+    async with running() as (app, gateway):
+        gateway.history.is_followed = True
+        gateway.history.begin_anew("k3f9", 0, 0)  # as a node does when it has found the shared log
+        text = "k3f9:9"
+        page = await ask(app, f"/topics/a?since={text}")
+        assert page.status == 503
+        assert page.headers["retry-after"] == "1"
+        problem = json.loads(page.body)
+        assert (problem["code"], problem["reason"]) == ("bad_since", "behind")
+        # any other status than 200 would end an EventSource for good
+        events = await ask(app, f"/topics/a?since={text}", accept="text/event-stream")
+        assert events.status == 200
+        assert b"retry: 2000" in events.body
+        assert b"is ahead of the log" in events.body
+        # nothing that this node has stands between
+        gateway.hub.publish("a", b"1")
+        gateway.history.seq = 9
+        assert (await ask(app, f"/topics/a?since={text}")).status == 200
+
+
 async def test_who_may_read_nothing_learns_no_position() -> None:
     async with running(access_secret="a secret of more than thirty-two bytes") as (app, gateway):
         gateway.hub.publish("a", b"1")

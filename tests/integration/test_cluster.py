@@ -134,9 +134,19 @@ def freeze_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable
     return valkey.thaw
 
 
+def fill_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    assert b"OK" in valkey.tell("CONFIG", "SET", "maxmemory", "1")
+    eventually(lambda: all(b"is full" in node.get("/health/ready")[1] for node in nodes), 20, "all nodes say why")
+
+    def undo() -> None:
+        valkey.tell("CONFIG", "SET", "maxmemory", "0")
+
+    return undo
+
+
 @pytest.mark.parametrize(
     "story",
-    [kill_the_leader, stop_the_leader, freeze_the_leader, kill_a_follower, restart_valkey, freeze_valkey],
+    [kill_the_leader, stop_the_leader, freeze_the_leader, kill_a_follower, restart_valkey, freeze_valkey, fill_valkey],
     ids=lambda story: story.__name__,
 )
 async def test_nothing_is_lost_or_twice(
