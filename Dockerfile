@@ -22,7 +22,8 @@ COPY LICENSE buil[d]/web.built-from build/
 RUN rm gateway/static/__init__.py && python scripts/build_web.py --optional
 
 FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS build
-ARG TARGETARCH=amd64
+# no value here: it would count more than that of the build
+ARG TARGETARCH
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 # `strip` for both machines takes a quarter off what packages bring; without it the image is larger, nothing else
@@ -31,7 +32,7 @@ RUN (apt-get update && apt-get install --yes --no-install-recommends binutils-x8
 COPY pyproject.toml requirements-dev.txt ./
 COPY scripts/environments.py scripts/
 # what the gateway needs first: it changes less often than the code
-RUN python scripts/environments.py /rootfs/venv --at /venv --arch "$TARGETARCH" --extras cluster,decoders
+RUN python scripts/environments.py /rootfs/venv --at /venv --arch "${TARGETARCH:-amd64}" --extras cluster,decoders
 COPY scripts/build_hook.py scripts/build_web.py scripts/
 COPY README.md LICENSE ./
 COPY gateway gateway
@@ -40,7 +41,7 @@ COPY sensors_sim sensors_sim
 # boards are flashed from the machine that they are plugged into
 RUN mkdir firmware && touch firmware/__init__.py \
     && pip wheel --quiet --no-deps --wheel-dir /wheel . \
-    && python scripts/environments.py /rootfs/venv --at /venv --arch "$TARGETARCH" --has-needs --wheel /wheel/*.whl \
+    && python scripts/environments.py /rootfs/venv --at /venv --arch "${TARGETARCH:-amd64}" --has-needs --wheel /wheel/*.whl \
         --without sensors-flash
 # a fixed number, so that files of a volume or a secret can be given to it; history lives in a volume
 RUN mkdir -p /rootfs/etc/gateway /rootfs/var/lib \

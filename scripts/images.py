@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.environments import ARCHES, ROOT
+from scripts.environments import ARCHES, ROOT, machine_code
 from scripts.trying import FailedError, Missing, UnavailableError, fetch, free_port, is_root, made, run, say_size
 
 __all__ = [
@@ -215,7 +215,7 @@ def build(arch: str, version: str, on: Base, dist: Path) -> Path:
     """Makes the image for a machine; leaves it in Docker, and as a file that `docker load` takes.
 
     Raises:
-        FailedError: it can't be made.
+        FailedError: it can't be made, or has machine code of another machine.
     """
     image = f"{NAME}:{version}"
     named = on.image.partition("@")[0]
@@ -223,7 +223,13 @@ def build(arch: str, version: str, on: Base, dist: Path) -> Path:
     labels = {"version": version, "base.name": named} | ({"base.digest": on.digest} if on.digest else {})
     for label, value in labels.items():
         arguments += ["--label", f"org.opencontainers.image.{label}={value}"]
-    run(["docker", "buildx", "build", "--platform", f"linux/{arch}", *arguments, "--load", "--tag", image, "."])
+    command = ["docker", "buildx", "build", "--platform", f"linux/{arch}", *arguments]
+    run([*command, "--load", "--tag", image, "."])
+    with tempfile.TemporaryDirectory(prefix="gateway-image-") as folder:
+        run([*command, "--target", "files", "--output", f"type=local,dest={folder}", "."])
+        for path, found in machine_code(Path(folder)).items():
+            if found != arch:
+                raise FailedError(f"the image for {arch} has machine code for {found}: {path.relative_to(folder)}")
     file = dist / f"{NAME}_{version}_{arch}_image.tar.gz"
     with tempfile.TemporaryDirectory(prefix="gateway-image-") as folder:
         plain = Path(folder) / "image.tar"
@@ -259,16 +265,22 @@ def trial(image: str, arch: str) -> str:
     name = f"gateway-release-{os.getpid()}"
     start = ["docker", "run", "--detach", "--platform", f"linux/{arch}", "--name", name, *RIGHTS]
     start += ["--tmpfs", "/var/lib/gateway:uid=10001", "--env", "GATEWAY_ACCESS_ALLOW_ANONYMOUS=true"]
+    # asked once below: under emulation it takes longer than Docker gives it, and as much as the gateway's own start
+    start.append("--no-healthcheck")
     run([*start, "--publish", f"127.0.0.1:{port}:8000", image])
+
+    def lives() -> bool:
+        return run(["docker", "inspect", "--format", "{{.State.Running}}", name]).strip() == "true"
+
     try:
-        if b"/assets/" not in fetch(f"http://127.0.0.1:{port}/", seconds):
+        if b"/assets/" not in fetch(f"http://127.0.0.1:{port}/", seconds, lives):
             raise FailedError(f"{image} has no dashboard")
-        fetch(f"http://127.0.0.1:{port}/health/live", seconds)
+        fetch(f"http://127.0.0.1:{port}/health/live", seconds, lives)
         asked = "import os, platform, uvloop, cryptography; print(platform.machine(), os.getuid())"
         found = run(["docker", "exec", name, "python", "-c", asked], timeout=seconds).split()
         if found[0] != ARCHES[arch] or found[1] == "0":
             raise FailedError(f"{image} for {arch} runs on {found[0]} as user {found[1]}")
-        # what HEALTHCHECK runs: under emulation it takes longer than Docker gives it
+        # what HEALTHCHECK runs
         run(["docker", "exec", name, "python", "-m", "gateway.ops.healthcheck"], timeout=seconds)
         run(["docker", "stop", "-t", "30", name])
         code = run(["docker", "inspect", "--format", "{{.State.ExitCode}}", name]).strip()
@@ -302,7 +314,8 @@ def make(dist: Path, version: str) -> Iterator[str]:
                 yield f"making the image for {arch} on {on.image}"
                 file = build(arch, version, on, dist)
                 if not on.digest:
-                    yield Missing(f"a digest of {base_name()}: no registry gives one; {file.name} is for trying only, on {on.image}")
+                    found = f"{file.name} is for trying only, on {on.image}"
+                    yield Missing(f"no registry gives a digest of {base_name()}: {found}")
                 below = _size(on.image)
                 yield f"{made(file)}: {say_size(_size(f'{NAME}:{version}') - below)} on {say_size(below)} of {on.image}"
                 yield f"tried {file.name}: {trial(f'{NAME}:{version}', arch)}"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scripts.environments import ROOT
@@ -103,11 +103,16 @@ def free_port() -> int:
         return port
 
 
-def fetch(url: str, seconds: float = START_SECONDS) -> bytes:
+def fetch(url: str, seconds: float = START_SECONDS, lives: Callable[[], bool] = lambda: True) -> bytes:
     """The answer of a server on this machine; asked again until it is there.
 
+    Args:
+        url: what is asked for.
+        seconds: how long it may take.
+        lives: whether the server is still there.
+
     Raises:
-        FailedError: it did not answer in time.
+        FailedError: it did not answer in time, or ended.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -116,7 +121,7 @@ def fetch(url: str, seconds: float = START_SECONDS) -> bytes:
                 data: bytes = answer.read()
                 return data
         except OSError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not lives():
                 raise FailedError(f"{url}: {error}") from None
             time.sleep(0.2)
 
@@ -170,7 +175,7 @@ def demo(
         return FailedError(f"{text}\n{log.read_text(errors='replace')[-2000:]}")
 
     try:
-        fetch(address, seconds)
+        fetch(address, seconds, lambda: process.poll() is None)
         yield address
     except FailedError as error:
         raise told(str(error)) from None

@@ -176,6 +176,12 @@ def test_a_part_that_cannot_be_made_is_named_and_fails_where_it_must(
     assert release.main(["--dist", str(tmp_path), "--strict"]) == 1
 
 
+def test_a_demo_that_ends_is_not_waited_for(tmp_path: Path) -> None:
+    ends = [sys.executable, "-c", "import sys; sys.exit('there is no broker')"]
+    with pytest.raises(FailedError, match="there is no broker"), demo(ends, tmp_path, seconds=3600):
+        pass
+
+
 def test_a_part_that_fails_is_named_and_the_others_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
