@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
+PATIENCE_SECONDS = 30
+"""How long `expect` waits for what a page is to show: a deadline for a busy machine, no claim about how quick it is."""
+
 
 def chromium_program() -> str | None:
     """Where Chromium is: GATEWAY_TEST_CHROMIUM, or the first on PATH."""
@@ -47,9 +50,10 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         missing("Chromium (on Debian: apt install chromium)")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("the package playwright")
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

@@ -61,6 +61,8 @@ const probe = document.createElement("span");
 export function colour(name: string, alpha = 1): string {
   if (!probe.isConnected) {
     probe.hidden = true;
+    // where a visitor chose the colours of all pages, lines would all have that of texts
+    probe.style.forcedColorAdjust = "none";
     document.body.append(probe);
   }
   probe.style.color = alpha === 1 ? `var(${name})` : `color-mix(in srgb, var(${name}) ${100 * alpha}%, transparent)`;
@@ -292,7 +294,8 @@ export class Chart {
               stroke,
               fill: stroke,
               show: () => this.hasRoomForDots,
-              filter: (plot, series, isEach) => (isEach ? null : alone(plot, series)),
+              // each by its index: of lines with times of their own uPlot knows no first and last one
+              filter: (plot, series, isEach) => (isEach ? [...columnOf(plot, series)[1].keys()] : alone(plot, series)),
             },
             spanGaps: false,
           };
