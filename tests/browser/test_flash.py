@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -183,10 +184,15 @@ def test_a_bare_board_gets_from_nothing_to_its_first_reading(
     picture(page, "device", "section:has(#health-title)")
 
 
-def key_on(device: Bootable) -> str:
-    """The key for updates in the file system that the board has mounted."""
+def settings_on(device: Bootable) -> dict[str, Any]:
+    """The settings in the file system that the board has mounted."""
     content = mounted((device.board.folder / "flash.img").read_bytes())
-    return str(json.loads(content["settings.json"])["update_key"])
+    return dict(json.loads(content["settings.json"]))
+
+
+def key_on(device: Bootable) -> str:
+    """The board's key for updates."""
+    return str(settings_on(device)["update_key"])
 
 
 @pytest.mark.slow
@@ -245,6 +251,8 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
     with closing_server(server) as port:
         page = watched.open(f"http://127.0.0.1:{port}/", prepare=lambda page: plug(page, device))
         page.get_by_label("Chip").select_option("ESP32")
+        page.get_by_role("button", name="An output").click()
+        page.get_by_label("Called").fill("pump")
         page.get_by_role("button", name="Install", exact=True).click()
         expect(page.locator("select#ssid")).to_be_visible(timeout=180_000)
         page.locator("select#ssid").select_option("home")
@@ -253,6 +261,10 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
         page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}")
         page.get_by_role("button", name="Give it to the board").click()
         expect(page.locator(".first-reading")).to_contain_text("25.08 °C", timeout=60_000)  # of the program's table
+        expect(page.locator(".first-reading")).to_contain_text("pump")
+        [output] = settings_on(device)["outputs"]
+        assert output == {"output": "relay", "pin": output["pin"], "name": "pump"}
+        assert output["pin"] in chips.offer()["ESP32"]["digital"]
         with page.expect_download() as download:  # nobody else has the key
             page.get_by_role("button", name="Save the key").click()
         assert Path(download.value.path()).read_text() == f"esp32-123456 {key_on(device)}\n"
