@@ -120,6 +120,8 @@ _VALUES: dict[str, tuple[tuple[str, str, str, FieldKind, str], ...]] = {
     ),
 }  # fmt: skip
 _VALUES["water_heater"] = _VALUES["climate"]
+# those without a state, also where the device has a topic of states for all its entities
+_STATELESS = frozenset({"button", "camera", "device_automation", "image", "notify", "scene", "tag"})
 _USUAL = (("", "state_topic", "value_template", FieldKind.TEXT, ""),)
 
 _NUMBERS: dict[str, tuple[tuple[str, str, str, str, str, str], ...]] = {
@@ -340,7 +342,7 @@ def _entity(
         topic = entity.get(topic_member)
         if topic is None and platform == "device_tracker":
             topic = entity.get("json_attributes_topic")
-        if topic is None or platform in ("device_automation", "tag", "camera", "image"):
+        if topic is None or platform in _STATELESS:
             continue
         source = entity.get(template_member) or (entity.get("value_template") if role == "" else None)
         template, problem = _followed("{{ value_json.state }}" if is_json_light else source)

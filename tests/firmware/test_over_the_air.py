@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +242,35 @@ def test_who_serves_knows_a_board_that_was_set_up_meanwhile_and_its_new_key() ->
     assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
     keys.file().write_bytes(b"\xff\xfe")  # in the middle of being edited
     assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
+
+
+@pytest.mark.slow
+def test_the_button_of_a_page_is_answered_for_a_board_whose_key_came_later(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe, tmp_path: Path
+) -> None:
+    key = "5e" * 32
+    board = make_board(mosquitto.port, update_key=key)
+    observer = observe(board)
+    said = tmp_path / "serving.txt"
+    command = [sys.executable, "-m", "firmware.flash", "update", "--serve"]
+    with said.open("wb") as output:
+        serving = subprocess.Popen(
+            [*command, "--mqtt", f"mqtt://127.0.0.1:{mosquitto.port}"],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        eventually(lambda: "giving" in said.read_text(), 90, "the command")
+        keys.file().write_text(f"{board.id} {key}\n")  # as the gateway does, for the page
+        board.power_on()
+        observer.wait_states(1, 40)
+        with mains(board):
+            observer.send({"update": True})  # what the button publishes
+            eventually(lambda: f"{board.id:<16} done: runs gateway-sensor" in said.read_text(), 90, "the update")
+        assert observer.metas()[-1]["build"] in said.read_text()
+        assert key not in said.read_text()
+    finally:
+        serving.kill()
+        serving.wait(30)
 
 
 def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> None:

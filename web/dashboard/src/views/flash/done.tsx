@@ -15,7 +15,7 @@ interface ReadingProps {
 export function Reading({ reading, boards, meta }: ReadingProps) {
   const fields = Object.entries(reading).filter(([field]) => !BOOKKEEPING.has(field));
   return (
-    <dl class="reading">
+    <dl class="first-reading">
       {fields.map(([field, value]) => {
         const unit = typeof value === "number" ? unitOf(boards, meta, field) : "";
         return (
