@@ -159,6 +159,9 @@ _KINDS = frozenset({
     "water_heater",
 })  # fmt: skip
 
+_STATELESS = frozenset({"button", "camera", "device_automation", "image", "notify", "scene", "tag"})
+"""Platforms without a value: the `state_topic` that a device gives for all of its components is none of theirs."""
+
 _IMAGES = {"camera": "topic", "image": "image_topic"}
 """Where the picture of an entity is, as bytes."""
 
@@ -340,7 +343,7 @@ def _entity(
         topic = entity.get(topic_member)
         if topic is None and platform == "device_tracker":
             topic = entity.get("json_attributes_topic")
-        if topic is None or platform in ("device_automation", "tag", "camera", "image"):
+        if topic is None or platform in _STATELESS:
             continue
         source = entity.get(template_member) or (entity.get("value_template") if role == "" else None)
         template, problem = _followed("{{ value_json.state }}" if is_json_light else source)
