@@ -231,6 +231,17 @@ def test_discovery_of_a_whole_device() -> None:
     assert text == "components: broken is no object"
 
 
+def test_a_button_has_no_value_where_all_components_share_a_state_topic() -> None:
+    world = World()
+    button = {"p": "button", "name": "Restart", "unique_id": "k_restart", "cmd_t": "k/cmd", "pl_prs": "restart"}
+    config = {"dev": {"ids": ["k"]}, "o": {"name": "k"}, "stat_t": "k/state", "cmps": {"restart": button}}
+    world.say("homeassistant/device/k/config", config)
+    world.say("k/state", {"temperature": 21.5})
+    device = world.one()
+    assert fields(device) == {}
+    assert commands(device)["Restart"]["payloads"] == {"press": "restart"}
+
+
 ENTITIES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("button", {"cmd_t": "x/c", "pl_prs": "go"}, {"kind": "button", "payloads": {"press": "go"}}),
     (

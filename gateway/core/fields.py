@@ -71,10 +71,12 @@ _CLEAR_UNITS = (
     "Ω kΩ MΩ S/m µS/cm μS/cm W/m² W/m2 lbs"
 )
 _SPACED_UNITS = "V A W K J L l m s h d g t dB dBA"
-KNOWN_UNITS = frozenset(f"{_CLEAR_UNITS} {_SPACED_UNITS}".split())
+_CLEAR = frozenset(_CLEAR_UNITS.split())
+KNOWN_UNITS = _CLEAR.union(_SPACED_UNITS.split())
 """Units that may follow a number within JSON. Before some is a space: `5A` and `12dB` may be hexadecimal."""
-_CLEAR, _SPACED = ("|".join(re.escape(unit) for unit in units.split()) for units in (_CLEAR_UNITS, _SPACED_UNITS))
-_NUMBER_TEXT = re.compile(rf"({_NUMBER})(?:[ \u00a0]?({_CLEAR})|[ \u00a0]({_SPACED}))?")
+_LONGEST_UNIT = max(map(len, KNOWN_UNITS))
+# The number is never tried again shorter, and what follows it is looked up: dates and identifiers fail at once.
+_NUMBER_TEXT = re.compile(rf"(?>({_NUMBER}))(?:([ \u00a0]?)([^0-9 \u00a0][^ \u00a0]{{0,{_LONGEST_UNIT - 1}}}))?")
 _UNIT = r"[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8}"
 _NUMBER_WITH_UNIT = re.compile(rf"{_SPACE}({_NUMBER}){_SPACE}({_UNIT})?{_SPACE}")
 _MAX_NUMBER_TEXT = 40
@@ -236,8 +238,11 @@ def _measured(text: str) -> tuple[float, str] | None:
     """The number that a text within JSON is, and its unit."""
     if len(text) > _MAX_NUMBER_TEXT or (match := _NUMBER_TEXT.fullmatch(text)) is None:
         return None
-    number = float(match[1])
-    return (number, match[2] or match[3] or "") if -LARGEST < number < LARGEST else None
+    digits, space, unit = match.groups()
+    if unit is not None and unit not in (KNOWN_UNITS if space else _CLEAR):
+        return None
+    number = float(digits)
+    return (number, unit or "") if -LARGEST < number < LARGEST else None
 
 
 def number_and_unit(value: Any) -> tuple[float, str] | None:

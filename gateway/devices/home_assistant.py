@@ -161,6 +161,9 @@ _KINDS = frozenset({
     "water_heater",
 })  # fmt: skip
 
+_STATELESS = frozenset({"button", "camera", "device_automation", "image", "notify", "scene", "tag"})
+"""Platforms without a value: the `state_topic` that a device gives for all of its components is none of theirs."""
+
 _IMAGES = {"camera": "topic", "image": "image_topic"}
 """Where the picture of an entity is, as bytes."""
 
