@@ -942,7 +942,7 @@ async def test_what_the_broker_held_back_until_its_packets_were_acknowledged_com
 ) -> None:
     server_side = BrokerOptions(server=authority.issue("tls", hosts=("127.0.0.1",))) if tls else BrokerOptions()
     broker = make_mosquitto(server_side)
-    options = {"ca_file": authority.ca_file} if tls else {}
+    options: dict[str, Any] = {"ca_file": authority.ca_file} if tls else {}
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as here:
         here.setblocking(False)
         there, _ = server.accept()
