@@ -23,7 +23,7 @@ from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, Refusals
 from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
-from gateway.transport import http as intake
+from gateway.transport import http
 from gateway.transport import websockets as transport
 from gateway.transport.endings import TURN_SECONDS as ENDINGS_SECONDS
 from gateway.transport.endings import Endings
@@ -190,7 +190,7 @@ def of_uvicorn(base: Any, set_later: set[str]) -> set[str]:
             transport, (WebSocketProtocol, SocketSink), WebSocketsSansIOProtocol, {"request", "response", "scope"},
             USED_INTERNALS,
         ),
-        (intake, (intake.HttpProtocol,), H11Protocol, set(), intake.USED_INTERNALS),
+        (http, (http.HttpProtocol,), H11Protocol, set(), http.USED_INTERNALS),
     ],
 )  # fmt: skip
 def test_uvicorn_still_has_what_we_build_on_and_all_of_it_is_listed(
@@ -494,7 +494,7 @@ async def test_a_message_that_is_not_finished_is_given_up(connection: Connection
     assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
 
 
-@pytest.mark.parametrize("protocol", [WebSocketProtocol, intake.HttpProtocol])
+@pytest.mark.parametrize("protocol", [WebSocketProtocol, http.HttpProtocol])
 async def test_what_is_read_is_charged_to_the_accounts_that_were_given_though_they_are_empty(
     protocol: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
