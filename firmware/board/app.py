@@ -5,6 +5,8 @@ round of measurements, the link by an answer of the broker or by an attempt that
 
 It leaves to others: how a measurement is made (drivers), how messages reach the broker (mqtt.py), what they look like
 (payloads.py, which the simulator uses too), and everything that only a real board has (hardware.py).
+
+It is long because measuring, sleeping and commands share what is due, and each further module costs a board memory.
 """
 
 import asyncio

@@ -197,7 +197,7 @@ class History:
         self._decoder_of: Callable[[str], Decode | None] = _no_decoder
         self._log = Log()
         self._passed = 0  # up to this number, only last values are left of what has been evicted
-        self._place = self._log.segments[0], 0, 0  # of what comes next, as of so many moves
+        self._place = self._log.segments[0], 0, 0  # where the next eviction looks, and `Log.moves` then
         self._oldest_time = 0  # no later message that may be evicted arrived before it
         self._numbers = 0  # of evicted messages, of all topics
         self._max_numbers = max_bytes // EVICTED_PART // EVICTED_COST

@@ -265,7 +265,6 @@ async def test_a_leader_that_cannot_reach_the_broker_hands_over_to_a_node_that_c
         while await cluster.find("leader") == first:
             assert time.monotonic() < began + 20, "it leads on"
             await asyncio.sleep(0.2)
-        assert time.monotonic() - began < 8
         numbers = Numbers(broker.url, prefix, topics=10, per_second=100)
         walker = Walker(cluster.nodes, first - 1)  # at the node that led
         task = asyncio.create_task(walker.walk())

@@ -1,4 +1,4 @@
-/** The page in German, by the English that stands in the code. */
+/** The page in German, by the English that stands in the code. It is long because it is one table. */
 import type { Table } from "./words.ts";
 
 export const de: Table = {

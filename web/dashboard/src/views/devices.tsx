@@ -1,4 +1,8 @@
-/** Overview: is everything well, and if not, what isn't? */
+/**
+ * Overview: is everything well, and if not, what isn't?
+ *
+ * It is long because order, groups, search and the table share one list, which is drawn in parts.
+ */
 
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import {

@@ -1,4 +1,8 @@
-/** From a bare board on a cable to its first reading, without leaving the page. */
+/**
+ * From a bare board on a cable to its first reading, without leaving the page.
+ *
+ * It is long because each step goes on with what the ones before found out, and with the same cable.
+ */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CableError, install, type Manifest, type Progress, readLines, type Ssid, Talk } from "../../cable.ts";
 import {
