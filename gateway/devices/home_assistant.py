@@ -4,6 +4,8 @@ After Home Assistant's documentation of its MQTT integration, "MQTT discovery" a
 
 Invariant: abbreviations, `~` and what a device shares with its components are written out before anything is read, so
 that both forms are read by the same code; a template is followed as far as `templates` can, and named where it can't.
+
+It is long because the platforms differ in little, and what they share is said once for all of them.
 """
 
 from __future__ import annotations
