@@ -33,6 +33,7 @@ __all__ = [
     "platforms",
     "requirements",
     "scripts",
+    "strip_for",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -210,14 +211,20 @@ def make(
             (commands / name).chmod(0o755)
 
 
+def strip_for(arch: str) -> str | None:
+    """The program that takes debuggers' symbols from machine code for a machine; None where there is none."""
+    strip = shutil.which(f"{ARCHES[arch]}-linux-gnu-strip")
+    if strip is None and ARCHES[arch] == os.uname().machine:
+        strip = shutil.which("strip")
+    return strip
+
+
 def _prune(packages: Path, arch: str) -> None:
     """Takes away what nobody needs who only runs it: a quarter of what uvloop, fastavro and cryptography bring."""
     for path in packages.rglob("*"):
         if path.suffix in UNUSED:
             path.unlink()
-    strip = shutil.which(f"{ARCHES[arch]}-linux-gnu-strip")
-    if strip is None and ARCHES[arch] == os.uname().machine:
-        strip = shutil.which("strip")
+    strip = strip_for(arch)
     if strip is None:
         return
     for path in packages.rglob("*.so"):

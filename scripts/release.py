@@ -149,6 +149,10 @@ def make_debian(dist: Path, _work: Path) -> Iterator[str]:
         old.unlink()
     wheel = wheel_in(dist)
     files: dict[tuple[str, str], Path] = {}
+    for arch in ARCHES:
+        if environments.strip_for(arch) is None:
+            binutils = f"binutils-{ARCHES[arch].replace('_', '-')}-linux-gnu"
+            yield f"packages for {arch} get larger than they need to be: there is no strip (apt install {binutils})"
     for release in debian.DEBIANS:
         for arch in ARCHES:
             yield f"making the package of Debian {release} for {arch}"
