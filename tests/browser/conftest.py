@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from tests.support.waiting import eventually, missing
+from tests.support.yardsticks import YARDSTICK_SECONDS, yardstick_seconds
 
 from .network import Network
 from .watched import Watched
@@ -187,10 +188,11 @@ class LivePage:
 
 
 class Tasks:
-    """What pages did: the processor time of each task of their main threads, in seconds, in no order.
+    """What pages did: the processor time of each task of their main threads, in no order.
 
-    A frame, a message and a key wait while a task runs; processor time is what it takes on a machine that does nothing
-    else. From Chromium's trace: `tdur` of the events `RunTask`.
+    In seconds of a machine on which the yardstick takes `YARDSTICK_SECONDS`: a slower one makes both longer. A frame, a
+    message and a key wait while a task runs; processor time is what it takes on a machine that does nothing else. From
+    Chromium's trace: `tdur` of the events `RunTask`.
     """
 
     def __init__(self, browser: Browser) -> None:
@@ -200,14 +202,16 @@ class Tasks:
     def noted(self) -> Iterator[list[float]]:
         """A list that is filled when the block ends."""
         tasks: list[float] = []
+        before = yardstick_seconds()
         self._browser.start_tracing(categories=["devtools.timeline", "disabled-by-default-devtools.timeline"])
         try:
             yield tasks
         finally:
             events = json.loads(self._browser.stop_tracing())["traceEvents"]
+        pace = (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS
         names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
         tasks += [
-            each["tdur"] / 1e6
+            each["tdur"] / 1e6 / pace
             for each in events
             if each["name"] == "RunTask"
             and names.get((each["pid"], each["tid"])) == "CrRendererMain"
