@@ -606,9 +606,9 @@ class App:
         try:
             await part
         except Exception as error:  # a bug: say it, and start afresh rather than live on without this part
+            self.finish(RESTART)  # before it is told: there may be no memory for that
             print_exception(error)
             self.log("%s ended: %s" % (name, mqtt.describe(error)), "error")
-            self.finish(RESTART)
 
     async def _sample(self) -> None:
         due = ticks_ms()
