@@ -170,7 +170,8 @@ def _debootstrap(release: str, arch: str, name: str, folder: Path, *, unpacked: 
         needed = "to make one takes root and debootstrap (apt install debootstrap)"
         raise UnavailableError(f"no registry gives a Debian {release} for {arch}; {needed}")
     root, context = folder / "root", folder / "image"
-    command = ["debootstrap", "--variant=minbase", f"--arch={arch}", f"--include={IN_A_DEBIAN}"]
+    # what it mounts goes with it, however it ends
+    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--arch={arch}", f"--include={IN_A_DEBIAN}"]
     try:
         run([*command, *(["--foreign"] if unpacked else []), SUITES[release], str(root)], timeout=3000)
     except FailedError as error:
