@@ -21,7 +21,7 @@ TESTS = failed=0; \
 # not by its own name in a recipe: `make -n` would run the rest of that line
 AGAIN = $(MAKE) --no-print-directory
 
-.PHONY: demo test test-all web-check tools image check fmt bench bench-lines soak web pages peers docs site pins release clean
+.PHONY: demo test test-all web-check tools image check fmt bench bench-cluster bench-lines soak web pages peers docs site pins release clean
 .DEFAULT_GOAL := demo
 
 # some containers set it: then each of the hundreds of gateways that tests start would compile all its modules again
@@ -51,6 +51,9 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev            ## the figures in docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-cluster: $(VENV)/.dev    ## what a cluster costs and carries; ARGS=--check judges it on a quiet machine with four cores
+	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 bench-lines: $(VENV)/.dev      ## our clients and others behind lines that lose packets; needs root, `make peers web`
 	$(BIN)/python -m benchmarks.lines $(ARGS)

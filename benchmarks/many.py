@@ -127,7 +127,9 @@ def sockstat() -> str:
 def system_limits() -> str:
     """Say what the system allows."""
     names = ("net/core/somaxconn", "net/ipv4/tcp_max_syn_backlog", "net/ipv4/ip_local_port_range", "fs/nr_open")
-    read = {name: Path("/proc/sys", name).read_text().split() for name in (*names, "net/ipv4/tcp_mem")}
+    paths = {name: Path("/proc/sys", name) for name in (*names, "net/ipv4/tcp_mem")}
+    # a network namespace shows only its own
+    read = {name: path.read_text().split() for name, path in paths.items() if path.exists()}
     limits = ", ".join(f"{name.rpartition('/')[2]} {' '.join(value)}" for name, value in read.items())
     return f"RLIMIT_NOFILE {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}, {limits}"
 

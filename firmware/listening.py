@@ -24,10 +24,10 @@ def line(payload: bytes) -> str | None:
     try:
         said = json.loads(payload)
         uptime, level, text = float(said["up"]), str(said["level"]), str(said["text"])
-    except (ValueError, KeyError, TypeError):
+        ts = said.get("ts")
+        when = time.strftime("%H:%M:%S", time.localtime(ts)) if isinstance(ts, (int, float)) else ""
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
         return None
-    ts = said.get("ts")
-    when = time.strftime("%H:%M:%S", time.localtime(ts)) if isinstance(ts, (int, float)) else ""
     before = "before the reset: " if said.get("before") else ""
     shown = "".join(character if character.isprintable() else "?" for character in text)
     return f"{when:<8} {uptime:>10.3f} {level:<7} {before}{shown}"

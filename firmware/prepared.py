@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sensors_sim import payloads
+
 from . import chips, files, images
 from .board import DELIVERED, NAME, VERSION, improv
 from .board import drivers as board_drivers
@@ -256,17 +258,28 @@ def describe(manifest: Path, chip: chips.Chip, name: str) -> dict[str, Any]:
 
 
 def offer() -> dict[str, Any]:
-    """What the page lets people choose and has to know: chips and pins, the drivers of this program, its words."""
+    """What the page lets people choose and has to know: chips, pins, drivers, outputs, units, words."""
     drivers = {}
     for name, (needs, may) in board_settings.DRIVERS.items():
+        kind_of_pin = "analogue" if name in board_settings.ANALOGUE else "digital"
+        options = {
+            "pins": {option: kind_of_pin for option in (*needs, *may) if option in board_settings.PINS},
+            "choices": {
+                option: list(board_settings.CHOICES[option]) for option in needs if option in board_settings.CHOICES
+            },
+            "is_named": "field" in may,
+        }
         module = importlib.import_module(f"{board_drivers.__name__}.{name}")
         kind: Any = next((each for each in vars(module).values() if getattr(each, "kind", None) == name), None)
         about = {"measures": list(kind.fields), "model": kind.model} if kind else {"measures": [], "model": name}
-        drivers[name] = {"needs": list(needs), "may": list(may), **about}
+        drivers[name] = {**options, **about}
+    output = {"pins": {"pin": "digital"}, "choices": {}, "is_named": True, "measures": [], "model": ""}
     return {
         "version": VERSION,
         "chips": chips.offer(),
         "drivers": drivers,
+        "outputs": {name: {**output, "model": name} for name in board_settings.OUTPUTS},
+        "units": {name: described[0] for name, described in payloads.FIELDS.items() if described[0] is not None},
         "delivered": DELIVERED,
         "settings_command": improv.SETTINGS,
         "piece_bytes": improv.PIECE_BYTES,

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,6 +98,8 @@ class Giver:
         older: It may replace a newer version.
         serve: Whoever asks is answered; else those alone that were told to update.
         tries: So often a board may fail.
+        reload: Reads the keys anew when a board asks: one that the page has set up meanwhile, or with a new key, is
+            known. None where they can't change.
     """
 
     def __init__(
@@ -107,12 +110,14 @@ class Giver:
         older: bool = False,
         serve: bool = False,
         tries: int = TRIES,
+        reload: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         self.program = program
         self.keys = board_keys
         self.older = older
         self.serve = serve
         self.tries = tries
+        self.reload = reload
         self.serial = int(time.time())
         self.boards: dict[str, Progress] = {}
         self.metas: dict[str, dict[str, Any]] = {}
@@ -137,8 +142,10 @@ class Giver:
             raise FlashError(
                 f"there is no key for {sensor_id} in {keys.file()}: it was flashed elsewhere, or before there were keys"
             )
-        manifest = self.program.manifest(sensor_id, self.keys[sensor_id], self.serial, older=self.older)
-        return self.boards.setdefault(sensor_id, Progress(manifest))
+        return self.boards.setdefault(sensor_id, Progress(self._manifest(sensor_id)))
+
+    def _manifest(self, sensor_id: str) -> bytes:
+        return self.program.manifest(sensor_id, self.keys[sensor_id], self.serial, older=self.older)
 
     def command(self, sensor_id: str) -> None:
         """Tell a board to update."""
@@ -159,7 +166,7 @@ class Giver:
             return
         try:
             said = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if not isinstance(said, dict):
             return
@@ -170,12 +177,18 @@ class Giver:
             self._asked(sensor_id, said)
 
     def _asked(self, sensor_id: str, question: dict[str, Any]) -> None:
+        of, at = question.get("get"), question.get("at")
+        if self.reload is not None and of == MANIFEST and at == 0:
+            known = self.keys
+            with contextlib.suppress(OSError, ValueError):  # it is being edited, or gone for a moment
+                self.keys = self.reload()
+            if sensor_id in self.boards and sensor_id in self.keys and self.keys[sensor_id] != known.get(sensor_id):
+                self.boards[sensor_id].manifest = self._manifest(sensor_id)
         if sensor_id not in self.boards:
             if not self.serve or sensor_id not in self.keys:
                 return
             self.add(sensor_id)
         progress = self.boards[sensor_id]
-        of, at = question.get("get"), question.get("at")
         name, data = (MANIFEST, progress.manifest) if of == MANIFEST else self._by_hash.get(str(of), ("", b""))
         if not isinstance(at, int) or not 0 <= at < len(data) or self.client is None:
             return
@@ -296,7 +309,8 @@ def main(arguments: Sequence[str]) -> None:
     with TemporaryDirectory(prefix="sensors-flash-") as name:
         files.build(Path(name), compiled=files.has_compiler())
         program = Program.read(Path(name))
-    giver = Giver(program, keys.load(), older=options.older, serve=options.serve)
+    reload = keys.load if options.serve else None
+    giver = Giver(program, keys.load(), older=options.older, serve=options.serve, reload=reload)
     asyncio.run(give(giver, access, ca, None if options.all else options.id, options.wait))
     late = giver.unfinished()
     failed = [sensor_id for sensor_id, progress in giver.boards.items() if progress.outcome and not progress.good]

@@ -25,7 +25,7 @@ from gateway.ops.samples import samples
 from gateway.routes.alerts import alerts
 from gateway.routes.dashboard import STATIC, Pages, index, not_built, whoami, why_not_built
 from gateway.routes.devices import device, devices
-from gateway.routes.flashing import broker_for_sensors, flash_file
+from gateway.routes.flashing import broker_for_sensors, flash_file, keep_key
 from gateway.routes.mqtt_pipe import mqtt_socket
 from gateway.routes.revoking import revoke
 from gateway.routes.sharing import share
@@ -112,6 +112,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tokens/revoke", revoke, methods=["POST"]),
             Route("/flash", index),
             Route("/flash/broker", broker_for_sensors),
+            Route("/flash/keys/{id}", keep_key, methods=["POST"]),
             Route("/flash/{name}", flash_file),
             Route("/", index),
             WebSocketRoute("/{path:whole}", no_socket_here),

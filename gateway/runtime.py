@@ -40,6 +40,7 @@ from gateway.cluster.address import Address
 from gateway.cluster.cluster import Cluster
 from gateway.cluster.leading import Leading
 from gateway.cluster.questions import ServerError, Times
+from gateway.cluster.recalls import Recalls
 from gateway.cluster.server import RefusedError, Server
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
@@ -64,7 +65,7 @@ from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import REPEAT_SECONDS, Upstream
 
-__all__ = ["Gateway", "Limits", "make_guard", "signing_key"]
+__all__ = ["Gateway", "Limits", "Revoked", "make_guard", "signing_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,22 @@ class Limits:
         return list(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What came of calling tokens back.
+
+    Attributes:
+        ended: connections of this gateway that ended by it.
+        is_kept: whether it outlives the process, in a file or on the server of the cluster.
+        is_told: whether the other nodes of the cluster hear of it now; they will when the server is there again. None
+            where there is no cluster.
+    """
+
+    ended: int
+    is_kept: bool
+    is_told: bool | None = None
+
+
 class Closable(Protocol):
     """What is closed when the gateway stops."""
 
@@ -217,6 +234,7 @@ class Gateway:
         self.view_topic = settings.view_topic
         self.flash_folder = settings.flash_folder
         self.flash_broker = _flash_broker(settings)
+        self.flash_keys_file = settings.flash_keys_file
         self.upstream_config = _upstream_config(settings)
         kind = History if settings.archive_file is None else KeptHistory
         self.history = kind(
@@ -239,6 +257,7 @@ class Gateway:
         self.hub: Hub
         self.upstream: Upstream
         self.cluster: Cluster | None = None
+        self._recalls: Recalls | None = None
         self.session: Upstream | None = None
         self._session_task: asyncio.Task[None] | None = None
         self.alerts: Runner | None = None
@@ -385,6 +404,7 @@ class Gateway:
         address, settings = self._cluster_address, self._settings
         if address is None:
             return
+        self.history.is_followed = True
         node = settings.cluster_node or f"{socket.gethostname()[:60]}-{secrets.token_hex(2)}"
         self.cluster = Cluster(
             address,
@@ -399,6 +419,14 @@ class Gateway:
             on_change=self._cluster_changed,
             is_able=lambda: self.upstream.state.connected,
         )
+        if self.guard.verifier is not None:
+            self._recalls = Recalls(
+                address,
+                settings.cluster_name,
+                self.guard.revocations,
+                wall_clock=time.time,
+                on_news=self._hear_revocations,
+            )
         config = self.upstream_config
         client_id = f"{config.client_id}-{node}"
         self.upstream = Upstream(
@@ -536,9 +564,12 @@ class Gateway:
                 watching = self._tasks.create_task(self.alerts.run(), name="alerts")
             announcing = self._announce(settings)
             link = self._tasks.create_task(self.upstream.run(), name="upstream")
-            node = None
+            node = recalling = None
             if self.cluster is not None:
                 node = self._tasks.create_task(self.cluster.run(), name="cluster")
+                if self._recalls is not None:
+                    recalling = self._tasks.create_task(self._recalls.run(), name="what other nodes call back")
+                    await self._recalls.wait_heard(CATCH_UP_SECONDS)
                 await self.cluster.wait_caught_up(CATCH_UP_SECONDS)
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
@@ -551,7 +582,7 @@ class Gateway:
                 yield
             finally:
                 self.closing = True
-                for told in (watching, announcing):
+                for told in (watching, announcing, recalling):
                     if told is not None:
                         told.cancel()
                 if self.cluster is not None and node is not None:
@@ -682,23 +713,34 @@ class Gateway:
 
     # tokens that are called back
 
-    async def revoke(self, revocation: Revocation) -> tuple[int, bool]:
-        """Calls tokens back: how many connections ended by it, and whether it outlives the process.
+    async def revoke(self, revocation: Revocation) -> Revoked:
+        """Calls tokens back.
 
         Raises:
             LimitError: there are too many.
-            OSError: it holds until the gateway ends, but its file can't be written.
+            OSError: it holds until the gateway ends and other nodes are told, but its file can't be written.
         """
         now = time.time()
         self.guard.revocations.add(revocation, now)
+        telling = None if self._recalls is None else self._recalls.say(revocation)
         count = await self._end_revoked(revocation)
-        if self._revoked is None:
-            return count, False
-        try:
-            await asyncio.to_thread(self._revoked.add, [revocation], now)
-        except ValueError as error:
-            raise OSError(0, str(error)) from None
-        return count, True
+        if self._revoked is not None:
+            try:
+                await asyncio.to_thread(self._revoked.add, [revocation], now)
+            except ValueError as error:
+                raise OSError(0, str(error)) from None
+        is_told = None if telling is None else await telling
+        return Revoked(count, self._revoked is not None or is_told is True, is_told)
+
+    async def _hear_revocations(self, news: list[Revocation]) -> None:
+        """Does what another node was told, and keeps it where there is a file."""
+        for revocation in news:
+            await self._end_revoked(revocation)
+        if self._revoked is not None:
+            try:
+                await asyncio.to_thread(self._revoked.add, news, time.time())
+            except (OSError, ValueError, LimitError) as error:
+                logger.error("what another node called back is not kept over a restart: %s", error)
 
     async def _end_revoked(self, revocation: Revocation) -> int:
         work = self.guard.revocations.end(revocation)
@@ -726,6 +768,8 @@ class Gateway:
         while self._revoked is not None:
             await asyncio.sleep(REVOCATION_SECONDS)
             for revocation in self.read_revocations():
+                if self._recalls is not None:
+                    self._recalls.say(revocation)
                 await self._end_revoked(revocation)
 
     # upstream
@@ -896,7 +940,7 @@ def make_guard(settings: Settings, refusals: Refusals, secret: Keys | None = Non
         verifier=verifier if sources else None,
         origins=Origins.parse(settings.access_origins),
         cookie=settings.access_cookie,
-        user_header=settings.access_user_header,
+        user_headers=settings.access_user_header,
         max_url_bytes=settings.limit_url_bytes,
         max_body_bytes=settings.limit_payload_bytes,
         body_seconds=settings.limit_handshake_seconds,

@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.environments import ARCHES, ROOT, CannotMakeError, make
+from scripts.trying import run
 
-__all__ = ["DEBIANS", "NAME", "build"]
+__all__ = ["DEBIANS", "NAME", "build", "trial"]
 
 NAME = "mqtt-browser-gateway"
 PYTHONS = {"12": "3.11", "13": "3.13"}
@@ -38,6 +39,13 @@ PLACE = f"usr/lib/{NAME}"
 EXTRAS = ("cluster", "decoders")
 COMMANDS = ("gateway", "sensors-sim")
 CONFFILES = ("etc/gateway/gateway.toml",)
+
+AS_A_MACHINE = ["--tmpfs", "/run", "--tmpfs", "/tmp", "--security-opt", "seccomp=unconfined"]  # noqa: S108  in there
+AS_A_MACHINE += ["--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined"]
+AS_A_MACHINE += [
+    f"--cap-add={right}" for right in ("SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "DAC_READ_SEARCH", "SYSLOG")
+]
+"""What a container needs so that systemd runs in it and can do all that the unit asks of it."""
 
 _CONTROL = """Package: {name}
 Version: {version}
@@ -153,6 +161,35 @@ def build(
         command_line = ["dpkg-deb", "--root-owner-group", *compression, "--build", str(tree), str(file)]
         subprocess.run(command_line, check=True, capture_output=True, text=True)
         return file
+
+
+def trial(file: Path, image: str, arch: str, *, boots: bool = True, network: str = "none", root: Path = ROOT) -> str:
+    """Installs the package in a container, runs what it brings, removes and purges it; what it found.
+
+    Args:
+        file: the package.
+        image: a Debian, with what the package depends on if there is no network.
+        arch: its machine.
+        boots: whether systemd runs in it, which takes many rights.
+        network: `none`, or one from which apt-get can fetch what is missing.
+        root: the checkout.
+
+    Raises:
+        FailedError: something is not as it should be.
+    """
+    name = f"gateway-try-{os.getpid()}"
+    scripts = root / "deploy" / "debian"
+    start = ["docker", "run", "--network", network, "--platform", f"linux/{arch}", "--env", f"TRIAL={name}"]
+    for source, target in ((file, "package.deb"), (scripts / "try.sh", "try.sh"), (scripts / "boot.sh", "boot.sh")):
+        start += ["--volume", f"{source}:/{target}:ro"]
+    if not boots:
+        return run([*start, "--rm", image, "sh", "/try.sh"]).strip().splitlines()[-1]
+    run([*start, *AS_A_MACHINE, "--detach", "--name", name, image, "sh", "/boot.sh"])
+    try:
+        return run(["docker", "exec", name, "sh", "/try.sh", "booted"]).strip().splitlines()[-1]
+    finally:
+        run(["docker", "rm", "--force", "--volumes", name])
+        run([*start, *AS_A_MACHINE, "--rm", image, "sh", "/boot.sh", "clean"])
 
 
 def _clean(environment: Path) -> None:

@@ -2,7 +2,8 @@
 
 Invariant: nothing is compiled and nothing of the other machine is run. Every package comes as a wheel, in the version
 of requirements-dev.txt, so the image and the Debian package for arm64 are made on amd64 as well as there. What can't be
-had as a wheel for the other machine ends this with pip's own words. Needs only Python's standard library and pip.
+had as a wheel for the other machine ends this with pip's own words, and so does machine code of another machine among
+what came. Needs only Python's standard library and pip.
 
     python scripts/environments.py FOLDER --arch arm64 --python 3.13 --extras cluster,decoders --wheel dist/….whl
     python scripts/environments.py --check --arch arm64     only say whether everything can be had for it
@@ -20,12 +21,27 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["ARCHES", "CannotMakeError", "check", "launcher", "make", "platforms", "requirements", "scripts"]
+__all__ = [
+    "ARCHES",
+    "CannotMakeError",
+    "check",
+    "launcher",
+    "machine_code",
+    "make",
+    "platforms",
+    "requirements",
+    "scripts",
+    "strip_for",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Machines by Debian's and Docker's word for them."""
+
+_ELF_MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
+"""`e_machine` of the ELF header, as the processors' supplements to the System V ABI number them."""
 
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 36
 """Minor versions of glibc whose wheels are taken: up to that of Debian 12."""
@@ -101,6 +117,25 @@ def check(arch: str, python: str, extras: Iterable[str], root: Path = ROOT) -> l
         return sorted(path.name for path in Path(folder).iterdir())
 
 
+def machine_code(folder: Path) -> dict[Path, str]:
+    """The files of machine code in a folder (ELF), and the machine of each.
+
+    Returns:
+        A key of `ARCHES` for each, or what its header says instead.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            head = file.read(20)
+        if head[:4] == b"\x7fELF":
+            order: Literal["little", "big"] = "big" if head[5:6] == b"\x02" else "little"
+            number = int.from_bytes(head[18:20], order)
+            found[path] = _ELF_MACHINES.get(number, f"machine {number:#x}")
+    return found
+
+
 def launcher(python: str, target: str) -> str:
     """A command as pip writes it.
 
@@ -140,7 +175,7 @@ def make(
         root: the checkout.
 
     Raises:
-        CannotMakeError: a package can't be had.
+        CannotMakeError: a package can't be had, or has machine code of another machine.
     """
     packages = folder / "lib" / f"python{python}" / "site-packages"
     packages.mkdir(parents=True, exist_ok=True)
@@ -155,6 +190,9 @@ def make(
     shutil.rmtree(packages / "bin", ignore_errors=True)  # made for the interpreter that ran pip
     if not has_needs:
         _prune(packages, arch)
+    for path, other in machine_code(packages).items():
+        if other != arch:
+            raise CannotMakeError(f"{path.relative_to(packages)} is for {other} and not for {arch}")
     commands = folder / "bin"
     commands.mkdir(exist_ok=True)
     for name in (f"python{python}", "python3", "python"):
@@ -173,14 +211,20 @@ def make(
             (commands / name).chmod(0o755)
 
 
+def strip_for(arch: str) -> str | None:
+    """The program that takes debuggers' symbols from machine code for a machine; None where there is none."""
+    strip = shutil.which(f"{ARCHES[arch]}-linux-gnu-strip")
+    if strip is None and ARCHES[arch] == os.uname().machine:
+        strip = shutil.which("strip")
+    return strip
+
+
 def _prune(packages: Path, arch: str) -> None:
     """Takes away what nobody needs who only runs it: a quarter of what uvloop, fastavro and cryptography bring."""
     for path in packages.rglob("*"):
         if path.suffix in UNUSED:
             path.unlink()
-    strip = shutil.which(f"{ARCHES[arch]}-linux-gnu-strip")
-    if strip is None and ARCHES[arch] == os.uname().machine:
-        strip = shutil.which("strip")
+    strip = strip_for(arch)
     if strip is None:
         return
     for path in packages.rglob("*.so"):

@@ -2,6 +2,7 @@
 
     python scripts/picture.py                 starts the demo, waits until its charts have something to show
     python scripts/picture.py --url http://127.0.0.1:8000/      of a gateway that runs already
+    python scripts/picture.py --flash         docs/images/flash-….webp, by the test that goes through that page
 
 Needs the built dashboard (scripts/build_web.py), Chromium and the package playwright.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -106,6 +108,14 @@ def pictures(url: str, folder: Path, wait_seconds: float) -> None:
         browser.close()
 
 
+def flash_pictures(folder: Path) -> None:
+    """Takes those of the flash page while its test runs, on a board's program under MicroPython."""
+    command = [sys.executable, "-m", "pytest", "-q", "tests/browser/test_flash.py", "-k", "from_nothing_to_its_first"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "FLASH_PICTURES": str(folder.resolve())}, check=True)
+    for path in sorted(folder.glob("flash-*.webp")):
+        print(f"{path.name}: {path.stat().st_size // 1024} KiB")
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Make the README's pictures of the dashboard.")
@@ -114,7 +124,11 @@ def main() -> None:
         "--wait", type=float, default=150, help="seconds of history before the pictures are taken (150)"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="where they go (docs/images)")
+    parser.add_argument("--flash", action="store_true", help="those of the flash page instead")
     given = parser.parse_args()
+    if given.flash:
+        flash_pictures(given.out)
+        return
     if given.url:
         pictures(given.url.rstrip("/") + "/", given.out, given.wait)
         return

@@ -3,143 +3,41 @@
 Invariant: what can't be made or tried on this machine is named at the end, with the reason, and never passes for done;
 with `--strict` it is a failure, and so it is in CI. Nothing is published: a maintainer uploads what is in dist/.
 
-    wheel, source distribution    with the pages inside; tried in fresh environments, by the demo
+    wheel, source distribution    with the pages inside; tried in fresh environments, with pip, pipx and uvx: the demo
     client for npm                tried in a fresh Node.js project, types included
-    Debian packages               for each Debian and machine; tried by installing it in a container
-    image                         for the machine that runs this, tried read-only and without any right; what it needs
-                                  is fetched for every machine
-    bills of materials            CycloneDX, of what is in the image and in the pages
+    Debian packages               for each Debian and machine; tried by installing them in clean Debians
+    image                         for each machine, on what a registry gives under a digest; tried read-only and without
+                                  any right
+    bills of materials            CycloneDX, of what is in the image and the packages, and in the pages
 
     python -m scripts.release                     all of it
     python -m scripts.release python npm          only these parts
+    python -m scripts.release --base              only say what the image would stand on, with its digest
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts import build_web, debian, environments
+from scripts import build_web, debian, environments, images
 from scripts.environments import ARCHES, ROOT
+from scripts.trying import FailedError, Missing, UnavailableError, demo, fresh, look_at, made, run, say_size
 
-__all__ = ["PARTS", "main", "sums"]
+__all__ = ["PARTS", "bill", "bill_of_pages", "main", "sums"]
 
-IMAGE = "mqtt-browser-gateway"
-DEBIAN_IMAGE = os.environ.get("DEBIAN_IMAGE", "debian:trixie-slim")
 EXTRAS = ("cluster", "decoders")
-PAGE = b"<!doctype html>"
-START_SECONDS = 60.0
-
-
-class UnavailableError(Exception):
-    """This machine can't do it; the text says what it lacks."""
-
-
-class FailedError(Exception):
-    """It went wrong."""
-
-
-def run(command: list[str], *, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 1200) -> str:
-    """Runs a command quietly; what it printed.
-
-    Raises:
-        Failed: it ended with another code than 0; its last lines are in the text.
-    """
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode:
-        raise FailedError(f"{' '.join(command[:4])} …:\n{(done.stdout + done.stderr).strip()[-1500:]}")
-    return done.stdout
-
-
-def fresh(folder: Path) -> Path:
-    """A virtual environment of its own; its interpreter."""
-    run([sys.executable, "-m", "venv", str(folder)])
-    return folder / "bin" / "python"
-
-
-def free_port() -> int:
-    """A port on loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def fetch(url: str) -> bytes:
-    """The answer of a server on this machine; asked again until it is there.
-
-    Raises:
-        Failed: it did not answer in time.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  ours
-                data: bytes = answer.read()
-                return data
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise FailedError(f"{url}: {error}") from None
-            time.sleep(0.2)
-
-
-def look_at(address: str) -> None:
-    """Whether a gateway serves the dashboard, the client library and readings.
-
-    Raises:
-        Failed: it doesn't.
-    """
-    page = fetch(f"{address}/")
-    if PAGE not in page.lower() or b"/assets/" not in page:
-        raise FailedError(f"{address}/ is not the dashboard: {page[:200]!r}")
-    fetch(f"{address}/client.js")
-    deadline = time.monotonic() + START_SECONDS
-    while not json.loads(fetch(f"{address}/topics/sensors/%2B/state"))["messages"]:
-        if time.monotonic() > deadline:
-            raise FailedError(f"{address}: no readings come")
-        time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def demo(command: list[str], folder: Path) -> Iterator[str]:
-    """The demo, started by this command; its address. It has to end in order."""
-    port = free_port()
-    log = folder / "demo.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "demo", "--port", str(port)], cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    except FailedError as error:
-        raise FailedError(f"{error}\n{log.read_text(errors='replace')[-2000:]}") from None
-    finally:
-        process.terminate()
-        code = process.wait(30)
-    if code:
-        raise FailedError(f"the demo ended with {code}:\n{log.read_text(errors='replace')[-2000:]}")
+PINS = ["--constraint", str(ROOT / "requirements-dev.txt")]
+INSTALL_SECONDS = 600.0
 
 
 def wheel_in(dist: Path) -> Path:
@@ -154,23 +52,54 @@ def wheel_in(dist: Path) -> Path:
     return found[0]
 
 
+def version_in(dist: Path) -> str:
+    """The version that the wheel says."""
+    return wheel_in(dist).name.split("-")[1]
+
+
 def make_python(dist: Path, work: Path) -> Iterator[str]:
     """Wheel and source distribution; each runs the demo in an environment of its own."""
     build_web.build(ROOT)
     python = fresh(work / "build")
-    run([str(python), "-m", "pip", "install", "--quiet", "build"])
+    run([str(python), "-m", "pip", "install", "--quiet", "build", "pipx", "uv"])
     for old in (*dist.glob("*.whl"), *dist.glob("mqtt_browser_gateway-*.tar.gz")):
         old.unlink()
     run([str(python), "-m", "build", "--outdir", str(dist), str(ROOT)], env={**os.environ, "GATEWAY_BUILD_PAGES": "no"})
     [source] = dist.glob("mqtt_browser_gateway-*.tar.gz")
     for file in (wheel_in(dist), source):
-        yield file.name
-        python = fresh(work / file.suffix[1:])
-        pins = ["--constraint", str(ROOT / "requirements-dev.txt")]
-        run([str(python), "-m", "pip", "install", "--quiet", *pins, f"{file}[demo]"], cwd=work)
-        run([str(python), "-m", "pip", "check"], cwd=work)
-        with demo([str(python.parent / "gateway")], work) as address:
+        yield made(file)
+        own = fresh(work / file.suffix[1:])
+        run([str(own), "-m", "pip", "install", "--quiet", *PINS, f"{file}[demo]"], cwd=work)
+        run([str(own), "-m", "pip", "check"], cwd=work)
+        with demo([str(own.parent / "gateway")], work) as address:
             look_at(address)
+        yield f"tried {file.name}: pip installs it, the demo runs"
+    for name, command, env in runners(wheel_in(dist), python.parent, work):
+        with demo(command, work, env, INSTALL_SECONDS) as address:
+            look_at(address)
+        yield f"tried {wheel_in(dist).name}: {name} runs the demo"
+
+
+def runners(wheel: Path, tools: Path, work: Path) -> list[tuple[str, list[str], dict[str, str]]]:
+    """Programs that run a command of a package without installing it: name, command, environment.
+
+    Args:
+        wheel: the package.
+        tools: folder of these programs.
+        work: where all that they keep goes, so that nothing was there before.
+    """
+    what = f"{wheel}[demo]"
+    homes = {"PIPX_HOME": "pipx", "PIPX_BIN_DIR": "pipx-bin", "UV_CACHE_DIR": "uv", "UV_TOOL_DIR": "uv-tools"}
+    env = {**os.environ, **{name: str(work / folder) for name, folder in homes.items()}}
+    env |= {"PIPX_DEFAULT_PYTHON": sys.executable, "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"}
+    # these make the environment of the checkout count, or another one's packages
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+        env.pop(name, None)
+    pins = f"--pip-args={' '.join(PINS)}"
+    return [
+        ("pipx", [str(tools / "pipx"), "run", pins, "--spec", what, "gateway"], env),
+        ("uvx", [str(tools / "uvx"), "--constraints", PINS[1], "--from", what, "gateway"], env),
+    ]
 
 
 PROJECT = """import { connect, type Message } from "gateway-live";
@@ -191,7 +120,7 @@ def make_npm(dist: Path, work: Path) -> Iterator[str]:
         old.unlink()
     run([*npm, "pack", "--silent", "--pack-destination", str(dist)], cwd=ROOT / "web" / "client", env=env)
     [file] = dist.glob("gateway-live-*.tgz")
-    yield file.name
+    yield made(file)
     project = work / "npm"
     project.mkdir()
     (project / "package.json").write_text('{"name": "fresh", "private": true, "type": "module"}')
@@ -209,107 +138,104 @@ def make_npm(dist: Path, work: Path) -> Iterator[str]:
     said = run(["node", "index.js"], cwd=project, env=env).split()
     if said != ["function", "function"]:
         raise FailedError(f"the fresh project says {said}")
+    yield f"tried {file.name}: a fresh project imports it, and its types"
 
 
 def make_debian(dist: Path, _work: Path) -> Iterator[str]:
-    """Packages for each Debian and machine; the newest is installed in a container without a network."""
+    """Packages for each Debian and machine, installed in clean Debians; on another machine's kind only the newest."""
     if shutil.which("dpkg-deb") is None:
         raise UnavailableError("dpkg-deb is missing: apt install dpkg")
     for old in dist.glob("*.deb"):
         old.unlink()
     wheel = wheel_in(dist)
+    files: dict[tuple[str, str], Path] = {}
+    for arch in ARCHES:
+        if environments.strip_for(arch) is None:
+            binutils = f"binutils-{ARCHES[arch].replace('_', '-')}-linux-gnu"
+            yield f"packages for {arch} get larger than they need to be: there is no strip (apt install {binutils})"
     for release in debian.DEBIANS:
         for arch in ARCHES:
-            yield debian.build(wheel, debian=release, arch=arch, into=dist).name
-    _need_docker()
-    if not _has_image(DEBIAN_IMAGE):
-        raise UnavailableError(f"the packages are made and were not installed: there is no image {DEBIAN_IMAGE}")
-    [file] = dist.glob(f"*~deb{debian.DEBIANS[-1]}_amd64.deb")
-    mount = ["--volume", f"{file}:/package.deb:ro", "--volume", f"{ROOT / 'deploy/debian/try.sh'}:/try.sh:ro"]
-    run(["docker", "run", "--rm", *mount, DEBIAN_IMAGE, "sh", "/try.sh"])
-
-
-def _need_docker() -> None:
-    try:
-        run(["docker", "buildx", "version"])
-        run(["docker", "info"])
-    except (OSError, FailedError):
-        raise UnavailableError("Docker with Buildx does not answer here") from None
-
-
-def _has_image(name: str) -> bool:
-    with contextlib.suppress(FailedError):
-        run(["docker", "image", "inspect", name])
-        return True
-    with contextlib.suppress(FailedError):
-        run(["docker", "pull", "--quiet", name])
-        return True
-    return False
+            yield f"making the package of Debian {release} for {arch}"
+            file = files[release, arch] = debian.build(wheel, debian=release, arch=arch, into=dist)
+            yield made(file)
+    images.need_docker()
+    for (release, arch), file in files.items():
+        if arch == images.machine() or release == debian.DEBIANS[-1]:
+            try:
+                with images.clean_debian(release, arch) as image:
+                    yield f"tried {file.name}: {debian.trial(file, image, arch, boots=arch == images.machine())}"
+            except UnavailableError as error:
+                yield Missing(f"{file.name} was not installed: {error}")
 
 
 def make_image(dist: Path, _work: Path) -> Iterator[str]:
-    """The image, tried without any right; and whether what it needs is there for every machine."""
-    for arch in ARCHES:
-        environments.check(arch, "3.13", EXTRAS)
-    _need_docker()
-    version = re.sub(r".*-(\d[^-]*)-py3.*", r"\1", wheel_in(dist).name)
-    run(["docker", "buildx", "build", "--load", "--tag", f"{IMAGE}:{version}", "."])
-    size = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", f"{IMAGE}:{version}"]))
-    base = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", _base()]))
-    file = dist / f"{IMAGE}_{version}_image.tar"
-    run(["docker", "save", "--output", str(file), f"{IMAGE}:{version}"])
-    yield f"{file.name} ({(size - base) // 1_000_000} MB on top of {base // 1_000_000} MB of {_base()})"
-    port = free_port()
-    rights = [
-        "--read-only",
-        "--cap-drop",
-        "ALL",
-        "--security-opt",
-        "no-new-privileges",
-        "--tmpfs",
-        "/var/lib/gateway:uid=10001",
-    ]
-    settings = ["--env", "GATEWAY_ACCESS_ALLOW_ANONYMOUS=true"]
-    name = f"gateway-release-{os.getpid()}"
-    image = f"{IMAGE}:{version}"
-    run(["docker", "run", "--detach", "--name", name, *rights, *settings, "--publish", f"127.0.0.1:{port}:8000", image])
-    try:
-        if b"/assets/" not in fetch(f"http://127.0.0.1:{port}/"):
-            raise FailedError("the image has no dashboard")
-        run(["docker", "stop", "--timeout", "20", name])
-        code = run(["docker", "inspect", "--format", "{{.State.ExitCode}}", name]).strip()
-        if code != "0":
-            raise FailedError(f"the container ended with {code}")
-    finally:
-        run(["docker", "rm", "--force", name])
+    """The image for each machine, tried without any right."""
+    for old in dist.glob("*_image.tar*"):
+        old.unlink()
+    yield from images.make(dist, version_in(dist))
 
 
-def _base() -> str:
-    return str(re.findall(r"^FROM (?!--)(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)[-1])
+def bill(packages: Path, tool: Path, file: Path) -> None:
+    """Writes the bill of materials of a folder of packages.
+
+    Args:
+        packages: as the image and the Debian package have it, for whichever machine: nothing in it is run.
+        tool: the program `cyclonedx-py`.
+        file: where it goes, as CycloneDX in JSON.
+
+    Raises:
+        FailedError: the tool can't, or finds that what it made is not as the schema wants it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gateway-bill-") as folder:
+        # the tool asks an interpreter where packages are, and the one that is meant may be another machine's
+        path = Path(folder) / "python"
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps([str(packages)])}\nEND\n", encoding="utf-8")
+        path.chmod(0o755)
+        command = [str(tool), "environment", "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
+        run([*command, "--of", "JSON", "--validate", "--output-file", str(file), str(path)])
 
 
 def make_sbom(dist: Path, work: Path) -> Iterator[str]:
     """Bills of materials: of what is in the image and the Debian packages, and of what the pages are made of."""
     python = fresh(work / "tool")
-    run([str(python), "-m", "pip", "install", "--quiet", "cyclonedx-bom"])
-    version = wheel_in(dist).name.split("-")[1]
-    pins = work / "pins.txt"
-    wheels = [name.split("-") for name in environments.check("amd64", "3.13", EXTRAS)]
-    pins.write_text("".join(f"{name.replace('_', '-')}=={number}\n" for name, number, *_ in wheels), encoding="utf-8")
-    file = dist / f"mqtt-browser-gateway-{version}.cdx.json"
-    tool = [str(python.parent / "cyclonedx-py"), "requirements", "--pyproject", str(ROOT / "pyproject.toml")]
-    run([*tool, "--of", "JSON", "--output-reproducible", "--output-file", str(file), str(pins)])
-    yield file.name
+    run([str(python), "-m", "pip", "install", "--quiet", *PINS, "cyclonedx-bom"])
+    version = version_in(dist)
+    for old in dist.glob("*.cdx.json"):
+        old.unlink()
+    for arch in ARCHES:
+        folder = work / arch
+        environments.make(folder, at=str(folder), home="/usr/bin", arch=arch, python="3.13", extras=EXTRAS)
+        file = dist / f"{images.NAME}_{version}_{arch}.cdx.json"
+        bill(folder / "lib" / "python3.13" / "site-packages", python.parent / "cyclonedx-py", file)
+        yield f"{made(file)}, {len(json.loads(file.read_bytes())['components'])} packages"
+    pages = dist / f"gateway-web_{version}.cdx.json"
+    pages.write_text(bill_of_pages(), encoding="utf-8")
+    yield f"{made(pages)}, {len(json.loads(pages.read_bytes())['components'])} packages"
+
+
+def bill_of_pages() -> str:
+    """The bill of materials of what the dashboard and the client library are made of, as CycloneDX in JSON.
+
+    Raises:
+        FailedError: npm can't make it.
+        BuildError: there is no npm.
+    """
     npm, env = build_web.install(ROOT)
-    pages = dist / f"gateway-web-{version}.cdx.json"
-    pages.write_text(
-        run(
-            [*npm, "sbom", "--sbom-format", "cyclonedx", "--package-lock-only", "--omit", "dev"],
-            cwd=ROOT / "web",
-            env=env,
-        )
-    )
-    yield pages.name
+    listing = ["sbom", "--sbom-format", "cyclonedx", "--package-lock-only"]
+    bill = json.loads(run([*npm, *listing], cwd=ROOT / "web", env=env))
+    # npm's own `--omit dev` leaves out what is needed here and by a tool as well
+    tools = {
+        each["bom-ref"]
+        for each in bill["components"]
+        if {"name": "cdx:npm:package:development", "value": "true"} in each["properties"]
+    }
+    bill["components"] = [each for each in bill["components"] if each["bom-ref"] not in tools]
+    bill["dependencies"] = [
+        {**each, "dependsOn": [ref for ref in each["dependsOn"] if ref not in tools]}
+        for each in bill["dependencies"]
+        if each["ref"] not in tools
+    ]
+    return json.dumps(bill, indent=2) + "\n"
 
 
 def sums(dist: Path) -> str:
@@ -329,7 +255,15 @@ PARTS: dict[str, Callable[[Path, Path], Iterator[str]]] = {
     "image": make_image,
     "sbom": make_sbom,
 }
-"""In the order in which they need each other: all others take the wheel."""
+"""In the order in which they need each other: all others take the wheel. Each tells its steps, and what is missing."""
+
+FAILURES = (
+    FailedError,
+    build_web.BuildError,
+    environments.CannotMakeError,
+    OSError,
+    subprocess.SubprocessError,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -338,36 +272,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(PARTS)}")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where it goes")
     parser.add_argument("--strict", action="store_true", help="what can't be done on this machine is a failure")
+    parser.add_argument("--base", action="store_true", help="only say what the image stands on, with its digest")
     options = parser.parse_args(arguments)
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"{name!r} is no part; there are {', '.join(PARTS)}")
+    if options.base:
+        plain, _, given = images.base_name().partition("@")
+        found = given or images.digest(plain)
+        print(f"{plain}@{found}" if found else plain)
+        return 0 if found or not options.strict else 1
     options.dist.mkdir(parents=True, exist_ok=True)
-    failed, missing = [], []
+    failed: list[str] = []
+    missing: list[str] = []
     for name in options.parts or PARTS:
-        print(f"{name}:", flush=True)
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="gateway-release-") as work:
-            try:
-                for made in PARTS[name](options.dist.resolve(), Path(work)):
-                    print(f"  {made}", flush=True)
-                print(f"  made and tried in {time.monotonic() - began:.0f} s", flush=True)
-            except UnavailableError as error:
-                missing.append(f"{name}: {error}")
-            except (
-                FailedError,
-                build_web.BuildError,
-                environments.CannotMakeError,
-                OSError,
-                subprocess.SubprocessError,
-            ) as error:
-                failed.append(f"{name}: {error}")
-                print("  FAILED", flush=True)
-    (options.dist / "SHA256SUMS").write_text(sums(options.dist), encoding="utf-8")
+        _make(name, options.dist.resolve(), failed, missing)
+    written = sums(options.dist)
+    (options.dist / "SHA256SUMS").write_text(written, encoding="utf-8")
+    total = sum(path.stat().st_size for path in options.dist.iterdir())
+    print(f"\n{options.dist} has {len(written.splitlines())} files of {say_size(total)}, and SHA256SUMS of them")
     for title, texts in (("Not made or tried on this machine", missing), ("Failed", failed)):
         if texts:
             print(f"\n{title}:", *texts, sep="\n  ")
     return 1 if failed or (missing and options.strict) else 0
+
+
+def _make(name: str, dist: Path, failed: list[str], missing: list[str]) -> None:
+    """Makes one part, telling how far it is; what went wrong, or can't be done here, goes into these lists."""
+    print(f"{name}:", flush=True)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"  {time.monotonic() - began:5.0f} s  {text}", flush=True)
+
+    def lacks(text: str) -> None:
+        missing.append(f"{name}: {text}")
+        say(f"SKIPPED {text.splitlines()[0]}")
+
+    with tempfile.TemporaryDirectory(prefix="gateway-release-") as work:
+        try:
+            for step in PARTS[name](dist, Path(work)):
+                (lacks if isinstance(step, Missing) else say)(step)
+        except UnavailableError as error:
+            lacks(str(error))
+        except FAILURES as error:
+            failed.append(f"{name}: {error}")
+            say("FAILED")
 
 
 if __name__ == "__main__":

@@ -45,10 +45,14 @@ class Progress:
             return
         if found[1] == "Collecting":
             self._names.add(found[2])
+        name = found[2] if "://" in found[2] else re.split(r"[\[<>=!~;,@(]", found[2])[0]
         if found[1] == "Installing":
-            self._show(f"installing {len(self._names)} packages")
+            if found[2] == "collected":
+                self._show(f"installing {len(self._names)} packages")
+            elif self._is_terminal:  # what packages are built with
+                self._show("preparing")
         elif self._is_terminal or (found[1] == "Collecting" and len(self._names) % 10 == 0):
-            self._show(f"{len(self._names)} packages, {found[2].partition('[')[0].partition('>')[0]}")
+            self._show(f"{len(self._names)} packages, {name}")
 
     def _show(self, text: str) -> None:
         seconds = time.monotonic() - self._began

@@ -208,6 +208,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/openapi.md": _openapi(openapi),
         "reference/openapi.json": json.dumps(openapi, ensure_ascii=False),
         "assets/site.css": STYLE,
+        "assets/iframe-worker.js": (ROOT / "scripts/iframe-worker.js").read_text(encoding="utf-8"),
     }
     made |= {name: (ROOT / path).read_text(encoding="utf-8") for name, path in BORROWED.items()}
     pages = [ROOT / path for path in BORROWED.values()] + sorted((ROOT / "docs").rglob("*.md"))

@@ -392,12 +392,13 @@ def json_text(value: object) -> str:
 
 def _string_text(text: str) -> str:
     # MicroPython's json.dumps writes UTF-8 and CPython's escapes it: neither is asked.
-    # And characters are looked at one by one only where it must be: MicroPython keeps each kind of them for ever.
+    # And characters are looked at one by one only where it must be: MicroPython keeps each kind of them for ever, and a
+    # list of those of a line of the log takes 2 KiB in one piece, which a heap in use may not have.
     for code in text.encode():
-        if code < 0x20 or code == 0x22 or code == 0x5C:
+        if code < 0x20:
             break
     else:
-        return '"' + text + '"'
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     parts = ['"']
     for character in text:
         code = ord(character)

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import cluster, many, messages, micro, report, wire
+from benchmarks import cluster, many, messages, micro, page, report, wire
 from benchmarks.__main__ import chosen, main
 from benchmarks.counting import EnvelopeCounter, SequenceCounter, pings_in
-from benchmarks.processes import HOST, StandIn, processor_seconds, resident_bytes
+from benchmarks.processes import HOST, BenchmarkError, StandIn, processor_seconds, resident_bytes
 from benchmarks.scenarios import SCENARIOS, Result, Server
 from gateway.core.frames import frame_text, unframe
 from gateway.upstream.packets import PacketReader
@@ -399,3 +399,10 @@ def test_what_a_cluster_has_to_reach_is_compared_with_a_gateway_alone() -> None:
     assert all(check.passed for check in cluster.checks(figures))
     figures.follower_p50_ms, figures.leader_us, figures.shared_ratio, figures.moved = 7.1, 25.1, 1.6, 99
     assert [check.passed for check in cluster.checks(figures)] == [False, False, True, False, False, True]
+
+
+def test_frames_are_counted_between_the_first_and_the_last() -> None:
+    frames = page.frames_of([100.0, 120.0, 170.0, 200.0], 0.25)
+    assert (frames.per_second, frames.worst_ms, frames.busy) == (30.0, 50.0, 0.25)
+    with pytest.raises(BenchmarkError, match="no two frames"):
+        page.frames_of([100.0], 0.0)

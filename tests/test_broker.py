@@ -927,6 +927,42 @@ def test_the_more_a_read_brings_the_sooner_comes_the_next() -> None:
     assert link_module.pause_after(link_module.READ_BYTES) == 0
 
 
+def _packet(topic: str, payload: bytes) -> bytes:
+    """PUBLISH of MQTT 5 at QoS 0 (§3.3)."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + b"\0" + payload
+    return bytes((0x30, len(body))) + body
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux acknowledges when it is asked to")
+@pytest.mark.parametrize("tls", [False, True])
+@BOTH_LOOPS
+async def test_what_the_broker_held_back_until_its_packets_were_acknowledged_comes_with_them(
+    make_mosquitto: MakeMosquitto, authority: Authority, prefix: str, anyio_backend: object, tls: bool
+) -> None:
+    server_side = BrokerOptions(server=authority.issue("tls", hosts=("127.0.0.1",))) if tls else BrokerOptions()
+    broker = make_mosquitto(server_side)
+    options: dict[str, Any] = {"ca_file": authority.ca_file} if tls else {}
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as here:
+        here.setblocking(False)
+        there, _ = server.accept()
+        with there:
+            async with linked(broker.url, f"{prefix}/#", **options) as link:
+                found = link.upstream._link
+                assert found is not None
+                assert found._may_read is not tls  # what TLS has encrypted only TLS can read
+                found._socket, socket_before = here, found._socket
+                came = _packet(f"{prefix}/a", b"1") + _packet(f"{prefix}/a", b"2")
+                found._view[: len(came)] = came
+                there.sendall(_packet(f"{prefix}/a", b"3") + _packet(f"{prefix}/a", b"4"))
+                found.buffer_updated(len(came))
+                found._socket = socket_before
+                expected = [b"1", b"2"] if tls else [b"1", b"2", b"3", b"4"]
+                assert [arrival.payload for arrival in link.arrivals if arrival.topic == f"{prefix}/a"] == expected
+                await link.upstream.publish(f"{prefix}/b", b"5", qos=1)
+                await link.payloads(f"{prefix}/b", 1)  # reading goes on
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="how large buffers are is each system's own")
 def test_the_system_takes_more_from_the_broker_than_two_segments() -> None:
     most = int(Path("/proc/sys/net/core/rmem_max").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import time
@@ -12,12 +13,17 @@ from typing import Any
 
 import pytest
 
+from gateway.access.revocations import GRACE_SECONDS, Revocation
+from gateway.cluster import server as server_module
 from gateway.cluster.address import Address, AddressError
 from gateway.cluster.entries import FORM, Entry, Id, Row, encode
 from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
+from gateway.cluster.resp import command, parts
+from gateway.cluster.revoked import Revoke, Revoked
 from gateway.cluster.server import RefusedError, Server
 from gateway.cluster.views import Meta, View
 from tests.conftest import MakeMosquitto, MakeValkey
+from tests.support import streams
 from tests.support.certificates import Authority
 from tests.support.streams import ModelServer
 from tests.support.valkeys import SentinelServer, ValkeyServer, program_of
@@ -129,6 +135,68 @@ async def test_scripts_do_what_the_model_of_them_does(make_valkey: MakeValkey) -
 
 
 @pytest.mark.anyio
+async def test_scripts_keep_what_was_called_back_as_the_model_of_them_does(
+    make_valkey: MakeValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (server_module, streams):
+        monkeypatch.setattr(module, "ROWS", 4)
+        monkeypatch.setattr(module, "MAX_REVOCATIONS", 12)
+    server, model = server_of(make_valkey()), ModelServer(time.time)
+    choose = random.Random(7)
+    now = time.time()
+    versions = ["", "other:3"]
+    fullness: set[bool] = set()
+    try:
+        for _ in range(300):
+            told = [
+                Revocation(
+                    *choose.choice([(f"t{choose.randint(0, 9)}", None), (None, f"ä {choose.randint(0, 9)}")]),
+                    at=now + choose.randint(0, 5) + choose.random(),
+                    # those that have ended go with the next one that is told
+                    ends=choose.choice([None, now + choose.random() * 1e6, now - 3_600, 9e15]),
+                )
+                for _ in range(choose.randint(0, 4))
+            ]
+            questions: list[Revoke | Revoked] = [
+                Revoke("list", told),
+                Revoked(choose.choice(versions[:2] + versions[-3:])),
+            ]
+            question = choose.choice(questions)
+            found: Any = await server.ask(question)
+            assert found == model.ask(question), question
+            if isinstance(question, Revoked):
+                versions.append(found.version)
+            else:
+                fullness.add(found.is_full)
+        assert fullness == {True, False}
+        assert len(set(versions)) > 20
+    finally:
+        await server.close()
+
+
+@pytest.mark.anyio
+async def test_what_was_called_back_goes_when_all_of_it_has_ended(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey()
+    server = server_of(valkey)
+
+    async def left(*revocations: Revocation) -> list[int]:
+        """Seconds, of each key; -1 is for good."""
+        await server.ask(Revoke("list", revocations))
+        wire = server._wire
+        assert wire is not None
+        keys = [f"gateway:{{test}}:revoked{part}" for part in ("", ":version", ":numbers", ":ends")]
+        return [await wire.ask(command(2, parts("TTL", key)), 5.0) for key in keys]
+
+    try:
+        ends = time.time() + 1_000
+        for seconds in await left(Revocation("a", None, 1.0, ends)):
+            assert 1_000 < seconds <= 1_000 + GRACE_SECONDS + 2
+        assert await left(Revocation(None, "anna", 1.0)) == [-1] * 4
+    finally:
+        await server.close()
+
+
+@pytest.mark.anyio
 async def test_a_lease_ends_by_itself_and_a_server_that_was_restarted_is_another_one(make_valkey: MakeValkey) -> None:
     valkey = make_valkey("--appendonly", "yes")
     server = server_of(valkey, lease_seconds=0.3)
@@ -196,6 +264,45 @@ async def test_a_server_that_can_not_be_used_says_why(make_valkey: MakeValkey, m
     server = Server(Address.parse(f"valkey://:right-one@127.0.0.1:{locked.port}"), "test", lease_seconds=2)
     assert (await server.check()).split()[0] in ("Valkey", "Redis")
     await server.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("info", "rule"),
+    [
+        ("redis_version:5.0.14", "is Redis 5.0.14: a cluster needs Valkey, or Redis from 6.2 on"),
+        (
+            "redis_version:7.2.4\r\nvalkey_version:8.1.0\r\ncluster_enabled:1",
+            "is a Valkey cluster, which has no database",
+        ),
+    ],
+)
+async def test_a_server_of_another_kind_says_what_is_needed(info: str, rule: str) -> None:
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1_000):
+                if b"SELECT" in data:
+                    writer.write(b"+OK\r\n")
+                else:
+                    writer.write(f"${len(info)}\r\n{info}\r\n".encode() if b"INFO" in data else b"+none\r\n")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    database = 3 if "cluster" in info else 0
+    server = Server(Address.parse(f"valkey://127.0.0.1:{port}/{database}"), "test", lease_seconds=2)
+    try:
+        with pytest.raises(RefusedError, match=rule):
+            await server.check()
+    finally:
+        await server.close()
+        await ended.wait()
+        listening.close()
 
 
 @pytest.mark.anyio

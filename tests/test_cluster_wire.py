@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,8 +15,12 @@ from valkey.asyncio.connection import Connection
 from valkey.exceptions import ConnectionError as NoConnectionError
 from valkey.exceptions import InvalidResponse, NoScriptError
 
+from gateway.cluster.address import Address
+from gateway.cluster.cluster import Cluster
 from gateway.cluster.resp import command, parts
 from gateway.cluster.wire import Wire
+from tests.fakes import FakeLoop, make_hub
+from tests.support.waiting import free_port
 
 PING = command(1, parts("PING"))
 
@@ -145,3 +150,19 @@ async def test_a_connection_that_ends_is_told_at_once() -> None:
         for _ in range(2):
             with pytest.raises(NoConnectionError):
                 await wire.ask(PING, 60)
+
+
+async def test_a_node_waits_no_longer_for_a_server_that_cannot_be_reached() -> None:
+    async def leave() -> None: ...
+
+    loop = FakeLoop()
+    address = Address.parse(f"valkey://127.0.0.1:{free_port()}")
+    node = Cluster(
+        address, "c", "n", make_hub(loop), clock=time.monotonic, wall_clock_ms=loop.wall_clock_ms,
+        on_lead=lambda _: None, on_follow=lambda _: None, leave=leave, on_change=lambda: None, is_able=lambda: False,
+    )  # fmt: skip
+    running = asyncio.create_task(node.run())
+    async with asyncio.timeout(60):
+        assert not await node.wait_caught_up(1e6)
+    assert (node.reason or "").startswith("the shared log can't be reached")
+    await node.stop(running)

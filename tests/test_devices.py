@@ -171,6 +171,20 @@ def test_entities_of_one_device_are_one_device_and_a_cleared_one_goes() -> None:
     assert world.registry.count == 0
 
 
+@pytest.mark.parametrize("platform", ["button", "scene", "notify"])
+def test_what_has_no_state_takes_none_of_the_devices_topic(platform: str) -> None:
+    """A board of ours says one topic of states for all its entities, and has a button that restarts it."""
+    button = {"p": platform, "name": "Restart", "unique_id": "restart", "command_topic": "x/cmd", "payload_press": "1"}
+    reading = {"p": "sensor", "name": "Temperature", "value_template": "{{ value_json.temperature }}"}
+    components = {"restart": button, "temperature": reading}
+    world = World()
+    world.say("homeassistant/device/x/config", {"dev": {"ids": ["x"]}, "state_topic": "x/state", "cmps": components})
+    world.say("x/state", {"temperature": 21.5})
+    assert list(fields(world.one())) == ["Temperature"]
+    if platform == "button":
+        assert "Restart" in commands(world.one())
+
+
 def test_discovery_of_a_whole_device() -> None:
     world = World()
     world.say(
@@ -215,6 +229,17 @@ def test_discovery_of_a_whole_device() -> None:
     assert world.one()["availability"] == "offline"
     [text] = world.registry.problems_of("homeassistant/device/0AFFD2/config")
     assert text == "components: broken is no object"
+
+
+def test_a_button_has_no_value_where_all_components_share_a_state_topic() -> None:
+    world = World()
+    button = {"p": "button", "name": "Restart", "unique_id": "k_restart", "cmd_t": "k/cmd", "pl_prs": "restart"}
+    config = {"dev": {"ids": ["k"]}, "o": {"name": "k"}, "stat_t": "k/state", "cmps": {"restart": button}}
+    world.say("homeassistant/device/k/config", config)
+    world.say("k/state", {"temperature": 21.5})
+    device = world.one()
+    assert fields(device) == {}
+    assert commands(device)["Restart"]["payloads"] == {"press": "restart"}
 
 
 ENTITIES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

@@ -239,13 +239,27 @@ def test_every_test_that_a_page_names_is_there() -> None:
 
 
 def test_no_line_of_a_page_is_too_long_to_read() -> None:
-    """Tables, links and code stand as they are."""
-    for page in PAGES:
+    """Tables, pictures and code stand as they are."""
+    for page in [*PAGES, ROOT / "web/client/README.md"]:
         in_code = False
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
             in_code ^= line.lstrip().startswith("```")
-            is_prose = not (in_code or line.startswith(("|", "    ")) or "](" in line)
+            is_prose = not (in_code or line.startswith(("|", "    ", "![")))
             assert not (is_prose and len(line) > 120), f"{page.name}:{number} has {len(line)} characters"
+
+
+def test_every_file_of_the_code_that_is_named_is_there() -> None:
+    """In pages, and in what explains code of another language."""
+    rooms = "gateway|sensors_sim|firmware|tests|benchmarks|web/client|web/dashboard"
+    sources = [path for folder in ("web/client/src", "web/dashboard/src") for path in (ROOT / folder).rglob("*.ts*")]
+    named = 0
+    for page in [*PAGES, *sources]:
+        if page.name == "CHANGELOG.md":
+            continue
+        for name in re.findall(rf"(?<![\w/-])(?:{rooms})/[\w/]+\.(?:py|tsx?|css)\b", page.read_text(encoding="utf-8")):
+            named += 1
+            assert (ROOT / name).is_file(), f"{page.name} names {name}"
+    assert named > 20
 
 
 def test_the_manual_names_each_hostile_client_and_no_other() -> None:

@@ -33,6 +33,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "tolerations": [{"key": "edge", "operator": "Exists"}],
         "podAnnotations": {"example.org/a": "b"},
     },
+    "numbers": {"settings": {"GATEWAY_LIMIT_CONNECTIONS": 1_000_000, "GATEWAY_HISTORY_BYTES": 268_435_456,
+                             "GATEWAY_FLUSH_INTERVAL": 0.005, "GATEWAY_MQTT_WEBSOCKET": True, "GATEWAY_PORT": 8000}},
 }  # fmt: skip
 
 
@@ -110,6 +112,23 @@ def test_secrets_stay_out_of_the_deployment() -> None:
         {"secretRef": {"name": "others"}},
     ]
     assert found["ConfigMap"]["data"]["gateway.toml"] == values["config"]
+
+
+def test_a_number_among_the_settings_stays_as_it_was_written() -> None:
+    found = environment(objects(VALUES["numbers"]))
+    assert {name: found[name] for name in VALUES["numbers"]["settings"]} == {
+        "GATEWAY_LIMIT_CONNECTIONS": "1000000",
+        "GATEWAY_HISTORY_BYTES": "268435456",
+        "GATEWAY_FLUSH_INTERVAL": "0.005",
+        "GATEWAY_MQTT_WEBSOCKET": "true",
+        "GATEWAY_PORT": "8000",
+    }
+
+
+def test_a_secret_that_is_a_number_is_refused_before_it_is_another_one() -> None:
+    for make in (render, *([render_by_helm] if has_helm() else [])):
+        with pytest.raises(ChartError, match=r"secrets\.GATEWAY_MQTT_PASSWORD: is not a text: put it into quotes"):
+            make(CHART, {"secrets": {"GATEWAY_MQTT_PASSWORD": 12345678}})
 
 
 def test_other_settings_make_other_pods() -> None:

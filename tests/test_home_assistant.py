@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 import jsonschema
 import pytest
@@ -24,17 +26,23 @@ from websockets.sync.client import connect
 
 import gateway
 from gateway.settings.loading import load_settings
+from tests.browser.conftest import chromium_program
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
+from tests.support.ingress import Ingress
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import eventually, free_port, missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[1]
 APP = ROOT / "deploy" / "home-assistant"
 CONFIG = yaml.safe_load((APP / "config.yaml").read_text(encoding="utf-8"))
 ROLE = {"subscribe": ["#"], "publish": ["house/#"]}
-USER = "X-Remote-User-Name"
+USER, USER_ID, SHOWN = "X-Remote-User-Name", "X-Remote-User-Id", "X-Remote-User-Display-Name"
+ANNA = {USER_ID: "0f" * 16, USER: "anna", SHOWN: "Anna Müller"}
 
 
 def _load() -> ModuleType:
@@ -200,7 +208,7 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         mqtt_client_id=f"ingress-{os.getpid()}",
         mqtt_status_topic="house/own",
         forwarded_allow_ips="127.0.0.1",
-        access_user_header=USER,
+        access_user_header=run.USER_HEADERS,
         access_user_role="home",
         roles=json.dumps({"home": ROLE}),
     )
@@ -208,6 +216,8 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process.start()
         with Publisher(mosquitto.url) as publisher:
             publisher.publish("house/door", b'{"open":true}')
+            publisher.publish_all((f"house/rooms/{n}/lamp", str(n).encode()) for n in range(5))
+        eventually(lambda: len(get(process, "/topics/house/%23", (USER, "x"))[1]["messages"]) > 5, 25, "all has come")
         yield process
     finally:
         process.close()
@@ -245,6 +255,7 @@ def test_who_is_not_named_has_nothing(ingress: GatewayProcess) -> None:
 
 def test_two_names_are_none(ingress: GatewayProcess) -> None:
     assert get(ingress, "/topics/house/%23", (USER, "anna"), (USER, "root"))[0] == 400
+    assert get(ingress, "/topics/house/%23", (USER, "anna"), (USER_ID, "1"), (USER_ID, "2"))[0] == 400
 
 
 @pytest.mark.slow
@@ -275,6 +286,84 @@ def test_home_assistant_may_show_the_page_in_a_frame_and_others_may_not(ingress:
     assert ancestors((USER, "anna")) == "'none'"
 
 
+@pytest.fixture
+def home(ingress: GatewayProcess) -> Iterator[Ingress]:
+    """Home Assistant with the gateway in its side bar, and Anna logged in."""
+    with Ingress(ingress.port) as stand_in:
+        stand_in.user = ANNA
+        yield stand_in
+
+
+def asked(home: Ingress, address: str, **headers: str) -> tuple[int, Any, Any]:
+    """What is answered over Ingress; `address`: relative to the app's page."""
+    request = urllib.request.Request(urljoin(home.url, address), headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.loads(answer.read()), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read()), error.headers
+
+
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [
+        (ANNA, "anna"),
+        # one who logs in by another provider than Home Assistant's own has no user name; display names may be anyone's
+        ({USER_ID: "0f" * 16, SHOWN: "root"}, "0f" * 16),
+        ({USER_ID: "0f" * 16, USER: "", SHOWN: "root"}, "0f" * 16),
+        # the Supervisor could not ask who it is
+        ({}, "core.ingress"),
+    ],
+)
+def test_everybody_whom_home_assistant_has_let_in_has_the_role_and_a_name(
+    home: Ingress, user: dict[str, str], name: str
+) -> None:
+    home.user = user
+    status, answer, _ = asked(home, "whoami", **{USER: "admin", "X-Hass-Source": "admin"})
+    assert (status, answer["name"], answer["anonymous"]) == (200, name, False)
+    assert answer["publish"] == ["house/#"]
+    assert asked(home, "topics/house/door")[1]["messages"]
+
+
+@pytest.mark.parametrize("topics", ["house/rooms/%23", "house/rooms/+/%23", "%23?topic=house/rooms/%23", "%23"])
+def test_a_filter_comes_through_with_the_sign_at_its_end(home: Ingress, topics: str) -> None:
+    status, answer, _ = asked(home, f"topics/{topics}{'&' if '?' in topics else '?'}limit=100")
+    assert status == 200
+    found = {message["topic"] for message in answer["messages"]}
+    assert {f"house/rooms/{n}/lamp" for n in range(5)} <= found
+
+
+def test_a_socket_at_a_filter_has_its_topics(home: Ingress) -> None:
+    with connect(urljoin(home.url, "topics/house/rooms/%23").replace("http", "ws")) as socket:
+        eventually(lambda: json.loads(socket.recv(5)).get("topic") == "house/rooms/4/lamp", 10, "the last values come")
+
+
+def test_without_ingress_a_path_is_what_it_says(ingress: GatewayProcess) -> None:
+    assert get(ingress, "/topics/house/rooms/", (USER, "anna"))[1]["messages"] == []
+    other = ("X-Forwarded-For", "192.0.2.9")
+    assert get(ingress, "/topics/house/rooms/", (USER, "anna"), other)[1]["messages"] == []
+
+
+def test_what_names_an_address_names_it_under_the_prefix(home: Ingress) -> None:
+    seen: list[int] = []
+    address: str | None = "topics/house/rooms/%23?since=1h&limit=2"
+    while address:
+        status, answer, headers = asked(home, address)
+        assert status == 200
+        seen += [message["payload"] for message in answer["messages"]]
+        link = headers["Link"]
+        # as a browser resolves it: against the address that was asked for
+        address = urljoin(urljoin(home.url, address), link.partition("<")[2].partition(">")[0]) if link else None
+    assert seen == [0, 1, 2, 3, 4]
+    [server] = asked(home, "openapi.json")[1]["servers"]
+    assert urljoin(urljoin(home.url, "openapi.json"), server["url"]) == home.url
+    assert asked(home, urljoin(home.url, server["url"]) + "whoami")[0] == 200
+    manifest = urljoin(home.url, "manifest.webmanifest")
+    if (ROOT / "gateway" / "static").is_dir():
+        assert urljoin(manifest, asked(home, manifest)[1]["start_url"]) == home.url
+
+
 NGINX = """
 server {
     listen 127.0.0.1:PORT;
@@ -287,6 +376,8 @@ server {
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
         proxy_set_header X-Ingress-Path /api/hassio_ingress/abc;
+        proxy_set_header X-Hass-Source core.ingress;
+        proxy_set_header X-Remote-User-Id 0f0f;
         proxy_set_header X-Remote-User-Name anna;
     }
 }
@@ -295,29 +386,58 @@ server {
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_works_under_ingress(docker: None, ingress: GatewayProcess, tmp_path: Path) -> None:
-    """nginx stands for Home Assistant: the same prefix, the same headers, and a page with a frame around it."""
-    from playwright.sync_api import sync_playwright
+def test_the_page_works_under_a_prefix_of_nginx(docker: None, ingress: GatewayProcess, tmp_path: Path) -> None:
+    """The same prefix and headers as those of Ingress, and a page with a frame around it, by another's proxy."""
     from testcontainers.core.container import DockerContainer
 
     port = free_port()
     site = tmp_path / "ingress.conf"
-    frame = "location = / { default_type text/html; return 200 \"<iframe src='/api/hassio_ingress/abc/'></iframe>\"; }"
+    shown = "<iframe src='/api/hassio_ingress/abc/' width=900 height=600></iframe>"
+    frame = f'location = / {{ default_type text/html; return 200 "{shown}"; }}'
     text = NGINX.replace("PORT", str(port)).replace("UPSTREAM", str(ingress.port))
     site.write_text(text.rstrip().removesuffix("}") + frame + "\n}\n")
     container = DockerContainer("nginx:stable").with_volume_mapping(str(site), "/etc/nginx/conf.d/ingress.conf", "ro")
     container.with_kwargs(network_mode="host")
     container.start()
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        with _browser() as browser:
             page = browser.new_page()
             eventually(lambda: _opens(page, f"http://127.0.0.1:{port}/"), 20, "nginx answers")
             inside = page.frame_locator("iframe")
             inside.get_by_text("door").first.wait_for(timeout=20_000)
-            browser.close()
     finally:
         container.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_works_under_ingress(home: Ingress) -> None:
+    home.user = {USER_ID: "0f" * 16, SHOWN: "Kiosk"}
+    with _browser() as browser:
+        page = browser.new_page()
+        refused: list[str] = []
+        page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+        page.goto(f"http://127.0.0.1:{home.port}/")
+        inside = page.frame_locator("iframe")
+        inside.get_by_text("door").first.wait_for(timeout=30_000)
+        # an address of a topic filter, opened as a bookmark is: its table and its chart come from the gateway
+        page.goto(urljoin(home.url, "topics/house/rooms/%23"))
+        page.get_by_text("lamp").first.wait_for(timeout=30_000)
+        assert refused == []
+
+
+@contextlib.contextmanager
+def _browser() -> Iterator[Browser]:
+    # not the module's: while Playwright's loop is there, no other test could run one in this thread
+    from playwright.sync_api import sync_playwright
+
+    program = chromium_program()
+    if program is None:
+        missing("Chromium (on Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def _opens(page: Any, url: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -71,11 +73,53 @@ def hold_and_check(shape: Shape, budget: MemoryBudget) -> None:
     offer(shaper, 20, number=7)
 
 
+@pytest.mark.parametrize("shape", [Shape(**interval) for interval in INTERVALS], ids=repr)  # type: ignore[arg-type]
+def test_what_grows_with_each_message_of_a_topic_is_charged(shape: Shape) -> None:
+    budget = MemoryBudget(64 * 1024 * 1024)
+    shaper = Shaper(shape, "e", budget)
+    messages = [Message.arrived(seq, "t/0", b'{"a":%d.5,"b":%d.25}' % (seq, seq), 0) for seq in range(1, 5_001)]
+    for message in messages:
+        message.value()  # kept with the message, which is not the shaper's
+    shaper.offer(messages[0])
+    charged = budget.used
+    tracemalloc.start()
+    try:
+        for message in messages[1:]:
+            shaper.offer(message)
+        if shape.max_hz is None:
+            shaper.take()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # the messages, and what is held once, are some kilobytes
+    assert held < budget.used - charged + 64 * 1024
+
+
 @pytest.mark.parametrize("shape", shapes(), ids=repr)
 def test_what_is_held_is_charged_and_given_back(shape: Shape) -> None:
     budget = MemoryBudget(1 << 30)
     hold_and_check(shape, budget)
     assert budget.used == 0
+
+
+@pytest.mark.parametrize("shape", [Shape(max_hz=1.0, mode=mode) for mode in Mode], ids=lambda shape: shape.mode.value)
+def test_nothing_grows_with_messages_that_is_not_charged(shape: Shape) -> None:
+    """What a mode would keep of each message, as a median would: 10,000 numbers take over 300 KB here."""
+    budget = MemoryBudget(1 << 30)
+    shaper = Shaper(shape, "e", budget)
+    offer(shaper, 20, 8)
+    tracemalloc.start()
+    try:
+        offer(shaper, 20, 8, number=1)
+        gc.collect()
+        before, charged = tracemalloc.get_traced_memory()[0], budget.used
+        for number in range(2, 52):
+            offer(shaper, 20, 8, number=number * 1000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown <= budget.used - charged + 100_000
 
 
 def test_a_budget_that_is_passed_says_so() -> None:

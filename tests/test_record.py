@@ -165,6 +165,7 @@ def test_what_was_written_before_the_disk_was_full_stays_in_whole_lines(
     assert f"gateway: {len(kept) - 1} messages in {path}" in stderr
 
 
+@pytest.mark.slow  # it waits between its four reconnects
 def test_a_cut_right_after_the_answer_loses_nothing_of_the_replay(tmp_path: Path) -> None:
     """A gateway that is cut off before each of its frames, one further each time."""
     epoch, head = "k3f9", 14

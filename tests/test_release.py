@@ -17,10 +17,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 import gateway
-from scripts import build_web, debian, environments, release
+from scripts import build_web, debian, environments, images, release
+from scripts.trying import FailedError, Missing, UnavailableError, demo, fetch, free_port, look_at
 from tests.support.brokers import GATEWAY_IMAGE, image_problem
 from tests.support.peers import PEERS
 from tests.support.waiting import missing
@@ -116,8 +120,8 @@ def test_the_wheel_runs_the_demo_in_a_fresh_environment(wheel: Path, tmp_path: P
         timeout=30,
     )
     assert where.stdout.startswith(str(home))
-    with release.demo([str(home / "bin" / "gateway")], tmp_path) as address:
-        release.look_at(address)
+    with demo([str(home / "bin" / "gateway")], tmp_path) as address:
+        look_at(address)
 
 
 def test_what_is_needed_follows_extras_of_our_own() -> None:
@@ -157,14 +161,103 @@ def test_a_part_that_cannot_be_made_is_named_and_fails_where_it_must(
         yield "a.whl"
 
     def lacks(dist: Path, work: Path) -> Iterator[str]:
-        yield from ()
-        raise release.UnavailableError("there is no Docker here")
+        yield Missing("no emulator")
+        (dist / "a.deb").write_bytes(b"a")
+        yield "a.deb"
+        raise UnavailableError("there is no Docker here")
 
-    monkeypatch.setattr(release, "PARTS", {"python": made, "image": lacks})
+    monkeypatch.setattr(release, "PARTS", {"python": made, "debian": lacks})
     assert release.main(["--dist", str(tmp_path)]) == 0
-    assert "Not made or tried on this machine:\n  image: there is no Docker here" in capsys.readouterr().out
-    assert (tmp_path / "SHA256SUMS").read_text().endswith("  a.whl\n")
+    said = capsys.readouterr().out
+    assert "Not made or tried on this machine:\n  debian: no emulator\n  debian: there is no Docker here\n" in said
+    assert re.search(r"SKIPPED no emulator\n *\d+ s  a\.deb\n *\d+ s  SKIPPED there is no Docker here\n", said)
+    assert "Failed" not in said
+    assert [line.split()[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()] == ["a.deb", "a.whl"]
     assert release.main(["--dist", str(tmp_path), "--strict"]) == 1
+
+
+def test_a_demo_that_ends_is_not_waited_for(tmp_path: Path) -> None:
+    ends = [sys.executable, "-c", "import sys; sys.exit('there is no broker')"]
+    with pytest.raises(FailedError, match="there is no broker"), demo(ends, tmp_path, seconds=3600):
+        pass
+
+
+def test_a_part_that_fails_is_named_and_the_others_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(dist: Path, work: Path) -> Iterator[str]:
+        yield "made b"
+        raise FailedError("b does not start:\nits last line")
+
+    monkeypatch.setattr(release, "PARTS", {"python": fails, "npm": lambda *_: iter(["made c"])})
+    assert release.main(["--dist", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "made c" in said
+    assert said.endswith("\nFailed:\n  python: b does not start:\nits last line\n")
+
+
+@pytest.mark.slow
+def test_a_bill_of_materials_names_what_is_in_a_folder_of_packages(tmp_path: Path) -> None:
+    """As CycloneDX' own schema wants it, with licences, and without running anything of that folder."""
+    tool = shutil.which("cyclonedx-py", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    needs = {"msgspec", "starlette", "uvicorn", "anyio", "idna", "h11"}
+    for found in importlib.metadata.distributions():
+        if found.name.lower() in needs:
+            notes = Path(str(found.locate_file(""))) / f"{found.name}-{found.version}.dist-info"
+            shutil.copytree(notes, packages / notes.name)
+    (packages / "sitecustomize.py").write_text("raise SystemExit('it was run')")
+    file = tmp_path / "bill.cdx.json"
+    release.bill(packages, Path(tool or missing("the program cyclonedx-py")), file)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(file.read_text()) is None
+    bill = json.loads(file.read_text())
+    assert {(each["name"], each["version"]) for each in bill["components"]} == {
+        (name, importlib.metadata.version(name)) for name in needs
+    }
+    assert all(each["licenses"] and each["purl"].startswith("pkg:pypi/") for each in bill["components"])
+    assert bill["metadata"]["component"]["name"] == "mqtt-browser-gateway"
+    graph = {each["ref"]: set(each.get("dependsOn", ())) for each in bill["dependencies"]}
+    direct = {ref.partition("==")[0] for ref in graph["root-component"]}
+    assert direct == {"msgspec", "starlette", "uvicorn", "h11"}
+    # made again it is the same, apart from nothing
+    again = tmp_path / "again.cdx.json"
+    release.bill(packages, Path(tool or ""), again)
+    assert again.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_bill_of_the_pages_names_what_the_lock_file_pins() -> None:
+    if shutil.which("npm") is None:
+        missing("the program npm")
+    text = release.bill_of_pages()
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
+    lock = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
+    pinned = {
+        (path.rpartition("node_modules/")[2], entry["version"])
+        for path, entry in lock.items()
+        if path.startswith("node_modules/") and not entry.get("link") and not entry.get("dev")
+    }
+    found = [each for each in json.loads(text)["components"] if each.get("hashes")]
+    assert {(each["name"], each["version"]) for each in found} == pinned
+
+
+def test_machine_code_of_another_machine_ends_an_environment(tmp_path: Path) -> None:
+    library = msgspec._core.__file__
+    ours, other = images.machine(), next(arch for arch in environments.ARCHES if arch != images.machine())
+    packages = tmp_path / "lib" / "python3.13" / "site-packages"
+    (packages / "msgspec").mkdir(parents=True)
+    copy = packages / "msgspec" / "_core.so"
+    shutil.copy(library, copy)
+    (packages / "msgspec" / "notes.txt").write_text("ELF")
+    assert environments.machine_code(packages) == {copy: ours}
+
+    def make(arch: str) -> None:
+        environments.make(tmp_path, at="/venv", home="/usr/bin", arch=arch, python="3.13", has_needs=True)
+
+    make(ours)
+    with pytest.raises(environments.CannotMakeError, match=rf"msgspec/_core\.so is for {ours} and not for {other}"):
+        make(other)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +302,7 @@ def test_the_stage_with_the_pages_can_be_built_alone(docker: None, tmp_path: Pat
 
 def _debian_image() -> str:
     """An image with Debian's own Python 3.13: the official one with it, or a stand-in."""
-    for name in (release.DEBIAN_IMAGE, "python:3.13-slim"):
+    for name in ("debian:13-slim", "python:3.13-slim"):
         command = ["docker", "run", "--rm", "--pull", "never", "--network", "none", name]
         asked = [*command, "/usr/bin/python3", "-c", "import sys; print(sys.version_info[:2])"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
@@ -221,11 +314,8 @@ def _debian_image() -> str:
 @pytest.mark.slow
 @pytest.mark.docker
 def test_the_debian_package_is_installed_runs_and_is_purged(package: Path) -> None:
-    command = ["docker", "run", "--rm", "--network", "none", "--volume", f"{package}:/package.deb:ro"]
-    command += ["--volume", f"{ROOT / 'deploy/debian/try.sh'}:/try.sh:ro", _debian_image(), "sh", "/try.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"gateway {gateway.__version__}" in done.stdout
+    tried = debian.trial(package, _debian_image(), "amd64", boots=False)
+    assert re.fullmatch(r"installed on Debian 13\S*, it ran without systemd, removed and purged", tried)
 
 
 @pytest.mark.slow
@@ -241,6 +331,79 @@ def test_lintian_finds_no_error(package: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_image_runs_without_any_right_and_one_that_takes_them_is_refused(docker: None, tmp_path: Path) -> None:
+    if problem := image_problem():
+        missing(problem)
+    tried = images.trial(GATEWAY_IMAGE, images.machine())
+    assert tried.startswith("read-only, without any right, as user 10001 on ")
+    (tmp_path / "Dockerfile").write_text(f"FROM {GATEWAY_IMAGE}\nUSER 0:0\n")
+    name = f"gateway-test-root-{os.getpid()}"
+    subprocess.run(["docker", "build", "--quiet", "--tag", name, str(tmp_path)], check=True, timeout=60)
+    try:
+        with pytest.raises(FailedError, match="runs as 0:0"):
+            images.trial(name, images.machine())
+    finally:
+        subprocess.run(["docker", "rmi", "--force", name], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_what_is_in_the_image_for_the_other_machine_is_for_that_machine(docker: None, tmp_path: Path) -> None:
+    other = next(arch for arch in environments.ARCHES if arch != images.machine())
+    images.need_docker()
+    command = ["docker", "buildx", "build", "--platform", f"linux/{other}", "--target", "files", "--quiet"]
+    subprocess.run([*command, "--output", f"type=local,dest={tmp_path}", str(ROOT)], check=True, timeout=280)
+    packages = tmp_path / "venv" / "lib" / "python3.13" / "site-packages"
+    assert (packages / "gateway" / "static" / "client.js").exists()
+    found = environments.machine_code(tmp_path)
+    assert set(found.values()) == {other}
+    assert {"uvloop", "msgspec", "cryptography", "fastavro"} <= {path.relative_to(packages).parts[0] for path in found}
+
+
+@pytest.fixture
+def registry(docker: None, tmp_path: Path) -> Iterator[str]:
+    """A registry of images on this machine; its address."""
+    program = shutil.which("docker-registry") or missing("the program docker-registry")
+    address = f"127.0.0.1:{free_port()}"
+    storage = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
+    config = tmp_path / "registry.yml"
+    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": address}}))
+    with (tmp_path / "registry.log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+    try:
+        fetch(f"http://{address}/v2/")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.docker
+def test_what_the_image_stands_on_is_named_with_the_digest_that_a_registry_gives(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{registry}/base:3.13"
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\nCOPY registry.yml /\n")
+    subprocess.run(["docker", "build", "--quiet", "--tag", name, str(tmp_path)], check=True, timeout=60)
+    try:
+        assert images.digest(name) == ""
+        subprocess.run(["docker", "push", "--quiet", name], check=True, timeout=60)
+        asked = ["docker", "image", "inspect", "--format", "{{index .RepoDigests 0}}", name]
+        pushed = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        monkeypatch.setenv("BASE", name)
+        with images.base(images.machine()) as found:
+            assert found.image == f"{name}@{found.digest}"
+            assert pushed.endswith(f"/base@{found.digest}")
+        assert release.main(["--base", "--strict"]) == 0
+        assert capsys.readouterr().out == f"{found.image}\n"
+        monkeypatch.setenv("BASE", f"{registry}/nothing:1")
+        assert release.main(["--base", "--strict"]) == 1
+    finally:
+        subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True, timeout=60)
 
 
 YOUNGER_THAN_ACTIONLINT = (r'label "ubuntu-24\.04" is unknown', r'undefined variable "vars"')

@@ -157,3 +157,18 @@ async def test_every_command_whose_id_can_be_read_is_answered_with_it() -> None:
         answer = opened.ask(id=number, command="ping")
         assert answer["id"] == number
     assert opened.sink.objects()[-1]["code"] == "limit"
+
+
+async def test_who_is_ahead_of_this_node_of_a_cluster_is_sent_away_to_come_back() -> None:
+    opened = Open()
+    since = f"{opened.gateway.history.epoch}:9"
+    refused = opened.ask(command="subscribe", topics=["a"], since=since, id=1)
+    assert (refused["code"], opened.sink.closed) == ("bad_since", None), "alone, it is a mistake"
+    written = opened.sink.written
+    opened.gateway.history.is_followed = True
+    opened.session.receive(json.dumps({"command": "subscribe", "topics": ["a"], "since": since, "id": 2}))
+    assert opened.sink.closed is not None
+    code, reason = opened.sink.closed
+    assert CloseCode(code).is_reconnectable
+    assert "is ahead of the log" in reason
+    assert opened.sink.written == written, "no error that a page would show"

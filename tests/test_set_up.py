@@ -22,6 +22,7 @@ class Terminal(io.StringIO):
 
 
 PIP = """Obtaining file:///checkout
+  Installing build dependencies: started
 Collecting aiomqtt~=2.5 (from mqtt-browser-gateway)
   Downloading aiomqtt-2.5.1-py3-none-any.whl (15 kB)
 Collecting PyJWT[crypto]>=2.10 (from mqtt-browser-gateway)
@@ -38,7 +39,8 @@ def test_a_terminal_sees_one_line_that_goes_on() -> None:
     assert "\n" not in out.getvalue()
     assert [line.partition("s  ")[2] for line in shown] == [
         "0 packages, file:///checkout",
-        "1 packages, aiomqtt~=2.5",
+        "preparing",
+        "1 packages, aiomqtt",
         "1 packages, aiomqtt-2.5.1-py3-none-any.whl",
         "2 packages, PyJWT",
         "installing 2 packages",
@@ -51,10 +53,12 @@ def test_a_file_gets_few_lines() -> None:
     out = io.StringIO()
     progress = Progress(out)
     for number in range(25):
-        progress.take(f"Collecting package{number}")
+        progress.take("  Installing build dependencies: started")
+        progress.take(f"Collecting package{number}<{number + 1},>=0 (from other)")
         progress.take(f"  Downloading package{number}-1.0.whl")
     progress.take("Installing collected packages: many")
-    assert len(out.getvalue().splitlines()) == 3
+    lines = [line.partition("s  ")[2] for line in out.getvalue().splitlines()]
+    assert lines == ["10 packages, package9", "20 packages, package19", "installing 25 packages"]
 
 
 def test_a_second_one_waits_for_the_first_and_does_nothing_again(tmp_path: Path) -> None:

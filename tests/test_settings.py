@@ -18,7 +18,7 @@ from gateway.settings.table import KeepSettings, Settings, StreamSettings
 from gateway.settings.values import format_size, parse_size
 from tests.support.certificates import Authority
 
-WRITTEN_FILES = ("log_file", "archive_file", "access_revocations")
+WRITTEN_FILES = ("log_file", "archive_file", "access_revocations", "flash_keys_file")
 
 SECRET = "correct horse battery staple, and more"
 

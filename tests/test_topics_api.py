@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pytest
 from starlette.applications import Starlette
@@ -41,6 +41,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
     is_complete: bool = False
+    address: str = ""
 
     @property
     def body(self) -> bytes:
@@ -53,7 +54,7 @@ class Answer:
     @property
     def next_page(self) -> str | None:
         link = self.headers.get("link")
-        return link.partition("<")[2].partition(">")[0] if link else None
+        return urljoin(self.address, link.partition("<")[2].partition(">")[0]) if link else None
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +80,7 @@ async def ask(
     By `version` 2.4 of the ASGI specification, sending to a client that `has_gone` is an error.
     """
     parts = urlsplit(address)
-    answer = Answer()
+    answer = Answer(address=address)
     gone = asyncio.Event()
     named = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {
@@ -893,6 +894,27 @@ async def test_a_position_ahead_of_the_log_is_refused_alike() -> None:
         with pytest.raises(ProtocolError) as refused:
             gateway.hub.subscribe(gateway.hub.add(PulledSink(gateway.hub, 1)), ["a"], parse_since(text))
         assert json.loads(page.body)["detail"] == str(refused.value)
+
+
+async def test_who_is_ahead_of_this_node_of_a_cluster_is_told_to_come_back() -> None:
+    async with running() as (app, gateway):
+        gateway.history.is_followed = True
+        gateway.history.begin_anew("k3f9", 0, 0)  # as a node does when it has found the shared log
+        text = "k3f9:9"
+        page = await ask(app, f"/topics/a?since={text}")
+        assert page.status == 503
+        assert page.headers["retry-after"] == "1"
+        problem = json.loads(page.body)
+        assert (problem["code"], problem["reason"]) == ("bad_since", "behind")
+        # any other status than 200 would end an EventSource for good
+        events = await ask(app, f"/topics/a?since={text}", accept="text/event-stream")
+        assert events.status == 200
+        assert b"retry: 2000" in events.body
+        assert b"is ahead of the log" in events.body
+        # nothing that this node has stands between
+        gateway.hub.publish("a", b"1")
+        gateway.history.seq = 9
+        assert (await ask(app, f"/topics/a?since={text}")).status == 200
 
 
 async def test_who_may_read_nothing_learns_no_position() -> None:

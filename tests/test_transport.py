@@ -23,7 +23,7 @@ from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, Refusals
 from gateway.core.frames import frame_text, unframe
 from gateway.core.protocol import CloseCode
-from gateway.transport import http as intake
+from gateway.transport import http
 from gateway.transport import websockets as transport
 from gateway.transport.endings import TURN_SECONDS as ENDINGS_SECONDS
 from gateway.transport.endings import Endings
@@ -190,7 +190,7 @@ def of_uvicorn(base: Any, set_later: set[str]) -> set[str]:
             transport, (WebSocketProtocol, SocketSink), WebSocketsSansIOProtocol, {"request", "response", "scope"},
             USED_INTERNALS,
         ),
-        (intake, (intake.HttpProtocol,), H11Protocol, set(), intake.USED_INTERNALS),
+        (http, (http.HttpProtocol,), H11Protocol, set(), http.USED_INTERNALS),
     ],
 )  # fmt: skip
 def test_uvicorn_still_has_what_we_build_on_and_all_of_it_is_listed(
@@ -303,6 +303,42 @@ async def test_a_silent_client_is_pinged_and_then_closed_but_a_slow_one_is_left_
     connection.protocol.ping()
     assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
     assert CloseCode.IDLE.is_reconnectable
+
+
+async def test_the_answer_to_a_ping_is_not_parsed_and_another_pong_is_charged(connection: Connection) -> None:
+    protocol = connection.protocol
+
+    def is_charged() -> bool:
+        return protocol._budget._bucket is not None
+
+    pong = client_frame(10, b"")
+    protocol._budget._bucket = None  # what the handshake was charged to
+    for _ in range(3):
+        protocol.ping()
+        protocol.data_received(pong)
+    assert not is_charged()
+    protocol.data_received(pong)  # nobody asked for it
+    assert is_charged()
+    protocol.ping()
+    assert connection.transport.written == [PING] * 4
+    assert not connection.transport.is_closed
+
+
+async def test_what_looks_like_the_answer_to_a_ping_within_a_message_belongs_to_it(connection: Connection) -> None:
+    pong = client_frame(10, b"")
+    message = client_frame(2, b"<" + pong + b">")
+    protocol = connection.protocol
+    for piece in (message[:6], message[6:7], pong, message[13:]):
+        protocol.ping()
+        protocol.data_received(piece)
+    protocol.data_received(client_frame(2, pong)[:6])  # all of the head, and nothing waits in the buffer
+    protocol.ping()
+    protocol.data_received(pong)
+    assert connection.receiver.received[1:] == [pong]
+    protocol.ping()
+    protocol.data_received(pong + client_frame(2, b"next"))
+    assert connection.receiver.received == [b"<" + pong + b">", pong, b"next"]
+    assert CloseCode.IDLE.to_bytes(2, "big") not in b"".join(connection.transport.written)
 
 
 class Kept(Connection):
@@ -458,7 +494,7 @@ async def test_a_message_that_is_not_finished_is_given_up(connection: Connection
     assert connection.transport.written[-1][2:4] == int(CloseCode.IDLE).to_bytes(2, "big")
 
 
-@pytest.mark.parametrize("protocol", [WebSocketProtocol, intake.HttpProtocol])
+@pytest.mark.parametrize("protocol", [WebSocketProtocol, http.HttpProtocol])
 async def test_what_is_read_is_charged_to_the_accounts_that_were_given_though_they_are_empty(
     protocol: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,10 @@ SUPERVISOR = "http://supervisor"
 INGRESS = "172.30.32.2"
 """Where Ingress comes from, and nobody else: the Supervisor's documentation says so."""
 
-USER_HEADER = "X-Remote-User-Name"
+USER_HEADERS = "X-Remote-User-Name, X-Remote-User-Id, X-Hass-Source"
+"""Who has logged in, as the Supervisor says it: by name, where he has none by his id, which is no one else's; a display
+name may be. Where the Supervisor doesn't know, by Home Assistant's word that it has let somebody in."""
+
 ROLE = "home_assistant"
 SETTINGS = {
     "mqtt_url": "GATEWAY_MQTT_URL",
@@ -62,7 +65,7 @@ def settings_of(options: Mapping[str, Any], broker: Mapping[str, Any] | None) ->
         "GATEWAY_HOST": "0.0.0.0",
         "GATEWAY_PORT": "8000",
         "GATEWAY_FORWARDED_ALLOW_IPS": INGRESS,
-        "GATEWAY_ACCESS_USER_HEADER": USER_HEADER,
+        "GATEWAY_ACCESS_USER_HEADER": USER_HEADERS,
         "GATEWAY_ACCESS_USER_ROLE": ROLE,
         "GATEWAY_VIEW_TOPIC": "gateway/views",
         "GATEWAY_MQTT_DISCOVERY": "homeassistant",

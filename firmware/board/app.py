@@ -5,6 +5,8 @@ round of measurements, the link by an answer of the broker or by an attempt that
 
 It leaves to others: how a measurement is made (drivers), how messages reach the broker (mqtt.py), what they look like
 (payloads.py, which the simulator uses too), and everything that only a real board has (hardware.py).
+
+It is long because measuring, sleeping and commands share what is due, and each further module costs a board memory.
 """
 
 import asyncio
@@ -657,9 +659,9 @@ class App:
         try:
             await part
         except Exception as error:  # a bug: say it, and start afresh rather than live on without this part
+            self.finish(RESTART)  # before it is told: there may be no memory for that
             print_exception(error)
             self.log("%s ended: %s" % (name, mqtt.describe(error)), "error")
-            self.finish(RESTART)
 
     async def _sample(self) -> None:
         due = ticks_ms()

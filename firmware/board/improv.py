@@ -7,7 +7,9 @@ It leaves to others: joining (wifi.py), what good settings are (settings.py), wh
 
 Our command, 0xA0, takes settings.json without `wifi` as UTF-8 in pieces: whether it is the last one (0 or 1), its
 number from 0, up to 200 bytes. It answers nothing to a piece, and to the last one `ok` and the id, or `problem` and
-what settings.py says. `ca_pem` in it is the certificate that `mqtts://` needs. Then the board restarts.
+what settings.py says. `ca_pem` in it is the certificate that `mqtts://` needs. Then the board restarts. A board that
+has an `update_key` keeps it, and says so after its id (`key kept`) to whoever gives another: its owner has that one in
+a file.
 
 Source: Improv Wi-Fi, "Serial" (packets, commands, states and errors).
 """
@@ -122,6 +124,7 @@ class Session:
         self.path = path
         self.state = READY
         self.is_done = False
+        self._has_kept_key = False
         self._wifi = self.given.get("wifi")
         self._pieces: "list[bytes]" = []
         self._wlan: "Any" = None
@@ -232,7 +235,8 @@ class Session:
         problems = self._take_settings(text)
         for problem in problems:
             self.log("settings: " + problem)
-        self.write(answer(SETTINGS, ["problem"] + problems if problems else ["ok", self._id()]))
+        said = ["ok", self._id(), "key kept"] if self._has_kept_key else ["ok", self._id()]
+        self.write(answer(SETTINGS, ["problem"] + problems if problems else said))
         self.is_done = not problems
 
     def _take_settings(self, text: bytes) -> "list[str]":
@@ -249,6 +253,9 @@ class Session:
         if certificate is not None and not isinstance(certificate, str):
             return ["ca_pem: expected a text"]
         given["wifi"] = self._wifi
+        key, new_key = self.given.get("update_key"), given.get("update_key")
+        if key:
+            given["update_key"] = key
         if certificate and isinstance(given.get("mqtt"), dict):
             given["mqtt"]["ca"] = "ca.pem"
         problems = settings.check(given)
@@ -256,6 +263,7 @@ class Session:
             if certificate:
                 _write("ca.pem", certificate)
             self._keep(given)
+            self._has_kept_key = bool(key and new_key and key != new_key)
         return problems
 
     def _keep(self, given: "dict[str, Any]") -> None:

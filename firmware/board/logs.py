@@ -60,7 +60,12 @@ class Log:
         levels = payloads.LOG_LEVELS
         if levels.index(level) < levels.index(self.level):
             return
-        text = _cut(text)
+        try:
+            self._keep(_cut(text), level)
+        except MemoryError:  # a line that is lost must not end what it tells of
+            self._number += 1
+
+    def _keep(self, text: str, level: str) -> None:
         uptime_ms = int(self.board.uptime_seconds() * 1000)
         self._tail = self._tail[1 - _TAIL :]
         self._tail.append("%s %d %s" % (level, uptime_ms, text.replace("\n", " ")))

@@ -13,6 +13,8 @@ black-holed connection never reports an error by itself.
 It leaves to others: the network under it (`ready`), what is published, and what a message means. It does not handle
 QoS 2 and MQTT 5.
 
+It is long because both tasks, the ring and the watch over them share the state of one connection.
+
 Source of the rules: OASIS, MQTT Version 3.1.1; their identifiers stand beside the code ([MQTT-4.4.0-1]).
 """
 

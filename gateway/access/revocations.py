@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gateway.access.grants import Principal
@@ -55,6 +55,13 @@ class Revocation:
     at: float
     ends: float | None = None
 
+    def joined(self, other: Revocation | None) -> Revocation:
+        """This and another one about the same, in either order: the later times count."""
+        if other is None:
+            return self
+        ends = None if self.ends is None or other.ends is None else max(self.ends, other.ends)
+        return replace(self, at=max(self.at, other.at), ends=ends)
+
     def covers(self, principal: Principal) -> bool:
         """Whether it calls the token back by which somebody is this principal."""
         if self.token_id is not None:
@@ -90,7 +97,7 @@ class Revocations:
         return one is not None or (all_of is not None and all_of.covers(principal))
 
     def add(self, revocation: Revocation, now: float) -> bool:
-        """Takes one up; whether it is news.
+        """Takes one up, joined with one about the same; whether it is news.
 
         Raises:
             LimitError: there are too many.
@@ -102,7 +109,8 @@ class Revocations:
         )
         assert name is not None  # noqa: S101 - it is about a token or a subject
         before = found.get(name)
-        if before is not None and before.at >= revocation.at:
+        revocation = revocation.joined(before)
+        if revocation == before:
             return False
         if before is None and len(self) >= MAX_REVOCATIONS:
             for entries in (self._tokens, self._subjects):
@@ -179,9 +187,16 @@ class RevocationFile:
         """
         with self._locked():
             kept = Revocations()
-            for each in (*self._read(), *more):
+            before = list(self._read())
+            for each in before:
                 if not each.has_ended(now):
                     kept.add(each, now)
+            is_same = len(kept) == len(before)
+            for each in more:
+                if not each.has_ended(now) and kept.add(each, now):
+                    is_same = False
+            if is_same:
+                return  # another process that has the file was told as well
             new = self.path.with_name(self.path.name + ".new")
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

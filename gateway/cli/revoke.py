@@ -51,7 +51,9 @@ def revoke(
 ) -> None:
     """Call tokens back: they are refused from now on, and connections that were opened with them end.
 
-    Exit code: 0 done at all gateways, 1 refused or not reachable, 2 wrong arguments.
+    One node of a cluster tells the others.
+
+    Exit code: 0 done at all gateways, 1 refused, not reachable or not told to other nodes yet, 2 wrong arguments.
     """
     import time
 
@@ -123,4 +125,6 @@ def _ask(url: str, asked: dict[str, Any], bearer: str | None) -> str | None:
         return f"can't reach a gateway at {url}: {getattr(error, 'reason', None) or error}"
     kept = "" if answer["kept"] else "; it is forgotten when that gateway ends (GATEWAY_ACCESS_REVOCATIONS)"
     typer.echo(f"{url}: {answer['ended']} connections ended{kept}")
+    if answer.get("told") is False:
+        return f"{url}: the other nodes of its cluster are told when their server can be reached again"
     return None

@@ -11,10 +11,12 @@ import hashlib
 import ssl
 from typing import TYPE_CHECKING, Any, assert_never
 
+from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS
 from gateway.cluster.address import Address
 from gateway.cluster.entries import Id
 from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
 from gateway.cluster.resp import Part, command, parts
+from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, Told, name_of, times_of
 from gateway.cluster.views import Meta, View
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ CONNECT_SECONDS = 2.0
 
 LEAST_VERSION = (6, 2)
 """Of Redis: XTRIM by MINID. Valkey counts on from 7.2."""
+
+_LOG_KEYS = ("lease", "meta", "log", "able")
+_REVOKED_KEYS = ("revoked:version", "revoked", "revoked:numbers", "revoked:ends")
 
 _KEYS = "local lease, meta, log = KEYS[1], KEYS[2], KEYS[3]\n"
 
@@ -90,15 +95,79 @@ return 1
 """
 )
 
+_REVOKED = """
+local version = redis.call('GET', KEYS[1]) or ''
+if version == ARGV[1] then return {version} end
+local list, number = string.match(ARGV[1], '^(%w+):(%d+)$')
+if not list or string.sub(version, 1, #list + 1) ~= list .. ':' then number = '-1' end
+local limit = tonumber(ARGV[2])
+local found = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. number, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+local names = {}
+for at = 1, #found, 2 do names[#names + 1] = found[at] end
+local times = #names > 0 and redis.call('HMGET', KEYS[2], unpack(names)) or {}
+if #names == limit then version = string.match(version, '^%w+:') .. found[#found] end
+return {version, names, times}
+"""
+
+# times are those of the server: nodes have clocks of their own
+_REVOKE = """
+local grace, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+local ended = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', redis.call('TIME')[1] - grace)
+for _, name in ipairs(ended) do
+  redis.call('HDEL', KEYS[2], name)
+  redis.call('ZREM', KEYS[3], name)
+  redis.call('ZREM', KEYS[4], name)
+end
+local list, number = string.match(redis.call('GET', KEYS[1]) or '', '^(%w+):(%d+)$')
+list, number = list or ARGV[1], tonumber(number or 0)
+local is_full, count = 0, redis.call('HLEN', KEYS[2])
+for at = 4, #ARGV, 3 do
+  local name, said, ends = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local before = redis.call('HGET', KEYS[2], name)
+  if before then
+    local said_before, ends_before = string.match(before, '^(%S+) (%S+)$')
+    if tonumber(said_before) > tonumber(said) then said = said_before end
+    -- Lua's numbers know no +inf
+    if ends_before == '+inf' or (ends ~= '+inf' and tonumber(ends_before) > tonumber(ends)) then ends = ends_before end
+  end
+  local times = said .. ' ' .. ends
+  if not before and count >= limit then
+    is_full = 1
+  elseif before ~= times then
+    if not before then count = count + 1 end
+    number = number + 1
+    redis.call('HSET', KEYS[2], name, times)
+    redis.call('ZADD', KEYS[3], number, name)
+    redis.call('ZADD', KEYS[4], ends, name)
+  end
+end
+redis.call('SET', KEYS[1], list .. ':' .. string.format('%d', number))
+local last = tonumber(redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2])
+for _, key in ipairs(KEYS) do
+  if last and last < 1e11 then redis.call('EXPIREAT', key, string.format('%d', last + grace + 1))
+  else redis.call('PERSIST', key) end
+end
+return {list .. ':' .. string.format('%d', number), is_full}
+"""
+
 
 class RefusedError(ServerError):
     """The server can't be used for a cluster, today or tomorrow: it wants another password, or is another server."""
 
 
-_SCRIPTS: dict[type[Meet | Begin | Append], tuple[str, str]] = {
-    kind: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-    for kind, text in ((Meet, _MEET), (Begin, _BEGIN), (Append, _APPEND))
+_Script = Meet | Begin | Append | Revoked | Revoke
+
+_SCRIPTS: dict[type[_Script], tuple[str, str, tuple[str, str, str, str]]] = {
+    kind: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
+    for kind, text, keys in (
+        (Meet, _MEET, _LOG_KEYS),
+        (Begin, _BEGIN, _LOG_KEYS),
+        (Append, _APPEND, _LOG_KEYS),
+        (Revoked, _REVOKED, _REVOKED_KEYS),
+        (Revoke, _REVOKE, _REVOKED_KEYS),
+    )
 }
+"""Each with its hash and the four keys that it is about."""
 
 
 class Server:
@@ -113,11 +182,15 @@ class Server:
             lease_seconds: how long a lease lasts.
         """
         self.address = address
-        self._keys = tuple(f"gateway:{{{name}}}:{part}" for part in ("lease", "meta", "log", "able"))
+        self._log = f"gateway:{{{name}}}:log"
         self._lease_ms = int(lease_seconds * 1000)
         # what commands begin with
-        self._evalsha = {kind: parts("EVALSHA", digest, 4, *self._keys) for kind, (_, digest) in _SCRIPTS.items()}
-        self._eval = {kind: parts("EVAL", text, 4, *self._keys) for kind, (text, _) in _SCRIPTS.items()}
+        self._evalsha: dict[type[_Script], bytes] = {}
+        self._eval: dict[type[_Script], bytes] = {}
+        for kind, (text, digest, names) in _SCRIPTS.items():
+            keys = [f"gateway:{{{name}}}:{each}" for each in names]
+            self._evalsha[kind] = parts("EVALSHA", digest, len(keys), *keys)
+            self._eval[kind] = parts("EVAL", text, len(keys), *keys)
         self._wire: Wire | None = None
 
     # connecting
@@ -194,7 +267,7 @@ class Server:
 
     # asking
 
-    async def ask(self, question: Meet | Begin | Append | Read | Look) -> Any:
+    async def ask(self, question: _Script | Read | Look) -> Any:
         """The answer to a question.
 
         Raises:
@@ -233,7 +306,7 @@ class Server:
             return ServerError(f"{self.address} is still loading its data")
         return ServerError(f"{self.address} can't be asked: {text or type(error).__name__}")
 
-    async def _ask(self, wire: Wire, question: Meet | Begin | Append | Read | Look) -> Any:
+    async def _ask(self, wire: Wire, question: _Script | Read | Look) -> Any:
         match question:
             case Append():
                 return bool(
@@ -254,7 +327,7 @@ class Server:
                 # one stream was asked for; an entry has one field
                 return [(Id.parse(at), fields[1]) for at, fields in found[0][1]] if found else []
             case Look(at):
-                found = await wire.ask(command(4, parts("XRANGE", self._keys[2], str(at), str(at))), ANSWER_SECONDS)
+                found = await wire.ask(command(4, parts("XRANGE", self._log, str(at), str(at))), ANSWER_SECONDS)
                 return found[0][1][1] if found else None
             case Meet(token, broker, is_able):
                 told = "" if broker is None else broker
@@ -265,10 +338,18 @@ class Server:
                 )
             case Begin(before, at, meta, data):
                 return bool(await self._run(wire, Begin, meta.token, str(before or ""), str(at), data, *_pairs(meta)))
+            case Revoked(version):
+                found = await self._run(wire, Revoked, version, ROWS)
+                version, names, times = (*found, [], [])[:3]
+                return Standing(version.decode(), list(zip(names, times, strict=True)))
+            case Revoke(list_name, revocations):
+                rows = (text for each in revocations for text in (name_of(each), *times_of(each)))
+                told = await self._run(wire, Revoke, list_name, int(GRACE_SECONDS), MAX_REVOCATIONS, *rows)
+                return Told(told[0].decode(), bool(told[1]))
             case _:
                 assert_never(question)
 
-    async def _run(self, wire: Wire, kind: type[Meet | Begin | Append], *arguments: Part) -> Any:
+    async def _run(self, wire: Wire, kind: type[_Script], *arguments: Part) -> Any:
         from valkey.exceptions import NoScriptError
 
         count, ready = 7 + len(arguments), parts(*arguments)
@@ -281,7 +362,7 @@ class Server:
         milliseconds = int(seconds * 1000)  # 0 would be for ever
         ready = parts("BLOCK", milliseconds) if milliseconds else b""
         data = command(
-            8 if milliseconds else 6, parts("XREAD", "COUNT", count), ready, parts("STREAMS", self._keys[2], after)
+            8 if milliseconds else 6, parts("XREAD", "COUNT", count), ready, parts("STREAMS", self._log, after)
         )
         return await wire.ask(data, ANSWER_SECONDS + seconds)
 
@@ -295,7 +376,7 @@ class Server:
         try:
             wire = self._wire or await self._connected()
             found = (await wire.ask(command(1, parts("INFO")), ANSWER_SECONDS)).decode().splitlines()
-            kind = await wire.ask(command(2, parts("TYPE", self._keys[2])), ANSWER_SECONDS)
+            kind = await wire.ask(command(2, parts("TYPE", self._log)), ANSWER_SECONDS)
         except _failures() as error:
             await self.close()
             raise self._failure(error) from None
@@ -311,7 +392,7 @@ class Server:
             text = f"{self.address} throws data away when it is full (maxmemory-policy {policy})"
             raise RefusedError(f"{text}: a cluster needs noeviction")
         if kind not in ("none", "stream", b"none", b"stream"):
-            raise RefusedError(f"the key {self._keys[2]!r} on {self.address} is something else than a log")
+            raise RefusedError(f"the key {self._log!r} on {self.address} is something else than a log")
         return text
 
 

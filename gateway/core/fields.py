@@ -25,10 +25,12 @@ from gateway.core.paths import MAX_DEPTH, MAX_PATH_LENGTH, Path, PathError, pars
 
 __all__ = [
     "BOOKKEEPING",
+    "BOOKKEEPING_NAMES",
     "KNOWN_UNITS",
     "MAX_DEPTH",
     "MAX_TEXT",
     "MAX_VALUES",
+    "POSITION_NAMES",
     "Contents",
     "Field",
     "Path",
@@ -69,10 +71,12 @@ _CLEAR_UNITS = (
     "Ω kΩ MΩ S/m µS/cm μS/cm W/m² W/m2 lbs"
 )
 _SPACED_UNITS = "V A W K J L l m s h d g t dB dBA"
-KNOWN_UNITS = frozenset(f"{_CLEAR_UNITS} {_SPACED_UNITS}".split())
+_CLEAR = frozenset(_CLEAR_UNITS.split())
+KNOWN_UNITS = _CLEAR.union(_SPACED_UNITS.split())
 """Units that may follow a number within JSON. Before some is a space: `5A` and `12dB` may be hexadecimal."""
-_CLEAR, _SPACED = ("|".join(re.escape(unit) for unit in units.split()) for units in (_CLEAR_UNITS, _SPACED_UNITS))
-_NUMBER_TEXT = re.compile(rf"({_NUMBER})(?:[ \u00a0]?({_CLEAR})|[ \u00a0]({_SPACED}))?")
+_LONGEST_UNIT = max(map(len, KNOWN_UNITS))
+# The number is never tried again shorter, and what follows it is looked up: dates and identifiers fail at once.
+_NUMBER_TEXT = re.compile(rf"(?>({_NUMBER}))(?:([ \u00a0]?)([^0-9 \u00a0][^ \u00a0]{{0,{_LONGEST_UNIT - 1}}}))?")
 _UNIT = r"[^0-9 \t\r\n\u00a0.,:;/-][^0-9 \t\r\n\u00a0]{0,8}"
 _NUMBER_WITH_UNIT = re.compile(rf"{_SPACE}({_NUMBER}){_SPACE}({_UNIT})?{_SPACE}")
 _MAX_NUMBER_TEXT = 40
@@ -234,8 +238,11 @@ def _measured(text: str) -> tuple[float, str] | None:
     """The number that a text within JSON is, and its unit."""
     if len(text) > _MAX_NUMBER_TEXT or (match := _NUMBER_TEXT.fullmatch(text)) is None:
         return None
-    number = float(match[1])
-    return (number, match[2] or match[3] or "") if -LARGEST < number < LARGEST else None
+    digits, space, unit = match.groups()
+    if unit is not None and unit not in (KNOWN_UNITS if space else _CLEAR):
+        return None
+    number = float(digits)
+    return (number, unit or "") if -LARGEST < number < LARGEST else None
 
 
 def number_and_unit(value: Any) -> tuple[float, str] | None:
@@ -393,11 +400,12 @@ def contents_of(value: Any, token: bytes) -> Contents:
 
 
 BOOKKEEPING_RANK, BATTERY_RANK, PLAIN_RANK, FIRST_RANK = 1_000, 500, 100, 10
-_BOOKKEEPING_NAMES = frozenset(
+BOOKKEEPING_NAMES = frozenset(
     {"ts", "tst", "time", "timestamp", "seq", "boot", "uptime", "uptimesec", "id", "counter", "millis", "schema"}
-    | {"interval", "rssi", "linkquality", "version"}
+    | {"interval", "rssi", "linkquality", "version", "_type", "_id", "tid", "created_at"}
 )
-_POSITION_NAMES = frozenset(
+"""Names, in small letters, of what numbers, dates or names a message or its sender: nothing to draw unasked."""
+POSITION_NAMES = frozenset(
     {"latitude", "longitude", "lat", "lon", "lng", "coordinates", "acc", "vac", "accuracy", "gps_accuracy"}
 )
 """Parts of a position: a track shows where it is, no chart of them does."""
@@ -410,9 +418,9 @@ def rank_of(path: Path) -> int:
     names = [step.lower() for step in path if isinstance(step, str)]
     if not names:
         return 0 if not path else PLAIN_RANK
-    if names[-1] in _BOOKKEEPING_NAMES:
+    if names[-1] in BOOKKEEPING_NAMES:
         return BOOKKEEPING_RANK
-    if names[-1] in _POSITION_NAMES or any(name.startswith("battery") for name in names):
+    if names[-1] in POSITION_NAMES or any(name.startswith("battery") for name in names):
         return BATTERY_RANK
     return _RANKS.get(names[-1], PLAIN_RANK)
 

@@ -192,10 +192,12 @@ class History:
         """Asked once for each topic that the log meets, who is to be told of its messages; None: nobody is."""
         self.retained_as_published = False
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
+        self.is_followed = False
+        """Whether it is read from a log that others have, too, who may be further."""
         self._decoder_of: Callable[[str], Decode | None] = _no_decoder
         self._log = Log()
         self._passed = 0  # up to this number, only last values are left of what has been evicted
-        self._place = self._log.segments[0], 0, 0  # of what comes next, as of so many moves
+        self._place = self._log.segments[0], 0, 0  # where the next eviction looks, and `Log.moves` then
         self._oldest_time = 0  # no later message that may be evicted arrived before it
         self._numbers = 0  # of evicted messages, of all topics
         self._max_numbers = max_bytes // EVICTED_PART // EVICTED_COST
@@ -232,6 +234,7 @@ class History:
             before: epochs of which the log goes on, each with the number up to which; memory makes no use of it.
         """
         subscription, beyond, watcher, decoder_of = self.subscription, self.beyond, self.watcher, self._decoder_of
+        is_followed = self.is_followed
         topics = self._topics.values()
         History.__init__(
             self,
@@ -242,6 +245,7 @@ class History:
             epoch=epoch,
         )
         self.subscription, self.beyond, self.watcher, self._decoder_of = subscription, beyond, watcher, decoder_of
+        self.is_followed = is_followed
         for state in topics:
             state.last, state.is_dropped = None, True
             if state.watch is not None:

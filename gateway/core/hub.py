@@ -47,8 +47,8 @@ FLUSH_FACTOR = 1.0
 the wait grows until messages share writes."""
 
 SHARING_FACTOR = 12.0
-SHARING_SECONDS = 0.012
-"""Where a wait lets messages share a write, it is 12 times as long as the last flush took, at most 12 ms: that saves
+SHARING_SECONDS = 0.010
+"""Where a wait lets messages share a write, it is 12 times as long as the last flush took, at most 10 ms: that saves
 most of the processor's time (benchmarks S1, S2). Elsewhere it would only delay (S3, S4)."""
 
 JOIN_PART = 0.5

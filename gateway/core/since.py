@@ -16,7 +16,9 @@ from typing import Protocol, assert_never
 from gateway.core.durations import parse_duration
 from gateway.core.protocol import ProtocolError
 
-__all__ = ["SINCE_LAST", "SINCE_NOW", "Since", "SinceKind", "Start", "parse_position", "parse_since", "start_of"]
+__all__ = [
+    "BEHIND", "SINCE_LAST", "SINCE_NOW", "Since", "SinceKind", "Start", "parse_position", "parse_since", "start_of",
+]  # fmt: skip
 
 
 class SinceKind(enum.Enum):
@@ -119,11 +121,16 @@ class Start:
     is_other_epoch: bool = False
 
 
+BEHIND = "behind"
+"""Why a position is refused that this node of a cluster has not read up to yet."""
+
+
 class Log(Protocol):
     """What is asked of `history.History`."""
 
     epoch: str
     seq: int
+    is_followed: bool
 
     @property
     def position(self) -> str:
@@ -137,7 +144,8 @@ def start_of(since: Since, log: Log) -> Start:
     """What `since` means in this log, on every way in.
 
     Raises:
-        ProtocolError: the position is ahead of the log (`bad_since`).
+        ProtocolError: the position is ahead of the log (`bad_since`); for the reason `behind` if another node may
+            have given it, and this one will have it, too.
     """
     match since.kind:
         case SinceKind.LAST:
@@ -151,7 +159,9 @@ def start_of(since: Since, log: Log) -> Start:
                 return Start(0, is_other_epoch=True)
             if since.seq > log.seq:
                 text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {log.position}"
-                raise ProtocolError("bad_since", text)
+                if not log.is_followed:
+                    raise ProtocolError("bad_since", text)
+                raise ProtocolError("bad_since", f"{text} on this node; come back", reason=BEHIND)
             return Start(since.seq, is_promise=True)
         case _:
             assert_never(since.kind)

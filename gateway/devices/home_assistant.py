@@ -5,7 +5,7 @@ After Home Assistant's documentation of its MQTT integration, "MQTT discovery" a
 Invariant: abbreviations, `~` and what a device shares with its components are written out before anything is read, so
 that both forms are read by the same code; a template is followed as far as `templates` can, and named where it can't.
 
-It is long because the tables of members and platforms, which are most of it, stand beside the code that reads them.
+It is long because the platforms differ in little, and what they share is said once for all of them.
 """
 
 from __future__ import annotations
@@ -161,11 +161,11 @@ _KINDS = frozenset({
     "water_heater",
 })  # fmt: skip
 
+_STATELESS = frozenset({"button", "camera", "device_automation", "image", "notify", "scene", "tag"})
+"""Platforms without a value: the `state_topic` that a device gives for all of its components is none of theirs."""
+
 _IMAGES = {"camera": "topic", "image": "image_topic"}
 """Where the picture of an entity is, as bytes."""
-
-_STATELESS = frozenset({"device_automation", "tag", "camera", "image", "button", "scene", "notify"})
-"""What has no value: not even where a topic for states is shared by all components of a device."""
 
 _NUMERIC_LESS = frozenset({"enum", "timestamp", "date"})
 

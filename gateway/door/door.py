@@ -16,6 +16,7 @@ from gateway.access.grants import Principal
 from gateway.door.asker import asks, metered
 from gateway.door.content_policy import content_security_policy
 from gateway.door.guard import Guard
+from gateway.door.ingress import put_right
 from gateway.door.refusals import Refusal, no_room, problem
 from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send, address_of
 
@@ -56,6 +57,7 @@ class Door:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         scope["query_string"] = literal_plus(scope["query_string"])
+        put_right(scope)
         if scope["type"] == "websocket":
             try:
                 self.guard.check(scope)

@@ -108,7 +108,7 @@ class Guard:
         verifier: Verifier | None = None,
         origins: Origins | None = None,
         cookie: str | None = None,
-        user_header: str | None = None,
+        user_headers: Iterable[str] = (),
         max_url_bytes: int = 8_192,
         max_body_bytes: int = 1_048_576,
         body_seconds: float = 10.0,
@@ -129,7 +129,7 @@ class Guard:
             verifier: judges tokens; None: there is no key, and nobody has to be somebody.
             origins: pages that may ask besides our own.
             cookie: the name of a cookie that may carry the token; None: cookies are not looked at.
-            user_header: the name of a header in which a trusted proxy names the user; None: none does.
+            user_headers: in which a trusted proxy names the user; the first that has a name counts.
             max_url_bytes: the longest path and query.
             max_body_bytes: the largest body of a request.
             body_seconds: time without progress after which a body is given up.
@@ -155,7 +155,7 @@ class Guard:
         self.max_body_bytes = max_body_bytes
         self.body_seconds = body_seconds
         self._cookie = cookie
-        self._user_header = None if user_header is None else user_header.lower().encode("ascii")
+        self._user_headers = [name.lower().encode("ascii") for name in user_headers]
         self._public = frozenset(public)
         self._max_url_bytes = max_url_bytes
         self._clock = clock
@@ -457,18 +457,18 @@ class Guard:
 
     def _user_of(self, scope: Scope) -> str | None:
         """The user whom a trusted proxy names; a page of somebody else gets nothing by it, as by a cookie."""
-        if self._user_header is None or FROM_PROXY not in scope.get("extensions", {}):
+        if not self._user_headers or FROM_PROXY not in scope.get("extensions", {}):
             return None
-        names = [value for name, value in scope["headers"] if name == self._user_header]
-        if len(names) > 1:
-            raise Refusal(400, "bad_request", "headers", "the header with the user's name is there twice")
-        if not names or not self._cookie_counts(_seen(scope), scope):
+        given: dict[bytes, bytes] = {}
+        for header, value in scope["headers"]:
+            if header in self._user_headers:
+                if header in given:
+                    raise Refusal(400, "bad_request", "headers", "a header with the user's name is there twice")
+                given[header] = value
+        if not given or not self._cookie_counts(_seen(scope), scope):
             return None
-        try:
-            name = names[0].decode("utf-8").strip()
-        except UnicodeDecodeError:
-            name = names[0].decode("latin-1").strip()
-        return name or None
+        names = (_text(given.get(header, b"")).strip() for header in self._user_headers)
+        return next(filter(None, names), None)
 
     def _cookie_counts(self, seen: _Seen, scope: Scope) -> bool:
         """Whether a cookie may speak for the user: a page of somebody else could have made the browser send it."""
@@ -477,6 +477,13 @@ class Guard:
         changes_something = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         # Browsers name the origin of a POST; an old one might not, and what isn't a browser needs no cookie.
         return seen.origin is not None or not changes_something or seen.fetch_site in ("same-origin", "none")
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _quoted(text: str | None) -> str:

@@ -287,6 +287,11 @@ def _schemas() -> dict[str, Json]:
         "BrokerForBoards": _object(
             ["url"], url={"type": "string"}, username={"type": "string"}, password={"type": "string"}
         ),
+        "KeyOfBoard": _object(
+            ["key"],
+            key={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        ),
+        "KeyKept": _object(["id"], id={"type": "string"}),
         "TokenAsked": _object(
             ["subscribe", "seconds"],
             subscribe={"type": "array", "items": FILTER, "minItems": 1, "maxItems": 100},
@@ -306,6 +311,10 @@ def _schemas() -> dict[str, Json]:
             ["ended", "kept"],
             ended={**COUNT, "description": "Connections that ended by it."},
             kept={"type": "boolean", "description": "Whether it outlives the process."},
+            told={
+                "type": "boolean",
+                "description": "On a node of a cluster: whether the others hear of it now, or only later.",
+            },
         ),
         "Live": _object(["status"], status={"const": "ok"}),
         "Ready": _object(
@@ -370,7 +379,7 @@ def _problem_responses() -> Json:
 def _answer(text: str, content: Json, *headers: str) -> Json:
     known = {
         "ETag": "Stands for this answer: send it as If-None-Match.",
-        "Link": 'The address of the next page, `rel="next"` (RFC 8288).',
+        "Link": 'The next page, `rel="next"`, relative to this one (RFC 8288).',
         "Gateway-Gap": "Of a table: what is missing at its beginning.",
         "Content-Disposition": "The name of a file.",
     }
@@ -717,6 +726,25 @@ def _paths() -> Json:
                 problems=(403, 404),
             )
         },
+        "/flash/keys/{id}": {
+            "parameters": [_path("id", {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"}, "The board's.")],
+            "post": _operation(
+                "keepKeyOfBoard",
+                "pages",
+                "Keeps the key that signs a board's updates, of who may publish all that a sensor does; gives none.",
+                {"201": _json("KeyKept", "It is on the disk.")},
+                problems=(403, 404, 413),
+                requestBody={
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": _ref("KeyOfBoard"),
+                            "example": {"key": "5e" * 32},
+                        }
+                    },
+                },
+            ),
+        },
         "/explain": {
             "get": _operation(
                 "explain",
@@ -799,12 +827,11 @@ def _file(name: str) -> Json:
 
 
 @cache
-def describe_http(version: str, root_path: str = "") -> Json:
+def describe_http(version: str) -> Json:
     """The whole document.
 
     Args:
         version: the gateway's.
-        root_path: the path prefix under which a proxy has the gateway, without a slash at its end.
     """
     return {
         "openapi": "3.1.0",
@@ -816,7 +843,7 @@ def describe_http(version: str, root_path: str = "") -> Json:
             "empty one is as if it were absent. WebSockets and events are in `/asyncapi.json`.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": f"{root_path}/", "description": "This gateway."}],
+        "servers": [{"url": "./", "description": "This gateway: beside this document."}],
         "tags": [
             {"name": name, "description": text}
             for name, text in {

@@ -23,8 +23,8 @@ from starlette.types import Scope
 
 from gateway.access.grants import Principal
 from gateway.door.content_policy import content_security_policy
+from gateway.door.ingress import via_ingress
 from gateway.door.refusals import principal_of
-from gateway.transport.proxies import FROM_PROXY
 
 __all__ = [
     "STATIC",
@@ -53,7 +53,7 @@ async def index(request: Request) -> Response:
     is_chart = "embed" in request.query_params and bool(request.path_params.get("filter"))
     origins = sorted(request.app.state.gateway.guard.origins.listed)
     policy = embed_policy(origins) if is_chart else content_security_policy(page)
-    if FROM_PROXY in request.scope.get("extensions", {}) and "x-ingress-path" in request.headers:
+    if via_ingress(request.scope):
         # Home Assistant shows the whole page in a frame of its own page, of the same origin
         policy = policy.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
     raw_path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()

@@ -1,15 +1,22 @@
-"""`/flash/…`: images that the page writes to boards, and the broker that it may give them.
+"""`/flash/…`: images that the page writes to boards, the broker that it may give them, and the keys of their updates.
 
 Invariant: an image is the same for everybody and holds no secret, so everyone may fetch it; the broker's user and
 password go only to somebody who may publish all that a sensor does, and never to an anonymous client of a gateway that
-asks for tokens.
+asks for tokens. Who may have those may leave a board's key here; nobody is ever given one.
+
+It leaves to others: making a key (the page), and signing with it (`sensors-flash update`, which reads the same file:
+firmware/keys.py).
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import threading
 from pathlib import Path
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -20,11 +27,20 @@ from gateway.door.refusals import principal_of
 from gateway.routes.question import ApiError
 from gateway.runtime import Gateway
 
-__all__ = ["SENSOR_TOPICS", "broker_for_sensors", "flash_file"]
+__all__ = ["SENSOR_TOPICS", "broker_for_sensors", "flash_file", "keep_key"]
+
+logger = logging.getLogger(__name__)
 
 SENSOR_TOPICS = "sensors/#"
 """What a sensor publishes to: the leave to do the same is the leave to set one up."""
 
+MAX_BODY_BYTES = 1_000
+MAX_FILE_BYTES = 1_000_000
+"""Of keys: some 9,000 boards."""
+
+_ID = re.compile(r"[a-z0-9_-]{1,64}")
+_KEY = re.compile(r"[0-9a-f]{64}")
+_TURN = threading.Lock()
 _NAME = re.compile(r"[\w-][\w.-]*\.(json|bin)")
 
 
@@ -56,10 +72,75 @@ async def broker_for_sensors(request: Request) -> Response:
     principal = principal_of(request.scope)
     if gateway.flash_broker is None:
         raise ApiError(404, "bad_request", "no broker is offered to boards here: GATEWAY_FLASH_BROKER_URL is not set")
+    _require_set_up(gateway, principal)
+    return JSONResponse(gateway.flash_broker, headers={"Cache-Control": "no-store"})
+
+
+class _Key(msgspec.Struct, forbid_unknown_fields=True):
+    key: str
+
+
+async def keep_key(request: Request) -> Response:
+    """`POST /flash/keys/{id}` with `key`: keeps the key that signs updates of a board."""
+    gateway: Gateway = request.app.state.gateway
+    principal = principal_of(request.scope)
+    board: str = request.path_params["id"]
+    path = gateway.flash_keys_file
+    if path is None:
+        raise ApiError(404, "bad_request", "no keys are kept here: GATEWAY_FLASH_KEYS_FILE is not set")
+    _require_set_up(gateway, principal)
+    gateway.take_publish(request.client.host if request.client else None)
+    body = await request.body()
+    if len(body) > MAX_BODY_BYTES:
+        raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
+    try:
+        given = msgspec.json.decode(body, type=_Key)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        # what was read of it may be the key, so nothing of it is said
+        raise ApiError(400, "bad_request", "the body is an object with a key") from None
+    if _ID.fullmatch(board) is None or _KEY.fullmatch(given.key) is None:
+        raise ApiError(400, "bad_request", "id has 1 to 64 of a-z, 0-9, _ and -; key has 64 hexadecimal digits")
+    try:
+        is_kept = await run_in_threadpool(_append, path, board.encode(), given.key.encode())
+    except OSError as error:
+        raise ApiError(503, "internal", f"the key could not be written to its file: {error.strerror}") from None
+    if not is_kept:
+        raise ApiError(503, "limit", f"the file of keys is full: it has {MAX_FILE_BYTES} bytes at most")
+    logger.info("%s leaves the key of %s here", principal.name, board)
+    return JSONResponse({"id": board}, 201, headers={"Cache-Control": "no-store"})
+
+
+def _append(path: Path, board: bytes, key: bytes) -> bool:
+    """Adds a line to a file that only its owner may read; of two lines for one board the later one counts.
+
+    Returns:
+        Whether the key is there: not where the file is full.
+    """
+    line = board + b" " + key
+    with _TURN:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            before = file.read(MAX_FILE_BYTES + 1)
+            if [each for each in before.splitlines() if each.startswith(board + b" ")][-1:] == [line]:
+                return True
+            added = (b"" if not before or before.endswith(b"\n") else b"\n") + line + b"\n"
+            if len(before) + len(added) > MAX_FILE_BYTES:
+                return False
+            file.write(added)
+            file.flush()
+            os.fsync(descriptor)
+            return True
+
+
+def _require_set_up(gateway: Gateway, principal: Principal) -> None:
+    """Returns if somebody may set up sensors.
+
+    Raises:
+        ApiError: not so (401, 403).
+    """
     if not may_set_up(principal, gateway.guard.verifier is not None):
         error = AccessError(f"{principal.name} may not publish to '{SENSOR_TOPICS}', so not set up a sensor either")
         raise gateway.guard.refused(principal, error)
-    return JSONResponse(gateway.flash_broker, headers={"Cache-Control": "no-store"})
 
 
 def may_set_up(principal: Principal, takes_tokens: bool) -> bool:

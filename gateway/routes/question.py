@@ -24,7 +24,7 @@ from gateway.core.parameters import BOUNDS, FORMATS, ORDERS, check_parameters
 from gateway.core.protocol import ProtocolError
 from gateway.core.selection import Selection
 from gateway.core.shapes import SHAPE_PARAMETERS, SWITCHES, shape_from
-from gateway.core.since import SinceKind, parse_position, parse_since, start_of
+from gateway.core.since import BEHIND, SinceKind, Start, parse_position, parse_since, start_of
 from gateway.core.topics import TopicError
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
@@ -208,7 +208,11 @@ class Question:
         try:
             start = start_of(self.since, history)
         except ProtocolError as error:
-            raise ApiError(400, error.code, str(error)) from None
+            if error.reason != BEHIND:
+                raise ApiError(400, error.code, str(error)) from None
+            if representation != "sse":  # an EventSource that is answered so never comes back
+                raise ApiError(503, error.code, str(error), [("retry-after", "1")], reason=BEHIND) from None
+            start = Start(history.seq)
         if (epoch := query.get("epoch")) and epoch != history.epoch:
             # whoever followed would get all of that log, and then, of the next gateway, all of this one
             text = (

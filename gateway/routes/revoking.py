@@ -1,7 +1,8 @@
 """`POST /tokens/revoke`: a token, or all that a subject has been given so far, called back before its end.
 
 Invariant: whoever shows a token may end that very token; any other takes the grant to publish to `REVOKE_TOPIC`. When
-the answer is there no connection goes on by it, and, where there is a file, it is on the disk.
+the answer is there no connection to this gateway goes on by it, and, where there is a file, it is on the disk. The
+answer says whether the other nodes of a cluster hear of it.
 """
 
 from __future__ import annotations
@@ -71,12 +72,14 @@ async def revoke(request: Request) -> Response:
         revocation = Revocation(asked.jti, asked.subject, time.time(), ends)
         what = f"a token, {asked.jti!r}," if asked.jti is not None else f"all tokens of {asked.subject!r}"
     try:
-        count, is_kept = await gateway.revoke(revocation)
+        done = await gateway.revoke(revocation)
     except LimitError as error:
         raise ApiError(503, "limit", str(error), reason=error.limit) from None
     except OSError as error:
         text = f"it holds until the gateway ends, and could not be written to its file: {error.strerror}"
         raise ApiError(503, "internal", text) from None
-    logger.info("%s called %s back: %d connections ended", principal.name, what[:200], count)
-    answer: dict[str, Any] = {"ended": count, "kept": is_kept}
+    logger.info("%s called %s back: %d connections ended", principal.name, what[:200], done.ended)
+    answer: dict[str, Any] = {"ended": done.ended, "kept": done.is_kept}
+    if done.is_told is not None:
+        answer["told"] = done.is_told
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})

@@ -39,7 +39,7 @@ from gateway.core.protocol import (
     parse_command,
 )
 from gateway.core.shapes import Format, Shape, shape_from
-from gateway.core.since import parse_since
+from gateway.core.since import BEHIND, parse_since
 from gateway.core.subscribers import Sink, Subscriber
 from gateway.core.topics import TopicError
 from gateway.door.expiry import Expiry
@@ -187,7 +187,12 @@ class Session:
                     )
         except ProtocolError as error:
             error.id = error.id if error.id is not None else answer_id
-            self._refuse(error)
+            if error.reason == BEHIND:
+                # another node has it, and this one soon: no mistake of who asked
+                self._note(BEHIND, str(error), "a command")
+                self._close(CloseCode.RESTART, str(error))
+            else:
+                self._refuse(error)
         except LimitError as error:
             self._refuse(ProtocolError("limit", str(error), answer_id, reason=error.limit))
         except AccessError as error:

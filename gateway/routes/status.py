@@ -111,11 +111,9 @@ async def ready(request: Request) -> Response:
     return JSONResponse(body, 200 if is_connected else 503, {"Cache-Control": "no-store"})
 
 
-async def openapi(request: Request) -> Response:
+async def openapi(_request: Request) -> Response:
     """`/openapi.json`: the description of what there is over HTTP, for tools."""
-    return JSONResponse(
-        describe_http(__version__, request.scope.get("root_path", "")), headers={"Cache-Control": "no-cache"}
-    )
+    return JSONResponse(describe_http(__version__), headers={"Cache-Control": "no-cache"})
 
 
 async def asyncapi(_request: Request) -> Response:

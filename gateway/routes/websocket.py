@@ -21,6 +21,7 @@ from gateway.core.frames import frame_text, unframe
 from gateway.core.parameters import check_parameters
 from gateway.core.protocol import SUBPROTOCOLS, CloseCode, ProtocolError, error_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
+from gateway.core.since import BEHIND
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
 from gateway.door.refusals import Refusal, label_of, principal_of
@@ -78,12 +79,14 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
                 refusal = Refusal(400, "limit", error.limit, str(error))
             except AccessError as error:
                 refusal = gateway.guard.refused(principal, error)
-            except (ProtocolError, TopicError, ShapeError) as error:
+            except ProtocolError as error:
+                refusal = Refusal(400, error.code, error.reason or error.code, str(error))
+            except (TopicError, ShapeError) as error:
                 refusal = Refusal(400, error.code, error.code, str(error))
         if refusal is not None:
             gateway.guard.note(refusal, websocket.scope, websocket.scope["state"]["request_id"])
             session.is_refused = True
-            if chosen.format is Format.JSON:
+            if chosen.format is Format.JSON and refusal.reason != BEHIND:
                 told = ProtocolError(refusal.code, str(refusal), reason=refusal.reason)
                 sink.write(frame_text(error_event(told)))
             sink.close(_close_code(refusal), str(refusal))
@@ -103,6 +106,8 @@ def _subprotocol(websocket: WebSocket) -> str | None:
 def _close_code(error: Refusal) -> CloseCode:
     if error.reason == "expired":
         return CloseCode.TOKEN_EXPIRED
+    if error.reason == BEHIND:
+        return CloseCode.RESTART
     if error.reason in ("failed_tokens", "keys_unavailable"):
         return CloseCode.BUSY
     codes = {"forbidden": CloseCode.FORBIDDEN, "unauthorized": CloseCode.UNAUTHORIZED}

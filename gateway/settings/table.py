@@ -310,6 +310,11 @@ class Settings(BaseModel):
     )
     flash_broker_username: str | None = Field(None, description="User name of boards at that broker")
     flash_broker_password: SecretStr | None = Field(None, description="Password of boards at that broker")
+    flash_keys_file: Path | None = Field(
+        None,
+        description="File that keeps the keys of boards that the page has set up, as `sensors-flash update` reads it; "
+        "unset, people keep them",
+    )
 
     # Access
     access_allow_anonymous: bool = Field(
@@ -342,10 +347,12 @@ class Settings(BaseModel):
     access_anonymous_role: str | None = Field(
         None, description="Role of those without a token; unset, they get nothing"
     )
-    access_user_header: Annotated[str | None, AfterValidator(check_header_name)] = Field(
-        None,
+    access_user_header: Annotated[
+        tuple[Annotated[str, AfterValidator(check_header_name)], ...], BeforeValidator(list_from_text)
+    ] = Field(
+        (),
         description="Header in which a proxy of `GATEWAY_FORWARDED_ALLOW_IPS` names the user who has logged in there, "
-        "such as `X-Remote-User-Name`; needs `GATEWAY_ACCESS_USER_ROLE`",
+        "such as `X-Remote-User-Name`; of several the first that has a name counts; needs `GATEWAY_ACCESS_USER_ROLE`",
     )
     access_user_role: str | None = Field(None, description="Role of the users whom that header names")
     access_share_max: OptionalDuration = Field(
@@ -559,10 +566,10 @@ class Settings(BaseModel):
                 known = ", ".join(sorted(self.roles)) or "none"
                 rule = f"the role {role!r} is not defined; defined are: {known}"
                 yield problem((name, "roles"), rule, f"add a table [roles.{role}] to {CONFIG_FILE}")
-        if (self.access_user_header is None) != (self.access_user_role is None):
+        if bool(self.access_user_header) != (self.access_user_role is not None):
             names = ("access_user_header", "access_user_role")
             yield problem(names, "a header with names needs a role for them, and the role the header", "set both")
-        if self.access_user_header is not None and not self.forwarded_allow_ips:
+        if self.access_user_header and not self.forwarded_allow_ips:
             names = ("access_user_header", "forwarded_allow_ips")
             rule = "anybody could send this header, so the proxy that does has to be known"
             yield problem(names, rule, "set forwarded_allow_ips to its address")

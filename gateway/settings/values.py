@@ -313,9 +313,13 @@ def check_web_url(text: str) -> str:
     return text
 
 
-def check_header_name(text: str | None) -> str | None:
-    """The name of a header of a request, RFC 9110 §5.1."""
-    if text is not None and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", text):
+def check_header_name(text: str) -> str:
+    """The name of a header of a request, RFC 9110 §5.1.
+
+    Raises:
+        RuleError: the text is none.
+    """
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", text):
         raise RuleError("must be the name of a header", "such as X-Remote-User-Name")
     return text
 

@@ -8,8 +8,9 @@ import sys
 
 __all__ = ["BACKLOG", "INHERITS_OPTIONS", "TCP_KEEPALIVE", "ListenError", "bound", "is_free", "listen"]
 
-BACKLOG = 2_048
-"""Connections that the system keeps for us: a burst of reconnecting browsers waits there, not in their retries."""
+BACKLOG = 65_535
+"""Connections that the system keeps for us, or as many as it allows (Linux: `net.core.somaxconn`, 4,096 by itself): a
+burst of reconnecting browsers waits there, not in the retries of their systems, after 1, 3, 7, 15 and 31 seconds."""
 
 INHERITS_OPTIONS = sys.platform == "linux"
 """Whether a connection has the options of the socket that listened: then nothing is to be set for each."""

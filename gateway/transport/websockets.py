@@ -108,6 +108,10 @@ USED_INTERNALS = (
 PING = b"\x89\x00"
 """A ping without payload (RFC 6455 §5.5.2)."""
 
+PONG_HEAD = b"\x8a\x80"
+PONG_BYTES = 6
+"""Its answer (RFC 6455 §5.5.3): this head and a mask."""
+
 VANISHED = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 """How the system says that it has given up a connection itself."""
 
@@ -136,12 +140,14 @@ class _Reader(StreamReader):
 
     Attributes:
         is_held: it has stopped there.
+        is_between: it waits for the first byte of a frame.
     """
 
     def __init__(self, conn: ServerProtocol) -> None:
         super().__init__()
         self._conn = conn
         self.is_held = False
+        self.is_between = False
 
     def let_go(self) -> None:
         """The connection is gone: nothing is parsed any more, and parser and protocol no longer hold each other.
@@ -162,7 +168,10 @@ class _Reader(StreamReader):
             self.is_held = True
             yield
         self.is_held = False
-        return (yield from super().at_eof())
+        self.is_between = True
+        at_end = yield from super().at_eof()
+        self.is_between = False
+        return at_end
 
 
 class _NoQueue:
@@ -361,12 +370,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, which is therefore there."""
-        self._is_pinged = False
+        if self._is_pinged:
+            self._is_pinged = False
+            if self._is_pong(data):
+                return
         if self.conn.parser_exc is not None:  # what follows a broken frame means nothing
             return
         self._reader.feed_data(data)
         self._budget.spend(size=len(data))
         self._go_on()
+
+    def _is_pong(self, data: bytes) -> bool:
+        """Whether this is the answer to our ping and nothing else: it need not be parsed, and one for each is free."""
+        if len(data) != PONG_BYTES or not data.startswith(PONG_HEAD):
+            return False
+        return self._reader.is_between and not self._reader.buffer and self.conn.state is OPEN
 
     def key(self) -> str | None:
         """What counts as its address."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import struct
 import sys
@@ -140,6 +141,8 @@ class Link(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        self._may_read = False
         self._on_connack = on_connack
         self._client = self._make_client(clean=clean)
         self._paho = self._adopt(self._client)
@@ -309,7 +312,11 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
         self._transport = cast("asyncio.Transport", transport)
-        widen(transport.get_extra_info("socket"))
+        found = transport.get_extra_info("socket")
+        widen(found)
+        if hasattr(socket, "TCP_QUICKACK"):
+            self._socket = found
+            self._may_read = transport.get_extra_info("sslcontext") is None  # else what comes is for TLS to read
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the loop reads into."""
@@ -317,20 +324,34 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """`size` bytes have been read."""
+        before = self.reader.received
+        if not self._take(size):
+            return
+        if size == READ_BYTES:
+            # uvloop goes on reading up to 32 times before anyone else has a turn
+            self._pause(0)
+        elif self.reader.received > before + 1:
+            held = self._read_held()
+            if held and not self._take(held):
+                return
+            self._pause(pause_after(min(size + held, READ_BYTES)))
+
+    def _take(self, size: int) -> bool:
+        """Takes apart what has been read; returns whether the connection goes on."""
         data = bytes(self._view[:size])
         self._heard_at = self._loop.time()
         reader = self.reader
         before = reader.received
         try:
             if not self._answered and not self._is_answer(data):
-                return
+                return False
             reader.feed(data)
         except PacketError as error:
             self.fail(Failure(f"what the broker sent is not MQTT: {error}", version=self._blame))
-            return
+            return False
         except Exception as error:  # noqa: BLE001 - whatever paho makes of bad bytes, the link is what has failed
             self.fail(Failure(f"a packet could not be read: {error!r}", version=self._blame))
-            return
+            return False
         if reader.acknowledgements:
             if self._acknowledgements is not None:
                 self._acknowledgements.hold(reader.acknowledgements, reader.sent_again)
@@ -340,18 +361,34 @@ class Link(asyncio.BufferedProtocol):
             reader.sent_again.clear()
         if reader.received != before:
             self.last_message_at = time.time()
-        if self._transport is not None and not self._transport.is_closing():
-            if size == READ_BYTES:
-                # uvloop goes on reading up to 32 times before anyone else has a turn
-                self._transport.pause_reading()
-                self._loop.call_soon(self._read_on)
-            elif reader.received > before + 1:
-                if hasattr(socket, "TCP_QUICKACK"):
-                    # else the broker's Nagle algorithm waits for our delayed acknowledgement, 40 ms
-                    found = self._transport.get_extra_info("socket")
-                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                self._transport.pause_reading()
-                self._loop.call_later(pause_after(size), self._read_on)
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _read_held(self) -> int:
+        """Reads what the broker has held back until what came before was acknowledged (Nagle's algorithm); its bytes.
+
+        A small packet that comes during a pause is not acknowledged before it is read, and the broker sends nothing
+        behind it meanwhile: it would wait for two pauses.
+        """
+        if self._socket is None:
+            return 0
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if not self._may_read:
+            return 0
+        try:
+            held = os.readv(self._socket.fileno(), [self._view])  # on loopback it is there when the call above returns
+        except OSError:  # nothing is; a real error the loop will meet, too
+            return 0
+        if held:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return held
+
+    def _pause(self, seconds: float) -> None:
+        assert self._transport is not None  # noqa: S101 - its caller has asked
+        self._transport.pause_reading()
+        if seconds:
+            self._loop.call_later(seconds, self._read_on)
+        else:
+            self._loop.call_soon(self._read_on)
 
     def _acknowledge(self, packets: bytes) -> None:
         if self._transport is not None:

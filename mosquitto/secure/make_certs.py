@@ -5,8 +5,12 @@ Run it again at any time: it keeps what is good, and makes anew what is missing,
 within 30 days. The authority's key stays in its own folder, which only this program needs.
 
     FOLDER/authority/  ca.pem ca.key
-    FOLDER/broker/     ca.pem server.pem server.key
-    FOLDER/gateway/    ca.pem server.pem server.key        for HTTPS, which the gateway ends itself
+    FOLDER/authority/nodes/  ca.pem ca.key                  vouches for a cluster's nodes at the broker, for nobody else
+    FOLDER/broker/     ca.pem server.pem server.key nodes-ca.pem
+    FOLDER/gateway/    ca.pem server.pem server.key         for HTTPS, which the gateway ends itself
+                       node.pem node.key                    for the broker, where the gateway is the node of a cluster
+    FOLDER/valkey/     ca.pem server.pem server.key         for the server of a cluster
+    FOLDER/balancer/   ca.pem server.pem server.key         for what stands before a cluster
     FOLDER/sensors/    ca.pem
     FOLDER/clients/    NAME.pem NAME.key                    with --client NAME
 """
@@ -32,6 +36,8 @@ RENEW_DAYS = 30
 # Names under which the broker is reached in docker-compose.yml and on the machine itself.
 BROKER_HOSTS = ("mosquitto", "localhost", "127.0.0.1", "::1")
 GATEWAY_HOSTS = ("gateway", "gateway-2", "gateway-3", "localhost", "127.0.0.1", "::1")
+VALKEY_HOSTS = ("valkey", "localhost", "127.0.0.1", "::1")
+BALANCER_HOSTS = ("balancer", "localhost", "127.0.0.1", "::1")
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
@@ -51,7 +57,7 @@ def general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, kind: str = "Sensor network authority") -> Authority:
     """The authority of this folder, made if there is none."""
     cert_file, key_file = folder / "ca.pem", folder / "ca.key"
     if cert_file.exists() and key_file.exists():
@@ -62,7 +68,7 @@ def make_authority(folder: Path) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     # Every authority has a name of its own: two with the same one confuse those who keep both.
     serial = x509.random_serial_number()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Sensor network authority {serial % 16**8:08x}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{kind} {serial % 16**8:08x}")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), serial)
@@ -88,7 +94,7 @@ def make_authority(folder: Path) -> Authority:
     )
     write(key_file, key_bytes(key), secret=True)
     write(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
-    say(f"made the authority {cert_file}: give it to every client, and its key to nobody")
+    say(f"made the authority {cert_file}: give its key to nobody")
     return certificate, key
 
 
@@ -166,15 +172,19 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"client {name!r}: must be 1 to 64 of a–z, 0–9, '_' and '-', for it becomes part of topics")
     folder: Path = arguments.folder
     authority = make_authority(folder / "authority")
+    nodes = make_authority(folder / "authority" / "nodes", "Authority of a cluster's nodes")
     broker_hosts = tuple(dict.fromkeys((*BROKER_HOSTS, *arguments.host)))
     gateway_hosts = tuple(dict.fromkeys((*GATEWAY_HOSTS, *arguments.gateway_host)))
     make_certificate(folder / "broker" / "server.pem", authority, "broker", broker_hosts, arguments.days)
-    make_certificate(folder / "gateway" / "server.pem", authority, "gateway", gateway_hosts, arguments.days)
+    balancer_hosts = tuple(dict.fromkeys((*BALANCER_HOSTS, *arguments.gateway_host)))
+    for part, hosts in (("gateway", gateway_hosts), ("valkey", VALKEY_HOSTS), ("balancer", balancer_hosts)):
+        make_certificate(folder / part / "server.pem", authority, part, hosts, arguments.days)
+    make_certificate(folder / "gateway" / "node.pem", nodes, "gateway", (), arguments.days)
     for name in arguments.client:
         make_certificate(folder / "clients" / f"{name}.pem", authority, name, (), arguments.days)
-    public = authority[0].public_bytes(serialization.Encoding.PEM)
-    for part in ("broker", "gateway", "sensors"):
-        copy = folder / part / "ca.pem"
+    copies = [(folder / part / "ca.pem", authority) for part in ("broker", "gateway", "valkey", "balancer", "sensors")]
+    for copy, (certificate, _) in (*copies, (folder / "broker" / "nodes-ca.pem", nodes)):
+        public = certificate.public_bytes(serialization.Encoding.PEM)
         if not copy.exists() or copy.read_bytes() != public:
             write(copy, public)
     return 0

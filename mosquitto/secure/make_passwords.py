@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Makes passwords for the gateway and for sensors, and the password file that Mosquitto reads.
+"""Makes passwords for the gateway, for sensors and for a cluster's server, and the files that these read.
 
 Run it again at any time: who has a password keeps it. Passwords are 24 random letters and digits (142 bits), so nobody
 can guess one, whatever Mosquitto's file holds. A sensor's id is its user name.
 
     FOLDER/broker/passwords         for Mosquitto: names and hashes
     FOLDER/gateway/gateway.toml     for GATEWAY_CONFIG: name and password for the broker, secret for access tokens
+    FOLDER/gateway/valkey.password  for the server of a cluster
+    FOLDER/valkey/valkey.conf       for Valkey: the same
     FOLDER/sensors/passwords        `id:password` a line, to put onto the boards
 
     make_passwords.py FOLDER esp32-1 esp32-2        adds two sensors
@@ -83,6 +85,17 @@ def gateway_password(path: Path) -> str:
     return password
 
 
+def make_valkey_password(folder: Path) -> None:
+    """The password of a cluster's server, as the gateway and the server read it, made if there is none."""
+    path = folder / "gateway" / "valkey.password"
+    if not path.exists():
+        write(path, new_password().encode(), secret=True)
+    configuration = folder / "valkey" / "valkey.conf"
+    text = f"requirepass {path.read_text().strip()}\n"
+    if not configuration.exists() or configuration.read_text() != text:
+        write(configuration, text.encode(), secret=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in range(1, arguments.simulated + 1):
         known.setdefault(f"sim-{number}", new_password())
     users = {GATEWAY: gateway_password(folder / "gateway" / "gateway.toml"), **known}
+    make_valkey_password(folder)
     former = read(folder / "broker" / "passwords")
     # a hash is kept while it is right, so that the file changes only when a password does
     hashes = {

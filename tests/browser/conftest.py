@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from tests.support.waiting import eventually, missing
+from tests.support.yardsticks import YARDSTICK_SECONDS, yardstick_seconds
 
 from .network import Network
 from .watched import Watched
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).parents[2]
+
+PATIENCE_SECONDS = 30
+"""How long `expect` waits for what a page is to show: a deadline for a busy machine, no claim about how quick it is."""
 
 
 def chromium_program() -> str | None:
@@ -47,9 +51,10 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         missing("Chromium (on Debian: apt install chromium)")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("the package playwright")
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
@@ -183,10 +188,11 @@ class LivePage:
 
 
 class Tasks:
-    """What pages did: the processor time of each task of their main threads, in seconds, in no order.
+    """What pages did: the processor time of each task of their main threads, in no order.
 
-    A frame, a message and a key wait while a task runs; processor time is what it takes on a machine that does nothing
-    else. From Chromium's trace: `tdur` of the events `RunTask`.
+    In seconds of a machine on which the yardstick takes `YARDSTICK_SECONDS`: a slower one makes both longer. A frame, a
+    message and a key wait while a task runs; processor time is what it takes on a machine that does nothing else. From
+    Chromium's trace: `tdur` of the events `RunTask`.
     """
 
     def __init__(self, browser: Browser) -> None:
@@ -196,14 +202,16 @@ class Tasks:
     def noted(self) -> Iterator[list[float]]:
         """A list that is filled when the block ends."""
         tasks: list[float] = []
+        before = yardstick_seconds()
         self._browser.start_tracing(categories=["devtools.timeline", "disabled-by-default-devtools.timeline"])
         try:
             yield tasks
         finally:
             events = json.loads(self._browser.stop_tracing())["traceEvents"]
+        pace = (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS
         names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
         tasks += [
-            each["tdur"] / 1e6
+            each["tdur"] / 1e6 / pace
             for each in events
             if each["name"] == "RunTask"
             and names.get((each["pid"], each["tid"])) == "CrRendererMain"

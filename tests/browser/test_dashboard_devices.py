@@ -12,7 +12,8 @@ from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
 from sensors_sim.payloads import discovery_payload
-from tests.browser.watched import Watched, meta, rows
+from tests.browser.test_dashboard_views import AXE, axe
+from tests.browser.watched import NARROW, Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.firmware.observers import listening
 from tests.support.gateways import GatewayProcess
@@ -334,3 +335,19 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if AXE.exists():
+            assert axe(page) == []
+
+        page = watched.open(f"{gateway.http}/devices/{device['id']}?lang=de", viewport=NARROW)
+        button = page.get_by_role("button", name="Sein Programm aktualisieren")
+        button.scroll_into_view_if_needed()
+        button.click()
+        eventually(lambda: len(told) == 2)
+        said = page.get_by_text("Gefragt. Das Board holt es von dem, der „sensors-flash update --serve“ laufen lässt.")
+        expect(said).to_be_visible()
+        for each in (button, said):  # all of it is on the screen, and large enough for a thumb
+            box = each.bounding_box()
+            assert box is not None
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= NARROW["width"]
+            assert box["height"] >= 30
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]

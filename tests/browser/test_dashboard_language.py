@@ -89,3 +89,29 @@ def test_german_words_have_room(
             assert over <= 0, place or "list"
             expect(page.locator("body")).not_to_contain_text(re.compile(r"\{\w+\}"))
             page.close()
+
+
+@pytest.mark.slow
+def test_tools_that_have_no_room_beside_their_heading_begin_where_it_begins(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        for name in ("a", "b"):
+            publisher.publish(f"sensors/{name}/state", '{"temperature": 20, "humidity": 40}')
+        page = watched.open(f"{gateway.http}/?group=area", locale="de-DE")
+        expect(rows(page)).to_have_count(2)
+        expect(page.locator(".view-head select")).to_have_count(2)
+        below = 0
+        for width in range(820, 1060, 20):
+            page.set_viewport_size({"width": width, "height": 800})
+            heading, tools = (page.locator(f".view-head {each}").first.bounding_box() for each in ("h1", ".tools"))
+            assert heading is not None
+            assert tools is not None
+            if tools["y"] > heading["y"] + heading["height"] - 1:
+                below += 1
+                assert tools["x"] == pytest.approx(heading["x"], abs=1), width
+            else:
+                assert tools["x"] + tools["width"] == pytest.approx(width - heading["x"], abs=1), width
+        assert 0 < below < 12

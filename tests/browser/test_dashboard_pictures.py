@@ -73,8 +73,19 @@ def test_a_camera_has_a_tile_in_the_list_and_its_picture_on_its_page(
     with Publisher(broker.url) as publisher:
         publisher.publish("homeassistant/camera/door/config", json.dumps(CAMERA), retain=True)
         publisher.publish("cam/door", png(160, 120), retain=True)
+        for field in ("temperature", "humidity", "pressure", "illuminance", "co2"):
+            sensor = {"name": field, "uniq_id": f"door_{field}", "dev_cla": field, "dev": CAMERA["dev"]}
+            sensor |= {"stat_t": "cam/state", "val_tpl": f"{{{{ value_json.{field} }}}}"}
+            publisher.publish(f"homeassistant/sensor/door_{field}/config", json.dumps(sensor), retain=True)
+        publisher.publish("cam/state", '{"temperature":21,"humidity":50,"pressure":1013.25,"illuminance":9,"co2":500}')
         for viewport in (None, NARROW):
             page = watched.open(f"{gateway.http}/", viewport)
+            # what has no room beside the picture is counted, and the number is not cut
+            more = rows(page).filter(has_text="Front door").locator(".more")
+            inside, outside = more.bounding_box(), rows(page).locator(".readings").first.bounding_box()
+            assert inside is not None
+            assert outside is not None
+            assert inside["x"] + inside["width"] <= outside["x"] + outside["width"], "it is cut"
             tile = rows(page).filter(has_text="Front door").locator(".tile img")
             expect(tile).to_have_js_property("naturalWidth", 160)
             tile.click()

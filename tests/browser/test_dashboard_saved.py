@@ -69,6 +69,11 @@ def test_a_view_is_wholly_in_its_address_with_charts_values_and_marks(
             expect(page.locator(".saved-part.value .reading-now")).to_have_text("21.5 °C")
             expect(page.locator(".marks summary").first).to_have_text("1 mark")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            part, area = (page.locator(each).first.bounding_box() for each in (".saved-part.chart", ".chart-area"))
+            assert part is not None
+            assert area is not None
+            assert part["x"] < area["x"], "a chart lies over the edge of its card"
+            assert area["x"] + area["width"] < part["x"] + part["width"], "a chart lies over the edge of its card"
         page = watched.open(address(gateway, VIEW))
         expect(page.locator(".saved-part.value .reading-now")).to_contain_text("21.5")
         publisher.publish("sensors/attic/state", '{"temperature": 25.5}')

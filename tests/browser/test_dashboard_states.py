@@ -70,3 +70,25 @@ def test_in_forced_colours_what_is_chosen_can_still_be_told(
         )
         expect(page.locator(".statuses button[aria-pressed=true]")).to_have_css("background-color", current)
         expect(page.locator(".statuses button[aria-pressed=false]").first).not_to_have_css("background-color", current)
+        # lines of a chart keep the colours that their legend has
+        publisher.publish("sensors/b/state", '{"temperature": 21}')
+        page.goto(f"{gateway.http}/topics/sensors/+/state")
+        expect(page.locator(".legend .entry")).to_have_count(2)
+        page.wait_for_function(DRAWN, arg=2)
+
+
+# Whether so many of the legend's colours are on the chart.
+DRAWN = """(count) => {
+  const canvas = document.querySelector(".plot canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const probe = document.createElement("canvas").getContext("2d");
+  const isDrawn = [...document.querySelectorAll(".legend .swatch")].filter((swatch) => {
+    probe.fillStyle = getComputedStyle(swatch).backgroundColor;
+    probe.fillRect(0, 0, 1, 1);
+    const wanted = probe.getImageData(0, 0, 1, 1).data;
+    for (let at = 0; at < data.length; at += 4)
+      if (data[at + 3] === 255 && [0, 1, 2].every((part) => Math.abs(data[at + part] - wanted[part]) < 3)) return true;
+    return false;
+  });
+  return isDrawn.length === count;
+}"""

@@ -149,9 +149,11 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize("is_served", [True, False], ids=["from a server", "from a folder"])
 def test_a_page_is_found_by_a_word_and_nothing_is_asked_of_another_host(
-    chromium: Browser, address: str, width: int, scheme: str
+    chromium: Browser, site: Path, address: str, width: int, scheme: str, is_served: bool
 ) -> None:
+    root = address if is_served else site.as_uri()
     context = chromium.new_context(
         viewport={"width": width, "height": 844}, color_scheme="dark" if scheme == "dark" else "light"
     )
@@ -161,13 +163,19 @@ def test_a_page_is_found_by_a_word_and_nothing_is_asked_of_another_host(
         errors: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{address}/index.html")
+        # one that lies in a folder finds the way back to the top
+        page.goto(f"{root}/{'tutorials/page' if scheme == 'dark' else 'index'}.html")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         if width < 960:
             page.locator("label[for=__search].md-header__button").click()
-        page.get_by_role("textbox", name="Search").fill("deadband")
+        page.get_by_role("textbox", name="Search").click()
+        expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching", timeout=30_000)
+        # the page listens to keys
+        page.get_by_role("textbox", name="Search").press_sequentially("deadband")
         expect(page.locator(".md-search-result__item").first).to_contain_text("The protocol", timeout=30_000)
-        assert not [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+        page.locator(".md-search-result__item a").first.click()
+        page.wait_for_url(f"{root}/protocol.html*")
+        assert not [url for url in asked if not url.startswith((root, "data:", "blob:", "about:"))]
         assert errors == []
     finally:
         context.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
 import shutil
 import threading
@@ -10,11 +13,13 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from firmware import chips, files, flash, prepared
+from scripts.picture import COMPRESS
 from tests.browser.test_dashboard_views import AXE, axe
 from tests.browser.watched import Watched
 from tests.conftest import MakeGateway
@@ -22,6 +27,7 @@ from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
 from tests.firmware.cables import Bootable
 from tests.firmware.conftest import interpreter, standins  # noqa: F401 - fixtures
+from tests.firmware.test_prepared import mounted
 from tests.support.brokers import Broker
 from tests.support.waiting import missing
 
@@ -97,6 +103,25 @@ def device(interpreter: Interpreter, standins: Path, tmp_path: Path) -> Iterator
         found.close()
 
 
+def picture(page: Page, name: str, part: str | None = None) -> None:
+    """A picture of the page or a part of it for docs/firmware.md, if `python scripts/picture.py --flash` wants one."""
+    folder = os.environ.get("FLASH_PICTURES")
+    if folder is None:
+        return
+    page.mouse.move(0, 0)
+    if part is None:
+        data = page.screenshot()
+    else:
+        found = page.locator(part).first
+        found.evaluate("part => { part.style.padding = '14px 16px'; }")
+        data = found.screenshot()
+        found.evaluate("part => { part.style.padding = ''; }")
+    blank = page.context.new_page()  # the page itself may read no such address
+    packed = blank.evaluate(COMPRESS, base64.b64encode(data).decode())
+    blank.close()
+    (Path(folder) / f"flash-{name}.webp").write_bytes(base64.b64decode(packed))
+
+
 def plug(page: Page, device: Bootable) -> None:
     page.expose_function("cableWrite", lambda data: device.write(bytes(data)))
     page.expose_function("cableRead", lambda: list(device.read()))
@@ -106,20 +131,23 @@ def plug(page: Page, device: Bootable) -> None:
 
 @pytest.mark.slow
 def test_a_bare_board_gets_from_nothing_to_its_first_reading(
-    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable
+    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable, tmp_path: Path
 ) -> None:
     gateway = make_gateway(
         mosquitto,
         flash_folder=str(images),
+        flash_keys_file=str(tmp_path / "keys"),
         flash_broker_url=f"mqtt://board:secret%20word@192.0.2.9:{mosquitto.port}",
     )
-    page = watched.open(f"{gateway.http}/flash", prepare=lambda page: plug(page, device))
+    view = {"width": 1100, "height": 960}
+    page = watched.open(f"{gateway.http}/flash", viewport=view, prepare=lambda page: plug(page, device))
     expect(page.get_by_role("heading", name="Flash a board")).to_be_visible()
     page.get_by_label("Chip").select_option("ESP32")
     page.get_by_label("Kind of sensor 1").select_option("bme280")
     expect(page.locator(".wire select").first).to_have_value("22")
+    picture(page, "choose")
     page.get_by_role("button", name="Install", exact=True).click()
-    expect(page.get_by_text(re.compile(r"Writing… \d+ % · ESP32"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"Writing… \d+ % · ESP32"))).to_be_visible(timeout=180_000)
     expect(page.get_by_role("heading", name=re.compile("Wi-Fi.*esp32-123456, .*gateway-sensor"))).to_be_visible(
         timeout=60_000
     )
@@ -128,20 +156,43 @@ def test_a_bare_board_gets_from_nothing_to_its_first_reading(
 
     page.locator("select#ssid").select_option("home")
     page.get_by_label("Its password").fill("correct horse")
+    picture(page, "network", ".steps > li:nth-child(3)")
     page.get_by_role("button", name="Join").click()
     expect(page.get_by_label("User at the broker")).to_have_value("board", timeout=30_000)
     expect(page.get_by_label("Password", exact=True)).to_have_value("secret word")
-    page.get_by_label("Name, for people").fill("Küche")
+    page.get_by_label("Name, for people").fill("Café")
+    picture(page, "broker", ".steps > li:nth-child(4)")
     page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}")
     expect(page.get_by_text("To the board that is itself")).to_be_visible()  # so it is: the stand-in runs here
     page.get_by_label("User at the broker").fill("")
     page.get_by_label("Seconds between two readings").fill("1")
     page.get_by_role("button", name="Give it to the board").click()
-    expect(page.locator(".reading")).to_contain_text("temperature", timeout=60_000)
-    expect(page.locator(".reading")).to_contain_text("25.08")
-    link = page.get_by_role("link", name="Show Küche")
+    expect(page.locator(".first-reading")).to_contain_text("temperature", timeout=60_000)
+    expect(page.locator(".first-reading")).to_contain_text("25.08 °C")  # which the board says itself
+    expect(page.get_by_text("The gateway keeps the key")).to_be_visible()
+    [line] = (tmp_path / "keys").read_text().splitlines()
+    assert line == f"esp32-123456 {key_on(device)}"
+    assert line.split()[1] not in page.content()
+    picture(page, "done")
+    link = page.get_by_role("link", name="Show Café")
     link.click()
     expect(page).to_have_url(re.compile("/topics/sensors/esp32-123456/state$"))
+    [known] = gateway.json("/devices")["devices"]
+    page.goto(f"{gateway.http}/devices/{known['id']}")
+    expect(page.get_by_role("button", name="Update its program")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("[object Object]")).to_have_count(0)
+    picture(page, "device", "section:has(#health-title)")
+
+
+def settings_on(device: Bootable) -> dict[str, Any]:
+    """The settings in the file system that the board has mounted."""
+    content = mounted((device.board.folder / "flash.img").read_bytes())
+    return dict(json.loads(content["settings.json"]))
+
+
+def key_on(device: Bootable) -> str:
+    """The board's key for updates."""
+    return str(settings_on(device)["update_key"])
 
 
 @pytest.mark.slow
@@ -170,6 +221,7 @@ def test_only_pins_that_can_work_are_offered_and_a_click_on_the_drawing_gives_on
     page.get_by_text("The same in a terminal").click()
     command = page.locator(".terminal code").inner_text()
     assert "--sensor dht22:pin=8 --sensor adc:pin=" in command
+    page.get_by_role("heading", name="Flash a board").scroll_into_view_if_needed()  # nothing is half below the header
     if AXE.exists():
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
@@ -188,7 +240,7 @@ def test_a_browser_without_web_serial_is_told_so_and_given_the_command(
 
 @pytest.mark.slow
 def test_the_page_alone_is_a_folder_that_any_server_shows(
-    watched: Watched, images: Path, device: Bootable, tmp_path: Path
+    watched: Watched, mosquitto: Broker, images: Path, device: Bootable, tmp_path: Path
 ) -> None:
     if not (prepared.PAGES / "flash.html").exists():
         missing("the web pages (make web)")
@@ -199,8 +251,23 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
     with closing_server(server) as port:
         page = watched.open(f"http://127.0.0.1:{port}/", prepare=lambda page: plug(page, device))
         page.get_by_label("Chip").select_option("ESP32")
+        page.get_by_role("button", name="An output").click()
+        page.get_by_label("Called").fill("pump")
         page.get_by_role("button", name="Install", exact=True).click()
-        expect(page.locator("select#ssid")).to_be_visible(timeout=60_000)
+        expect(page.locator("select#ssid")).to_be_visible(timeout=180_000)
+        page.locator("select#ssid").select_option("home")
+        page.get_by_label("Its password").fill("correct horse")
+        page.get_by_role("button", name="Join").click()
+        page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}")
+        page.get_by_role("button", name="Give it to the board").click()
+        expect(page.locator(".first-reading")).to_contain_text("25.08 °C", timeout=60_000)  # of the program's table
+        expect(page.locator(".first-reading")).to_contain_text("pump")
+        [output] = settings_on(device)["outputs"]
+        assert output == {"output": "relay", "pin": output["pin"], "name": "pump"}
+        assert output["pin"] in chips.offer()["ESP32"]["digital"]
+        with page.expect_download() as download:  # nobody else has the key
+            page.get_by_role("button", name="Save the key").click()
+        assert Path(download.value.path()).read_text() == f"esp32-123456 {key_on(device)}\n"
 
 
 class Silent(SimpleHTTPRequestHandler):

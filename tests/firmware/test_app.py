@@ -402,3 +402,18 @@ def test_a_bad_command_changes_nothing_and_is_noted(payload: bytes) -> None:
     app._on_message("cmd", b'{"interval":30}', False)
     assert (app.interval, board.interval) == (30, 30)
     assert "cmd" not in app.errors()
+
+
+def test_a_part_that_ends_restarts_the_board_also_when_there_is_no_memory_to_tell_it() -> None:
+    app = make_app()
+
+    def no_memory(_text: str, _level: str = "info") -> None:
+        raise MemoryError
+
+    async def part() -> None:
+        raise ValueError("a bug")
+
+    app.log = no_memory  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        asyncio.run(app._supervised("sensors", part()))
+    assert app._outcome == "restart"

@@ -10,6 +10,7 @@ import pytest
 
 from firmware import chips, listening, plan, prepared, tools, updates
 from firmware.board import settings
+from scripts import wiring
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "firmware.md").read_text()
@@ -73,11 +74,40 @@ def test_the_drawings_are_shown_and_name_the_pins_of_the_examples(drawing: str) 
     assert f"](wiring/{drawing})" in TEXT
     root = ET.parse(DOCS / "wiring" / drawing).getroot()
     labels = {element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    driver = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
-    spec = plan.parse_sensor(next(found for found in re.findall(r"`--sensor (\S+)`", TEXT) if found.startswith(driver)))
-    pins = {f"GPIO {spec[key]}" for key in ("pin", "scl", "sda") if key in spec}
+    name = "adc" if drawing == "battery.svg" else drawing.removesuffix(".svg")
+    [example, *_] = re.findall(rf"`--(?:sensor|output) ({name}:\S+)`", TEXT)
+    spec = plan.parse_output(example) if name in settings.OUTPUTS else plan.parse_sensor(example)
+    pins = {f"GPIO {spec[key]}" for key in settings.PINS if key in spec}
     assert pins == {label for label in labels if re.fullmatch(r"GPIO \d+", label)}
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
+
+
+def test_every_sensor_and_output_has_a_drawing() -> None:
+    drawn = {path.stem for path in (DOCS / "wiring").glob("*.svg")}
+    assert {*settings.DRIVERS, *settings.OUTPUTS} - {"fake", "adc"} <= drawn  # battery.svg has the example of adc
+    assert "](wiring/battery.svg)" in TEXT[: TEXT.index("`--sensor adc:") + 200]
+
+
+def test_the_drawings_that_are_made_are_those_of_the_script() -> None:
+    for name, part in wiring.PARTS.items():
+        assert (DOCS / "wiring" / f"{name}.svg").read_text() == wiring.draw(part), "python scripts/wiring.py"
+
+
+@pytest.mark.parametrize("name", wiring.PARTS)
+def test_what_is_drawn_stays_inside_and_wires_lead_to_their_own_pin(name: str) -> None:
+    root = ET.fromstring(wiring.draw(wiring.PARTS[name]))
+    width, height = (int(each) for each in root.attrib["viewBox"].split()[2:])
+    for element in root.iter("{http://www.w3.org/2000/svg}text"):
+        x, y, size = (float(element.attrib[key]) for key in ("x", "y", "font-size"))
+        reach = 0.56 * size * len(element.text or "")  # of a wide font
+        left = {"end": x - reach, "middle": x - reach / 2}.get(element.get("text-anchor", ""), x)
+        assert left >= 0, element.text
+        assert left + reach <= width, element.text
+        assert y < height, element.text
+    crossing = {"pms5003": {"GPIO 27": "TX", "GPIO 26": "RX"}}
+    ends = {ours: theirs for ours, theirs, _ in wiring.PARTS[name].wires}
+    assert crossing.get(name, {}).items() <= ends.items()
+    assert len(ends) == len(wiring.PARTS[name].wires)
 
 
 def test_a_bare_cell_is_not_drawn_at_the_pin_of_a_regulator_that_needs_more() -> None:

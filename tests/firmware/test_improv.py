@@ -152,6 +152,31 @@ def test_a_certificate_comes_over_the_line(bare: Callable[[], tuple[Board, Talk]
     assert json.loads((board.folder / "settings.json").read_text())["mqtt"]["ca"] == "ca.pem"
 
 
+@pytest.mark.slow
+def test_a_key_comes_over_the_line_and_is_kept_by_whoever_sets_the_board_up_again(
+    mosquitto: Broker, bare: Callable[[], tuple[Board, Talk]]
+) -> None:
+    board, talk = bare()
+    first, second = "5e" * 32, "ab" * 32
+    for more, said in (
+        ({"update_key": first}, ["ok", "esp32-123456"]),
+        ({"update_key": second}, ["ok", "esp32-123456", "key kept"]),
+        ({"update_key": first}, ["ok", "esp32-123456"]),
+        ({}, ["ok", "esp32-123456"]),
+    ):
+        if board.process is None:
+            board.power_on(stdin=subprocess.PIPE)
+        talk.send(call(JOIN, wifi("home", "correct horse")))
+        while talk.next() != (STATE, b"\x04"):
+            pass
+        assert talk.results(JOIN) == []
+        assert talk.give(settings_for(mosquitto.port, **more)) == said
+        assert board.wait_off() == RESET
+        assert json.loads((board.folder / "settings.json").read_text())["update_key"] == first
+    for key in (first, second):
+        assert key not in board.log()
+
+
 @pytest.fixture
 def authority_pem(tmp_path: Path) -> str:
     """Some text of the length of a certificate."""

@@ -46,6 +46,21 @@ def test_the_newest_lines_wait_and_a_hole_shows_how_many_went() -> None:
     assert [line["n"] for line in lines(log)] == list(range(30, 50))
 
 
+def test_a_line_without_memory_for_it_is_lost_and_shows_as_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = FakeBoard()
+    log = make_log(board)
+    log("first")
+
+    def full(_lines: list[str]) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(board, "keep_log", full)
+        log("second")
+    log("third")
+    assert [(line["n"], line["text"]) for line in lines(log)] == [(0, "first"), (2, "third")]
+
+
 @pytest.mark.parametrize("text", ["x" * 500, "µ" * 300, "x" + "€" * 200, "\U0001f600" * 99, '"\\\n' * 99])
 def test_a_long_line_is_cut_in_whole_characters(text: str) -> None:
     log = make_log()

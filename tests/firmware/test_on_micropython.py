@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -513,3 +514,65 @@ def test_what_it_logs_and_how_it_is_and_the_last_lines_before_a_reset(
     assert "before" not in str(observer.payloads("log"))
     board.power_on("reset")
     eventually(lambda: "command: reboot" in texts(before=True), what="the last lines before the reset")
+
+
+@pytest.mark.slow
+def test_memory_stays_as_free_as_it_was_over_many_faults(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe
+) -> None:
+    """GATEWAY_TEST_FAULTS says how many rounds of all of them; one more goes before, which brings in what they need."""
+    rounds = int(os.environ.get("GATEWAY_TEST_FAULTS", "2"))
+    sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
+    with Tunnel(mosquitto.port) as tunnel:
+        board = make_board(tunnel.port, sensors=sensors, diag=0.5, discovery=True, buffer_messages=20)
+        observer = observe(board)
+
+        def black_hole() -> None:
+            tunnel.black_hole()
+            board.wait_log("mqtt: ")
+            connects = tunnel.accepted
+            eventually(lambda: tunnel.accepted > connects, 30, "a new connection, into the hole as well")
+            tunnel.heal()
+
+        def refused() -> None:
+            tunnel.block()
+            connects = tunnel.accepted
+            eventually(lambda: tunnel.accepted > connects, 30, "an attempt that fails")
+            tunnel.block(False)
+
+        def no_wifi() -> None:
+            lost = board.log().count("wifi: lost home")
+            board.world("wifi-down")
+            tunnel.cut()
+            eventually(lambda: board.log().count("wifi: lost home") > lost, 30, "Wi-Fi that is lost")
+            board.world("wifi-down", False)
+
+        def broken_sensor() -> None:
+            board.world("bme280-broken")
+            eventually(lambda: "bme280" in observer.metas()[-1].get("errors", {}), 30, "the error in meta")
+            board.world("bme280-broken", False)
+            eventually(lambda: "errors" not in observer.metas()[-1], 30, "meta without the error")
+
+        def nonsense() -> None:
+            observer.send("x" * 3000)
+            observer.send({"log": "debug"})
+            observer.send({"interval": 0.3})
+
+        def told_after(fault: Callable[[], None]) -> int:
+            """The bytes that are free once it is over and readings come again."""
+            fault()
+            last = int(observer.states()[-1]["seq"])
+            eventually(lambda: observer.states()[-1]["seq"] > last + 10, 60, "readings, the newest among them")
+            told = len(observer.payloads("diag"))
+            eventually(lambda: len(observer.payloads("diag")) > told + 1, 60, "how the board is")
+            return int(json.loads(observer.payloads("diag")[-1])["heap_free"])
+
+        board.power_on(heap=152 * 1024)
+        observer.wait_states(1)
+        free = []
+        for _ in range(1 + rounds):
+            free.append(min(map(told_after, (tunnel.cut, black_hole, refused, no_wifi, broken_sensor, nonsense))))
+            print("bytes free:", free[-1])
+        assert "MemoryError" not in board.log()
+        assert {state["boot"] for state in observer.states()} == {1}
+        assert free[-1] > free[1] - 4096, free

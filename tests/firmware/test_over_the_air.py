@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import pytest
 from firmware import files, keys, updates
 from firmware.tools import FlashError
 from tests.conftest import MakeMosquitto
-from tests.firmware.boards import RESET, Board
+from tests.firmware.boards import RESET, START, Board
 from tests.firmware.observers import Observer
 from tests.support.brokers import Broker
 from tests.support.waiting import eventually
@@ -45,8 +47,8 @@ def newer(flash_image: Path, tmp_path: Path) -> Callable[..., updates.Program]:
 
 
 @contextmanager
-def mains(*boards: Board) -> Iterator[list[int]]:
-    """Gives boards power again whenever they reset; the statuses with which they ended."""
+def mains(*boards: Board, start: str = START) -> Iterator[list[int]]:
+    """Gives boards power again whenever they reset, and starts them so; the statuses with which they ended."""
     ended: list[int] = []
     over = threading.Event()
 
@@ -56,7 +58,7 @@ def mains(*boards: Board) -> Iterator[list[int]]:
                 process = board._process
                 if process is not None and process.poll() is not None:
                     ended.append(board.wait_off(30))
-                    board.power_on("reset")
+                    board.power_on("reset", start=start)
 
     thread = threading.Thread(target=supply, name="mains")
     thread.start()
@@ -211,6 +213,66 @@ def test_a_board_without_a_key_says_what_to_do(mosquitto: Broker, make_board: Ma
         update(mosquitto, updates.Program("1.0.1", "b", {"payloads.py": b"x"}), board.id)
 
 
+class Sent:
+    """Stands where the client is: what would be published."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def publish(self, _topic: str, payload: bytes, *_: object) -> None:
+        self.pieces.append(payload)
+
+
+def test_who_serves_knows_a_board_that_was_set_up_meanwhile_and_its_new_key() -> None:
+    program = updates.Program("1.0.1", "b", {"payloads.py": b"x"})
+    giver = updates.Giver(program, keys.load(), serve=True, reload=keys.load)
+    sent = Sent()
+    giver.client = sent  # type: ignore[assignment]
+
+    def asked() -> list[bytes]:
+        sent.pieces.clear()
+        giver.take("sensors/attic/update", b'{"get":"manifest","at":0}', False)
+        return [piece.partition(b"\n")[2] for piece in sent.pieces]
+
+    assert asked() == []
+    first = keys.of("attic")  # as the page does it, over the gateway
+    assert asked() == [program.manifest("attic", first, giver.serial)]
+    with keys.file().open("a") as file:
+        file.write(f"attic {'ab' * 32}\n")
+    assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
+    keys.file().write_bytes(b"\xff\xfe")  # in the middle of being edited
+    assert asked() == [program.manifest("attic", "ab" * 32, giver.serial)]
+
+
+@pytest.mark.slow
+def test_the_button_of_a_page_is_answered_for_a_board_whose_key_came_later(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe, tmp_path: Path
+) -> None:
+    key = "5e" * 32
+    board = make_board(mosquitto.port, update_key=key)
+    observer = observe(board)
+    said = tmp_path / "serving.txt"
+    command = [sys.executable, "-m", "firmware.flash", "update", "--serve"]
+    with said.open("wb") as output:
+        serving = subprocess.Popen(
+            [*command, "--mqtt", f"mqtt://127.0.0.1:{mosquitto.port}"],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        eventually(lambda: "giving" in said.read_text(), 90, "the command")
+        keys.file().write_text(f"{board.id} {key}\n")  # as the gateway does, for the page
+        board.power_on()
+        observer.wait_states(1, 40)
+        with mains(board):
+            observer.send({"update": True})  # what the button publishes
+            eventually(lambda: f"{board.id:<16} done: runs gateway-sensor" in said.read_text(), 90, "the update")
+        assert observer.metas()[-1]["build"] in said.read_text()
+        assert key not in said.read_text()
+    finally:
+        serving.kill()
+        serving.wait(30)
+
+
 def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> None:
     program = updates.Program.read(flash_image)
     signed = program.manifest("x" * 64, "5e" * 32, 1_790_000_000, older=True)
@@ -247,6 +309,8 @@ def test_a_fleet_is_updated_during_broker_restarts_without_one_being_lost(
 
             def given(share: float = share) -> bool:
                 begun = sum(len(progress.given) for progress in giver.boards.values())
+                if len(giver.boards) < len(boards):  # not told yet: none is unfinished
+                    return False
                 return begun >= share * 2 * len(boards) or not giver.unfinished()
 
             eventually(given, 120, f"{share:.0%} of the files")

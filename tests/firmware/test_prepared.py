@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from firmware import chips, files, flash, images, prepared
-from firmware.board import settings
+from firmware import chips, files, flash, images, keys, prepared, updates
+from firmware.board import NAME, VERSION, settings
 from tests.firmware import devices
 from tests.firmware.boards import Board, Interpreter
 from tests.firmware.observers import Observer
+from tests.firmware.test_over_the_air import mains, newer, outcomes, update  # noqa: F401 - a fixture
 from tests.support.brokers import Broker
+from tests.support.waiting import eventually
 
 littlefs = pytest.importorskip("littlefs", reason="littlefs-python (extra `flash`)")
 
@@ -129,6 +133,13 @@ def test_the_command_writes_image_manifest_and_pins(tmp_path: Path, capsys: pyte
     assert set(boards["drivers"]) == set(settings.DRIVERS)
     assert boards == prepared.offer()
     assert boards["drivers"]["bme280"]["measures"] == ["temperature", "humidity", "pressure"]
+    for name, (needs, _) in settings.DRIVERS.items():  # whatever a driver needs can be said on the page
+        driver = boards["drivers"][name]
+        assert set(needs) <= {*driver["pins"], *driver["choices"]}, name
+        assert ("analogue" in driver["pins"].values()) == (name in settings.ANALOGUE), name
+    assert set(boards["outputs"]) == set(settings.OUTPUTS)
+    assert not {*boards["outputs"]} & {*boards["drivers"]}
+    assert boards["units"]["temperature"] == "°C"
     assert "ESP32_GENERIC_C3-20260101-v1.29.0.bin" in capsys.readouterr().out
     (out / "esp32.bin").unlink()  # a build whose image went is forgotten
     flash.main(["image", "--chip", "esp32c3", "--firmware", str(tmp_path), "-o", str(out / "esp32c3.bin")])
@@ -206,3 +217,75 @@ def test_a_partition_of_another_size_would_not_be_mounted(
     board.power_on(start="mounted.py")
     board.wait_off()
     assert "OSError" in board.log()  # hence the row in the table
+
+
+@pytest.mark.slow
+def test_an_update_in_its_file_system_outlives_a_power_cut_and_a_bad_one_goes_back(
+    mosquitto: Broker,
+    interpreter: Interpreter,
+    standins: Path,
+    tmp_path: Path,
+    prefix: str,
+    observe: Callable[..., Observer],
+    newer: Callable[..., updates.Program],  # noqa: F811
+) -> None:
+    image = made()
+    key = keys.of(f"{prefix}-slots")
+    chosen: dict[str, object] = {
+        "id": f"{prefix}-slots",
+        "wifi": {"ssid": "home", "password": "correct horse"},
+        "mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"},
+        "interval": 0.2,
+        "ntp": "",
+        "timeout": 2,
+        "trial": 8,
+        "update_key": key,
+    }
+    board = board_with(content(image, C3), image.files.size, interpreter, standins, tmp_path / "board", chosen)
+    observer = observe(board)
+
+    def on_flash() -> dict[str, bytes]:
+        return mounted((board.folder / "flash.img").read_bytes().ljust(image.files.size, b"\xff"))
+
+    def firmware() -> tuple[object, object]:
+        meta = observer.metas()[-1]
+        return meta["firmware"], meta.get("trial")
+
+    board.power_on(start="mounted.py")
+    observer.wait_states(2, 60)
+    assert firmware() == (f"{NAME} {VERSION}", None)
+    flashed = {name: data for name, data in on_flash().items() if name in files.names()}
+    good = newer("1.0.1", "board/app.py", '"restarting"', '"restarting now"')  # its largest file
+    try:
+        with mains(board, start="mounted.py"):
+            giver = updates.Giver(good, keys.load())
+            give = updates.give(giver, {"url": f"mqtt://127.0.0.1:{mosquitto.port}"}, None, [board.id], 180, 3)
+            thread = threading.Thread(target=lambda: asyncio.run(give))
+            thread.start()
+            eventually(lambda: len(observer.payloads("update")) >= 6, 60, "questions")
+            board.cut_power()  # in the middle of a file that is written
+            board.power_on(start="mounted.py")
+            thread.join(200)
+            assert outcomes(giver)[board.id][0], (outcomes(giver), board.log()[-2000:])
+            assert firmware() == ("gateway-sensor 1.0.1", None)
+            now = json.loads(on_flash()["slot.json"])["now"]
+            assert {f"{now}/{name}": data for name, data in good.files.items()}.items() <= on_flash().items()
+
+            board.cut_power()  # it starts again with what was chosen
+            board.power_on(start="mounted.py")
+            count = len(observer.states())
+            observer.wait_states(count + 2, 60)
+            assert firmware() == ("gateway-sensor 1.0.1", None)
+
+            bad = newer("1.0.2", "board/app.py", "import asyncio\n", "import nothing_of_this_name\n")
+            refused = update(mosquitto, bad, board.id, tries=1)
+            assert not outcomes(refused)[board.id][0]
+            assert "back to the program before: ImportError" in str(outcomes(refused)[board.id][1])
+            count = len(observer.states())
+            observer.wait_states(count + 2, 60)
+            assert firmware() == ("gateway-sensor 1.0.1", None)
+        files_now = on_flash()
+        assert json.loads(files_now["slot.json"])["now"] == now
+        assert {name: files_now.get(name) for name in files.names()} == flashed  # it lies there as it was
+    finally:
+        board.cut_power()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,9 +133,19 @@ def freeze_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable
     return valkey.thaw
 
 
+def fill_valkey(valkey: ValkeyServer, nodes: list[GatewayProcess]) -> Callable[[], None]:
+    assert b"OK" in valkey.tell("CONFIG", "SET", "maxmemory", "1")
+    eventually(lambda: all(b"is full" in node.get("/health/ready")[1] for node in nodes), 20, "all nodes say why")
+
+    def undo() -> None:
+        valkey.tell("CONFIG", "SET", "maxmemory", "0")
+
+    return undo
+
+
 @pytest.mark.parametrize(
     "story",
-    [kill_the_leader, stop_the_leader, freeze_the_leader, kill_a_follower, restart_valkey, freeze_valkey],
+    [kill_the_leader, stop_the_leader, freeze_the_leader, kill_a_follower, restart_valkey, freeze_valkey, fill_valkey],
     ids=lambda story: story.__name__,
 )
 async def test_nothing_is_lost_or_twice(
@@ -310,11 +319,10 @@ def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
         assert node.json("/health/ready")["archive"] == {"kept": True, "error": None, "lacks": 0}
 
 
-def test_a_gateway_that_cannot_reach_the_server_listens_at_once_and_says_so(
+def test_a_gateway_that_cannot_reach_the_server_listens_all_the_same_and_says_so(
     mosquitto: Broker, make_gateway: MakeGateway, prefix: str
 ) -> None:
     pytest.importorskip("valkey")
-    began = time.monotonic()
     gateway = make_gateway(
         mosquitto,
         ready=False,
@@ -323,6 +331,5 @@ def test_a_gateway_that_cannot_reach_the_server_listens_at_once_and_says_so(
         cluster_name=prefix,
     )
     status, body = gateway.get("/health/ready")
-    assert time.monotonic() - began < 8
     assert status == 503
     assert b"the shared log can't be reached" in body

@@ -51,6 +51,7 @@ async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gatewa
         ]
         for each in (client, end, *judges):
             await each.wait_event("subscribed")
+        began = gateway.processor_seconds()
         sent = taken = 0.0
         while sent - taken < 100_000:
             assert sent < 2_000_000, f"the gateway keeps up, it has {taken:,.0f} already: this is no flood"
@@ -68,7 +69,8 @@ async def test_a_flood_above_capacity(make_mosquitto: MakeMosquitto, make_gatewa
         with Publisher(broker.url) as publisher:
             await asyncio.to_thread(publisher.publish, "end", b"2")
         await end.wait_messages(2)
-        assert gateway.processor_seconds() - before < 1, "nothing of the flood is left to do"
+        rest = gateway.processor_seconds() - before
+        assert rest < (before - began) / 10, "nothing of the flood is left to do"
         samples = await asyncio.to_thread(gateway.metrics)
         # what the broker could not queue for the gateway was lost there; what came, every number speaks of
         assert samples["gateway_messages_received_total"] == end.messages[-1]["seq"]

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import random
+import selectors
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -319,6 +321,35 @@ async def test_commands_above_the_rate_are_refused_to_the_one_who_sends_them(
         await neighbour.wait_messages(1)
         await assert_accounted(gateway, neighbour)
     assert_sound(gateway, ceiling_mib=200)
+
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+
+
+@pytest.mark.skipif(
+    not SOMAXCONN.exists() or int(SOMAXCONN.read_text()) < 3_000, reason="the system lets no more than that wait"
+)
+def test_three_thousand_who_come_at_once_wait_in_the_line_and_not_in_their_retries(
+    mosquitto: Broker, make_gateway: MakeGateway, prefix: str
+) -> None:
+    gateway = make_gateway(mosquitto, mqtt_topics=[f"{prefix}/#"])
+    gateway.freeze()  # all of them come while it does something else
+    try:
+        with closing_all([socket.socket() for _ in range(3_000)]) as sockets:
+            waiting = selectors.DefaultSelector()
+            for sock in sockets:
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    sock.connect(("127.0.0.1", gateway.port))
+                waiting.register(sock, selectors.EVENT_WRITE)
+            connected = 0
+            while found := waiting.select(0.5):  # the first retry is due after a second
+                for key, _ in found:
+                    waiting.unregister(key.fileobj)
+                connected += len(found)
+            assert connected == len(sockets)
+    finally:
+        gateway.thaw()
 
 
 def garbage(chance: random.Random) -> bytes:

@@ -144,6 +144,26 @@ def test_a_stream_is_found_without_the_slash_that_the_plug_in_takes_away(
     assert set(first) == {"temperature", "topic", "time"}
 
 
+def test_what_is_commented_out_for_an_access_policy_is_whole() -> None:
+    """With the comments of the access policy taken for lines, it is YAML, and where the plug-ins look for it."""
+    text = (EXAMPLE / "datasources.yml").read_text(encoding="utf-8")
+    head, _, body = text.partition("datasources:")
+    lines = []
+    for line in body.splitlines():
+        found = re.fullmatch(r"( +)# (?!with )(.*)", line)
+        if found is not None:
+            lines.append(found[1] + found[2])
+        elif not line.lstrip().startswith("#"):
+            lines.append(line)
+    whole = {each["uid"]: each for each in yaml.safe_load(head + "datasources:" + "\n".join(lines))["datasources"]}
+    infinity, live = whole["sensors"], whole["sensors-live"]
+    assert infinity["jsonData"]["auth_method"] == "bearerToken"
+    assert infinity["jsonData"]["allowedHosts"], "without it Infinity sends no token"
+    assert infinity["secureJsonData"] == {"bearerToken": "$GATEWAY_TOKEN"}
+    assert live["jsonData"]["headerName1"] == "Authorization"
+    assert live["secureJsonData"]["headerValue1"] == "$GATEWAY_AUTHORIZATION"
+
+
 def test_the_page_shows_what_the_dashboard_has() -> None:
     for _, target in INFINITY:
         assert target["root_selector"] in PAGE

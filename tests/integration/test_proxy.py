@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import yaml
@@ -277,8 +278,7 @@ def test_links_lead_back_through_the_proxy(proxied: Proxied, mosquitto: Broker) 
         answer = proxied.get(path, token=token)
         seen += [message["payload"] for message in answer.json["messages"]]
         link = re.match(r"<([^>]+)>", answer.headers["Link"] or "")
-        assert not link or link[1].startswith(f"{proxied.prefix}/topics/")
-        path = link[1].removeprefix(proxied.prefix) if link else None
+        path = urljoin(path, link[1]) if link else None
     assert seen == [0, 1, 2, 3, 4]
 
 

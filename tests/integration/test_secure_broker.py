@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 
 from tests.support.brokers import IMAGE, docker_problem, mosquitto_program
 from tests.support.certificates import Authority
+from tests.support.gateways import GatewayProcess
 from tests.support.waiting import eventually, free_port, is_listening, missing
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,7 @@ class SecureBroker:
     folder: Path
     port: int
     certificate_port: int
+    node_port: int
     listening: Callable[[], set[int]]
     hang_up: Callable[[], None]
 
@@ -90,24 +92,24 @@ def in_a_container(folder: Path) -> Iterator[SecureBroker]:
         .with_volume_mapping(str(folder / "broker"), "/mosquitto/secrets", "ro")
     )
     # any free port of loopback: the container's own methods can't say that
-    wanted: dict[str, Any] = {f"{port}/tcp": ("127.0.0.1", None) for port in (8883, 8884)}
+    wanted: dict[str, Any] = {f"{port}/tcp": ("127.0.0.1", None) for port in (8883, 8884, 8885)}
     container.ports.update(wanted)
     container.start()
     try:
         wrapped = container.get_wrapped_container()
         eventually(lambda: b" running" in wrapped.logs(), 20, "the broker runs")
         wrapped.reload()
-        ports = [int(wrapped.ports[f"{port}/tcp"][0]["HostPort"]) for port in (8883, 8884)]
+        ports = [int(wrapped.ports[f"{port}/tcp"][0]["HostPort"]) for port in (8883, 8884, 8885)]
 
         def listening() -> set[int]:
             inside = ports_in(wrapped.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output.decode())
-            return {{8883: ports[0], 8884: ports[1]}.get(port, port) for port in inside}
+            return {{8883: ports[0], 8884: ports[1], 8885: ports[2]}.get(port, port) for port in inside}
 
         def hang_up() -> None:
             own(folder / "broker")
             wrapped.kill(signal="SIGHUP")
 
-        yield SecureBroker(folder, ports[0], ports[1], listening, hang_up)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], listening, hang_up)
     finally:
         container.stop()
 
@@ -123,12 +125,13 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
     text = subprocess.run(
         ["sed", documented[1], SECURE / "mosquitto.conf"], capture_output=True, text=True, check=True, timeout=10
     ).stdout
-    ports = [free_port(), free_port()]
+    ports = [free_port(), free_port(), free_port()]
     for old, new in (
         ("/etc/mosquitto/secrets/", f"{folder}/broker/"),
         ("/var/lib/mosquitto/", f"{folder}/data/"),
         ("listener 8883", f"listener {ports[0]} 127.0.0.1"),
         ("listener 8884", f"listener {ports[1]} 127.0.0.1"),
+        ("listener 8885", f"listener {ports[2]} 127.0.0.1"),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -146,7 +149,8 @@ def on_debian(folder: Path) -> Iterator[SecureBroker]:
             inodes = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
             return ports_in(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text(), inodes)
 
-        yield SecureBroker(folder, ports[0], ports[1], listening, lambda: process.send_signal(signal.SIGHUP))
+        ways = listening, lambda: process.send_signal(signal.SIGHUP)
+        yield SecureBroker(folder, ports[0], ports[1], ports[2], *ways)
     finally:
         process.terminate()
         process.wait(30)
@@ -162,7 +166,7 @@ FORMS = [
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     folder = tmp_path_factory.mktemp("secrets")
     run("make_certs.py", folder, "--client", "esp32-9")
-    run("make_passwords.py", folder, "esp32-1", "esp32-2", "--simulated", "2")
+    run("make_passwords.py", folder, "esp32-1", "esp32-2", "homeassistant", "--simulated", "2")
     (folder / "broker" / "acl").write_text((SECURE / "acl").read_text())
     (folder / "broker" / "acl").chmod(0o600)
     with request.param(folder) as broker:
@@ -276,7 +280,47 @@ def test_nobody_comes_in_without_tls(broker: SecureBroker) -> None:
 
 
 def test_the_plain_port_is_closed(broker: SecureBroker) -> None:
-    assert broker.listening() == {broker.port, broker.certificate_port}
+    assert broker.listening() == {broker.port, broker.certificate_port, broker.node_port}
+
+
+def test_the_nodes_of_a_cluster_are_one_user_with_several_connections(broker: SecureBroker) -> None:
+    certificate = broker.folder / "gateway" / "node.pem"
+    nodes = [
+        Client(broker.node_port, ca_file=broker.ca_file, certificate=certificate, client_id=name)
+        for name in ("gateway", "gateway-a", "gateway-b")
+    ]
+    assert [node.reason for node in nodes] == ["Success"] * 3
+    nodes[0].subscribe("sensors/#")
+    for node in nodes[1:]:
+        assert node.publish("sensors/esp32-1/cmd") == "Success"
+        assert node.publish("sensors/esp32-1/state") == "Not authorized", "it is the gateway"
+    eventually(lambda: nodes[0].received == ["sensors/esp32-1/cmd"] * 2, 10, "all of them are connected")
+    assert not any(node.ended.is_set() for node in nodes)
+    for node in nodes:
+        node.close()
+
+
+def test_nobody_else_comes_in_where_nodes_choose_their_client_ids(broker: SecureBroker) -> None:
+    secrets = passwords(broker.folder)
+    refused = [
+        Client(
+            broker.node_port,
+            ca_file=broker.ca_file,
+            certificate=broker.folder / "clients" / "esp32-9.pem",
+            client_id="gateway",
+        ),
+        *(
+            Client(broker.node_port, ca_file=broker.ca_file, user=user, password=secrets[user], client_id="gateway")
+            for user in ("esp32-1", "gateway")
+        ),
+    ]
+    assert [client.reason for client in refused] == [None] * 3
+    for client in refused:
+        client.close()
+    # and a node's certificate is one for nodes only
+    client = Client(broker.certificate_port, ca_file=broker.ca_file, certificate=broker.folder / "gateway" / "node.pem")
+    assert client.reason is None
+    client.close()
 
 
 def test_a_client_that_trusts_another_authority_sends_nothing(broker: SecureBroker, tmp_path: Path) -> None:
@@ -402,8 +446,61 @@ def test_the_gateway_reads_all_and_writes_commands_and_its_status(broker: Secure
         eventually(lambda: {"sensors/esp32-2/state", "$SYS/broker/version"} <= set(gateway.received), 10, "both")
         assert gateway.publish("gateway/status") in ("Success", "No matching subscribers")
         assert gateway.publish("sensors/esp32-2/cmd") in ("Success", "No matching subscribers")
-        for topic in ("sensors/esp32-2/state", "sensors/esp32-2/status", "alerts/x", "$SYS/x"):
+        foreign = (
+            "homeassistant/device/esp32-2/config",
+            "homeassistant/lock/gateway/door/config",
+            "homeassistant/status",
+        )
+        for topic in ("sensors/esp32-2/state", "sensors/esp32-2/status", "alerts/x", "$SYS/x", *foreign):
             assert gateway.publish(topic) == "Not authorized", topic
+
+
+@pytest.mark.slow
+def test_home_assistant_finds_the_gateway_its_alerts_and_the_sensors(broker: SecureBroker, tmp_path: Path) -> None:
+    """A running gateway and simulator, as they come, with the passwords that the scripts made."""
+    gateway = GatewayProcess(
+        tmp_path / "gateway",
+        f"mqtts://localhost:{broker.port}",
+        mqtt_ca_file=str(broker.ca_file),
+        mqtt_username="gateway",
+        mqtt_password=passwords(broker.folder)["gateway"],
+        mqtt_discovery="homeassistant",
+        alert_discovery="homeassistant",
+        alerts=[{"name": "hot", "topics": "sensors/+/state", "where": "payload.t > 90"}],
+        access_allow_anonymous=True,
+    )
+    simulator: list[str | Path] = [
+        *(sys.executable, "-m", "sensors_sim", "--broker", f"mqtts://localhost:{broker.port}", "--ca", broker.ca_file),
+        *("--username", "{id}", "--password-file", broker.folder / "sensors" / "passwords"),
+        *("--dialect", "homeassistant", "--devices", "2"),
+    ]
+    with (
+        connected(broker, "homeassistant") as home,
+        (tmp_path / "simulator.log").open("wb") as log,
+        subprocess.Popen(simulator, cwd=ROOT, stdout=log, stderr=log) as process,
+    ):
+        home.subscribe("homeassistant/#")
+        home.subscribe("gateway/#")
+        home.subscribe("sensors/+/state")
+        try:
+            gateway.start()
+            wanted = {
+                *(f"homeassistant/sensor/gateway/{name}/config" for name in ("messages", "subscribers")),
+                "homeassistant/binary_sensor/gateway/connected/config",
+                "homeassistant/binary_sensor/gateway_alert_hot/config",
+                *("gateway/status", "gateway/status/numbers", "gateway/alerts/hot"),
+                *(f"homeassistant/device/sim-{n}/config" for n in (1, 2)),
+                *(f"sensors/sim-{n}/state" for n in (1, 2)),
+            }
+            eventually(lambda: sorted(wanted - set(home.received)) == [], 40, "all that is announced")
+            assert home.publish("sensors/esp32-1/cmd") != "Not authorized"
+            assert home.publish("homeassistant/status", "online") != "Not authorized"
+            assert home.publish("homeassistant/device/esp32-1/config") == "Not authorized"
+            assert home.publish("gateway/status") == "Not authorized"
+        finally:
+            gateway.close()
+            process.terminate()
+    assert "refused" not in gateway.log()
 
 
 def test_a_certificate_is_a_name_and_no_password_is_asked(broker: SecureBroker) -> None:

@@ -233,7 +233,7 @@ def test_each_part_sees_only_its_own_secrets(stack: Stack) -> None:
         return set(stack.compose("exec", "-T", "--user", "0", service, "sh", "-c", command).split())
 
     # what it puts together of them in memory, in /run/gateway, not even root without rights can list
-    assert found("gateway") == {"/etc/gateway/gateway.toml", "/etc/gateway/server.key"}
+    assert found("gateway") == {f"/etc/gateway/{name}" for name in ("gateway.toml", "server.key", "node.key")}
     assert found("sensors") == {"/secrets/passwords"}
     assert found("mosquitto") == {"/mosquitto/secrets/passwords", "/mosquitto/secrets/server.key"}
 

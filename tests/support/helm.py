@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -241,6 +242,27 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _kind(value: Any) -> str:
+    """As Helm has what stands in a file of values."""
+    for kind, name in ((bool, "bool"), ((int, float), "float64"), (str, "string")):
+        if isinstance(value, kind):
+            return name
+    return "other"
+
+
+def _quoted(value: Any) -> str:
+    """Go writes a large number with an exponent, unless it has been made an integer."""
+    if _kind(value) == "float64" and not isinstance(value, _Integer) and abs(value) >= 1e6:
+        shortest = next(text for places in range(17) if float(text := f"{value:.{places}e}") == value)
+        digits, _, exponent = shortest.partition("e")
+        return f'"{digits}e{exponent}"'
+    return json.dumps(_shown(value), ensure_ascii=False)
+
+
+class _Integer(int):
+    """What `int64` makes."""
+
+
 def _to_yaml(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=False).rstrip("\n")
 
@@ -260,14 +282,19 @@ def _first_false(*values: Any) -> Any:
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "and": _first_false,
     "default": lambda otherwise, value: value or otherwise,
+    "eq": lambda a, b: a == b,
     "fail": _fail,
+    "floor": math.floor,
     "gt": lambda a, b: a > b,
     "int": int,
+    "int64": _Integer,
+    "kindIs": lambda kind, value: _kind(value) == kind,
     "list": lambda *values: list(values),
     "nindent": lambda count, text: "\n" + "\n".join(" " * count + line if line else "" for line in text.split("\n")),
     "not": lambda value: not value,
     "or": _first_true,
-    "quote": lambda value: json.dumps(_shown(value), ensure_ascii=False),
+    "printf": lambda form, *values: form % values,
+    "quote": _quoted,
     "sha256sum": lambda text: hashlib.sha256(text.encode()).hexdigest(),
     "toJson": lambda value: json.dumps(value, sort_keys=True),
     "toYaml": _to_yaml,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS, Revocation
 from gateway.cluster.entries import Entry, Id, decode
 from gateway.cluster.questions import Append, Begin, Look, Meet, Question, Read
+from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, Told, name_of, times_of
 from gateway.cluster.views import Meta, View
 
 __all__ = ["ModelServer"]
@@ -19,6 +21,9 @@ class _State:
     lease: tuple[str, float] | None = None
     stream: dict[Id, bytes] = field(default_factory=dict)
     able_until: float = 0.0
+    revoked_list: str = ""
+    revoked_number: int = 0
+    revoked: dict[str, tuple[int, Revocation]] = field(default_factory=dict)
 
 
 class ModelServer:
@@ -88,7 +93,12 @@ class ModelServer:
         """Drops what is older than an entry."""
         self._state.stream = {each: data for each, data in self._state.stream.items() if each >= at}
 
-    def ask(self, question: Question) -> object:
+    @property
+    def revoked(self) -> list[Revocation]:
+        """What was called back, as it was told."""
+        return [each for _, each in sorted(self._state.revoked.values(), key=lambda pair: pair[0])]
+
+    def ask(self, question: Question | Revoked | Revoke) -> object:
         """The answer to a question that is for the server."""
         state = self._state
         match question:
@@ -117,6 +127,10 @@ class ModelServer:
                 return [(at, state.stream[at]) for at in found]
             case Look(at):
                 return state.stream.get(at)
+            case Revoked(version):
+                return self._read_revoked(version)
+            case Revoke(list_name, revocations):
+                return self._revoke(list_name, revocations)
         raise AssertionError(question)
 
     def _append(self, append: Append) -> bool:
@@ -134,3 +148,26 @@ class ModelServer:
         if append.is_end:
             state.lease = None
         return True
+
+    def _read_revoked(self, version: str) -> Standing:
+        state = self._state
+        list_name, _, number = version.partition(":")
+        after = int(number) if number and list_name == state.revoked_list else -1
+        rows = sorted((pair for pair in state.revoked.values() if pair[0] > after), key=lambda pair: pair[0])[:ROWS]
+        up_to = rows[-1][0] if len(rows) == ROWS else state.revoked_number
+        version = f"{state.revoked_list}:{up_to}" if state.revoked_list else ""
+        return Standing(version, [(name_of(each).encode(), " ".join(times_of(each)).encode()) for _, each in rows])
+
+    def _revoke(self, list_name: str, revocations: Sequence[Revocation]) -> Told:
+        state, is_full = self._state, False
+        limit = self._clock() - GRACE_SECONDS
+        state.revoked = {name: pair for name, pair in state.revoked.items() if (pair[1].ends or limit + 1) > limit}
+        state.revoked_list = state.revoked_list or list_name
+        for each in revocations:
+            _, before = state.revoked.get(name_of(each), (0, None))
+            if before is None and len(state.revoked) >= MAX_REVOCATIONS:
+                is_full = True
+            elif each.joined(before) != before:
+                state.revoked_number += 1
+                state.revoked[name_of(each)] = state.revoked_number, each.joined(before)
+        return Told(f"{state.revoked_list}:{state.revoked_number}", is_full)

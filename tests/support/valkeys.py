@@ -71,6 +71,13 @@ class ValkeyServer:
         networks = self._wrapped.attrs["NetworkSettings"]["Networks"]
         return str(next(iter(networks.values()))["IPAddress"]), "6379"
 
+    def tell(self, *words: str) -> bytes:
+        """The answer to a command, as it comes."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+            connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+            return connection.recv(65_536)
+
     def _command(self, program: str, port: int, folder: str) -> list[str]:
         password = [] if self.password is None else ["--requirepass", self.password]
         return [program, "--port", str(port), "--dir", folder, "--save", "", *password, *self.options]

@@ -5,12 +5,15 @@
 // Secrets:    copy secrets.example.h to secrets.h and fill it in; git ignores secrets.h
 //
 // MQTT is ESP-IDF's own client, which is part of the board package: it has QoS 1, a will and TLS, keeps what it could
-// not deliver, and reconnects by itself. A sketch for a sensor of another kind changes only measure() and describe().
+// not deliver, and reconnects by itself. A sketch for a sensor of another kind changes only FIELDS and readSensor().
+// What it has not: updates and settings over the air, and sleep.
 
 #include <Adafruit_BME280.h>
 #include <Preferences.h>
 #include <WiFi.h>
 #include <Wire.h>
+#include <esp_system.h>
+#include <esp_timer.h>
 #include <math.h>
 #include <mqtt_client.h>
 #include <stdarg.h>
@@ -19,28 +22,52 @@
 
 #include "secrets.h"
 
+// These must not contain a quotation mark or a backslash.
 static const char *NAME = "Kitchen";
 static const char *MODEL = "ESP32 + BME280";
-static const char *FIRMWARE = "arduino-sensor 1.0.0";
+static const char *FIRMWARE = "arduino-sensor 1.1.0";
+static const bool DISCOVERY = true;  // for Home Assistant
 static const int SCL_PIN = 22;
 static const int SDA_PIN = 21;
+static const uint32_t DIAG_MS = 300000;             // between two reports of how the board is
 static const time_t FIRST_VALID_TIME = 1704067200;  // 2024: a clock that says less was never set
+static const float MIN_INTERVAL = 0.01f, MAX_INTERVAL = 86400;  // seconds
+
+static const struct Field {
+  const char *name, *label, *unit, *deviceClass;
+  int low, high, decimals;
+  bool diagnostic;
+} FIELDS[] = {
+    {"temperature", "Temperature", "°C", "temperature", -40, 85, 2, false},
+    {"humidity", "Humidity", "%", "humidity", 0, 100, 1, false},
+    {"pressure", "Pressure", "hPa", "atmospheric_pressure", 300, 1100, 2, false},
+    {"rssi", "Signal", "dBm", "signal_strength", -120, 0, 0, true},
+};
+enum Level { DEBUG_LEVEL, INFO_LEVEL, WARNING_LEVEL, ERROR_LEVEL };
+static const char *LEVELS[] = {"debug", "info", "warning", "error"};
 
 static Adafruit_BME280 bme;
 static Preferences memory;
 static esp_mqtt_client_handle_t mqtt;
 
-static char id[32], stateTopic[64], statusTopic[64], metaTopic[64], cmdTopic[64];
+static char id[32], clientId[40], discoveryTopic[64];
+static char stateTopic[64], statusTopic[64], metaTopic[64], diagTopic[64], logTopic[64], cmdTopic[64];
 static float intervalSeconds = 10;
-static uint32_t boot, seq;
-static uint32_t lastReading, lastTry;
-static bool sensorFound;
+static uint32_t boot, seq, lines, dropped, reconnects, wifiJoins, heapLowest = UINT32_MAX;
+static uint32_t lastReading, lastTry, lastDiag;
+static bool sensorFound, wifiJoined, everConnected;
+static int logLevel = INFO_LEVEL;
+static char commandError[128];
 
-// What the MQTT task leaves for loop(), which alone touches the sensor and the memory.
-static volatile bool justConnected, rebootWanted;
-static volatile float intervalWanted;
+// What the MQTT task leaves for loop(), which does all else. A fifth command within ten milliseconds is lost.
+static volatile bool justConnected;
+static struct {
+  char text[128];
+  bool retained, tooLong;
+} commands[4];
+static volatile uint8_t commandsIn, commandsOut;
 
-static char payload[1024];
+static char payload[3072];
 static int used;
 
 // Appends to the payload; what does not fit is left out, and then nothing is published.
@@ -52,80 +79,264 @@ static void append(const char *format, ...) {
   used = min(used + length, (int)sizeof payload);
 }
 
-static void publish(const char *topic, bool retain) {
-  // enqueue never waits: a message that can't be sent yet is kept and sent later
-  if (used < (int)sizeof payload) esp_mqtt_client_enqueue(mqtt, topic, payload, used, 1, retain, true);
+// A text for people as JSON; what is not ASCII becomes a question mark, for a text that was cut may end inside a character.
+static void appendQuoted(const char *text) {
+  append("\"");
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\') append("\\");
+    append("%c", *text < ' ' || *text > '~' ? '?' : *text);
+  }
+  append("\"");
 }
 
-static void describeField(const char *name, const char *unit, const char *deviceClass, int low, int high) {
-  append("%s\"%s\":{\"unit\":\"%s\",\"device_class\":\"%s\",\"min\":%d,\"max\":%d}",
-         payload[used - 1] == '{' ? "" : ",", name, unit, deviceClass, low, high);
+// Milliseconds since 1970, 0 until the clock is set.
+static int64_t nowMs() {
+  timeval now;
+  gettimeofday(&now, nullptr);
+  return now.tv_sec < FIRST_VALID_TIME ? 0 : (int64_t)now.tv_sec * 1000 + now.tv_usec / 1000;
 }
 
-// NAME, MODEL and FIRMWARE must not contain a quotation mark or a backslash.
+// enqueue never waits: a message that can't be sent yet is kept and sent later
+static bool publish(const char *topic, int qos, bool retain) {
+  return used < (int)sizeof payload && esp_mqtt_client_enqueue(mqtt, topic, payload, used, qos, retain, true) >= 0;
+}
+
+// A line of the log: on the serial line, and to the broker.
+static void say(Level level, const char *format, ...) {
+  char text[161];
+  va_list values;
+  va_start(values, format);
+  vsnprintf(text, sizeof text, format, values);
+  va_end(values);
+  Serial.printf("%s\n", text);
+  if (level < logLevel) return;
+  int64_t up = esp_timer_get_time() / 1000, ts = nowMs();
+  used = 0;
+  append("{\"n\":%u,\"boot\":%u,\"up\":%lld.%03d", (unsigned)lines++, (unsigned)boot, (long long)(up / 1000),
+         (int)(up % 1000));
+  if (ts) append(",\"ts\":%lld.%03d", (long long)(ts / 1000), (int)(ts % 1000));
+  append(",\"level\":\"%s\",\"text\":", LEVELS[level]);
+  appendQuoted(text);
+  append("}");
+  publish(logTopic, 0, false);
+}
+
+static const char *startedBy() {
+  switch (esp_reset_reason()) {
+    case ESP_RST_POWERON:
+    case ESP_RST_BROWNOUT:
+      return "power";
+    case ESP_RST_INT_WDT:
+    case ESP_RST_TASK_WDT:
+    case ESP_RST_WDT:
+      return "watchdog";
+    case ESP_RST_DEEPSLEEP:
+      return "deep sleep";
+    case ESP_RST_SW:
+    case ESP_RST_PANIC:
+    case ESP_RST_EXT:
+      return "reset";
+    default:
+      return "unknown";
+  }
+}
+
 static void describe() {
   used = 0;
   append("{\"schema\":1,\"name\":\"%s\",\"model\":\"%s\",\"firmware\":\"%s\",\"interval\":%g,\"fields\":{", NAME, MODEL,
          FIRMWARE, intervalSeconds);
-  describeField("temperature", "°C", "temperature", -40, 85);
-  describeField("humidity", "%", "humidity", 0, 100);
-  describeField("pressure", "hPa", "atmospheric_pressure", 300, 1100);
-  describeField("rssi", "dBm", "signal_strength", -120, 0);
-  append("}%s}", sensorFound ? "" : ",\"errors\":{\"bme280\":\"not found\"}");
-  publish(metaTopic, true);
+  for (const Field &field : FIELDS) {
+    append("%s\"%s\":{\"unit\":\"%s\",\"device_class\":\"%s\",\"min\":%d,\"max\":%d}", &field == FIELDS ? "" : ",",
+           field.name, field.unit, field.deviceClass, field.low, field.high);
+  }
+  append("}");
+  if (!sensorFound || commandError[0]) {
+    append(",\"errors\":{%s%s", sensorFound ? "" : "\"bme280\":\"not found\"",
+           commandError[0] ? sensorFound ? "\"cmd\":" : ",\"cmd\":" : "");
+    if (commandError[0]) appendQuoted(commandError);
+    append("}");
+  }
+  append(",\"profile\":\"mains\",\"started_by\":\"%s\"", startedBy());
+  if (dropped) append(",\"dropped\":%u", (unsigned)dropped);
+  if (reconnects) append(",\"reconnects\":%u", (unsigned)reconnects);
+  append("}");
+  publish(metaTopic, 1, true);
 }
 
-static void add(const char *name, float value, int decimals) {
-  if (isfinite(value)) append(",\"%s\":%.*f", name, decimals, value);  // a reading that failed is not a reading
+// One message by which Home Assistant finds all fields.
+static void announce() {
+  if (!DISCOVERY) return;
+  used = 0;
+  append("{\"dev\":{\"ids\":[\"sensors_%s\"],\"name\":\"%s\",\"mf\":\"MQTT-to-browser gateway\",\"mdl\":\"%s\",\"sw\":\"%s\"},", id,
+         NAME, MODEL, FIRMWARE);
+  append("\"o\":{\"name\":\"sensors\",\"sw\":\"%s\"},\"state_topic\":\"%s\",\"availability\":[{\"topic\":\"%s\",", FIRMWARE,
+         stateTopic, statusTopic);
+  append("\"value_template\":\"{{ 'offline' if value == 'offline' else 'online' }}\"}],\"qos\":1,\"cmps\":{");
+  for (const Field &field : FIELDS) {
+    append("\"%s\":{\"p\":\"sensor\",\"name\":\"%s\",\"unique_id\":\"sensors_%s_%s\",\"device_class\":\"%s\",", field.name,
+           field.label, id, field.name, field.deviceClass);
+    append("\"unit_of_measurement\":\"%s\",\"state_class\":\"measurement\",\"value_template\":\"{{ value_json.%s }}\",",
+           field.unit, field.name);
+    append("\"expire_after\":%d,\"suggested_display_precision\":%d%s},", max(30, (int)(3 * intervalSeconds)),
+           field.decimals, field.diagnostic ? ",\"entity_category\":\"diagnostic\"" : "");
+  }
+  append("\"restart\":{\"p\":\"button\",\"name\":\"Restart\",\"unique_id\":\"sensors_%s_restart\",", id);
+  append("\"device_class\":\"restart\",\"entity_category\":\"config\",\"command_topic\":\"%s\",", cmdTopic);
+  append("\"payload_press\":\"{\\\"reboot\\\":true}\"}}}");
+  publish(discoveryTopic, 1, true);
+}
+
+// How the board is.
+static void report() {
+  lastDiag = millis();
+  uint32_t heapFree = ESP.getFreeHeap();
+  heapLowest = min(heapLowest, heapFree);
+  used = 0;
+  append("{\"boot\":%u,\"started_by\":\"%s\",\"uptime\":%lld,\"heap_free\":%u,\"heap_used\":%u,\"heap_lowest\":%u", (unsigned)boot,
+         startedBy(), (long long)(esp_timer_get_time() / 1000000), (unsigned)heapFree,
+         (unsigned)(ESP.getHeapSize() - heapFree), (unsigned)heapLowest);
+  append(",\"reconnects\":%u,\"dropped\":%u", (unsigned)reconnects, (unsigned)dropped);
+  int64_t ts = nowMs();
+  if (ts) append(",\"ts\":%lld", (long long)(ts / 1000));
+  append(",\"wifi_joins\":%u", (unsigned)wifiJoins);
+  if (WiFi.isConnected()) {
+    int rssi = WiFi.RSSI();
+    append(",\"rssi\":%d,\"wifi_quality\":%d", rssi, max(0, min(100, 2 * (rssi + 100))));
+  }
+  append("}");
+  publish(diagTopic, 1, true);
+}
+
+// Values in the order of FIELDS, without the signal; NAN for what could not be measured.
+static void readSensor(float *values) {
+  values[0] = bme.readTemperature();
+  values[1] = bme.readHumidity();
+  values[2] = bme.readPressure() / 100;
 }
 
 static void measure() {
+  const int count = sizeof FIELDS / sizeof FIELDS[0];
+  float values[count];
+  bool any = false;
+  int64_t ts = nowMs();
+  readSensor(values);
   used = 0;
   append("{");
-  timeval now;
-  gettimeofday(&now, nullptr);
-  if (now.tv_sec >= FIRST_VALID_TIME) append("\"ts\":%lld.%03d,", (long long)now.tv_sec, (int)(now.tv_usec / 1000));
+  if (ts) append("\"ts\":%lld.%03d,", (long long)(ts / 1000), (int)(ts % 1000));
   append("\"seq\":%u,\"boot\":%u", (unsigned)seq, (unsigned)boot);
-  if (sensorFound) {
-    add("temperature", bme.readTemperature(), 2);
-    add("humidity", bme.readHumidity(), 1);
-    add("pressure", bme.readPressure() / 100, 2);
+  for (int i = 0; i < count - 1; i++) {
+    if (!isfinite(values[i])) continue;  // a reading that failed is not a reading
+    append(",\"%s\":%.*f", FIELDS[i].name, FIELDS[i].decimals, values[i]);
+    any = true;
   }
-  add("rssi", WiFi.RSSI(), 0);
+  if (!any) {  // perhaps it was unplugged: look for it again
+    sensorFound = false;
+    lastTry = millis();
+    say(WARNING_LEVEL, "bme280: no reading");
+    describe();
+    return;
+  }
+  if (WiFi.isConnected()) append(",\"rssi\":%d", (int)WiFi.RSSI());
   append("}");
-  publish(stateTopic, false);
   seq++;
+  if (!publish(stateTopic, 1, false)) dropped++;
+  if (logLevel == DEBUG_LEVEL) {
+    char text[150];
+    snprintf(text, sizeof text, "%.149s", payload);
+    say(DEBUG_LEVEL, "reading: %s", text);
+  }
 }
 
-// What follows "name": in a flat JSON object; an empty text when it isn't there.
-static const char *valueOf(const char *json, const char *name) {
-  char key[24];
-  snprintf(key, sizeof key, "\"%s\"", name);
-  const char *at = strstr(json, key);
-  if (at == nullptr) return "";
-  at += strlen(key);
-  while (*at == ' ' || *at == ':') at++;
-  return at;
+// -- commands
+
+static const char *skip(const char *at, const char *characters) { return at + strspn(at, characters); }
+
+// Takes one member of a flat JSON object apart and goes behind it; false where there is none, or another JSON.
+static bool nextMember(const char *&at, char *name, char *value, int size) {
+  at = skip(at, " ,{\t\r\n");
+  if (*at != '"') return false;
+  at++;
+  int length = (int)strcspn(at, "\"");
+  snprintf(name, size, "%.*s", length, at);
+  at = skip(at + length, "\" ");
+  if (*at != ':') return false;
+  at++;
+  at = skip(at, " \"");
+  length = (int)strcspn(at, "\",} \r\n");
+  if (length == 0 || strchr("[{", *at) != nullptr) return false;
+  snprintf(value, size, "%.*s", length, at);
+  at = skip(at + length, "\" \t\r\n");
+  return *at == ',' || *at == '}';
 }
 
-static void onCommand(const char *data, int length, bool retained) {
-  char json[128];
-  if (length >= (int)sizeof json) return;
-  memcpy(json, data, length);
-  json[length] = 0;
-  if (json[0] != '{' || json[length - 1] != '}') return;
-  float seconds = strtof(valueOf(json, "interval"), nullptr);
-  if (seconds >= 0.01f && seconds <= 86400) intervalWanted = seconds;
-  // a retained reboot would come again after every start
-  if (strncmp(valueOf(json, "reboot"), "true", 4) == 0 && !retained) rebootWanted = true;
+static void refuse(const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  vsnprintf(commandError, sizeof commandError, format, values);
+  va_end(values);
+  say(WARNING_LEVEL, "command: %s", commandError);
+}
+
+// What it asks for, all of it or nothing.
+static void obey(const char *json, bool retained, bool tooLong) {
+  char name[24], value[24];
+  float seconds = 0;
+  int level = -1, members = 0;
+  bool reboot = false;
+  const char *at = json;
+  while (*json == '{' && !tooLong && nextMember(at, name, value, sizeof name)) {
+    members++;
+    char *end;
+    if (strcmp(name, "interval") == 0) {
+      seconds = strtof(value, &end);
+      if (*end) return refuse("interval is a number of seconds, not %s", value);
+      if (!(seconds >= MIN_INTERVAL && seconds <= MAX_INTERVAL))
+        return refuse("interval is from %g to %d seconds, not %s", MIN_INTERVAL, (int)MAX_INTERVAL, value);
+    } else if (strcmp(name, "reboot") == 0) {
+      if (strcmp(value, "true") != 0) return refuse("reboot takes true, not %s", value);
+      reboot = true;
+    } else if (strcmp(name, "log") == 0) {
+      for (level = ERROR_LEVEL; level >= 0 && strcmp(value, LEVELS[level]) != 0;) level--;
+      if (level < 0) return refuse("log takes one of debug, info, warning, error, not \"%s\"", value);
+    } else {
+      return refuse("unknown command \"%s\": known are interval, reboot, log", name);
+    }
+  }
+  if (members == 0 || *at != '}' || *skip(at + 1, " \t\r\n") != 0) return refuse("a command is a JSON object such as {\"interval\": 5}");
+  commandError[0] = 0;
+  if (seconds > 0) {
+    intervalSeconds = seconds;
+    memory.putFloat("interval", intervalSeconds);
+    lastReading = millis() - (uint32_t)(intervalSeconds * 1000);  // the next reading comes at once
+    say(INFO_LEVEL, "command: interval %g s", intervalSeconds);
+    announce();
+  }
+  if (level >= 0) {
+    logLevel = level;
+    say(INFO_LEVEL, "command: log %s", LEVELS[level]);
+  }
+  if (!reboot) return;
+  if (retained) {  // it would come again after every start
+    say(INFO_LEVEL, "command: a retained reboot is ignored");
+    return;
+  }
+  say(INFO_LEVEL, "command: reboot");
+  esp_mqtt_client_publish(mqtt, statusTopic, "offline", 0, 1, true);
+  esp_mqtt_client_stop(mqtt);
+  ESP.restart();
 }
 
 static void onMqtt(void *, esp_event_base_t, int32_t eventId, void *eventData) {
   esp_mqtt_event_handle_t event = (esp_mqtt_event_handle_t)eventData;
   if (eventId == MQTT_EVENT_CONNECTED) {
     justConnected = true;
-  } else if (eventId == MQTT_EVENT_DATA && event->current_data_offset == 0 && event->data_len == event->total_data_len) {
-    onCommand(event->data, event->data_len, event->retain);
+  } else if (eventId == MQTT_EVENT_DATA && event->current_data_offset == 0) {
+    auto &command = commands[commandsIn % 4];
+    if ((uint8_t)(commandsIn - commandsOut) == 4) return;
+    command.tooLong = event->total_data_len >= (int)sizeof command.text || event->data_len != event->total_data_len;
+    command.retained = event->retain;
+    snprintf(command.text, sizeof command.text, "%.*s", event->data_len, event->data);
+    commandsIn = commandsIn + 1;
   }
 }
 
@@ -135,7 +346,7 @@ static void connectMqtt() {
 #ifdef MQTT_CA
   config.broker.verification.certificate = MQTT_CA;  // with mqtts://
 #endif
-  config.credentials.client_id = id;
+  config.credentials.client_id = clientId;
   config.credentials.username = MQTT_USERNAME;
   config.credentials.authentication.password = MQTT_PASSWORD;
   config.session.keepalive = 30;
@@ -158,7 +369,11 @@ void setup() {
   snprintf(stateTopic, sizeof stateTopic, "sensors/%s/state", id);
   snprintf(statusTopic, sizeof statusTopic, "sensors/%s/status", id);
   snprintf(metaTopic, sizeof metaTopic, "sensors/%s/meta", id);
+  snprintf(diagTopic, sizeof diagTopic, "sensors/%s/diag", id);
+  snprintf(logTopic, sizeof logTopic, "sensors/%s/log", id);
   snprintf(cmdTopic, sizeof cmdTopic, "sensors/%s/cmd", id);
+  snprintf(discoveryTopic, sizeof discoveryTopic, "homeassistant/device/%s/config", id);
+  snprintf(clientId, sizeof clientId, "sensor-%s", id);
 
   memory.begin("sensor", false);
   boot = memory.getUInt("boot", 0) + 1;
@@ -173,35 +388,43 @@ void setup() {
   WiFi.begin(WIFI_SSID, WIFI_PASSWORD);
   configTime(0, 0, "pool.ntp.org");
   connectMqtt();
-  Serial.printf("%s: boot %u\n", id, (unsigned)boot);
+  lastReading = millis() - (uint32_t)(intervalSeconds * 1000);  // the first one is due
+  say(INFO_LEVEL, "%s: %s, boot %u, started by %s", id, FIRMWARE, (unsigned)boot, startedBy());
+  if (!sensorFound) say(WARNING_LEVEL, "bme280: not found");
 }
 
 void loop() {
+  if (WiFi.isConnected() != wifiJoined) {
+    wifiJoined = !wifiJoined;
+    wifiJoins += wifiJoined;
+    say(wifiJoined ? INFO_LEVEL : WARNING_LEVEL, "wifi: %s %s", wifiJoined ? "joined" : "lost", WIFI_SSID);
+  }
   if (justConnected) {
     justConnected = false;
+    reconnects += everConnected;
+    everConnected = true;
     esp_mqtt_client_subscribe(mqtt, cmdTopic, 1);
     esp_mqtt_client_enqueue(mqtt, statusTopic, "online", 0, 1, true, true);
     describe();
+    report();
+    announce();
+    say(INFO_LEVEL, "mqtt: connected");
   }
-  if (intervalWanted > 0) {
-    intervalSeconds = intervalWanted;
-    intervalWanted = 0;
-    memory.putFloat("interval", intervalSeconds);
+  while (commandsOut != commandsIn) {
+    const auto &command = commands[commandsOut % 4];
+    obey(command.text, command.retained, command.tooLong);
     describe();
-  }
-  if (rebootWanted) {
-    esp_mqtt_client_publish(mqtt, statusTopic, "offline", 0, 1, true);
-    esp_mqtt_client_stop(mqtt);
-    ESP.restart();
+    commandsOut = commandsOut + 1;
   }
   if (!sensorFound && millis() - lastTry > 10000) {
     lastTry = millis();
     sensorFound = bme.begin(0x76, &Wire);
     if (sensorFound) describe();
   }
-  if (seq == 0 || millis() - lastReading >= (uint32_t)(intervalSeconds * 1000)) {
+  if (sensorFound && millis() - lastReading >= (uint32_t)(intervalSeconds * 1000)) {
     lastReading = millis();
     measure();
   }
+  if (everConnected && millis() - lastDiag >= DIAG_MS) report();
   delay(10);
 }

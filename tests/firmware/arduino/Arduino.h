@@ -25,5 +25,7 @@ extern HardwareSerial Serial;
 struct EspClass {
   uint64_t getEfuseMac();
   void restart();
+  uint32_t getHeapSize() { return 300000; }
+  uint32_t getFreeHeap() { return 200000; }
 };
 extern EspClass ESP;

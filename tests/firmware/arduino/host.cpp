@@ -18,8 +18,11 @@ void delay(uint32_t milliseconds) { now += milliseconds; }
 void configTime(long, int, const char *, const char *, const char *) {}
 uint64_t EspClass::getEfuseMac() { return 0x563412c40a24; }
 void EspClass::restart() { exit(17); }
+esp_reset_reason_t esp_reset_reason() { return getenv("RESET_REASON") ? (esp_reset_reason_t)atoi(getenv("RESET_REASON")) : ESP_RST_POWERON; }
+int64_t esp_timer_get_time() { return now * 1000LL; }
 
 esp_mqtt_client_handle_t esp_mqtt_client_init(const esp_mqtt_client_config_t *config) {
+  printf("CLIENT\t0\t0\t%s\n", config->credentials.client_id);
   printf("WILL\t%d\t%d\t%s %s\n", config->session.last_will.qos, config->session.last_will.retain,
          config->session.last_will.topic, config->session.last_will.msg);
   return nullptr;
@@ -35,6 +38,7 @@ int esp_mqtt_client_subscribe_single(esp_mqtt_client_handle_t, const char *topic
   return 1;
 }
 int esp_mqtt_client_publish(esp_mqtt_client_handle_t, const char *topic, const char *data, int length, int qos, int retain) {
+  if (getenv("OUTBOX_FULL") && strstr(topic, "/state")) return -2;
   printf("%s\t%d\t%d\t%.*s\n", topic, qos, retain, length ? length : (int)strlen(data), data);
   return 1;
 }
@@ -44,7 +48,10 @@ int esp_mqtt_client_enqueue(esp_mqtt_client_handle_t client, const char *topic, 
 
 int main() {
   setup();
-  handler(nullptr, "MQTT", MQTT_EVENT_CONNECTED, nullptr);
+  for (int connects = getenv("CONNECTS") ? atoi(getenv("CONNECTS")) : 1; connects > 0; connects--) {
+    handler(nullptr, "MQTT", MQTT_EVENT_CONNECTED, nullptr);
+    loop();
+  }
   char line[512];
   // five minutes on the sketch's clock; a command every ten seconds
   while (now < 300000) {

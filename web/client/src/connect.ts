@@ -1,3 +1,9 @@
+/**
+ * A connection that comes back, and goes on where it was.
+ *
+ * It is long because one state is behind all it does: the socket, what is subscribed, and the position of each.
+ */
+
 import { failure, type Handler, makeEvents, run } from "./events.js";
 import { check, checkRanges, checkSince, list } from "./options.js";
 import type { CLOSE_CODES, Command, EventName } from "./protocol.js";

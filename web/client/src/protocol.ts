@@ -1,6 +1,6 @@
 /**
- * The gateway's words (docs/protocol.md), as tables: `gateway/protocol.py` has the same ones, and a test there reads this file.
- * Types are made of them; what only types need costs a page nothing.
+ * The gateway's words (docs/protocol.md), as tables: `gateway/core/protocol.py` has the same ones, and
+ * `tests/test_tables.py` reads this file. Types are made of them; what only types need costs a page nothing.
  */
 
 /** Every command, with the members that it may have besides `command` and `id`. */

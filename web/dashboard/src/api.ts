@@ -242,6 +242,18 @@ export async function brokerForSensors(): Promise<Broker | null> {
   }
 }
 
+/** Leaves a board's key with the gateway; whether it keeps such, and takes them of this visitor. */
+export async function keepKey(id: string, key: string): Promise<boolean> {
+  try {
+    const headers = { "Content-Type": "application/json", Accept: "application/json" };
+    await send(`flash/keys/${encodeURIComponent(id)}`, { method: "POST", headers, body: JSON.stringify({ key }) });
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && [401, 403, 404].includes(error.status)) return false;
+    throw error;
+  }
+}
+
 export interface ListedTopic extends Listed {
   /** Whether the broker keeps one of its messages. */
   retained: boolean;

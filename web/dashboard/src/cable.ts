@@ -172,8 +172,12 @@ export class Talk {
     }
   }
 
-  /** Gives everything else. Returns the id that the board has from now on; it restarts. */
-  async give(settings: Record<string, unknown>): Promise<string> {
+  /**
+   * Gives everything else; the board restarts.
+   *
+   * Returns the id that it has from now on, and whether it has a key for updates already, and keeps that one.
+   */
+  async give(settings: Record<string, unknown>): Promise<{ id: string; hasOwnKey: boolean }> {
     const text = new TextEncoder().encode(JSON.stringify(settings));
     const size = this.boards.piece_bytes;
     let said: string[] = [];
@@ -183,7 +187,7 @@ export class Talk {
     }
     const [verdict, ...rest] = said;
     if (verdict !== "ok") throw new CableError("settings", rest.join("\n"));
-    return rest[0] ?? "";
+    return { id: rest[0] ?? "", hasOwnKey: rest[1] === "key kept" };
   }
 
   close(): Promise<void> {

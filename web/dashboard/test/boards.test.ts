@@ -3,11 +3,13 @@ import {
   type Boards,
   brokerProblem,
   commandFor,
+  freshKey,
   freshSensor,
   holderOf,
   openSlot,
-  sensorSettings,
+  partSettings,
   settingsOf,
+  unitOf,
   withPin,
 } from "../src/core/boards.ts";
 
@@ -18,11 +20,33 @@ const boards: Boards = {
     "ESP32-C5": { digital: [4, 8], analogue: [1], doubts: {}, boot: 28, i2c: null },
   },
   drivers: {
-    adc: { needs: ["pin"], may: ["field", "factor"], measures: [], model: "ADC" },
-    bme280: { needs: ["scl", "sda"], may: ["address"], measures: ["temperature"], model: "BME280" },
-    dht22: { needs: ["pin"], may: [], measures: ["temperature"], model: "DHT22" },
-    fake: { needs: [], may: [], measures: [], model: "no sensor" },
+    adc: { pins: { pin: "analogue" }, choices: {}, is_named: true, measures: [], model: "ADC" },
+    battery: {
+      pins: { pin: "analogue" },
+      choices: { chemistry: ["li-ion", "nimh"] },
+      is_named: false,
+      measures: [],
+      model: "battery",
+    },
+    bme280: {
+      pins: { scl: "digital", sda: "digital" },
+      choices: {},
+      is_named: false,
+      measures: ["temperature"],
+      model: "BME280",
+    },
+    dht22: { pins: { pin: "digital" }, choices: {}, is_named: false, measures: ["temperature"], model: "DHT22" },
+    fake: { pins: {}, choices: {}, is_named: false, measures: [], model: "no sensor" },
+    pms5003: {
+      pins: { rx: "digital", tx: "digital" },
+      choices: {},
+      is_named: false,
+      measures: ["pm25"],
+      model: "PMS5003",
+    },
   },
+  outputs: { relay: { pins: { pin: "digital" }, choices: {}, is_named: true, measures: [], model: "relay" } },
+  units: { temperature: "°C", voltage: "V" },
   delivered: "the broker has the first reading: ",
   settings_command: 160,
   piece_bytes: 200,
@@ -36,6 +60,8 @@ describe("a fresh sensor", () => {
     expect(data.pins).toEqual({ pin: 4 });
     expect(freshSensor(boards, "ESP32", "dht22", [bus, data]).pins).toEqual({ pin: 5 });
     expect(freshSensor(boards, "ESP32", "adc", []).pins).toEqual({ pin: 34 });
+    expect(freshSensor(boards, "ESP32", "battery", []).pins).toEqual({ pin: 34 });
+    expect(freshSensor(boards, "ESP32", "pms5003", [bus]).pins).toEqual({ rx: 4, tx: 5 });
   });
   it("leaves open what the chip has no custom for", () => {
     const sensors = [freshSensor(boards, "ESP32-C5", "bme280", [])];
@@ -75,7 +101,24 @@ describe("what goes to the board", () => {
       sensors: [{ driver: "adc", pin: 34, field: "voltage" }, { driver: "fake" }],
       mqtt: { url: "mqtt://192.168.1.10" },
     });
-    expect(sensorSettings([])).toEqual([]);
+    expect(partSettings([], false)).toEqual([]);
+  });
+  it("keeps outputs apart from sensors, and each has a name of its own", () => {
+    const battery = freshSensor(boards, "ESP32", "battery", []);
+    const first = freshSensor(boards, "ESP32", "relay", [battery]);
+    const second = freshSensor(boards, "ESP32", "relay", [battery, first]);
+    const chosen = { ...wishes, sensors: [first, battery, second] };
+    expect(settingsOf(chosen)).toMatchObject({
+      sensors: [{ driver: "battery", pin: 34, chemistry: "li-ion" }],
+      outputs: [
+        { output: "relay", pin: 4, name: "relay" },
+        { output: "relay", pin: 5, name: "relay_2" },
+      ],
+    });
+    expect(settingsOf(wishes)).not.toHaveProperty("outputs");
+    expect(commandFor(chosen, "ESP32", "x.bin")).toContain(
+      "--sensor battery:pin=34,chemistry=li-ion --output relay:pin=4,name=relay --output relay:pin=5,name=relay_2",
+    );
   });
   it("is the same in a terminal, quoted and without passwords", () => {
     const broker = { url: "mqtts://h", username: "it's me", password: "secret" };
@@ -97,4 +140,24 @@ describe("a broker's address", () => {
     ["mqtt://127.0.0.1:1883", "itself"],
     ["mqtt://[::1]", "itself"],
   ])("%s: %s", (url, problem) => expect(brokerProblem(url)).toBe(problem));
+});
+
+describe("a unit", () => {
+  const meta = { fields: { temperature: { unit: "°F" }, contact: null, count: {} } };
+  it("is what the board says, and until then what its program's table has", () => {
+    expect(unitOf(boards, meta, "temperature")).toBe("°F");
+    expect(unitOf(boards, meta, "count")).toBe("");
+    expect(unitOf(boards, meta, "voltage")).toBe("");
+    expect(unitOf(boards, null, "voltage")).toBe("V");
+    expect(unitOf(boards, null, "temperature_2")).toBe("°C");
+    expect(unitOf(boards, null, "contact")).toBe("");
+  });
+});
+
+describe("a key for updates", () => {
+  it("has 64 hexadecimal digits, and is another one each time", () => {
+    const keys = Array.from({ length: 20 }, freshKey);
+    expect(keys.every((key) => /^[0-9a-f]{64}$/.test(key))).toBe(true);
+    expect(new Set(keys).size).toBe(20);
+  });
 });

@@ -230,9 +230,9 @@ describe("a series that is here in full", () => {
 
 describe("what a dot stands on", () => {
   it("is the nearest reading of its own line, and none across a break", () => {
+    expect(nearestIndex([0, 30, 40], [1, 4, 5], 14)).toBe(0);
+    expect(nearestIndex([0, 30, 40], [1, 4, 5], 16)).toBe(1);
     const x = [0, 10, 20, 30, 40];
-    expect(nearestIndex(x, [1, undefined, undefined, 4, 5], 14)).toBe(0);
-    expect(nearestIndex(x, [1, undefined, undefined, 4, 5], 16)).toBe(3);
     expect(nearestIndex(x, [1, null, null, 4, 5], 12)).toBe(-1);
     expect(nearestIndex(x, [1, null, null, 4, 5], 26)).toBe(3);
     expect(nearestIndex(x, [1, 2, 3, 4, 5], 99)).toBe(4);

@@ -14,6 +14,7 @@ describe("texts in a payload", () => {
     expect(texts({ mode: "heat", valve: { state: "open" }, at: "2026-05-04T10:00:00Z", ip: "10.0.0.7", n: 4 })).toEqual(
       ["mode=heat", "valve.state=open"],
     );
+    expect(texts({ _type: "location", tid: "ph", conn: "w", at: { _ID: "a" } })).toEqual(["conn=w"]);
     expect(texts({ error: "x".repeat(41), empty: "", url: "a/b" })).toEqual([]);
   });
 });

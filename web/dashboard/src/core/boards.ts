@@ -14,9 +14,14 @@ export interface Pins {
   i2c: readonly [number, number] | null;
 }
 
+/** A sensor's driver, or a kind of output. */
 export interface Driver {
-  needs: readonly string[];
-  may: readonly string[];
+  /** Option to the kind of pin that it takes, in the order of the page. */
+  pins: Readonly<Record<string, "digital" | "analogue">>;
+  /** What else has to be said, and the answers that there are. */
+  choices: Readonly<Record<string, readonly string[]>>;
+  /** Whether people name what it publishes. */
+  is_named: boolean;
   measures: readonly string[];
   model: string;
 }
@@ -25,17 +30,22 @@ export interface Boards {
   version: string;
   chips: Readonly<Record<string, Pins>>;
   drivers: Readonly<Record<string, Driver>>;
+  outputs: Readonly<Record<string, Driver>>;
+  /** Published field to its unit, where the board has not said it itself yet. */
+  units: Readonly<Record<string, string>>;
   /** What stands before the first reading in what a board prints. */
   delivered: string;
   settings_command: number;
   piece_bytes: number;
 }
 
-/** A sensor as it is being chosen; a pin is null until it is. */
+/** A sensor or an output as it is being chosen; a pin is null until it is. */
 export interface Sensor {
   driver: string;
+  isOutput: boolean;
   pins: Readonly<Record<string, number | null>>;
-  /** Published name of what an analogue pin measures. */
+  choices: Readonly<Record<string, string>>;
+  /** Published name of what people name themselves; "" where the driver has names of its own. */
   field: string;
 }
 
@@ -60,30 +70,35 @@ export interface Broker {
   ca_pem?: string;
 }
 
-const PIN_OPTIONS = ["pin", "scl", "sda"];
 const BUS_OPTIONS = new Set(["scl", "sda"]);
 
-/** The options of a driver that are pins, in the order of its table. */
-export function pinOptions(driver: Driver | undefined): string[] {
-  return [...(driver?.needs ?? []), ...(driver?.may ?? [])].filter((option) => PIN_OPTIONS.includes(option));
-}
+/** What the board calls what it does not name itself; what is not listed is called like its driver. */
+const NAMES: Readonly<Record<string, string>> = { adc: "voltage", gpio: "contact" };
 
-/** Analogue inputs are other pins than those of buses. */
-const isAnalogue = (driver: string): boolean => driver === "adc";
+/** A driver or an output, by its name. */
+export const partOf = (boards: Boards, name: string): Driver | undefined =>
+  boards.drivers[name] ?? boards.outputs[name];
 
 /** A sensor with the pins of this chip's usual bus, and none where there is no custom. */
 export function freshSensor(boards: Boards, chip: string, driver: string, others: readonly Sensor[]): Sensor {
+  const part = partOf(boards, driver);
   const taken = new Set(others.flatMap((other) => Object.values(other.pins)));
   const pins: Record<string, number | null> = {};
   const [scl, sda] = boards.chips[chip]?.i2c ?? [null, null];
-  for (const option of pinOptions(boards.drivers[driver])) {
+  for (const option of Object.keys(part?.pins ?? {})) {
     const bus = option === "scl" ? scl : option === "sda" ? sda : undefined;
-    pins[option] =
-      bus !== undefined
-        ? bus
-        : (offered(boards, chip, driver).find((pin) => isPlain(boards, chip, pin, taken)) ?? null);
+    const pin = bus ?? offered(boards, chip, driver).find((each) => isPlain(boards, chip, each, taken)) ?? null;
+    pins[option] = bus === undefined ? pin : bus;
+    taken.add(pins[option]);
   }
-  return { driver, pins, field: isAnalogue(driver) ? "voltage" : "" };
+  const choices = Object.entries(part?.choices ?? {}).map(([option, values]) => [option, values[0] ?? ""]);
+  const field = part?.is_named ? freeName(NAMES[driver] ?? driver, others) : "";
+  return { driver, isOutput: driver in boards.outputs, pins, choices: Object.fromEntries(choices), field };
+}
+
+function freeName(name: string, others: readonly Sensor[]): string {
+  const taken = new Set(others.map(({ field }) => field));
+  for (let number = 2, found = name; ; found = `${name}_${number++}`) if (!taken.has(found)) return found;
 }
 
 const isPlain = (boards: Boards, chip: string, pin: number, taken: ReadonlySet<number | null>): boolean =>
@@ -91,8 +106,8 @@ const isPlain = (boards: Boards, chip: string, pin: number, taken: ReadonlySet<n
 
 /** The pins that can work for a driver. */
 export function offered(boards: Boards, chip: string, driver: string): readonly number[] {
-  const pins = boards.chips[chip];
-  return (isAnalogue(driver) ? pins?.analogue : pins?.digital) ?? [];
+  const isAnalogue = Object.values(partOf(boards, driver)?.pins ?? {}).includes("analogue");
+  return boards.chips[chip]?.[isAnalogue ? "analogue" : "digital"] ?? [];
 }
 
 /** Who has a pin already; two sensors may share a bus, with the same wire at the same pin. */
@@ -131,9 +146,16 @@ export function openSlot(boards: Boards, chip: string, sensors: readonly Sensor[
   );
 }
 
-/** What settings.json says of the sensors. */
-export function sensorSettings(sensors: readonly Sensor[]): Record<string, unknown>[] {
-  return sensors.map(({ driver, pins, field }) => ({ driver, ...pins, ...(field === "" ? {} : { field }) }));
+/** What settings.json says of the sensors, or of the outputs. */
+export function partSettings(sensors: readonly Sensor[], areOutputs: boolean): Record<string, unknown>[] {
+  return sensors
+    .filter(({ isOutput }) => isOutput === areOutputs)
+    .map(({ driver, pins, choices, field }) => ({
+      [areOutputs ? "output" : "driver"]: driver,
+      ...pins,
+      ...choices,
+      ...(field === "" ? {} : { [areOutputs ? "name" : "field"]: field }),
+    }));
 }
 
 /** What goes to the board, without its network: that it has by then. */
@@ -144,7 +166,8 @@ export function settingsOf(wishes: Wishes): Record<string, unknown> {
     ...(name === "" ? {} : { name }),
     interval: wishes.interval,
     ...(wishes.battery ? { profile: "battery" } : {}),
-    sensors: sensorSettings(wishes.sensors),
+    sensors: partSettings(wishes.sensors, false),
+    ...(wishes.sensors.some(({ isOutput }) => isOutput) ? { outputs: partSettings(wishes.sensors, true) } : {}),
     mqtt: { url: url.trim(), ...(username ? { username, ...(password ? { password } : {}) } : {}) },
     ...(ca_pem ? { ca_pem } : {}),
   };
@@ -165,12 +188,27 @@ export function commandFor(wishes: Wishes, chip: string, image: string): string 
   const words = ["sensors-flash", "--chip", chip, "--firmware", image, "--wifi", "SSID", "--mqtt"];
   words.push(quoted(wishes.broker.url.trim() || "mqtt://192.168.1.10"));
   if (wishes.broker.username) words.push("--mqtt-username", quoted(wishes.broker.username));
-  for (const { driver, pins, field } of wishes.sensors) {
-    const options = [...Object.entries(pins), ...(field === "" ? [] : [["field", field]])];
-    words.push("--sensor", driver + (options.length > 0 ? `:${options.map((each) => each.join("=")).join(",")}` : ""));
+  for (const areOutputs of [false, true]) {
+    for (const { [areOutputs ? "output" : "driver"]: driver, ...rest } of partSettings(wishes.sensors, areOutputs)) {
+      const options = Object.entries(rest).map((each) => each.join("="));
+      words.push(areOutputs ? "--output" : "--sensor", `${driver}${options.length > 0 ? `:${options.join(",")}` : ""}`);
+    }
   }
   if (wishes.interval !== 10) words.push("--interval", String(wishes.interval));
   if (wishes.battery) words.push("--battery");
   if (wishes.name.trim() !== "") words.push("--name", quoted(wishes.name.trim()));
   return words.join(" ");
+}
+
+/** A key that signs a board's updates: 64 hexadecimal digits. */
+export function freshKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(32));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The unit of a field: as the board describes it, else as its program's table has it; "" for none. */
+export function unitOf(boards: Boards, meta: unknown, field: string): string {
+  const fields = (meta as { fields?: Record<string, { unit?: unknown } | null> } | null)?.fields;
+  const told = fields?.[field]?.unit;
+  return typeof told === "string" ? told : fields ? "" : (boards.units[field.replace(/_\d+$/, "")] ?? "");
 }

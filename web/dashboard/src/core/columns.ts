@@ -269,18 +269,22 @@ export function lineOf(
   let most = Number.NEGATIVE_INFINITY;
   let gap = 0;
   let before: Bucket | null = null;
+  const isLost = (left: number, right: number): boolean => {
+    // a loop, as this is asked for each column of each line
+    for (let at = gap; at < gaps.length; at++) {
+      const begins = column(gaps[at]?.from);
+      const ends = column(gaps[at]?.to);
+      // a loss within one column can't be seen there
+      if (left <= begins && begins < right && left < ends && ends <= right) return true;
+    }
+    return false;
+  };
   for (let at = Math.max(0, low - 1); at < Math.min(found.length, high + 1); at++) {
     const bucket = found[at] as Bucket;
     const x = Math.min(start + (bucket.index + 0.5) * step, Math.max(now, start + bucket.index * step));
     if (before !== null) {
-      const [left, right] = [before.index, bucket.index];
-      while (gap < gaps.length && column(gaps[gap]?.to) < left) gap++;
-      // a loss within one column can't be seen there
-      const isLost = gaps.slice(gap).some((mark) => {
-        const [begins, ends] = [column(mark.from), column(mark.to)];
-        return left <= begins && begins < right && left < ends && ends <= right;
-      });
-      if (isLost || isSilentBefore(found, at)) {
+      while (gap < gaps.length && column(gaps[gap]?.to) < before.index) gap++;
+      if (isLost(before.index, bucket.index) || isSilentBefore(found, at)) {
         line.x.push(((line.x[line.x.length - 1] ?? x) + x) / 2);
         line.y.push(null);
         band.low.push(null);
@@ -345,7 +349,7 @@ export function lineOfAll(
 /**
  * The index of the point that is nearest to a time, as long as the line isn't broken between the two; -1 where none is.
  */
-export function nearestIndex(x: readonly number[], y: readonly (number | null | undefined)[], time: number): number {
+export function nearestIndex(x: readonly number[], y: readonly (number | null)[], time: number): number {
   let low = 0;
   let high = x.length;
   while (low < high) {
@@ -353,10 +357,8 @@ export function nearestIndex(x: readonly number[], y: readonly (number | null | 
     if ((x[middle] ?? 0) < time) low = middle + 1;
     else high = middle;
   }
-  let right = low;
-  while (right < x.length && y[right] === undefined) right++;
-  let left = low - 1;
-  while (left >= 0 && y[left] === undefined) left--;
+  const right = low;
+  const left = low - 1;
   const after = right < x.length && typeof y[right] === "number" ? (x[right] ?? 0) - time : Number.POSITIVE_INFINITY;
   const until = left >= 0 && typeof y[left] === "number" ? time - (x[left] ?? 0) : Number.POSITIVE_INFINITY;
   if (after === Number.POSITIVE_INFINITY && until === Number.POSITIVE_INFINITY) return -1;

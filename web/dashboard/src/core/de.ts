@@ -1,4 +1,4 @@
-/** The page in German, by the English that stands in the code. */
+/** The page in German, by the English that stands in the code. It is long because it is one table. */
 import type { Table } from "./words.ts";
 
 export const de: Table = {
@@ -43,6 +43,8 @@ export const de: Table = {
   "A name is missing.": "Ein Name fehlt.",
   "A pin above is still to be chosen: this chip does not have all of them.":
     "Oben ist noch ein Pin zu wählen: Dieser Chip hat nicht alle.",
+  "A resistor of 330 Ω, then the LED’s long leg; its short one to GND.":
+    "Ein Widerstand von 330 Ω, dann das lange Bein der LED; ihr kurzes an GND.",
   "A sensor shows up by itself as soon as it publishes to":
     "Ein Sensor erscheint von selbst, sobald er veröffentlicht in",
   "A token is needed for this": "Dafür ist ein Token nötig",
@@ -65,6 +67,7 @@ export const de: Table = {
   "All readings": "Alle Messwerte",
   "All views": "Alle Ansichten",
   "An empty payload.": "Eine leere Payload.",
+  "An output": "Ein Ausgang",
   "Analogue input: a voltage": "Analogeingang: eine Spannung",
   "Announced by": "Angekündigt von",
   "Another board": "Noch ein Board",
@@ -78,11 +81,23 @@ export const de: Table = {
   "Asking the gateway…": "Das Gateway wird gefragt …",
   "At least free": "Mindestens frei",
   "At least once: the broker confirms it": "Mindestens einmal: Der Broker bestätigt es",
+  "At most 3.1 V at the pin; GND to GND.": "Höchstens 3,1 V am Pin; GND an GND.",
   "At most once: fast, and gone if the broker is away": "Höchstens einmal: schnell, und weg, wenn der Broker weg ist",
   "Awake for": "Wach für",
   "Back to live": "Zurück zu live",
   Battery: "Batterie",
   "Battery lasts, estimated": "Batterie hält, geschätzt",
+  "Battery: charge and voltage": "Batterie: Ladung und Spannung",
+  "Besides: its supply to 3V3, its GND to GND.": "Außerdem: seine Versorgung an 3V3, sein GND an GND.",
+  "Besides: its supply to 3V3, its GND to GND; 10 kΩ between DATA and 3V3.":
+    "Außerdem: seine Versorgung an 3V3, sein GND an GND; 10 kΩ zwischen DATA und 3V3.",
+  "Besides: its supply to 3V3, its GND to GND; 4.7 kΩ between DATA and 3V3.":
+    "Außerdem: seine Versorgung an 3V3, sein GND an GND; 4,7 kΩ zwischen DATA und 3V3.",
+  "Besides: its supply to 5 V, its GND to GND; the wires between have 3.3 V.":
+    "Außerdem: seine Versorgung an 5 V, sein GND an GND; die Leitungen dazwischen haben 3,3 V.",
+  "Besides: its supply, often 5 V, and its GND to GND.": "Außerdem: seine Versorgung, oft 5 V, und sein GND an GND.",
+  "Between two equal resistors from the cell’s + to GND: half of its voltage is at the pin.":
+    "Zwischen zwei gleiche Widerstände vom + der Zelle nach GND: am Pin liegt ihre halbe Spannung.",
   Broker: "Broker",
   "Broker and name": "Broker und Name",
   "Broker away": "Broker weg",
@@ -90,10 +105,12 @@ export const de: Table = {
   "Broker’s own ($SYS)": "Vom Broker selbst ($SYS)",
   "Browsers let a page use a serial port only over https:// or on this computer itself (http://localhost). This page came another way.":
     "Browser lassen eine Seite nur über https:// oder auf diesem Rechner selbst (http://localhost) an einen seriellen Anschluss. Diese Seite kam anders.",
+  Called: "Heißt",
   "Certificate of the authority (PEM)": "Zertifikat der Zertifizierungsstelle (PEM)",
   Chart: "Diagramm",
   "Charts. Plus and minus zoom, arrows move, 0 goes back to live, space pauses.":
     "Diagramme. Plus und Minus zoomen, Pfeile verschieben, 0 geht zurück zu live, die Leertaste hält an.",
+  Chemistry: "Chemie",
   Chip: "Chip",
   "Choose a topic to see what it said last.": "Wählen Sie ein Topic, um zu sehen, was es zuletzt sagte.",
   Clear: "Löschen",
@@ -111,6 +128,8 @@ export const de: Table = {
   "Connecting to the gateway…": "Verbinden mit dem Gateway …",
   "Connecting…": "Verbinden …",
   Connection: "Verbindung",
+  contact: "Kontakt",
+  "Contact: open or closed": "Kontakt: offen oder geschlossen",
   Controls: "Bedienung",
   Copied: "Kopiert",
   Copy: "Kopieren",
@@ -192,12 +211,14 @@ export const de: Table = {
   Keep: "Behalten",
   "Keep as": "Aufbewahren als",
   "Kept again": "Bewahrt wieder auf",
-  "Kind of sensor {number}": "Art von Sensor {number}",
+  key: "Schlüssel",
+  "Kind of {part}": "Art von {part}",
   Language: "Sprache",
   "Last hour": "Letzte Stunde",
   "Last minute": "Letzte Minute",
   "Last seen": "Zuletzt",
   "Last value": "Letzter Wert",
+  "LED: brightness": "LED: Helligkeit",
   "Left out, as this page asked": "Ausgelassen, wie diese Seite es wollte",
   Levels: "Ebenen",
   Light: "Hell",
@@ -221,6 +242,7 @@ export const de: Table = {
   Messages: "Nachrichten",
   "Messages can’t be had in this form": "Nachrichten gibt es nicht in dieser Form",
   "Messages, newest first": "Nachrichten, neueste zuerst",
+  "Meter with pulses: water, electricity": "Zähler mit Impulsen: Wasser, Strom",
   "More than": "Mehr als",
   Name: "Name",
   "Name a topic: the gateway walks from the broker to you and names the first step that fails.":
@@ -289,6 +311,7 @@ export const de: Table = {
   "One chart of all devices": "Ein Diagramm aller Geräte",
   Online: "Online",
   "Only {label}": "Nur {label}",
+  "Output {number}": "Ausgang {number}",
   "Page to screen": "Seite bis Bildschirm",
   "Pages of this origin may not use the gateway": "Seiten dieser Herkunft dürfen das Gateway nicht benutzen",
   "Part of this time is missing:": "Ein Teil dieser Zeit fehlt:",
@@ -304,7 +327,9 @@ export const de: Table = {
   Press: "Drücken",
   Publish: "Senden",
   "Publish here": "Hier senden",
+  pulses: "Impulse",
   "Put a token into TOKEN first.": "Legen Sie zuerst ein Token in TOKEN ab.",
+  "PWM: a fan, a valve": "PWM: ein Lüfter, ein Ventil",
   Raw: "Roh",
   "Reading only": "Nur Lesen",
   "Reading the topics: {reading} so far…": "Die Topics werden gelesen: bisher {reading} …",
@@ -313,8 +338,9 @@ export const de: Table = {
   "Reads the token from GATEWAY_TOKEN.": "Liest das Token aus GATEWAY_TOKEN.",
   Received: "Empfangen",
   "Reconnected to the broker": "Neu mit dem Broker verbunden",
+  "Relay: on or off": "Relais: an oder aus",
   Remove: "Entfernen",
-  "Remove sensor {number}": "Sensor {number} entfernen",
+  "Remove {part}": "{part} entfernen",
   "Remove: {field} {value} {value2}": "Entfernen: {field} {value} {value2}",
   "Replace it": "Ersetzen",
   "Reports every {interval} (announced)": "Meldet sich alle {interval} (angekündigt)",
@@ -325,6 +351,7 @@ export const de: Table = {
   "Round trip to the gateway": "Hin und zurück zum Gateway",
   "Running for": "Läuft seit",
   Save: "Sichern",
+  "Save the key": "Schlüssel sichern",
   Scale: "Skala",
   "Scale of {label}": "Skala von {label}",
   Search: "Suchen",
@@ -360,6 +387,7 @@ export const de: Table = {
   "Since this page opened": "Seit diese Seite offen ist",
   "Skip to content": "Zum Inhalt",
   Sleeping: "Schläft",
+  "Soil probe: moisture": "Bodensonde: Feuchte",
   Some: "Einige",
   "Somebody has changed it meanwhile": "Jemand hat es inzwischen geändert",
   "Somebody has changed it meanwhile.": "Inzwischen hat jemand sie geändert.",
@@ -385,6 +413,8 @@ export const de: Table = {
   "The board does not answer: it has no program of ours yet, or it needs a reset. Press EN, or install.":
     "Das Board antwortet nicht: Es hat unser Programm noch nicht, oder es braucht einen Reset. Drücken Sie EN, oder installieren Sie.",
   "The board does not take these settings:": "Das Board nimmt diese Einstellungen nicht:",
+  "The board keeps the key for its updates that it had.":
+    "Das Board behält den Schlüssel für seine Updates, den es schon hatte.",
   "The board restarts and measures…": "Das Board startet neu und misst …",
   "The board starts…": "Das Board startet …",
   "The board went away and did not come back: plug it in again.":
@@ -401,9 +431,11 @@ export const de: Table = {
   "The connection is closed": "Die Verbindung ist geschlossen",
   "The connection took no data for too long": "Die Verbindung nahm zu lange keine Daten an",
   "The connection was cut off before an answer came": "Die Verbindung brach ab, bevor eine Antwort kam",
+  "The contact’s other wire to GND.": "Der andere Draht des Kontakts an GND.",
   "The device goes until it announces itself again.": "Das Gerät verschwindet, bis es sich wieder ankündigt.",
   "The first": "Die ersten",
   "The gateway closed the connection.": "Das Gateway hat die Verbindung geschlossen.",
+  "The gateway could not keep it: {reason}": "Das Gateway konnte ihn nicht verwahren: {reason}",
   "The gateway couldn’t explain it:": "Das Gateway konnte es nicht erklären:",
   "The gateway doesn’t get this from the broker": "Das Gateway bekommt das vom Broker nicht",
   "The gateway has as many connections as it may have": "Das Gateway hat so viele Verbindungen, wie es haben darf",
@@ -413,6 +445,8 @@ export const de: Table = {
     "Das Gateway soll JSON daraus machen und kann es nicht: Das sind ihre Bytes.",
   "The gateway isn’t connected to the broker now": "Das Gateway ist gerade nicht mit dem Broker verbunden",
   "The gateway isn’t to be reached under this name": "Unter diesem Namen ist das Gateway nicht zu erreichen",
+  "The gateway keeps the key for the board’s updates.":
+    "Das Gateway verwahrt den Schlüssel für die Updates des Boards.",
   "The gateway refused this": "Das Gateway hat das abgelehnt",
   "The gateway stops or restarts": "Das Gateway hält an oder startet neu",
   "The gateway’s archive doesn’t keep what arrives": "Das Archiv des Gateways bewahrt nicht auf, was ankommt",
@@ -474,6 +508,7 @@ export const de: Table = {
   "This token isn’t valid": "Dieses Token ist nicht gültig",
   Thresholds: "Schwellen",
   Title: "Titel",
+  "To the PWM input of a driver; its GND to GND.": "An den PWM-Eingang eines Treibers; dessen GND an GND.",
   "Too many commands came from this page": "Von dieser Seite kamen zu viele Befehle",
   "Too many explanations are asked for at once": "Zu viele Erklärungen werden zugleich verlangt",
   "Too many requests came from this address": "Von dieser Adresse kamen zu viele Anfragen",
@@ -501,6 +536,8 @@ export const de: Table = {
   Up: "Nach oben",
   "Up to now again": "Wieder bis jetzt",
   "Update its program": "Sein Programm aktualisieren",
+  "Updates without a cable are signed with a key that only this board and this page have. Save it: its line belongs into the file ~/.config/sensors-flash/keys of the computer that is to update the board.":
+    "Updates ohne Kabel werden mit einem Schlüssel unterschrieben, den nur dieses Board und diese Seite haben. Sichern Sie ihn: seine Zeile gehört in die Datei ~/.config/sensors-flash/keys des Rechners, der das Board aktualisieren soll.",
   "Use again": "Noch einmal",
   "Use again: {topic}": "Noch einmal: {topic}",
   "Use it elsewhere": "Anderswo verwenden",
@@ -510,6 +547,7 @@ export const de: Table = {
   "Usual readings": "Übliche Messwerte",
   Value: "Wert",
   Values: "Werte",
+  vapours: "Dämpfe",
   View: "Ansicht",
   Views: "Ansichten",
   "Visitors without a token may read here, but not publish.":
@@ -519,6 +557,7 @@ export const de: Table = {
   "Waiting for the first values…": "Warten auf die ersten Werte …",
   "Waiting for the topics…": "Warten auf die Topics …",
   "Waiting…": "Warten …",
+  weight: "Gewicht",
   "What is connected": "Was angeschlossen ist",
   "What is older couldn’t be loaded:": "Älteres konnte nicht geladen werden:",
   "What this page sent was not UTF-8": "Was diese Seite sandte, war kein UTF-8",

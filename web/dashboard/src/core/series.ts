@@ -276,38 +276,6 @@ export function pointsIn(series: Series, from: number, to: number, pixels: numbe
   return points;
 }
 
-/**
- * Several lines on one time axis, as uPlot wants them: `undefined` where a line has no point of its own (it is drawn
- * through), `null` in all rows between the two ends of a break: uPlot leaves out what is between a `null` and the rows
- * beside it, whichever line they are of. Times become seconds.
- */
-export function align(lines: readonly Points[]): [number[], ...(number | null | undefined)[][]] {
-  let total = 0;
-  for (const line of lines) total += line.x.length;
-  const all = new Float64Array(total);
-  let at = 0;
-  for (const line of lines) {
-    all.set(line.x, at);
-    at += line.x.length;
-  }
-  all.sort();
-  const xs: number[] = [];
-  for (const time of all) if (time !== xs[xs.length - 1]) xs.push(time);
-  const columns = lines.map((line) => {
-    const column: (number | null | undefined)[] = new Array(xs.length).fill(undefined);
-    let row = 0;
-    for (const [index, time] of line.x.entries()) {
-      const isBreak = line.y[index] === null || (index > 0 && line.y[index - 1] === null);
-      for (; xs[row] !== time; row++) if (isBreak && column[row] === undefined) column[row] = null;
-      // Two values at one time: the later one stands, but a break doesn't hide a value.
-      const value = line.y[index] ?? null;
-      if (value !== null || column[row] === undefined) column[row] = value;
-    }
-    return column;
-  });
-  return [xs.map((time) => time / 1000), ...columns];
-}
-
 /** The smallest and the largest value between two times, null when there is none. */
 export function extent(series: Series, from: number, to: number): [number, number] | null {
   let low = Number.POSITIVE_INFINITY;

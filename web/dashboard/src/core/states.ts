@@ -7,7 +7,7 @@
 
 import type { TextColumns } from "./columns.ts";
 import { pathInto } from "./paths.ts";
-import { type Field, numberOfText } from "./values.ts";
+import { type Field, isBookkeeping, numberOfText } from "./values.ts";
 
 const MAX_DEPTH = 6;
 const MAX_FIELDS = 32;
@@ -19,7 +19,7 @@ const KEPT = 2000;
 /** A date, a clock, an address: texts that are no states. */
 const NO_STATE = /^\d|[:/\\@]/;
 
-/** Calls `found` for each short text of a payload. */
+/** Calls `found` for each short text of a payload that is no bookkeeping. */
 export function eachText(payload: unknown, found: (field: Field, text: string) => void): void {
   let left = MAX_FIELDS;
   const walk = (value: unknown, path: Field, depth: number): void => {
@@ -29,7 +29,9 @@ export function eachText(payload: unknown, found: (field: Field, text: string) =
       left--;
       found(path, value);
     } else if (value !== null && typeof value === "object" && !Array.isArray(value) && depth < MAX_DEPTH) {
-      for (const [key, inner] of Object.entries(value)) if (key !== "") walk(inner, pathInto(path, key), depth + 1);
+      for (const [key, inner] of Object.entries(value)) {
+        if (key !== "" && !isBookkeeping(key)) walk(inner, pathInto(path, key), depth + 1);
+      }
     }
   };
   walk(payload, "", 0);

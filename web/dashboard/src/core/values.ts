@@ -123,9 +123,12 @@ export function eachNumber(payload: unknown, found: (field: Field, value: number
   walk(payload, "", 0);
 }
 
-/** Counters and clocks: they are numbers, but nobody opens a chart to see them. */
+/** What numbers, dates or names a message or its sender: nobody opens a chart to see it. */
 const BOOKKEEPING =
-  /^(ts|tst|time|timestamp|seq|boot|uptime|uptimesec|id|counter|millis|schema|interval|rssi|linkquality|version)$/i;
+  /^(ts|tst|time|timestamp|seq|boot|uptime|uptimesec|id|counter|millis|schema|interval|rssi|linkquality|version|_type|_id|tid|created_at)$/i;
+
+/** Whether a member of a payload is bookkeeping by its name. */
+export const isBookkeeping = (name: string): boolean => BOOKKEEPING.test(name);
 
 /** Parts of a position: a track shows where it is, no chart of them does. */
 const POSITION = /^(latitude|longitude|lat|lon|lng|coordinates|acc|vac|accuracy|gps_accuracy)$/i;

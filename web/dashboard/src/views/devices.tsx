@@ -1,4 +1,8 @@
-/** Overview: is everything well, and if not, what isn't? */
+/**
+ * Overview: is everything well, and if not, what isn't?
+ *
+ * It is long because order, groups, search and the table share one list, which is drawn in parts.
+ */
 
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import {
@@ -366,6 +370,8 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
   const { device, status } = listed;
   const field = fleet.trendOf(device);
   const readings = device.shown();
+  // a picture takes the place of a reading
+  const room = device.picture === null ? most : most - 1;
   const name = (
     <span role="cell" class="name">
       {group !== null && <span class="group">{device[group] || t("No {group}", { group })}</span>}
@@ -404,22 +410,22 @@ function DeviceRow({ listed, index, rowHeight, now, span, wide, huge, most, grou
         )}
         {!device.lastProblem &&
           readings
-            .slice(0, most)
+            .slice(0, room)
             .map(([name_, value]) => <ReadingCell key={name_} device={device} field={name_} value={value} />)}
-        {!device.lastProblem && readings.length > most && (
+        {!device.lastProblem && readings.length > room && (
           <a
             class="more"
             href={addressOf(device)}
             aria-label={t("{value} of {title}", {
-              value: counted(readings.length - most, "more reading"),
+              value: counted(readings.length - room, "more reading"),
               title: device.title,
             })}
             title={readings
-              .slice(most)
+              .slice(room)
               .map(([field_]) => device.label(field_))
               .join(", ")}
           >
-            +{readings.length - most}
+            +{readings.length - room}
           </a>
         )}
       </span>

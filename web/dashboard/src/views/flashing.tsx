@@ -22,18 +22,27 @@ export function Flashing() {
     <page.Flash
       images={new URL("flash/", base)}
       broker={api.brokerForSensors}
+      keepKey={api.keepKey}
       show={(id) => to.live(`sensors/${id}/state`)}
-      watch={(id, onReading) => {
-        const feed = openFeed({
-          topics: [`sensors/${id}/state`],
-          since: "now",
-          isCourtesy: true,
-          onMessage: ({ payload }) => {
-            if (typeof payload === "object" && payload !== null) onReading(payload as Record<string, unknown>);
-          },
-        });
-        return () => feed.close();
-      }}
+      watch={(id, onReading) => listen(`sensors/${id}/state`, "now", onReading)}
+      describe={(id, onMeta) => listen(`sensors/${id}/meta`, "last", onMeta)}
     />
   );
+}
+
+/** Calls back for each object on a topic; returns what ends that. */
+function listen(
+  topic: string,
+  since: "now" | "last",
+  onObject: (payload: Record<string, unknown>) => void,
+): () => void {
+  const feed = openFeed({
+    topics: [topic],
+    since,
+    isCourtesy: true,
+    onMessage: ({ payload }) => {
+      if (typeof payload === "object" && payload !== null) onObject(payload as Record<string, unknown>);
+    },
+  });
+  return () => feed.close();
 }

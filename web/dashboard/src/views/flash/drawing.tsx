@@ -9,8 +9,27 @@ export const DOUBTS: Readonly<Record<string, string>> = {
   console: t("is the board’s USB or serial port, over which it is flashed and tells what it does"),
 };
 
-/** What stands beside the wire on most sensors. */
-export const wireName = (option: string): string => (option === "pin" ? "DATA" : option.toUpperCase());
+const WIRES: Readonly<Record<string, string>> = {
+  "adc.pin": "IN",
+  "battery.pin": "+",
+  "gpio.pin": t("contact"),
+  "hx711.dout": "DT",
+  "led.pin": "LED",
+  "pms5003.rx": "TX", // the board's RX listens to it
+  "pms5003.tx": "RX",
+  "pulse.pin": t("pulses"),
+  "pwm.pin": "PWM",
+  "relay.pin": "IN",
+  "soil.pin": "AOUT",
+};
+
+/** What stands beside the wire on most sensors of this driver. */
+export const wireName = (driver: string, option: string): string =>
+  WIRES[`${driver}.${option}`] ?? (option === "pin" ? "DATA" : option.toUpperCase());
+
+/** What a part is called beside its pin, where there is little room. */
+const shortName = (sensor: Sensor): string =>
+  sensor.isOutput ? sensor.field.slice(0, 9) : sensor.driver.toUpperCase();
 
 interface Props {
   boards: Boards;
@@ -55,7 +74,8 @@ export function Drawing({ boards, chip, sensors, slot, onPin }: Props) {
           const isOurs = slot !== null && sensors[slot.sensor]?.pins[slot.option] === pin;
           const isTaken = slot !== null && holderOf(sensors, slot, pin) !== null;
           const may = slot !== null && able.includes(pin) && !isTaken;
-          const use = holder < 0 ? "" : `${sensors[holder]?.driver.toUpperCase()} ${wireName(option)}`;
+          const held = sensors[holder];
+          const use = held === undefined ? "" : `${shortName(held)} ${wireName(held.driver, option)}`;
           const doubts = pins.doubts[String(pin)] !== undefined;
           return (
             <g

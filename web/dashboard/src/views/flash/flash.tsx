@@ -1,4 +1,8 @@
-/** From a bare board on a cable to its first reading, without leaving the page. */
+/**
+ * From a bare board on a cable to its first reading, without leaving the page.
+ *
+ * It is long because each step goes on with what the ones before found out, and with the same cable.
+ */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CableError, install, type Manifest, type Progress, readLines, type Ssid, Talk } from "../../cable.ts";
 import {
@@ -6,15 +10,16 @@ import {
   type Broker,
   brokerProblem,
   commandFor,
+  freshKey,
   freshSensor,
   openSlot,
   type Sensor,
   settingsOf,
   type Wishes,
 } from "../../core/boards.ts";
-import { formatNumber } from "../../core/format.ts";
 import { t } from "../../core/words.ts";
 import { CopyButton } from "../../parts/copy.tsx";
+import { Key, type KeyKept, Reading, whoKeeps } from "./done.tsx";
 import { Sensors } from "./sensors.tsx";
 
 /** What the page has around it: a gateway, or nothing. */
@@ -25,6 +30,10 @@ export interface Surroundings {
   broker?: () => Promise<Broker | null>;
   /** Calls back for each reading of a sensor that the gateway relays; returns what ends that. */
   watch?: (id: string, onReading: (reading: Record<string, unknown>) => void) => () => void;
+  /** Calls back with what a sensor says of itself, fields and units; returns what ends that. */
+  describe?: (id: string, onMeta: (meta: Record<string, unknown>) => void) => () => void;
+  /** Leaves the key of a board's updates with the gateway; whether it is kept there. */
+  keepKey?: (id: string, key: string) => Promise<boolean>;
   /** Where a sensor is shown. */
   show?: (id: string) => string;
 }
@@ -72,7 +81,7 @@ interface Kit {
   manifest: Manifest;
 }
 
-export function Flash({ images, broker: offer, watch, show }: Surroundings) {
+export function Flash({ images, broker: offer, watch, describe, keepKey, show }: Surroundings) {
   const [kit, setKit] = useState<Kit | "none" | null>(null);
   const [chip, setChip] = useState("");
   const [sensors, setSensors] = useState<Sensor[]>([]);
@@ -90,7 +99,10 @@ export function Flash({ images, broker: offer, watch, show }: Surroundings) {
   const [id, setId] = useState("");
   const [lines, setLines] = useState<readonly string[]>([]);
   const [reading, setReading] = useState<Record<string, unknown> | null>(null);
+  const [meta, setMeta] = useState<Record<string, unknown> | null>(null);
+  const [kept, setKept] = useState<KeyKept | null>(null);
   const [isLate, setLate] = useState(false);
+  const key = useRef<string | null>(null);
   const port = useRef<SerialPort | null>(null);
   const talk = useRef<Talk | null>(null);
   const manifestAddress = new URL("manifest.json", images);
@@ -143,6 +155,8 @@ export function Flash({ images, broker: offer, watch, show }: Surroundings) {
       clearTimeout(late);
     };
   }, [phase === "waiting"]);
+
+  useEffect(() => (id === "" ? undefined : describe?.(id, setMeta)), [id]);
 
   const fail = (error: unknown, back?: Phase) => {
     const code = error instanceof CableError ? error.code : "write";
@@ -231,8 +245,11 @@ export function Flash({ images, broker: offer, watch, show }: Surroundings) {
     setProblem(null);
     setPhase("giving");
     try {
-      const given = (await talk.current?.give(settingsOf(wishes))) ?? "";
-      setId(given);
+      if (talk.current === null) return;
+      key.current ??= freshKey(); // the same one when it is tried again: the board may have taken it
+      const told = await talk.current.give({ ...settingsOf(wishes), update_key: key.current });
+      setId(told.id);
+      setKept(await whoKeeps(told.hasOwnKey, told.id, key.current, keepKey));
       setLate(false);
       await talk.current?.close();
       talk.current = null;
@@ -243,6 +260,10 @@ export function Flash({ images, broker: offer, watch, show }: Surroundings) {
   };
   const another = () => {
     port.current = null;
+    key.current = null;
+    setId("");
+    setKept(null);
+    setMeta(null);
     setReading(null);
     setLines([]);
     setNetworks([]);
@@ -334,7 +355,8 @@ export function Flash({ images, broker: offer, watch, show }: Surroundings) {
             </p>
           )}
           <Problem shown={phase === "waiting"} problem={problem} />
-          {reading !== null && <Reading reading={reading} boards={boards} />}
+          {reading !== null && <Reading reading={reading} boards={boards} meta={meta} />}
+          {kept !== null && <Key kept={kept} id={id} />}
           {phase === "done" && (
             <p class="row">
               {show && <a href={show(id)}>{t("Show {name}", { name: name.trim() || id })}</a>}
@@ -630,21 +652,5 @@ function Rest(props: RestProps) {
         {isBusy ? t("On its way…") : t("Give it to the board")}
       </button>
     </form>
-  );
-}
-
-const BOOKKEEPING = new Set(["ts", "seq", "boot"]);
-
-function Reading({ reading }: { reading: Record<string, unknown>; boards: Boards }) {
-  const fields = Object.entries(reading).filter(([field]) => !BOOKKEEPING.has(field));
-  return (
-    <dl class="reading">
-      {fields.map(([field, value]) => (
-        <div key={field}>
-          <dt>{field.replaceAll("_", " ")}</dt>
-          <dd class="num">{typeof value === "number" ? formatNumber(value) : String(value)}</dd>
-        </div>
-      ))}
-    </dl>
   );
 }

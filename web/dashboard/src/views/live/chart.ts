@@ -26,9 +26,11 @@ export interface Shade {
   high: readonly (number | null)[];
 }
 
+/** One line's moments, in seconds, and its reading at each; null breaks it. */
+export type Column = readonly [x: readonly number[], y: readonly (number | null)[]];
+
 export interface ChartData {
-  /** Seconds, and the readings of each line. */
-  columns: [number[], ...(number | null | undefined)[][]];
+  columns: readonly Column[];
   /** What is shaded of each line, from the least to the greatest; null for nothing. */
   bands: readonly (Shade | null)[];
   /** Milliseconds. */
@@ -59,6 +61,8 @@ const probe = document.createElement("span");
 export function colour(name: string, alpha = 1): string {
   if (!probe.isConnected) {
     probe.hidden = true;
+    // where a visitor chose the colours of all pages, lines would all have that of texts
+    probe.style.forcedColorAdjust = "none";
     document.body.append(probe);
   }
   probe.style.color = alpha === 1 ? `var(${name})` : `color-mix(in srgb, var(${name}) ${100 * alpha}%, transparent)`;
@@ -72,6 +76,8 @@ const WIDTH = 1.75;
 const THIN = 1;
 /** Times its chart's width that a line may go up and down: wide, one that goes further takes 40 times as long to draw. */
 const WILD = 8;
+/** How large the dot of a reading is, and how far from the next one it has to be, in pixels. */
+const DOT = { size: 5, space: 13 };
 /** How much of a line's colour its band has. */
 const BAND_ALPHA = 0.2;
 const DAY_S = 86_400;
@@ -105,15 +111,23 @@ function fitted(ctx: CanvasRenderingContext2D, text: string, room: number): stri
   return kept < 2 ? "" : `${text.slice(0, kept)}…`;
 }
 
+/** What uPlot draws: nothing, and then each line with times of its own (its mode 2). */
+function drawnBy(columns: readonly Column[]): uPlot.AlignedData {
+  // without a line it knows no scale
+  const lines = columns.length > 0 ? columns : [[[], []]];
+  return [null, ...lines] as unknown as uPlot.AlignedData;
+}
+
+/** The times and readings of one of uPlot's lines, which it counts from 1. */
+const columnOf = (plot: uPlot, series: number) => plot.data[series] as unknown as Column;
+
 /** Where not every reading has a dot: those that no line leads to, which would not be seen. */
-function alone(plot: uPlot, series: number, show: boolean): number[] | null {
-  if (show) return null;
-  const column = plot.data[series] as (number | null | undefined)[];
+function alone(plot: uPlot, series: number): number[] {
+  const [, readings] = columnOf(plot, series);
   const found: number[] = [];
   let last = -1;
   let joined = true;
-  for (const [index, value] of column.entries()) {
-    if (value === undefined) continue;
+  for (const [index, value] of readings.entries()) {
     if (value === null) {
       if (!joined && last >= 0) found.push(last);
       joined = false;
@@ -131,7 +145,7 @@ function alone(plot: uPlot, series: number, show: boolean): number[] | null {
 export class Chart {
   private plot: uPlot;
   private data: ChartData = {
-    columns: [[]],
+    columns: [],
     bands: [],
     from: 0,
     to: 1,
@@ -165,6 +179,7 @@ export class Chart {
     private readonly events: ChartEvents,
   ) {
     this.shades = lines.map((line) => colour(seriesColour(line), BAND_ALPHA));
+    this.data.columns = lines.map(() => [[], []]);
     this.plot = this.build();
     this.observer = new ResizeObserver(() => this.plot.setSize({ width: this.width, height: this.height }));
     this.observer.observe(host);
@@ -179,6 +194,21 @@ export class Chart {
     return this.lines.length > 0 && this.lines.every((line) => line.stepped);
   }
 
+  /** Whether each reading has room for a dot of its own. */
+  private get hasRoomForDots(): boolean {
+    const { columns, from, to } = this.data;
+    let readings = 0;
+    let first = Number.POSITIVE_INFINITY;
+    let last = Number.NEGATIVE_INFINITY;
+    for (const [x] of columns) {
+      readings += x.length;
+      first = Math.min(first, x[0] ?? first);
+      last = Math.max(last, x[x.length - 1] ?? last);
+    }
+    const width = ((last - first) * 1000 * this.plot.over.clientWidth) / (to - from);
+    return readings * DOT.space <= width;
+  }
+
   private get width(): number {
     return Math.max(120, this.host.clientWidth);
   }
@@ -187,6 +217,8 @@ export class Chart {
     const { soft, grid } = this.colours;
     const stepped = uPlot.paths.stepped?.({ align: 1 });
     const options: uPlot.Options = {
+      // each line has times of its own: a table of all of them grows with the lines times their readings
+      mode: 2,
       width: this.width,
       height: this.height,
       // The first line is the gap's edge, not the axis': room so that the newest point isn't cut.
@@ -231,9 +263,8 @@ export class Chart {
         drag: { x: true, y: false, setScale: false },
         points: { size: 7 },
         // the dot of each line is on its own nearest reading, which is also the one that is told
-        dataIdx: (plot, series, index, seconds) => {
-          if (series === 0) return index;
-          const found = nearestIndex(plot.data[0] as number[], plot.data[series] as (number | null)[], seconds);
+        dataIdx: (plot, series) => {
+          const found = nearestIndex(...columnOf(plot, series), plot.posToVal(plot.cursor.left ?? 0, "x"));
           return found < 0 ? null : found;
         },
         bind: {
@@ -247,16 +278,25 @@ export class Chart {
       },
       series: [
         {},
+        ...(this.lines.length === 0 ? [{ auto: false }] : []),
         ...this.lines.map((line): uPlot.Series => {
           const stroke = colour(seriesColour(line));
           const paths = line.stepped && stepped ? { paths: stepped } : {};
           return {
             label: line.label,
+            auto: false,
             stroke,
             width: WIDTH,
             ...(line.colour >= PALETTE ? { dash: [6, 4] } : {}),
             ...paths,
-            points: { size: 5, stroke, fill: stroke, filter: alone },
+            points: {
+              size: DOT.size,
+              stroke,
+              fill: stroke,
+              show: () => this.hasRoomForDots,
+              // each by its index: of lines with times of their own uPlot knows no first and last one
+              filter: (plot, series, isEach) => (isEach ? [...columnOf(plot, series)[1].keys()] : alone(plot, series)),
+            },
             spanGaps: false,
           };
         }),
@@ -286,7 +326,7 @@ export class Chart {
         ],
       },
     };
-    return new uPlot(options, this.data.columns as uPlot.AlignedData, this.host);
+    return new uPlot(options, drawnBy(this.data.columns), this.host);
   }
 
   private drawBelow(plot: uPlot): void {
@@ -400,10 +440,10 @@ export class Chart {
     this.data = data;
     for (const index of this.lines.keys()) {
       const series = this.plot.series[index + 1];
-      const travel = travelOf(data.columns[index + 1] ?? [], data.range, this.isLog) * this.height;
+      const travel = travelOf(data.columns[index]?.[1] ?? [], data.range, this.isLog) * this.height;
       if (series) series.width = travel > WILD * this.width ? THIN / devicePixelRatio : WIDTH;
     }
-    this.plot.setData(data.columns as uPlot.AlignedData);
+    this.plot.setData(drawnBy(data.columns));
   }
 
   destroy(): void {

@@ -1,4 +1,8 @@
-/** A topic or filter, live: what it says, how it went, and how to take it elsewhere. */
+/**
+ * A topic or filter, live: what it says, how it went, and how to take it elsewhere.
+ *
+ * It is long because all its parts show one stretch of time of one stream, and each may change it for the others.
+ */
 
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { distinctLevels, filterProblem, isWildcard } from "../../core/filter.ts";

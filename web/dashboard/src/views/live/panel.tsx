@@ -5,12 +5,12 @@ import { type Line, readingAt } from "../../core/columns.ts";
 import { counted, formatCount, formatMoment, formatNumber, formatSteady } from "../../core/format.ts";
 import type { Mark } from "../../core/marks.ts";
 import { extentOf, rangeOf, type Scale, scaleText } from "../../core/scale.ts";
-import { align, type GapMark } from "../../core/series.ts";
+import type { GapMark } from "../../core/series.ts";
 import type { Threshold } from "../../core/store.ts";
 import { crosses, thresholdText } from "../../core/store.ts";
 import { type Field, fieldLabel } from "../../core/values.ts";
 import { t } from "../../core/words.ts";
-import { Chart, type ChartEvents } from "./chart.ts";
+import { Chart, type ChartEvents, type Column } from "./chart.ts";
 import { setScale } from "./scales.tsx";
 
 export interface PanelLine {
@@ -49,14 +49,12 @@ function isSwitch({ line }: PanelLine): boolean {
   return line.band ? line.band.low.every(isState) && line.band.high.every(isState) : line.y.every(isState);
 }
 
-/** The lines as uPlot wants them; what can't be on a logarithmic scale breaks its line. */
-function columnsOf(lines: readonly PanelLine[], isLog: boolean): ReturnType<typeof align> {
-  return align(
-    lines.map(({ line: { x, y } }) => ({
-      x,
-      y: isLog ? y.map((value) => (value !== null && value > 0 ? value : null)) : y,
-    })),
-  );
+/** The lines as they are drawn; what can't be on a logarithmic scale breaks its line. */
+function columnsOf(lines: readonly PanelLine[], isLog: boolean): Column[] {
+  return lines.map(({ line: { x, y } }) => [
+    x.map((time) => time / 1000),
+    isLog ? y.map((value) => (value !== null && value > 0 ? value : null)) : y,
+  ]);
 }
 
 export function Panel(props: PanelProps) {
