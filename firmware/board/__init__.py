@@ -8,3 +8,5 @@ VERSION = "1.0.0"
 
 # stands on the console before the first reading that the broker has acknowledged; `sensors-flash` waits for it
 DELIVERED = "the broker has the first reading: "
+
+REPORT_WAKINGS = 10  # from one report of a sensor on a battery to the next

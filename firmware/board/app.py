@@ -1,16 +1,16 @@
-"""The sensor: measures, publishes, listens to commands, sleeps.
+"""The sensor: measures, publishes, listens to commands.
 
 One invariant: the watchdog is fed only while every part has lately proved that it works: the sensors by a finished
 round of measurements, the link by an answer of the broker or by an attempt that failed within its time limits.
 
 It leaves to others: how a measurement is made (drivers), how messages reach the broker (mqtt.py), what they look like
-(payloads.py, which the simulator uses too), and everything that only a real board has (hardware.py).
+(payloads.py, which the simulator uses too), wakings between sleeps (battery.py), and everything that only a real board
+has (hardware.py).
 
-It is long because measuring, sleeping and commands share what is due, and each further module costs a board memory.
+It is long because measuring and commands share what is due, and each further module costs a board memory.
 """
 
 import asyncio
-import binascii
 import gc
 import sys
 import time
@@ -18,7 +18,7 @@ import time
 import payloads
 import slots
 
-from . import DELIVERED, NAME, VERSION, diag, drivers, mqtt
+from . import DELIVERED, NAME, VERSION, drivers, mqtt
 from .clock import Clock, ClockError
 from .logs import Log
 from .ticks import const, ticks_add, ticks_diff, ticks_ms
@@ -30,17 +30,10 @@ if TYPE_CHECKING:
 
 FIRMWARE = NAME + " " + VERSION
 _RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a second in that time
-_RESYNC_SLEEPING_MS = const(3600_000)  # its slow clock, which counts during deep sleep, drifts by up to a few percent
-_UPDATE_SECONDS = const(1800)  # that a battery sensor stays awake for an update at most
-_LINGER_SECONDS = 0.3  # a battery sensor stays for commands that the broker kept for it
-_SHORTEST_SLEEP_MS = const(1000)
 _WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, after every restart
-_AP_WAKINGS, _AP_WAKINGS_AGAIN = const(10), const(100)  # without a network, before the access point opens, and again
-_AP_AWAKE_SECONDS = const(180)  # that a battery sensor's is open while nobody uses it
 _ROOM_BYTES = const(24_000)  # free, or the message for Home Assistant goes without what the board says of itself
-_COMMAND_BYTES = const(6144)  # it may bring a certificate
+_COMMAND_BYTES, _SHORT_BYTES = const(6144), const(2048)  # a command may bring a certificate, where there is room
 _PAGE_FAILURES = const(3)  # to join a network that the page was told, before the board goes back
-_TELL_AGAIN_WAKINGS = const(50)  # what is retained may be lost although the broker keeps the session
 
 RESTART, SLEEP, PORTAL = "restart", "sleep", "portal"
 
@@ -185,8 +178,6 @@ class App:
         self.battery = settings["profile"] == "battery"
         self.sleep_ms = 0
         self.needs_portal = False  # before the board sleeps
-        self.phases: "dict[str, int]" = {}  # of a waking, in milliseconds
-        self._phase_at = ticks_ms()
         self.notes: "dict[str, str]" = {}  # errors that are no sensor's
         self.trial = slots.on_trial()
         self.build = slots.load()["build"]
@@ -228,6 +219,7 @@ class App:
         for source in self.sources:
             source.sensor.changed = self._retime.set  # type: ignore[method-assign]
         self._answered_at = ticks_ms()
+        self._network_at = board.uptime_seconds()
         self._errors: "dict[str, str]" = {}
         self._fields = [source.sensor.fields for source in self.sources]
         self._tuned = [dict(source.sensor.tuned or {}) for source in self.sources]
@@ -252,7 +244,6 @@ class App:
             will=mqtt.Message(payloads.status_topic(self.id), payloads.OFFLINE.encode(), 1, True),
             keepalive_seconds=self.settings["keepalive"],
             timeout_seconds=self.settings["timeout"],
-            max_packet_bytes=_COMMAND_BYTES,
             ring=mqtt.Ring(self.settings["buffer_messages"], self.settings["buffer_bytes"]),
             births=self.births,
             on_message=self._on_message,
@@ -320,30 +311,11 @@ class App:
         )
         return mqtt.Message(payloads.meta_topic(self.id), payload, 1, True)
 
-    def _end_phase(self, name: str) -> None:
-        """Of a waking, the phase that ends now took all the time since the one before; only its first end counts."""
-        if name not in self.phases:
-            now = ticks_ms()
-            self.phases[name] = ticks_diff(now, self._phase_at)
-            self._phase_at = now
-
     def births(self) -> "list[mqtt.Message]":
         """What is said after every connect, ahead of all readings."""
-        self._end_phase("broker")
-        messages = [self._status(payloads.ONLINE)]
-        meta = self.meta()
-        if self.battery:
-            checksum = binascii.crc32(meta.payload)
-            memory = self.memory
-            wakings = memory.get("wakings", 0)
-            if self.client.session_present and memory.get("meta") == checksum and wakings < _TELL_AGAIN_WAKINGS:
-                # the broker has it from an earlier waking
-                if self.settings["diag"] and wakings % diag.WAKINGS == 0:
-                    messages.append(self.diag())
-                return messages
-            memory.pop("meta", None)
-            self._telling = checksum
-        messages.append(meta)
+        has_room = self.board.heap()[0] > _ROOM_BYTES
+        self.client.max_packet_bytes = _COMMAND_BYTES if has_room else _SHORT_BYTES
+        messages = [self._status(payloads.ONLINE), self.meta()]
         if self.settings["diag"]:
             messages.append(self.diag())
         self._discovery_due = self.settings["discovery"]
@@ -351,7 +323,9 @@ class App:
 
     def diag(self) -> mqtt.Message:
         """How the board is, retained."""
-        return mqtt.Message(payloads.diag_topic(self.id), payloads.json_text(diag.report(self)).encode(), 1, True)
+        return mqtt.Message(
+            payloads.diag_topic(self.id), payloads.json_text(_once("diag", "report", self)).encode(), 1, True
+        )
 
     def _tell_log(self) -> None:
         """Hand lines of the log over, as many as may be under way; they go ahead of readings, and once only."""
@@ -388,7 +362,7 @@ class App:
             fields,
             always_listens=not self.battery,
             more=more,
-            diagnostics=_entities(self) if self.board.heap()[0] > _ROOM_BYTES else None,
+            diagnostics=_once("entities", "components", self) if self.board.heap()[0] > _ROOM_BYTES else None,
         )
         return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
 
@@ -584,31 +558,10 @@ class App:
     async def _network(self) -> bool:
         if self.wifi is not None and not await self.wifi.ready():
             return False
-        self._end_phase("wifi")
         if self.client.tls is not None and self.clock.host and self.clock.now_ms() is None:
             # certificates have dates: without the time they can't be checked
             await self._ask_time()
         return True
-
-    def _networks(self) -> int:
-        return 2 if self.settings["wifi2"] else 1
-
-    async def _look_for_networks(self) -> None:
-        """End this life with an access point when there was no network for long.
-
-        At once when somebody has told the page of one that did not work.
-        """
-        limit, wifi = self.settings["ap_after"], self.wifi
-        since = self.board.uptime_seconds()
-        while limit and wifi is not None:
-            now = self.board.uptime_seconds()
-            if wifi.wlan.isconnected() or self.trial or self.changed:
-                since = now
-            elif now - since >= limit or (self.by_page and not wifi.joins and wifi.failures >= self._networks()):
-                self.log.trouble("wifi: no network for %d s: the access point opens" % (now - since))
-                self.finish(PORTAL)
-                return
-            await asyncio.sleep(min(5, limit / 4))
 
     async def _ask_time(self) -> bool:
         try:
@@ -627,15 +580,16 @@ class App:
             self._outcome = outcome
         self._finished.set()
 
+    def _greet(self) -> None:
+        self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
+
     async def run(self) -> str:
         """Live until there is a reason not to.
 
         Returns:
-            RESTART, SLEEP for `sleep_ms` milliseconds, or PORTAL: with an access point, then a restart.
+            RESTART, or PORTAL: with an access point, then a restart.
         """
-        self.log("%s: %s, boot %d, started by %s" % (self.id, FIRMWARE, self.boot, self.board.cause()))
-        if self.battery:
-            return await self._wake()
+        self._greet()
         if self.settings["watchdog"] or self.trial or self.changed:  # on trial it runs already, see main.py
             self.board.start_watchdog((self.settings["watchdog"] or 360) / 3)
         parts = {
@@ -644,7 +598,6 @@ class App:
             "clock": self._keep_time(),
             "watchdog": self._watch(),
             "diag": self._tell_diag(),
-            "networks": self._look_for_networks(),
         }
         tasks = [asyncio.create_task(self._supervised(name, parts[name])) for name in parts]
         await self._finished.wait()
@@ -704,7 +657,7 @@ class App:
             self.client.announce(self.diag())
 
     async def _watch(self) -> None:
-        pause = min(5, (self.settings["watchdog"] or 60) / 12)
+        pause = min(5, (self.settings["watchdog"] or 60) / 12, (self.settings["ap_after"] or 20) / 4)
         told = False
         while True:
             late = self.progress.late()
@@ -713,13 +666,8 @@ class App:
             elif not told:
                 self.log.trouble("watchdog: no progress of %s; the board will reset" % ", ".join(late))
             told = bool(late)
-            on_trial = self.trial or self.changed
-            if on_trial and self._outcome is None:
-                if self.board.uptime_seconds() > self.settings["trial"]:
-                    self._give_up("it did not reach the broker within %g s" % self.settings["trial"])
-                elif self.by_page and self.wifi is not None and not self.wifi.joins:
-                    if self.wifi.failures >= _PAGE_FAILURES * self._networks():
-                        self._give_up("no network was joined: %s" % self.wifi.reason)
+            if self._outcome is None:
+                self._judge_networks()
             if self.outputs is not None:
                 for name in self.outputs.make_safe(ticks_diff(ticks_ms(), self._answered_at) / 1000):
                     self.log("output: %s is at its safe value: no answer from the broker" % name)
@@ -729,6 +677,27 @@ class App:
                 self.finish(RESTART)
             await asyncio.sleep(pause)
 
+    def _judge_networks(self) -> None:
+        """Go back from what is on trial when its time is over; open the access point after long without a network.
+
+        Both come sooner when somebody has told the page of a network that can't be joined.
+        """
+        now, wifi = self.board.uptime_seconds(), self.wifi
+        limit, failures = self.settings["ap_after"], 0
+        if wifi is not None and self.by_page and not wifi.joins:
+            failures = wifi.failures // (2 if wifi.second else 1)
+        if self.trial or self.changed:
+            self._network_at = now
+            if now > self.settings["trial"]:
+                self._give_up("it did not reach the broker within %g s" % self.settings["trial"])
+            elif wifi is not None and failures >= _PAGE_FAILURES:
+                self._give_up("no network was joined: %s" % wifi.reason)
+        elif wifi is None or wifi.wlan.isconnected():
+            self._network_at = now
+        elif limit and (failures or now - self._network_at >= limit):
+            self.log.trouble("wifi: no network for %d s: the access point opens" % (now - self._network_at))
+            self.finish(PORTAL)
+
     def _give_up(self, why: str) -> None:
         self.log.trouble("trial: " + why)
         if self.trial:
@@ -736,78 +705,6 @@ class App:
         if self.changed:
             _changes("back", why)
         self.finish(RESTART)
-
-    # -- the life of a sensor on a battery: one waking
-
-    async def _wake(self) -> str:
-        started = self._phase_at = ticks_ms()
-        awake = self.settings["awake"]
-        self.board.start_watchdog(awake + 60)  # never fed: the whole waking must be over by then
-        backlog = [text.encode() for text in self.memory.get("backlog", [])]
-        payload = await self.measure()
-        self._end_phase("sensors")
-        if payload is not None:
-            backlog.append(payload)
-        for waiting in backlog:
-            self._publish(waiting)
-        link = asyncio.create_task(self._supervised("link", self.client.run()))
-        if await self.client.wait_delivered(awake - ticks_diff(ticks_ms(), started) / 1000):
-            self._end_phase("delivery")
-            if self._telling is not None:
-                self.memory["meta"], self.memory["wakings"] = self._telling, 0
-            if self._time_is_old():
-                await self._ask_time()
-            await asyncio.sleep(_LINGER_SECONDS)
-            if self.updating is not None:
-                self.board.start_watchdog(_UPDATE_SECONDS)
-                await self._update_task
-        self.needs_portal = self._portal_is_due()
-        outcome = self._outcome or SLEEP
-        undelivered = [m.payload for m in self.client.ring.messages]
-        self.client.ring.push(self._status(payloads.SLEEPING if outcome == SLEEP else payloads.OFFLINE))
-        if self.client.connected:
-            await self.client.close(2)
-        link.cancel()
-        if not self.client.connects:
-            self.log.trouble("link: %s" % (self.client.last_error or "no broker in time"))
-        self._end_phase("rest")
-        self.memory["phases"] = self.phases
-        self._remember(undelivered)
-        interval_ms = int(self.interval * 1000)
-        self.sleep_ms = max(_SHORTEST_SLEEP_MS, interval_ms - ticks_diff(ticks_ms(), started))
-        return outcome
-
-    def _portal_is_due(self) -> bool:
-        """Whether so many wakings in a row were without a network that somebody has to tell of another one."""
-        if self.wifi is None or self.wifi.joins or not self.settings["ap_after"] or self._outcome is not None:
-            self.memory.pop("offline", None)
-            return False
-        offline = self.memory["offline"] = self.memory.get("offline", 0) + 1
-        return bool(self.by_page or offline == _AP_WAKINGS or offline % _AP_WAKINGS_AGAIN == 0)
-
-    def opening(self) -> "dict[str, Any]":
-        """What the access point has to know once this life is over and has made room."""
-        return {
-            "sensor_id": self.id,
-            "title": self._describe()[0],
-            "notes": ["%s: %s" % (name, self.notes[name]) for name in self.notes],
-            "limit_seconds": _AP_AWAKE_SECONDS if self.battery else self.settings["reboot_after"],
-        }
-
-    def _time_is_old(self) -> bool:
-        now, synced = self.clock.now_ms(), self.memory.get("synced")
-        return bool(self.clock.host) and (now is None or synced is None or now - synced > _RESYNC_SLEEPING_MS)
-
-    def _remember(self, undelivered: "list[bytes]") -> None:
-        memory = self.memory
-        memory["boot"] = self.boot
-        memory["seq"] = self.seq
-        memory["wakings"] = memory.get("wakings", 0) + 1
-        memory["dropped"] = self.dropped_before + self.client.ring.dropped
-        memory["backlog"] = [payload.decode() for payload in undelivered]
-        while not self.board.remember(memory) and memory["backlog"]:
-            memory["backlog"].pop(0)
-            memory["dropped"] += 1
 
 
 def print_exception(error: BaseException) -> None:
@@ -851,14 +748,17 @@ def is_called() -> bool:
     return called
 
 
-def _changes(what: str, *arguments: "Any") -> "Any":
-    """Do what a function of changes.py does, which makes room again."""
-    from . import changes
-
+def _once(module: str, what: str, *arguments: "Any") -> "Any":
+    """Do what a function of another module does, which makes room again."""
+    package = __name__.rsplit(".", 1)[0]
     try:
-        return getattr(changes, what)(*arguments)
+        return getattr(__import__(package + "." + module, None, None, (what,)), what)(*arguments)
     finally:
-        _forget("changes")
+        _forget(module)
+
+
+def _changes(what: str, *arguments: "Any") -> "Any":
+    return _once("changes", what, *arguments)
 
 
 def _forget(module: str) -> None:
@@ -870,37 +770,33 @@ def _forget(module: str) -> None:
     gc.collect()
 
 
-async def live(settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]") -> "tuple[str, int]":
-    """One life of the sensor, and the access point after it where one is needed.
+def make_app(settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]") -> App:
+    """The sensor that the settings ask for; only the one on a battery has the code for its wakings in memory."""
+    if settings["profile"] == "battery":
+        from .battery import Waking
 
-    Returns:
-        RESTART or SLEEP, and for how many milliseconds.
-    """
-    outcome, sleep_ms, opening = await _life(settings, board, log)
-    if opening is not None:
-        await asyncio.sleep(0.1)  # what it was doing ends
-        from . import after  # it forgets what a life is made of: the page would not fit beside it
-
-        if await after.open_portal(settings, board, log, **opening) or outcome == PORTAL:
-            outcome = RESTART
-    return outcome, sleep_ms
+        return Waking(settings, board, log)
+    return App(settings, board, log)
 
 
 async def _life(
     settings: "dict[str, Any]", board: "Any", log: "Callable[[str], None]"
 ) -> "tuple[str, int, dict[str, Any] | None]":
-    """A coroutine of its own: MicroPython keeps all that a frame has ever held for as long as the frame is there."""
-    app = App(settings, board, log)
+    """One life of the sensor.
+
+    A coroutine of its own: MicroPython keeps all that a frame has ever held for as long as the frame is there.
+
+    Returns:
+        How it ended, how many milliseconds of sleep follow, and what the access point must know where it is to open.
+    """
+    app = make_app(settings, board, log)
     outcome = await app.run()
-    return outcome, app.sleep_ms, app.opening() if outcome == PORTAL or app.needs_portal else None
+    opening = None
+    if outcome == PORTAL or app.needs_portal:
+        from . import after
 
-
-def _entities(app: App) -> "dict[str, dict[str, object]]":
-    from . import entities
-
-    found = entities.components(app)
-    _forget("entities")
-    return found
+        opening = after.opening(app)
+    return outcome, app.sleep_ms, opening
 
 
 def run() -> None:
@@ -918,7 +814,13 @@ def run() -> None:
         if not board.woke_up():
             print("Ctrl-C within two seconds gives the prompt")
         if board.woke_up() or not is_called():
-            outcome, sleep_ms = asyncio.run(live(load_settings(), board, log))
+            settings = load_settings()
+            outcome, sleep_ms, opening = asyncio.run(_life(settings, board, log))
+            if opening is not None:
+                from . import after
+
+                if asyncio.run(after.open_portal(settings, board, log, **opening)) or outcome == PORTAL:
+                    outcome = RESTART
         else:
             listen(board, log, True)
     except KeyboardInterrupt:

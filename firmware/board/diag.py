@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 PHASES = ("sensors", "wifi", "broker", "delivery", "rest")  # of a waking, in their order
-WAKINGS = 10  # from one report of a sensor on a battery to the next
 AWAKE_MA = 100.0
 ASLEEP_MA = 0.15  # a board with a frugal regulator and without a LED; many take more
 USABLE = 0.8  # of a cell's charge, before its voltage is too low

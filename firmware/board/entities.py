@@ -7,7 +7,7 @@ It leaves to others: what is measured (payloads.py), and what the values are (di
 
 import payloads
 
-from .diag import WAKINGS
+from . import REPORT_WAKINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def components(app: "Any") -> "dict[str, dict[str, object]]":
     """
     found: "dict[str, dict[str, object]]" = {"firmware": {"state_topic": payloads.meta_topic(app.id)}}
     if app.settings["diag"]:
-        every = app.interval * WAKINGS if app.battery else app.settings["diag"]
+        every = app.interval * REPORT_WAKINGS if app.battery else app.settings["diag"]
         aging = {"expire_after": max(30, int(3 * every))}
         found["started_by"] = {}
         found["heap_free"] = dict(aging, device_class="data_size", unit_of_measurement="B")

@@ -314,7 +314,7 @@ class Portal:
         Returns:
             Whether settings were given.
         """
-        await self.wifi.hold(True)
+        self._leave_radio()
         listener = self._open()
         trying = asyncio.create_task(self._keep_trying())
         opened_at = free_at = ticks_ms()
@@ -338,7 +338,6 @@ class Portal:
             trying.cancel()
             listener.close()
             self.point.active(False)
-            await self.wifi.hold(False)
         return self.is_given
 
     def _open(self) -> "Any":
@@ -364,12 +363,18 @@ class Portal:
             await asyncio.sleep(_RETRY_MS / 1000)
             if self.is_used():
                 continue
-            await self.wifi.hold(False)
             for _ in range(2 if self.wifi.second else 1):
                 if await self.wifi.ready():
                     self.is_back = True
                     return
-            await self.wifi.hold(True)
+            self._leave_radio()
+
+    def _leave_radio(self) -> None:
+        """Leave the radio to the access point: a station would go on trying by itself."""
+        try:
+            self.wifi.wlan.disconnect()
+        except OSError:
+            pass
 
     # -- one request after the other
 

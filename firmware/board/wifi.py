@@ -68,7 +68,6 @@ class Wifi:
         self.warn = warn or log
         self.failures = 0
         self.joins = 0
-        self.held = False
         self.reason: "str | None" = None
         self._busy = False
         self._was_connected = False
@@ -78,8 +77,6 @@ class Wifi:
         if self.wlan.isconnected():
             self._connected()
             return True
-        if self.held:
-            return False
         if self._busy:  # somebody else is joining: wait for that
             while self._busy:
                 await asyncio.sleep(0.1)
@@ -92,17 +89,6 @@ class Wifi:
             return False
         finally:
             self._busy = False
-
-    async def hold(self, held: bool) -> None:
-        """Join nothing for a while, which leaves the radio to an access point; or join again."""
-        self.held = held
-        if held:
-            while self._busy:
-                await asyncio.sleep(0.1)
-            try:
-                self.wlan.disconnect()  # or it would go on trying by itself
-            except OSError:
-                pass
 
     async def _join(self) -> bool:
         if self._was_connected and self.warn:
@@ -122,13 +108,11 @@ class Wifi:
             self.wlan.ifconfig(tuple(self.static))
         self.wlan.connect(self.ssid, self.password or None)
         started = ticks_ms()
-        while ticks_diff(ticks_ms(), started) < self.limit_seconds * 1000 and not self.held:
+        while ticks_diff(ticks_ms(), started) < self.limit_seconds * 1000:
             if self.wlan.isconnected():
                 self._connected()
                 return True
             await asyncio.sleep(0.1)
-        if self.held:
-            return False
         status = self.wlan.status()
         self._failed(REASONS.get(status, "status %s" % status))
         return False

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from firmware.board import app as program
-from firmware.board import mqtt, settings
+from firmware.board import battery, mqtt, settings
 from firmware.board.drivers import Sensor, SensorError
 from tests.support.waiting import eventually_async
 
@@ -90,7 +92,7 @@ class FakeBoard:
 def make_app(board: FakeBoard | None = None, **changes: Any) -> program.App:
     """A program that has not been started."""
     given = {"mqtt": {"url": "mqtt://127.0.0.1:1"}, "ntp": "", **changes}
-    return program.App(settings.complete(given), board or FakeBoard(), log=lambda _: None)
+    return program.make_app(settings.complete(given), board or FakeBoard(), lambda _: None)
 
 
 class Answers(Sensor):
@@ -249,6 +251,7 @@ async def test_a_backlog_that_is_too_large_for_the_memory_loses_its_oldest_and_c
     board = FakeBoard()
     board.room = 320
     app = make_app(board, profile="battery", awake=1)
+    assert isinstance(app, battery.Waking)
     app._remember([b"x" * 100, b"y" * 100, b"z" * 100])
     assert board.memory["backlog"] == ["y" * 100, "z" * 100]
     assert board.memory["dropped"] == 1
@@ -367,6 +370,31 @@ async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() 
     await app.measure()
     told = {"firmware", "started_by", "heap_free", "uptime"}
     assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"} | told
+
+
+def test_a_command_may_be_long_only_where_there_is_room() -> None:
+    board = FakeBoard()
+    app = make_app(board)
+    board.free = [24_001]
+    app.births()
+    assert app.client.max_packet_bytes == 6144
+    board.free = [24_000]
+    app.births()
+    assert app.client.max_packet_bytes == 2048
+
+
+def test_what_is_seldom_needed_is_not_kept_in_memory() -> None:
+    code = (
+        "import sys, firmware.board.slots as slots, sensors_sim.payloads as payloads;"
+        "sys.modules.update(slots=slots, payloads=payloads);"
+        "from tests.firmware.test_app import make_app;"
+        "sys.modules.pop('firmware.board.battery');"
+        "one = make_app(); one.births(); one._discovery();"
+        "print([name for name in ('battery', 'diag', 'entities', 'after', 'portal', 'changes')"
+        " if 'firmware.board.' + name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_largest_message_waits_until_others_have_gone() -> None:

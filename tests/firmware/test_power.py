@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware.board import app, diag, drivers, settings, wifi
+from firmware.board import REPORT_WAKINGS, battery, diag, drivers, settings, wifi
 from tests.firmware.boards import DEEP_SLEEP, Board
 from tests.firmware.observers import Observer
 from tests.support.brokers import Broker
@@ -47,7 +47,7 @@ def test_the_phases_and_their_limits_are_the_programs() -> None:
     assert limits["wifi"] == f"{join:g} s for each attempt"
     assert limits["broker"] == f"{timeout} s (`timeout`) for each answer"
     assert limits["delivery"] == f"{settings.DEFAULTS['awake']} s (`awake`) since the start"
-    assert limits["rest"] == f"{app._LINGER_SECONDS:g} s for commands, up to 2 s for the goodbye"
+    assert limits["rest"] == f"{battery._LINGER_SECONDS:g} s for commands, up to 2 s for the goodbye"
     assert f"{diag.AWAKE_MA:g} mA awake and {diag.ASLEEP_MA:g} mA asleep" in SECTION
     assert f"{diag.USABLE * 100:.0f} % of the cell" in SECTION
 
@@ -63,8 +63,8 @@ def test_a_board_tells_where_a_waking_went(
     kept = (board.folder / "rtc-memory").read_bytes()
     memory = json.loads(kept[2:].split(b"\n")[0])
     assert set(memory["phases"]) == set(diag.PHASES)
-    assert memory["phases"]["rest"] >= app._LINGER_SECONDS * 1000
-    memory["wakings"] = diag.WAKINGS  # the next report is due
+    assert memory["phases"]["rest"] >= battery._LINGER_SECONDS * 1000
+    memory["wakings"] = REPORT_WAKINGS  # the next report is due
     (board.folder / "rtc-memory").write_bytes(kept[:2] + json.dumps(memory).encode())
     board.power_on("deep sleep")
     assert board.wait_off() == DEEP_SLEEP

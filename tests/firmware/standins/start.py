@@ -38,25 +38,10 @@ class Time:
         real_time.sleep(min(seconds, 0.05))  # nobody presses Ctrl-C here
 
 
-def standin_socket(port):
-    """The module `socket`, for which the access point's address is loopback and its port another one."""
-    import socket
-
-    class Sockets:
-        def __getattr__(self, name):
-            return getattr(socket, name)
-
-        def getaddrinfo(self, host, *more):
-            return socket.getaddrinfo("127.0.0.1", port) if host == "192.168.4.1" else socket.getaddrinfo(host, *more)
-
-    return Sockets()
-
-
 sys.path[:0] = ["", HERE]  # the flash first, then the modules that MicroPython on Unix does not have
 sys.modules["time"] = Time(946684800 - real_time.time() if exists("clock-unset") else 0)
 if exists("ap-port"):
-    with open("ap-port") as ap_port:
-        sys.modules["socket"] = standin_socket(int(ap_port.read()))
+    sys.modules["socket"] = __import__("standin_socket").Sockets()
 sys.modules["machine"] = __import__("standin_machine")
 
 import main  # noqa: E402, F401
