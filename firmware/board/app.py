@@ -211,6 +211,7 @@ class App:
         self._state_topic = payloads.state_topic(self.id)  # one text for all the readings that wait
         self._first: "mqtt.Message | None" = None  # the reading whose delivery is to be told
         self._told_first = False
+        self._told_dropped = 0
         self._discovery_due = False
         self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
@@ -294,7 +295,8 @@ class App:
         tuned = {source.name: source.sensor.tuned for source in self.sources if source.sensor.tuned}
         if tuned:
             extra["tuned"] = tuned
-        dropped = self.dropped_before + self.client.ring.dropped
+        self._told_dropped = self.client.ring.dropped
+        dropped = self.dropped_before + self._told_dropped
         if dropped:
             extra["dropped"] = dropped
         if self.client.connects > 1:
@@ -315,9 +317,10 @@ class App:
         """What is said after every connect, ahead of all readings."""
         has_room = self.board.heap()[0] > _ROOM_BYTES
         self.client.max_packet_bytes = _COMMAND_BYTES if has_room else _SHORT_BYTES
-        messages = [self._status(payloads.ONLINE), self.meta()]
+        messages = [self._status(payloads.ONLINE)]
         if self.settings["diag"]:
             messages.append(self.diag())
+        messages.insert(1, self.meta())  # made last: it counts what was dropped until then
         self._discovery_due = self.settings["discovery"]
         return messages
 
@@ -542,10 +545,13 @@ class App:
         self.progress.mark("link")
         if (self.trial or self.changed) and what == "acknowledged" and self.client.listens():
             self._confirm()
-        # the largest message by far: it is made when those that the broker missed have gone and left room
-        if self._discovery_due and what == "acknowledged" and self.client.waiting() < self.client.window:
-            self._discovery_due = False
-            self.client.announce(self._discovery())
+        if what == "acknowledged" and self.client.waiting() < self.client.window:
+            # the largest message by far: it is made when those that the broker missed have gone and left room
+            if self._discovery_due:
+                self._discovery_due = False
+                self.client.announce(self._discovery())
+            elif self.client.ring.dropped != self._told_dropped:  # some more went before the broker answered
+                self._announce(False)
         if what != "attempt":
             self._answered_at = ticks_ms()
             self._tell_log()

@@ -372,6 +372,19 @@ async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() 
     assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"} | told
 
 
+@pytest.mark.parametrize("discovery", [True, False])
+def test_what_was_dropped_after_the_description_was_made_is_told_once_more(discovery: bool) -> None:
+    app = make_app(discovery=discovery)
+    app.client.connected = True
+    app.births()
+    announced(app)
+    app.client.ring.dropped = 3
+    app._on_progress("acknowledged")
+    assert announced(app)["meta"]["dropped"] == 3
+    app._on_progress("acknowledged")
+    assert announced(app) == {}
+
+
 def test_a_command_may_be_long_only_where_there_is_room() -> None:
     board = FakeBoard()
     app = make_app(board)
