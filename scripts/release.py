@@ -33,7 +33,7 @@ from scripts import build_web, debian, environments, images
 from scripts.environments import ARCHES, ROOT
 from scripts.trying import FailedError, Missing, UnavailableError, demo, fresh, look_at, made, run, say_size
 
-__all__ = ["PARTS", "bill", "bill_of_pages", "main", "sums"]
+__all__ = ["PARTS", "bill", "bill_of_pages", "gather_npm", "main", "sums"]
 
 EXTRAS = ("cluster", "decoders")
 PINS = ["--constraint", str(ROOT / "requirements-dev.txt")]
@@ -112,13 +112,40 @@ console.log(typeof connect, typeof history);
 """
 
 
+def gather_npm(client: Path, into: Path) -> None:
+    """Puts what the npm package has into a folder: with the licence and, in CI, the repository's address.
+
+    npm refuses a package with a provenance that names another address than the package, or where the package has none.
+
+    Args:
+        client: the library, built.
+        into: is made.
+    """
+    described = json.loads((client / "package.json").read_text(encoding="utf-8"))
+    into.mkdir()
+    for name in described["files"]:
+        if (client / name).is_dir():
+            shutil.copytree(client / name, into / name)
+        else:
+            shutil.copy(client / name, into / name)
+    shutil.copy(ROOT / "LICENSE", into / "LICENSE")
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+        address = f"git+{server}/{repository}.git"
+        described["repository"] = {"type": "git", "url": address, "directory": "web/client"}
+    (into / "package.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
 def make_npm(dist: Path, work: Path) -> Iterator[str]:
     """The client library as a package; a fresh project imports it, and its types."""
     build_web.build(ROOT)
     npm, env = build_web.install(ROOT)
     for old in dist.glob("gateway-live-*.tgz"):
         old.unlink()
-    run([*npm, "pack", "--silent", "--pack-destination", str(dist)], cwd=ROOT / "web" / "client", env=env)
+    run([*npm, "run", "--silent", "build"], cwd=ROOT / "web" / "client", env=env)
+    gather_npm(ROOT / "web" / "client", work / "package")
+    command = [*npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(dist)]
+    run(command, cwd=work / "package", env=env)
     [file] = dist.glob("gateway-live-*.tgz")
     yield made(file)
     project = work / "npm"

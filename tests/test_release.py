@@ -435,6 +435,32 @@ def test_a_workflow_that_is_wrong_is_noticed(tmp_path: Path) -> None:
     assert [message for message in lint(wrong) if "nobody" in message]
 
 
+@pytest.mark.parametrize("repository", ["somebody/gateway", None])
+def test_the_npm_package_has_its_licence_and_the_repository_where_it_is_published(
+    repository: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+    if repository is None:
+        monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    else:
+        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+    client = tmp_path / "client"
+    (client / "dist").mkdir(parents=True)
+    (client / "dist" / "client.js").touch()
+    for name in ("package.json", "README.md"):
+        shutil.copy(ROOT / "web" / "client" / name, client)
+    package = tmp_path / "package"
+    release.gather_npm(client, package)
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert found == {"package.json", "README.md", "LICENSE", "dist/client.js"}
+    described = json.loads((package / "package.json").read_text(encoding="utf-8"))
+    # what npm compares with where a package with a provenance was built
+    address = "git+https://github.com/somebody/gateway.git"
+    wanted = {"type": "git", "url": address, "directory": "web/client"}
+    assert described.pop("repository", None) == (wanted if repository else None)
+    assert described == json.loads((ROOT / "web" / "client" / "package.json").read_text(encoding="utf-8"))
+
+
 def test_the_versions_of_all_parts_are_the_gateways() -> None:
     assert importlib.metadata.version("mqtt-browser-gateway") == gateway.__version__
     chart = (ROOT / "deploy/helm/Chart.yaml").read_text()
