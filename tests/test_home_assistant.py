@@ -82,8 +82,8 @@ def test_the_folder_is_of_this_version_and_as_the_supervisor_wants_it() -> None:
         "required": ["arch", "description", "name", "slug", "version"],
         "properties": {
             **dict.fromkeys(("name", "version", "description", "panel_icon", "panel_title"), text),
-            **dict.fromkeys(("ingress", "ingress_stream"), {**flag, "default": False}),
-            **dict.fromkeys(("init", "panel_admin"), {**flag, "default": True}),
+            **{name: {**flag, "default": False} for name in ("ingress", "ingress_stream")},
+            **{name: {**flag, "default": True} for name in ("init", "panel_admin")},
             "slug": {"pattern": "^[-_.A-Za-z0-9]+$"},
             "arch": {"items": {"enum": ["aarch64", "amd64"]}},
             "services": {"items": {"pattern": "^(mqtt|mysql):(provide|want|need)$"}},
