@@ -8,6 +8,7 @@ with `--strict` it is a failure, and so it is in CI. Nothing is published: a mai
     Debian packages               for each Debian and machine; tried by installing them in clean Debians
     image                         for each machine, on what a registry gives under a digest; tried read-only and without
                                   any right
+    repository of apps            for Home Assistant's store: what a maintainer pushes, and users add by its address
     bills of materials            CycloneDX, of what is in the image and the packages, and in the pages
 
     python -m scripts.release                     all of it
@@ -21,9 +22,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +36,7 @@ from scripts import build_web, debian, environments, images
 from scripts.environments import ARCHES, ROOT
 from scripts.trying import FailedError, Missing, UnavailableError, demo, fresh, look_at, made, run, say_size
 
-__all__ = ["PARTS", "bill", "bill_of_pages", "gather_npm", "main", "sums"]
+__all__ = ["PARTS", "bill", "bill_of_pages", "gather_apps", "gather_npm", "main", "sums"]
 
 EXTRAS = ("cluster", "decoders")
 PINS = ["--constraint", str(ROOT / "requirements-dev.txt")]
@@ -202,6 +205,44 @@ def make_image(dist: Path, _work: Path) -> Iterator[str]:
     yield from images.make(dist, version_in(dist))
 
 
+def gather_apps(image: str, into: Path) -> None:
+    """Makes a repository of apps (add-ons) as Home Assistant's store reads it, with the gateway as its only app.
+
+    Args:
+        image: the gateway's, as machines with Home Assistant find it.
+        into: is made.
+
+    Raises:
+        FailedError: the app's Dockerfile names no image.
+    """
+    app = into / "mqtt_browser_gateway"
+    shutil.copytree(ROOT / "deploy" / "home-assistant", app, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (app / "Dockerfile").read_text(encoding="utf-8")
+    text, count = re.subn(r"^ARG GATEWAY_IMAGE=.*$", lambda _: f"ARG GATEWAY_IMAGE={image}", text, flags=re.MULTILINE)
+    if count != 1:
+        raise FailedError(f"the app's Dockerfile names {count} images")
+    (app / "Dockerfile").write_text(text, encoding="utf-8")
+    about = {"name": "MQTT to browser gateway"}
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        about["url"] = f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}"
+    lines = [f"{name}: {json.dumps(value)}\n" for name, value in about.items()]
+    (into / "repository.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+def make_apps(dist: Path, work: Path) -> Iterator[str]:
+    """The repository for Home Assistant's store; the variable IMAGE names the image in a registry."""
+    version = version_in(dist)
+    for old in dist.glob("*_home-assistant.tar.gz"):
+        old.unlink()
+    image = os.environ.get("IMAGE") or f"{images.NAME}:{version}"
+    gather_apps(image, work / "apps")
+    file = dist / f"{images.NAME}_{version}_home-assistant.tar.gz"
+    with tarfile.open(file, "w:gz") as packed:
+        for path in sorted((work / "apps").iterdir()):
+            packed.add(path, path.name)
+    yield f"{made(file)}, its app stands on {image}"
+
+
 def bill(packages: Path, tool: Path, file: Path) -> None:
     """Writes the bill of materials of a folder of packages.
 
@@ -280,6 +321,7 @@ PARTS: dict[str, Callable[[Path, Path], Iterator[str]]] = {
     "npm": make_npm,
     "debian": make_debian,
     "image": make_image,
+    "home-assistant": make_apps,
     "sbom": make_sbom,
 }
 """In the order in which they need each other: all others take the wheel. Each tells its steps, and what is missing."""
