@@ -390,6 +390,17 @@ export class Fleet {
     }
     return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
   }
+
+  /** The same, with devices that have several of a quantity counted under its name, too. */
+  quantityCounts(): Map<Field, number> {
+    const counts = this.fieldCounts();
+    for (const device of this.devices.values()) {
+      const quantities = new Set([...(device.places?.values() ?? [])].map(({ quantity }) => quantity ?? ""));
+      for (const quantity of quantities)
+        if (quantity !== "" && !device.readings.has(quantity)) counts.set(quantity, (counts.get(quantity) ?? 0) + 1);
+    }
+    return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
+  }
 }
 
 export type SortKey = "name" | "status" | "battery" | "signal" | "seen";

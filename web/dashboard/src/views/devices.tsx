@@ -128,7 +128,7 @@ const OFFERED = 6;
 
 /** What several devices measure, each as one chart of all of them. */
 function Together() {
-  const shared = [...fleet.fieldCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
+  const shared = [...fleet.quantityCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
   if (shared.length === 0) return null;
   return (
     <nav class="together" aria-label={t("One chart of all devices")}>
