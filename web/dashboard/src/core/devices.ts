@@ -10,6 +10,7 @@ import { Rhythm } from "./rhythm.ts";
 import { compareNames } from "./tree.ts";
 import { Trend, timesOf } from "./trends.ts";
 import { eachNumber, type Field, fieldLabel, fieldRank } from "./values.ts";
+import { t } from "./words.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -333,7 +334,7 @@ export class Fleet {
     });
     if (!state && readings.size === 0) {
       device.broken++;
-      device.lastProblem = "neither a JSON object nor a number";
+      device.lastProblem = t("neither a JSON object nor a number");
       return;
     }
     device.lastProblem = null;
