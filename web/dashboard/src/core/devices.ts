@@ -2,7 +2,7 @@
  * What is known of each device, from sensors/<id>/meta, status and state, and of others from what the gateway tells of
  * them: nothing is guessed that isn't said so.
  */
-import { type Announced, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
+import { type Announced, type FieldValue, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
 import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
@@ -50,11 +50,16 @@ export class Device {
   area = "";
   kind = "";
   /** Where its values are, of a device that the gateway told of; null where it speaks as our sensors do. */
-  places: Map<Field, Place> | null = null;
+  places: Map<Field, Place & { field: { id: string } }> | null = null;
   /** The topic in which its newest picture is; null where it sends none. */
   picture: string | null = null;
 
   constructor(readonly id: string) {}
+
+  /** Whether its messages have only what changed, as those of Sparkplug: none may be left out, nor stands for all. */
+  get isPartial(): boolean {
+    return [...(this.places?.values() ?? [])].some(({ metric }) => metric !== null);
+  }
 
   /** Where a field is: the topic and the path in its payload. */
   place(field: Field): { topic: string; path: Field; scale: number; offset: number } {
@@ -276,6 +281,16 @@ export class Fleet {
     this.stopReading(device);
     this.devices.delete(device.id);
     this.version++;
+  }
+
+  /** Takes what the gateway knows of values that are in no message that has come. */
+  fill(device: Device, values: readonly FieldValue[]): void {
+    const known = new Map(values.map(({ id, value }) => [id, value]));
+    for (const [field, place] of device.places ?? []) {
+      if (place.metric === null || device.readings.has(field)) continue;
+      const value = readingAt(place, { values: { [place.metric]: known.get(place.field.id) } });
+      if (value !== null) device.readings.set(field, value);
+    }
   }
 
   private stopReading(device: Device): void {
