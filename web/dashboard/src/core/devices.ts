@@ -1,6 +1,7 @@
 /**
  * What is known of each device, from sensors/<id>/meta, status and state, and of others from what the gateway tells of
- * them: nothing is guessed that isn't said so.
+ * them: nothing is guessed that isn't said so. It is long because a fleet has one state, which both ways of telling fill
+ * and all lists of the page read.
  */
 import { type Announced, type FieldValue, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
 import type { Columns } from "./columns.ts";
