@@ -337,6 +337,7 @@ export const de: Table = {
   "larger than {most} MiB": "größer als {most} MiB",
   "neither a JSON object nor a number": "weder ein JSON-Objekt noch eine Zahl",
   "of more than {most} million pixels": "über {most} Millionen Pixel groß",
+  "perhaps it was published": "vielleicht wurde es veröffentlicht",
   pulses: "Impulse",
   "Put a token into TOKEN first.": "Legen Sie zuerst ein Token in TOKEN ab.",
   "PWM: a fan, a valve": "PWM: ein Lüfter, ein Ventil",
