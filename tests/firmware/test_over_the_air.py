@@ -306,6 +306,7 @@ def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_fleet_is_updated_during_broker_restarts_without_one_being_lost(
     make_mosquitto: MakeMosquitto,
     make_board: MakeBoard,
