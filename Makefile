@@ -93,7 +93,7 @@ image:                         ## the container image, where Docker is: tests of
 	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose build gateway; \
 	else echo "No Docker Compose here: no image"; fi
 
-release: $(VENV)/bin/python    ## wheel, npm, Debian packages, image, bills of materials into dist/, each tried; ARGS="python npm"
+release: $(VENV)/bin/python    ## wheel, npm, Debian packages, images, Home Assistant's app, bills of materials into dist/, each tried; ARGS="python npm"
 	$(BIN)/python -m scripts.release $(ARGS)
 
 docs: $(VENV)/.dev             ## renew the tables in docs/ that are made from the code

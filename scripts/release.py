@@ -8,6 +8,7 @@ with `--strict` it is a failure, and so it is in CI. Nothing is published: a mai
     Debian packages               for each Debian and machine; tried by installing them in clean Debians
     image                         for each machine, on what a registry gives under a digest; tried read-only and without
                                   any right
+    repository of apps            for Home Assistant's store: what a maintainer pushes, and users add by its address
     bills of materials            CycloneDX, of what is in the image and the packages, and in the pages
 
     python -m scripts.release                     all of it
@@ -21,9 +22,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +36,7 @@ from scripts import build_web, debian, environments, images
 from scripts.environments import ARCHES, ROOT
 from scripts.trying import FailedError, Missing, UnavailableError, demo, fresh, look_at, made, run, say_size
 
-__all__ = ["PARTS", "bill", "bill_of_pages", "main", "sums"]
+__all__ = ["PARTS", "bill", "bill_of_pages", "gather_apps", "gather_npm", "main", "sums"]
 
 EXTRAS = ("cluster", "decoders")
 PINS = ["--constraint", str(ROOT / "requirements-dev.txt")]
@@ -112,13 +115,40 @@ console.log(typeof connect, typeof history);
 """
 
 
+def gather_npm(client: Path, into: Path) -> None:
+    """Puts what the npm package has into a folder: with the licence and, in CI, the repository's address.
+
+    npm refuses a package with a provenance that names another address than the package, or where the package has none.
+
+    Args:
+        client: the library, built.
+        into: is made.
+    """
+    described = json.loads((client / "package.json").read_text(encoding="utf-8"))
+    into.mkdir()
+    for name in described["files"]:
+        if (client / name).is_dir():
+            shutil.copytree(client / name, into / name)
+        else:
+            shutil.copy(client / name, into / name)
+    shutil.copy(ROOT / "LICENSE", into / "LICENSE")
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+        address = f"git+{server}/{repository}.git"
+        described["repository"] = {"type": "git", "url": address, "directory": "web/client"}
+    (into / "package.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
 def make_npm(dist: Path, work: Path) -> Iterator[str]:
     """The client library as a package; a fresh project imports it, and its types."""
     build_web.build(ROOT)
     npm, env = build_web.install(ROOT)
     for old in dist.glob("gateway-live-*.tgz"):
         old.unlink()
-    run([*npm, "pack", "--silent", "--pack-destination", str(dist)], cwd=ROOT / "web" / "client", env=env)
+    run([*npm, "run", "--silent", "build"], cwd=ROOT / "web" / "client", env=env)
+    gather_npm(ROOT / "web" / "client", work / "package")
+    command = [*npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(dist)]
+    run(command, cwd=work / "package", env=env)
     [file] = dist.glob("gateway-live-*.tgz")
     yield made(file)
     project = work / "npm"
@@ -173,6 +203,44 @@ def make_image(dist: Path, _work: Path) -> Iterator[str]:
     for old in dist.glob("*_image.tar*"):
         old.unlink()
     yield from images.make(dist, version_in(dist))
+
+
+def gather_apps(image: str, into: Path) -> None:
+    """Makes a repository of apps (add-ons) as Home Assistant's store reads it, with the gateway as its only app.
+
+    Args:
+        image: the gateway's, as machines with Home Assistant find it.
+        into: is made.
+
+    Raises:
+        FailedError: the app's Dockerfile names no image.
+    """
+    app = into / "mqtt_browser_gateway"
+    shutil.copytree(ROOT / "deploy" / "home-assistant", app, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (app / "Dockerfile").read_text(encoding="utf-8")
+    text, count = re.subn(r"^ARG GATEWAY_IMAGE=.*$", lambda _: f"ARG GATEWAY_IMAGE={image}", text, flags=re.MULTILINE)
+    if count != 1:
+        raise FailedError(f"the app's Dockerfile names {count} images")
+    (app / "Dockerfile").write_text(text, encoding="utf-8")
+    about = {"name": "MQTT to browser gateway"}
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        about["url"] = f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}"
+    lines = [f"{name}: {json.dumps(value)}\n" for name, value in about.items()]
+    (into / "repository.yaml").write_text("".join(lines), encoding="utf-8")
+
+
+def make_apps(dist: Path, work: Path) -> Iterator[str]:
+    """The repository for Home Assistant's store; the variable IMAGE names the image in a registry."""
+    version = version_in(dist)
+    for old in dist.glob("*_home-assistant.tar.gz"):
+        old.unlink()
+    image = os.environ.get("IMAGE") or f"{images.NAME}:{version}"
+    gather_apps(image, work / "apps")
+    file = dist / f"{images.NAME}_{version}_home-assistant.tar.gz"
+    with tarfile.open(file, "w:gz") as packed:
+        for path in sorted((work / "apps").iterdir()):
+            packed.add(path, path.name)
+    yield f"{made(file)}, its app stands on {image}"
 
 
 def bill(packages: Path, tool: Path, file: Path) -> None:
@@ -253,6 +321,7 @@ PARTS: dict[str, Callable[[Path, Path], Iterator[str]]] = {
     "npm": make_npm,
     "debian": make_debian,
     "image": make_image,
+    "home-assistant": make_apps,
     "sbom": make_sbom,
 }
 """In the order in which they need each other: all others take the wheel. Each tells its steps, and what is missing."""

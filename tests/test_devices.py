@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.core.history import History
 from gateway.core.snapshots import restore_counts, take_back, topic_states
-from gateway.devices import records
+from gateway.devices import records, views
 from gateway.devices import registry as registry_module
 from gateway.devices.habits import HABITS, claim_of
 from gateway.devices.model import Presence, label_of, mac_key, text_of
@@ -33,7 +33,9 @@ class World:
     """A log and what is known of it."""
 
     def __init__(self, **bounds: int) -> None:
-        self.history = History(max_topics=bounds.pop("max_topics", 100_000))
+        self.history = History(
+            max_topics=bounds.pop("max_topics", 100_000), max_messages=bounds.pop("max_messages", 1_000)
+        )
         self.registry = Registry(self.history, **bounds)
         self.now = NOW
 
@@ -482,6 +484,30 @@ def test_tasmota_without_discovery_has_what_its_telemetry_has() -> None:
     assert set(fields(world.one())) == {"DS18B20-1 Temperature", "DS18B20-2 Temperature"}
 
 
+def test_the_temperature_of_the_device_itself_is_no_measurement() -> None:
+    world = World()
+    world.say("tele/hall/SENSOR", {"AM2301": {"Temperature": 21.5}, "ESP32": {"Temperature": 53.3}, "TempUnit": "C"})
+    base = "shellyplus1-a8032ab12345"
+    world.say(f"{base}/status/switch:0", {"id": 0, "output": True, "temperature": {"tC": 50.1}}, retained=False)
+    world.say(f"{base}/status/temperature:100", {"id": 100, "tC": 21.5}, retained=False)
+    world.say("shellies/shelly1pm-B929CC/temperature", "48.2", retained=False)
+    world.say("shellies/shelly1pm-B929CC/ext_temperature/0", "20.1", retained=False)
+    told = {
+        each["path"] or each["topic"]: (each["name"], each.get("diagnostic", False))
+        for device in world.devices().values()
+        for each in device["fields"]
+        if each["device_class"] == "temperature"
+    }
+    assert told == {
+        "AM2301.Temperature": ("Temperature", False),
+        "ESP32.Temperature": ("ESP32 Temperature", True),
+        "temperature.tC": ("Device temperature", True),
+        "tC": ("Temperature", False),
+        "shellies/shelly1pm-B929CC/temperature": ("Device temperature", True),
+        "shellies/shelly1pm-B929CC/ext_temperature/0": ("Temperature", False),
+    }
+
+
 # ESPHome
 
 
@@ -620,6 +646,42 @@ def test_sparkplug_as_json() -> None:
     assert world.one()["availability"] == "offline"
     world.say("spBv1.0/Plant/DBIRTH/edge/pump", {"timestamp": 4, "metrics": metrics, "seq": 1}, retained=False)
     assert world.one()["availability"] == "online"
+
+
+def test_a_metric_that_did_not_change_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    metrics = [{"name": name, "value": 1.5, "dataType": "Float"} for name in ("A", "B", "C")]
+    world.say("spBv1.0/Plant/DBIRTH/edge/pump", {"metrics": metrics}, retained=False)
+    assert world.values() == {"A": 1.5, "B": 1.5, "C": 1.5}
+    data = "spBv1.0/Plant/DDATA/edge/pump"
+    world.say(data, {"values": {"A": 2}}, retained=False)
+    for value in (3, 4):
+        world.say(data, {"values": {"B": value, "D": 0}}, retained=False)
+    assert world.values() == {"A": 2, "B": 4, "C": 1.5}
+    # a BIRTH says all of it again
+    world.say("spBv1.0/Plant/DBIRTH/edge/pump", {"metrics": metrics}, retained=False)
+    assert world.values() == {"A": 1.5, "B": 1.5, "C": 1.5}
+    # what is not found within the bounds, or came before what the log has let go, is not guessed
+    for value in range(3):
+        world.say(data, {"values": {"B": value}}, retained=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(views, "LOOKED_BACK", 3)
+        assert world.values() == {"A": None, "B": 2, "C": None}
+    assert world.values() == {"A": 1.5, "B": 2, "C": 1.5}
+    few = World(max_messages=2)
+    few.say("spBv1.0/Plant/DBIRTH/edge/pump", {"metrics": metrics}, retained=False)
+    for name in ("A", "B", "B"):
+        few.say(data, {"values": {name: 7}}, retained=False)
+    assert few.values() == {"A": None, "B": 7, "C": None}
+
+
+def test_metrics_of_sparkplug_that_end_alike_are_told_apart() -> None:
+    world = World()
+    names = ("Inlet/Temperature", "Outlet/Temperature", "Line 1/Pressure", "Temperature/Set")
+    metrics = [{"name": name, "value": 1.5, "dataType": "Float"} for name in names]
+    world.say("spBv1.0/Plant/DBIRTH/edge/pump", {"metrics": metrics}, retained=False)
+    shown = [field["name"] for field in world.one()["fields"]]
+    assert sorted(shown) == ["Inlet Temperature", "Outlet Temperature", "Pressure", "Set"]
 
 
 def test_a_birth_that_nobody_decoded_is_no_device() -> None:

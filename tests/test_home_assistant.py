@@ -74,21 +74,39 @@ def test_each_option_has_a_form_and_words(language: str) -> None:
 def test_the_folder_is_of_this_version_and_as_the_supervisor_wants_it() -> None:
     assert CONFIG["version"] == gateway.__version__
     assert f":{gateway.__version__}" in (APP / "Dockerfile").read_text()
-    # what the published schema of apps demands of what is used here
-    wanted = {
+    # what the published schema of apps demands of what is used here; what has a default must not be that
+    text, flag = {"type": "string"}, {"type": "boolean"}
+    wanted: dict[str, Any] = {
         "type": "object",
+        "additionalProperties": False,
         "required": ["arch", "description", "name", "slug", "version"],
         "properties": {
+            **dict.fromkeys(("name", "version", "description", "panel_icon", "panel_title"), text),
+            **{name: {**flag, "default": False} for name in ("ingress", "ingress_stream")},
+            **{name: {**flag, "default": True} for name in ("init", "panel_admin")},
+            "slug": {"pattern": "^[-_.A-Za-z0-9]+$"},
             "arch": {"items": {"enum": ["aarch64", "amd64"]}},
             "services": {"items": {"pattern": "^(mqtt|mysql):(provide|want|need)$"}},
-            "startup": {"enum": ["application", "initialize", "once", "services", "system"]},
-            "backup": {"enum": ["hot", "cold"]},
-            "ingress_port": {"type": "integer", "minimum": 0, "maximum": 65535},
+            "ingress_port": {"type": "integer", "minimum": 1, "maximum": 65535, "default": 8099},
             "ports": {"additionalProperties": {"type": ["integer", "null"]}},
-            "slug": {"pattern": "^[-_.A-Za-z0-9]+$"},
+            "ports_description": {"additionalProperties": text},
+            "map": {
+                "items": {
+                    "required": ["type"],
+                    "additionalProperties": False,
+                    "properties": {"type": {"enum": ["addon_config"]}, "read_only": flag},
+                }
+            },
+            "backup": {"enum": ["hot", "cold"], "default": "hot"},
+            "options": {"type": "object"},
+            "schema": {"type": "object"},
         },
     }
     jsonschema.validate(CONFIG, wanted)
+    for name, form in wanted["properties"].items():
+        assert "default" not in form or CONFIG.get(name) != form["default"], name
+    # in place of `watchdog`, which is obsolete: the Supervisor looks at what the image says of itself
+    assert "\nHEALTHCHECK " in (ROOT / "Dockerfile").read_text()
 
 
 # its start

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -433,6 +434,60 @@ def test_a_workflow_that_is_wrong_is_noticed(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(text.replace("needs: make", "needs: nobody", 1))
     assert [message for message in lint(wrong) if "nobody" in message]
+
+
+@pytest.mark.parametrize("repository", ["somebody/gateway", None])
+def test_the_npm_package_has_its_licence_and_the_repository_where_it_is_published(
+    repository: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+    if repository is None:
+        monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    else:
+        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+    client = tmp_path / "client"
+    (client / "dist").mkdir(parents=True)
+    (client / "dist" / "client.js").touch()
+    for name in ("package.json", "README.md"):
+        shutil.copy(ROOT / "web" / "client" / name, client)
+    package = tmp_path / "package"
+    release.gather_npm(client, package)
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert found == {"package.json", "README.md", "LICENSE", "dist/client.js"}
+    described = json.loads((package / "package.json").read_text(encoding="utf-8"))
+    # what npm compares with where a package with a provenance was built
+    address = "git+https://github.com/somebody/gateway.git"
+    wanted = {"type": "git", "url": address, "directory": "web/client"}
+    assert described.pop("repository", None) == (wanted if repository else None)
+    assert described == json.loads((ROOT / "web" / "client" / "package.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("repository", ["somebody/gateway", None])
+def test_home_assistants_store_finds_the_app_and_its_image(
+    repository: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+    if repository is None:
+        monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    else:
+        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+    monkeypatch.setenv("IMAGE", "registry.example.org/gateway:0.1.0")
+    (tmp_path / "mqtt_browser_gateway-0.1.0-py3-none-any.whl").touch()
+    (tmp_path / "work").mkdir()
+    list(release.make_apps(tmp_path, tmp_path / "work"))
+    [file] = tmp_path.glob("*_home-assistant.tar.gz")
+    store = tmp_path / "store"
+    with tarfile.open(file) as packed:
+        packed.extractall(store, filter="data")
+    url = {"url": "https://github.com/somebody/gateway"} if repository else {}
+    about = yaml.safe_load((store / "repository.yaml").read_text(encoding="utf-8"))
+    assert about == {"name": "MQTT to browser gateway", **url}
+    # the store takes every folder with such a file for an app, wherever it lies
+    [config] = store.rglob("config.*")
+    assert config.parent.name == yaml.safe_load(config.read_text(encoding="utf-8"))["slug"]
+    names = {path.name for path in config.parent.iterdir()}
+    assert names == {"config.yaml", "Dockerfile", "icon.png", "run.py", "translations"}
+    assert "ARG GATEWAY_IMAGE=registry.example.org/gateway:0.1.0\n" in (config.parent / "Dockerfile").read_text()
 
 
 def test_the_versions_of_all_parts_are_the_gateways() -> None:

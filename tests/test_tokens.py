@@ -368,6 +368,22 @@ def test_a_key_set_chooses_by_key_id() -> None:
     assert code_of(verifier, signed({}, EC_KEY, "ES256", kid="three")) == "unknown_key"
 
 
+def test_the_recipe_for_two_keys_takes_tokens_of_both_until_the_old_one_is_taken_out() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    [recipe] = re.findall(r'^```json\n(\{"keys".*?)^```', page, re.DOTALL | re.MULTILINE)
+    new, old = json.loads(recipe)["keys"]
+
+    def token(member: dict[str, Any]) -> str:
+        secret = base64.urlsafe_b64decode(member["k"] + "=" * (-len(member["k"]) % 4))
+        return signed({"sub": member["kid"]}, secret, member["alg"], kid=member["kid"])
+
+    both = Verifier([Keys(parse_keys(recipe.encode()))])
+    assert [verified(both, token(member))["sub"] for member in (new, old)] == [new["kid"], old["kid"]]
+    later = Verifier([Keys(parse_keys(jwks(new)))])
+    assert verified(later, token(new))
+    assert code_of(later, token(old)) == "unknown_key"
+
+
 def test_a_key_set_leaves_out_what_is_not_for_signatures() -> None:
     good = jwk(EC_KEY, "good", "ES256")
     keys = parse_keys(

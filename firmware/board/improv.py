@@ -84,7 +84,7 @@ def answer(command: int, texts: "list[str]") -> bytes:
     data = b""
     for text in texts:
         part = text.encode()[: max(0, 250 - len(data))]
-        while part and part[-1] & 0xC0 == 0x80 and not _is_text(part):  # do not cut a character in two
+        while part and part[-1] & 0x80 and not _is_text(part):  # do not cut a character in two
             part = part[:-1]
         data += bytes([len(part)]) + part
     return packet(RESULT, bytes([command, len(data)]) + data)

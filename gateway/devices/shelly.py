@@ -36,6 +36,8 @@ NAME = "shelly"
 STATES = (("true", Presence.ONLINE), ("false", Presence.OFFLINE))
 MOVES = (("open", "open"), ("close", "close"), ("stop", "stop"))
 MAX_FIELDS = 200
+OF_ITSELF = "Device temperature"
+"""That of the relay in its box: no measurement."""
 
 _COMPONENT = re.compile(r"([a-z0-9_]+):(\d{1,4})")
 _MODEL = re.compile(r"-([0-9a-fA-F]{6}|[0-9a-fA-F]{12})$")
@@ -49,7 +51,7 @@ SECOND: dict[str, tuple[tuple[Path, str, str, str, FieldKind], ...]] = {
         (("freq",), "Frequency", "Hz", "frequency", FieldKind.NUMBER),
         (("pf",), "Power factor", "", "power_factor", FieldKind.NUMBER),
         (("aenergy", "total"), "Energy", "Wh", "energy", FieldKind.NUMBER),
-        (("temperature", "tC"), "Device temperature", "°C", "temperature", FieldKind.NUMBER),
+        (("temperature", "tC"), OF_ITSELF, "°C", "temperature", FieldKind.NUMBER),
     ),
     "temperature": ((("tC",), "Temperature", "°C", "temperature", FieldKind.NUMBER),),
     "humidity": ((("rh",), "Humidity", "%", "humidity", FieldKind.NUMBER),),
@@ -126,7 +128,7 @@ FIRST: dict[str, tuple[str, str, str, FieldKind, float]] = {
     "emeter/pf": ("Power factor", "", "power_factor", FieldKind.NUMBER, 1),
     "emeter/total": ("Energy", "Wh", "energy", FieldKind.NUMBER, 1),
     "input": ("Input", "", "", FieldKind.STATE, 1),
-    "temperature": ("Device temperature", "°C", "temperature", FieldKind.NUMBER, 1),
+    "temperature": (OF_ITSELF, "°C", "temperature", FieldKind.NUMBER, 1),
     "voltage": ("Voltage", "V", "voltage", FieldKind.NUMBER, 1),
     "sensor/temperature": ("Temperature", "", "temperature", FieldKind.NUMBER, 1),
     "sensor/humidity": ("Humidity", "%", "humidity", FieldKind.NUMBER, 1),
@@ -218,7 +220,8 @@ def _first_generation(key: str, known: Known) -> Part | None:
         if rest == "sensor/temperature":
             unit = "°C"
         source = source or topic
-        fields.append(Field(identifier, name, topic, (), unit, device_class, kind, scale))
+        is_own = name == OF_ITSELF
+        fields.append(Field(identifier, name, topic, (), unit, device_class, kind, scale, is_diagnostic=is_own))
         words = (("on", "on"), ("off", "off"))
         if rest in ("relay", "light"):
             identifier = f"switch {number}" if rest == "relay" else identifier
@@ -270,6 +273,7 @@ def _second_generation(key: str, known: Known) -> Part | None:
                     unit,
                     device_class,
                     kind,
+                    is_diagnostic=label == OF_ITSELF,
                 )
             )
         label = f"{label_of(component)}{suffix}"

@@ -8,6 +8,7 @@ nobody decoded are no BIRTH.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,8 +68,11 @@ def read(key: str, known: Known) -> Iterator[Part | Problem | None]:
         for each in metrics
         if isinstance(each, dict) and isinstance(each.get("name"), str)
     }
+    ends = Counter(name.rpartition("/")[2] for name in values)
     fields = [
-        field for each in metrics[:MAX_METRICS] if isinstance(each, dict) and (field := _field(data, each)) is not None
+        field
+        for each in metrics[:MAX_METRICS]
+        if isinstance(each, dict) and (field := _field(data, each, ends)) is not None
     ]
     topics = [StateTopic(birth, ONLINE), StateTopic(f"spBv1.0/{group}/{letter}DEATH/{rest}", OFFLINE)]
     if device:
@@ -88,19 +92,22 @@ def read(key: str, known: Known) -> Iterator[Part | Problem | None]:
     )
 
 
-def _field(topic: str, metric: dict[str, Any]) -> Field | None:
+def _field(topic: str, metric: dict[str, Any], ends: Counter[str]) -> Field | None:
     name = metric.get("name")
     if not isinstance(name, str) or not name or name.startswith(HOUSEKEEPING):
         return None
     properties = metric.get("properties")
     unit = _property(properties, "engUnit") or _property(properties, "unit") or _property(properties, "Unit")
-    last = name.rpartition("/")[2]
+    above, _, last = name.rpartition("/")
     known = quantity_of(last)
+    label = label_of(text_of(last))
+    if above and ends[last] > 1:
+        label = f"{text_of(above, 40)} {label}"
     datatype = text_of(metric.get("dataType")).lower()
     kind = FieldKind.NUMBER if datatype in NUMBERS else FieldKind.STATE if datatype == "boolean" else FieldKind.TEXT
     return Field(
         text_of(name),
-        label_of(text_of(last)),
+        label,
         topic,
         None,
         text_of(unit, 20) or (known.unit if known else ""),

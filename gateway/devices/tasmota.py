@@ -43,6 +43,8 @@ UNITS = {
 CLASSES = {"Total": "energy", "Today": "energy", "Yesterday": "energy", "Period": "energy"}
 BOOKKEEPING = frozenset({"Time", "TempUnit", "PressureUnit", "SpeedUnit", "TotalStartTime", "Id", "ver"})
 ENDS = frozenset({"SENSOR", "STATE", "LWT"})
+PROCESSOR = "ESP32"
+"""The chip on which Tasmota itself runs: its temperature is no measurement."""
 
 
 def claim(levels: list[str]) -> tuple[str, bool] | None:
@@ -178,8 +180,8 @@ def _fields(topic: str, sensor: Any) -> list[Field]:
     fields: list[Field] = []
     counts: dict[str, int] = {}
     chips = [(name, value) for name, value in sensor.items() if isinstance(value, dict)]
-    for _, value in chips:
-        for name in value:
+    for chip, value in chips:
+        for name in value if chip != PROCESSOR else ():
             counts[name] = counts.get(name, 0) + 1
     for chip, value in [("", sensor), *chips]:
         for name, number in value.items():
@@ -189,7 +191,7 @@ def _fields(topic: str, sensor: Any) -> list[Field]:
             for index in range(len(number)) if many else (None,):
                 path: Path = (chip, name) if chip else (name,)
                 label = label_of(name)
-                if chip and counts[name] > 1:
+                if chip == PROCESSOR or (chip and counts[name] > 1):
                     label = f"{text_of(chip, 40)} {label}"
                 if index is not None:
                     path, label = (*path, index), f"{label} {index + 1}"
@@ -201,7 +203,8 @@ def _fields(topic: str, sensor: Any) -> list[Field]:
                 elif device_class == "atmospheric_pressure":
                     unit = pressure
                 text = ".".join(map(str, path))
-                fields.append(Field(text_of(text), label, topic, path, unit, device_class))
+                is_own = chip == PROCESSOR
+                fields.append(Field(text_of(text), label, topic, path, unit, device_class, is_diagnostic=is_own))
     return fields
 
 

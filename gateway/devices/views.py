@@ -6,8 +6,9 @@ topic, a command only to who may publish it. A device of which nothing is left i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from gateway.core.fields import is_number
 from gateway.core.history import History
 from gateway.core.messages import Kind, Message
 from gateway.core.paths import Path, path_text
+from gateway.core.topic import Topic
 from gateway.devices.model import Availability, Command, Field, FieldKind, Part, Presence
 from gateway.devices.presence import presence_of, seen_of
 from gateway.devices.records import Device
@@ -30,6 +32,9 @@ AT_ONCE = 16
 
 MAX_VALUE_BYTES = 256 * 1024
 """The longest message in which the value of a field is looked for."""
+
+LOOKED_BACK = 200
+"""Messages in which a metric is looked for that is not in the newest one."""
 
 MAX_TOLD = 5
 """Devices that are named of a topic."""
@@ -120,7 +125,13 @@ def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, 
     """The newest value of each field, in the order of `fields`, with when it came; null where there is none."""
     found: list[dict[str, Any]] = []
     decoded: dict[str, Any] = {}
-    for _, field in _fields_of(_parts_for(device, asker), asker):
+    parts = _parts_for(device, asker)
+    metrics = _metrics_of(parts, asker, history)
+    for _, field in _fields_of(parts, asker):
+        if field.metric:
+            value, time = metrics.get(field.topic, {}).get(field.metric, (None, None))
+            found.append({"id": field.id, "value": value, "time": time})
+            continue
         topic = history.topic(field.topic)
         message = None if topic is None else topic.last
         if field.topic not in decoded:
@@ -130,6 +141,42 @@ def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, 
         value = _value(field, message, decoded[field.topic]) if message is not None and is_short else None
         found.append({"id": field.id, "value": value, "time": None if message is None else message.time})
     return found
+
+
+def _metrics_of(parts: list[Part], asker: Asker, history: History) -> dict[str, dict[str, tuple[Any, int]]]:
+    """The newest value of each metric, and when it came, by topic and name.
+
+    A message has only metrics that changed, so they are looked for in those before it, back to what announced them.
+    """
+    found: dict[str, dict[str, tuple[Any, int]]] = {}
+    for part in parts:
+        names = {field.metric for field in part.fields if field.metric}
+        announced = history.topic(part.source)
+        for name in {
+            field.topic for field in part.fields if field.metric and asker.may_read(field.topic)
+        } - found.keys():
+            values = found[name] = {}
+            left = MAX_VALUE_BYTES
+            messages = _back_to(None if announced is None else announced.last, history.topic(name))
+            for message in islice(messages, LOOKED_BACK):
+                left -= len(message.token)
+                if left < 0 or len(values) == len(names):
+                    break
+                if message.kind is not Kind.BASE64:
+                    for metric, value in _named(message.value()):
+                        if metric in names:
+                            values.setdefault(metric, (value, message.time))
+    return found
+
+
+def _back_to(birth: Message | None, topic: Topic | None) -> Iterator[Message]:
+    """The messages of a topic after its BIRTH, newest first, and that, unless the log let go of what came between."""
+    after = 0 if birth is None else birth.seq
+    if topic is not None and topic.last is not None and topic.last.seq > after:
+        yield topic.last
+        yield from topic.before(topic.last.seq - 1, after)
+    if birth is not None and (topic is None or topic.newest_evicted <= after):
+        yield birth
 
 
 def first_devices(
@@ -337,18 +384,22 @@ def _value(field: Field, message: Message, value: Any) -> Any:
         except (TemplateError, RecursionError):
             return None
         return found if isinstance(found, (int, float, bool, str)) else None
-    if field.metric:
-        if isinstance(value, dict) and isinstance(named := value.get("values"), dict) and field.metric in named:
-            return named[field.metric]  # as our decoder writes it
-        metrics = value.get("metrics") if isinstance(value, dict) else None
-        for each in metrics if isinstance(metrics, list) else ():
-            if isinstance(each, dict) and each.get("name") == field.metric:
-                return each.get("value")
-        return None
     found = _at(value, field.path or ())
     if (field.scale != 1.0 or field.offset != 0.0) and is_number(found):
         return found * field.scale + field.offset
     return found
+
+
+def _named(value: Any) -> Iterator[tuple[str, Any]]:
+    """Metrics by name: as our decoder writes them, else as Eclipse Tahu does."""
+    if not isinstance(value, dict):
+        return
+    if isinstance(named := value.get("values"), dict):
+        yield from named.items()
+    metrics = value.get("metrics")
+    for each in metrics if isinstance(metrics, list) else ():
+        if isinstance(each, dict) and isinstance(name := each.get("name"), str):
+            yield name, each.get("value")
 
 
 def _at(value: Any, path: Path) -> Any:

@@ -216,9 +216,20 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
     broker = make_mosquitto()
     gateway = make_gateway(broker)
     with Publisher(broker.url) as publisher:
-        for dialect in ("zigbee2mqtt", "tasmota", "homie"):
+        for dialect in ("zigbee2mqtt", "tasmota", "homie", "shelly", "esphome"):
             for message in fleet_of(dialect):
                 publisher.publish(message.topic, message.payload, retain=message.retain)
+        announced = {
+            "name": "Outside",
+            "uniq_id": "outside",
+            "stat_t": "house/outside",
+            "val_tpl": "{{ value_json.t }}",
+            "dev_cla": "temperature",
+            "unit_of_meas": "°C",
+            "dev": {"ids": ["outside"], "name": "Announced"},
+        }
+        publisher.publish("homeassistant/sensor/outside/config", json.dumps(announced), retain=True)
+        publisher.publish("house/outside", '{"t": 11.5}', retain=True)
         publisher.publish("sensors/own/meta", meta("Own", temperature=("°C", "temperature")), retain=True)
         publisher.publish("sensors/own/state", '{"temperature": 19.5}')
         page = watched.open(f"{gateway.http}/")
@@ -229,13 +240,20 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
         expect(legend.filter(has_text="tasmota climate")).to_contain_text(re.compile(r"\d°C"))
         expect(legend.filter(has_text="homie outdoor")).to_contain_text(re.compile(r"\d°C"))
         expect(legend.filter(has_text="zig-climate")).to_contain_text(re.compile(r"\d°C"))
+        expect(legend.filter(has_text="she-outdoor")).to_contain_text(re.compile(r"\d°C"))
+        expect(legend.filter(has_text="Announced")).to_contain_text("11.5°C")
         expect(page.locator(".panel-title")).to_contain_text("Temperature °C")
         publisher.publish("sensors/own/state", '{"temperature": 23.5}')
         expect(legend.filter(has_text="Own")).to_contain_text("23.5°C")
         # a longer time comes in columns, each device by its own path
         page.get_by_role("button", name="24 h").click()
         expect(legend.filter(has_text="Own")).to_contain_text("19.5 to 23.5")
-        expect(legend.filter(has_text="tasmota climate").locator(".stats")).to_contain_text("mean")
+        for name in ("tasmota climate", "zig-climate", "she-climate", "esphome climate"):
+            line = legend.filter(has_text=name)
+            button = line.get_by_role("button").first
+            if button.get_attribute("aria-pressed") != "true":  # the first eight are drawn by themselves
+                button.click()
+            expect(line.locator(".stats")).to_contain_text("mean")
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from firmware import chips, files, flash, prepared
 from scripts.picture import COMPRESS
@@ -268,6 +269,32 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
         with page.expect_download() as download:  # nobody else has the key
             page.get_by_role("button", name="Save the key").click()
         assert Path(download.value.path()).read_text() == f"esp32-123456 {key_on(device)}\n"
+
+
+@pytest.mark.slow
+def test_a_page_that_came_over_plain_http_is_told_so_and_given_the_command(
+    watched: Watched, images: Path, tmp_path: Path
+) -> None:
+    if not (prepared.PAGES / "flash.html").exists():
+        missing("the web pages (make web)")
+    site = tmp_path / "site"
+    flash.main(["page", str(site)])
+    shutil.copytree(images, site, dirs_exist_ok=True)
+
+    def give(route: Route) -> None:
+        found = site / (urlsplit(route.request.url).path.strip("/") or "index.html")
+        if found.is_file():
+            route.fulfill(path=found)
+        else:
+            route.fulfill(status=404)
+
+    # a name of another computer: a page from this one is trusted over http, too
+    address = "http://gateway.example/"
+    page = watched.open(address, prepare=lambda page: page.route(address + "**", give))
+    assert page.evaluate("isSecureContext") is False
+    expect(page.get_by_text("only over https:// or on this computer itself")).to_be_visible()
+    expect(page.locator(".command code")).to_contain_text("sensors-flash --chip ESP32")
+    expect(page.get_by_role("button", name="Install", exact=True)).to_have_count(0)
 
 
 class Silent(SimpleHTTPRequestHandler):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from firmware import chips, listening, plan, prepared, tools, updates
-from firmware.board import settings
+from firmware import chips, flash, listening, plan, prepared, tools, updates
+from firmware.board import settings, wifi
 from scripts import wiring
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -143,6 +144,27 @@ def test_every_cause_that_the_tool_knows_has_a_row() -> None:
     for name, cause in tools.CAUSES.items():
         text = re.sub(r"\{\w+\}", "", cause.text)
         assert any(piece in text for piece in pieces), f"{name}: {cause.text}"
+
+
+def test_every_way_in_which_the_tool_gives_up_on_a_board_has_a_row() -> None:
+    pieces = [piece for piece in quoted() if len(piece) > 9]
+    lacking = []
+    for module in (flash, tools):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+                continue
+            if ast.unparse(node.exc.func) != "FlashError" or ast.unparse(node.exc.args[0]).startswith("f'{error}"):
+                continue  # the latter adds to what another part has said
+            parts = [part.value for part in ast.walk(node.exc.args[0]) if isinstance(part, ast.Constant)]
+            text = "".join(part for part in parts if isinstance(part, str))
+            if text and not any(piece in text for piece in pieces):
+                lacking.append(text)
+    assert lacking == []
+
+
+def test_every_state_of_the_radio_has_a_row() -> None:
+    pieces = [piece for piece in quoted() if len(piece) > 8]
+    assert [text for text in wifi.REASONS.values() if not any(piece in text for piece in pieces)] == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firmware.board import NAME, VERSION, improv
@@ -61,6 +61,7 @@ def test_what_the_board_writes_is_as_the_protocol_says(kind: int, data: bytes) -
     assert improv.packet(kind, data) == packet(kind, data)
 
 
+@example(["x" * 248 + "\U0001f321"])  # of the last character one byte would have room
 @given(st.lists(st.text(max_size=300), max_size=5))
 def test_an_answer_fits_into_one_packet_and_cuts_no_character(words: list[str]) -> None:
     [(kind, data)] = packets(improv.answer(SETTINGS, words)) if "IMPROV\x01" not in "".join(words) else [(4, b"")]

@@ -20,8 +20,9 @@ from firmware import files, keys, updates
 from firmware.tools import FlashError
 from tests.conftest import MakeMosquitto
 from tests.firmware.boards import RESET, START, Board
-from tests.firmware.observers import Observer
+from tests.firmware.observers import Observer, listening
 from tests.support.brokers import Broker
+from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
 
 MakeBoard = Callable[..., Board]
@@ -213,6 +214,25 @@ def test_a_board_without_a_key_says_what_to_do(mosquitto: Broker, make_board: Ma
         update(mosquitto, updates.Program("1.0.1", "b", {"payloads.py": b"x"}), board.id)
 
 
+@pytest.mark.slow
+def test_all_are_those_that_the_broker_knows_and_that_have_a_key_here(mosquitto: Broker, prefix: str) -> None:
+    program = updates.Program("1.0.1", "b", {"payloads.py": b"x"})
+    ours, keyless, foreign = (f"{prefix}-{name}" for name in ("ours", "keyless", "foreign"))
+    firmwares = {ours: "gateway-sensor 1.0.0", keyless: "gateway-sensor 1.0.0", foreign: "esphome 2025.8"}
+    for sensor_id in (ours, foreign, f"{prefix}-gone"):
+        keys.of(sensor_id)
+    with Publisher(mosquitto.url) as publisher, listening(mosquitto.port, f"sensors/{ours}/cmd") as told:
+        for sensor_id, firmware in firmwares.items():
+            publisher.publish(f"sensors/{sensor_id}/meta", json.dumps({"firmware": firmware}), retain=True)
+        giver = update(mosquitto, program, wait=0)
+        assert list(giver.boards) == giver.unfinished() == [ours]
+        eventually(lambda: [json.loads(message.payload) for message in told] == [{"update": True}])
+        for sensor_id in firmwares:
+            publisher.publish(f"sensors/{sensor_id}/meta", "", retain=True)
+    with pytest.raises(FlashError, match="the broker knows no board that can be updated"):
+        update(mosquitto, program, wait=0)
+
+
 class Sent:
     """Stands where the client is: what would be published."""
 
@@ -286,6 +306,7 @@ def test_a_manifest_of_real_files_fits_what_a_board_takes(flash_image: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_fleet_is_updated_during_broker_restarts_without_one_being_lost(
     make_mosquitto: MakeMosquitto,
     make_board: MakeBoard,

@@ -165,6 +165,8 @@ async def running(
         yield Cluster(nodes, valkey, broker, to_valkey, to_broker)
 
 
+# a walker's handshake that is given up, with a frozen node, may leave the library's socket to the collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_every_browser_gets_every_message_once_and_in_order_whatever_happens(
     make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
 ) -> None:

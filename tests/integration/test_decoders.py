@@ -79,10 +79,11 @@ def arrives(gateway: GatewayProcess, topic: str, name: str, value: object) -> An
     )
 
 
+PROPERTIES = {"Quality": {"type": "Int32", "value": 192}, "engUnit": {"type": "String", "value": "°C"}}
 BIRTH = {
     "timestamp": 1_790_000_000_000,
     "metrics": [
-        metric("Temperature", 21.1, "Float", 1, properties={"Quality": {"type": "Int32", "value": 192}}),
+        metric("Temperature", 21.1, "Float", 1, properties=PROPERTIES),
         metric("Level", -4, "Int8", 2),
         metric("Big", 2**53 - 1, "UInt64", 3),
         metric("Door", True, "Boolean", 4),
@@ -115,7 +116,8 @@ async def test_an_edge_node_is_read_by_name(mosquitto: Broker, make_gateway: Mak
             }.items()  # fmt: skip
             by_name = {one["name"]: one for one in payloads[0]["metrics"]}
             assert by_name["Temperature"].items() >= {
-                "alias": 1, "dataType": "Float", "value": 21.1, "properties": {"Quality": 192},
+                "alias": 1, "dataType": "Float", "value": 21.1,
+                "properties": {"Quality": 192, "engUnit": "°C"},
             }.items()  # fmt: skip
             assert "bdSeq" in by_name
             assert [payload["values"] for payload in payloads[1:3]] == [{"Temperature": 21.5}, {"Temperature": 22.5}]
@@ -124,6 +126,15 @@ async def test_an_edge_node_is_read_by_name(mosquitto: Broker, make_gateway: Mak
             assert all(isinstance(frame, bytes) or frame for frame in raw.frames)
     points = gateway.json(f"/topics/{data}?since=1h&points=10&field=values.Temperature")
     assert points["series"][0]["points"]
+    # it is a device, with what it measures and the unit that its BIRTH says
+    node = await asyncio.to_thread(eventually, lambda: gateway.json(f"/devices/sparkplug_{group}%2Fpress"), 10, "it")
+    assert (node["name"], node["area"]) == ("press", group)
+    fields = {field["name"]: (field["device_class"], field["unit"]) for field in node["fields"]}
+    assert fields["Temperature"] == ("temperature", "°C")
+    values = {value["id"]: value["value"] for value in node["values"]}
+    assert (values["Temperature"], values["Door"]) == (22.5, True)
+    listed = {device["id"] for device in gateway.json("/devices")["devices"]}
+    assert {f"sparkplug_{group}/press", f"sparkplug_{group}/press/oil"} <= listed
 
 
 @pytest.mark.parametrize("has_archive", [True, False])

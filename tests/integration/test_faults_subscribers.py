@@ -201,6 +201,8 @@ async def test_two_thousand_come_back_at_once_each_to_its_place(
     )
     messages = [(f"{prefix}/{number % 20}", b"%d" % number) for number in range(100)]
     await asyncio.to_thread(publisher.publish_all, messages, qos=1)
+    # the broker has them; whoever comes before the gateway has them, too, is given some as they arrive
+    await eventually_async(lambda: gateway.metrics()["gateway_history_messages"] >= 100, 20)
     async with Subscriber(gateway, "#", since="1h") as first:
         await first.wait_messages(100)
         epoch = first.events[0]["position"].partition(":")[0]

@@ -134,12 +134,34 @@ export function wantLive(devices: readonly Device[]): void {
   choosing = window.setTimeout(() => {
     if (key === liveTopics) return;
     liveTopics = key;
+    const partial = devices.filter((device) => device.isPartial);
     liveFeed?.close();
     liveFeed =
       wanted.length === 0
         ? null
-        : openFeed({ topics: wanted, since: "last", maxHz: 1, onMessage: (message) => void fleet.note(message) });
+        : openFeed({
+            topics: wanted,
+            since: "last",
+            ...(partial.length > 0 ? {} : { maxHz: 1 }),
+            onMessage: (message) => void fleet.note(message),
+          });
+    for (const device of partial) void fill(device);
   }, LIVE_DELAY_MS);
+}
+
+const filled = new WeakSet<Device>();
+
+/** Asks for values of a device whose newest message has only some. */
+async function fill(device: Device): Promise<void> {
+  if (filled.has(device)) return;
+  filled.add(device);
+  try {
+    fleet.fill(device, (await api.device(device.id)).values);
+    announce();
+  } catch {
+    // then they are shown when they change
+    filled.delete(device);
+  }
 }
 
 function closeAll(): void {

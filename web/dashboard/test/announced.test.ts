@@ -85,6 +85,26 @@ describe("a fleet of others", () => {
     expect(fleet.devices.size).toBe(0);
   });
 
+  it("has what the gateway knows of values that the newest message lacks, but nothing older than what came", () => {
+    const fleet = new Fleet();
+    const metric = (name: string) => field(name, null, { metric: name, topic: "spBv1.0/g/DDATA/n/p" });
+    fleet.announce(told("p", { fields: [metric("A"), metric("B.1"), metric("Run"), metric("None")] }));
+    fleet.announce(told("q", { fields: [field("Temperature", "t")] }));
+    const [p, q] = ["p", "q"].map((id) => fleet.devices.get(id));
+    if (!p || !q) throw new Error("they are not there");
+    expect([p.isPartial, q.isPartial]).toEqual([true, false]);
+    fleet.note({ topic: "spBv1.0/g/DDATA/n/p", payload: { values: { A: 2 } }, time: 1 });
+    const value = (id: string, known: unknown) => ({ id, value: known, time: 1 });
+    fleet.fill(p, [value("A", 1), value("B.1", 7), value("Run", true), value("None", null), value("Other", 3)]);
+    expect([...p.readings]).toEqual([
+      ["a", 2],
+      ["b.1", 7],
+      ["run", 1],
+    ]);
+    fleet.fill(q, [value("Temperature", 5)]);
+    expect(q.readings.size).toBe(0);
+  });
+
   it("leaves our own sensors as they say themselves", () => {
     const fleet = new Fleet();
     fleet.note({ topic: "sensors/k1/state", payload: { temperature: 1 }, time: 1000 });

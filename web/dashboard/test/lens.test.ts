@@ -44,6 +44,34 @@ describe("a lens", () => {
     expect(lensOf(fleet().devices.values(), "voltage").places.size).toBe(0);
   });
 
+  it("has all that a device has of a quantity, but nothing of the device itself", () => {
+    const made = fleet();
+    const several = told("c", "tele/c/SENSOR", "A.Temperature", { id: "A.Temperature", name: "A Temperature" });
+    several.fields.push({
+      ...several.fields[0],
+      id: "B.Temperature",
+      name: "B Temperature",
+      path: "B.Temperature",
+    } as AnnouncedField);
+    several.fields.push({ ...several.fields[0], id: "dew", name: "Dew point", path: "A.DewPoint" } as AnnouncedField);
+    const chip = { id: "chip", name: "ESP32 Temperature", path: "ESP32.Temperature", diagnostic: true };
+    const one = told("d", "tele/d/SENSOR", "AM2301.Temperature");
+    for (const each of [several, one]) each.fields.push({ ...each.fields[0], ...chip } as AnnouncedField);
+    made.announce(several);
+    made.announce(one);
+    const all = lensOf(made.devices.values(), "temperature");
+    expect([...all.labels.values()]).toEqual(["A", "B", "C A Temperature", "C B Temperature", "D", "MV", "Own", "P"]);
+    const payload = { A: { Temperature: 1 }, B: { Temperature: 2 }, ESP32: { Temperature: 50 } };
+    expect(readingsIn(all, "tele/c/SENSOR", payload)).toEqual([
+      ["c a temperature", 1],
+      ["c b temperature", 2],
+    ]);
+    made.note({ topic: "tele/c/SENSOR", payload, time: 1 });
+    made.note({ topic: "tele/d/SENSOR", payload: { AM2301: { Temperature: 3 } }, time: 1 });
+    // of those that have told a reading
+    expect(made.quantityCounts().get("temperature")).toBe(3);
+  });
+
   it("reads messages as readings of devices", () => {
     expect(readingsIn(lens, "tele/b/SENSOR", { AM2301: { Temperature: 21.5 } })).toEqual([["b", 21.5]]);
     expect(readingsIn(lens, "z/mv", { mv: 30 })).toEqual([["mv", 2]]);

@@ -25,6 +25,10 @@ function said(): Set<string> {
   return found;
 }
 
+/** What is for programs, for those who build the page, or for other programs to read. */
+const PROGRAMS =
+  /^(?:gateway sub|sensors-flash |GATEWAY_FLASH_|(?:index|flash)\.html has|soft reset$|key kept$|const live = |color-mix|\$\{field\}:)/;
+
 const names = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
 
 afterEach(() => speak({}));
@@ -45,6 +49,24 @@ describe("words", () => {
     const english = said();
     expect([...english].filter((text) => !(text in de)).sort()).toEqual([]);
     expect(Object.keys(de).filter((text) => !english.has(text))).toEqual([]);
+  });
+  it("leave no sentence out", () => {
+    const english = said();
+    const left: string[] = [];
+    for (const name of readdirSync(SOURCES, { recursive: true, encoding: "utf8" })) {
+      if (!/\.tsx?$/.test(name) || name.endsWith("de.ts") || name.endsWith("core/values.ts")) continue;
+      const code = readFileSync(join(SOURCES, name), "utf8")
+        .replace(/\/\*[\s\S]*?\*\//g, "")
+        .replace(/(^|\s)\/\/.*$/gm, "")
+        .replace(/^import[\s\S]*?;$/gm, "")
+        .replace(/\bclass=(?:"[^"]*"|\{.*)/g, "");
+      for (const [found] of code.matchAll(/"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`/g)) {
+        const text = found.slice(1, -1).replaceAll('\\"', '"');
+        const isSentence = /\p{L}+ \p{Ll}{2,}|^\d+ \p{Ll}{4,}/u.test(text.replace(/\$\{[^}]*\}/g, "1"));
+        if (isSentence && !english.has(text) && !PROGRAMS.test(text)) left.push(`${name}: ${text}`);
+      }
+    }
+    expect(left).toEqual([]);
   });
   it("are no names of classes, parameters or keys", () => {
     for (const name of readdirSync(SOURCES, { recursive: true, encoding: "utf8" })) {

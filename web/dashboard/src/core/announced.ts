@@ -58,6 +58,8 @@ export interface Place {
   offset: number;
   metric: string | null;
   label: string;
+  /** What it is one of several of, by the name that the only one would have; "" where it is none of several. */
+  quantity?: Field;
 }
 
 /** Home Assistant's words to the names by which readings of all devices are put together. */
@@ -69,22 +71,33 @@ const QUANTITIES: Readonly<Record<string, Field>> = {
   volatile_organic_compounds: "voc",
 };
 
+/** By which name all devices have a quantity. */
+const quantityOf = ({ device_class: quantity }: AnnouncedField): Field => QUANTITIES[quantity] ?? quantity;
+
 /**
  * The fields of a device by name. The only one of its quantity has the name of that, so that `AM2301.Temperature` stands
- * beside `SCD40.Temperature`; others have their own.
+ * beside `SCD40.Temperature`; others have their own. Beside what it measures the temperature of the device itself does
+ * not count.
  */
 export function placesOf(device: Announced): Map<Field, Place & { field: AnnouncedField }> {
-  const counts = new Map<string, number>();
-  for (const { device_class: quantity } of device.fields) counts.set(quantity, (counts.get(quantity) ?? 0) + 1);
+  const measured = new Map<Field, AnnouncedField[]>();
+  // those that tell of the device itself come last, and only where there is no other
+  for (const field of [...device.fields].sort((a, b) => Number(a.diagnostic ?? 0) - Number(b.diagnostic ?? 0))) {
+    const [quantity, all] = [quantityOf(field), measured.get(quantityOf(field))];
+    if (quantity === "") continue;
+    if (!all) measured.set(quantity, [field]);
+    else if (!field.diagnostic || all[0]?.diagnostic) all.push(field);
+  }
   const found = new Map<Field, Place & { field: AnnouncedField }>();
   for (const field of device.fields) {
     if (field.kind === "text" || field.kind === "image" || (field.path === null && field.metric === undefined))
       continue;
     const steps = field.path === null || field.path === "" ? [] : parsePath(field.path);
     if (steps === null) continue;
-    const quantity = field.device_class;
-    let name =
-      counts.get(quantity) === 1 && quantity !== "" ? (QUANTITIES[quantity] ?? quantity) : field.name.toLowerCase();
+    const quantity = quantityOf(field);
+    const all = measured.get(quantity) ?? [];
+    const isOne = all.includes(field);
+    let name = isOne && all.length === 1 ? quantity : field.name.toLowerCase();
     if (found.has(name)) name = field.id;
     found.set(name, {
       topic: field.topic,
@@ -94,6 +107,7 @@ export function placesOf(device: Announced): Map<Field, Place & { field: Announc
       offset: field.offset ?? 0,
       metric: field.metric ?? null,
       label: field.name,
+      quantity: isOne && all.length > 1 ? quantity : "",
       field,
     });
   }

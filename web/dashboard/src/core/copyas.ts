@@ -40,7 +40,7 @@ export function copyForms(base: string, filter: string, since: string, withToken
     {
       name: "curl",
       text: `curl -N${header} -H "Accept: text/event-stream" ${shellQuote(`${base}topics/${filterToPath(filter)}${query}`)}`,
-      note: `Server-sent events; ask for text/csv or application/x-ndjson to download instead. ${token}`.trim(),
+      note: `${t("Server-sent events; ask for text/csv or application/x-ndjson to download instead.")} ${token}`.trim(),
     },
     {
       name: "gateway sub",

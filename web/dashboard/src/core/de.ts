@@ -21,6 +21,7 @@ export const de: Table = {
     ". Es bleibt in diesem Tab und verschwindet, wenn Sie ihn schließen.",
   ". What you see is live, but a restart would lose it. It keeps trying.":
     ". Was Sie sehen, ist aktuell, ginge aber bei einem Neustart verloren. Es versucht es weiter.",
+  "30 days": "30 Tage",
   "95 % under": "95 % unter",
   ": deletes the retained message of this topic": ": löscht die aufbewahrte Nachricht dieses Topics",
   ": not shown, since it is": ": nicht gezeigt, denn es ist",
@@ -54,6 +55,7 @@ export const de: Table = {
   "A topic filter needs at least one character.": "Ein Topic-Filter braucht mindestens ein Zeichen.",
   "A topic needs at least one character.": "Ein Topic braucht mindestens ein Zeichen.",
   "A topic or topic filter breaks a rule of MQTT": "Ein Topic oder Topic-Filter verletzt eine Regel von MQTT",
+  "A view has at most {parts} parts.": "Eine Ansicht hat höchstens {parts} Teile.",
   "A view is a page of charts and values of your choice. It is wholly in its address, so that it can be sent to somebody.":
     "Eine Ansicht ist eine Seite mit Diagrammen und Werten Ihrer Wahl. Sie steht ganz in ihrer Adresse, sodass man sie jemandem schicken kann.",
   "Access token": "Zugangstoken",
@@ -128,6 +130,12 @@ export const de: Table = {
   "Connecting to the gateway…": "Verbinden mit dem Gateway …",
   "Connecting…": "Verbinden …",
   Connection: "Verbindung",
+  "Delete the view “{name}” for everybody?": "Die Ansicht „{name}“ für alle löschen?",
+  "Server-sent events; ask for text/csv or application/x-ndjson to download instead.":
+    "Server-sent events; mit text/csv oder application/x-ndjson wird daraus ein Download.",
+  "a day": "ein Tag",
+  "a week": "eine Woche",
+  "a year": "ein Jahr",
   contact: "Kontakt",
   "Contact: open or closed": "Kontakt: offen oder geschlossen",
   Controls: "Bedienung",
@@ -327,6 +335,10 @@ export const de: Table = {
   Press: "Drücken",
   Publish: "Senden",
   "Publish here": "Hier senden",
+  "larger than {most} MiB": "größer als {most} MiB",
+  "neither a JSON object nor a number": "weder ein JSON-Objekt noch eine Zahl",
+  "of more than {most} million pixels": "über {most} Millionen Pixel groß",
+  "perhaps it was published": "vielleicht wurde es veröffentlicht",
   pulses: "Impulse",
   "Put a token into TOKEN first.": "Legen Sie zuerst ein Token in TOKEN ab.",
   "PWM: a fan, a valve": "PWM: ein Lüfter, ein Ventil",
@@ -566,8 +578,8 @@ export const de: Table = {
   "What the board says": "Was das Board sagt",
   "What you see is {value}. ": "Sie sehen den Stand {value}. ",
   "Who am I": "Wer bin ich",
-  "Whoever has the link may read this, and nothing else, until it ends. It can’t be called back before that.":
-    "Wer den Link hat, darf dies und nichts anderes lesen, bis er endet. Vorher lässt er sich nicht zurückrufen.",
+  "Whoever has the link may read this, and nothing else, until it ends or whoever runs the gateway calls it back.":
+    "Wer den Link hat, darf dies und nichts anderes lesen, bis er endet oder der Betreiber ihn zurückruft.",
   "Whoever runs this gateway makes one with": "Wer dieses Gateway betreibt, erzeugt eines mit",
   "Why do I see nothing?": "Warum sehe ich nichts?",
   "Wi-Fi": "WLAN",

@@ -1,8 +1,9 @@
 /**
  * What is known of each device, from sensors/<id>/meta, status and state, and of others from what the gateway tells of
- * them: nothing is guessed that isn't said so.
+ * them: nothing is guessed that isn't said so. It is long because a fleet has one state, which both ways of telling fill
+ * and all lists of the page read.
  */
-import { type Announced, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
+import { type Announced, type FieldValue, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
 import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
@@ -10,6 +11,7 @@ import { Rhythm } from "./rhythm.ts";
 import { compareNames } from "./tree.ts";
 import { Trend, timesOf } from "./trends.ts";
 import { eachNumber, type Field, fieldLabel, fieldRank } from "./values.ts";
+import { t } from "./words.ts";
 
 /** What a device is: as it says itself, but a device that calls itself online and is overdue is stale. */
 export type Status = "online" | "sleeping" | "stale" | "offline" | "unknown";
@@ -49,11 +51,16 @@ export class Device {
   area = "";
   kind = "";
   /** Where its values are, of a device that the gateway told of; null where it speaks as our sensors do. */
-  places: Map<Field, Place> | null = null;
+  places: Map<Field, Place & { field: { id: string } }> | null = null;
   /** The topic in which its newest picture is; null where it sends none. */
   picture: string | null = null;
 
   constructor(readonly id: string) {}
+
+  /** Whether its messages have only what changed, as those of Sparkplug: none may be left out, nor stands for all. */
+  get isPartial(): boolean {
+    return [...(this.places?.values() ?? [])].some(({ metric }) => metric !== null);
+  }
 
   /** Where a field is: the topic and the path in its payload. */
   place(field: Field): { topic: string; path: Field; scale: number; offset: number } {
@@ -277,6 +284,16 @@ export class Fleet {
     this.version++;
   }
 
+  /** Takes what the gateway knows of values that are in no message that has come. */
+  fill(device: Device, values: readonly FieldValue[]): void {
+    const known = new Map(values.map(({ id, value }) => [id, value]));
+    for (const [field, place] of device.places ?? []) {
+      if (place.metric === null || device.readings.has(field)) continue;
+      const value = readingAt(place, { values: { [place.metric]: known.get(place.field.id) } });
+      if (value !== null) device.readings.set(field, value);
+    }
+  }
+
   private stopReading(device: Device): void {
     for (const { topic } of device.places?.values() ?? []) {
       const readers = this.readers.get(topic);
@@ -333,7 +350,7 @@ export class Fleet {
     });
     if (!state && readings.size === 0) {
       device.broken++;
-      device.lastProblem = "neither a JSON object nor a number";
+      device.lastProblem = t("neither a JSON object nor a number");
       return;
     }
     device.lastProblem = null;
@@ -387,6 +404,17 @@ export class Fleet {
     const counts = new Map<Field, number>();
     for (const device of this.devices.values()) {
       for (const [field] of device.shown()) counts.set(field, (counts.get(field) ?? 0) + 1);
+    }
+    return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
+  }
+
+  /** The same, with devices that have several of a quantity counted under its name, too. */
+  quantityCounts(): Map<Field, number> {
+    const counts = this.fieldCounts();
+    for (const device of this.devices.values()) {
+      const quantities = new Set([...(device.places?.values() ?? [])].map(({ quantity }) => quantity ?? ""));
+      for (const quantity of quantities)
+        if (quantity !== "" && !device.readings.has(quantity)) counts.set(quantity, (counts.get(quantity) ?? 0) + 1);
     }
     return new Map([...counts].sort(([a], [b]) => fieldRank(a) - fieldRank(b)));
   }

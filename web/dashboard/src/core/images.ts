@@ -2,6 +2,7 @@
  * Which payloads are pictures, by their first bytes: JPEG, PNG, WebP and GIF, which hold no scripts. SVG and HTML are never
  * taken for one. What a picture will take in memory is read from its header, before a browser is given it.
  */
+import { t } from "./words.ts";
 
 export interface ImageKind {
   /** The media type. */
@@ -89,8 +90,9 @@ function jpegSize(view: DataView): Size | null {
 
 /** Why a picture isn't shown; null where nothing is against it. */
 export function imageProblem(bytes: number, { width, height }: Size): string | null {
-  if (bytes > MAX_IMAGE_BYTES) return `larger than ${MAX_IMAGE_BYTES / 2 ** 20} MiB`;
-  if (width * height > MAX_IMAGE_PIXELS) return `of more than ${MAX_IMAGE_PIXELS / 1e6} million pixels`;
+  if (bytes > MAX_IMAGE_BYTES) return t("larger than {most} MiB", { most: MAX_IMAGE_BYTES / 2 ** 20 });
+  if (width * height > MAX_IMAGE_PIXELS)
+    return t("of more than {most} million pixels", { most: MAX_IMAGE_PIXELS / 1e6 });
   return null;
 }
 

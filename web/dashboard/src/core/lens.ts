@@ -16,7 +16,7 @@ export interface Lens {
   /** The quantity, by the name that all devices have it under. */
   name: Field;
   unit: string;
-  /** By the devices' ids, in the order of their names. */
+  /** By the devices' ids, and the names of fields where a device has several, in the order of the devices' names. */
   places: ReadonlyMap<string, Place>;
   labels: ReadonlyMap<string, string>;
   /** Devices that have it in another unit: they can't be on the same scale. */
@@ -25,26 +25,43 @@ export interface Lens {
 
 /** The quantity of all devices that have it, in the unit that most have it in. */
 export function lensOf(devices: Iterable<Device>, name: Field): Lens {
-  const found: { device: Device; place: Place }[] = [];
+  const found: { device: Device; id: string; label: string; unit: string; place: Place }[] = [];
   const units = new Map<string, number>();
   for (const device of devices) {
-    const place = device.places === null ? ownPlace(device, name) : device.places.get(name);
-    if (!place) continue;
-    found.push({ device, place });
-    const unit = device.unit(name);
-    if (unit !== "") units.set(unit, (units.get(unit) ?? 0) + 1);
+    const all = placesIn(device, name);
+    for (const [field, place] of all) {
+      const unit = device.unit(field);
+      const [id, label] =
+        all.length === 1 ? [device.id, device.title] : [`${device.id} ${field}`, `${device.title} ${place.label}`];
+      found.push({ device, id, label, unit, place });
+      if (unit !== "") units.set(unit, (units.get(unit) ?? 0) + 1);
+    }
   }
   const unit = [...units].sort(([, a], [, b]) => b - a)[0]?.[0] ?? "";
-  found.sort((a, b) => compareNames(a.device.title, b.device.title) || compareNames(a.device.id, b.device.id));
+  found.sort(
+    (a, b) =>
+      compareNames(a.device.title, b.device.title) ||
+      compareNames(a.device.id, b.device.id) ||
+      compareNames(a.label, b.label),
+  );
   // who names no unit is taken for one of them
-  const fitting = found.filter(({ device }) => device.unit(name) === unit || device.unit(name) === "");
+  const fitting = found.filter((each) => each.unit === unit || each.unit === "");
   return {
     name,
     unit,
-    places: new Map(fitting.map(({ device, place }) => [device.id, place])),
-    labels: new Map(fitting.map(({ device }) => [device.id, device.title])),
-    others: found.length - fitting.length,
+    places: new Map(fitting.map(({ id, place }) => [id, place])),
+    labels: new Map(fitting.map(({ id, label }) => [id, label])),
+    others: new Set(found.filter((each) => !fitting.includes(each)).map(({ device }) => device)).size,
   };
+}
+
+/** Where a device has a quantity, by the names of its fields: what is called so, else all that are, such as dew points. */
+function placesIn(device: Device, name: Field): [Field, Place][] {
+  const place = device.places === null ? ownPlace(device, name) : device.places.get(name);
+  if (place) return [[name, place]];
+  const all = [...(device.places ?? [])].filter(([, { quantity }]) => quantity === name);
+  const named = all.filter(([field]) => field.includes(name));
+  return named.length > 0 ? named : all;
 }
 
 function ownPlace(device: Device, name: Field): Place | undefined {

@@ -128,7 +128,7 @@ const OFFERED = 6;
 
 /** What several devices measure, each as one chart of all of them. */
 function Together() {
-  const shared = [...fleet.fieldCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
+  const shared = [...fleet.quantityCounts()].filter(([, count]) => count > 1).slice(0, OFFERED);
   if (shared.length === 0) return null;
   return (
     <nav class="together" aria-label={t("One chart of all devices")}>
@@ -497,7 +497,9 @@ function rhythmText(device: Device): string {
 function trendLabel(device: Device, field: Field | null): string {
   if (field === null) return t("no trend");
   const reading = device.readings.get(field);
-  return `Trend of ${device.label(field)}${reading === undefined ? "" : `, now ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`}`;
+  const trend = t("Trend of {field}", { field: device.label(field) });
+  if (reading === undefined) return trend;
+  return `${trend}, ${t("now")} ${formatReading(reading, fleet.decimals.get(field) ?? 0)} ${device.unit(field)}`;
 }
 
 interface ReadingProps {

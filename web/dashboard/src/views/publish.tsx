@@ -5,7 +5,7 @@ import type { LiveError } from "gateway-live";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { topicProblem } from "../core/filter.ts";
 import { formatBytes, formatClock } from "../core/format.ts";
-import { errorWords } from "../core/told.ts";
+import { failureWords, type Sent, sentOf } from "../core/sent.ts";
 import { oneLine } from "../core/values.ts";
 import { t } from "../core/words.ts";
 import { identity, mayPublish } from "../identity.ts";
@@ -13,24 +13,12 @@ import { Empty, SignIn } from "../parts/bits.tsx";
 import { route, setParams, to } from "../router.ts";
 import { type Feed, openFeed } from "../session.ts";
 
-interface Sent {
-  time: number;
-  topic: string;
-  payload: string;
-  qos: 0 | 1 | 2;
-  retain: boolean;
-  /** null while on its way. */
-  outcome: string | null;
-  failed: boolean;
-}
-
 const KEY = "gateway.sent";
 const KEPT = 50;
 
 function stored(): Sent[] {
   try {
-    const held: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(held) ? (held as Sent[]) : [];
+    return sentOf(sessionStorage.getItem(KEY));
   } catch {
     return [];
   }
@@ -117,7 +105,7 @@ export function Publish() {
     // The text as it stands: read and written again, its numbers and spaces would be others.
     feed.current.live.publish(topic, payload, { qos, retain }).then(
       () => settle(t("sent"), false),
-      (error: LiveError) => settle(errorWords(error.code, error.message, error.reason), true),
+      (error: LiveError) => settle(failureWords(error), true),
     );
   };
   const again = (entry: Sent) => {

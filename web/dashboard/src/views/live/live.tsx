@@ -161,9 +161,14 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   );
   const hasList = !embed && lens === null;
   const drawable = drawableHz(zoomed ? zoomed.to - zoomed.from : span, pixels);
-  const firstPace = paceOf({ hasList, rate: 0, isPaced: false }, drawable);
+  // what a message of Sparkplug lacks stands in one before it, which is not to be left out
+  const isPartial = lens !== null && [...lens.places.values()].some(({ metric }) => metric !== null);
+  const takesAll = hasList || isPartial;
+  const firstPace = paceOf({ hasList: takesAll, rate: 0, isPaced: false }, drawable);
   const heard = useWatch(filter, since, parseWindow(params)?.from ?? null, lens, firstPace);
-  heard.pace(paceOf({ hasList, rate: heard.rate.read(gatewayNow()), isPaced: Number.isFinite(heard.hz) }, drawable));
+  heard.pace(
+    paceOf({ hasList: takesAll, rate: heard.rate.read(gatewayNow()), isPaced: Number.isFinite(heard.hz) }, drawable),
+  );
 
   const store = paused?.store ?? heard.store;
   // While history comes in each part of it is drawn; then what is drawn stands still between two beats, whatever else is.

@@ -110,7 +110,8 @@ function AddPart({ view, onChange }: Pick<EditProps, "view" | "onChange">) {
           setProblem(
             kind === "chart" ? t("This is no topic or topic filter.") : t("This is no topic without wildcards."),
           );
-        else if (view.parts.length >= SAVED_LIMITS.parts) setProblem(`A view has at most ${SAVED_LIMITS.parts} parts.`);
+        else if (view.parts.length >= SAVED_LIMITS.parts)
+          setProblem(t("A view has at most {parts} parts.", { parts: SAVED_LIMITS.parts }));
         else {
           setProblem("");
           setTopic("");

@@ -186,7 +186,7 @@ function Page({ name, view, isChanged, kept }: PageProps) {
     }
   };
   const remove = () => {
-    if (!confirm(`Delete the view “${name}” for everybody?`)) return;
+    if (!confirm(t("Delete the view “{name}” for everybody?", { name }))) return;
     api.keep(topicOf(name), "", kept.tag ?? undefined).then(
       () => navigate(to.saved()),
       (error: Error) => setProblem(api.isConflict(error) ? t("Somebody has changed it meanwhile.") : error.message),

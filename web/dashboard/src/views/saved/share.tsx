@@ -12,10 +12,10 @@ import { metaFilter } from "../../units.ts";
 
 const TIMES: readonly (readonly [seconds: number, label: string])[] = [
   [3_600, t("an hour")],
-  [86_400, "a day"],
-  [7 * 86_400, "a week"],
-  [30 * 86_400, "30 days"],
-  [365 * 86_400, "a year"],
+  [86_400, t("a day")],
+  [7 * 86_400, t("a week")],
+  [30 * 86_400, t("30 days")],
+  [365 * 86_400, t("a year")],
 ];
 
 /** What the link is to read: the parts, and the names and units of their sensors, as far as its maker may. */
@@ -45,7 +45,7 @@ export function ShareDialog({ view, onClose }: { view: SavedView; onClose: () =>
         <>
           <p>
             {t(
-              "Whoever has the link may read this, and nothing else, until it ends. It can’t be called back before that.",
+              "Whoever has the link may read this, and nothing else, until it ends or whoever runs the gateway calls it back.",
             )}
           </p>
           <ul>
