@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 from urllib.request import Request, urlopen
 
 import pytest
@@ -64,7 +64,8 @@ def test_history_comes_in_pages_by_position_in_both_orders(gateway: GatewayProce
         assert status == 200
         found += [m["payload"]["t"] for m in json.loads(body)["messages"]]
         link = headers.get("link")
-        next_page = link.partition("<")[2].partition(">")[0] if link else None
+        # relative to the page that was asked for
+        next_page = urljoin(next_page, link.partition("<")[2].partition(">")[0]) if link else None
     assert found == list(range(9, -1, -1))
 
 
