@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -420,9 +420,18 @@ def test_the_page_works_under_a_prefix_of_nginx(docker: None, ingress: GatewayPr
     try:
         with _browser() as browser:
             page = browser.new_page()
-            eventually(lambda: _opens(page, f"http://127.0.0.1:{port}/"), 20, "nginx answers")
-            inside = page.frame_locator("iframe")
-            inside.get_by_text("door").first.wait_for(timeout=20_000)
+            failed: list[str] = []
+            page.on("requestfailed", lambda request: failed.append(f"{request.url} {request.failure}"))
+            page.on("console", lambda line: failed.append(line.text))
+
+            def shows() -> bool:
+                # again as a whole: a browser drops what it is loading when an interface of the machine comes or goes,
+                # and Docker makes and removes one for each network of other tests
+                page.goto(f"http://127.0.0.1:{port}/", timeout=10_000)
+                page.frame_locator("iframe").get_by_text("door").first.wait_for(timeout=10_000)
+                return True
+
+            eventually(lambda: _tried(shows, failed), 60, "the page shows a topic")
     finally:
         container.stop()
 
@@ -458,8 +467,15 @@ def _browser() -> Iterator[Browser]:
         browser.close()
 
 
-def _opens(page: Any, url: str) -> bool:
-    with contextlib.suppress(Exception):
-        page.goto(url)
-        return True
-    return False
+def _tried(shows: Callable[[], bool], failed: Sequence[str]) -> bool:
+    """What `shows` says.
+
+    Raises:
+        LookupError: the browser says that it did not; with what it could not load.
+    """
+    from playwright.sync_api import Error
+
+    try:
+        return shows()
+    except Error as error:
+        raise LookupError(f"{error}; in the browser: {failed}") from None
