@@ -149,9 +149,9 @@ def test_comes_after():
 
 def test_a_stumble_over_the_report_of_one_test_ends_no_other(tmp_path: Path) -> None:
     (tmp_path / "test_stumbles.py").write_text(STUMBLES, "utf-8")
+    options = f"-p tests.support.reports -p no:cacheprovider -W error -c {os.devnull} --rootdir".split()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.support.reports", "-p", "no:cacheprovider", "-W", "error"]
-        + ["--rootdir", str(tmp_path), "-c", os.devnull, str(tmp_path)],
+        [sys.executable, "-m", "pytest", *options, str(tmp_path), str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

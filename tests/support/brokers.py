@@ -257,7 +257,6 @@ class MosquittoContainer(Broker):
 
     kind = "container"
     _container: Any = None  # testcontainers' DockerContainer, imported only where Docker is
-    _has_run = False
 
     def _make(self) -> None:
         from testcontainers.core.container import DockerContainer
