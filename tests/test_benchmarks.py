@@ -26,7 +26,7 @@ from benchmarks.scenarios import SCENARIOS, Result, Server
 from gateway.core.frames import frame_text, unframe
 from gateway.upstream.packets import PacketReader
 from tests.support.brokers import mosquitto_program
-from tests.support.waiting import missing
+from tests.support.waiting import PATIENCE_SECONDS, missing
 
 DEVICES = 3
 
@@ -313,7 +313,10 @@ def test_the_stand_in_sends_each_number_once_and_keeps_to_the_receive_maximum(tm
         accepts=bool, max_message_bytes=1 << 20,
     )  # fmt: skip
     reader.plain = frozenset({b"\x0b\x05"})
-    with StandIn(tmp_path, None) as broker, socket.create_connection((HOST, broker.port), timeout=10) as sock:
+    with (
+        StandIn(tmp_path, None) as broker,
+        socket.create_connection((HOST, broker.port), timeout=PATIENCE_SECONDS) as sock,
+    ):
 
         def read_until(count: int) -> None:
             while len(found) < count:

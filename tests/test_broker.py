@@ -31,7 +31,7 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.publishers import Publisher
 from tests.support.relays import Answer, Relay
-from tests.support.waiting import eventually_async, free_port, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually_async, free_port, missing
 
 BOTH_LOOPS = pytest.mark.parametrize(
     "anyio_backend",
@@ -723,7 +723,7 @@ async def test_a_lost_connection_ends_publishing_at_once(mosquitto: Broker) -> N
         ]
         await asyncio.sleep(0)
         relay.cut()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             outcomes = await asyncio.gather(*publishing, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {UpstreamUnavailable}
 
@@ -830,7 +830,7 @@ async def test_leaving_is_quick_even_when_the_broker_does_not_answer(mosquitto: 
         linked(relay.url, status_topic=f"{prefix}/status", connect_timeout_seconds=60) as link,
     ):
         relay.swallows = True
-        async with asyncio.timeout(15):  # what waits for an answer would wait for 60 s
+        async with asyncio.timeout(PATIENCE_SECONDS):  # what waits for an answer would wait for 60 s
             await link.stop()
 
 

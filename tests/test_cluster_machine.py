@@ -161,7 +161,6 @@ class Node:
         self.leading: Leading | None = None
         self.steps: Generator[Question, Any, None] = self.member.run()
         self.question: Question | None = next(self.steps)
-        self.ready_at = 0.0
 
     def lead(self, leading: Leading) -> None:
         self.leading = leading

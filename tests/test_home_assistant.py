@@ -32,7 +32,7 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.ingress import Ingress
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -199,7 +199,9 @@ def test_it_starts_at_the_supervisors_broker_and_keeps_history(mosquitto: Broker
             def status_of(path: str, headers: dict[str, str]) -> int:
                 with (
                     contextlib.suppress(OSError),
-                    contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+                    contextlib.closing(
+                        http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+                    ) as connection,
                 ):
                     connection.request("GET", path, headers=headers)
                     return connection.getresponse().status
@@ -242,7 +244,9 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def get(process: GatewayProcess, path: str, *headers: tuple[str, str], method: str = "GET") -> tuple[int, Any, Any]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=10)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE_SECONDS)
+    ) as connection:
         connection.putrequest(method, path)
         for name, value in headers:
             connection.putheader(name, value.encode())

@@ -51,9 +51,6 @@ CHORE_REST = 2.0
 IDLE_SECONDS = 60.0
 """So long after the last chore it is looked again whether there is one, where nothing arrives."""
 
-MAX_HOLES = 1_000
-"""Holes that wait to be noted; further ones are joined with the last."""
-
 
 @dataclass(slots=True)
 class WriterCounters:

@@ -306,10 +306,7 @@ class Guard:
             return None
         headers: Headers = [
             (b"access-control-allow-methods", b"GET, HEAD, POST"),
-            (
-                b"access-control-allow-headers",
-                b"accept, authorization, cache-control, content-type, if-match, if-none-match, last-event-id",
-            ),
+            (b"access-control-allow-headers", ALLOWED_HEADERS),
             (b"access-control-max-age", b"7200"),
         ]
         if asked.get(b"access-control-request-private-network") == b"true":

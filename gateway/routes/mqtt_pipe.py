@@ -21,6 +21,7 @@ from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal, label_of, principal_of
 from gateway.routes.places import take_place
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 from gateway.upstream.config import open_broker_stream
 
 __all__ = ["mqtt_socket"]
@@ -113,6 +114,6 @@ async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter, account
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
             return
-        accounts.relay(websocket.client.host if websocket.client else None, len(event["bytes"]))
+        accounts.relay(address_of(websocket.scope), len(event["bytes"]))
         writer.write(event["bytes"])
         await writer.drain()

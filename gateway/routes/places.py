@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 from gateway.access.limits import LimitError
 from gateway.door.refusals import Refusal
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 from gateway.transport.websockets import CHARGE, ON_LOST
 
 __all__ = ["take_place"]
@@ -28,7 +29,7 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
         Refusal: there are too many.
     """
     gateway: Gateway = websocket.app.state.gateway
-    address = websocket.client.host if websocket.client else None
+    address = address_of(websocket.scope)
     try:
         key = gateway.connections.open(address)
     except LimitError as error:

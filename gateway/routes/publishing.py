@@ -23,8 +23,9 @@ from gateway.core.since import Since, SinceKind
 from gateway.core.topics import TopicError
 from gateway.door.refusals import principal_of
 from gateway.routes.payload_file import tag_of
-from gateway.routes.question import ApiError, check_query, flag, integer
+from gateway.routes.request import ApiError, check_query, flag, integer
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["publish"]
 
@@ -61,9 +62,10 @@ async def publish(request: Request) -> Response:
         raise ApiError(400, error.code, str(error)) from None
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
-    gateway.take_publish(request.client.host if request.client else None)
+    address = address_of(request.scope)
+    gateway.take_publish(address)
     payload = await request.body()
-    gateway.guard.accounts.relay(request.client.host if request.client else None, len(payload))
+    gateway.guard.accounts.relay(address, len(payload))
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         try:

@@ -19,9 +19,10 @@ from gateway.access.grants import AccessError, require_publish
 from gateway.access.limits import LimitError
 from gateway.access.revocations import REVOKE_TOPIC, Revocation
 from gateway.door.refusals import principal_of
-from gateway.routes.question import ApiError
+from gateway.routes.request import ApiError, json_body
 from gateway.routes.sharing import MAX_BODY_BYTES
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["revoke"]
 
@@ -44,15 +45,9 @@ async def revoke(request: Request) -> Response:
     principal = principal_of(request.scope)
     if gateway.guard.verifier is None:
         raise ApiError(404, "bad_request", "there are no tokens here: no key that verifies any is set")
-    address = request.client.host if request.client else None
+    address = address_of(request.scope)
     gateway.take_publish(address)
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
-    try:
-        asked = msgspec.json.decode(body, type=_Asked)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ApiError(400, "bad_request", f"the body can't be read: {error}") from None
+    asked = await json_body(request, _Asked, MAX_BODY_BYTES)
     named = [name for name in (asked.token, asked.jti, asked.subject) if name is not None]
     if len(named) != 1 or not named[0] or (asked.token is None and len(named[0]) > MAX_NAME):
         text = f"the body has one of token, jti and subject, of 1 to {MAX_NAME} characters"

@@ -19,9 +19,10 @@ from gateway.ops.asyncapi import describe
 from gateway.ops.explain import explain_topic
 from gateway.ops.openapi import describe_http
 from gateway.routes.devices import asker_of
-from gateway.routes.question import check_query
+from gateway.routes.request import check_query
 from gateway.routes.slices import in_slices
 from gateway.runtime import MAX_EXPLANATIONS, Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["asyncapi", "explain", "live", "metrics", "openapi", "ready"]
 
@@ -53,7 +54,7 @@ async def metrics(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """`/explain?topic=…`: why the asker sees nothing of a topic."""
     gateway: Gateway = request.app.state.gateway
-    address = request.client.host if request.client else None
+    address = address_of(request.scope)
     asker = Owner(principal_of(request.scope), address)
     check_query(request.query_params, "explain")
     topic = request.query_params.get("topic", "")

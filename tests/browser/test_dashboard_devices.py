@@ -154,7 +154,7 @@ def test_a_device_is_told_by_the_controls_that_its_discovery_names(
         dialog = page.get_by_role("dialog")
         expect(dialog.get_by_role("heading")).to_have_text("Clear 4 retained messages?")
         dialog.get_by_role("button", name="Clear 4").click()
-        expect(page.get_by_text("Nothing announces it any more")).to_be_visible(timeout=10_000)
+        expect(page.get_by_text("Nothing announces it any more")).to_be_visible()
         page.get_by_role("link", name="Devices", exact=True).click()
         expect(page.get_by_role("link", name="Desk plug")).to_have_count(0)
 

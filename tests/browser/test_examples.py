@@ -23,7 +23,7 @@ from tests.support.brokers import Broker
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.sites import clean_environment, site
-from tests.support.waiting import eventually, free_port, is_listening, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, is_listening, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -143,7 +143,7 @@ def laptop(make_laptop: MakeLaptop) -> Django:
 def refused(address: str, **headers: str) -> int:
     """With which status or close code a socket is refused."""
     try:
-        with connect(address, additional_headers=headers, open_timeout=10) as socket:
+        with connect(address, additional_headers=headers, open_timeout=PATIENCE_SECONDS) as socket:
             socket.recv(timeout=20)
     except InvalidStatus as error:
         return error.response.status_code

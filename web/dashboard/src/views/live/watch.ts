@@ -18,7 +18,7 @@ const LISTED = 2000;
 /** Topics that a lens listens to; a subscriber may have a hundred filters. */
 export const LENS_TOPICS = 96;
 
-export function topicsOf(lens: Lens): string[] {
+function topicsOf(lens: Lens): string[] {
   return [...new Set([...lens.places.values()].map(({ topic }) => topic))].slice(0, LENS_TOPICS);
 }
 
