@@ -23,7 +23,7 @@ from gateway.core.messages import encode_json
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import overlap
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
 from gateway.routes.question import ApiError, check_query, head_only, representation_of
 from gateway.routes.slices import in_slices
@@ -100,7 +100,7 @@ def _event_stream(request: Request, gateway: Gateway, principal: Principal) -> R
     if request.method == "HEAD":
         return head_only(headers, "text/event-stream")
     try:
-        key = gateway.connections.open(request.client.host if request.client else None)
+        key = gateway.connections.open(payer_of(request.scope))
     except LimitError as error:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
     leave: Callable[[], None] = partial(gateway.connections.close, key)

@@ -23,7 +23,7 @@ from gateway.core.protocol import CloseCode
 from gateway.devices.records import Device
 from gateway.devices.views import Asker, first_devices, tell, tell_all, values_of
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.dashboard import index
 from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
 from gateway.routes.question import (
@@ -35,6 +35,7 @@ from gateway.routes.question import (
 )
 from gateway.routes.slices import Stride, in_slices, place
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["asker_of", "device", "devices"]
 
@@ -133,12 +134,11 @@ def _changes(request: Request) -> Response:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
     if request.method == "HEAD":
         return head_only(headers, "text/event-stream")
-    address = request.client.host if request.client else None
     try:
-        key = gateway.connections.open(address)
+        key = gateway.connections.open(payer_of(request.scope))
     except LimitError as error:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
-    events = _events(gateway, Owner(principal_of(request.scope), address))
+    events = _events(gateway, Owner(principal_of(request.scope), address_of(request.scope)))
     return EventStream(events, headers, partial(gateway.connections.close, key))
 
 

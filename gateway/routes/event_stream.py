@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.grants import Owner
-from gateway.access.limits import LimitError
+from gateway.access.limits import Client, LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
 from gateway.core.jobs import Subscription
@@ -25,11 +25,12 @@ from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import label_of, principal_of
+from gateway.door.refusals import label_of, payer_of, principal_of
 from gateway.routes.question import ApiError, Question, head_only
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from gateway.transport.http import EXTENSION as PACE
+from gateway.transport.scopes import address_of
 
 __all__ = ["KEEP_ALIVE_SECONDS", "RETRY_MS", "EventStream", "event_stream"]
 
@@ -64,13 +65,13 @@ def event_stream(request: Request, question: Question) -> Response:
         Shape(framing=Framing.SSE, format=Format.RAW if named == "raw" else Format.JSON),
     )
     try:
-        key = gateway.connections.open(request.client.host if request.client else None)
+        key = gateway.connections.open(payer_of(request.scope))
     except LimitError as error:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
     principal = principal_of(request.scope)
-    owner = Owner(principal, request.client.host if request.client else None)
+    owner, payer = Owner(principal, address_of(request.scope)), payer_of(request.scope)
     pace = request.scope.get("extensions", {}).get(PACE)
-    events = _events(gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
+    events = _events(gateway, question.filters, shape, since, owner, payer, label_of(request.scope), pace)
     return EventStream(events, headers, partial(gateway.connections.close, key))
 
 
@@ -102,6 +103,7 @@ async def _events(
     shape: Shape,
     since: Since,
     owner: Owner,
+    payer: Client,
     label: str,
     pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
@@ -126,8 +128,10 @@ async def _events(
         # without an id: while the replay is under way a cut connection starts over, or goes on from a message
         sink.write(sse_event(encode_event("subscribed", **members), event="subscribed", retry_ms=RETRY_MS))
 
-    payer = gateway.guard.accounts.payer(owner.address)
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, payer=payer, on_live=live_from)
+    budget = gateway.guard.accounts.payer(payer)
+    subscriber = gateway.hub.add(
+        sink, shape=shape, tell=tell, label=label, owner=owner, payer=budget, on_live=live_from
+    )
     sink.subscriber = subscriber
     gateway.event_streams.add(sink)
     expiry = Expiry(

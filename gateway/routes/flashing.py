@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from gateway.access.grants import AccessError, Principal
 from gateway.core.topics import covers
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.question import ApiError
 from gateway.runtime import Gateway
 
@@ -89,7 +89,7 @@ async def keep_key(request: Request) -> Response:
     if path is None:
         raise ApiError(404, "bad_request", "no keys are kept here: GATEWAY_FLASH_KEYS_FILE is not set")
     _require_set_up(gateway, principal)
-    gateway.take_publish(request.client.host if request.client else None)
+    gateway.take_publish(payer_of(request.scope))
     body = await request.body()
     if len(body) > MAX_BODY_BYTES:
         raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")

@@ -21,7 +21,7 @@ from gateway.core.messages import Message, Properties, encode_json
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.since import Since, SinceKind
 from gateway.core.topics import TopicError
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.payload_file import tag_of
 from gateway.routes.question import ApiError, check_query, flag, integer
 from gateway.runtime import Gateway
@@ -61,9 +61,9 @@ async def publish(request: Request) -> Response:
         raise ApiError(400, error.code, str(error)) from None
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
-    gateway.take_publish(request.client.host if request.client else None)
+    gateway.take_publish(payer_of(request.scope))
     payload = await request.body()
-    gateway.guard.accounts.relay(request.client.host if request.client else None, len(payload))
+    gateway.guard.accounts.relay(payer_of(request.scope), len(payload))
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         try:

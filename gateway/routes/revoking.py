@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from gateway.access.grants import AccessError, require_publish
 from gateway.access.limits import LimitError
 from gateway.access.revocations import REVOKE_TOPIC, Revocation
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.question import ApiError
 from gateway.routes.sharing import MAX_BODY_BYTES
 from gateway.runtime import Gateway
@@ -44,8 +44,8 @@ async def revoke(request: Request) -> Response:
     principal = principal_of(request.scope)
     if gateway.guard.verifier is None:
         raise ApiError(404, "bad_request", "there are no tokens here: no key that verifies any is set")
-    address = request.client.host if request.client else None
-    gateway.take_publish(address)
+    payer = payer_of(request.scope)
+    gateway.take_publish(payer)
     body = await request.body()
     if len(body) > MAX_BODY_BYTES:
         raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
@@ -61,7 +61,7 @@ async def revoke(request: Request) -> Response:
     if asked.token is not None:
         if asked.expires is not None:
             raise ApiError(400, "bad_request", "expires: a token says itself when it ends")
-        owner = await gateway.guard.authenticate(asked.token, address)
+        owner = await gateway.guard.authenticate(asked.token, payer)
         revocation = Revocation(owner.token_id, None, time.time(), owner.expires_at)
         what = f"a token of {owner.name}"
     else:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.access.grants import AccessError
 from gateway.core.topics import TopicError
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.question import ApiError
 from gateway.runtime import Gateway
 
@@ -39,7 +39,7 @@ async def share(request: Request) -> Response:
     sharing = gateway.sharing
     if sharing is None:
         raise ApiError(404, "bad_request", "nothing is shared by links here: GATEWAY_ACCESS_SHARE_MAX is not set")
-    gateway.take_publish(request.client.host if request.client else None)
+    gateway.take_publish(payer_of(request.scope))
     body = await request.body()
     if len(body) > MAX_BODY_BYTES:
         raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
