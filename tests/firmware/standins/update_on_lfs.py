@@ -136,7 +136,7 @@ class Giver:
 def make_updater(manifest):
     giver = Giver(manifest)
     giver.updater = update.Updater(
-        asked.get("id", "kitchen"), asked["key"], "1.0.0", giver.ask, lambda _: None, 0.01, 0.3
+        asked.get("id", "kitchen"), asked["key"], "1.0.0", lambda: None, giver.ask, lambda _: None, 0.01, 0.3
     )
     return giver
 
