@@ -371,6 +371,7 @@ class App:
 
     def _discovery_of_itself(self) -> mqtt.Message:
         """What Home Assistant is told of the board; a message of its own, as both together take twice the memory."""
+        gc.collect()
         topic, payload = _once("entities", "message", self)
         return mqtt.Message(topic, payload, 1, True)
 
@@ -551,8 +552,8 @@ class App:
         if (self.trial or self.changed) and what == "acknowledged" and self.client.listens():
             self._confirm()
         if what == "acknowledged" and self.client.waiting() < self.client.window:
-            # the largest messages by far: they are made when those that the broker missed have gone and left room
-            if self._discovery_due:
+            # the largest messages by far: they are made when those before have gone and left room
+            if self._discovery_due and not self.client.ahead():
                 self._discovery_due -= 1
                 self.client.announce(self._discovery() if self._discovery_due else self._discovery_of_itself())
             elif self.client.ring.dropped != self._told_dropped:  # some more went before the broker answered

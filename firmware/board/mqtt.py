@@ -297,6 +297,10 @@ class Client:
         """Messages that were not delivered yet."""
         return len(self.ring.messages) + len(self._birth_messages)
 
+    def ahead(self) -> int:
+        """Those of them that go ahead of the ring and will be acknowledged: births, and what was announced."""
+        return len([message for message in self._birth_messages if message.qos])
+
     async def wait_delivered(self, timeout_seconds: float) -> bool:
         """Wait until nothing waits any more; False when the time was too short."""
         started = ticks_ms()
