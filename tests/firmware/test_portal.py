@@ -25,6 +25,7 @@ from firmware.board.wifi import Wifi
 from tests.firmware.boards import DEEP_SLEEP, RESET, Board
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
+from tests.firmware.tunnels import Tunnel
 from tests.support.brokers import Broker
 from tests.support.waiting import eventually, eventually_async, free_port
 
@@ -590,6 +591,38 @@ def test_a_board_whose_network_is_gone_is_told_of_another_one(
     assert "pony" not in said
     assert password not in str(observer.payloads("log"))
     assert "MemoryError" not in board.log()
+
+
+@pytest.mark.slow
+def test_a_second_network_serves_while_the_first_is_away_and_a_fixed_address_is_of_its_network_alone(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe, tmp_path: Path
+) -> None:
+    static = ["10.0.0.5", "255.255.255.0", "10.0.0.1", "10.0.0.1"]
+    home = {"ssid": "home", "password": "correct horse", "static": static}
+    attic = {"password": "correct pony"}
+    wanted = {"wifi": home, "wifi2": {"ssid": "attic", **attic}, "ap_after": 0, "buffer_messages": 500}
+    with Tunnel(mosquitto.port) as tunnel:
+        board = with_portal(make_board, tunnel.port, tmp_path, **wanted)
+        observer = observe(board)
+        reach(board, attic=attic)
+        board.power_on()
+        observer.wait_states(2, 30)
+
+        def moves(joined: str, **networks: dict[str, Any]) -> None:
+            times = board.log().count(joined)
+            reach(board, **networks)
+            tunnel.cut()
+            eventually(lambda: board.log().count(joined) > times, 40, joined)
+            seen = observer.states()[-1]["seq"]
+            eventually(lambda: observer.states()[-1]["seq"] > seen + 2, 30, "readings from there")
+
+        assert "wifi: joined attic as 192.0.2.7" in board.log()
+        moves("wifi: joined home as 10.0.0.5", home={"password": "correct horse"})
+        moves("wifi: joined attic as 192.0.2.7", attic=attic)
+        moves("wifi: joined home as 10.0.0.5", home={"password": "correct horse"})
+        seen = list(dict.fromkeys(state["seq"] for state in observer.states()))
+        assert seen == list(range(len(seen)))
+        assert {state["boot"] for state in observer.states()} == {1}
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def run(interpreter: Interpreter, standins: Path, tmp_path: Path) -> Run:
         files.compile_file(files.sources()["payloads.py"], folder / "payloads.mpy", "payloads.py")
         (folder / "board" / "__init__.py").write_text("")
         (folder / "script.py").write_text(SCRIPT.read_text())
+        (folder / "lfs.py").write_text(SCRIPT.with_name("lfs.py").read_text())
         old = {name: data.decode() for name, data in program("old").items()}
         asked = {"mode": mode, "old": old, "manifest": signed.decode(), "key": KEY, **more}
         asked["files"] = {digest: data.decode() for digest, data in by_hash.items()}
