@@ -8,6 +8,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from firmware.board import entities
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -323,12 +324,10 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
         publisher.publish("sensors/kitchen/state", json.dumps({"temperature": 21.5}))
         publisher.publish("sensors/kitchen/diag", json.dumps(diag), retain=True)
         publisher.publish("sensors/kitchen/log", json.dumps(line))
-        of_itself: dict[str, dict[str, object]] = {
-            name: {"state_topic": "sensors/kitchen/diag", "value_template": f"{{{{ value_json.{name} }}}}"}
-            for name in ("uptime", "heap_free")
-        }
-        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"], diagnostics=of_itself)
+        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"])
         publisher.publish("homeassistant/device/kitchen/config", found, retain=True)
+        of_itself = entities.payload("kitchen", "f", 300, "uptime")
+        publisher.publish(entities.topic("kitchen"), of_itself, retain=True)
         eventually(lambda: "home_assistant" in gateway.json("/devices")["devices"][0]["announced_by"])
         eventually(lambda: gateway.json("/topics/sensors/kitchen/log?since=1h")["messages"])
         [device] = gateway.json("/devices")["devices"]
