@@ -44,7 +44,7 @@ from gateway.cluster.recalls import Recalls
 from gateway.cluster.server import RefusedError, Server
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
-from gateway.core.filters import FilterSet
+from gateway.core.filters import NO_FILTERS, FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
@@ -143,7 +143,7 @@ class Limits:
             TopicError: one is no topic filter.
             LimitError: they are too many, or too long together.
         """
-        had = had or FilterSet(())
+        had = had or NO_FILTERS
         found: dict[str, None] = {}
         count, size = len(had), sum(len(text.encode()) for text in had.filters)
         for text in asked:
@@ -417,7 +417,7 @@ class Gateway:
             on_follow=self._follow,
             leave=self._leave_session,
             on_change=self._cluster_changed,
-            is_able=lambda: self.upstream.state.connected,
+            is_able=lambda: self.upstream.is_connected,
         )
         if self.guard.verifier is not None:
             self._recalls = Recalls(
@@ -777,7 +777,7 @@ class Gateway:
     @property
     def is_connected(self) -> bool:
         """Whether the broker is there now."""
-        return self.upstream.state.connected if self.cluster is None else self.cluster.reason is None
+        return self.upstream.is_connected if self.cluster is None else self.cluster.reason is None
 
     @property
     def upstream_reason(self) -> str | None:
