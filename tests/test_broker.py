@@ -23,7 +23,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 from gateway.core.messages import Properties
 from gateway.upstream import link as link_module
 from gateway.upstream import upstream
-from gateway.upstream.acknowledging import Keeper
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import Upstream
@@ -964,7 +963,7 @@ async def test_what_the_broker_held_back_until_its_packets_were_acknowledged_com
                 await link.payloads(f"{prefix}/b", 1)  # reading goes on
 
 
-class Gatherer(Keeper):
+class Gatherer:
     """Keeps what comes with the next of its appends, each of which is followed by a rest."""
 
     def __init__(self) -> None:
@@ -984,7 +983,8 @@ async def test_nothing_is_read_while_nothing_would_be_kept_but_what_the_broker_h
         found = link.upstream._link
         assert found is not None
         assert found._transport is not None
-        found._keeper = keeper = Gatherer()
+        keeper = Gatherer()
+        found._keeper = cast("Keeper", keeper)
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as here:
             here.setblocking(False)
             there, _ = server.accept()
