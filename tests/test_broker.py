@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from gateway.core.messages import Properties
 from gateway.upstream import link as link_module
 from gateway.upstream import upstream
+from gateway.upstream.acknowledging import Keeper
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import Upstream
