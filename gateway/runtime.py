@@ -26,7 +26,7 @@ from gateway import __version__
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_keys, secret_key
-from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.access.limits import Client, Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.revocations import Revocation, RevocationFile
@@ -828,7 +828,7 @@ class Gateway:
             raise ProtocolError(error.code, str(error)) from None
         return is_heard
 
-    def take_publish(self, address: str | None) -> None:
+    def take_publish(self, address: Client) -> None:
         """Counts a message that is published by a request against its address.
 
         Raises:

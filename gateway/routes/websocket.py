@@ -26,7 +26,7 @@ from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
 from gateway.core.since import BEHIND
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
-from gateway.door.refusals import Refusal, label_of, principal_of
+from gateway.door.refusals import Refusal, label_of, payer_of, principal_of
 from gateway.routes.places import take_place
 from gateway.routes.session import Session
 from gateway.routes.sinks import PulledSink
@@ -85,6 +85,7 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
             refusal, principal = error, Principal()
         session = Session(gateway, chosen, principal, label_of(websocket.scope))
         session.address = address_of(websocket.scope)
+        session.payer = payer_of(websocket.scope)
         sink: Sink
         pulled: PulledSink | None = None
         if adopt is not None:

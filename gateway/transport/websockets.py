@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from gateway.access.budget import Accounts, Budget, Pace
-from gateway.access.limits import Connections, Refusals
+from gateway.access.limits import Client, Connections, Refusals
 from gateway.core.protocol import CloseCode
 from gateway.transport.endings import Endings
 from gateway.transport.handshakes import Handshake, accepted
@@ -384,7 +384,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._pending, self._pending_key = pending, key
         self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
-    def charge_to(self, address: str | None) -> None:
+    def charge_to(self, address: Client) -> None:
         """Says who pays from here on: the client that a proxy names."""
         self._budget.charge_to(address)
 
