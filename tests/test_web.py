@@ -131,6 +131,18 @@ def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple
     assert _run(checkout, folder).returncode == 0
 
 
+def test_of_requests_that_npm_names_only_the_last_that_failed_is_shown(
+    checkout: Path, tools: tuple[Path, Path]
+) -> None:
+    """What it says at its end may be no more than that a handler of its own was not called."""
+    requests = ["GET 200 /a 5ms", "GET /b attempt 1 failed with EAI_AGAIN", "GET /b attempt 3 failed with ECONNREFUSED"]
+    lines = [*(f"npm http fetch {request}" for request in requests), "npm error Exit handler never called!"]
+    _program(tools[0], "npm", "\n".join([*(f"echo '{line}' >&2" for line in lines), "exit 1"]))
+    failed = _run(checkout, tools[0])
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines() == ["The web pages: npm ci failed:", *lines[2:]]
+
+
 def test_why_there_are_no_pages_is_kept_until_there_are(checkout: Path, tools: tuple[Path, Path]) -> None:
     folder, log = tools
     reason = checkout / "gateway" / "static" / "not-built.txt"
