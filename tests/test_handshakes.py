@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from uvicorn.server import ServerState
 
 from gateway.access.budget import Accounts
+from gateway.access.limits import Client as Payer
 from gateway.access.limits import Connections, Refusals
 from gateway.routes import websocket
 from gateway.routes.websocket import query_of
@@ -294,7 +295,7 @@ async def test_the_bytes_of_a_handshake_are_charged_once() -> None:
     spent: list[int] = []
     spend = client.accounts.spend
 
-    def note(address: str | None, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
+    def note(address: Payer, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
         spent.append(size)
         spend(address, processor, frames, size)
 
