@@ -171,11 +171,8 @@ def yardstick() -> Yardstick:
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A running Mosquitto that all tests share: nobody stops it."""
     broker = make_broker(_kind(None), tmp_path_factory.mktemp("mosquitto"))
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture(scope="session")
@@ -185,11 +182,8 @@ def any_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if kind == "none":
         missing("a broker: Docker, the program mosquitto, or the package amqtt")
     broker = make_broker(kind, tmp_path_factory.mktemp("broker"))
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -240,11 +234,8 @@ def amqtt(tmp_path: Path) -> Iterator[Broker]:
     if not has_amqtt():
         missing("the package amqtt (extra `demo`)")
     broker = AmqttBroker(tmp_path / "amqtt")
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -286,11 +277,8 @@ def gateway(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         mqtt_client_id=f"gateway-{os.getpid()}-{number}",
         mqtt_status_topic=f"gateway-{os.getpid()}-{number}/status",
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture
@@ -307,11 +295,8 @@ def any_gateway(any_broker: Broker, tmp_path_factory: pytest.TempPathFactory) ->
     process = GatewayProcess(
         tmp_path_factory.mktemp("gateway"), any_broker.url, mqtt_client_id=f"any-gateway-{os.getpid()}-{number}"
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture(scope="session")
