@@ -548,8 +548,8 @@ def frame(opcode: int, payload: bytes, *, first: int = 0x80, masked: bool = True
 
 def test_compressed_frames_are_not_taken(opened: GatewayProcess) -> None:
     """permessage-deflate is not agreed to, so a compressed frame breaks the protocol."""
-    with socket.create_connection(("127.0.0.1", opened.port), 5) as sock:
-        sock.settimeout(5)
+    with socket.create_connection(("127.0.0.1", opened.port), PATIENCE_SECONDS) as sock:
+        sock.settimeout(PATIENCE_SECONDS)
         extension = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
         sock.sendall(upgrade("/ws")[:-2] + extension)
         head = sock.recv(65_536).partition(b"\r\n\r\n")[0]
