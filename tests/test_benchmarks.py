@@ -267,14 +267,15 @@ def test_what_100_000_connections_must_reach_is_held_to_what_was_measured() -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the load waits in epoll")
+@pytest.mark.parametrize("gateways", [1, 3])
 def test_a_few_of_many_are_held_get_their_message_and_are_told_to_come_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gateways: int
 ) -> None:
     if mosquitto_program() is None or shutil.which("cc") is None:
         missing("the mosquitto program or a C compiler")
     file = tmp_path / "figures.json"
     options = ["--connections", "60", "--topics", "4", "--addresses", "3", "--hold", "1", "--json", str(file)]
-    code = many.main([*options, "--set", "GATEWAY_LIMIT_IDLE_SECONDS=2"])
+    code = many.main([*options, "--gateways", str(gateways), "--set", "GATEWAY_LIMIT_IDLE_SECONDS=2"])
     assert code == 0, capsys.readouterr().out
     figures = many.Figures(**json.loads(file.read_text()))
     assert (figures.ready, figures.failed, figures.closed) == (60, 0, 0)

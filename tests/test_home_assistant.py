@@ -268,6 +268,29 @@ def test_two_names_are_none(ingress: GatewayProcess) -> None:
 
 
 @pytest.mark.slow
+def test_each_user_of_home_assistant_has_connections_of_their_own(make_gateway: MakeGateway, mosquitto: Broker) -> None:
+    process = make_gateway(
+        mosquitto,
+        forwarded_allow_ips="127.0.0.1",
+        access_user_header=run.USER_HEADERS,
+        access_user_role="home",
+        roles=json.dumps({"home": ROLE}),
+        limit_connections_per_address=2,
+    )
+    # what Home Assistant adds is the address of one of its own parts, the same for everybody
+    core = ("X-Forwarded-For", "172.30.32.1")
+    socket, streams = f"ws://127.0.0.1:{process.port}/ws?topic=house/%23", "/topics/house/%23"
+    with contextlib.ExitStack() as open_ones:
+        for user in ("anna", "bert"):
+            for _ in range(2):
+                open_ones.enter_context(connect(socket, additional_headers={USER: user, core[0]: core[1]}))
+            events = ("Accept", "text/event-stream")
+            status, answer, _ = get(process, streams, (USER, user), core, events)
+            assert (status, answer["reason"]) == (503, "limit_connections_per_address")
+            assert f"user '{user}'" in answer["detail"]
+
+
+@pytest.mark.slow
 def test_a_name_from_elsewhere_counts_for_nothing(make_gateway: MakeGateway, mosquitto: Broker) -> None:
     other = make_gateway(
         mosquitto,

@@ -283,6 +283,10 @@ class Writer:
         else:
             self._unsettled.append((self._seq, call))
 
+    def rest_seconds(self, *, has_all: bool = False) -> float:  # noqa: ARG002 - for a log that is shared
+        """See `Keeper.rest_seconds`: who subscribes gets messages before they are written."""
+        return 0
+
     def hurry(self) -> None:
         """Somebody waits: what was appended is written as soon as may be."""
         self.hand_over()

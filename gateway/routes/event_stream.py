@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.grants import Owner
-from gateway.access.limits import LimitError
+from gateway.access.limits import Client, LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
 from gateway.core.jobs import Subscription
@@ -25,7 +25,7 @@ from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import label_of, principal_of
+from gateway.door.refusals import label_of, payer_of, principal_of
 from gateway.routes.question import Question
 from gateway.routes.request import ApiError, head_only
 from gateway.routes.sinks import PulledSink
@@ -61,11 +61,10 @@ def event_stream(request: Request, question: Question) -> Response:
         {k: v for k, v in request.query_params.items() if k in SHAPE_PARAMETERS and k != "format"},
         Shape(framing=Framing.SSE, format=Format.RAW if named == "raw" else Format.JSON),
     )
-    owner = Owner(principal_of(request.scope), address_of(request.scope))
+    owner, payer = Owner(principal_of(request.scope), address_of(request.scope)), payer_of(request.scope)
     pace = request.scope.get("extensions", {}).get(PACE)
-    return stream_of(
-        request, _events(question.gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
-    )
+    events = _events(question.gateway, question.filters, shape, since, owner, payer, label_of(request.scope), pace)
+    return stream_of(request, events)
 
 
 def stream_of(request: Request, events: AsyncGenerator[bytes]) -> Response:
@@ -83,7 +82,7 @@ def stream_of(request: Request, events: AsyncGenerator[bytes]) -> Response:
         return head_only(headers, "text/event-stream")
     connections = request.app.state.gateway.connections
     try:
-        key = connections.open(address_of(request.scope))
+        key = connections.open(payer_of(request.scope))
     except LimitError as error:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
     return _EventStream(events, headers, partial(connections.close, key))
@@ -117,6 +116,7 @@ async def _events(
     shape: Shape,
     since: Since,
     owner: Owner,
+    payer: Client,
     label: str,
     pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
@@ -141,8 +141,10 @@ async def _events(
         # without an id: while the replay is under way a cut connection starts over, or goes on from a message
         sink.write(sse_event(encode_event("subscribed", **members), event="subscribed", retry_ms=RETRY_MS))
 
-    payer = gateway.guard.accounts.payer(owner.address)
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, payer=payer, on_live=live_from)
+    budget = gateway.guard.accounts.payer(payer)
+    subscriber = gateway.hub.add(
+        sink, shape=shape, tell=tell, label=label, owner=owner, payer=budget, on_live=live_from
+    )
     sink.subscriber = subscriber
     gateway.event_streams.add(sink)
     expiry = Expiry(

@@ -23,10 +23,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from gateway.access.grants import AccessError, Principal
 from gateway.core.topics import covers
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.request import ApiError, json_body
 from gateway.runtime import Gateway
-from gateway.transport.scopes import address_of
 
 __all__ = ["SENSOR_TOPICS", "broker_for_sensors", "flash_file", "keep_key"]
 
@@ -90,7 +89,7 @@ async def keep_key(request: Request) -> Response:
     if path is None:
         raise ApiError(404, "bad_request", "no keys are kept here: GATEWAY_FLASH_KEYS_FILE is not set")
     _require_set_up(gateway, principal)
-    gateway.take_publish(address_of(request.scope))
+    gateway.take_publish(payer_of(request.scope))
     # what was read of it may be the key, so nothing of it is said
     given = await json_body(request, _Key, MAX_BODY_BYTES, problem="the body is an object with a key")
     if _ID.fullmatch(board) is None or _KEY.fullmatch(given.key) is None:

@@ -16,10 +16,9 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.access.grants import AccessError
 from gateway.core.topics import TopicError
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.request import ApiError, json_body
 from gateway.runtime import Gateway
-from gateway.transport.scopes import address_of
 
 __all__ = ["share"]
 
@@ -40,7 +39,7 @@ async def share(request: Request) -> Response:
     sharing = gateway.sharing
     if sharing is None:
         raise ApiError(404, "bad_request", "nothing is shared by links here: GATEWAY_ACCESS_SHARE_MAX is not set")
-    gateway.take_publish(address_of(request.scope))
+    gateway.take_publish(payer_of(request.scope))
     asked = await json_body(request, _Asked, MAX_BODY_BYTES)
     try:
         token, ends = sharing.token(principal, asked.subscribe, asked.seconds, time.time())

@@ -26,7 +26,7 @@ from gateway.routes.question import Question, check_filters
 from gateway.routes.request import check_query, integer, position_in, representation_of
 from gateway.routes.series import series
 from gateway.routes.slices import in_slices, place
-from gateway.routes.websocket import run_session
+from gateway.routes.websocket import query_of, run_session
 from gateway.runtime import Gateway
 
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
@@ -67,7 +67,7 @@ async def read_topics(request: Request) -> Response:
 
 async def topics_socket(websocket: WebSocket) -> None:
     """An upgrade of `/topics/{filter}`: the WebSocket, subscribed to the filter."""
-    await run_session(websocket, [websocket.path_params["filter"], *websocket.query_params.getlist("topic")], None)
+    await run_session(websocket, [websocket.path_params["filter"], *query_of(websocket.scope).getlist("topic")], None)
 
 
 async def list_topics(request: Request) -> Response:

@@ -227,6 +227,35 @@ def test_only_pins_that_can_work_are_offered_and_a_click_on_the_drawing_gives_on
 
 
 @pytest.mark.slow
+def test_the_chip_that_is_found_takes_the_place_of_the_one_that_was_chosen(
+    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable
+) -> None:
+    """The image is the found chip's, and so are the pins: one that it lacks has to be chosen anew."""
+    gateway = make_gateway(mosquitto, flash_folder=str(images))
+    page = watched.open(f"{gateway.http}/flash", prepare=lambda page: plug(page, device))
+    page.get_by_label("Chip").select_option("ESP32-C3")
+    page.get_by_label("Kind of sensor 1").select_option("dht22")
+    pin = page.locator(".wire select").first
+    pin.select_option("10")  # at an ESP32's that is its flash
+    page.get_by_role("button", name="Install", exact=True).click()
+    expect(page.locator("select#ssid")).to_be_visible(timeout=180_000)
+    expect(page.get_by_label("Chip")).to_have_value("ESP32")
+    assert device.flash[0x1000] == 0xE9  # where an ESP32 starts; a C3 does at 0
+    assert device.flash[0] == 0xFF
+    expect(pin).not_to_have_value("10")
+    assert pin.locator("option").all_inner_texts()[1:] == [f"GPIO {each}" for each in chips.offer()["ESP32"]["digital"]]
+    page.locator("select#ssid").select_option("home")
+    page.get_by_label("Its password").fill("correct horse")
+    page.get_by_role("button", name="Join").click()
+    page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}", timeout=30_000)
+    expect(page.get_by_role("button", name="Give it to the board")).to_be_disabled()
+    pin.select_option("4")
+    page.get_by_role("button", name="Give it to the board").click()
+    expect(page.locator(".first-reading")).to_contain_text("55.2", timeout=60_000)
+    assert settings_on(device)["sensors"] == [{"driver": "dht22", "pin": 4}]
+
+
+@pytest.mark.slow
 def test_a_browser_without_web_serial_is_told_so_and_given_the_command(
     watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path
 ) -> None:
