@@ -24,12 +24,16 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import hypothesis
 import pytest
+
+import firmware.board.slots
+import sensors_sim.payloads
 
 # containers are removed by the fixtures; the helper container that would do it after a crash needs one more image
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
@@ -57,6 +61,10 @@ from tests.support.waiting import missing
 from tests.support.yardsticks import in_yardsticks
 
 forget_parent()
+
+# tests read modules of the board's program, beside which payloads.py and slots.py lie on a board
+sys.modules.setdefault("payloads", sensors_sim.payloads)
+sys.modules.setdefault("slots", firmware.board.slots)
 
 # how long an example takes says more about what else runs here than about the code
 hypothesis.settings.register_profile("gateway", deadline=None)
