@@ -26,7 +26,7 @@ from gateway import __version__
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_keys, secret_key
-from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.access.limits import Client, Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.revocations import Revocation, RevocationFile
@@ -44,7 +44,7 @@ from gateway.cluster.recalls import Recalls
 from gateway.cluster.server import RefusedError, Server
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
-from gateway.core.filters import FilterSet
+from gateway.core.filters import NO_FILTERS, FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
@@ -143,7 +143,7 @@ class Limits:
             TopicError: one is no topic filter.
             LimitError: they are too many, or too long together.
         """
-        had = had or FilterSet(())
+        had = had or NO_FILTERS
         found: dict[str, None] = {}
         count, size = len(had), sum(len(text.encode()) for text in had.filters)
         for text in asked:
@@ -417,7 +417,7 @@ class Gateway:
             on_follow=self._follow,
             leave=self._leave_session,
             on_change=self._cluster_changed,
-            is_able=lambda: self.upstream.state.connected,
+            is_able=lambda: self.upstream.is_connected,
         )
         if self.guard.verifier is not None:
             self._recalls = Recalls(
@@ -777,7 +777,7 @@ class Gateway:
     @property
     def is_connected(self) -> bool:
         """Whether the broker is there now."""
-        return self.upstream.state.connected if self.cluster is None else self.cluster.reason is None
+        return self.upstream.is_connected if self.cluster is None else self.cluster.reason is None
 
     @property
     def upstream_reason(self) -> str | None:
@@ -828,7 +828,7 @@ class Gateway:
             raise ProtocolError(error.code, str(error)) from None
         return is_heard
 
-    def take_publish(self, address: str | None) -> None:
+    def take_publish(self, address: Client) -> None:
         """Counts a message that is published by a request against its address.
 
         Raises:

@@ -51,6 +51,7 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.inheritance import forget_parent
 from tests.support.publishers import Publisher
+from tests.support.reports import pytest_runtest_makereport  # noqa: F401 - a hook
 from tests.support.valkeys import ValkeyServer, valkey_problem
 from tests.support.waiting import missing
 from tests.support.yardsticks import in_yardsticks

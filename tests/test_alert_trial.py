@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,117 @@ def test_without_an_archive_a_recording_is_asked_for(tmp_path: Path) -> None:
     path.write_text(ALERT)
     result = check(path, "--alert", "hot")
     assert (result.exit_code, "--recording" in result.output) == (2, True)
+
+
+# devices
+
+
+OFFLINE = '[[alerts]]\nname = "lost"\ntopics = ["home/#"]\noffline = true\n'
+
+
+def announcement(name: str, **members: object) -> bytes:
+    said: dict[str, object] = {
+        "name": "Temperature", "uniq_id": name, "stat_t": f"home/{name}/state",
+        "val_tpl": "{{ value_json.temp }}", "dev": {"ids": name, "name": name.title()}, **members,
+    }  # fmt: skip
+    return json.dumps(said).encode()
+
+
+def devices_config(tmp_path: Path, alert: str = OFFLINE) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'[archive]\nfile = "{tmp_path / "archive.db"}"\n\n{alert}')
+    return path
+
+
+def fill(path: Path, messages: list[tuple[float, str, bytes]]) -> int:
+    """An archive with messages that came so many hours ago; returns the time of now."""
+    now = time.time_ns() // 1_000_000
+    importer = Importer(path)
+    for hours, topic, payload in messages:
+        importer.add(topic, payload, now - round(hours * 3_600_000), 0, topic.startswith("homeassistant/"), None)
+    importer.close()
+    return now
+
+
+def told(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [line.partition("Z  ")[2] or line for line in result.output.splitlines()]
+
+
+def test_devices_are_announced_and_say_goodbye_in_the_archive(tmp_path: Path) -> None:
+    fill(
+        tmp_path / "archive.db",
+        [
+            (100, "homeassistant/sensor/attic/config", announcement("attic", avty_t="home/attic/lwt")),
+            (100, "homeassistant/sensor/mute/config", announcement("mute")),
+            (99, "home/attic/lwt", b"online"),
+            (50, "home/attic/lwt", b"offline"),
+            (40, "home/attic/lwt", b"online"),
+            (30, "home/mute/state", b'{"temp":1}'),
+            (5, "home/attic/lwt", b"offline"),
+            (4, "home/attic/lwt", b"online"),
+            (3, "home/attic/lwt", b"offline"),
+        ],
+    )
+    config = devices_config(tmp_path)
+    assert told(check(config, "--alert", "lost")) == [
+        "firing   home/attic/state: Attic is offline (home/attic/state)",
+        "ok       home/attic/state: Attic is offline (home/attic/state)",
+        "firing   home/attic/state: Attic is offline (home/attic/state)",
+        "lost: would have fired 2 times, for 1 topic; of 3 messages",
+        "it watched 2 devices",
+        "1 of them never said whether they are there: of these nothing is known",
+    ]
+    assert "would have fired 3 times" in check(config, "--alert", "lost", "--since", "7d").output
+    held = devices_config(tmp_path, f'{OFFLINE}for = "2h"\n')
+    assert "would have fired once" in check(held, "--alert", "lost").output
+
+
+def test_a_silence_of_a_device_counts_at_its_time_and_with_what_came_before(tmp_path: Path) -> None:
+    talk = [(hours / 100, "home/other/x", b"1") for hours in range(2500, 0, -1)]
+    messages = [
+        (100, "homeassistant/sensor/attic/config", announcement("attic", exp_aft=3600)),
+        (100, "homeassistant/sensor/cellar/config", announcement("cellar", exp_aft=3600)),
+        (90, "home/cellar/state", b'{"temp":1}'),  # gone for long: nothing comes about
+        *((hours, "home/attic/state", b'{"temp":1}') for hours in (24.5, 24, 23.5, 5, 4.5)),
+    ]
+    now = fill(tmp_path / "archive.db", sorted([*messages, *talk], key=lambda each: -each[0]))
+    result = check(devices_config(tmp_path), "--alert", "lost")
+    assert [line for line in told(result) if "home/" in line] == [
+        "firing   home/attic/state: Attic is offline (home/attic/state)",
+        "ok       home/attic/state: Attic is offline (home/attic/state)",
+        "firing   home/attic/state: Attic is offline (home/attic/state)",
+    ]
+    times = [
+        datetime.fromisoformat(line.partition("  ")[0]).timestamp() * 1000 for line in result.output.splitlines()[:3]
+    ]
+    assert [round((now - at) / 360_000) for at in times] == [225, 50, 35]
+    assert "perhaps" not in result.output
+    fired = check(devices_config(tmp_path), "--alert", "lost", "--since", "7d").output
+    assert "would have fired 3 times, for 2 topics" in fired
+    assert "1 of the times nothing at all had come" in fired, "before the others began to talk"
+
+
+def test_devices_from_a_recording(tmp_path: Path) -> None:
+    path = tmp_path / "recording.ndjson"
+    messages: list[tuple[int, str, object]] = [
+        (1_000, "sensors/a/meta", {"name": "Attic", "interval": 5}),
+        (2_000, "sensors/a/status", "online"),
+        (3_000, "sensors/a/state", {"t": 1}),
+        (60_000, "x", 1),
+        (70_000, "sensors/a/state", {"t": 2}),
+        (80_000, "sensors/a/status", "offline"),
+    ]
+    path.write_text("\n".join(json.dumps({"time": at, "topic": t, "payload": p}) for at, t, p in messages) + "\n")
+    config = devices_config(tmp_path, OFFLINE.replace("home/#", "sensors/#"))
+    result = check(config, "--alert", "lost", "--recording", str(path))
+    assert [line[11:23] + line[24:] for line in result.output.splitlines()[:3]] == [
+        "00:00:33.001  firing   sensors/a/state: Attic is offline (sensors/a/state)",
+        "00:01:10.000  ok       sensors/a/state: Attic is offline (sensors/a/state)",
+        "00:01:20.000  firing   sensors/a/state: Attic is offline (sensors/a/state)",
+    ]
+
+
+def test_where_no_device_is_announced_it_says_what_is_missing(tmp_path: Path) -> None:
+    fill(tmp_path / "archive.db", [(5, "home/attic/lwt", b"offline")])
+    assert "no device is known" in check(devices_config(tmp_path), "--alert", "lost").output

@@ -27,7 +27,7 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ROOT = "sec"
@@ -334,7 +334,7 @@ async def test_a_cookie_opens_no_socket_for_another_page(closed: GatewayProcess)
 def test_a_page_cannot_be_framed_or_made_to_run_foreign_code(opened: GatewayProcess) -> None:
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/", headers={"Accept": "text/html"})
     response = connection.getresponse()
     response.read()
@@ -360,7 +360,7 @@ def test_what_a_sensor_sends_is_never_a_page(mosquitto: Broker, opened: GatewayP
     import http.client
 
     for accept in ("application/json", "text/csv", "application/x-ndjson", "image/svg+xml"):
-        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE_SECONDS)
         title = f"&title={quote(script)}" if accept == "image/svg+xml" else ""
         connection.request("GET", f"{path}?since=1h{title}", headers={"Accept": accept})
         response = connection.getresponse()

@@ -4,12 +4,13 @@ A device is away when its own rule says so (`devices/presence`). It stands in an
 alert names, its values first, so that whoever may not read that learns nothing of it.
 
 Invariant: who can't be heard isn't away: nothing is judged while the broker is away, and a silence begins anew when it
-is back. A step looks at `AT_ONCE` devices at most.
+is back. A step looks at `AT_ONCE` devices at most, and at one that may only not have been heard when that can be said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 
 from gateway.alerts.machine import Machine, State
 from gateway.alerts.rules import Rule
@@ -19,7 +20,7 @@ from gateway.devices.presence import presence_of, seen_of
 from gateway.devices.records import Device
 from gateway.devices.registry import Registry
 
-__all__ = ["Absences"]
+__all__ = ["Absences", "place_in"]
 
 AT_ONCE = 100
 """Devices that are looked at in one step."""
@@ -54,7 +55,8 @@ class Absences:
         self._history = history
         self._wall_clock_ms = wall_clock_ms
         self._pending: dict[Device, None] = {}
-        self._silent: dict[Device, int] = {}  # those that may only not have been heard, and until when that holds
+        self._dates: list[tuple[int, int]] = []  # when a silence is too long, if it lasts, and the device's number
+        self._dated: dict[int, tuple[int, Device]] = {}  # by number: under which date it stands in that heap
         self._places: dict[int, list[str | None]] = {}  # by number: under which topic it stands in each alert
         self._heard_from: int | None = None  # since when the broker has been there; None while it is away
         self._is_to_prune = False
@@ -65,6 +67,19 @@ class Absences:
     def has_work(self) -> bool:
         """Whether devices wait to be looked at."""
         return bool(self._pending) and self._heard_from is not None
+
+    @property
+    def next_date(self) -> float:
+        """When the next device is away that says nothing more, milliseconds since 1970; infinity where none will be."""
+        return self._dates[0][0] if self._dates else float("inf")
+
+    def stands(self, device: Device) -> bool:
+        """Whether an alert has a state for it: it is away, or was when it was looked at last."""
+        places = self._places.get(device.number, ())
+        return any(
+            place is not None and machine.entry(place) is not None
+            for place, (_, machine) in zip(places, self._watched, strict=False)
+        )
 
     def note(self, device: Device) -> None:
         """A device has changed, come or gone."""
@@ -87,9 +102,12 @@ class Absences:
             return
         if self._heard_from is None:
             self._heard_from = now
-        for device in [device for device, until in self._silent.items() if until <= now]:
-            del self._silent[device]
-            self._pending[device] = None
+        while self._dates and self._dates[0][0] <= now:
+            date, number = heappop(self._dates)
+            known = self._dated.get(number)
+            if known is not None and known[0] == date:
+                del self._dated[number]
+                self._pending[known[1]] = None
         for device in list(self._pending)[:AT_ONCE]:
             del self._pending[device]
             self._look(device, now)
@@ -99,12 +117,14 @@ class Absences:
 
     def _look(self, device: Device, now: int) -> None:
         self.looked_at += 1
-        self._silent.pop(device, None)
         before = self._places.pop(device.number, None) or [None] * len(self._watched)
-        places = [None if device.is_gone else _place_in(rule, device) for rule, _ in self._watched]
-        is_away = None if device.is_gone else self._is_away(device, now)
+        places = [None if device.is_gone else place_in(rule, device) for rule, _ in self._watched]
+        is_away = None
         if any(places):
             self._places[device.number] = places
+            is_away = self._is_away(device, now)
+        else:
+            self._dated.pop(device.number, None)
         for (_, machine), old, new in zip(self._watched, before, places, strict=True):
             if old is not None and old != new:
                 machine.forget(old, now)
@@ -120,14 +140,15 @@ class Absences:
         if rule is None or rule.silence_seconds is None or said is Presence.SLEEPING:
             return False
         seen = seen_of(device.values, self._history.topic)
-        if seen is None or now - seen <= rule.silence_seconds * 1000:
-            return False
-        heard_from = self._heard_from or now
-        since = max(seen, heard_from)
-        if now - since > rule.silence_seconds * 1000:
+        longest = int(rule.silence_seconds * 1000)
+        heard = now if seen is None else max(seen, self._heard_from or now)
+        if now - heard > longest:
             return True
-        self._silent[device] = since + int(rule.silence_seconds * 1000) + 1
-        return None
+        date, known = heard + longest + 1, self._dated.get(device.number)
+        if known is None or date < known[0]:  # one that stands there sooner is only looked at once more
+            self._dated[device.number] = date, device
+            heappush(self._dates, (date, device.number))
+        return None if seen is not None and now - seen > longest else False
 
     def _prune(self, now: int) -> None:
         """What a report from before a restart names, and no device is any more, is over."""
@@ -141,7 +162,7 @@ def _verdict(is_away: bool) -> Callable[[State], bool]:
     return lambda _: is_away
 
 
-def _place_in(rule: Rule, device: Device) -> str | None:
+def place_in(rule: Rule, device: Device) -> str | None:
     """The topic under which a device stands in an alert; None where the alert isn't about it."""
     for topics in (device.values, device.topics):
         found = [topic for topic in topics if rule.filters.matches(topic)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.archive.blocks import Batch, Block, BlockError, decode_states
+from gateway.archive.blocks import Batch, Block, BlockError, decode_ids, decode_states
 from gateway.archive.failures import ArchiveError, Trouble, trouble_of
 from gateway.archive.file import ArchiveFile, SnapshotParts, new_epoch
 from gateway.archive.keeping import LEVEL_NAMES, RAW, Rules, rules_from
@@ -27,6 +27,7 @@ from gateway.core.messages import Message, Properties
 from gateway.core.points import Points
 from gateway.core.snapshots import Arrived
 from gateway.core.texts import TextPoints
+from gateway.core.topic import seq_of
 
 __all__ = ["Importer", "Info", "Offline"]
 
@@ -202,6 +203,54 @@ class Offline:
             for place in block.select(wanted.__getitem__, 0, block.last_seq):
                 if since <= block.times[place] < until:
                     yield block.message_at(place, self.rows.name_of(block.id_at(place)))
+
+    def arrivals(self, since: int, until: int) -> Iterator[Arrived]:
+        """All messages with `since` <= time < `until`, milliseconds since 1970, by number.
+
+        Raises:
+            BlockError: a block is damaged.
+        """
+        query = "SELECT first_seq FROM blocks WHERE max_time >= ? AND min_time < ? ORDER BY first_seq"
+        for first in [row[0] for row in self.connection.execute(query, (since, until))]:
+            block = self.rows.read(first)
+            for message in block.arrivals(self.rows.names_of(block.ids), 0, block.last_seq):
+                if since <= message.time < until:
+                    yield message
+
+    def last_values(self, time: int) -> list[Arrived]:
+        """Of each topic that is known now the newest message that came before a time, as far as it is there, by number.
+
+        Raises:
+            BlockError: a block is damaged.
+        """
+        (snapshot,) = self._one("SELECT ifnull((SELECT value FROM meta WHERE key = 'snapshot'), 0)")
+        (newest,) = self._one("SELECT ifnull(max(last_seq), 0) FROM blocks")
+        states = States(self.rows)
+        for message in messages_of(self.rows, snapshot, newest):
+            states.note(message)
+        found: list[Arrived] = []
+        missing: set[str] = set()  # they have a newer one
+        for name, state in states.by_topic.items():
+            if state.last.time < time:
+                found.append(state.last)
+            elif state.first_time < time:
+                missing.add(name)
+        query = "SELECT first_seq, topics FROM blocks WHERE min_time < ? ORDER BY first_seq DESC"
+        for first, topics in self.connection.execute(query, (time,)):
+            if not missing:
+                break
+            names = self.rows.names_of(decode_ids(topics))
+            if missing.isdisjoint(names):
+                continue
+            block = self.rows.read(first)
+            newer = {
+                message.topic: message
+                for message in block.arrivals(names, 0, block.last_seq)
+                if message.time < time and message.topic in missing
+            }
+            missing.difference_update(newer)
+            found += newer.values()
+        return sorted(found, key=seq_of)
 
     def points(
         self, filters: FilterSet, level: int, since: int, until: int

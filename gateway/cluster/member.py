@@ -36,6 +36,9 @@ __all__ = ["Member", "Role", "SharedLog"]
 
 logger = logging.getLogger(__name__)
 
+LEAST_WAIT_SECONDS = 0.0005
+"""A timer of the loop counts whole milliseconds: a shorter wait ends at once, and would be waited again and again."""
+
 
 class SharedLog(Protocol):
     """The log of this node, as it is written."""
@@ -138,7 +141,6 @@ class Member:
         self._free_since: float | None = None
         self._cut_off_since: float | None = None
         self._aside_until = 0.0
-        self._gathers_until = 0.0
         self._appended_at = 0.0
         self._is_stopping = False
 
@@ -432,6 +434,7 @@ class Member:
             token=self._token,
             tail=tail,
             since=since,
+            clock=self._clock,
             wall_clock_ms=self._wall_clock_ms,
             wake=self._wake,
         )
@@ -450,8 +453,9 @@ class Member:
             now = self._clock()
             if now >= self._meet_at:
                 return
-            if now < self._gathers_until and self.leading.has_more:
-                yield Wait(min(self._gathers_until, self._meet_at) - now)
+            gathers_until = self.leading.gathers_until
+            if gathers_until - now >= LEAST_WAIT_SECONDS and self.leading.has_more:
+                yield Wait(min(gathers_until, self._meet_at) - now)
                 continue
             found = self.leading.next()
             if found is None and view.meta is not None and view.meta.server != view.server and not is_noted:
@@ -468,7 +472,8 @@ class Member:
         now = self._clock()
         rate = (found[0].seq - leading.tail.seq) / max(now - self._appended_at, 1e-6)
         self._appended_at = now
-        self._gathers_until = now + self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gather = self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gathers_until = now + leading.gather
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
             return False

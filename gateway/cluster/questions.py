@@ -38,8 +38,8 @@ class Times:
         aside: how long a node that handed over leaves the lease to others.
     """
 
-    gather: float = 0.008
-    busy_rate: float = 1_000.0
+    gather: float = 0.010
+    busy_rate: float = 1_500.0
     lease: float = 2.0
     renew: float = 0.5
     retry: float = 0.2

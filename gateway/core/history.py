@@ -421,13 +421,6 @@ class History:
                 if state.watch is not None:
                     state.watch.note(state)
 
-    def settle_retained(self) -> Iterator[None]:
-        """Releases what is `unkept`; yields between a thousand topics and the next."""
-        for number, names in enumerate(self.unkept()):
-            if number:
-                yield
-            self.release(names)
-
     def _expire_at(self, at: int, message: Message) -> None:
         """Notes when a message expires; forgets those that are gone, when they are most."""
         heappush(self._expiring, (at, message.seq))

@@ -18,19 +18,22 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import unquote
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CTRL_OPCODES, Frame
 from websockets.protocol import OPEN
+from websockets.protocol import Protocol as FramesOnly
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from gateway.access.budget import Accounts, Budget, Pace
-from gateway.access.limits import Connections, Refusals
+from gateway.access.limits import Client, Connections, Refusals
 from gateway.core.protocol import CloseCode
 from gateway.transport.endings import Endings
+from gateway.transport.handshakes import Handshake, accepted
 from gateway.transport.rounds import Rounds
 from gateway.transport.sockets import bound
 from gateway.transport.turns import Turns
@@ -69,13 +72,19 @@ CLOSE_SECONDS = 3.0
 
 USED_INTERNALS = (
     "app",
+    "app_state",
+    "asgi_version",
+    "client",
     "close_sent",
-    "close_timer",
     "close_timeout",
+    "close_timer",
     "conn",
     "connection_lost",
+    "connection_made",
+    "connections",
     "curr_msg_data_type",
     "data_received",
+    "default_headers",
     "disconnected",
     "eof_received",
     "frames",
@@ -86,7 +95,9 @@ USED_INTERNALS = (
     "handle_parser_exception",
     "handshake_complete",
     "handshake_initiated",
+    "initial_response",
     "loop",
+    "on_task_complete",
     "pause_writing",
     "queue",
     "read_paused",
@@ -94,13 +105,16 @@ USED_INTERNALS = (
     "request",
     "response",
     "resume_writing",
+    "root_path",
     "run_asgi",
     "scheme",
     "scope",
     "send",
     "send_500_response",
     "send_receive_event_to_app",
+    "server",
     "shutdown",
+    "tasks",
     "transport",
 )
 """What of uvicorn's class, beyond ASGI, this module relies on (uvicorn 0.54)."""
@@ -114,6 +128,15 @@ PONG_BYTES = 6
 
 VANISHED = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 """How the system says that it has given up a connection itself."""
+
+
+class HttpConnection(Protocol):
+    """What is known of a connection whose request was read."""
+
+    transport: asyncio.Transport
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
+    scheme: Literal["http", "https"] | None
 
 
 class Receiver(Protocol):
@@ -246,12 +269,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     endings: Endings | None = None
     """What is left to do for those who have gone; `server.serve` sets it."""
 
+    _key: bytes | None = None  # of a handshake that was taken over
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         conn = self.conn
         self._reader = conn.reader = _Reader(conn)
-        conn.parser = conn.parse()
-        next(conn.parser)
         self._turns = self.turns or Turns()
         # not `or`: endings of which none waits are empty
         self._endings = Endings() if self.endings is None else self.endings
@@ -275,6 +298,52 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._on_lost: Callable[[], None] | None = None
         self.close_timeout = CLOSE_SECONDS
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The bytes of a handshake follow, to be parsed."""
+        super().connection_made(transport)
+        self._parse_with(self.conn.parse())
+
+    def take_over(self, http: HttpConnection, handshake: Handshake) -> None:
+        """Goes on with a connection whose handshake was read already, and is in order."""
+        self._parse_with(FramesOnly.parse(self.conn))
+        self.connections.add(self)
+        self.transport, self.server, self.client = http.transport, http.server, http.client
+        self.scheme = "wss" if http.scheme == "https" else "ws"
+        if self.rounds is not None:
+            self.rounds.add(self)
+        self._key = handshake.key
+        self.request = self.response = cast("Any", None)  # nobody has to read or to make them
+        path, _, query = handshake.target.partition(b"?")
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + unquote(path.decode("ascii")),
+            "raw_path": self.root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": handshake.headers,
+            "subprotocols": handshake.subprotocols,
+            "state": self.app_state.copy(),
+            "extensions": cast("Any", {"websocket.http.response": {}}),
+        }
+        self._extend(self.scope)
+        self.handshake_initiated = True
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
+
+    def _parse_with(self, parser: Generator[None]) -> None:
+        self.conn.parser = parser
+        next(parser)
+
+    def _extend(self, scope: Any) -> None:
+        scope["extensions"].update({EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to})
+
     def handle_connect(self, event: Any) -> None:
         """The scope of an opening handshake gets our extension; another version is told ours (RFC 6455 §4.2.2)."""
         if event.headers.get_all("Sec-WebSocket-Version") != ["13"]:
@@ -287,9 +356,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code != 101:
             self._count("headers")
         if self.handshake_initiated and not self.close_sent:
-            cast("dict[str, Any]", self.scope["extensions"]).update(
-                {EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to}
-            )
+            self._extend(self.scope)
 
     def expect_handshake(self, budget: Budget, pending: Connections, key: str | None) -> None:
         """Takes over from the protocol that read the request: until a route has counted it, the connection is pending.
@@ -304,7 +371,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._pending, self._pending_key = pending, key
         self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
-    def charge_to(self, address: str | None) -> None:
+    def charge_to(self, address: Client) -> None:
         """Says who pays from here on: the client that a proxy names."""
         self._budget.charge_to(address)
 
@@ -530,11 +597,28 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and self.handshake_complete and not self.disconnected:
             self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
         else:
-            await super().send(message)
+            if message["type"] == "websocket.accept" and self._key is not None:
+                self._accept(self._key, message)
+            else:
+                await super().send(message)
             if message["type"] == "websocket.accept" and self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
                 self._go_on()
+
+    def _accept(self, key: bytes, message: Any) -> None:
+        """Answers a handshake that was taken over."""
+        if self.disconnected:
+            raise ClientDisconnected
+        if self.handshake_complete or self.initial_response is not None:
+            raise RuntimeError("the handshake is answered already")
+        if not self.transport.is_closing():
+            headers = [*self.default_headers, *message.get("headers", ())]
+            if subprotocol := message.get("subprotocol"):
+                headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+            self.handshake_complete = True
+            self.conn.state = OPEN
+            self.transport.write(accepted(key, headers))
 
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""

@@ -18,6 +18,7 @@ from tests.browser.watched import NARROW, Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.firmware.observers import listening
 from tests.support.gateways import GatewayProcess
+from tests.support.peers import edge_node, metric
 from tests.support.publishers import Publisher
 from tests.support.waiting import eventually
 
@@ -155,7 +156,7 @@ def test_a_device_is_told_by_the_controls_that_its_discovery_names(
         dialog = page.get_by_role("dialog")
         expect(dialog.get_by_role("heading")).to_have_text("Clear 4 retained messages?")
         dialog.get_by_role("button", name="Clear 4").click()
-        expect(page.get_by_text("Nothing announces it any more")).to_be_visible(timeout=10_000)
+        expect(page.get_by_text("Nothing announces it any more")).to_be_visible()
         page.get_by_role("link", name="Devices", exact=True).click()
         expect(page.get_by_role("link", name="Desk plug")).to_have_count(0)
 
@@ -215,8 +216,11 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
     watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
 ) -> None:
     broker = make_mosquitto()
-    gateway = make_gateway(broker)
-    with Publisher(broker.url) as publisher:
+    gateway = make_gateway(broker, decode=[{"topics": ["spBv1.0/#"], "as": "sparkplug"}])
+    with Publisher(broker.url) as publisher, edge_node(broker, "plant", "press") as call:
+        celsius = {"engUnit": {"type": "String", "value": "°C"}}
+        born = metric("Oven/Temperature", 21.5, "Float", 1, properties=celsius)
+        call("publishNodeBirth", {"timestamp": 1, "metrics": [born, metric("Level", 4, "Int8", 2)]})
         for dialect in ("zigbee2mqtt", "tasmota", "homie", "shelly", "esphome"):
             for message in fleet_of(dialect):
                 publisher.publish(message.topic, message.payload, retain=message.retain)
@@ -243,13 +247,16 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
         expect(legend.filter(has_text="zig-climate")).to_contain_text(re.compile(r"\d°C"))
         expect(legend.filter(has_text="she-outdoor")).to_contain_text(re.compile(r"\d°C"))
         expect(legend.filter(has_text="Announced")).to_contain_text("11.5°C")
+        expect(legend.filter(has_text="press")).to_contain_text("21.5°C")
+        call("publishNodeData", {"timestamp": 2, "metrics": [metric(None, 22.5, "Float", 1)]})  # by its alias
+        expect(legend.filter(has_text="press")).to_contain_text("22.5°C")
         expect(page.locator(".panel-title")).to_contain_text("Temperature °C")
         publisher.publish("sensors/own/state", '{"temperature": 23.5}')
         expect(legend.filter(has_text="Own")).to_contain_text("23.5°C")
         # a longer time comes in columns, each device by its own path
         page.get_by_role("button", name="24 h").click()
         expect(legend.filter(has_text="Own")).to_contain_text("19.5 to 23.5")
-        for name in ("tasmota climate", "zig-climate", "she-climate", "esphome climate"):
+        for name in ("tasmota climate", "zig-climate", "she-climate", "esphome climate", "press"):
             line = legend.filter(has_text=name)
             button = line.get_by_role("button").first
             if button.get_attribute("aria-pressed") != "true":  # the first eight are drawn by themselves

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +11,14 @@ import pytest
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
-from tests.support.peers import PEERS
+from tests.support.peers import edge_node, metric
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually, missing
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
 RULES = [{"topics": ["spBv1.0/#"], "as": "sparkplug"}]
-Command = Callable[..., None]
-
-
-@contextmanager
-def edge_node(broker: Broker, group: str, name: str) -> Iterator[Command]:
-    """Cirrus Link's client as a node; what is yielded calls a method of it."""
-    node = shutil.which("node") or missing("the program node")
-    if not (PEERS / "node_modules" / "sparkplug-client").is_dir():
-        missing("the npm package sparkplug-client (make peers)")
-    command = [node, str(PEERS / "sparkplug_node.mjs"), broker.url, group, name]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "birth\n"
-
-        def call(method: str, *arguments: Any) -> None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps([method, *arguments]) + "\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "done\n"
-
-        try:
-            yield call
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def metric(name: str | None, value: Any, kind: str, alias: int | None = None, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"value": value, "type": kind, **more}
-    if name is not None:
-        found["name"] = name
-    if alias is not None:
-        found["alias"] = alias
-    return found
 
 
 def newest(gateway: GatewayProcess, topic: str) -> Any:

@@ -257,7 +257,6 @@ class MosquittoContainer(Broker):
 
     kind = "container"
     _container: Any = None  # testcontainers' DockerContainer, imported only where Docker is
-    _has_run = False
 
     def _make(self) -> None:
         from testcontainers.core.container import DockerContainer
@@ -391,7 +390,7 @@ def docker_problem() -> str | None:
     client = None
     problem: str | None = None
     try:
-        client = docker.from_env(timeout=5)
+        client = docker.from_env(timeout=30)
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no Docker here
         problem = f"Docker ({str(error)[:120]})"
     if client is None:

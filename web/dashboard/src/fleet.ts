@@ -1,7 +1,7 @@
 /** The devices of this page: one feed, kept for a while when the view goes, so that coming back costs nothing. */
 import { signal } from "@preact/signals";
 import * as api from "./api.ts";
-import type { Announced } from "./core/announced.ts";
+import { type Announced, topicsOf } from "./core/announced.ts";
 import { type Device, Fleet } from "./core/devices.ts";
 import { oneQuestion, trendKey, type WantedTrend } from "./core/trends.ts";
 import type { Field } from "./core/values.ts";
@@ -125,8 +125,7 @@ let choosing = 0;
 
 /** Subscribes to the values of those devices in view that the gateway told of. */
 export function wantLive(devices: readonly Device[]): void {
-  const topics = new Set<string>();
-  for (const device of devices) for (const { topic } of device.places?.values() ?? []) topics.add(topic);
+  const topics = topicsOf(devices.flatMap((device) => [...(device.places?.values() ?? [])]));
   const wanted = [...topics].slice(0, LIVE_TOPICS).sort();
   const key = wanted.join("\n");
   if (key === liveTopics) return;

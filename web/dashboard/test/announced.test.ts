@@ -105,6 +105,23 @@ describe("a fleet of others", () => {
     expect(q.readings.size).toBe(0);
   });
 
+  it("takes values of Sparkplug from what announces them, too, and the newest ones", () => {
+    const fleet = new Fleet();
+    fleet.announce(told("p", { fields: [field("A", null, { metric: "A", topic: "spBv1.0/DATA/DDATA/n/p" })] }));
+    const say = (kind: string, value: number, time: number) =>
+      fleet.note({ topic: `spBv1.0/DATA/${kind}/n/p`, payload: { values: { A: value } }, time });
+    for (const [kind, value] of [
+      ["DBIRTH", 1],
+      ["DDATA", 2],
+      ["DBIRTH", 3],
+    ] as const) {
+      expect(say(kind, value, value)).toBe(true);
+      expect(fleet.devices.get("p")?.readings.get("a")).toBe(value);
+    }
+    fleet.forget("p");
+    expect(say("DBIRTH", 4, 4)).toBe(false);
+  });
+
   it("leaves our own sensors as they say themselves", () => {
     const fleet = new Fleet();
     fleet.note({ topic: "sensors/k1/state", payload: { temperature: 1 }, time: 1000 });

@@ -57,6 +57,8 @@ export interface Place {
   scale: number;
   offset: number;
   metric: string | null;
+  /** Where a metric of Sparkplug stands, too: in what announces it, with its value of then. */
+  birth?: string;
   label: string;
   /** What it is one of several of, by the name that the only one would have; "" where it is none of several. */
   quantity?: Field;
@@ -106,6 +108,7 @@ export function placesOf(device: Announced): Map<Field, Place & { field: Announc
       scale: field.scale ?? 1,
       offset: field.offset ?? 0,
       metric: field.metric ?? null,
+      ...(field.metric === undefined ? {} : { birth: field.topic.replace(/^([^/]*\/[^/]*\/[ND])DATA\//, "$1BIRTH/") }),
       label: field.name,
       quantity: isOne && all.length > 1 ? quantity : "",
       field,
@@ -119,6 +122,11 @@ function itemOf(value: unknown, step: Step): unknown {
   return value !== null && typeof value === "object" && Object.hasOwn(value, step)
     ? (value as Record<Step, unknown>)[step]
     : undefined;
+}
+
+/** The topics in which values come, those in which they come once last. */
+export function topicsOf(places: readonly Place[]): Set<string> {
+  return new Set([...places.map(({ topic }) => topic), ...places.flatMap(({ birth }) => birth ?? [])]);
 }
 
 /** The number that stands at a place in a payload; null where none does. */

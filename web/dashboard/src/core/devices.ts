@@ -3,7 +3,16 @@
  * them: nothing is guessed that isn't said so. It is long because a fleet has one state, which both ways of telling fill
  * and all lists of the page read.
  */
-import { type Announced, type FieldValue, filterOf, type Place, pictureOf, placesOf, readingAt } from "./announced.ts";
+import {
+  type Announced,
+  type FieldValue,
+  filterOf,
+  type Place,
+  pictureOf,
+  placesOf,
+  readingAt,
+  topicsOf,
+} from "./announced.ts";
 import type { Columns } from "./columns.ts";
 import { decimalsOf } from "./format.ts";
 import { stepText } from "./paths.ts";
@@ -159,7 +168,7 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
   return fields;
 }
 
-export interface FleetMessage {
+interface FleetMessage {
   topic: string;
   payload: unknown;
   encoding?: string | undefined;
@@ -238,11 +247,13 @@ export class Fleet {
     const places = placesOf(told);
     device.places = places;
     device.fields = new Map();
-    for (const [name, { topic, field }] of places) {
+    for (const [name, { field }] of places) {
       const meta: FieldMeta = {};
       if (field.unit !== "") meta.unit = field.unit;
       if (field.device_class !== "") meta.deviceClass = field.device_class;
       device.fields.set(name, meta);
+    }
+    for (const topic of topicsOf([...places.values()])) {
       const readers = this.readers.get(topic) ?? new Set();
       this.readers.set(topic, readers.add(device));
     }
@@ -295,7 +306,7 @@ export class Fleet {
   }
 
   private stopReading(device: Device): void {
-    for (const { topic } of device.places?.values() ?? []) {
+    for (const topic of topicsOf([...(device.places?.values() ?? [])])) {
       const readers = this.readers.get(topic);
       readers?.delete(device);
       if (readers?.size === 0) this.readers.delete(topic);
@@ -307,7 +318,7 @@ export class Fleet {
     device.rhythm.note(message.time, 1 + (message.skipped ?? 0));
     if (message.encoding !== undefined) return;
     for (const [field, place] of device.places ?? []) {
-      if (place.topic !== message.topic) continue;
+      if (place.topic !== message.topic && place.birth !== message.topic) continue;
       const value = readingAt(place, message.payload);
       if (value === null) continue;
       device.readings.set(field, value);

@@ -74,7 +74,7 @@ function ownPlace(device: Device, name: Field): Place | undefined {
 export function readingsIn(lens: Lens, topic: string, payload: unknown): [string, number][] {
   const found: [string, number][] = [];
   for (const [id, place] of lens.places) {
-    const value = place.topic === topic ? readingAt(place, payload) : null;
+    const value = place.topic === topic || place.birth === topic ? readingAt(place, payload) : null;
     if (value !== null) found.push([id, value]);
   }
   return found;

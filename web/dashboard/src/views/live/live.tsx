@@ -52,7 +52,7 @@ import { chosenScales, Scales } from "./scales.tsx";
 import { Thresholds } from "./thresholds.tsx";
 import { Tools } from "./tools.tsx";
 import { TrackArea } from "./track.tsx";
-import { LENS_TOPICS, useWatch } from "./watch.ts";
+import { heardTopics, useWatch } from "./watch.ts";
 
 /** Lines that are on before anyone chose: as many as there are colours that can be told apart. */
 const LINES = PALETTE;
@@ -443,6 +443,8 @@ const quantityTitle = (name: string) => t("{name} of all devices", { name: field
 
 /** Which devices are not in the chart. */
 function LensNotes({ lens }: { lens: Lens }) {
+  const topics = new Set(heardTopics(lens));
+  const heard = [...lens.places.values()].filter(({ topic }) => topics.has(topic)).length;
   return (
     <>
       {lens.others > 0 && (
@@ -450,9 +452,10 @@ function LensNotes({ lens }: { lens: Lens }) {
           {counted(lens.others, "device has", "devices have")} {t("it in another unit than")} {lens.unit}.
         </p>
       )}
-      {lens.places.size > LENS_TOPICS && (
+      {heard < lens.places.size && (
         <p class="soft note">
-          {t("The first")} {LENS_TOPICS} {t("of")} {formatCount(lens.places.size)} {t("devices are listened to.")}
+          {t("The first")} {formatCount(heard)} {t("of")} {formatCount(lens.places.size)}{" "}
+          {t("devices are listened to.")}
         </p>
       )}
     </>

@@ -1,6 +1,7 @@
 /** What the live view hears of its filter. */
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import * as api from "../../api.ts";
+import { topicsOf } from "../../core/announced.ts";
 import { isWildcard, matches } from "../../core/filter.ts";
 import { parseSpan } from "../../core/format.ts";
 import { type Lens, readingsIn } from "../../core/lens.ts";
@@ -16,10 +17,10 @@ const REPLAYED_MS = 15 * 60_000;
 const LISTED = 2000;
 
 /** Topics that a lens listens to; a subscriber may have a hundred filters. */
-export const LENS_TOPICS = 96;
+const LENS_TOPICS = 96;
 
-export function topicsOf(lens: Lens): string[] {
-  return [...new Set([...lens.places.values()].map(({ topic }) => topic))].slice(0, LENS_TOPICS);
+export function heardTopics(lens: Lens): string[] {
+  return [...topicsOf([...lens.places.values()])].slice(0, LENS_TOPICS);
 }
 
 /** Changed in place: the view looks at it at its own pace. */
@@ -83,7 +84,7 @@ export function useWatch(filter: string, since: string, from: number | null, len
     const aborter = new AbortController();
     const open = (start: string) => {
       const feed = openFeed({
-        topics: lens ? topicsOf(lens) : filter,
+        topics: lens ? heardTopics(lens) : filter,
         since: start,
         maxHz: heard.hz,
         ...(isWildcard(filter) ? {} : { hiddenHz: Number.POSITIVE_INFINITY }),
