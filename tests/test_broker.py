@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -964,7 +964,7 @@ async def test_what_the_broker_held_back_until_its_packets_were_acknowledged_com
                 await link.payloads(f"{prefix}/b", 1)  # reading goes on
 
 
-class Gatherer(Keeper):
+class Gatherer:
     """Keeps what comes with the next of its appends, each of which is followed by a rest."""
 
     def __init__(self) -> None:
@@ -984,7 +984,8 @@ async def test_nothing_is_read_while_nothing_would_be_kept_but_what_the_broker_h
         found = link.upstream._link
         assert found is not None
         assert found._transport is not None
-        found._keeper = keeper = Gatherer()
+        keeper = Gatherer()
+        found._keeper = cast("Keeper", keeper)
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as here:
             here.setblocking(False)
             there, _ = server.accept()
