@@ -39,6 +39,7 @@ from gateway.archive.keeping import Keep, Rules
 from gateway.cluster.address import Address
 from gateway.cluster.cluster import Cluster
 from gateway.cluster.leading import Leading
+from gateway.cluster.member import CONNECTING
 from gateway.cluster.questions import ServerError, Times
 from gateway.cluster.recalls import Recalls
 from gateway.cluster.server import RefusedError, Server
@@ -441,7 +442,7 @@ class Gateway:
         """This node leads: it takes the session with the broker over."""
         assert self.cluster is not None  # noqa: S101 - it is what leads
         inherited = self.cluster.member.follower.inherited
-        self.cluster.member.broker = "the leader is not connected to the broker yet"
+        self.cluster.member.broker = CONNECTING
         self.session = session = Upstream(
             self.upstream_config,
             on_message=leading.take,
@@ -469,9 +470,11 @@ class Gateway:
 
     def _session_changed(self, state: UpstreamState) -> None:
         cluster = self.cluster
+        if cluster is not None and not state.connected:
+            cluster.member.check_lease()
         if cluster is None or cluster.member.leading is None or self.session is None:
             return
-        cluster.member.broker = "" if state.connected else state.last_error or "the leader is not connected"
+        cluster.member.broker = "" if state.connected else state.last_error or CONNECTING
         cluster.member.leading.as_published = state.retained_as_published
         if state.connected and state.subscription != self.history.subscription:
             self.history.subscription = state.subscription
