@@ -76,6 +76,24 @@ def test_other_bytes_are_no_entry(data: bytes) -> None:
         decode(data)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(FORM, "e", "t", 1, 2**63),
+        Entry(FORM, "e", "t", 1, -1),
+        Entry(FORM, "e", "t", 2**63),
+        Entry(FORM, "e", "t", -1),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", 2**62)]),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", -(2**62))]),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", 0, 2**40)]),
+        Entry(FORM, "e", "t", 1, 0, [Row("", b"")]),
+    ],
+)
+def test_an_entry_that_no_log_can_hold_is_refused(entry: Entry) -> None:
+    with pytest.raises(EntryError):
+        decode(encode(entry))
+
+
 def test_an_entry_of_another_form_says_which() -> None:
     with pytest.raises(EntryError, match="the form 2, known is 1"):
         decode(encode(Entry(2, "e", "t", 1)))
