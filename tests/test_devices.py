@@ -61,7 +61,7 @@ class World:
         return {
             value["id"]: value["value"]
             for device in self.registry.devices()
-            for value in values_of(device, EVERYBODY, self.history)
+            for value in finished(values_of(device, EVERYBODY, self.history))
         }
 
 
@@ -914,7 +914,7 @@ def test_nothing_that_is_announced_raises_and_all_that_is_taken_is_given_back(sa
     assert not world.registry.broken.get("internal")
     for device in list(world.registry.devices()):
         assert tell(device, EVERYBODY, world.history, NOW) is not None
-        values_of(device, EVERYBODY, world.history)
+        finished(values_of(device, EVERYBODY, world.history))
     for topic in {topic for topic, _ in said}:
         assert not [text for text in world.registry.problems_of(topic) if "fault" in text]
         world.say(topic, b"")
@@ -982,6 +982,18 @@ def finished(work: Any) -> Any:
             next(work)
         except StopIteration as end:
             return end.value
+
+
+def test_values_that_templates_compute_are_computed_in_steps() -> None:
+    world = World()
+    components = {
+        f"c{number}": {"p": "sensor", "unique_id": f"c{number}", "value_template": "{{ value ~ '%d' }}" % number}
+        for number in range(20)
+    }
+    world.say("homeassistant/device/d/config", {"dev": {"ids": ["d"]}, "stat_t": "s", "cmps": components})
+    world.say("s", 1)
+    (device,) = world.registry.devices()
+    assert len(list(values_of(device, EVERYBODY, world.history))) == 20
 
 
 # small things

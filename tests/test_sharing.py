@@ -148,10 +148,11 @@ async def test_what_is_made_of_a_token_ends_when_that_is_called_back() -> None:
 
 def test_links_of_links_have_an_end() -> None:
     maker = person("#")
+    for _ in range(9):
+        token, _ = SHARING.token(maker, ["#"], 600, time.time())
+        maker = Policy().principal(claims_of(token))
     with pytest.raises(AccessError, match="8 times at most"):
-        for _ in range(20):
-            token, _ = SHARING.token(maker, ["#"], 600, time.time())
-            maker = Policy().principal(claims_of(token))
+        SHARING.token(maker, ["#"], 600, time.time())
 
 
 async def test_a_gateway_that_can_not_sign_says_so_at_its_start() -> None:
