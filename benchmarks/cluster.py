@@ -56,8 +56,8 @@ class Figures:
     """What was measured; alone and with two nodes.
 
     Attributes:
-        alone_p50_ms, follower_p50_ms: delay to who is connected to the gateway, or to the follower, at the rate at
-            which they differ most.
+        alone_p50_ms, follower_p50_ms: delay to who is connected to the gateway, or the follower, at the rate at which
+            they differ most.
         alone_us, leader_us, follower_us: processor time of a message, without subscribers.
         log_us: what of that the log takes, in the process that measures.
         shared_ratio: deliveries that two nodes carry, as a multiple of those of one.

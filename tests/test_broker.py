@@ -48,9 +48,9 @@ class Arrival(NamedTuple):
     topic: str
     payload: bytes
     qos: int
-    retained: bool
-    properties: Properties | None
-    repeat: int
+    retained: bool = False
+    properties: Properties | None = None
+    repeat: int = 0
 
 
 class Linked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from uvicorn.server import ServerState
 from gateway.access.budget import Accounts
 from gateway.access.limits import Client as Payer
 from gateway.access.limits import Connections, Refusals
+from gateway.core.protocol import CloseCode
 from gateway.routes import websocket
 from gateway.routes.websocket import query_of
 from gateway.transport import websockets
@@ -198,6 +200,15 @@ class Client:
             asked = scope["subprotocols"]
             await send({"type": "websocket.accept", "subprotocol": asked[0] if asked else None, "headers": []})
             extensions[websockets.EXTENSION](self.receiver)
+        elif self.answers.startswith("adopt"):
+            sink = extensions[websockets.EXTENSION](self.receiver, next(iter(scope["subprotocols"]), None))
+            if self.answers == "adopt and write":
+                sink.write(b"first")
+                sink.write(b"second")
+            elif self.answers == "adopt and close":
+                sink.close(CloseCode.FORBIDDEN, "no")
+            elif self.answers == "adopt and fail":
+                raise ValueError("this route is broken")
         elif self.answers == "accept with headers":
             await send({"type": "websocket.accept", "headers": [(b"x-request-id", b"1")]})
             await receive()
@@ -230,7 +241,7 @@ class Client:
             await self.settle()
         return {
             "protocol": type(self.transport.current).__name__,
-            "written": b"".join(self.transport.written),
+            "written": re.sub(rb"Date: [^\r]*", b"Date: now", b"".join(self.transport.written)),
             "closed": self.transport.is_closed,
             "limits": self.transport.limits,
             "scopes": self.scopes,
@@ -258,7 +269,13 @@ async def test_whichever_way_a_request_is_read_it_is_answered_alike(name: str, a
         assert split["protocol"] == "Socket"
 
 
-@pytest.mark.parametrize("answers", ["accept with headers", "close", "accept twice", "fail"])
+ANSWERS = [
+    "adopt", "adopt and write", "adopt and close", "adopt and fail", "accept with headers", "close", "accept twice",
+    "fail",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
 async def test_whatever_the_application_says_both_ways_answer_alike(answers: str) -> None:
     data = PLAIN["subprotocols"]
     split = await Client(answers, "/root").shows(data[:3], data[3:], then=client_frame(8, b"\x03\xe8"))
@@ -278,6 +295,24 @@ async def test_the_short_way_is_taken_where_it_is_said_and_only_there(monkeypatc
         assert plain_handshake(data[:STEP_BYTES]) is None, name
     await Client().shows(LONG["cookies on two lines"])
     assert parsed
+
+
+@pytest.mark.parametrize("data", [PLAIN["a subprotocol"], LONG["cookies on two lines"]])
+async def test_the_first_bytes_of_the_application_leave_with_the_answer(data: bytes) -> None:
+    client = Client("adopt and write")
+    await client.shows(data)
+    answer, second = client.transport.written
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\r\n\r\nfirst")
+    assert second == b"second"
+
+
+async def test_an_application_that_says_nothing_yet_has_answered() -> None:
+    client = Client("adopt")
+    await client.shows(PLAIN["a subprotocol"], then=client_frame(9, b"ping"))
+    answer, pong = client.transport.written
+    assert answer.endswith(b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
+    assert pong == b"\x8a\x04ping"
 
 
 async def test_a_further_request_of_a_connection_is_read_the_long_way() -> None:

@@ -9,11 +9,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +30,7 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.ingress import Ingress
 from tests.support.publishers import Publisher
+from tests.support.sites import Quiet, served
 from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, missing
 
 if TYPE_CHECKING:
@@ -151,8 +150,8 @@ def supervisor(broker: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]
     """A stand-in for the Supervisor: its address, and the tokens that it was shown."""
     shown: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
             shown.append(self.headers.get("Authorization", ""))
             is_there = self.path == "/services/mqtt" and broker is not None
             answer = {"result": "ok", "data": broker} if is_there else {"result": "error", "message": "no service"}
@@ -163,17 +162,8 @@ def supervisor(broker: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", shown
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as address:
+        yield address, shown
 
 
 def test_where_the_supervisor_knows_no_broker_none_is_found() -> None:
@@ -232,15 +222,12 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         access_user_role="home",
         roles=json.dumps({"home": ROLE}),
     )
-    try:
-        process.start()
+    with process:
         with Publisher(mosquitto.url) as publisher:
             publisher.publish("house/door", b'{"open":true}')
             publisher.publish_all((f"house/rooms/{n}/lamp", str(n).encode()) for n in range(5))
         eventually(lambda: len(get(process, "/topics/house/%23", (USER, "x"))[1]["messages"]) > 5, 25, "all has come")
         yield process
-    finally:
-        process.close()
 
 
 def get(process: GatewayProcess, path: str, *headers: tuple[str, str], method: str = "GET") -> tuple[int, Any, Any]:

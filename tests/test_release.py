@@ -435,6 +435,62 @@ def test_the_service_is_installed_from_a_checkout_as_the_manual_says(
         assert shell(f"{owner} /var/lib/gateway/archive.db /etc/gateway/gateway.toml").split() == ["61184:600", "0:644"]
 
 
+BROKER = """#!/bin/sh
+case "$*" in
+"restart mosquitto") mosquitto -c /etc/mosquitto/mosquitto.conf -d >/mosquitto.log 2>&1 ;;
+"reload mosquitto") kill -HUP "$(pidof mosquitto)" ;;
+*) exit 1 ;;
+esac
+"""
+"""What systemd does with Debian's Mosquitto."""
+
+READING = """
+import sys
+from paho.mqtt.client import CallbackAPIVersion, Client
+name, password = sys.argv[1:]
+client = Client(CallbackAPIVersion.VERSION2)
+client.username_pw_set(name, password)
+client.tls_set("/etc/sensor-secrets/sensors/ca.pem")
+client.connect("broker.example.com", 8883)
+client.loop_start()
+sent = client.publish(f"sensors/{name}/state", "{}", qos=1)
+sent.wait_for_publish(10)
+assert sent.is_published(), open("/mosquitto.log").read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_secure_broker_runs_on_debian_without_docker_as_the_manual_says(needs: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    [block] = [block for block in blocks(text, "sh") if "systemctl restart mosquitto" in block]
+    assert "After `make_passwords.py` the third line and `systemctl reload mosquitto`" in text
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(BROKER)
+    systemctl.chmod(0o755)
+    mounts = [f"--volume={ROOT / 'mosquitto' / 'secure'}:/checkout:ro", f"--volume={needs}:/needs:ro"]
+    mounts.append(f"--volume={systemctl}:/usr/local/bin/systemctl:ro")
+    with _a_debian(*mounts, "--env=PYTHONPATH=/needs", "--add-host=broker.example.com:127.0.0.1") as shell:
+        if not shell("command -v mosquitto || true"):
+            missing("Mosquitto in the image of Debian")
+        shell(block)
+        show = "./make_passwords.py /etc/sensor-secrets NAME --show"
+        reads = f"""python3 -c '{READING}' NAME "$({show} | cut -d: -f2)" """
+        shell(reads.replace("NAME", "esp32-1"))
+        with pytest.raises(AssertionError):
+            shell(f"python3 -c '{READING}' esp32-1 wrong")
+        shell("./make_passwords.py /etc/sensor-secrets esp32-2")
+        shell(block.splitlines()[2])
+        shell("systemctl reload mosquitto")
+        shell(reads.replace("NAME", "esp32-2"))
+        # nobody else on the machine reads what the broker reads, nor what else was made
+        found = shell("stat -c '%U %a %n' /etc/mosquitto/secrets /etc/mosquitto/secrets/* /etc/sensor-secrets")
+        assert {line.rpartition(" ")[0] for line in found.splitlines()[:-1]} == {"mosquitto 700", "mosquitto 600"}
+        assert shell("setpriv --reuid 61184 --clear-groups cat /etc/sensor-secrets/*/passwords 2>&1 || true").count(
+            "ermission denied"
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.docker
 def test_lintian_finds_no_error(package: Path) -> None:

@@ -554,8 +554,12 @@ class App:
         if what == "acknowledged" and self.client.waiting() < self.client.window:
             # the largest messages by far: they are made when those before have gone and left room
             if self._discovery_due and not self.client.ahead():
-                self._discovery_due -= 1
-                self.client.announce(self._discovery() if self._discovery_due else self._discovery_of_itself())
+                try:
+                    first = self._discovery_due == _BOTH
+                    self.client.announce(self._discovery() if first else self._discovery_of_itself())
+                    self._discovery_due -= 1
+                except MemoryError:  # no room in one piece: with the next acknowledgement there may be
+                    gc.collect()
             elif self.client.ring.dropped != self._told_dropped:  # some more went before the broker answered
                 self._announce(False)
         if what != "attempt":

@@ -32,9 +32,12 @@ from gateway.cluster.questions import (
 from gateway.cluster.views import Led, Meta, Reason, View, why_anew
 from gateway.core.history import History
 
-__all__ = ["Member", "Role", "SharedLog"]
+__all__ = ["CONNECTING", "Member", "Role", "SharedLog"]
 
 logger = logging.getLogger(__name__)
+
+CONNECTING = "the leader is not connected to the broker yet"
+"""What a leader tells of the broker until its first attempt has come to something."""
 
 LEAST_WAIT_SECONDS = 0.0005
 """A timer of the loop counts whole milliseconds: a shorter wait ends at once, and would be waited again and again."""
@@ -178,10 +181,14 @@ class Member:
         if self.trouble != why:
             self.trouble = why
             self._on_change()
-        self._check_lease()
+        self.check_lease()
 
-    def _check_lease(self) -> None:
-        """A leader that could not renew its lease in time leads no more: another one may."""
+    def check_lease(self) -> None:
+        """A leader that could not renew its lease in time leads no more: another one may.
+
+        To be called when the broker ends its session, too: another leader may have taken it over, and whoever takes it
+        back throws that one out.
+        """
         if self.leading is not None and self._clock() >= self.leading.ends_at:
             self._step_down("the lease has ended")
 
@@ -235,7 +242,8 @@ class Member:
             return False
         if self._cut_off_since is None:
             self._cut_off_since = self._clock()
-        return view.is_somebody_able and self._clock() - self._cut_off_since >= self._times.cut_off
+        patience = self._times.connect if self.broker == CONNECTING else self._times.cut_off
+        return view.is_somebody_able and self._clock() - self._cut_off_since >= patience
 
     def _hand_over(self, view: View) -> Generator[Question, Any, None]:
         leading = self.leading

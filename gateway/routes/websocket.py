@@ -68,7 +68,9 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
     gateway: Gateway = websocket.app.state.gateway
     leave = take_place(websocket)
     try:
-        await websocket.accept(_subprotocol(websocket))
+        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
+        if adopt is None:
+            await websocket.accept(_subprotocol(websocket))
         query = query_of(websocket.scope)
         since = query.get("since")
         refusal: Refusal | None = None
@@ -84,11 +86,10 @@ async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Sh
         session = Session(gateway, chosen, principal, label_of(websocket.scope))
         session.address = address_of(websocket.scope)
         session.payer = payer_of(websocket.scope)
-        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
         sink: Sink
         pulled: PulledSink | None = None
         if adopt is not None:
-            sink = adopt(session)
+            sink = adopt(session, _subprotocol(websocket))
         else:
             sink = pulled = PulledSink(gateway.hub, gateway.limits.buffer_bytes)
         session.open(sink, chosen)

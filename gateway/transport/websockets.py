@@ -16,7 +16,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Literal, Protocol, cast
 from urllib.parse import unquote
@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 
 EXTENSION = "gateway.adopt"
-"""Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""
+"""Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink. Where the connection is not
+accepted yet it accepts it, with the subprotocol that is its second argument."""
 
 ON_LOST = "gateway.on_lost"
 """Key of `scope["extensions"]`: a function that takes what to call when the socket is gone, not only closing."""
@@ -217,6 +218,16 @@ class SocketSink:
         # the transport's own method: a flush calls it for every member of a group
         self.write: Callable[[bytes], None] = protocol.transport.write
 
+    def greet(self, greeting: bytes) -> None:
+        """Sends this together with what is written first, or when the application returns: one packet for both."""
+
+        def write(data: bytes) -> None:
+            self.write = self._protocol.transport.write
+            self._protocol.has_greeted()
+            self.write(greeting + data)
+
+        self.write = write
+
     def buffered(self) -> int:
         """Bytes that the system has not taken yet."""
         return self._protocol.transport.get_write_buffer_size()
@@ -269,7 +280,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     endings: Endings | None = None
     """What is left to do for those who have gone; `server.serve` sets it."""
 
-    _key: bytes | None = None  # of a handshake that was taken over
+    _key = b""  # of the handshake
+    _silent_sink: SocketSink | None = None  # on which its answer has yet to be written
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -356,6 +368,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code != 101:
             self._count("headers")
         if self.handshake_initiated and not self.close_sent:
+            self._key = event.headers["Sec-WebSocket-Key"].encode("ascii")
             self._extend(self.scope)
 
     def expect_handshake(self, budget: Budget, pending: Connections, key: str | None) -> None:
@@ -393,15 +406,30 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self._on_lost = function
 
-    def adopt(self, receiver: Receiver) -> SocketSink:
-        """Hands the accepted connection over; the ASGI application returns after this."""
-        if not self.handshake_complete or self.disconnected or self.transport.is_closing():
+    def adopt(self, receiver: Receiver, subprotocol: str | None = None) -> SocketSink:
+        """Hands the connection over, accepted now if it is not yet; the ASGI application returns after this.
+
+        It must not wait for anything in between.
+        """
+        if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
+        sink = SocketSink(self)
+        if not self.handshake_complete:
+            sink.greet(self._opening(subprotocol))
+            self._silent_sink = sink
         self._receiver = receiver
         self.transport.set_write_buffer_limits(high=self.max_buffer_bytes, low=self.max_buffer_bytes // 4)
         if not self.inherits_options:
             bound(self.transport.get_extra_info("socket"), self.max_buffer_bytes, self.gone_seconds)
-        return SocketSink(self)
+        return sink
+
+    def has_greeted(self) -> None:
+        """The answer to the handshake is written."""
+        self._silent_sink = None
+
+    def _greet(self) -> None:
+        if self._silent_sink is not None and not self.transport.is_closing():
+            self._silent_sink.write(b"")
 
     async def run_asgi(self) -> None:
         """Runs the application; an adopted connection outlives it."""
@@ -419,6 +447,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self.close_timer is None:
                 self.transport.close()
             return
+        self._greet()
         # what only the handshake needed
         early: list[str | bytes] = []
         while not self.queue.empty():
@@ -597,28 +626,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and self.handshake_complete and not self.disconnected:
             self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
         else:
-            if message["type"] == "websocket.accept" and self._key is not None:
-                self._accept(self._key, message)
+            if message["type"] == "websocket.accept" and not self.handshake_complete:
+                self.transport.write(self._opening(message.get("subprotocol"), message.get("headers", ())))
+                self._go_on()
             else:
                 await super().send(message)
-            if message["type"] == "websocket.accept" and self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-                self._go_on()
 
-    def _accept(self, key: bytes, message: Any) -> None:
-        """Answers a handshake that was taken over."""
-        if self.disconnected:
+    def _opening(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """The answer that opens the connection, which is open from here on."""
+        if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
-        if self.handshake_complete or self.initial_response is not None:
-            raise RuntimeError("the handshake is answered already")
-        if not self.transport.is_closing():
-            headers = [*self.default_headers, *message.get("headers", ())]
-            if subprotocol := message.get("subprotocol"):
-                headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
-            self.handshake_complete = True
-            self.conn.state = OPEN
-            self.transport.write(accepted(key, headers))
+        if self.initial_response is not None:
+            raise RuntimeError("the handshake is refused already")
+        headers = [*self.default_headers, *headers]
+        if subprotocol:
+            headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+        self.handshake_complete = True
+        self.conn.state = OPEN
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return accepted(self._key, headers)
 
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""
@@ -676,6 +704,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         if self.conn.state is not OPEN:
             return  # what ends it came in the same piece as what we complain about, and is handled next
+        self._greet()
         self._detach()
         encoded = reason.encode()[:120].decode(errors="ignore")  # RFC 6455 §5.5: 125 bytes with the code
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": encoded})

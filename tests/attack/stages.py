@@ -67,11 +67,8 @@ def _running(
         "limit_handshake_seconds": HANDSHAKE_SECONDS,
     }
     process = make(folder, broker.url, **{**common, **settings})
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @contextlib.contextmanager

@@ -7,11 +7,7 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +26,7 @@ from tests.firmware.cables import Bootable
 from tests.firmware.conftest import interpreter, standins  # noqa: F401 - fixtures
 from tests.firmware.test_prepared import mounted
 from tests.support.brokers import Broker
+from tests.support.sites import served_folder
 from tests.support.waiting import missing
 
 pytest.importorskip("littlefs", reason="littlefs-python (extra `flash`)")
@@ -277,9 +274,8 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
     site = tmp_path / "site"
     flash.main(["page", str(site)])
     shutil.copytree(images, site, dirs_exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(site)))
-    with closing_server(server) as port:
-        page = watched.open(f"http://127.0.0.1:{port}/", prepare=lambda page: plug(page, device))
+    with served_folder(site) as origin:
+        page = watched.open(f"{origin}/", prepare=lambda page: plug(page, device))
         page.get_by_label("Chip").select_option("ESP32")
         page.get_by_role("button", name="An output").click()
         page.get_by_label("Called").fill("pump")
@@ -324,20 +320,3 @@ def test_a_page_that_came_over_plain_http_is_told_so_and_given_the_command(
     expect(page.get_by_text("only over https:// or on this computer itself")).to_be_visible()
     expect(page.locator(".command code")).to_contain_text("sensors-flash --chip ESP32")
     expect(page.get_by_role("button", name="Install", exact=True)).to_have_count(0)
-
-
-class Silent(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def closing_server(server: ThreadingHTTPServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

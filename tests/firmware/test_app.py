@@ -412,6 +412,24 @@ def test_what_is_seldom_needed_is_not_kept_in_memory() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_a_message_for_which_there_is_no_memory_is_made_later_and_costs_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = make_app(discovery=True)
+    app.client.connected = True
+    app.births()
+    with monkeypatch.context() as full:
+
+        def fail() -> mqtt.Message:
+            raise MemoryError
+
+        full.setattr(app, "_discovery", fail)
+        app._on_progress("acknowledged")
+    assert announced(app) == {}
+    app._on_progress("acknowledged")
+    assert list(announced(app)) == ["config", "diag/config"]
+
+
 def test_the_largest_message_waits_until_others_have_gone() -> None:
     app = make_app(discovery=True)
     app.client.connected = True

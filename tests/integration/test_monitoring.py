@@ -31,6 +31,7 @@ RARE = {
     "gateway_authentications_total",
     "gateway_publishes_total",
     "gateway_refused_total",
+    "gateway_revocations",
     "gateway_upstream_dropped_total",
     "gateway_tls_expiry_timestamp_seconds",
 }

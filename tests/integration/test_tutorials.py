@@ -49,8 +49,7 @@ def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
     # GatewayProcess gives what a shell would: the variables; the file is in the folder where it runs
     gateway = GatewayProcess(tmp_path, mosquitto.url, **{name.removeprefix("GATEWAY_"): own[name] for name in own})
     [[_, topic, _, payload]] = lines("operator.md", "mosquitto_pub")
-    try:
-        gateway.start()
+    with gateway:
         with Publisher(mosquitto.url) as publisher:
             publisher.publish(topic, payload, retain=False)
             publisher.publish("elsewhere/a", b"1")
@@ -80,8 +79,6 @@ def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
         assert gateway.request("POST", "/topics/sensors/a/cmd", b"{}", bearer)[0] == 202
         assert gateway.request("POST", "/topics/sensors/a/state", b"{}", bearer)[0] == 403
         assert gateway.request("POST", "/topics/sensors/a/cmd", b"{}")[0] in (401, 403)
-    finally:
-        gateway.close()
 
 
 @pytest.mark.parametrize("words", lines("shell.md", "sensors-sim"), ids=" ".join)

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -79,6 +79,18 @@ class Broker(ABC):
     def url(self) -> str:
         """The address for clients, without user and password."""
         return f"{'mqtts' if self.options.server else 'mqtt'}://{self.host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        """Starts it; it ends with the block, also where it did not come up."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @abstractmethod
     def start(self) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -68,6 +68,18 @@ class GatewayProcess:
         root = str(Path(__file__).parents[2])
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH", "")]))
         return kept
+
+    def __enter__(self) -> Self:
+        """Starts it; it ends with the block, also where it did not come up."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self, *, ready: bool = True) -> None:
         """Starts it and waits until it serves, and with `ready` until it is connected to the broker."""
