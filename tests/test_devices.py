@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.history import History
 from gateway.core.snapshots import restore_counts, take_back, topic_states
+from gateway.devices import feed as feeding
 from gateway.devices import records, views
 from gateway.devices import registry as registry_module
 from gateway.devices.habits import HABITS, claim_of
@@ -987,13 +989,35 @@ def finished(work: Any) -> Any:
 def test_values_that_templates_compute_are_computed_in_steps() -> None:
     world = World()
     components = {
-        f"c{number}": {"p": "sensor", "unique_id": f"c{number}", "value_template": "{{ value ~ '%d' }}" % number}
+        f"c{number}": {"p": "sensor", "unique_id": f"c{number}", "value_template": "{{ value ~ " + f"'{number}' }}}}"}
         for number in range(20)
     }
     world.say("homeassistant/device/d/config", {"dev": {"ids": ["d"]}, "stat_t": "s", "cmps": components})
     world.say("s", 1)
+    world.work()
     (device,) = world.registry.devices()
     assert len(list(values_of(device, EVERYBODY, world.history))) == 20
+
+
+@pytest.mark.anyio
+async def test_a_fault_in_looking_for_silent_devices_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, asked = World(), asyncio.Event()
+    count = 0
+
+    def fault(_now_ms: int) -> Iterator[None]:
+        nonlocal count
+        count += 1
+        if count == 2:
+            asked.set()
+        raise OverflowError("a fault")
+
+    monkeypatch.setattr(feeding, "SILENCE_SECONDS", 0.001)
+    monkeypatch.setattr(world.registry, "silences", fault)
+    running = asyncio.create_task(feeding.feed(world.registry, lambda: NOW))
+    async with asyncio.timeout(10):
+        await asked.wait()
+    assert not running.done()
+    running.cancel()
 
 
 # small things
