@@ -121,8 +121,11 @@ def tell(device: Device, asker: Asker, history: History, now_ms: int) -> Told | 
     return Told(parts[0].keys[0], _encode(body), seen_of(topics, history.topic))
 
 
-def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, Any]]:
-    """The newest value of each field, in the order of `fields`, with when it came; null where there is none."""
+def values_of(device: Device, asker: Asker, history: History) -> Generator[None, None, list[dict[str, Any]]]:
+    """The newest value of each field, in the order of `fields`, with when it came; null where there is none.
+
+    It yields after each that a template computes.
+    """
     found: list[dict[str, Any]] = []
     decoded: dict[str, Any] = {}
     parts = _parts_for(device, asker)
@@ -140,6 +143,8 @@ def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, 
         is_short = message is not None and len(message.token) <= MAX_VALUE_BYTES
         value = _value(field, message, decoded[field.topic]) if message is not None and is_short else None
         found.append({"id": field.id, "value": value, "time": None if message is None else message.time})
+        if field.template is not None:
+            yield
     return found
 
 
