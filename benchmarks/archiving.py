@@ -199,16 +199,18 @@ def forget(path: Path) -> bool:
 
 async def ask(path: Path) -> Iterator[str]:
     """How long a gateway takes for charts of such a file."""
+    import httpx
+
     from gateway.app import create_app
     from gateway.settings.loading import load_settings
-    from tests.test_topics_api import ask as get
 
     settings = load_settings({"mqtt_url": "mqtt://127.0.0.1:1", "archive_file": str(path)}, environ={})
     app = create_app(settings)
     lines = []
     forget(path)
     began = time.monotonic()
-    async with app.router.lifespan_context(app):
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), client:
         lines.append(f"open: {time.monotonic() - began:.3f} s, {resident_mb():.0f} MB")
         gateway = app.state.gateway
 
@@ -216,10 +218,10 @@ async def ask(path: Path) -> Iterator[str]:
             await asyncio.sleep(PAUSE_SECONDS)
             began = time.monotonic()
             address = f"/topics/{text}?since={since}&points=1200&limit={limit}&format=columns{field}"
-            answer = await get(app, address)
+            answer = await client.get(address)
             found = answer.json()
             assert found["recovered"] is True, found.get("gap")
-            return time.monotonic() - began, len(answer.body), len(found["series"])
+            return time.monotonic() - began, len(answer.content), len(found["series"])
 
         one, field = "sensors/0007/state", "&field=temperature"
         for since in ("365d", "30d", "1d"):

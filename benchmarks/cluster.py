@@ -1,8 +1,10 @@
 """What a cluster costs and carries: `python -m benchmarks.cluster`, with Valkey's or Redis' program on the path.
 
-It compares a gateway alone with two nodes: how much longer a message takes to who is connected to the follower; what a
-message takes of the leader's and of the follower's processor without subscribers, and what of that is the log's, which
-every gateway has; and how many deliveries two nodes carry, each with as many subscribers as the gateway alone has: an
+It compares a gateway alone with two nodes: how much longer a message takes to who is connected to the follower, at the
+worst of three rates; what a message takes of the leader's and of the follower's processor without subscribers, less
+what they take while nothing comes, and what of that is the log's, which every gateway has and which is measured at the
+follower's pace: a program that sleeps between two batches finds its caches cold; and how many deliveries two nodes
+carry for the processor time of the busier one, each with as many subscribers as the gateway alone has: an
 idle gateway sends smaller batches, so nodes are compared at one load. Then a node dies, and its subscribers come back
 at the other one, each with its position.
 
@@ -39,8 +41,13 @@ from benchmarks.processes import (
     scratch_directory,
 )
 from benchmarks.report import Check
+from gateway.cluster.questions import Times
 
 DEVICES = 20
+RATE = 2_000
+"""Messages a second at which processor time is measured."""
+
+DELAY_RATES = (200, 1_000, 2_000)
 PROGRAMS = ("valkey-server", "redis-server")
 
 
@@ -49,7 +56,8 @@ class Figures:
     """What was measured; alone and with two nodes.
 
     Attributes:
-        alone_p50_ms, follower_p50_ms: delay to who is connected to the gateway, or to the follower.
+        alone_p50_ms, follower_p50_ms: delay to who is connected to the gateway, or the follower, at the rate at which
+            they differ most.
         alone_us, leader_us, follower_us: processor time of a message, without subscribers.
         log_us: what of that the log takes, in the process that measures.
         shared_ratio: deliveries that two nodes carry, as a multiple of those of one.
@@ -174,17 +182,25 @@ def processor(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[f
     """Microseconds of a message at each node, at 2,000 a second without subscribers."""
     with ExitStack() as stack:
         rig = Rig(stack, nodes, settings)
-        used, _, count = rig.measure(2_000, seconds)
-        return [1e6 * each / count for each in used]
+        time.sleep(2)
+        before, began = [processor_seconds(node.pid) for node in rig.nodes], time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - began
+        idle = [(processor_seconds(node.pid) - was) / took for node, was in zip(rig.nodes, before, strict=True)]
+        used, _, count = rig.measure(RATE, seconds)
+        return [1e6 * (each / count - none / RATE) for each, none in zip(used, idle, strict=True)]
 
 
-def delay(nodes: int, seconds: float, settings: Mapping[str, str]) -> float:
-    """Milliseconds, p50, to 50 subscribers of the last node, at 200 messages a second."""
+def delay(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[float]:
+    """Milliseconds, p50, to 5 subscribers of the last node, at each of `DELAY_RATES`."""
+    found = []
     with ExitStack() as stack:
         rig = Rig(stack, nodes, settings)
-        rig.connect(nodes - 1, 50)
-        _, said, _ = rig.measure(200, seconds)
-        return float(said[-1]["p50_ms"] or 0.0)
+        rig.connect(nodes - 1, 5)
+        for rate in DELAY_RATES:
+            _, said, _ = rig.measure(rate, seconds)
+            found.append(float(said[-1]["p50_ms"] or 0.0))
+    return found
 
 
 def carried(nodes: int, seconds: float, settings: Mapping[str, str]) -> float:
@@ -197,14 +213,23 @@ def carried(nodes: int, seconds: float, settings: Mapping[str, str]) -> float:
         return nodes * 150 * count / max(used)
 
 
-def log_microseconds(messages: int = 100_000) -> float:
-    """Microseconds of a message in a log that is full, with no subscriber."""
+def log_microseconds(seconds: float) -> float:
+    """Microseconds of a message in a log that is full, with no subscriber, in batches as they come to a follower."""
     hub, turns = hub_with(0, history=full_history())
-    publish, began = hub.publish, time.thread_time()
-    for number in range(messages):
-        publish(TOPICS[number % DEVICES], PAYLOAD, 1)
-    turns.run()
-    return 1e6 * (time.thread_time() - began) / messages
+    pause, used, count = Times().gather, 0.0, 0
+    batch = round(RATE * pause)
+    due = ends = time.monotonic()
+    ends += seconds
+    while due < ends:
+        began = time.thread_time()
+        for number in range(count, count + batch):
+            hub.publish(TOPICS[number % DEVICES], PAYLOAD, 1)
+        turns.run()
+        used += time.thread_time() - began
+        count += batch
+        due += pause
+        time.sleep(max(due - time.monotonic(), 0))
+    return 1e6 * used / count
 
 
 def move(figures: Figures, count: int, settings: Mapping[str, str]) -> None:
@@ -238,8 +263,14 @@ def main(argv: list[str] | None = None) -> int:
     settings = dict(setting.split("=", 1) for setting in options.set)
     figures, seconds = Figures(), options.seconds
     print(Cores.of_this_machine())
-    figures.alone_p50_ms, figures.follower_p50_ms = (delay(nodes, seconds, settings) for nodes in (1, 2))
-    figures.log_us = log_microseconds()
+    if len(Cores.available()) < 4:
+        print("fewer than four cores: two nodes, broker, log and load share them, so that delays are longer, too")
+    alone, follower = (delay(nodes, seconds, settings) for nodes in (1, 2))
+    for rate, *both in zip(DELAY_RATES, alone, follower, strict=True):
+        print(f"{rate:,} messages/s: p50 {both[0]:.2f} ms alone, {both[1]:.2f} ms at the follower")
+    worst = max(range(len(DELAY_RATES)), key=lambda at: follower[at] - alone[at])
+    figures.alone_p50_ms, figures.follower_p50_ms = alone[worst], follower[worst]
+    figures.log_us = log_microseconds(seconds)
     [figures.alone_us] = processor(1, seconds, settings)
     figures.leader_us, figures.follower_us = processor(2, seconds, settings)
     figures.shared_ratio = carried(2, seconds, settings) / carried(1, seconds, settings)

@@ -5,6 +5,10 @@ and lets all of them subscribe: each to a topic of its own, of 100 (as in S4), a
 them for a while, with pings, sends one message to all of them now and then, and looks at the gateway's memory, at its
 longest stall and at what the system holds for it.
 
+Where a process may not open so many files, `--gateways 6` shares them out among six gateways on the same core: each on
+a session of its own, with a stand-in of its own. Times are then those of the slowest, memory and processor time those
+of all together.
+
 What an operator has to raise for that is in `SETTINGS` and docs/performance.md; the rest are the gateway's defaults.
 """
 
@@ -19,6 +23,7 @@ import statistics
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +56,7 @@ class Figures:
     """What was measured; times are in seconds where the name doesn't say it."""
 
     connections: int
+    gateways: int = 1
     ready: int = 0
     failed: int = 0
     handshake_seconds: float = 0.0
@@ -154,94 +160,122 @@ class Many:
 
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         self.options = options
-        self.figures = Figures(options.connections)
+        self.figures = Figures(options.connections, options.gateways)
         cores = Cores.of_this_machine()
         directory = stack.enter_context(scratch_directory())
         broker = stack.enter_context(Mosquitto(directory, cores.broker))
-        per_address = -(-options.connections // options.addresses)
-        sizes = zip(SETTINGS.items(), (options.connections, per_address), strict=True)
+        self.share = -(-options.connections // options.gateways)
+        sizes = zip(SETTINGS.items(), (self.share, -(-self.share // options.addresses)), strict=True)
         settings = {name: str(int(float(part) * count) + 10) for (name, part), count in sizes}
         settings |= dict(setting.split("=", 1) for setting in options.set)
         print(f"settings: {settings}\nsystem: {system_limits()}")
-        self.gateway = stack.enter_context(Gateway(directory, cores.server, broker.port, settings))
-        self.holder = stack.enter_context(
-            Process("holder", [str(compiled("holder", directory))], directory, cores.load, piped=True)
-        )
+        holder = [str(compiled("holder", directory))]
+        self.gateways: list[Gateway] = []
+        self.holders: list[Process] = []
+        for number in range(options.gateways):
+            own = directory / f"gateway-{number}"
+            own.mkdir()
+            session = settings | {"GATEWAY_MQTT_CLIENT_ID": f"many-{number}"}
+            self.gateways.append(stack.enter_context(Gateway(own, cores.server, broker.port, session)))
+            self.holders.append(stack.enter_context(Process("holder", holder, own, cores.load, piped=True)))
+        self.pool = stack.enter_context(ThreadPoolExecutor(options.gateways))
         self.publisher = stack.enter_context(socket.create_connection((HOST, broker.port), 10))
         self.publisher.sendall(wire.mqtt_connect("bench-many"))
         self.publisher.recv(4)
 
-    def stalls(self) -> dict[float, int]:
-        """Ask the gateway for its stalls."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.gateway.port}/metrics", timeout=60) as answer:
-            return stalls_in(answer.read().decode())
+    def metrics(self, gateway: Gateway) -> str:
+        """Ask a gateway for its metrics."""
+        with urllib.request.urlopen(f"http://{HOST}:{gateway.port}/metrics", timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def stalls(self) -> list[dict[float, int]]:
+        """Ask each gateway for its stalls."""
+        return [stalls_in(self.metrics(gateway)) for gateway in self.gateways]
+
+    def longest_since(self, before: list[dict[float, int]]) -> float:
+        """Return the longest stall of any gateway since then, in milliseconds."""
+        return 1000 * max(map(longest_since, before, self.stalls()))
+
+    def used(self) -> float:
+        """Return the processor time of all gateways, in seconds."""
+        return sum(processor_seconds(gateway.pid) for gateway in self.gateways)
+
+    def resident(self) -> int:
+        """Return the resident memory of all gateways, in bytes."""
+        return sum(resident_bytes(gateway.pid) for gateway in self.gateways)
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Ask all stand-ins the same at once."""
+        return joined(list(self.pool.map(lambda holder: holder.ask(question), self.holders)))
 
     def run(self) -> Figures:
         """Open, hold, broadcast, drop and stop."""
         figures = self.figures
-        pid = self.gateway.pid
-        slab, sockets, stalls, used = slab_kib(), sockstat(), self.stalls(), processor_seconds(pid)
-        empty = resident_bytes(pid)
+        slab, sockets, stalls, used = slab_kib(), sockstat(), self.stalls(), self.used()
+        empty = self.resident()
         figures.empty_mib = empty / KIB / KIB
         answer = self.open()
         figures.ready, figures.failed = answer["ready"], answer["failed"]
         figures.handshake_seconds = answer["seconds"]
         if figures.failed:
-            print(f"{figures.failed} failed: {answer['why']} {self.gateway.last_words()[-600:]}")
-        figures.handshake_ms_of_processor = 1000 * (processor_seconds(pid) - used) / max(1, figures.ready)
-        figures.connecting_stall_ms = 1000 * longest_since(stalls, self.stalls())
+            words = [gateway.last_words()[-600:] for gateway in self.gateways]
+            print(f"{figures.failed} failed: {answer['why']} {max(words, key=len)}")
+        figures.handshake_ms_of_processor = 1000 * (self.used() - used) / max(1, figures.ready)
+        figures.connecting_stall_ms = self.longest_since(stalls)
         print(f"{figures.ready} ready after {figures.handshake_seconds:.1f} s: {figures.handshakes_per_second:,.0f}/s")
         figures.kernel_kib_per_connection = (slab_kib() - slab) / max(1, figures.ready)
         print(f"sockets before: {sockets}\n        now:    {sockstat()}")
         self.hold()
-        figures.resident_mib = resident_bytes(pid) / KIB / KIB
-        figures.kib_per_connection = (resident_bytes(pid) - empty) / KIB / max(1, figures.ready)
+        figures.resident_mib = self.resident() / KIB / KIB
+        figures.kib_per_connection = (self.resident() - empty) / KIB / max(1, figures.ready)
         self.drop_and_come_back()
         self.stop()
         return figures
 
     def open(self) -> dict[str, Any]:
-        """Open all connections."""
-        options = self.options
-        return self.holder.ask(
+        """Open all connections, those of each gateway beside those of the others."""
+        options, count = self.options, len(self.gateways)
+        questions = [
             {
-                "open": options.connections,
-                "port": self.gateway.port,
+                "open": min(self.share, options.connections - number * self.share),
+                "port": gateway.port,
                 "topics": options.topics,
                 "addresses": options.addresses,
-                "concurrency": options.concurrency,
+                "concurrency": -(-options.concurrency // count),
                 "timeout": options.timeout,
             }
-        )
+            for number, gateway in enumerate(self.gateways)
+        ]
+        return joined(list(self.pool.map(Process.ask, self.holders, questions)))
 
     def hold(self) -> None:
         """Hold them, and send one message to all at the start, the end, and about every ten seconds between."""
         figures, began = self.figures, time.monotonic()
-        stalls, pings = self.stalls(), self.holder.ask({"report": 1})["pings"]
+        stalls, pings = self.stalls(), self.ask({"report": 1})["pings"]
         used = idle = 0.0
         while True:
             self.broadcast()
             left = self.options.hold - (time.monotonic() - began)
             if left <= 0:
                 break
-            before, since = processor_seconds(self.gateway.pid), time.monotonic()
+            before, since = self.used(), time.monotonic()
             time.sleep(min(10.0, left))
-            used += processor_seconds(self.gateway.pid) - before
+            used += self.used() - before
             idle += time.monotonic() - since
         figures.held_seconds = time.monotonic() - began
         figures.idle_core = used / idle if idle else 0.0
-        figures.stall_ms = 1000 * longest_since(stalls, self.stalls())
-        answer = self.holder.ask({"report": 1})
+        figures.stall_ms = self.longest_since(stalls)
+        answer = self.ask({"report": 1})
         figures.pings, figures.closed = answer["pings"] - pings, answer["closed"]
 
     def broadcast(self) -> None:
         """Send one message to all of them, and note when the last had it."""
-        self.holder.ask({"reset": 1})
+        self.ask({"reset": 1})
         began = time.monotonic()
         self.publisher.sendall(wire.mqtt_publish("many/all", b'{"t":21.5}'))
         deadline = began + 30
         while True:
-            answer = self.holder.ask({"report": 1})
+            answer = self.ask({"report": 1})
             if answer["broadcasts"] >= answer["ready"] or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -251,29 +285,45 @@ class Many:
     def drop_and_come_back(self) -> None:
         """Close all connections at once, as a network does; see how long the gateway needs, and open them again."""
         stalls, began = self.stalls(), time.monotonic()
-        self.holder.ask({"drop": 1})
+        self.ask({"drop": 1})
         while self.gateway_connections() > 0 and time.monotonic() < began + 60:
             time.sleep(0.1)
         self.figures.drop_seconds = time.monotonic() - began
         time.sleep(0.3)
-        self.figures.drop_stall_ms = 1000 * longest_since(stalls, self.stalls())
+        self.figures.drop_stall_ms = self.longest_since(stalls)
         answer = self.open()
         print(f"back: {answer['ready']} after {answer['seconds']:.1f} s {answer['why']}")
 
     def gateway_connections(self) -> int:
-        """Ask the gateway how many are connected."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.gateway.port}/metrics", timeout=60) as answer:
-            found = re.search(r"^gateway_connections(?:\{[^}]*\})? (\S+)", answer.read().decode(), re.MULTILINE)
-        return int(float(found[1])) if found else 0
+        """Ask the gateways how many are connected."""
+        pattern = re.compile(r"^gateway_connections(?:\{[^}]*\})? (\S+)", re.MULTILINE)
+        found = (pattern.search(self.metrics(gateway)) for gateway in self.gateways)
+        return sum(int(float(match[1])) for match in found if match)
 
     def stop(self) -> None:
         """SIGTERM, with everybody connected."""
-        before = self.holder.ask({"report": 1})["restart_closes"]
+        before = self.ask({"report": 1})["restart_closes"]
         began = time.monotonic()
-        self.gateway.popen.terminate()
-        self.gateway.popen.wait(60)
+        for gateway in self.gateways:
+            gateway.popen.terminate()
+        for gateway in self.gateways:
+            gateway.popen.wait(60)
         self.figures.stop_seconds = time.monotonic() - began
-        self.figures.told_to_come_back = self.holder.ask({"report": 1})["restart_closes"] - before
+        self.figures.told_to_come_back = self.ask({"report": 1})["restart_closes"] - before
+
+
+def joined(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several stand-ins answered as if it were one: counts added, the latest of times. Pure."""
+    found: dict[str, Any] = {}
+    for name, first in answers[0].items():
+        values = [answer[name] for answer in answers]
+        if isinstance(first, str):
+            found[name] = next(filter(None, values), "")
+        elif isinstance(first, float):
+            found[name] = min(values) if name.startswith("first_") else max(values)
+        else:
+            found[name] = sum(values)
+    return found
 
 
 def said(figures: Figures) -> str:
@@ -300,6 +350,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
     parser.add_argument("--connections", type=int, default=100_000)
+    parser.add_argument("--gateways", type=int, default=1, help="gateways on the one core that share them (default: 1)")
     parser.add_argument("--topics", type=int, default=100, help="own topics; as many as connections: one for each")
     parser.add_argument("--addresses", type=int, default=100, help="addresses that the connections come from (≤ 254)")
     parser.add_argument("--concurrency", type=int, default=256, help="handshakes under way at a time")
@@ -313,7 +364,7 @@ def main(argv: list[str] | None = None) -> int:
         print("This benchmark needs Linux: the load waits in epoll.", file=sys.stderr)
         return 2
     try:
-        raise_files(options.connections + DESCRIPTORS_BESIDE)
+        raise_files(-(-options.connections // options.gateways) + DESCRIPTORS_BESIDE)
         with ExitStack() as stack:
             figures = Many(options, stack).run()
     except BenchmarkError as error:

@@ -26,7 +26,7 @@ from gateway import __version__
 from gateway.access.budget import Accounts, Buckets, Memory, TokenBucket
 from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeySource, KeyUrl, parse_keys, secret_key
-from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.access.limits import Client, Connections, LimitError, Refusals
 from gateway.access.origins import Origins, is_loopback
 from gateway.access.policy import Policy, Role
 from gateway.access.revocations import Revocation, RevocationFile
@@ -39,12 +39,13 @@ from gateway.archive.keeping import Keep, Rules
 from gateway.cluster.address import Address
 from gateway.cluster.cluster import Cluster
 from gateway.cluster.leading import Leading
+from gateway.cluster.member import CONNECTING
 from gateway.cluster.questions import ServerError, Times
 from gateway.cluster.recalls import Recalls
 from gateway.cluster.server import RefusedError, Server
 from gateway.core.collector import Collections
 from gateway.core.distribution import STALLS, Distribution
-from gateway.core.filters import FilterSet
+from gateway.core.filters import NO_FILTERS, FilterSet
 from gateway.core.history import History
 from gateway.core.hub import Hub
 from gateway.core.messages import Properties
@@ -143,7 +144,7 @@ class Limits:
             TopicError: one is no topic filter.
             LimitError: they are too many, or too long together.
         """
-        had = had or FilterSet(())
+        had = had or NO_FILTERS
         found: dict[str, None] = {}
         count, size = len(had), sum(len(text.encode()) for text in had.filters)
         for text in asked:
@@ -198,6 +199,7 @@ class Gateway:
         decoding: the rules by which payloads that are not JSON are read.
         devices: what announces itself as a device.
         cluster: what makes this gateway a node; None where it is alone.
+        recalls: what tells the other nodes of tokens that are called back; None where there are neither.
         session: the link of the leader to the broker; None while this node leads nothing. `upstream` of a node only
             publishes.
         archive: the file in which the log is kept; None where there is none.
@@ -257,7 +259,7 @@ class Gateway:
         self.hub: Hub
         self.upstream: Upstream
         self.cluster: Cluster | None = None
-        self._recalls: Recalls | None = None
+        self.recalls: Recalls | None = None
         self.session: Upstream | None = None
         self._session_task: asyncio.Task[None] | None = None
         self.alerts: Runner | None = None
@@ -417,10 +419,10 @@ class Gateway:
             on_follow=self._follow,
             leave=self._leave_session,
             on_change=self._cluster_changed,
-            is_able=lambda: self.upstream.state.connected,
+            is_able=lambda: self.upstream.is_connected,
         )
         if self.guard.verifier is not None:
-            self._recalls = Recalls(
+            self.recalls = Recalls(
                 address,
                 settings.cluster_name,
                 self.guard.revocations,
@@ -440,7 +442,7 @@ class Gateway:
         """This node leads: it takes the session with the broker over."""
         assert self.cluster is not None  # noqa: S101 - it is what leads
         inherited = self.cluster.member.follower.inherited
-        self.cluster.member.broker = "the leader is not connected to the broker yet"
+        self.cluster.member.broker = CONNECTING
         self.session = session = Upstream(
             self.upstream_config,
             on_message=leading.take,
@@ -468,9 +470,11 @@ class Gateway:
 
     def _session_changed(self, state: UpstreamState) -> None:
         cluster = self.cluster
+        if cluster is not None and not state.connected:
+            cluster.member.check_lease()
         if cluster is None or cluster.member.leading is None or self.session is None:
             return
-        cluster.member.broker = "" if state.connected else state.last_error or "the leader is not connected"
+        cluster.member.broker = "" if state.connected else state.last_error or CONNECTING
         cluster.member.leading.as_published = state.retained_as_published
         if state.connected and state.subscription != self.history.subscription:
             self.history.subscription = state.subscription
@@ -567,9 +571,9 @@ class Gateway:
             node = recalling = None
             if self.cluster is not None:
                 node = self._tasks.create_task(self.cluster.run(), name="cluster")
-                if self._recalls is not None:
-                    recalling = self._tasks.create_task(self._recalls.run(), name="what other nodes call back")
-                    await self._recalls.wait_heard(CATCH_UP_SECONDS)
+                if self.recalls is not None:
+                    recalling = self._tasks.create_task(self.recalls.run(), name="what other nodes call back")
+                    await self.recalls.wait_heard(CATCH_UP_SECONDS)
                 await self.cluster.wait_caught_up(CATCH_UP_SECONDS)
             warming = self._tasks.create_task(self.guard.prepare(), name="token keys")
             aging = self._tasks.create_task(self._age(), name="age of history")
@@ -722,7 +726,7 @@ class Gateway:
         """
         now = time.time()
         self.guard.revocations.add(revocation, now)
-        telling = None if self._recalls is None else self._recalls.say(revocation)
+        telling = None if self.recalls is None else self.recalls.say(revocation)
         count = await self._end_revoked(revocation)
         if self._revoked is not None:
             try:
@@ -768,8 +772,8 @@ class Gateway:
         while self._revoked is not None:
             await asyncio.sleep(REVOCATION_SECONDS)
             for revocation in self.read_revocations():
-                if self._recalls is not None:
-                    self._recalls.say(revocation)
+                if self.recalls is not None:
+                    self.recalls.say(revocation)
                 await self._end_revoked(revocation)
 
     # upstream
@@ -777,7 +781,7 @@ class Gateway:
     @property
     def is_connected(self) -> bool:
         """Whether the broker is there now."""
-        return self.upstream.state.connected if self.cluster is None else self.cluster.reason is None
+        return self.upstream.is_connected if self.cluster is None else self.cluster.reason is None
 
     @property
     def upstream_reason(self) -> str | None:
@@ -828,7 +832,7 @@ class Gateway:
             raise ProtocolError(error.code, str(error)) from None
         return is_heard
 
-    def take_publish(self, address: str | None) -> None:
+    def take_publish(self, address: Client) -> None:
         """Counts a message that is published by a request against its address.
 
         Raises:

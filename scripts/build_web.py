@@ -106,8 +106,15 @@ def run(
     except OSError as error:
         raise BuildError(f"{purpose}: {error}") from None
     if done.returncode:
-        said = ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace").strip()
+        said = without_traffic(((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace")).strip()
         raise BuildError(f"{purpose} failed" + (f":\n{said[-4000:]}" if said else ""))
+
+
+def without_traffic(said: str) -> str:
+    """What npm said without its lines on each request, but for the last of those that say what failed."""
+    lines = said.splitlines()
+    failed = [line for line in lines if line.startswith("npm http ") and " failed with " in line]
+    return "\n".join([*failed[-1:], *(line for line in lines if not line.startswith("npm http "))])
 
 
 def private_node(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -192,7 +199,8 @@ def install(root: Path) -> tuple[list[str], dict[str, str]]:
         print("Fetching what the web pages are built with (npm ci)", flush=True)
         # two more attempts, but soon: without a network this ends in seconds and not in two minutes
         retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"]
-        command = [*npm, "ci", "--no-audit", "--no-fund", *retries]
+        # without its requests npm may say no more than that its "exit handler" was not called
+        command = [*npm, "ci", "--no-audit", "--no-fund", "--loglevel=http", *retries]
         run(command, cwd=web, env=env, timeout=INSTALL_SECONDS, purpose="npm ci")
     return npm, env
 
@@ -274,4 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -237,7 +237,6 @@ def discovery_payload(
     manufacturer: str = "MQTT-to-browser gateway",
     always_listens: bool = True,
     more: dict[str, dict[str, object]] | None = None,
-    diagnostics: dict[str, dict[str, object]] | None = None,
 ) -> bytes:
     """Home Assistant's device discovery: one retained message for all of the sensor's fields.
 
@@ -256,26 +255,14 @@ def discovery_payload(
         manufacturer: Who made the device.
         always_listens: False for a sensor that sleeps: it gets no restart button, for nobody would hear the press.
         more: What can be told to it: name to its component, which gets the name and the topic for commands.
-        diagnostics: What it says of itself: name to its component, which names its topic and says how long it holds.
     """
     prefix = "sensors_" + sensor_id + "_"
-    described = {
-        "dev": {"ids": ["sensors_" + sensor_id], "name": name, "mf": manufacturer, "mdl": model, "sw": firmware},
-        "o": {"name": "sensors", "sw": firmware},
-        "state_topic": state_topic(sensor_id),
-        "availability": [
-            {
-                "topic": status_topic(sensor_id),
-                "value_template": "{{ 'offline' if value == 'offline' else 'online' }}",
-            }
-        ],
-        "qos": 1,
-    }
+    device: dict[str, object] = {"name": name, "mf": manufacturer, "mdl": model, "sw": firmware}
     # Component by component: all of them as one object and as one text would take a board four times the memory.
-    parts = [json_text(described)[:-1].encode(), b',"cmps":{']
+    parts = [discovery_head(sensor_id, state_topic(sensor_id), firmware, device)]
     for field in fields:  # type: ignore[attr-defined]
         meta = field_meta(field, _differences(fields, field))
-        component: dict[str, object] = {"p": "sensor", "name": _label(field), "unique_id": prefix + field}
+        component: dict[str, object] = {"p": "sensor", "name": label(field), "unique_id": prefix + field}
         if "device_class" in meta:
             component["device_class"] = meta["device_class"]
         if "unit" in meta:
@@ -292,16 +279,11 @@ def discovery_payload(
         parts.append((_string_text(field) + ":" + json_text(component)).encode())
         parts.append(b",")
     for key in more or {}:
-        component = {"name": _label(key), "unique_id": prefix + key, "command_topic": cmd_topic(sensor_id)}
+        component = {"name": label(key), "unique_id": prefix + key, "command_topic": cmd_topic(sensor_id)}
         component.update(more[key])  # type: ignore[index]
         if "brightness_scale" in component:
             component["brightness_command_topic"] = cmd_topic(sensor_id)
             component["brightness_state_topic"] = state_topic(sensor_id)
-        parts.append((_string_text(key) + ":" + json_text(component)).encode())
-        parts.append(b",")
-    for key in diagnostics or {}:
-        component = {"p": "sensor", "name": _label(key), "unique_id": prefix + key, "entity_category": "diagnostic"}
-        component.update(diagnostics[key])  # type: ignore[index]
         parts.append((_string_text(key) + ":" + json_text(component)).encode())
         parts.append(b",")
     if always_listens:
@@ -315,10 +297,34 @@ def discovery_payload(
             "payload_press": '{"reboot":true}',
         }
         parts.append(('"restart":' + json_text(button)).encode())
-    elif len(parts) > 2:
+    elif len(parts) > 1:
         parts.pop()  # the comma after the last one
     parts.append(b"}}")
     return b"".join(parts)
+
+
+def discovery_head(sensor_id: str, topic: str, firmware: str, device: dict[str, object]) -> bytes:
+    """How a device message begins, up to its first component; ``}}`` ends it.
+
+    Args:
+        sensor_id: As in its topics.
+        topic: Where the values are of components that name no other.
+        firmware: Name and version.
+        device: What is said of the device besides its identifier.
+    """
+    described = {
+        "dev": dict(device, ids=["sensors_" + sensor_id]),
+        "o": {"name": "sensors", "sw": firmware},
+        "state_topic": topic,
+        "availability": [
+            {
+                "topic": status_topic(sensor_id),
+                "value_template": "{{ 'offline' if value == 'offline' else 'online' }}",
+            }
+        ],
+        "qos": 1,
+    }
+    return (json_text(described)[:-1] + ',"cmps":{').encode()
 
 
 def parse_command(payload: bytes, also: tuple[str, ...] = ()) -> dict[str, object]:
@@ -420,7 +426,8 @@ def _differences(fields: object, field: str) -> dict[str, object] | None:
     return fields[field] if isinstance(fields, dict) else None
 
 
-def _label(field: str) -> str:
+def label(field: str) -> str:
+    """A field's name for people."""
     known = {
         "co2": "CO₂",
         "pm1": "PM1",

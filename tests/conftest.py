@@ -24,12 +24,16 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import hypothesis
 import pytest
+
+import firmware.board.slots
+import sensors_sim.payloads
 
 # containers are removed by the fixtures; the helper container that would do it after a crash needs one more image
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
@@ -51,11 +55,16 @@ from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.inheritance import forget_parent
 from tests.support.publishers import Publisher
+from tests.support.reports import pytest_runtest_makereport  # noqa: F401 - a hook
 from tests.support.valkeys import ValkeyServer, valkey_problem
 from tests.support.waiting import missing
 from tests.support.yardsticks import in_yardsticks
 
 forget_parent()
+
+# tests read modules of the board's program, beside which payloads.py and slots.py lie on a board
+sys.modules.setdefault("payloads", sensors_sim.payloads)
+sys.modules.setdefault("slots", firmware.board.slots)
 
 # how long an example takes says more about what else runs here than about the code
 hypothesis.settings.register_profile("gateway", deadline=None)
@@ -170,11 +179,8 @@ def yardstick() -> Yardstick:
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A running Mosquitto that all tests share: nobody stops it."""
     broker = make_broker(_kind(None), tmp_path_factory.mktemp("mosquitto"))
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture(scope="session")
@@ -184,11 +190,8 @@ def any_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if kind == "none":
         missing("a broker: Docker, the program mosquitto, or the package amqtt")
     broker = make_broker(kind, tmp_path_factory.mktemp("broker"))
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -239,11 +242,8 @@ def amqtt(tmp_path: Path) -> Iterator[Broker]:
     if not has_amqtt():
         missing("the package amqtt (extra `demo`)")
     broker = AmqttBroker(tmp_path / "amqtt")
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -285,11 +285,8 @@ def gateway(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         mqtt_client_id=f"gateway-{os.getpid()}-{number}",
         mqtt_status_topic=f"gateway-{os.getpid()}-{number}/status",
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture
@@ -306,11 +303,8 @@ def any_gateway(any_broker: Broker, tmp_path_factory: pytest.TempPathFactory) ->
     process = GatewayProcess(
         tmp_path_factory.mktemp("gateway"), any_broker.url, mqtt_client_id=f"any-gateway-{os.getpid()}-{number}"
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,9 @@ class Disk:
     def when_settled(self, call: Callable[[], None]) -> None:
         self.calls.append(call)
 
+    def rest_seconds(self, *, has_all: bool = False) -> float:
+        return 0
+
     def identify(self, packets: list[bytes]) -> None:
         self.identified += packets
 

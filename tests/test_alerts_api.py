@@ -10,6 +10,7 @@ import jsonschema
 
 from gateway.ops.asyncapi import event_schema
 from gateway.ops.samples import samples
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.test_topics_api import Answer, ask, running
 from tests.test_webhooks import receiving
 
@@ -113,7 +114,7 @@ async def test_a_webhook_is_told_what_began_and_what_ended() -> None:
             gateway.alerts.alerts.settle()
             for value in (31, 20):
                 gateway.hub.publish("s/a", b'{"t":%d}' % value)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while len(receiver.requests) < 2:
                     receiver.news.clear()
                     await receiver.news.wait()

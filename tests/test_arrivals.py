@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.messages import Properties
 from gateway.core.topics import covers, disjoint_cover, matches, minimal_cover, overlap
 from gateway.upstream.arrivals import Arrivals
 from gateway.upstream.packets import encode_varint
@@ -47,11 +48,23 @@ class Desk:
             version,
             number=number,
             numbers=itertools.count(10),
-            on_message=lambda *message: self.handed.append(message),
+            on_message=self.take,
             on_drop=lambda reason, _: self.dropped.append(reason),
             on_stale=self.stale.append,
             clock=lambda: self.now,
         )
+
+    def take(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retained: bool = False,
+        properties: Properties | None = None,
+        repeat: int = 0,
+        /,
+    ) -> None:
+        self.handed.append((topic, payload, qos, retained, properties, repeat))
 
     def subscribe(self, offers_identifiers: bool = True) -> dict[str, int]:
         wanted = self.arrivals.subscriptions(offers_identifiers)

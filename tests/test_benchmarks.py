@@ -26,7 +26,7 @@ from benchmarks.scenarios import SCENARIOS, Result, Server
 from gateway.core.frames import frame_text, unframe
 from gateway.upstream.packets import PacketReader
 from tests.support.brokers import mosquitto_program
-from tests.support.waiting import missing
+from tests.support.waiting import PATIENCE_SECONDS, missing
 
 DEVICES = 3
 
@@ -267,14 +267,15 @@ def test_what_100_000_connections_must_reach_is_held_to_what_was_measured() -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the load waits in epoll")
+@pytest.mark.parametrize("gateways", [1, 3])
 def test_a_few_of_many_are_held_get_their_message_and_are_told_to_come_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gateways: int
 ) -> None:
     if mosquitto_program() is None or shutil.which("cc") is None:
         missing("the mosquitto program or a C compiler")
     file = tmp_path / "figures.json"
     options = ["--connections", "60", "--topics", "4", "--addresses", "3", "--hold", "1", "--json", str(file)]
-    code = many.main([*options, "--set", "GATEWAY_LIMIT_IDLE_SECONDS=2"])
+    code = many.main([*options, "--gateways", str(gateways), "--set", "GATEWAY_LIMIT_IDLE_SECONDS=2"])
     assert code == 0, capsys.readouterr().out
     figures = many.Figures(**json.loads(file.read_text()))
     assert (figures.ready, figures.failed, figures.closed) == (60, 0, 0)
@@ -312,7 +313,10 @@ def test_the_stand_in_sends_each_number_once_and_keeps_to_the_receive_maximum(tm
         accepts=bool, max_message_bytes=1 << 20,
     )  # fmt: skip
     reader.plain = frozenset({b"\x0b\x05"})
-    with StandIn(tmp_path, None) as broker, socket.create_connection((HOST, broker.port), timeout=10) as sock:
+    with (
+        StandIn(tmp_path, None) as broker,
+        socket.create_connection((HOST, broker.port), timeout=PATIENCE_SECONDS) as sock,
+    ):
 
         def read_until(count: int) -> None:
             while len(found) < count:

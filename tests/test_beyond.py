@@ -267,6 +267,8 @@ def test_the_end_of_the_archive_ends_what_waits_for_it(live: Lives) -> None:
     life.hub.subscribe(client.subscriber, ["#"], position(life, 0), replay_id=1)
     life.close()
     life.loop.until(lambda: bool(client.events("replayed")))
+    [gap] = client.events("gap")
+    assert (client.seqs, gap["reason"], gap["lost"]) == ([48, 49, 50], "evicted", 47)
 
 
 @settings(max_examples=60)

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from gateway.core.messages import Properties
 from gateway.upstream import link as link_module
 from gateway.upstream import upstream
+from gateway.upstream.acknowledging import Keeper
 from gateway.upstream.config import UpstreamConfig
 from gateway.upstream.state import PublishRefused, UpstreamState, UpstreamUnavailable
 from gateway.upstream.upstream import Upstream
@@ -31,7 +32,7 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.publishers import Publisher
 from tests.support.relays import Answer, Relay
-from tests.support.waiting import eventually_async, free_port, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually_async, free_port, missing
 
 BOTH_LOOPS = pytest.mark.parametrize(
     "anyio_backend",
@@ -47,9 +48,9 @@ class Arrival(NamedTuple):
     topic: str
     payload: bytes
     qos: int
-    retained: bool
-    properties: Properties | None
-    repeat: int
+    retained: bool = False
+    properties: Properties | None = None
+    repeat: int = 0
 
 
 class Linked:
@@ -723,7 +724,7 @@ async def test_a_lost_connection_ends_publishing_at_once(mosquitto: Broker) -> N
         ]
         await asyncio.sleep(0)
         relay.cut()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             outcomes = await asyncio.gather(*publishing, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {UpstreamUnavailable}
 
@@ -830,7 +831,7 @@ async def test_leaving_is_quick_even_when_the_broker_does_not_answer(mosquitto: 
         linked(relay.url, status_topic=f"{prefix}/status", connect_timeout_seconds=60) as link,
     ):
         relay.swallows = True
-        async with asyncio.timeout(15):  # what waits for an answer would wait for 60 s
+        async with asyncio.timeout(PATIENCE_SECONDS):  # what waits for an answer would wait for 60 s
             await link.stop()
 
 
@@ -921,10 +922,10 @@ async def test_contract_paho_reads_one_packet_from_a_socket_that_has_one_packet(
 
 def test_the_more_a_read_brings_the_sooner_comes_the_next() -> None:
     sizes = (0, 1_000, 32_768, 65_535)
-    pauses = [link_module.pause_after(size) for size in sizes]
-    assert pauses[0] == link_module.READ_PAUSE_SECONDS
-    assert pauses == sorted(pauses, reverse=True)
-    assert link_module.pause_after(link_module.READ_BYTES) == 0
+    parts = [link_module.pause_part(size) for size in sizes]
+    assert parts[0] == 1
+    assert parts == sorted(parts, reverse=True)
+    assert link_module.pause_part(link_module.READ_BYTES) == link_module.pause_part(2 * link_module.READ_BYTES) == 0
 
 
 def _packet(topic: str, payload: bytes) -> bytes:
@@ -961,6 +962,57 @@ async def test_what_the_broker_held_back_until_its_packets_were_acknowledged_com
                 assert [arrival.payload for arrival in link.arrivals if arrival.topic == f"{prefix}/a"] == expected
                 await link.upstream.publish(f"{prefix}/b", b"5", qos=1)
                 await link.payloads(f"{prefix}/b", 1)  # reading goes on
+
+
+class Gatherer:
+    """Keeps what comes with the next of its appends, each of which is followed by a rest."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    def rest_seconds(self, *, has_all: bool = False) -> float:
+        self.asked.append(has_all)
+        return 30
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux acknowledges when it is asked to")
+@BOTH_LOOPS
+async def test_nothing_is_read_while_nothing_would_be_kept_but_what_the_broker_holds_back_is_waited_for(
+    make_mosquitto: MakeMosquitto, prefix: str, anyio_backend: object
+) -> None:
+    async with linked(make_mosquitto().url, f"{prefix}/#") as link:
+        found = link.upstream._link
+        assert found is not None
+        assert found._transport is not None
+        keeper = Gatherer()
+        found._keeper = cast("Keeper", keeper)
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as here:
+            here.setblocking(False)
+            there, _ = server.accept()
+            found._socket, socket_before = here, found._socket
+
+            def read(count: int) -> None:
+                came = _packet(f"{prefix}/a", b"1") * count
+                found._view[: len(came)] = came
+                found.buffer_updated(len(came))
+
+            with there:
+                for count in (3, 1):
+                    read(count)
+                    assert found._transport.is_reading(), "something may be under way"
+                    read(count)
+                    assert not found._transport.is_reading()
+                    found._read_on()
+                assert keeper.asked == [False] * 4
+                there.sendall(_packet(f"{prefix}/a", b"2"))
+                read(1)
+                assert not found._transport.is_reading(), "that was all"
+                assert keeper.asked[4:] == [False, True]
+                found._read_on()
+            found._socket = socket_before
+        found._keeper = None
+        await link.upstream.publish(f"{prefix}/b", b"5", qos=1)
+        await link.payloads(f"{prefix}/b", 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how large buffers are is each system's own")

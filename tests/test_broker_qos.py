@@ -21,11 +21,8 @@ from tests.test_broker import Linked, linked, publish
 def aedes(tmp_path: Path) -> Iterator[Broker]:
     """A broker that delivers at the QoS of the publisher what a wildcard matches."""
     broker = AedesBroker(tmp_path / "aedes")
-    try:
-        broker.start()
+    with broker:
         yield broker
-    finally:
-        broker.close()
 
 
 def leave_subscription(url: str, client_id: str, topic_filter: str) -> None:

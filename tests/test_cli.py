@@ -31,7 +31,7 @@ from tests.conftest import MakeGateway, MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions, has_amqtt, mosquitto_program
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
 
@@ -659,12 +659,12 @@ def test_demo_lets_pages_of_a_named_origin_in(mosquitto: Broker) -> None:
     arguments = ["--broker", mosquitto.url, "--port", "0", "--devices", "0", "--origin", "http://localhost:5173"]
     with running("demo", *arguments) as demo:
         url = socket_url(address_in(demo), [("topic", "a")])
-        with connect(url, origin=Origin("http://localhost:5173"), open_timeout=10) as allowed:
-            assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
+        with connect(url, origin=Origin("http://localhost:5173"), open_timeout=PATIENCE_SECONDS) as allowed:
+            assert json.loads(allowed.recv(timeout=PATIENCE_SECONDS))["event"] == "subscribed"
         assert [line for line in demo.err if "small page" not in line] == []
         # a page that was opened as a file
         for _ in range(2):
-            with pytest.raises(InvalidStatus), connect(url, origin=Origin("null"), open_timeout=10):
+            with pytest.raises(InvalidStatus), connect(url, origin=Origin("null"), open_timeout=PATIENCE_SECONDS):
                 pass
         assert demo.stop() == 0
     [said] = [line for line in demo.err if "'null' may not use this gateway" in line]
@@ -676,10 +676,10 @@ def test_demo_with_a_broker_of_its_own_lets_pages_of_this_machines_servers_in_an
     with running("demo", "--port", "0", "--devices", "0") as demo:
         url = socket_url(address_in(demo), [("topic", "a")])
         for origin in ("http://localhost:5173", "http://127.0.0.1:3000"):
-            with connect(url, origin=Origin(origin), open_timeout=10) as allowed:
-                assert json.loads(allowed.recv(timeout=10))["event"] == "subscribed"
+            with connect(url, origin=Origin(origin), open_timeout=PATIENCE_SECONDS) as allowed:
+                assert json.loads(allowed.recv(timeout=PATIENCE_SECONDS))["event"] == "subscribed"
         for origin in ("null", "https://evil.example", "http://localhost.evil.example:5173"):
-            with pytest.raises(InvalidStatus), connect(url, origin=Origin(origin), open_timeout=10):
+            with pytest.raises(InvalidStatus), connect(url, origin=Origin(origin), open_timeout=PATIENCE_SECONDS):
                 pass
 
 

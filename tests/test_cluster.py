@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ from gateway.cluster.follower import (
     MisfitError,
     Standing,
 )
-from gateway.cluster.leading import ENTRY_ROWS, Leading
+from gateway.cluster.leading import AHEAD_SECONDS, ENTRY_ROWS, Leading
 from gateway.cluster.log import HubLog
 from gateway.cluster.views import Led, Meta, Reason, View, why_anew
 from gateway.core.history import History
@@ -73,6 +74,24 @@ def test_an_entry_comes_back_with_all_that_its_messages_came_with(entry: Entry) 
 def test_other_bytes_are_no_entry(data: bytes) -> None:
     with pytest.raises(EntryError):
         decode(data)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(FORM, "e", "t", 1, 2**63),
+        Entry(FORM, "e", "t", 1, -1),
+        Entry(FORM, "e", "t", 2**63),
+        Entry(FORM, "e", "t", -1),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", 2**62)]),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", -(2**62))]),
+        Entry(FORM, "e", "t", 1, 0, [Row("a", b"", 0, 2**40)]),
+        Entry(FORM, "e", "t", 1, 0, [Row("", b"")]),
+    ],
+)
+def test_an_entry_that_no_log_can_hold_is_refused(entry: Entry) -> None:
+    with pytest.raises(EntryError):
+        decode(encode(entry))
 
 
 def test_an_entry_of_another_form_says_which() -> None:
@@ -226,7 +245,12 @@ def test_the_stream_stays_within_its_bounds_and_keeps_its_newest_entries(
 # leading
 
 
-def leading_of(history: History | None = None) -> Leading:
+def leading_of(
+    history: History | None = None,
+    *,
+    clock: Callable[[], float] = lambda: 0.0,
+    wake: Callable[[], None] = lambda: None,
+) -> Leading:
     history = history or History(epoch="e1")
     return Leading(
         history,
@@ -234,8 +258,9 @@ def leading_of(history: History | None = None) -> Leading:
         token="t1",
         tail=NOTHING.following,
         since=0,
+        clock=clock,
         wall_clock_ms=lambda: 1_000,
-        wake=lambda: None,
+        wake=wake,
     )
 
 
@@ -248,6 +273,24 @@ def append(leading: Leading) -> tuple[Id, Entry]:
     assert (at, encode(entry)) == found
     leading.settle()
     return at, entry
+
+
+def test_the_broker_is_read_shortly_before_an_append_and_then_not_until_shortly_before_the_next() -> None:
+    now, woken = 100.0, []
+    leading = leading_of(clock=lambda: now, wake=lambda: woken.append(now))
+    assert leading.rest_seconds() == leading.rest_seconds(has_all=True) == 0, "nothing is gathered yet"
+    woken.clear()
+    leading.gather, leading.gathers_until = 0.01, now + 0.01
+    now += 0.004
+    assert leading.rest_seconds(has_all=True) == pytest.approx(0.006 - AHEAD_SECONDS)
+    assert (woken, leading.gathers_until) == ([], 100.01), "what has come waits for its turn"
+    now = 100.01 - AHEAD_SECONDS + 1e-6
+    assert leading.rest_seconds() == pytest.approx(0.01, abs=1e-5)
+    assert not woken, "more may come"
+    assert leading.rest_seconds(has_all=True) == pytest.approx(0.01, abs=1e-5)
+    assert (woken, leading.gathers_until) == ([now], 0), "nothing more comes: it is appended at once"
+    leading.gathers_until = now - 0.02
+    assert leading.rest_seconds() == 0, "after a silence the next message is awaited"
 
 
 def test_what_arrives_during_an_append_goes_with_the_next_one() -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.archive.archive import common_seq
 from gateway.cluster.entries import Entry, Id
 from gateway.cluster.leading import Leading
-from gateway.cluster.member import Member, Role
+from gateway.cluster.member import CONNECTING, Member, Role
 from gateway.cluster.questions import Append, Leave, Pause, Question, Read, ServerError, Times, Wait
 from gateway.core.history import History
 from gateway.upstream.acknowledging import Unacknowledged
@@ -161,7 +161,6 @@ class Node:
         self.leading: Leading | None = None
         self.steps: Generator[Question, Any, None] = self.member.run()
         self.question: Question | None = next(self.steps)
-        self.ready_at = 0.0
 
     def lead(self, leading: Leading) -> None:
         self.leading = leading
@@ -177,6 +176,8 @@ class Node:
         if question is None:
             return
         machine = self.machine
+        if self.member.leading is not None and machine.broker.leading is not self.member.leading:
+            self.member.check_lease()  # its session has ended
         if machine.broker.leading is None and self.member.leading is not None:
             self.lead(self.member.leading)  # whoever was thrown out connects again as long as it leads
         try:
@@ -523,6 +524,46 @@ def test_a_leader_that_is_cut_off_from_the_broker_hands_over_to_a_node_that_reac
     machine.teardown()
 
 
+def test_a_leader_whose_first_connection_takes_long_leads_on_while_that_may_still_be_made() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    for node in machine.nodes:
+        node.is_able, node.member.broker = True, ""
+    settle(machine)
+    leader.member.broker = CONNECTING
+    began = machine.now
+    while machine.now - began < Times().connect - 1:
+        for node in machine.nodes:
+            node.step()
+    assert the_leader(machine) is leader
+    while machine.now - began < Times().connect + 3:
+        for node in machine.nodes:
+            node.step()
+    assert the_leader(machine) is not leader
+
+
+def test_a_leader_that_loses_its_session_after_its_lease_leads_no_more_before_it_hears_from_the_server() -> None:
+    machine = Machine()
+    settle(machine)
+    leader = the_leader(machine)
+    others = [node for node in machine.nodes if node is not leader]
+    machine.advance(Times().lease / 2)
+    leader.member.check_lease()
+    assert the_leader(machine) is leader, "it may renew it"
+    machine.publish(1)
+    machine.advance(Times().lease)
+    while not any(node.member.role is Role.LEADER for node in others):
+        for node in others:
+            node.step()
+    assert leader.member.leading is not None, "it waits for an answer"
+    leader.member.check_lease()
+    assert the_leader(machine) in others
+    settle(machine)
+    assert the_leader(machine) in others
+    machine.teardown()
+
+
 def test_two_nodes_that_cannot_make_a_session_hand_over_seldom() -> None:
     machine = Machine()
     settle(machine)
@@ -596,7 +637,7 @@ def test_what_comes_soon_after_an_append_of_a_busy_leader_shares_the_next_one_an
         assert isinstance(question, Wait)
         assert question.seconds < 0.005
         now += 0.001
-    now += 0.003
+    now += 0.0018  # no timer of the loop is shorter than what is left
     question = steps.send(None)
     assert isinstance(question, Append)
     steps.send(server.ask(question))

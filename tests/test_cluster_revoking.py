@@ -212,9 +212,11 @@ def test_a_full_list_is_told_and_the_rest_is_told_on_when_something_has_ended(mo
     node = Node(server, lambda: now, "b", [])
     node.say(Revocation("c", None, 5.0))
     assert look(node.shared, server, "b")[1] == "their list is full"
+    assert node.shared.untold == 1
     now = 20.0 + GRACE_SECONDS + 1
     node.look()
     assert [each.token_id for each in server.revoked] == ["b", "c"]
+    assert node.shared.untold == 0
 
 
 def test_what_can_not_be_read_or_kept_stops_nothing_else(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -112,6 +114,41 @@ async def test_one_that_is_late_is_given_up_and_each_has_its_own_time() -> None:
         with pytest.raises(TimeoutError):
             await wire.ask(PING, 0.2)
         assert asyncio.get_running_loop().time() - began < 30
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": loop}) for loop in (False, True)])
+async def test_an_answer_that_came_while_the_loop_stood_still_is_not_late(anyio_backend: object) -> None:
+    def serve(server: socket.socket) -> None:
+        there, _ = server.accept()
+        with there:
+            there.recv(65536)
+            time.sleep(0.1)
+            there.sendall(b"+OK\r\n")
+            there.recv(65536)
+
+    def stand_still() -> None:
+        """What came on another connection takes long; uvloop looks at its timers next."""
+        busy.recv(1)
+        loop.remove_reader(busy)
+        time.sleep(0.6)
+
+    loop = asyncio.get_running_loop()
+    busy, other = socket.socketpair()
+    with busy, other, socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        connection = Connection(host="127.0.0.1", port=server.getsockname()[1], lib_name=None, lib_version=None)
+        await connection.connect()  # type: ignore[no-untyped-call]
+        wire = Wire(connection)
+        try:
+            asking = asyncio.create_task(wire.ask(PING, 0.3))
+            await asyncio.sleep(0)
+            loop.add_reader(busy, stand_still)
+            other.send(b"x")
+            assert await asking == b"OK"
+        finally:
+            wire.close()
+            await asyncio.to_thread(thread.join, 10)
 
 
 @pytest.mark.parametrize("what", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff\r\n"])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.core.collector import LONG_SECONDS, MANY_OBJECTS, MOST_CUT_OFF, Collections, untracked
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 PROGRAM = """
 import asyncio, collections, gc, json, signal, sys
@@ -161,7 +161,7 @@ def test_connections_that_end_are_freed_without_the_collector(gateway: subproces
         return found
 
     def connect(request: bytes, answer: bytes) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         sock.sendall(request)
         said = b""
         while answer not in said:

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from gateway.settings.rows import SETTINGS
 from scripts.images import base_name
 from tests.support.brokers import IMAGE
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, missing
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,14 +76,14 @@ class Project:
         return f"http://127.0.0.1:{self.http_port}/"
 
     def position(self) -> str:
-        with urlopen(self.url + "topics?limit=1", timeout=10) as answer:
+        with urlopen(self.url + "topics?limit=1", timeout=PATIENCE_SECONDS) as answer:
             return str(json.load(answer)["position"])
 
     def readings(self, count: int) -> list[tuple[str, object]]:
         """The next readings, as a browser gets them."""
         address = f"ws://127.0.0.1:{self.http_port}/ws?topic=sensors/%2B/state&since=now"
         found: list[tuple[str, object]] = []
-        with connect(address, open_timeout=10) as socket:
+        with connect(address, open_timeout=PATIENCE_SECONDS) as socket:
             while len(found) < count:
                 message = json.loads(socket.recv(timeout=20))
                 if "topic" in message:
@@ -181,7 +181,7 @@ def test_sensors_are_seen_from_outside(project: Project) -> None:
     # those that README's commands name
     assert "sensors/living-climate/state" in {topic for topic, _ in readings}
     assert all(isinstance(payload, dict) for _, payload in readings)
-    with urlopen(project.url, timeout=10) as answer:
+    with urlopen(project.url, timeout=PATIENCE_SECONDS) as answer:
         assert b"<!doctype html>" in answer.read().lower()
 
 
@@ -192,7 +192,7 @@ def test_check_in_the_container_sees_what_the_service_sees(project: Project) -> 
     assert rows["access_origins"].startswith("http://localhost:5173")
     assert rows["access_allow_anonymous"].startswith("true")
     assert rows["view_topic"].startswith("gateway/views")
-    with urlopen(project.url + "alerts", timeout=10) as answer:
+    with urlopen(project.url + "alerts", timeout=PATIENCE_SECONDS) as answer:
         assert [alert["name"] for alert in json.load(answer)["alerts"]] == ["hot"]
 
 

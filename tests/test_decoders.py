@@ -582,6 +582,11 @@ def _worst() -> dict[str, list[tuple[str, bytes]]]:
             ("a", b"#\n" * 16_383),
             ("a", b"w" + b" " * 32_766),
             ("a", b"w f=1" + b" " * 32_762),
+            ("a", b"w f=1" + b" " * 32_762 + b"x"),
+            ("a", b"w f=1 5" + b" " * 32_760 + b"x"),
+            ("a", b"w f=" + b"1" * 32_763 + b"x"),
+            ("a", b"w f=1." + b"1" * 32_761 + b"x"),
+            ("a", b"w f=1e" + b"1" * 32_761 + b"x"),
         ],
         "senml": [
             ("a", json.dumps([{"n": "n", "v": n, "t": n} for n in range(1_600)], separators=(",", ":")).encode())

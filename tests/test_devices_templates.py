@@ -122,6 +122,11 @@ def test_what_is_not_understood_is_named(source: str, word: str) -> None:
         ("{{ value_json.a | round(1) }}", {"a": 1e999}),
         ("{{ value_json.a }}", {}),
         ("{{ value_json.a | float(1, 2) }}", {"a": "1"}),
+        ("{{ value_json.a ~ 'x' }}", {"a": 10**400}),
+        ("{{ value_json.a * 2 }}", {"a": 10**400}),
+        ("{{ value_json.a | upper }}", {"a": 10**400}),
+        ("{{ value_json.a ~ '' }}", {"a": [10**4000] * 10}),
+        ("{{ 1e300 | round(12, 'floor') }}", {}),
     ],
 )
 def test_what_a_payload_lacks_is_an_error_of_its_own(source: str, payload: Any) -> None:
@@ -163,6 +168,14 @@ HOSTILE = [
     "{{ '\\" * 500,
     "{" * 2_000,
     "{#" * 1_000,
+    "{% set a = [value, value] %}" + "{% set a = [a, a] %}" * 40 + "{{ a }}",
+    "{% set a = [value, value] %}" + "{% set a = [a, a] %}" * 40 + "{{ a ~ 'x' }}",
+    "{% set a = [value] %}" + "{% set a = {'b': a, 'c': a} %}" * 40 + "{{ a | upper }}",
+    "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a == b }}",
+    "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a < b }}",
+    "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a in [b] }}",
+    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 40 + "{{ {a: 1} }}",
+    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 40 + "{{ value_json[a] }}",
 ]
 
 
@@ -179,6 +192,22 @@ def test_a_hostile_template_costs_next_to_nothing(source: str) -> None:
         except TemplateError:
             continue
     assert (time.thread_time() - began) / 5 < 0.05
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set v = value_json %}{{ " + "v ~ " * 140 + "v }}",
+        "{% set v = value_json %}{{ " + "'x' in v or " * 70 + "v }}",
+        "{% set v = value_json %}{{ " + "v == [v] or " * 40 + "v }}",
+    ],
+)
+def test_a_long_list_is_not_walked_again_and_again(source: str) -> None:
+    payload = ["a"] * 60_000
+    began = time.thread_time()
+    with contextlib.suppress(TemplateError):
+        Template(source).render("", payload)
+    assert time.thread_time() - began < 0.05
 
 
 PIECES = st.sampled_from((

@@ -114,6 +114,16 @@ def test_the_architecture_has_every_module() -> None:
     assert all((package / name).is_dir() or (package / f"{name}.py").is_file() for name in named)
 
 
+def test_the_architecture_has_every_folder() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## The repository\n")[2].partition("\n## ")[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)/", cell)}
+    made = {line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."} - made
+    assert {folder for folder in folders if any((ROOT / folder).iterdir())} == named
+
+
 def curls() -> list[str]:
     """Each question to a gateway that a page asks with curl."""
     texts = [page.read_text(encoding="utf-8") for page in PAGES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import math
@@ -19,13 +20,15 @@ from hypothesis import strategies as st
 from gateway.access.budget import Accounts, Memory
 from gateway.access.grants import AccessError, Principal
 from gateway.access.keys import Keys, secret_key
+from gateway.access.limits import User
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy, Role
 from gateway.access.tokens import Verifier, mint
 from gateway.door.content_policy import content_security_policy
 from gateway.door.door import Door, literal_plus
 from gateway.door.guard import Guard
-from gateway.door.refusals import Refusal, principal_of, problem
+from gateway.door.refusals import Refusal, payer_of, principal_of, problem
+from gateway.transport.proxies import FROM_PROXY
 
 KEY = secret_key("0123456789abcdef" * 2)
 POLICY = Policy({"guest": Role(("public/#",)), "viewer": Role(("sensors/#",), ("cmd/{sub}",))})
@@ -597,6 +600,41 @@ def test_an_address_that_owes_processor_time_waits_and_nobody_else() -> None:
     assert handshakes(guard, 1, "10.0.0.8") == [101]
     now = 60.0
     assert handshakes(guard, 1) == [101]
+
+
+def test_of_those_whom_a_proxy_names_each_has_limits_of_their_own() -> None:
+    """Over Home Assistant's Ingress all of them have one address."""
+    now = 0.0
+    guard = closed_guard(
+        policy=dataclasses.replace(POLICY, user_role="viewer"),
+        user_headers=["X-User"],
+        requests_per_second=10,
+        max_requests_per_address=100,
+        max_failed_tokens=2,
+        clock=lambda: now,
+    )
+
+    def ask(user: str, kind: str = "http", query: str = "", **more: Any) -> Answer:
+        scope = scope_of(headers={"x-user": user}, kind=kind, query=query, **more)
+        if not more:
+            scope["extensions"][FROM_PROXY] = True
+        answer = through(guard, scope, needs_principal=bool(query))
+        assert payer_of(scope) == (User(user) if user and not more else "10.0.0.9")
+        return answer
+
+    for kind, count in (("http", 20), ("websocket", 100)):
+        assert all(ask("anna", kind).reached for _ in range(count))
+        assert ask("anna", kind).status == 429
+        assert ask("bert", kind).reached
+        # who has no name has the address, and so has whom nobody vouches for
+        assert all(ask("", kind).reached for _ in range(count))
+        assert ask("bert", kind, client=("10.0.0.9", 1)).status == 429
+    now = 60.0
+    guard.accounts.spend(User("anna"), processor=4)
+    assert ask("anna").json["reason"] == "processor"
+    assert ask("bert").status == 200
+    assert [ask("bert", query="token=x").status for _ in range(3)] == [401, 401, 429]
+    assert ask("carl", query="token=x").status == 401
 
 
 @pytest.mark.parametrize(

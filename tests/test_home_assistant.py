@@ -9,11 +9,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,7 +30,8 @@ from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.ingress import Ingress
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, free_port, missing
+from tests.support.sites import Quiet, served
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -151,8 +150,8 @@ def supervisor(broker: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]
     """A stand-in for the Supervisor: its address, and the tokens that it was shown."""
     shown: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
             shown.append(self.headers.get("Authorization", ""))
             is_there = self.path == "/services/mqtt" and broker is not None
             answer = {"result": "ok", "data": broker} if is_there else {"result": "error", "message": "no service"}
@@ -163,17 +162,8 @@ def supervisor(broker: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", shown
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as address:
+        yield address, shown
 
 
 def test_where_the_supervisor_knows_no_broker_none_is_found() -> None:
@@ -199,7 +189,9 @@ def test_it_starts_at_the_supervisors_broker_and_keeps_history(mosquitto: Broker
             def status_of(path: str, headers: dict[str, str]) -> int:
                 with (
                     contextlib.suppress(OSError),
-                    contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+                    contextlib.closing(
+                        http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+                    ) as connection,
                 ):
                     connection.request("GET", path, headers=headers)
                     return connection.getresponse().status
@@ -230,19 +222,18 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         access_user_role="home",
         roles=json.dumps({"home": ROLE}),
     )
-    try:
-        process.start()
+    with process:
         with Publisher(mosquitto.url) as publisher:
             publisher.publish("house/door", b'{"open":true}')
             publisher.publish_all((f"house/rooms/{n}/lamp", str(n).encode()) for n in range(5))
         eventually(lambda: len(get(process, "/topics/house/%23", (USER, "x"))[1]["messages"]) > 5, 25, "all has come")
         yield process
-    finally:
-        process.close()
 
 
 def get(process: GatewayProcess, path: str, *headers: tuple[str, str], method: str = "GET") -> tuple[int, Any, Any]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=10)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE_SECONDS)
+    ) as connection:
         connection.putrequest(method, path)
         for name, value in headers:
             connection.putheader(name, value.encode())
@@ -274,6 +265,29 @@ def test_who_is_not_named_has_nothing(ingress: GatewayProcess) -> None:
 def test_two_names_are_none(ingress: GatewayProcess) -> None:
     assert get(ingress, "/topics/house/%23", (USER, "anna"), (USER, "root"))[0] == 400
     assert get(ingress, "/topics/house/%23", (USER, "anna"), (USER_ID, "1"), (USER_ID, "2"))[0] == 400
+
+
+@pytest.mark.slow
+def test_each_user_of_home_assistant_has_connections_of_their_own(make_gateway: MakeGateway, mosquitto: Broker) -> None:
+    process = make_gateway(
+        mosquitto,
+        forwarded_allow_ips="127.0.0.1",
+        access_user_header=run.USER_HEADERS,
+        access_user_role="home",
+        roles=json.dumps({"home": ROLE}),
+        limit_connections_per_address=2,
+    )
+    # what Home Assistant adds is the address of one of its own parts, the same for everybody
+    core = ("X-Forwarded-For", "172.30.32.1")
+    socket, streams = f"ws://127.0.0.1:{process.port}/ws?topic=house/%23", "/topics/house/%23"
+    with contextlib.ExitStack() as open_ones:
+        for user in ("anna", "bert"):
+            for _ in range(2):
+                open_ones.enter_context(connect(socket, additional_headers={USER: user, core[0]: core[1]}))
+            events = ("Accept", "text/event-stream")
+            status, answer, _ = get(process, streams, (USER, user), core, events)
+            assert (status, answer["reason"]) == (503, "limit_connections_per_address")
+            assert f"user '{user}'" in answer["detail"]
 
 
 @pytest.mark.slow

@@ -36,6 +36,16 @@ def pure_modules() -> list[str]:
     return [name.replace("/", ".") for row in rows for name in re.findall(r"`([\w/]+)`", row)]
 
 
+USED = {
+    "gateway": set(),
+    "sensors_sim": {"gateway.core"},
+    "firmware": {"sensors_sim.payloads"},
+    "benchmarks": {"gateway"},
+    "scripts": {"gateway"},
+}
+"""What each package uses of the others."""
+
+
 @cache
 def imports(module: str) -> frozenset[str]:
     """What a module imports, for types only included: top-level packages, and `gateway.x` for ours."""
@@ -84,6 +94,19 @@ def test_no_import_runs_upward(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_reaches_itself(module: str) -> None:
     assert module not in reaches(module)
+
+
+@pytest.mark.parametrize("package", USED)
+def test_a_package_uses_of_the_others_what_the_page_says(package: str) -> None:
+    ours = re.compile(r"(gateway|sensors_sim|firmware|benchmarks|scripts|tests)\b")
+    for path in (PACKAGE.parent / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                is_own = name.partition(".")[0] == package or not ours.match(name)
+                assert is_own or any(f"{name}.".startswith(f"{used}.") for used in USED[package]), f"{path}: {name}"
 
 
 def test_each_library_has_its_one_place() -> None:

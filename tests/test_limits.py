@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.limits import Connections, LimitError, Refusals, network_of
+from gateway.access.limits import Connections, LimitError, Refusals, User, network_of
 
 # Connections
 
@@ -39,6 +39,18 @@ def test_one_address_cannot_take_all_connections() -> None:
     connections.open("10.0.0.1")
     assert connections.of("10.0.0.1") == 3
     assert connections.total == 4
+
+
+def test_a_user_counts_as_an_address_that_nobody_else_has() -> None:
+    connections = Connections(10, 1, is_shared=lambda _: True)
+    keys = [
+        connections.open(client) for client in (User("10.0.0.1"), "10.0.0.1", User("local"), "local", "user 'local'")
+    ]
+    assert len(set(keys)) == 4
+    assert network_of(User("x" * 256)) == network_of(User("x" * 5_000))
+    # also behind a proxy that many share
+    with pytest.raises(LimitError, match=r"1 connections are open from user 'local', at most 1"):
+        connections.open(User("local"))
 
 
 def test_there_is_a_limit_in_all() -> None:

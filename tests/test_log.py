@@ -78,3 +78,16 @@ def test_segments_answer_as_a_list_would(data: st.DataObject) -> None:
         behind = data.draw(st.integers(1, 8))
         start = log.before_newest(behind)
         assert log.count_between(start, seq)[0] <= behind
+
+
+def test_a_segment_that_was_joined_to_another_is_not_looked_at_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "SEGMENT", 8)
+    monkeypatch.setattr(log_module, "MIN_HOLES", 0)
+    log = Log()
+    for seq in range(1, 18):
+        log.append(message(seq, 100))
+    # of the first eight one is left; the fifth of the next eight to go lets both be joined
+    for gone in (2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 16, 9, 11):
+        log.remove(gone)
+    assert [entry.seq for entry in log] == [1, 10, 12, 17]
+    assert log.count == 4

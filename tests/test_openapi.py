@@ -18,7 +18,7 @@ from gateway.core.protocol import ERROR_CODES
 from gateway.door.guard import PUBLIC_FILES
 from gateway.door.refusals import Refusal
 from gateway.ops.openapi import SCHEMAS_OF_PARAMETERS, describe_http
-from gateway.routes.question import representation_of
+from gateway.routes.request import representation_of
 from gateway.settings.loading import load_settings
 from tests.integration.test_asyncapi import references
 from tests.test_topics_api import ask, running

@@ -1,7 +1,11 @@
-"""What a release consists of, made of this checkout without an index: `make release` tries the same with one."""
+"""What a release consists of, made of this checkout without an index: `make release` tries the same with one.
+
+It is long because what is made of the checkout, such as the wheel, is made once for all that try it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -14,7 +18,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,6 +33,7 @@ from scripts.trying import FailedError, Missing, UnavailableError, demo, fetch, 
 from tests.support.brokers import GATEWAY_IMAGE, image_problem
 from tests.support.peers import PEERS
 from tests.support.waiting import missing
+from tests.test_docs import blocks
 from tests.test_web import NPM, _program
 
 ROOT = Path(__file__).parents[1]
@@ -262,13 +267,11 @@ def test_machine_code_of_another_machine_ends_an_environment(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def package(docker: None, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package, with what it needs as the image has it: nothing is fetched."""
-    if shutil.which("dpkg-deb") is None:
-        missing("dpkg-deb")
+def needs(docker: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the gateway needs under Python 3.13, as the image has it: nothing is fetched."""
     if problem := image_problem():
         missing(problem)
-    folder = tmp_path_factory.mktemp("debian")
+    folder = tmp_path_factory.mktemp("needs")
     made = subprocess.run(["docker", "create", GATEWAY_IMAGE], capture_output=True, text=True, check=True, timeout=60)
     container = made.stdout.strip()
     try:
@@ -280,9 +283,16 @@ def package(docker: None, wheel: Path, tmp_path_factory: pytest.TempPathFactory)
         shutil.rmtree(folder / "needs" / name)
     for notes in (folder / "needs").glob("mqtt_browser_gateway-*"):
         shutil.rmtree(notes)
-    return debian.build(
-        wheel, debian="13", arch="amd64", into=folder, needs=folder / "needs", compression=["-Zgzip", "-z1"]
-    )
+    return folder / "needs"
+
+
+@pytest.fixture(scope="module")
+def package(wheel: Path, needs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package."""
+    if shutil.which("dpkg-deb") is None:
+        missing("dpkg-deb")
+    folder = tmp_path_factory.mktemp("debian")
+    return debian.build(wheel, debian="13", arch="amd64", into=folder, needs=needs, compression=["-Zgzip", "-z1"])
 
 
 @pytest.mark.slow
@@ -317,6 +327,168 @@ def _debian_image() -> str:
 def test_the_debian_package_is_installed_runs_and_is_purged(package: Path) -> None:
     tried = debian.trial(package, _debian_image(), "amd64", boots=False)
     assert re.fullmatch(r"installed on Debian 13\S*, it ran without systemd, removed and purged", tried)
+
+
+def _block_of_operations(word: str) -> str:
+    """The one shell block under "Installing" that has a word."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [found] = [block for block in blocks(text.partition("\n## Sizing\n")[0], "sh") if word in block]
+    return found
+
+
+@contextlib.contextmanager
+def _a_debian(*options: str) -> Iterator[Callable[[str], str]]:
+    """A container without a network, in which shell lines are run as root; each has to succeed."""
+    command = ["docker", "run", "--detach", "--init", "--network", "none", "--workdir", "/checkout"]
+    command += [*options, _debian_image(), "sleep", "600"]
+    name = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    def shell(lines: str) -> str:
+        asked = ["docker", "exec", name, "sh", "-euc", lines]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, f"{lines}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    try:
+        yield shell
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_debians_package_is_installed_as_the_manual_says(package: Path) -> None:
+    block = _block_of_operations("apt install").replace("_arm64.deb", "_amd64.deb")
+    with _a_debian("--volume", f"{package.parent}:/checkout/dist:ro") as shell:
+        shell(block)
+        assert shell("gateway --version").strip()
+        assert "mqtt_url" in shell("gateway check --config /etc/gateway/gateway.toml")
+        assert shell("getent passwd gateway")
+        shell("apt-get purge --yes mqtt-browser-gateway")
+        assert shell("ls -d /etc/gateway /var/lib/gateway || true") == ""
+
+
+SYSTEMCTL = """#!/usr/bin/python3
+import os, sys
+assert sys.argv[1:] == ["enable", "--now", "gateway"], sys.argv
+unit = [line.partition("=")[::2] for line in open("/etc/systemd/system/gateway.service") if line[:1] not in "#[\\n"]
+unit = [(name, value.strip().replace("%S", "/var/lib")) for name, value in unit]
+environment = dict(value.split("=", 1) for name, value in unit if name == "Environment")
+[command] = [value.split() for name, value in unit if name == "ExecStart"]
+[state] = [f"/var/lib/{value}" for name, value in unit if name == "StateDirectory"]
+assert ("DynamicUser", "yes") in unit
+os.mkdir(state, 0o700)
+os.chown(state, 61184, 61184)
+if os.fork() == 0:
+    os.setsid()
+    log = os.open("/gateway.log", os.O_WRONLY | os.O_CREAT)
+    for number in (0, 1, 2):
+        os.dup2(log, number)
+    os.setgroups([]), os.setgid(61184), os.setuid(61184), os.umask(0o077)
+    os.execve(command[0], command, {"PYTHONPATH": os.environ["PYTHONPATH"], **environment})
+"""
+"""What systemd does with the unit, as far as a container without it can: `make release` boots one that has it."""
+
+ASKS = """
+import time, urllib.request
+for attempt in range(300):
+    try:
+        print(urllib.request.urlopen("http://127.0.0.1:8000/").read().decode())
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
+    raise SystemExit("nobody answers")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_service_is_installed_from_a_checkout_as_the_manual_says(
+    checkout: Path, needs: Path, tmp_path: Path
+) -> None:
+    if not build_web.is_built(ROOT):
+        missing("the web pages as they are now (make web)")
+    root = tmp_path / "checkout"
+    shutil.copytree(checkout, root)
+    shutil.copytree(ROOT / "deploy", root / "deploy")
+    shutil.copytree(ROOT / "gateway" / "static", root / "gateway" / "static")
+    # what pip would fetch: it takes what it finds on the path for installed
+    packages = tmp_path / "needs"
+    shutil.copytree(needs, packages)
+    for name in ("hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"):
+        for file in importlib.metadata.files(name) or ():
+            if file.parts[0] != ".." and file.suffix != ".pyc" and not (packages / file).exists():
+                (packages / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(file.locate()), packages / file)
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    mounts = [f"--volume={root}:/source:ro", f"--volume={packages}:/needs:ro"]
+    mounts.append(f"--volume={systemctl}:/usr/local/bin/systemctl:ro")
+    offline = ["--env=PYTHONPATH=/needs", "--env=PIP_NO_INDEX=1", "--env=PIP_NO_BUILD_ISOLATION=0"]
+    with _a_debian(*mounts, *offline) as shell:
+        shell("cp -r /source/. /checkout")
+        shell(_block_of_operations("systemctl enable"))
+        assert "/assets/" in shell(f"python3 -c '{ASKS}' || {{ cat /gateway.log; exit 1; }}")
+        owner = "stat --format %u:%a"
+        assert shell(f"{owner} /var/lib/gateway/archive.db /etc/gateway/gateway.toml").split() == ["61184:600", "0:644"]
+
+
+BROKER = """#!/bin/sh
+case "$*" in
+"restart mosquitto") mosquitto -c /etc/mosquitto/mosquitto.conf -d >/mosquitto.log 2>&1 ;;
+"reload mosquitto") kill -HUP "$(pidof mosquitto)" ;;
+*) exit 1 ;;
+esac
+"""
+"""What systemd does with Debian's Mosquitto."""
+
+READING = """
+import sys
+from paho.mqtt.client import CallbackAPIVersion, Client
+name, password = sys.argv[1:]
+client = Client(CallbackAPIVersion.VERSION2)
+client.username_pw_set(name, password)
+client.tls_set("/etc/sensor-secrets/sensors/ca.pem")
+client.connect("broker.example.com", 8883)
+client.loop_start()
+sent = client.publish(f"sensors/{name}/state", "{}", qos=1)
+sent.wait_for_publish(10)
+assert sent.is_published(), open("/mosquitto.log").read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_secure_broker_runs_on_debian_without_docker_as_the_manual_says(needs: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    [block] = [block for block in blocks(text, "sh") if "systemctl restart mosquitto" in block]
+    assert "After `make_passwords.py` the third line and `systemctl reload mosquitto`" in text
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(BROKER)
+    systemctl.chmod(0o755)
+    mounts = [f"--volume={ROOT / 'mosquitto' / 'secure'}:/checkout:ro", f"--volume={needs}:/needs:ro"]
+    mounts.append(f"--volume={systemctl}:/usr/local/bin/systemctl:ro")
+    with _a_debian(*mounts, "--env=PYTHONPATH=/needs", "--add-host=broker.example.com:127.0.0.1") as shell:
+        if not shell("command -v mosquitto || true"):
+            missing("Mosquitto in the image of Debian")
+        shell(block)
+        show = "./make_passwords.py /etc/sensor-secrets NAME --show"
+        reads = f"""python3 -c '{READING}' NAME "$({show} | cut -d: -f2)" """
+        shell(reads.replace("NAME", "esp32-1"))
+        with pytest.raises(AssertionError):
+            shell(f"python3 -c '{READING}' esp32-1 wrong")
+        shell("./make_passwords.py /etc/sensor-secrets esp32-2")
+        shell(block.splitlines()[2])
+        shell("systemctl reload mosquitto")
+        shell(reads.replace("NAME", "esp32-2"))
+        # nobody else on the machine reads what the broker reads, nor what else was made
+        found = shell("stat -c '%U %a %n' /etc/mosquitto/secrets /etc/mosquitto/secrets/* /etc/sensor-secrets")
+        assert {line.rpartition(" ")[0] for line in found.splitlines()[:-1]} == {"mosquitto 700", "mosquitto 600"}
+        assert shell("setpriv --reuid 61184 --clear-groups cat /etc/sensor-secrets/*/passwords 2>&1 || true").count(
+            "ermission denied"
+        )
 
 
 @pytest.mark.slow

@@ -24,10 +24,11 @@ from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
 from tests.conftest import MakeGateway
 from tests.support.brokers import Broker
+from tests.support.faults import upgrade
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ROOT = "sec"
@@ -60,8 +61,7 @@ def closed(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         access_origins=["https://app.example"],
         log_format="json",
     )
-    try:
-        process.start()
+    with process:
         with Publisher(mosquitto.url) as publisher:
             for topic in ("a/1", "a/2", "b/secret", "$hidden/x"):
                 publisher.publish(f"{ROOT}/{topic}", json.dumps({"value": topic}))
@@ -69,8 +69,6 @@ def closed(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
             lambda: process.metrics(bearer(subscribe=["$SYS/#"]))["gateway_history_messages"] >= 4, 10, "messages"
         )
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +81,8 @@ def opened(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         mqtt_status_topic=f"{ROOT}/opened",
         log_format="json",
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 def exchange(gateway: GatewayProcess, request: bytes, timeout_seconds: float = 5) -> bytes:
@@ -334,7 +329,7 @@ async def test_a_cookie_opens_no_socket_for_another_page(closed: GatewayProcess)
 def test_a_page_cannot_be_framed_or_made_to_run_foreign_code(opened: GatewayProcess) -> None:
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/", headers={"Accept": "text/html"})
     response = connection.getresponse()
     response.read()
@@ -360,7 +355,7 @@ def test_what_a_sensor_sends_is_never_a_page(mosquitto: Broker, opened: GatewayP
     import http.client
 
     for accept in ("application/json", "text/csv", "application/x-ndjson", "image/svg+xml"):
-        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE_SECONDS)
         title = f"&title={quote(script)}" if accept == "image/svg+xml" else ""
         connection.request("GET", f"{path}?since=1h{title}", headers={"Accept": accept})
         response = connection.getresponse()
@@ -534,14 +529,6 @@ def test_nothing_is_unpacked(closed: GatewayProcess) -> None:
     assert closed.memory() - before < 20e6
 
 
-def upgrade(path: str, extra: str = "") -> bytes:
-    key = base64.b64encode(os.urandom(16)).decode()
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{extra}\r\n"
-    ).encode()
-
-
 def frame(opcode: int, payload: bytes, *, first: int = 0x80, masked: bool = True) -> bytes:
     """A client's frame (RFC 6455 §5.2)."""
     length = len(payload)
@@ -561,9 +548,10 @@ def frame(opcode: int, payload: bytes, *, first: int = 0x80, masked: bool = True
 
 def test_compressed_frames_are_not_taken(opened: GatewayProcess) -> None:
     """permessage-deflate is not agreed to, so a compressed frame breaks the protocol."""
-    with socket.create_connection(("127.0.0.1", opened.port), 5) as sock:
-        sock.settimeout(5)
-        sock.sendall(upgrade("/ws", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"))
+    with socket.create_connection(("127.0.0.1", opened.port), PATIENCE_SECONDS) as sock:
+        sock.settimeout(PATIENCE_SECONDS)
+        extension = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+        sock.sendall(upgrade("/ws")[:-2] + extension)
         head = sock.recv(65_536).partition(b"\r\n\r\n")[0]
         assert head.startswith(b"HTTP/1.1 101")
         assert b"permessage-deflate" not in head

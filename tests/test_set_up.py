@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -96,3 +97,35 @@ def test_what_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Setting up in ")
     assert works(python)
+
+
+STUB = """#!/bin/sh
+case "$*" in
+  *last-failed*) echo "alone: $*" >> {log};;
+  *pytest*) echo "ran: $*" >> {log}; exit {code};;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "runs", "is_good"),
+    [(0, 2, True), (1, 4, True), (2, 2, False), (3, 2, False)],
+    ids=["passed", "failed", "interrupted", "broken"],
+)
+def test_only_tests_that_failed_get_another_chance(tmp_path: Path, code: int, runs: int, is_good: bool) -> None:
+    """A run that broke off says nothing of the tests that it left out, and of those no other run is asked."""
+    log, program = tmp_path / "log", tmp_path / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(STUB.format(log=log, code=code), "utf-8")
+    program.chmod(0o755)
+    (tmp_path / ".dev").touch()
+    done = subprocess.run(
+        ["make", "test", f"VENV={tmp_path}"],
+        cwd=Path(__file__).parents[1],
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (len(log.read_text("utf-8").splitlines()), done.returncode == 0) == (runs, is_good), done.stderr

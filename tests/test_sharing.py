@@ -121,6 +121,39 @@ async def test_a_link_is_made_where_the_setting_allows_it_and_its_token_is_verif
         assert (await ask(app, "/tokens", "POST", data=asked)).status == 401
 
 
+async def test_what_is_made_of_a_token_ends_when_that_is_called_back() -> None:
+    policy = {"access_secret": SECRET, "access_share_max": "1h"}
+    by = mint(KEY, ttl_seconds=600, subject="boss", publish=["$gateway/revocations"])
+    for how in ("token", "subject", "link"):
+        async with running(**policy) as (app, _):
+            chain = [mint(KEY, ttl_seconds=600, subject="ann", subscribe=["a/#"])]
+            for _ in range(3):
+                data = json.dumps({"subscribe": ["a/#"], "seconds": 60}).encode()
+                answer = await ask(app, "/tokens", "POST", data=data, authorization=f"Bearer {chain[-1]}")
+                chain.append(json.loads(answer.body)["token"])
+            other = mint(KEY, ttl_seconds=600, subject="bert", subscribe=["a/#"])
+            assert "ann" not in json.dumps(claims_of(chain[-1]))
+            called = {
+                "token": {"token": chain[0]},
+                "subject": {"subject": "ann"},
+                "link": {"token": chain[2]},
+            }[how]
+            bearer = f"Bearer {by if how == 'subject' else called['token']}"
+            data = json.dumps(called).encode()
+            assert (await ask(app, "/tokens/revoke", "POST", data=data, authorization=bearer)).status == 200
+            asked = [await ask(app, "/topics/a", authorization=f"Bearer {each}") for each in (*chain, other)]
+            lives = 2 if how == "link" else 0
+            assert [answer.status for answer in asked] == [200] * lives + [401] * (4 - lives) + [200], how
+
+
+def test_links_of_links_have_an_end() -> None:
+    maker = person("#")
+    with pytest.raises(AccessError, match="8 times at most"):
+        for _ in range(20):
+            token, _ = SHARING.token(maker, ["#"], 600, time.time())
+            maker = Policy().principal(claims_of(token))
+
+
 async def test_a_gateway_that_can_not_sign_says_so_at_its_start() -> None:
     with pytest.raises(AccessError, match="no key to sign with"):
         async with running(access_share_max="1h"):

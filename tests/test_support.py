@@ -125,6 +125,44 @@ def test_nothing_that_the_parent_of_a_test_run_left_reaches_what_tests_start() -
     assert done.stdout.split() == ["True", "True", "0o22", "None"]
 
 
+STUMBLES = """
+import ast
+import pytest
+
+calls = []
+parse = ast.parse
+
+def stumble(*arguments, **named):
+    calls.append(1)
+    if len(calls) == 1:
+        raise SystemError("AST constructor recursion depth mismatch (before=147, after=94)")
+    return parse(*arguments, **named)
+
+def test_fails(monkeypatch):
+    monkeypatch.setattr(ast, "parse", stumble)
+    assert [1] == [2]
+
+def test_comes_after():
+    pass
+"""
+
+
+def test_a_stumble_over_the_report_of_one_test_ends_no_other(tmp_path: Path) -> None:
+    (tmp_path / "test_stumbles.py").write_text(STUMBLES, "utf-8")
+    options = f"-p tests.support.reports -p no:cacheprovider -W error -c {os.devnull} --rootdir".split()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path), str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "assert [1] == [2]" in done.stdout
+    assert done.returncode == 1
+
+
 def test_two_workers_of_a_run_are_given_different_ports() -> None:
     program = "from tests.support.waiting import free_port; print(*(free_port() for _ in range(50)))"
     given: list[str] = []

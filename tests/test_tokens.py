@@ -31,6 +31,7 @@ from gateway.access.grants import AccessError
 from gateway.access.keys import Key, KeyFile, Keys, KeyUrl, PrivateKey, parse_keys, secret_key
 from gateway.access.policy import Policy
 from gateway.access.tokens import TokenError, Verifier, mint
+from tests.support.sites import Quiet, served
 from tests.support.tokens import verified
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -560,22 +561,12 @@ def test_a_key_set_comes_over_https_only(url: str) -> None:
 
 @contextmanager
 def web_server(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
             answer(self)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/jwks.json"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Handler) as origin:
+        yield f"{origin}/jwks.json"
 
 
 def respond(status: int, body: bytes = b"", **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 import gateway
 from gateway.routes.dashboard import why_not_built
 
-from .support.waiting import missing
+from .support.waiting import eventually, missing
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "build_web.py"
@@ -129,6 +130,29 @@ def test_a_failed_build_says_why_and_is_tried_again(checkout: Path, tools: tuple
     assert _run(checkout, folder, "--optional").returncode == 0
     _program(folder, "npm", NPM.format(log=log))
     assert _run(checkout, folder).returncode == 0
+
+
+def test_of_requests_that_npm_names_only_the_last_that_failed_is_shown(
+    checkout: Path, tools: tuple[Path, Path]
+) -> None:
+    """What it says at its end may be no more than that a handler of its own was not called."""
+    requests = ["GET 200 /a 5ms", "GET /b attempt 1 failed with EAI_AGAIN", "GET /b attempt 3 failed with ECONNREFUSED"]
+    lines = [*(f"npm http fetch {request}" for request in requests), "npm error Exit handler never called!"]
+    _program(tools[0], "npm", "\n".join([*(f"echo '{line}' >&2" for line in lines), "exit 1"]))
+    failed = _run(checkout, tools[0])
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines() == ["The web pages: npm ci failed:", *lines[2:]]
+
+
+def test_ctrl_c_ends_a_build_without_a_traceback(checkout: Path, tools: tuple[Path, Path]) -> None:
+    folder, log = tools
+    _program(folder, "npm", f'echo "$1" > "{log}"; exec /bin/sleep 30')
+    command = [sys.executable, str(checkout / "scripts" / "build_web.py"), "--optional"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": str(folder)}) as build:
+        eventually(lambda: log.read_text() == "ci\n", 25, "npm runs")
+        build.send_signal(signal.SIGINT)
+        assert build.communicate(timeout=25)[1] == ""
+    assert build.returncode == 130
 
 
 def test_why_there_are_no_pages_is_kept_until_there_are(checkout: Path, tools: tuple[Path, Path]) -> None:

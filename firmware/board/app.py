@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 FIRMWARE = NAME + " " + VERSION
 _RESYNC_SECONDS = const(6 * 3600)  # an ESP32's crystal drifts by less than a second in that time
 _WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, after every restart
-_ROOM_BYTES = const(24_000)  # free, or the message for Home Assistant goes without what the board says of itself
-_COMMAND_BYTES, _SHORT_BYTES = const(6144), const(2048)  # a command may bring a certificate, where there is room
+_ROOM_BYTES = const(24_000)  # free: then a command may bring a certificate
+_COMMAND_BYTES, _SHORT_BYTES = const(6144), const(2048)
+_BOTH = const(2)  # messages for Home Assistant: what is measured, and how the board is
 _PAGE_FAILURES = const(3)  # to join a network that the page was told, before the board goes back
 
 RESTART, SLEEP, PORTAL = "restart", "sleep", "portal"
@@ -212,7 +213,7 @@ class App:
         self._first: "mqtt.Message | None" = None  # the reading whose delivery is to be told
         self._told_first = False
         self._told_dropped = 0
-        self._discovery_due = False
+        self._discovery_due = 0  # messages for Home Assistant that have to be sent yet
         self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
         self._finished = asyncio.Event()
@@ -321,7 +322,7 @@ class App:
         if self.settings["diag"]:
             messages.append(self.diag())
         messages.insert(1, self.meta())  # made last: it counts what was dropped until then
-        self._discovery_due = self.settings["discovery"]
+        self._discovery_due = _BOTH if self.settings["discovery"] else 0
         return messages
 
     def diag(self) -> mqtt.Message:
@@ -343,8 +344,8 @@ class App:
         self._telling = None  # the checksum is that of an older one: the next waking tells it again
         self.memory.pop("meta", None)
         self.client.announce(self.meta())
-        if changed:
-            self._discovery_due = self.settings["discovery"]
+        if changed and self.settings["discovery"]:
+            self._discovery_due = _BOTH
 
     def _status(self, status: str) -> mqtt.Message:
         return mqtt.Message(payloads.status_topic(self.id), status.encode(), 1, True)
@@ -365,9 +366,14 @@ class App:
             fields,
             always_listens=not self.battery,
             more=more,
-            diagnostics=_once("entities", "components", self) if self.board.heap()[0] > _ROOM_BYTES else None,
         )
         return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
+
+    def _discovery_of_itself(self) -> mqtt.Message:
+        """What Home Assistant is told of the board; a message of its own, as both together take twice the memory."""
+        gc.collect()
+        topic, payload = _once("entities", "message", self)
+        return mqtt.Message(topic, payload, 1, True)
 
     async def measure(self) -> "bytes | None":
         """One round over all sensors: a state payload, None when there is nothing to say."""
@@ -490,11 +496,11 @@ class App:
                     self.id,
                     self.settings["update_key"],
                     VERSION,
+                    lambda: self.client.subscribe(payloads.piece_topic(self.id), 0),
                     lambda question: self.client.announce(mqtt.Message(payloads.update_topic(self.id), question, 0)),
                     self.log,
                     self.settings["timeout"] / 2,
                 )
-                self.client.subscribe(payloads.piece_topic(self.id), 0)
                 self._update_task = asyncio.create_task(self._supervised("update", self._update()))
             else:
                 self._note_update("this board has no key for updates: sensors-flash gives it one")
@@ -546,10 +552,14 @@ class App:
         if (self.trial or self.changed) and what == "acknowledged" and self.client.listens():
             self._confirm()
         if what == "acknowledged" and self.client.waiting() < self.client.window:
-            # the largest message by far: it is made when those that the broker missed have gone and left room
-            if self._discovery_due:
-                self._discovery_due = False
-                self.client.announce(self._discovery())
+            # the largest messages by far: they are made when those before have gone and left room
+            if self._discovery_due and not self.client.ahead():
+                try:
+                    first = self._discovery_due == _BOTH
+                    self.client.announce(self._discovery() if first else self._discovery_of_itself())
+                    self._discovery_due -= 1
+                except MemoryError:  # no room in one piece: with the next acknowledgement there may be
+                    gc.collect()
             elif self.client.ring.dropped != self._told_dropped:  # some more went before the broker answered
                 self._announce(False)
         if what != "attempt":

@@ -220,6 +220,7 @@ class Client:
         self.last_error: "str | None" = None
 
         self._subscriptions: "dict[str, int]" = {}
+        self._granted: "set[str]" = set()  # filters that the broker took in the session that it holds now
         self._next_packet_id = 1
         self._closing = False
         self._close_by: "int | None" = None  # tick after which DISCONNECT is sent whatever waits
@@ -257,8 +258,9 @@ class Client:
         return taken
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        """Subscribe now and after every reconnect to a broker that has not kept the session."""
+        """Subscribe now, and after every reconnect until the broker has taken it in the session that it keeps."""
         self._subscriptions[topic_filter] = qos
+        self._granted.discard(topic_filter)
         if self.connected:
             self._to_subscribe.append((topic_filter, qos))
             self._wake.set()
@@ -294,6 +296,10 @@ class Client:
     def waiting(self) -> int:
         """Messages that were not delivered yet."""
         return len(self.ring.messages) + len(self._birth_messages)
+
+    def ahead(self) -> int:
+        """Those of them that go ahead of the ring and will be acknowledged: births, and what was announced."""
+        return len([message for message in self._birth_messages if message.qos])
 
     async def wait_delivered(self, timeout_seconds: float) -> bool:
         """Wait until nothing waits any more; False when the time was too short."""
@@ -369,7 +375,9 @@ class Client:
             self.resumed = session_present and self.connects > 0
             self.connects += 1
             if not self.resumed:
-                self._to_subscribe = list(self._subscriptions.items())
+                self._granted.clear()
+            # a SUBSCRIBE whose SUBACK was lost may never have arrived, although the session did
+            self._to_subscribe = [each for each in self._subscriptions.items() if each[0] not in self._granted]
             if not session_present:
                 for message in self.ring.messages:
                     message.packet_id = 0  # a new session: nothing of it was sent before
@@ -570,7 +578,9 @@ class Client:
             self._progress("pong")
         elif first == _SUBACK:
             topic_filter, _ = self._subscribing.pop(_read_u16(body, 0), ("", 0))
-            if body[-1] & 0x80 and self.warn:
+            if not body[-1] & 0x80:
+                self._granted.add(topic_filter)
+            elif self.warn:
                 self.warn("mqtt: the broker refuses the subscription to '%s'" % topic_filter)
             self._wake.set()
         elif first != _UNSUBACK:

@@ -4,8 +4,8 @@ One invariant: nothing that a stranger sends has more than a bounded size, a bou
 page's own secret; and nothing is changed here: what was given is tried with the next start, and forgotten when the
 broker is not reached with it (changes.py).
 
-It leaves to others: when the access point opens (app.py), what good settings are (settings.py). It answers no name
-look-ups, so a phone does not open the page by itself: its address stands on the console and in the documentation.
+It leaves to others: when the access point opens (app.py), what good settings are (settings.py), and the look-ups of
+names (names.py) by which a phone comes here: whoever asks for another page is sent to this one.
 
 Sources: RFC 9110 (methods, status codes), RFC 9112 (requests), WHATWG URL, "application/x-www-form-urlencoded";
 MicroPython documentation, `network.WLAN`.
@@ -18,6 +18,7 @@ import hashlib
 import os
 import socket
 
+from .names import Names
 from .ticks import const, ticks_diff, ticks_ms
 
 TYPE_CHECKING = False
@@ -105,12 +106,15 @@ def body_bytes(method: str, headers: "dict[str, str]", host: str) -> int:
     Args:
         method: Of the request.
         headers: Its headers.
-        host: What `Host` must say: a page of another name, or of another origin, has no business here.
+        host: What `Host` must say. Who asks for a page of another name is sent on, as that is how a phone looks whether
+            there is an Internet; a form of another name or origin has no business here.
 
     Raises:
         RequestError: It is refused before its body is read.
     """
     if headers.get("host") != host:
+        if method == "GET" and headers.get("host"):
+            raise RequestError("302 Found", "this board is http://%s/" % host, "Location: http://%s/\r\n" % host)
         raise RequestError("421 Misdirected Request", "this board is http://%s/" % host)
     if method == "GET":
         return 0
@@ -316,11 +320,14 @@ class Portal:
         """
         self._leave_radio()
         listener = self._open()
+        names = self._answer_names()
         trying = asyncio.create_task(self._keep_trying())
         opened_at = free_at = ticks_ms()
         try:
             while not (self.is_given or self.is_back):
                 self.feed()
+                if names is not None:
+                    names.serve()
                 now = ticks_ms()
                 if self.is_used():
                     free_at = now
@@ -337,6 +344,8 @@ class Portal:
         finally:
             trying.cancel()
             listener.close()
+            if names is not None:
+                names.close()
             self.point.active(False)
         return self.is_given
 
@@ -356,6 +365,13 @@ class Portal:
         secret = "password " + self.password if self.password else "no password"
         self.log("access point: %s, %s; then open http://%s/" % (self.name, secret, address))
         return listener
+
+    def _answer_names(self) -> "Names | None":
+        try:
+            return Names(self.host)
+        except OSError as error:  # one types the address then
+            self.log("access point: no names: %s" % error)
+            return None
 
     async def _keep_trying(self) -> None:
         """Look for the known networks now and then, but not under the feet of somebody who is connected."""

@@ -38,6 +38,7 @@ _FILES = const(64)
 _CHUNK = const(512)
 _BLOCK = const(4096)  # of LittleFS on a board
 _BLOCK_SIZE = const(64)  # of SHA-256
+_ASK_AGAIN = const(4)
 MANIFEST = "manifest"
 
 
@@ -52,6 +53,8 @@ class Updater:
         sensor_id: As in the topics; it is signed, too.
         key: The board's secret, in hexadecimal digits.
         version: Of the program that runs, such as "1.0.0".
+        subscribe: Subscribes to `piece`; again after a few questions without an answer, for a broker that was killed
+            may have come back with an older session.
         ask: Publishes a question; nothing has to come of it.
         log: Takes one line of text.
         wait_seconds: A question that has no answer is asked again after so long.
@@ -63,6 +66,7 @@ class Updater:
         sensor_id: str,
         key: str,
         version: str,
+        subscribe: "Callable[[], None]",
         ask: "Callable[[bytes], None]",
         log: "Callable[[str], None]",
         wait_seconds: float = 5,
@@ -71,6 +75,7 @@ class Updater:
         self.id = sensor_id
         self.key = binascii.unhexlify(key)
         self.version = version
+        self.subscribe = subscribe
         self.ask = ask
         self.log = log
         self.wait_seconds = wait_seconds
@@ -109,6 +114,7 @@ class Updater:
             raise UpdateError("the board's file system: %s" % error) from None
 
     async def _run(self) -> bool:
+        self.subscribe()
         manifest = self._check(await self._fetch(MANIFEST, _MANIFEST_BYTES))
         files, choice = manifest["files"], slots.load()
         changed: "list[str]" = []
@@ -138,7 +144,11 @@ class Updater:
     async def _ask(self, of: str, at: int) -> "tuple[int, bytes]":
         """Size of the whole, and its bytes from `at` on."""
         started = ticks_ms()
+        asked = 0
         while ticks_diff(ticks_ms(), started) < self.patience_seconds * 1000:
+            if asked and asked % _ASK_AGAIN == 0:
+                self.subscribe()
+            asked += 1
             self._arrived.clear()
             self._wanted = (of, at)
             self.ask(payloads.json_text({"get": of, "at": at}).encode())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from gateway.access.limits import network_of
+from gateway.access.limits import Client, network_of
 
 __all__ = ["Accounts", "Buckets", "Budget", "Memory", "Pace", "Tariff", "TokenBucket"]
 
@@ -81,10 +81,10 @@ class _ByAddress(Generic[B]):
         self._max_addresses = max_addresses
         self._buckets: OrderedDict[str, B] = OrderedDict()
 
-    def find(self, address: str | None) -> B | None:
+    def find(self, address: Client) -> B | None:
         return self._buckets.get(network_of(address))
 
-    def of(self, address: str | None, now: float) -> B:
+    def of(self, address: Client, now: float) -> B:
         key = network_of(address)
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -106,12 +106,12 @@ class Buckets:
     def __init__(self, rate_per_second: float, burst: float, max_addresses: int = 10_000) -> None:
         self._buckets = _ByAddress(lambda: TokenBucket(rate_per_second, burst), max_addresses)
 
-    def wait(self, address: str | None, now: float) -> float:
+    def wait(self, address: Client, now: float) -> float:
         """Seconds that this address has to wait before its next one; 0 for none."""
         bucket = self._buckets.find(address)
         return 0.0 if bucket is None else bucket.wait(now)
 
-    def count(self, address: str | None, now: float) -> None:
+    def count(self, address: Client, now: float) -> None:
         """Notes one more of this address, if there is room for it: what is refused costs nothing."""
         self._buckets.of(address, now).take(now)
 
@@ -220,22 +220,22 @@ class Accounts:
         self._tariff = tariff
         self._buckets = _ByAddress(tariff.bucket, max_addresses)
 
-    def spend(self, address: str | None, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
+    def spend(self, address: Client, processor: float = 0.0, frames: int = 0, size: int = 0) -> None:
         """Counts what was used for this address."""
         self.processor += processor
         now = self.clock()
         self._buckets.of(address, now).debit(now, self._tariff.price(processor, frames, size))
 
-    def relay(self, address: str | None, size: int) -> None:
+    def relay(self, address: Client, size: int) -> None:
         """Counts bytes of this address that go on to the broker, beyond what reading them cost."""
         self.spend(address, size=(size + RELAY_BYTES) * RELAYED)
 
-    def wait(self, address: str | None, reserve: float = 0.0) -> float:
+    def wait(self, address: Client, reserve: float = 0.0) -> float:
         """Seconds until this address owes nothing and has a reserve of so many seconds' worth; 0 if it has."""
         bucket = self._buckets.find(address)
         return 0.0 if bucket is None else bucket.wait(self.clock(), reserve)
 
-    def payer(self, address: str | None) -> Budget:
+    def payer(self, address: Client) -> Budget:
         """Who pays at this address for work that belongs to no bytes of a connection, and holds answers."""
         return Budget(self, address, ADDRESS, self.answers)
 
@@ -252,7 +252,7 @@ class Budget:
     """Bytes that a connection may hold uncounted, so that small things always find room."""
 
     def __init__(
-        self, accounts: Accounts, address: str | None, tariff: Tariff = CONNECTION, memory: Memory | None = None
+        self, accounts: Accounts, address: Client, tariff: Tariff = CONNECTION, memory: Memory | None = None
     ) -> None:
         """One that has used nothing.
 
@@ -270,7 +270,7 @@ class Budget:
         self._address = address
         self.key = None if address is None else network_of(address)
 
-    def charge_to(self, address: str | None) -> None:
+    def charge_to(self, address: Client) -> None:
         """Says who pays from here on: behind a proxy that is another one than the socket's."""
         held = self._held
         self._memory.change(self.key, -held)

@@ -80,6 +80,8 @@ class Principal:
         notes: why something that it might expect was not granted, a sentence each.
         token_id: what names its token among all, None without one. Two tokens of the same rights are one principal.
         issued_at: when the token was made, in seconds since 1970; None if it doesn't say.
+        lineage: of what its token was made, where that is a link: names of tokens and of their subjects (`name_of`),
+            the first first.
     """
 
     subject: str | None = None
@@ -91,6 +93,7 @@ class Principal:
     anonymous: bool = False
     token_id: str | None = field(default=None, compare=False)
     issued_at: float | None = field(default=None, compare=False)
+    lineage: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:

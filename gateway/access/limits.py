@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Connections", "LimitError", "Refusals", "network_of"]
+__all__ = ["Client", "Connections", "LimitError", "Refusals", "User", "network_of"]
 
 
 class LimitError(Exception):
@@ -30,12 +31,30 @@ class LimitError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody whom a trusted proxy names: one client wherever they are, and apart from all others behind that proxy.
+
+    Attributes:
+        name: by its first 256 characters users are told apart.
+    """
+
+    name: str
+
+
+Client = str | User | None
+"""Whom a limit is for: an address, or a user with a name; None where there is neither, as on a Unix socket."""
+
+
 @lru_cache(maxsize=4096)
-def network_of(address: str | None) -> str:
+def network_of(address: Client) -> str:
     """What counts as one address: an IPv4 address, or the /64 that one IPv6 customer has (RFC 6177).
 
-    An IPv4 address inside of IPv6 is that IPv4 address; what is no address (a Unix socket) is one client.
+    An IPv4 address inside of IPv6 is that IPv4 address; what is no address (a Unix socket) is one client. A user counts
+    as an address that nobody else has.
     """
+    if isinstance(address, User):
+        return f"user {address.name[:256]!r}"
     if not address:
         return "local"
     try:
@@ -72,14 +91,14 @@ class Connections:
         self._open: Counter[str] = Counter()
         self.total = 0
 
-    def open(self, address: str | None) -> str:
+    def open(self, address: Client) -> str:
         """Counts one more and returns the key that `close` wants.
 
         Raises:
             LimitError: there are too many (`too_many_connections`).
         """
         key = network_of(address)
-        if self._open[key] >= self._max_per_address and not self.is_shared(address):
+        if self._open[key] >= self._max_per_address and (isinstance(address, User) or not self.is_shared(address)):
             raise LimitError(
                 "too_many_connections",
                 "limit_connections_per_address",
@@ -104,7 +123,7 @@ class Connections:
         if self._open[key] <= 0:
             del self._open[key]
 
-    def of(self, address: str | None) -> int:
+    def of(self, address: Client) -> int:
         """How many are open from this address."""
         return self._open.get(network_of(address), 0)
 

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from gateway.access.grants import AccessError, shortened
@@ -37,6 +38,16 @@ def _host_and_port(netloc: str, scheme: str) -> tuple[str, int] | None:
         return None
     name, port = found[1] or found[2], int(found[3] or 0)
     return None if port > 65_535 else (name.lower().rstrip("."), port or _DEFAULT_PORTS[scheme])
+
+
+@lru_cache(maxsize=256)
+def _is_address(name: str) -> bool:
+    """Whether this is an address; all clients of a gateway name the same few."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -151,12 +162,7 @@ class Origins:
         if found is None:
             return False
         name = found[0]
-        try:
-            ipaddress.ip_address(name)
-            return True
-        except ValueError:
-            pass
-        if "." not in name or name.endswith(_LOCAL_SUFFIXES):
+        if "." not in name or name.endswith(_LOCAL_SUFFIXES) or (len(name) < 64 and _is_address(name)):
             return True
         return any(urlsplit(origin).hostname == name for origin in self.listed if origin not in ("null", "*"))
 

@@ -123,8 +123,8 @@ class Policy:
     def principal(self, claims: Mapping[str, object]) -> Principal:
         """The principal that verified claims describe.
 
-        Read are `sub`, `exp`, `jti`, `iat`, `topics` (`{"subscribe": […], "publish": […]}`), `roles` (a list) and
-        `role` (a string).
+        Read are `sub`, `exp`, `jti`, `iat`, `topics` (`{"subscribe": […], "publish": […]}`), `roles` (a list), `role`
+        (a string) and, of links, `lineage` (a list).
         `{sub}` in a filter is filled in; where the subject can't be one topic level the grant is withheld.
 
         Raises:
@@ -170,6 +170,7 @@ class Policy:
             tuple(dict.fromkeys(notes)),
             token_id=token_id if isinstance(token_id := claims.get("jti"), str) and token_id else None,
             issued_at=float(at) if isinstance(at := claims.get("iat"), int | float) and 0 <= at <= MAX_TIME else None,
+            lineage=tuple(_strings(claims.get("lineage", []), "lineage")),
         )
 
     def _role_names(self, claims: Mapping[str, object]) -> list[str]:

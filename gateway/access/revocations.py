@@ -1,6 +1,6 @@
 """Tokens that are called back before they end: one by one, or all that a subject has been given so far.
 
-Invariant: what was called back stays so until it would have ended anyway; nothing is forgotten to make room, so a
+Invariant: with a token go the links that were made of it. What was called back stays so until it would have ended anyway; nothing is forgotten to make room, so a
 further one is refused where there are too many. In a file they outlive the process, and are those of every gateway that
 has the same file. Whose connection ends by it is for those who `watch`.
 """
@@ -39,6 +39,17 @@ def fingerprint(token: str) -> str:
     return "sha256:" + hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()[:32]
 
 
+def subject_name(subject: str) -> str:
+    """A name for a subject, in links that it made: a hash, so that a link doesn't say whose it is."""
+    return "subject:" + hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def names_of(principal: Principal) -> tuple[str, ...]:
+    """The names by which what is made of somebody's token is called back with it: the token's and the subject's."""
+    subject = None if principal.anonymous or principal.subject is None else subject_name(principal.subject)
+    return tuple(name for name in (principal.token_id, subject) if name)
+
+
 @dataclass(frozen=True, slots=True)
 class Revocation:
     """One token, or all of a subject that were issued up to a time.
@@ -62,13 +73,16 @@ class Revocation:
         ends = None if self.ends is None or other.ends is None else max(self.ends, other.ends)
         return replace(self, at=max(self.at, other.at), ends=ends)
 
+    @property
+    def name(self) -> str:
+        """Of what it is about, among those of `names_of`."""
+        return self.token_id if self.token_id is not None else subject_name(self.subject or "")
+
     def covers(self, principal: Principal) -> bool:
-        """Whether it calls the token back by which somebody is this principal."""
-        if self.token_id is not None:
-            return principal.token_id == self.token_id
+        """Whether it calls the token back by which somebody is this principal, or one of which that was made."""
         # without a time of issue nobody can say that it was made later
-        is_earlier = principal.issued_at is None or principal.issued_at <= self.at
-        return not principal.anonymous and principal.subject == self.subject and is_earlier
+        is_earlier = self.token_id is not None or principal.issued_at is None or principal.issued_at <= self.at
+        return is_earlier and self.name in (*names_of(principal), *principal.lineage)
 
     def has_ended(self, now: float) -> bool:
         """Whether it may be forgotten."""
@@ -80,7 +94,7 @@ class Revocations:
 
     def __init__(self) -> None:
         self._tokens: dict[str, Revocation] = {}
-        self._subjects: dict[str, Revocation] = {}
+        self._subjects: dict[str, Revocation] = {}  # by `subject_name`
         self._watchers: dict[int, tuple[Principal, Callable[[], None]]] = {}
         self._numbers = itertools.count()
 
@@ -92,9 +106,11 @@ class Revocations:
 
     def covers(self, principal: Principal) -> bool:
         """Whether the token of this principal was called back."""
-        one = self._tokens.get(principal.token_id or "")
-        all_of = self._subjects.get(principal.subject) if principal.subject is not None else None
-        return one is not None or (all_of is not None and all_of.covers(principal))
+        if not self._tokens and not self._subjects:
+            return False
+        names = (*names_of(principal), *principal.lineage)
+        found = (each for name in names for each in (self._tokens.get(name), self._subjects.get(name)))
+        return any(each is not None and each.covers(principal) for each in found)
 
     def add(self, revocation: Revocation, now: float) -> bool:
         """Takes one up, joined with one about the same; whether it is news.
@@ -102,12 +118,7 @@ class Revocations:
         Raises:
             LimitError: there are too many.
         """
-        found, name = (
-            (self._tokens, revocation.token_id)
-            if revocation.token_id is not None
-            else (self._subjects, revocation.subject)
-        )
-        assert name is not None  # noqa: S101 - it is about a token or a subject
+        found, name = self._tokens if revocation.token_id is not None else self._subjects, revocation.name
         before = found.get(name)
         revocation = revocation.joined(before)
         if revocation == before:

@@ -1,7 +1,7 @@
 """Tokens that visitors make for others, of what they may read themselves.
 
 Invariant: such a token reads nothing that its maker may not read, writes nothing, names nobody, and ends with the token
-of its maker at the latest.
+of its maker at the latest, also where that is called back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.access.grants import AccessError, Principal, require_subscribe
 from gateway.access.keys import Key
+from gateway.access.revocations import names_of
 from gateway.access.tokens import mint
 from gateway.core.topics import validate_filter
 
@@ -18,6 +19,9 @@ __all__ = ["MAX_SHARED", "Sharing"]
 
 MAX_SHARED = 100
 """Topic filters of one token."""
+
+MAX_GENERATIONS = 8
+"""Links of links; each has the names of all before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,20 @@ class Sharing:
             raise AccessError(f"a token is for more than 0 seconds, not {seconds:g}", "bad_claims")
         if maker.anonymous:
             raise AccessError("who shows no token shares nothing: whoever has the address sees the same")
+        if len(maker.lineage) > MAX_GENERATIONS:
+            raise AccessError(f"a link is made of a link {MAX_GENERATIONS} times at most")
         require_subscribe(maker, [validate_filter(each) for each in filters])
         left = self.max_seconds if maker.expires_at is None else maker.expires_at - now
         ttl = int(min(seconds, self.max_seconds, left))
         if ttl < 1:
             raise AccessError("the token of who shares ends now")
         made = mint(
-            self.key, ttl_seconds=ttl, subscribe=filters, audience=self.audience, issuer=self.issuer, now=int(now)
+            self.key,
+            ttl_seconds=ttl,
+            subscribe=filters,
+            audience=self.audience,
+            issuer=self.issuer,
+            now=int(now),
+            lineage=(*maker.lineage, *names_of(maker)),
         )
         return made, int(now) + ttl

@@ -182,6 +182,7 @@ def mint(
     audience: str | None = None,
     issuer: str | None = None,
     now: float | None = None,
+    lineage: Sequence[str] = (),
 ) -> str:
     """A signed token.
 
@@ -195,6 +196,7 @@ def mint(
         audience: for whom it is; what the gateway that verifies it expects.
         issuer: who made it, likewise.
         now: seconds since 1970; None is the clock.
+        lineage: of what it is made; with any of it called back, it is as well.
 
     Raises:
         AccessError: the key can't sign (`bad_key`), or the time to live is not positive (`bad_claims`).
@@ -214,6 +216,8 @@ def mint(
         }
     if roles:
         claims["roles"] = list(roles)
+    if lineage:
+        claims["lineage"] = list(lineage)
     if audience is not None:
         claims["aud"] = audience
     if issuer is not None:

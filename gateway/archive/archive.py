@@ -158,7 +158,6 @@ class Archive:
         self._is_hurrying = False
         self._snapshot_at = 0.0
         self._snapshot_size = 0
-        self._snapshot_seq = self._file.snapshot_seq
         self._written_bytes = 0
         self._epoch = self._file.epoch
         self._known_seq = 0  # what is appended up to it is in the file already

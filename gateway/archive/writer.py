@@ -51,9 +51,6 @@ CHORE_REST = 2.0
 IDLE_SECONDS = 60.0
 """So long after the last chore it is looked again whether there is one, where nothing arrives."""
 
-MAX_HOLES = 1_000
-"""Holes that wait to be noted; further ones are joined with the last."""
-
 
 @dataclass(slots=True)
 class WriterCounters:
@@ -285,6 +282,10 @@ class Writer:
             call()
         else:
             self._unsettled.append((self._seq, call))
+
+    def rest_seconds(self, *, has_all: bool = False) -> float:  # noqa: ARG002 - for a log that is shared
+        """See `Keeper.rest_seconds`: who subscribes gets messages before they are written."""
+        return 0
 
     def hurry(self) -> None:
         """Somebody waits: what was appended is written as soon as may be."""

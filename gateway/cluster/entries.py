@@ -1,11 +1,12 @@
 """What is in an entry of the stream, as bytes and back.
 
-Invariant: `decode(encode(entry))` gives every message with all that it came with. Where entries lie is for others.
+Invariant: `decode(encode(entry))` gives every message with all that it came with, and what it gives for other bytes has
+numbers and times that a log can hold: who else can write to the server ends no node. Where entries lie is for others.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,15 @@ __all__ = ["FORM", "NOTHING", "Entry", "EntryError", "Id", "Row", "decode", "enc
 
 FORM = 1
 """The form of entries; a node that meets another one says so and follows no further."""
+
+_LATEST = 253_402_300_799_999
+"""The last millisecond of the year 9999, since 1970: no clock is there, and sums of two have room everywhere."""
+
+Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=65_535)]
+Time = Annotated[int, msgspec.Meta(ge=0, le=_LATEST)]
+Distance = Annotated[int, msgspec.Meta(ge=-_LATEST, le=_LATEST)]
+Flags = Annotated[int, msgspec.Meta(ge=0, le=0b111)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 _QOS = 0b11
 _RETAINED = 0b100
@@ -52,10 +62,10 @@ NOTHING = Id(0, 0)
 class Row(msgspec.Struct, array_like=True, gc=False):
     """A message as it came; `time` is in milliseconds after that of the entry, and may be negative."""
 
-    topic: str
+    topic: Topic
     payload: bytes
-    time: int = 0
-    flags: int = 0
+    time: Distance = 0
+    flags: Flags = 0
     properties: Properties | None = None
 
     @property
@@ -96,8 +106,8 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     form: int
     epoch: str
     token: str
-    first: int
-    time: int = 0
+    first: Number
+    time: Time = 0
     rows: list[Row] = []
     published: bytes = b""
     received: bytes = b""

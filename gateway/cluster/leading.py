@@ -20,6 +20,9 @@ __all__ = ["Leading"]
 ENTRY_ROWS = 500
 """An entry has about so many messages at most: nodes take one in some milliseconds."""
 
+AHEAD_SECONDS = 0.001
+"""So long before an append what the broker has is read: one more packet may have to come from it."""
+
 ROW_BYTES = 300
 """What a message takes besides its payload while it waits for the server."""
 
@@ -63,6 +66,8 @@ class Leading:
         since: when it began, milliseconds since 1970.
         tail: the entry that was appended last.
         waiting_bytes: memory of what is not in the stream yet.
+        gather: seconds between the last append and the next one, if there is enough for it.
+        gathers_until: when that is, by the node's clock.
         ends_at: when its lease ends unless it is renewed, by the node's clock.
         appended_at: when something was appended last, milliseconds since 1970; 0 before the first.
         as_published: whether every message says if it is retained; see `History.retained_as_published`.
@@ -76,6 +81,7 @@ class Leading:
         token: str,
         tail: Id,
         since: int,
+        clock: Callable[[], float],
         wall_clock_ms: Callable[[], int],
         wake: Callable[[], None],
     ) -> None:
@@ -84,11 +90,14 @@ class Leading:
         self.since = since
         self.tail = tail
         self.waiting_bytes = 0
+        self.gather = 0.0
+        self.gathers_until = 0.0
         self.ends_at = 0.0
         self.appended_at = 0
         self.as_published = history.retained_as_published
         self._history = history
         self._epoch = epoch
+        self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._wake = wake
         self._next = _Pending()
@@ -139,6 +148,16 @@ class Leading:
                 known = self._history.topic(topic)
                 number = 0 if known is None else known.repeat
             self._retained[topic] = crc32(payload), number, row
+
+    def rest_seconds(self, *, has_all: bool = False) -> float:
+        """See `Keeper.rest_seconds`: until shortly before the next append, or before the one after it."""
+        left = self.gathers_until - self._clock() - AHEAD_SECONDS
+        if left > 0:
+            return left
+        if has_all:
+            self.gathers_until = 0.0
+            self._wake()
+        return max(left + self.gather, 0)
 
     def _is_repetition(self, topic: str, payload: bytes, repeat: int) -> bool:
         """As `History.is_repetition`, with what is on its way taken for what history has."""

@@ -32,9 +32,15 @@ from gateway.cluster.questions import (
 from gateway.cluster.views import Led, Meta, Reason, View, why_anew
 from gateway.core.history import History
 
-__all__ = ["Member", "Role", "SharedLog"]
+__all__ = ["CONNECTING", "Member", "Role", "SharedLog"]
 
 logger = logging.getLogger(__name__)
+
+CONNECTING = "the leader is not connected to the broker yet"
+"""What a leader tells of the broker until its first attempt has come to something."""
+
+LEAST_WAIT_SECONDS = 0.0005
+"""A timer of the loop counts whole milliseconds: a shorter wait ends at once, and would be waited again and again."""
 
 
 class SharedLog(Protocol):
@@ -138,7 +144,6 @@ class Member:
         self._free_since: float | None = None
         self._cut_off_since: float | None = None
         self._aside_until = 0.0
-        self._gathers_until = 0.0
         self._appended_at = 0.0
         self._is_stopping = False
 
@@ -176,10 +181,14 @@ class Member:
         if self.trouble != why:
             self.trouble = why
             self._on_change()
-        self._check_lease()
+        self.check_lease()
 
-    def _check_lease(self) -> None:
-        """A leader that could not renew its lease in time leads no more: another one may."""
+    def check_lease(self) -> None:
+        """A leader that could not renew its lease in time leads no more: another one may.
+
+        To be called when the broker ends its session, too: another leader may have taken it over, and whoever takes it
+        back throws that one out.
+        """
         if self.leading is not None and self._clock() >= self.leading.ends_at:
             self._step_down("the lease has ended")
 
@@ -233,7 +242,8 @@ class Member:
             return False
         if self._cut_off_since is None:
             self._cut_off_since = self._clock()
-        return view.is_somebody_able and self._clock() - self._cut_off_since >= self._times.cut_off
+        patience = self._times.connect if self.broker == CONNECTING else self._times.cut_off
+        return view.is_somebody_able and self._clock() - self._cut_off_since >= patience
 
     def _hand_over(self, view: View) -> Generator[Question, Any, None]:
         leading = self.leading
@@ -432,6 +442,7 @@ class Member:
             token=self._token,
             tail=tail,
             since=since,
+            clock=self._clock,
             wall_clock_ms=self._wall_clock_ms,
             wake=self._wake,
         )
@@ -450,8 +461,9 @@ class Member:
             now = self._clock()
             if now >= self._meet_at:
                 return
-            if now < self._gathers_until and self.leading.has_more:
-                yield Wait(min(self._gathers_until, self._meet_at) - now)
+            gathers_until = self.leading.gathers_until
+            if gathers_until - now >= LEAST_WAIT_SECONDS and self.leading.has_more:
+                yield Wait(min(gathers_until, self._meet_at) - now)
                 continue
             found = self.leading.next()
             if found is None and view.meta is not None and view.meta.server != view.server and not is_noted:
@@ -468,7 +480,8 @@ class Member:
         now = self._clock()
         rate = (found[0].seq - leading.tail.seq) / max(now - self._appended_at, 1e-6)
         self._appended_at = now
-        self._gathers_until = now + self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gather = self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gathers_until = now + leading.gather
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
             return False

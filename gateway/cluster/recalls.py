@@ -61,6 +61,16 @@ class Recalls:
         self._answered = asyncio.Event()
         self._waiting: list[asyncio.Future[bool]] = []
 
+    @property
+    def is_sharing(self) -> bool:
+        """Whether this node knows what the others know, and they hear what it is told."""
+        return self.trouble is None and self._shared.is_whole
+
+    @property
+    def untold(self) -> int:
+        """How many tokens and subjects were called back here that the others have yet to hear of."""
+        return self._shared.untold
+
     def say(self, revocation: Revocation) -> asyncio.Future[bool]:
         """Tells a revocation that is in `known`: whether the others hear of it now; else they will."""
         self._shared.say(revocation)

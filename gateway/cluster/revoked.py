@@ -133,6 +133,11 @@ class SharedRevocations:
         self._version = version
         self._seen = {}
 
+    @property
+    def untold(self) -> int:
+        """How much of what was called back here the server is not known to have."""
+        return len(self._untold)
+
     def say(self, revocation: Revocation) -> None:
         """It was called back here: the server is to be told."""
         self._untold[name_of(revocation)] = revocation

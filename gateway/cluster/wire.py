@@ -18,6 +18,9 @@ from valkey.exceptions import InvalidResponse
 
 __all__ = ["Wire"]
 
+STALL_SECONDS = 0.05
+"""A timer that is so late says that the loop stood still; uvloop runs it before it reads what has come meanwhile."""
+
 
 class Wire(asyncio.Protocol):
     """A connection."""
@@ -31,6 +34,7 @@ class Wire(asyncio.Protocol):
         )
         self._waiting: asyncio.Future[Any] | None = None
         self._deadline = 0.0
+        self._is_extended = False
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
         # valkey-py has no public way to its transport; where that moves to, every test of the cluster says so
@@ -49,6 +53,7 @@ class Wire(asyncio.Protocol):
             raise self._failure
         waiting = self._waiting = self._loop.create_future()
         self._deadline = self._loop.time() + seconds
+        self._is_extended = False
         if self._timer is None or self._timer.when() > self._deadline:
             self._arm()
         self._transport.write(data)
@@ -67,7 +72,12 @@ class Wire(asyncio.Protocol):
         self._timer = None
         if self._waiting is None or self._waiting.done():
             return
-        if self._loop.time() < self._deadline:
+        late = self._loop.time() - self._deadline
+        if late < 0:
+            self._arm()
+        elif late > STALL_SECONDS and not self._is_extended:
+            self._is_extended = True
+            self._deadline = self._loop.time() + STALL_SECONDS
             self._arm()
         else:
             self._waiting.set_exception(TimeoutError())

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gateway.core.topics import has_wildcard, overlap
 
-__all__ = ["FilterSet", "FilterUnion"]
+__all__ = ["NO_FILTERS", "FilterSet", "FilterUnion"]
 
 
 class FilterSet:
@@ -71,6 +71,10 @@ class FilterSet:
 
     def __repr__(self) -> str:
         return f"FilterSet({list(self.filters)!r})"
+
+
+NO_FILTERS = FilterSet(())
+"""What a subscriber has before it asks for something."""
 
 
 _Levels: TypeAlias = "dict[str, _Levels]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["frame_binary", "frame_text", "json_line", "sse_event", "text_header", "unframe"]
+__all__ = ["TEXT_HEADERS", "frame_binary", "frame_text", "json_line", "sse_event", "text_header", "unframe"]
 
 
 _ENDS_OF_LINES = tuple((text.encode(), b"\\u%04x" % ord(text)) for text in "\u0085\u2028\u2029")
@@ -22,12 +22,13 @@ def _text_header(size: int) -> bytes:
     return struct.pack(">BBQ", 0x81, 127, size)
 
 
-_TEXT_HEADERS = tuple(map(_text_header, range(1_024)))
+TEXT_HEADERS = tuple(map(_text_header, range(1_024)))
+"""What `text_header` gives for small sizes, for those who have no time for a call."""
 
 
 def text_header(size: int) -> bytes:
     """What stands before `size` bytes of UTF-8 in a whole unmasked text frame (RFC 6455 §5.2)."""
-    return _TEXT_HEADERS[size] if size < 1_024 else _text_header(size)
+    return TEXT_HEADERS[size] if size < 1_024 else _text_header(size)
 
 
 def frame_text(body: bytes) -> bytes:

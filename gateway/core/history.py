@@ -421,13 +421,6 @@ class History:
                 if state.watch is not None:
                     state.watch.note(state)
 
-    def settle_retained(self) -> Iterator[None]:
-        """Releases what is `unkept`; yields between a thousand topics and the next."""
-        for number, names in enumerate(self.unkept()):
-            if number:
-                yield
-            self.release(names)
-
     def _expire_at(self, at: int, message: Message) -> None:
         """Notes when a message expires; forgets those that are gone, when they are most."""
         heappush(self._expiring, (at, message.seq))
@@ -481,8 +474,8 @@ class History:
         return all(self._evict_oldest(oldest) for _ in range(at_most))
 
     def _set_back(self, time: int) -> int:
-        """The time to go on with after the clock was set back to `time`."""
-        steps = self._steps
+        """The time to go on with after the clock was set back to `time`; none is before 1970."""
+        steps, time = self._steps, max(time, 0)
         if self._newest_time - time < SMALL_STEP_MS:
             return self._newest_time
         self._forget_steps()

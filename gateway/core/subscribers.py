@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.core.distribution import Distribution
-from gateway.core.filters import FilterSet
+from gateway.core.filters import NO_FILTERS, FilterSet
 from gateway.core.jobs import Job
 from gateway.core.memory import MemoryBudget
 from gateway.core.protocol import GAP_REASONS, CloseCode
@@ -122,7 +122,7 @@ class Subscriber:
     def __init__(self, sink: Sink, shape: Shape, tell: Callable[[dict[str, Any]], None] | None, label: str) -> None:
         self.sink = sink
         self.shape = shape
-        self.filters = FilterSet(())
+        self.filters = NO_FILTERS
         self.state = State.IDLE
         self.group: Group | None = None
         self.position = 0

@@ -7,6 +7,7 @@ announced. What is read is the registry's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -35,14 +36,14 @@ async def feed(registry: Registry, wall_clock_ms: Callable[[], int]) -> None:
     awake.set()
     silences_at = time.monotonic() + SILENCE_SECONDS
     while True:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, silences_at - time.monotonic())):
                 await awake.wait()
-        except TimeoutError:
-            await _in_turns(registry.silences(wall_clock_ms()))
-            silences_at = time.monotonic() + SILENCE_SECONDS
         awake.clear()
         try:
+            if time.monotonic() >= silences_at:
+                silences_at = time.monotonic() + SILENCE_SECONDS
+                await _in_turns(registry.silences(wall_clock_ms()))
             await _in_turns(registry.work())
         except Exception:
             # it would take the relay with it

@@ -1,7 +1,8 @@
 """What the templates of discovery messages call: filters, methods, tests, operators, each with a bound.
 
-Invariant: nothing here takes or makes a text of more than `MAX_TEXT` characters, calculates with more than 64 bits of a
-whole number, or raises anything but `TemplateError`.
+Invariant: nothing here makes a text of more than `MAX_TEXT` characters, makes a text of or compares a list or an object
+that holds more than `MAX_PARTS` values, calculates with more than 64 bits of a whole number, or raises anything but
+`TemplateError`. A value that stands in a list twice counts twice: `[x, x]`, again and again, is small only in memory.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ __all__ = [
 MAX_TEXT = 10_000
 """Characters of any text on the way."""
 
+MAX_PARTS = 200
+"""Values within a list or an object that becomes a text or is compared, names among them."""
+
 
 class TemplateError(ValueError):
     """A template can't be followed, or not for this payload; the text names what is in the way."""
@@ -50,8 +54,37 @@ def text_of(value: Any) -> str:
     if isinstance(value, Undefined):
         return ""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 1 << 64:
-        return str(float(value))
-    return str(value)[:MAX_TEXT]
+        try:
+            return str(float(value))
+        except OverflowError:
+            raise TemplateError("a number is beyond what can be calculated with") from None
+    return str(_small(value))[:MAX_TEXT]
+
+
+def _small(value: Any) -> Any:
+    """A value of which every part may be looked at.
+
+    Raises:
+        TemplateError: it holds too many, or too long ones.
+    """
+    if not isinstance(value, (list, dict)):
+        return value
+    parts, characters, waiting = MAX_PARTS, MAX_TEXT, [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, (list, dict)):
+            inner = each if isinstance(each, list) else [*each, *each.values()]
+            parts -= len(inner)
+            if parts < 0:
+                raise TemplateError(f"a list or an object holds more than {MAX_PARTS} values")
+            waiting += inner
+        elif isinstance(each, str):
+            characters -= len(each)
+        elif isinstance(each, int):
+            characters -= each.bit_length()
+        if characters < 0:
+            raise TemplateError(f"a list or an object holds more than {MAX_TEXT} characters")
+    return value
 
 
 def _number(value: Any) -> int | float:
@@ -90,6 +123,10 @@ def compare(sign: str, first: Any, second: Any) -> bool:
     Raises:
         TemplateError: they can't be compared.
     """
+    if sign == "in" and isinstance(second, dict):
+        _small(first)
+    else:
+        _small(first), _small(second)
     try:
         match sign:
             case "==":

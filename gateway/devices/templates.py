@@ -239,5 +239,7 @@ class _Walk:
 def _called(function: Callable[..., Any], value: Any, arguments: list[Any]) -> Any:
     try:
         return function(value, *arguments)
-    except TypeError as error:
+    except TemplateError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise TemplateError(str(error)) from None

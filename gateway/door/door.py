@@ -18,7 +18,7 @@ from gateway.door.content_policy import content_security_policy
 from gateway.door.guard import Guard
 from gateway.door.ingress import put_right
 from gateway.door.refusals import Refusal, no_room, problem
-from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send, address_of
+from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send
 
 __all__ = ["Door", "literal_plus"]
 
@@ -58,18 +58,19 @@ class Door:
         state["request_id"] = request_id
         scope["query_string"] = literal_plus(scope["query_string"])
         put_right(scope)
+        payer = state["payer"] = self.guard.payer_of(scope)
         if scope["type"] == "websocket":
             try:
                 self.guard.check(scope)
                 self.guard.enter(scope)
-                asks(self.guard.accounts.payer(address_of(scope)))
+                asks(self.guard.accounts.payer(payer))
                 state["principal"] = await self._principal(scope)
                 await self.app(scope, receive, send)
             except Refusal as refusal:
                 # a route that has accepted the connection answers in band instead
                 await self._deny(refusal, scope, send, request_id)
             return
-        budget = self.guard.accounts.payer(address_of(scope))
+        budget = self.guard.accounts.payer(payer)
         asks(budget)
         body = _Body(receive, self.guard)
         answer = _Answer(send, self.guard.cors_headers(scope), request_id, budget)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl
 
 from gateway.access.budget import Accounts, Buckets, TokenBucket
 from gateway.access.grants import AccessError, Principal
-from gateway.access.limits import Connections, LimitError, Refusals
+from gateway.access.limits import Client, Connections, LimitError, Refusals, User
 from gateway.access.origins import Origins
 from gateway.access.policy import Policy
 from gateway.access.redaction import one_line, redact, without_query
@@ -205,6 +205,13 @@ class Guard:
 
     # requests
 
+    def payer_of(self, scope: Scope) -> Client:
+        """Whose limits count: the user's whom a trusted proxy names, since all of them may have one address."""
+        with contextlib.suppress(Refusal):  # `check` or `principal_of` raises it again
+            if (user := self._user_of(scope)) is not None:
+                return User(user)
+        return address_of(scope)
+
     def check(self, scope: Scope) -> None:
         """Returns if the request may reach a route.
 
@@ -247,7 +254,7 @@ class Guard:
         is_upgrade = scope["type"] == "websocket"
         if is_health(scope) and not is_upgrade:
             return None
-        address, now = address_of(scope), self._clock()
+        address, now = self.payer_of(scope), self._clock()
         rates = self._upgrade_rates if is_upgrade else self._rates
         wait = rates.wait(address, now)
         if wait > 0:
@@ -306,10 +313,7 @@ class Guard:
             return None
         headers: Headers = [
             (b"access-control-allow-methods", b"GET, HEAD, POST"),
-            (
-                b"access-control-allow-headers",
-                b"accept, authorization, cache-control, content-type, if-match, if-none-match, last-event-id",
-            ),
+            (b"access-control-allow-headers", ALLOWED_HEADERS),
             (b"access-control-max-age", b"7200"),
         ]
         if asked.get(b"access-control-request-private-network") == b"true":
@@ -369,9 +373,9 @@ class Guard:
         if token is None or self.verifier is None:
             user = self._user_of(scope)
             return self._anonymous if user is None else self.policy.user(user)
-        return await self.authenticate(token, address_of(scope))
+        return await self.authenticate(token, self.payer_of(scope))
 
-    async def authenticate(self, token: str, address: str | None) -> Principal:
+    async def authenticate(self, token: str, address: Client) -> Principal:
         """The principal of a token.
 
         Raises:

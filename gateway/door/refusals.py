@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from gateway.access.grants import Principal
+from gateway.access.limits import Client
 from gateway.transport.scopes import Scope
 
-__all__ = ["Refusal", "label_of", "no_room", "principal_of", "problem", "subject_of"]
+__all__ = ["Refusal", "label_of", "no_room", "payer_of", "principal_of", "problem", "subject_of"]
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -57,6 +58,12 @@ def principal_of(scope: Scope) -> Principal:
     found: Principal | Refusal = scope["state"]["principal"]
     if isinstance(found, Refusal):
         raise found
+    return found
+
+
+def payer_of(scope: Scope) -> Client:
+    """Whose limits count, as the door found out."""
+    found: Client = scope["state"]["payer"]
     return found
 
 

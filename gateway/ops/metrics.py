@@ -128,6 +128,7 @@ METRICS: Mapping[str, Description] = {
         # what was refused, asked for and published
         Description("gateway_refused_total", _C, "Requests and commands refused, by reason.", ("reason",)),
         Description("gateway_authentications_total", _C, "Tokens judged, by result.", ("result",)),
+        Description("gateway_revocations", _G, "Tokens and subjects that are called back, of which 10,000 are kept."),
         Description("gateway_publishes_total", _C, "Messages that clients published, by result.", ("result",)),
         # history
         Description("gateway_history_messages", _G, "Messages in history."),
@@ -157,6 +158,16 @@ METRICS: Mapping[str, Description] = {
         Description("gateway_cluster_waiting_bytes", _G, "Memory of what waits at the leader to be appended."),
         Description(
             "gateway_cluster_append_age_seconds", _G, "Time since this node, which leads, appended something last."
+        ),
+        Description(
+            "gateway_cluster_revocations_shared",
+            _G,
+            "Whether tokens that are called back are told to other nodes, and heard of: 1 or 0.",
+        ),
+        Description(
+            "gateway_cluster_revocations_untold",
+            _G,
+            "Tokens and subjects called back here that other nodes have yet to hear of.",
         ),
         # archive
         Description("gateway_archive_kept", _G, "Whether what arrives is kept in the archive: 1 or 0."),

@@ -53,6 +53,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_tls_expiry_timestamp_seconds": gateway.certificate.expires_at if gateway.certificate else None,
         "gateway_refused_total": dict(gateway.refusals.by_reason),
         "gateway_authentications_total": dict(gateway.guard.authentications),
+        "gateway_revocations": None if gateway.guard.verifier is None else len(gateway.guard.revocations),
         "gateway_publishes_total": dict(gateway.published),
         "gateway_history_messages": history.message_count,
         "gateway_history_topics": history.topic_count,
@@ -120,6 +121,9 @@ def _cluster_samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_cluster_behind_messages": member.lag,
         "gateway_cluster_log_bytes": member.follower.extent.bytes,
     }
+    if (recalls := gateway.recalls) is not None:
+        found["gateway_cluster_revocations_shared"] = float(recalls.is_sharing)
+        found["gateway_cluster_revocations_untold"] = recalls.untold
     if leading is not None:
         found["gateway_cluster_waiting_bytes"] = leading.waiting_bytes
         if leading.appended_at:

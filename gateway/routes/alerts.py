@@ -7,7 +7,7 @@ it may read. A slow reader of events gets the newest state of what changed: noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.grants import Principal, may_read
-from gateway.access.limits import LimitError
 from gateway.alerts.alerts import Alert, Alerts
 from gateway.core.frames import sse_event
 from gateway.core.messages import encode_json
@@ -24,8 +23,8 @@ from gateway.core.protocol import CloseCode
 from gateway.core.topics import overlap
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import principal_of
-from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
-from gateway.routes.question import ApiError, check_query, head_only, representation_of
+from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, stream_of
+from gateway.routes.request import check_query, has_newest, representation_of
 from gateway.routes.slices import in_slices
 from gateway.runtime import Gateway
 
@@ -41,14 +40,13 @@ async def alerts(request: Request) -> Response:
     check_query(request.query_params, "alerts")
     principal = principal_of(request.scope)
     if representation_of(request, "alerts") == "sse":
-        return _event_stream(request, gateway, principal)
+        return stream_of(request, _events(gateway, principal))
     known = None if gateway.alerts is None else gateway.alerts.alerts
     reports = [] if known is None else [await _report(known, alert, principal) for alert in visible(known, principal)]
     body = encode_json({"alerts": reports})
     tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
-    given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
-    if tag.removeprefix("W/") in given or "*" in given:  # RFC 9110 §13.1.2: the weak comparison
+    if has_newest(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 
@@ -93,18 +91,6 @@ class _Feed:
         """Ends the stream."""
         self.is_closed = True
         self.news.set()
-
-
-def _event_stream(request: Request, gateway: Gateway, principal: Principal) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-    if request.method == "HEAD":
-        return head_only(headers, "text/event-stream")
-    try:
-        key = gateway.connections.open(request.client.host if request.client else None)
-    except LimitError as error:
-        raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
-    leave: Callable[[], None] = partial(gateway.connections.close, key)
-    return EventStream(_events(gateway, principal), headers, leave)
 
 
 async def _events(gateway: Gateway, principal: Principal) -> AsyncGenerator[bytes]:

@@ -19,7 +19,8 @@ from gateway.core.shapes import field_at
 from gateway.devices.views import Asker, words_for
 from gateway.door.refusals import principal_of
 from gateway.routes.devices import asker_of
-from gateway.routes.question import ApiError, Question
+from gateway.routes.question import Question
+from gateway.routes.request import ApiError
 from gateway.routes.slices import Stride
 from gateway.routes.sparkline import badge_svg
 

@@ -32,6 +32,7 @@ __all__ = [
     "embed_policy",
     "identity",
     "index",
+    "index_among",
     "not_built",
     "page_at",
     "takes_gzip",
@@ -46,7 +47,7 @@ PAGES = HERE / "pages"
 
 
 async def index(request: Request) -> Response:
-    """`/`, and `/topics/…` for a browser: the dashboard where it was built, else the small page."""
+    """`/`: the dashboard where it was built, else the small page."""
     built = STATIC / "index.html"
     page = (built if built.exists() else PAGES / "index.html").read_text(encoding="utf-8")
     # only what shows a chart and nothing else may be put into a frame
@@ -63,6 +64,13 @@ async def index(request: Request) -> Response:
             "<!-- how to build the dashboard -->", HOW_TO_BUILD.replace("`make web`", "<code>make web</code>")
         )
     return HTMLResponse(page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
+
+
+async def index_among(request: Request) -> Response:
+    """The page where there are other representations, too, by what a request accepts (RFC 9110 §12.5.5)."""
+    page = await index(request)
+    page.headers.add_vary_header("Accept")
+    return page
 
 
 async def whoami(request: Request) -> Response:

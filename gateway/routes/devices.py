@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.grants import Grant, Owner, Principal
-from gateway.access.limits import LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
 from gateway.core.messages import encode_json
@@ -24,17 +22,12 @@ from gateway.devices.records import Device
 from gateway.devices.views import Asker, first_devices, tell, tell_all, values_of
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import principal_of
-from gateway.routes.dashboard import index
-from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, EventStream
-from gateway.routes.question import (
-    ApiError,
-    check_query,
-    head_only,
-    integer,
-    representation_of,
-)
+from gateway.routes.dashboard import index_among
+from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, stream_of
+from gateway.routes.request import ApiError, check_query, has_newest, integer, representation_of
 from gateway.routes.slices import Stride, in_slices, place
 from gateway.runtime import Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["asker_of", "device", "devices"]
 
@@ -74,12 +67,11 @@ async def devices(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     match representation_of(request, "devices"):
         case "html":
-            page = await index(request)
-            page.headers.add_vary_header("Accept")
-            return page
+            return await index_among(request)
         case "sse":
             check_query(request.query_params, "changes")
-            return _changes(request)
+            owner = Owner(principal_of(request.scope), address_of(request.scope))
+            return stream_of(request, _events(gateway, owner))
     query = request.query_params
     check_query(query, "devices")
     limit = integer(query, "limit", "devices")
@@ -95,24 +87,17 @@ async def devices(request: Request) -> Response:
             head["next"] = found[limit - 1][0]
         tag = f'W/"{digest}-{total}-{len(found)}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
-        if _is_known(request, tag):
+        if has_newest(request, tag):
             return Response(status_code=304, headers=headers)
         answer = b'%b,"devices":[%b]}' % (encode_json(head)[:-1], b",".join(bodies))
     return Response(answer, headers=headers, media_type="application/json")
-
-
-def _is_known(request: Request, tag: str) -> bool:
-    given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
-    return tag.removeprefix("W/") in given or "*" in given  # RFC 9110 §13.1.2: the weak comparison
 
 
 async def device(request: Request) -> Response:
     """`GET /devices/{id}`: one device, with the newest value of each of its fields."""
     gateway: Gateway = request.app.state.gateway
     if representation_of(request, "device") == "html":
-        page = await index(request)
-        page.headers.add_vary_header("Accept")
-        return page
+        return await index_among(request)
     check_query(request.query_params, "changes")
     asker = asker_of(principal_of(request.scope))
     identifier = request.path_params["id"]
@@ -126,20 +111,6 @@ async def device(request: Request) -> Response:
     values = encode_json(values_of(known, asker, gateway.history))
     answer = b'%b,"values":%b}' % (told.whole[:-1], values)
     return Response(answer, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="application/json")
-
-
-def _changes(request: Request) -> Response:
-    gateway: Gateway = request.app.state.gateway
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-    if request.method == "HEAD":
-        return head_only(headers, "text/event-stream")
-    address = request.client.host if request.client else None
-    try:
-        key = gateway.connections.open(address)
-    except LimitError as error:
-        raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
-    events = _events(gateway, Owner(principal_of(request.scope), address))
-    return EventStream(events, headers, partial(gateway.connections.close, key))
 
 
 class _Reader:

@@ -22,7 +22,8 @@ from gateway.core.recordings import csv_line
 from gateway.core.selection import Selection
 from gateway.core.shaper import choose, envelope
 from gateway.door.asker import metered
-from gateway.routes.question import Question, head_only
+from gateway.routes.question import Question
+from gateway.routes.request import head_only
 from gateway.routes.slices import in_slices
 
 __all__ = ["download"]

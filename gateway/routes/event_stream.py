@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access.grants import Owner
-from gateway.access.limits import LimitError
+from gateway.access.limits import Client, LimitError
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
 from gateway.core.jobs import Subscription
@@ -25,13 +25,15 @@ from gateway.core.protocol import CloseCode, ProtocolError, encode_event
 from gateway.core.shapes import SHAPE_PARAMETERS, Format, Framing, Shape, shape_from
 from gateway.core.since import Since, SinceKind, parse_position
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import label_of, principal_of
-from gateway.routes.question import ApiError, Question, head_only
+from gateway.door.refusals import label_of, payer_of, principal_of
+from gateway.routes.question import Question
+from gateway.routes.request import ApiError, head_only
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
 from gateway.transport.http import EXTENSION as PACE
+from gateway.transport.scopes import address_of
 
-__all__ = ["KEEP_ALIVE_SECONDS", "RETRY_MS", "EventStream", "event_stream"]
+__all__ = ["KEEP_ALIVE_SECONDS", "RETRY_MS", "event_stream", "stream_of"]
 
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -46,7 +48,6 @@ RETRY_MS = 2_000
 
 def event_stream(request: Request, question: Question) -> Response:
     """Server-sent events: a plain EventSource resumes by itself, since every message's id is its position."""
-    gateway = question.gateway
     since = question.since
     # an address is made once, a header for each attempt: where both are, it is the later one
     if last := request.headers.get("last-event-id") or last_event_id(request.query_params.multi_items()):
@@ -55,26 +56,39 @@ def event_stream(request: Request, question: Question) -> Response:
             since = Since(SinceKind.POSITION, epoch=epoch, seq=seq)
         except ProtocolError as error:
             raise ApiError(400, error.code, f"Last-Event-ID: {error}") from None
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
-    if request.method == "HEAD":
-        return head_only(headers, "text/event-stream")  # the events would never end
     named = request.query_params.get("format")
     shape = shape_from(
         {k: v for k, v in request.query_params.items() if k in SHAPE_PARAMETERS and k != "format"},
         Shape(framing=Framing.SSE, format=Format.RAW if named == "raw" else Format.JSON),
     )
+    owner, payer = Owner(principal_of(request.scope), address_of(request.scope)), payer_of(request.scope)
+    pace = request.scope.get("extensions", {}).get(PACE)
+    events = _events(question.gateway, question.filters, shape, since, owner, payer, label_of(request.scope), pace)
+    return stream_of(request, events)
+
+
+def stream_of(request: Request, events: AsyncGenerator[bytes]) -> Response:
+    """The answer that these events are, for as long as its client stays; it counts as a connection.
+
+    Args:
+        request: what asks for them; a HEAD gets the headers only, since events have no end.
+        events: not begun yet. Where there is no room for them, or only headers were asked for, they never begin.
+
+    Raises:
+        ApiError: there are too many connections (503).
+    """
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
+    if request.method == "HEAD":
+        return head_only(headers, "text/event-stream")
+    connections = request.app.state.gateway.connections
     try:
-        key = gateway.connections.open(request.client.host if request.client else None)
+        key = connections.open(payer_of(request.scope))
     except LimitError as error:
         raise ApiError(503, "limit", str(error), [("retry-after", "10")], reason=error.limit) from None
-    principal = principal_of(request.scope)
-    owner = Owner(principal, request.client.host if request.client else None)
-    pace = request.scope.get("extensions", {}).get(PACE)
-    events = _events(gateway, question.filters, shape, since, owner, label_of(request.scope), pace)
-    return EventStream(events, headers, partial(gateway.connections.close, key))
+    return _EventStream(events, headers, partial(connections.close, key))
 
 
-class EventStream(StreamingResponse):
+class _EventStream(StreamingResponse):
     """A streaming response that ends its events, and gives back its place, also when the client went before the first.
 
     Events that never began have nothing to end: what was taken before them is given back here.
@@ -102,6 +116,7 @@ async def _events(
     shape: Shape,
     since: Since,
     owner: Owner,
+    payer: Client,
     label: str,
     pace: Callable[[int], Callable[[], int]] | None,
 ) -> AsyncGenerator[bytes]:
@@ -126,8 +141,10 @@ async def _events(
         # without an id: while the replay is under way a cut connection starts over, or goes on from a message
         sink.write(sse_event(encode_event("subscribed", **members), event="subscribed", retry_ms=RETRY_MS))
 
-    payer = gateway.guard.accounts.payer(owner.address)
-    subscriber = gateway.hub.add(sink, shape=shape, tell=tell, label=label, owner=owner, payer=payer, on_live=live_from)
+    budget = gateway.guard.accounts.payer(payer)
+    subscriber = gateway.hub.add(
+        sink, shape=shape, tell=tell, label=label, owner=owner, payer=budget, on_live=live_from
+    )
     sink.subscriber = subscriber
     gateway.event_streams.add(sink)
     expiry = Expiry(

@@ -23,8 +23,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from gateway.access.grants import AccessError, Principal
 from gateway.core.topics import covers
-from gateway.door.refusals import principal_of
-from gateway.routes.question import ApiError
+from gateway.door.refusals import payer_of, principal_of
+from gateway.routes.request import ApiError, json_body
 from gateway.runtime import Gateway
 
 __all__ = ["SENSOR_TOPICS", "broker_for_sensors", "flash_file", "keep_key"]
@@ -89,15 +89,9 @@ async def keep_key(request: Request) -> Response:
     if path is None:
         raise ApiError(404, "bad_request", "no keys are kept here: GATEWAY_FLASH_KEYS_FILE is not set")
     _require_set_up(gateway, principal)
-    gateway.take_publish(request.client.host if request.client else None)
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
-    try:
-        given = msgspec.json.decode(body, type=_Key)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        # what was read of it may be the key, so nothing of it is said
-        raise ApiError(400, "bad_request", "the body is an object with a key") from None
+    gateway.take_publish(payer_of(request.scope))
+    # what was read of it may be the key, so nothing of it is said
+    given = await json_body(request, _Key, MAX_BODY_BYTES, problem="the body is an object with a key")
     if _ID.fullmatch(board) is None or _KEY.fullmatch(given.key) is None:
         raise ApiError(400, "bad_request", "id has 1 to 64 of a-z, 0-9, _ and -; key has 64 hexadecimal digits")
     try:

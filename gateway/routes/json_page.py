@@ -20,6 +20,7 @@ from gateway.core.shaper import pick
 from gateway.door.asker import asker
 from gateway.door.refusals import no_room
 from gateway.routes.question import Question
+from gateway.routes.request import has_newest
 from gateway.routes.slices import in_slices, place
 
 __all__ = ["json_page"]
@@ -90,8 +91,7 @@ async def _make_page(request: Request, question: Question) -> Response:
             query.append(("epoch", epoch))
         # relative to the page that was asked for: no proxy tells all of the prefixes under which it shows us
         headers["Link"] = f'<?{urlencode([*query, (name, following)])}>; rel="next"'
-    given = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
-    if tag.removeprefix("W/") in given or "*" in given:  # RFC 9110 §13.1.2: the weak comparison
+    if has_newest(request, tag):
         return Response(status_code=304, headers=headers)
     answer = b'%b,"messages":[%b]}' % (encode_json(head)[:-1], b",".join(bodies))
     return Response(answer, headers=headers, media_type="application/json")

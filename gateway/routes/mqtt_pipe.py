@@ -18,7 +18,7 @@ from gateway.access.grants import AccessError, Action, Principal, explain
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import Refusal, label_of, principal_of
+from gateway.door.refusals import Refusal, label_of, payer_of, principal_of
 from gateway.routes.places import take_place
 from gateway.runtime import Gateway
 from gateway.upstream.config import open_broker_stream
@@ -113,6 +113,6 @@ async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter, account
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
             return
-        accounts.relay(websocket.client.host if websocket.client else None, len(event["bytes"]))
+        accounts.relay(payer_of(websocket.scope), len(event["bytes"]))
         writer.write(event["bytes"])
         await writer.drain()

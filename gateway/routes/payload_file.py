@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.messages import Message
-from gateway.routes.question import ApiError, Question, head_only
+from gateway.routes.question import Question
+from gateway.routes.request import ApiError, has_newest, head_only
 
 __all__ = ["media_type_of", "payload_file", "tag_of"]
 
@@ -67,7 +68,7 @@ def payload_file(request: Request, question: Question) -> Response:
         "ETag": tag_of(data),
         "Vary": "Accept",
     }
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if has_newest(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return head_only(headers, media_type)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starlette.websockets import WebSocket
 
 from gateway.access.limits import LimitError
-from gateway.door.refusals import Refusal
+from gateway.door.refusals import Refusal, payer_of
 from gateway.runtime import Gateway
 from gateway.transport.websockets import CHARGE, ON_LOST
 
@@ -28,9 +28,9 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
         Refusal: there are too many.
     """
     gateway: Gateway = websocket.app.state.gateway
-    address = websocket.client.host if websocket.client else None
+    payer = payer_of(websocket.scope)
     try:
-        key = gateway.connections.open(address)
+        key = gateway.connections.open(payer)
     except LimitError as error:
         raise Refusal(503, "limit", error.limit, str(error), [("retry-after", "10")]) from None
     release = functools.partial(gateway.connections.close, key)
@@ -38,6 +38,6 @@ def take_place(websocket: WebSocket) -> Callable[[], None]:
     on_lost = extensions.get(ON_LOST)
     if on_lost is None:
         return release
-    extensions[CHARGE](address)
+    extensions[CHARGE](payer)
     on_lost(release)
     return lambda: None

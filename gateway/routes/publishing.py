@@ -21,9 +21,9 @@ from gateway.core.messages import Message, Properties, encode_json
 from gateway.core.protocol import CloseCode, ProtocolError
 from gateway.core.since import Since, SinceKind
 from gateway.core.topics import TopicError
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.payload_file import tag_of
-from gateway.routes.question import ApiError, check_query, flag, integer
+from gateway.routes.request import ApiError, check_query, flag, integer
 from gateway.runtime import Gateway
 
 __all__ = ["publish"]
@@ -61,9 +61,10 @@ async def publish(request: Request) -> Response:
         raise ApiError(400, error.code, str(error)) from None
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
-    gateway.take_publish(request.client.host if request.client else None)
+    payer = payer_of(request.scope)
+    gateway.take_publish(payer)
     payload = await request.body()
-    gateway.guard.accounts.relay(request.client.host if request.client else None, len(payload))
+    gateway.guard.accounts.relay(payer, len(payload))
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         try:

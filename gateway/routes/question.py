@@ -10,9 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
 
 from gateway.access.grants import AccessError, require_subscribe
 from gateway.access.limits import LimitError
@@ -20,43 +18,20 @@ from gateway.core.beyond import Asked, as_of_now
 from gateway.core.conditions import ShapeError
 from gateway.core.filters import FilterSet
 from gateway.core.messages import Message
-from gateway.core.parameters import BOUNDS, FORMATS, ORDERS, check_parameters
+from gateway.core.parameters import BOUNDS, ORDERS
 from gateway.core.protocol import ProtocolError
 from gateway.core.selection import Selection
-from gateway.core.shapes import SHAPE_PARAMETERS, SWITCHES, shape_from
-from gateway.core.since import BEHIND, SinceKind, Start, parse_position, parse_since, start_of
+from gateway.core.shapes import SHAPE_PARAMETERS, shape_from
+from gateway.core.since import BEHIND, SinceKind, Start, parse_since, start_of
 from gateway.core.topics import TopicError
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
-from gateway.door.refusals import Refusal, principal_of
+from gateway.door.refusals import principal_of
+from gateway.routes.request import ApiError, check_query, integer, position_in
 from gateway.routes.slices import Stride, in_slices
 from gateway.runtime import Gateway
 
-__all__ = [
-    "ApiError",
-    "Question",
-    "allowed_filters",
-    "answered",
-    "asker_key",
-    "check_filters",
-    "check_query",
-    "flag",
-    "head_only",
-    "integer",
-    "position_in",
-    "representation_of",
-]
-
-
-REPRESENTATIONS = {
-    "application/json": "json",
-    "application/x-ndjson": "ndjson",
-    "text/csv": "csv",
-    "text/html": "html",
-    "image/svg+xml": "svg",
-    "text/event-stream": "sse",
-}
-"""What there is by media type; of those that are as welcome, the first."""
+__all__ = ["Question", "allowed_filters", "answered", "asker_key", "check_filters"]
 
 
 NAMES_AT_ONCE = 10_000
@@ -66,87 +41,6 @@ PART_BYTES = 64 * 1024
 """Bytes that are read at a time of what memory has no longer."""
 
 T = TypeVar("T")
-
-
-class ApiError(Refusal):
-    """A request that can't be answered, as a problem document (RFC 9457)."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        headers: Iterable[tuple[str, str]] = (),
-        *,
-        reason: str | None = None,
-    ) -> None:
-        """`reason`: what is counted and told besides the code, where it says more."""
-        super().__init__(status, code, reason or code, message, headers)
-
-
-def representation_of(request: Request, of: str) -> str:
-    """What the request asks for: by `format=`, else what its `Accept` prefers (RFC 9110 §12.5.1).
-
-    Args:
-        request: the request.
-        of: what is asked for, a key of `FORMATS`.
-
-    Raises:
-        ApiError: it accepts nothing that there is.
-    """
-    offered = FORMATS[of]
-    if named := request.query_params.get("format"):
-        if named == "raw" and of == "messages":
-            return "sse"
-        if named not in offered:
-            text = f"format {named[:40]!r}: must be {', '.join(offered[:-1])} or {offered[-1]}"
-            raise ApiError(400, "bad_shape", text)
-        return named
-    header = request.headers.get("accept", "").strip() or "*/*"
-    ranges: dict[str, tuple[float, int]] = {}
-    for number, part in enumerate(header.split(",")):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        ranges.setdefault(media_range, (_quality(parameters), -number))
-    best = (0.0, 0)
-    chosen = None
-    there = {media_type: name for media_type, name in REPRESENTATIONS.items() if name in offered}
-    for media_type, name in there.items():
-        # the most specific range is the one that counts, the first one of those that are as welcome
-        candidates = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-        rank = next((ranges[candidate] for candidate in candidates if candidate in ranges), (0.0, 0))
-        if rank[0] > 0 and (chosen is None or rank > best):
-            best, chosen = rank, name
-    if chosen is not None:
-        return chosen
-    raise ApiError(406, "bad_shape", f"Accept {header[:100]!r}: there are {', '.join(there)}")
-
-
-def _quality(parameters: list[str]) -> float:
-    """How welcome a media range is, from 0 (not at all) to 1."""
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                quality = float(parameter[2:])
-            except ValueError:
-                return 0.0
-            return min(quality, 1.0) if quality > 0 else 0.0
-    return 1.0
-
-
-def check_query(query: QueryParams, use: str) -> None:
-    """`check_parameters`, as an answer."""
-    try:
-        check_parameters(query, use)
-    except ProtocolError as error:
-        raise ApiError(400, error.code, str(error)) from None
-
-
-def position_in(text: str) -> tuple[str, int]:
-    """`parse_position`, as an answer."""
-    try:
-        return parse_position(text)
-    except ProtocolError as error:
-        raise ApiError(400, error.code, str(error)) from None
 
 
 class Question:
@@ -409,38 +303,3 @@ def allowed_filters(request: Request) -> FilterSet:
     except AccessError as error:
         raise gateway.guard.refused(principal, error) from None
     return found
-
-
-def integer(query: QueryParams, name: str, use: str) -> int:
-    """A parameter's whole number, for one use of it.
-
-    Raises:
-        ApiError: it is none, or out of its `BOUNDS`.
-    """
-    bounds = BOUNDS[name][use]
-    text = query.get(name, "")
-    if text == "":
-        return bounds.default
-    least, most = bounds.least, bounds.most
-    if len(text) > 12 or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-        raise ApiError(400, "limit", f"{name} {text[:40]!r}: must be a whole number from {least} to {most}")
-    return int(text)
-
-
-def flag(query: QueryParams, name: str) -> bool:
-    """A parameter that is on or off.
-
-    Raises:
-        ApiError: it is neither.
-    """
-    text = query.get(name, "")
-    if (found := SWITCHES.get(text.lower())) is None:
-        raise ApiError(400, "bad_request", f"{name} {text[:40]!r}: must be 1 or 0, true or false")
-    return found
-
-
-def head_only(headers: dict[str, str], media_type: str) -> Response:
-    """What a GET would begin with, whose length nobody knows."""
-    response = Response(headers=headers, media_type=media_type)
-    del response.headers["content-length"]
-    return response

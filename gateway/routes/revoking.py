@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response
 from gateway.access.grants import AccessError, require_publish
 from gateway.access.limits import LimitError
 from gateway.access.revocations import REVOKE_TOPIC, Revocation
-from gateway.door.refusals import principal_of
-from gateway.routes.question import ApiError
+from gateway.door.refusals import payer_of, principal_of
+from gateway.routes.request import ApiError, json_body
 from gateway.routes.sharing import MAX_BODY_BYTES
 from gateway.runtime import Gateway
 
@@ -44,15 +44,9 @@ async def revoke(request: Request) -> Response:
     principal = principal_of(request.scope)
     if gateway.guard.verifier is None:
         raise ApiError(404, "bad_request", "there are no tokens here: no key that verifies any is set")
-    address = request.client.host if request.client else None
-    gateway.take_publish(address)
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
-    try:
-        asked = msgspec.json.decode(body, type=_Asked)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ApiError(400, "bad_request", f"the body can't be read: {error}") from None
+    payer = payer_of(request.scope)
+    gateway.take_publish(payer)
+    asked = await json_body(request, _Asked, MAX_BODY_BYTES)
     named = [name for name in (asked.token, asked.jti, asked.subject) if name is not None]
     if len(named) != 1 or not named[0] or (asked.token is None and len(named[0]) > MAX_NAME):
         text = f"the body has one of token, jti and subject, of 1 to {MAX_NAME} characters"
@@ -61,7 +55,7 @@ async def revoke(request: Request) -> Response:
     if asked.token is not None:
         if asked.expires is not None:
             raise ApiError(400, "bad_request", "expires: a token says itself when it ends")
-        owner = await gateway.guard.authenticate(asked.token, address)
+        owner = await gateway.guard.authenticate(asked.token, payer)
         revocation = Revocation(owner.token_id, None, time.time(), owner.expires_at)
         what = f"a token of {owner.name}"
     else:

@@ -31,15 +31,8 @@ from gateway.core.topic import Topic
 from gateway.core.walks import first_names, reaches, topic_names
 from gateway.door.asker import asker
 from gateway.door.refusals import no_room
-from gateway.routes.question import (
-    ApiError,
-    allowed_filters,
-    answered,
-    asker_key,
-    check_query,
-    head_only,
-    integer,
-)
+from gateway.routes.question import allowed_filters, answered, asker_key
+from gateway.routes.request import ApiError, check_query, head_only, integer
 from gateway.routes.slices import Stride, in_slices, place, rest_while_little_is_left
 from gateway.runtime import Gateway
 

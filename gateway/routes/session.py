@@ -20,7 +20,7 @@ from gateway.access.grants import (
     may_subscribe,
     require_subscribe,
 )
-from gateway.access.limits import LimitError
+from gateway.access.limits import Client, LimitError
 from gateway.core.conditions import ShapeError
 from gateway.core.frames import frame_text
 from gateway.core.jobs import Subscription
@@ -85,6 +85,7 @@ class Session:
         "address",
         "is_refused",
         "label",
+        "payer",
         "principal",
         "subscriber",
     )
@@ -106,6 +107,7 @@ class Session:
         self._waiting: list[str | bytes] | None = None
         self._opened_at = gateway.clock()
         self.address: str | None = None
+        self.payer: Client = None
         self.is_refused = False
         self.principal = principal
         self.label = label
@@ -121,7 +123,7 @@ class Session:
             tell=tell,
             label=self.label,
             owner=Owner(self.principal, self.address),
-            payer=self._gateway.guard.accounts.payer(self.address),
+            payer=self._gateway.guard.accounts.payer(self.payer),
         )
         self._allow_messages()
         self._watch_expiry()
@@ -143,7 +145,7 @@ class Session:
         try:
             self._subscribe(filters, since, None, is_told=not self._is_raw)
         finally:
-            self._gateway.guard.accounts.spend(self.address, time.thread_time() - began)
+            self._gateway.guard.accounts.spend(self.payer, time.thread_time() - began)
 
     # the transport's side
 
@@ -298,11 +300,11 @@ class Session:
             text = f"limit: at most {limits.publishes_per_second} messages a second"
             raise ProtocolError("limit", text, reason="publishes_per_second")
         if self._outbox is None:
-            self._outbox = Budget(self._gateway.guard.accounts, self.address)
+            self._outbox = Budget(self._gateway.guard.accounts, self.payer)
         if not self._outbox.hold(self._publishing_bytes + len(payload)):
             text = "limit: too much of this address waits for the broker"
             raise ProtocolError("limit", text, reason="unfinished_bytes")
-        self._gateway.guard.accounts.relay(self.address, len(payload))
+        self._gateway.guard.accounts.relay(self.payer, len(payload))
         self._publishing += 1
         self._publishing_bytes += len(payload)
         self._update_reading()
@@ -347,7 +349,7 @@ class Session:
     async def _finish_authenticate(self, command: Authenticate) -> None:
         guard = self._gateway.guard
         try:
-            principal = guard.renewed(self.principal, await guard.authenticate(command.token, self.address))
+            principal = guard.renewed(self.principal, await guard.authenticate(command.token, self.payer))
             self._become(principal)
             expires = None if principal.expires_at is None else int(principal.expires_at * 1000)
             self._write(encode_event("authenticated", id=command.id, subject=principal.subject, expires=expires))

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.access.grants import AccessError
 from gateway.core.topics import TopicError
-from gateway.door.refusals import principal_of
-from gateway.routes.question import ApiError
+from gateway.door.refusals import payer_of, principal_of
+from gateway.routes.request import ApiError, json_body
 from gateway.runtime import Gateway
 
 __all__ = ["share"]
@@ -39,14 +39,8 @@ async def share(request: Request) -> Response:
     sharing = gateway.sharing
     if sharing is None:
         raise ApiError(404, "bad_request", "nothing is shared by links here: GATEWAY_ACCESS_SHARE_MAX is not set")
-    gateway.take_publish(request.client.host if request.client else None)
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise ApiError(413, "bad_request", f"the body has {len(body)} bytes, at most {MAX_BODY_BYTES} are taken")
-    try:
-        asked = msgspec.json.decode(body, type=_Asked)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ApiError(400, "bad_request", f"the body can't be read: {error}") from None
+    gateway.take_publish(payer_of(request.scope))
+    asked = await json_body(request, _Asked, MAX_BODY_BYTES)
     try:
         token, ends = sharing.token(principal, asked.subscribe, asked.seconds, time.time())
     except TopicError as error:

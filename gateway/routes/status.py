@@ -14,14 +14,15 @@ from gateway import __version__
 from gateway.access.grants import AccessError, Owner, require_subscribe
 from gateway.access.limits import LimitError
 from gateway.devices.views import about_topic
-from gateway.door.refusals import Refusal, principal_of
+from gateway.door.refusals import Refusal, payer_of, principal_of
 from gateway.ops.asyncapi import describe
 from gateway.ops.explain import explain_topic
 from gateway.ops.openapi import describe_http
 from gateway.routes.devices import asker_of
-from gateway.routes.question import check_query
+from gateway.routes.request import check_query
 from gateway.routes.slices import in_slices
 from gateway.runtime import MAX_EXPLANATIONS, Gateway
+from gateway.transport.scopes import address_of
 
 __all__ = ["asyncapi", "explain", "live", "metrics", "openapi", "ready"]
 
@@ -53,12 +54,11 @@ async def metrics(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """`/explain?topic=…`: why the asker sees nothing of a topic."""
     gateway: Gateway = request.app.state.gateway
-    address = request.client.host if request.client else None
-    asker = Owner(principal_of(request.scope), address)
+    asker = Owner(principal_of(request.scope), address_of(request.scope))
     check_query(request.query_params, "explain")
     topic = request.query_params.get("topic", "")
     try:
-        place = gateway.explanations.open(address)
+        place = gateway.explanations.open(payer_of(request.scope))
     except LimitError:
         text = f"limit: {MAX_EXPLANATIONS} questions from this address are being answered: wait for one"
         raise Refusal(429, "limit", "explanations", text, [("retry-after", "2")]) from None

@@ -16,23 +16,17 @@ from gateway.core.messages import encode_json
 from gateway.core.walks import describe_topics, first_names, readable_names
 from gateway.door.refusals import principal_of
 from gateway.routes.badge import badge
-from gateway.routes.dashboard import index
+from gateway.routes.dashboard import index_among
 from gateway.routes.downloads import download
 from gateway.routes.event_stream import event_stream
 from gateway.routes.json_page import json_page
 from gateway.routes.payload_file import payload_file
 from gateway.routes.publishing import publish
-from gateway.routes.question import (
-    Question,
-    check_filters,
-    check_query,
-    integer,
-    position_in,
-    representation_of,
-)
+from gateway.routes.question import Question, check_filters
+from gateway.routes.request import check_query, integer, position_in, representation_of
 from gateway.routes.series import series
 from gateway.routes.slices import in_slices, place
-from gateway.routes.websocket import run_session
+from gateway.routes.websocket import query_of, run_session
 from gateway.runtime import Gateway
 
 __all__ = ["TOPICS_METHODS", "list_topics", "topics", "topics_socket"]
@@ -53,9 +47,7 @@ async def read_topics(request: Request) -> Response:
         return await series(request)
     representation = representation_of(request, "messages")
     if representation == "html":
-        page = await index(request)
-        page.headers.add_vary_header("Accept")
-        return page
+        return await index_among(request)
     question = Question(request, representation)
     if representation == "sse":
         return event_stream(request, question)
@@ -75,7 +67,7 @@ async def read_topics(request: Request) -> Response:
 
 async def topics_socket(websocket: WebSocket) -> None:
     """An upgrade of `/topics/{filter}`: the WebSocket, subscribed to the filter."""
-    await run_session(websocket, [websocket.path_params["filter"], *websocket.query_params.getlist("topic")], None)
+    await run_session(websocket, [websocket.path_params["filter"], *query_of(websocket.scope).getlist("topic")], None)
 
 
 async def list_topics(request: Request) -> Response:
@@ -87,9 +79,7 @@ async def list_topics(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     query = request.query_params
     if representation_of(request, "list") == "html":
-        page = await index(request)
-        page.headers.add_vary_header("Accept")
-        return page
+        return await index_among(request)
     check_query(query, "list")
     limit = integer(query, "limit", "list")
     wanted: FilterSet | None = None

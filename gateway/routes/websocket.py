@@ -7,6 +7,8 @@ nothing else.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -24,15 +26,17 @@ from gateway.core.shapes import SHAPE_PARAMETERS, Format, Shape, shape_from
 from gateway.core.since import BEHIND
 from gateway.core.subscribers import Sink
 from gateway.core.topics import TopicError
-from gateway.door.refusals import Refusal, label_of, principal_of
+from gateway.door.refusals import Refusal, label_of, payer_of, principal_of
 from gateway.routes.places import take_place
 from gateway.routes.session import Session
 from gateway.routes.sinks import PulledSink
 from gateway.runtime import Gateway
+from gateway.transport.scopes import Scope, address_of
 from gateway.transport.websockets import EXTENSION
 
 __all__ = [
     "no_socket_here",
+    "query_of",
     "run_session",
     "stream_endpoint",
     "upgrade_required",
@@ -40,31 +44,52 @@ __all__ = [
 ]
 
 
+PLAIN = Shape()
+
+CACHED_CHARACTERS = 64
+"""A longer parameter is read each time: it is seldom what many send alike, and may be a token."""
+
+
+def query_of(scope: Scope) -> QueryParams:
+    """The parameters of an address; those that many send alike, such as `topic`, are read once."""
+    parts = filter(None, scope["query_string"].decode("latin-1").split("&"))
+    return QueryParams([_cached(part) if len(part) <= CACHED_CHARACTERS else _parameter(part) for part in parts])
+
+
+def _parameter(part: str) -> tuple[str, str]:
+    return parse_qsl(part, keep_blank_values=True)[0]
+
+
+_cached = lru_cache(maxsize=1024)(_parameter)
+
+
 async def run_session(websocket: WebSocket, filters: list[str] | None, shape: Shape | None) -> None:
     """Accepts, subscribes, and leaves the connection to its session."""
     gateway: Gateway = websocket.app.state.gateway
     leave = take_place(websocket)
     try:
-        await websocket.accept(_subprotocol(websocket))
-        query = websocket.query_params
+        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
+        if adopt is None:
+            await websocket.accept(_subprotocol(websocket))
+        query = query_of(websocket.scope)
         since = query.get("since")
         refusal: Refusal | None = None
         try:
             check_parameters(query, "ws" if shape is None else "stream")
-            chosen = shape_from(_shape_parameters(query), shape or Shape())
+            chosen = shape_from(_shape_parameters(query), shape or PLAIN)
         except (ShapeError, ProtocolError) as error:
-            refusal, chosen = Refusal(400, error.code, error.code, str(error)), shape or Shape()
+            refusal, chosen = Refusal(400, error.code, error.code, str(error)), shape or PLAIN
         try:
             principal = principal_of(websocket.scope)
         except Refusal as error:
             refusal, principal = error, Principal()
         session = Session(gateway, chosen, principal, label_of(websocket.scope))
-        session.address = websocket.client.host if websocket.client else None
-        adopt = websocket.scope.get("extensions", {}).get(EXTENSION)
+        session.address = address_of(websocket.scope)
+        session.payer = payer_of(websocket.scope)
         sink: Sink
         pulled: PulledSink | None = None
         if adopt is not None:
-            sink = adopt(session)
+            sink = adopt(session, _subprotocol(websocket))
         else:
             sink = pulled = PulledSink(gateway.hub, gateway.limits.buffer_bytes)
         session.open(sink, chosen)

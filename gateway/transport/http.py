@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.core.collector import Collections
+from gateway.transport.handshakes import Handshake, plain_handshake
 from gateway.transport.scopes import is_health
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
@@ -48,11 +49,10 @@ BACKLOG_BYTES = 64 * 1024
 """Bytes waiting for their turn at which no more is read."""
 
 USED_INTERNALS = (
-    "app", "client", "connection_lost", "connection_made", "cycle", "data_received", "flow", "handle_events",
-    "handle_websocket_upgrade", "headers", "loop", "on_response_complete", "pause_writing", "resume_writing",
-    "root_path", "scheme", "scope",
-    "send_400_response",
-    "timeout_keep_alive_handler", "transport",
+    "app", "app_state", "client", "config", "connection_lost", "connection_made", "connections", "cycle",
+    "data_received", "flow", "handle_events", "handle_websocket_upgrade", "headers", "loop", "on_response_complete",
+    "pause_writing", "resume_writing", "root_path", "scheme", "scope", "send_400_response", "server_state",
+    "timeout_keep_alive_handler", "transport", "ws_protocol_class",
 )  # fmt: skip
 """What of uvicorn's class this module relies on (uvicorn 0.54)."""
 
@@ -144,6 +144,7 @@ class HttpProtocol(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._pending_key: str | None = None
         self._has_left = False
+        self._is_new = True  # nothing of it was parsed
         self._stall: asyncio.TimerHandle | None = None
         self._stalled_at = 0
         self._turns = self.turns or Turns()
@@ -199,8 +200,12 @@ class HttpProtocol(H11Protocol):
         began = time.thread_time()
         piece = bytes(self._backlog[:STEP_BYTES])
         del self._backlog[:STEP_BYTES]
+        is_new, self._is_new = self._is_new, False
         try:
-            super().data_received(piece)
+            if is_new and not self._backlog and (handshake := plain_handshake(piece)) is not None:
+                self._upgrade(handshake)
+            else:
+                super().data_received(piece)
         except Exception:
             logger.exception("what a client sent could not be parsed")
             self.transport.abort()
@@ -283,18 +288,34 @@ class HttpProtocol(H11Protocol):
         if self.transport.is_closing() and self._stall is None and self.transport.get_write_buffer_size():
             self._watch_stall()
 
+    def _upgrade(self, handshake: Handshake) -> None:
+        """A whole handshake came, as browsers send it: it is answered without being parsed again."""
+        self._leave()
+        self.connections.discard(self)
+        protocol = cast("type[WebSocketProtocol]", self.ws_protocol_class)(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        protocol.take_over(self, handshake)
+        self.transport.set_protocol(protocol)
+        self._hand_over(protocol)
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Another protocol takes over, which counts the connection itself."""
-        self._has_left = True
-        self._head_is_here()
-        self.transport.set_write_buffer_limits()
+        self._leave()
         target, self.headers = origin_form(event.target, self.headers)
         if target is not event.target:  # of the event its method and its target are looked at
             event = h11.Request(
                 method=event.method, target=target, headers=self.headers, http_version=event.http_version
             )
         super().handle_websocket_upgrade(event)
-        protocol = self.transport.get_protocol()
+        self._hand_over(self.transport.get_protocol())
+
+    def _leave(self) -> None:
+        self._has_left = True
+        self._head_is_here()
+        self.transport.set_write_buffer_limits()
+
+    def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         if isinstance(protocol, WebSocketProtocol):
             protocol.expect_handshake(self._budget, self.pending, self._pending_key)
             self._pending_key = None

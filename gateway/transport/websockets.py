@@ -16,21 +16,24 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import unquote
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CTRL_OPCODES, Frame
 from websockets.protocol import OPEN
+from websockets.protocol import Protocol as FramesOnly
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from gateway.access.budget import Accounts, Budget, Pace
-from gateway.access.limits import Connections, Refusals
+from gateway.access.limits import Client, Connections, Refusals
 from gateway.core.protocol import CloseCode
 from gateway.transport.endings import Endings
+from gateway.transport.handshakes import Handshake, accepted
 from gateway.transport.rounds import Rounds
 from gateway.transport.sockets import bound
 from gateway.transport.turns import Turns
@@ -41,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 
 EXTENSION = "gateway.adopt"
-"""Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink."""
+"""Key of `scope["extensions"]`: a function that takes a `Receiver` and returns a sink. Where the connection is not
+accepted yet it accepts it, with the subprotocol that is its second argument."""
 
 ON_LOST = "gateway.on_lost"
 """Key of `scope["extensions"]`: a function that takes what to call when the socket is gone, not only closing."""
@@ -69,13 +73,19 @@ CLOSE_SECONDS = 3.0
 
 USED_INTERNALS = (
     "app",
+    "app_state",
+    "asgi_version",
+    "client",
     "close_sent",
-    "close_timer",
     "close_timeout",
+    "close_timer",
     "conn",
     "connection_lost",
+    "connection_made",
+    "connections",
     "curr_msg_data_type",
     "data_received",
+    "default_headers",
     "disconnected",
     "eof_received",
     "frames",
@@ -86,7 +96,9 @@ USED_INTERNALS = (
     "handle_parser_exception",
     "handshake_complete",
     "handshake_initiated",
+    "initial_response",
     "loop",
+    "on_task_complete",
     "pause_writing",
     "queue",
     "read_paused",
@@ -94,13 +106,16 @@ USED_INTERNALS = (
     "request",
     "response",
     "resume_writing",
+    "root_path",
     "run_asgi",
     "scheme",
     "scope",
     "send",
     "send_500_response",
     "send_receive_event_to_app",
+    "server",
     "shutdown",
+    "tasks",
     "transport",
 )
 """What of uvicorn's class, beyond ASGI, this module relies on (uvicorn 0.54)."""
@@ -114,6 +129,15 @@ PONG_BYTES = 6
 
 VANISHED = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 """How the system says that it has given up a connection itself."""
+
+
+class HttpConnection(Protocol):
+    """What is known of a connection whose request was read."""
+
+    transport: asyncio.Transport
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
+    scheme: Literal["http", "https"] | None
 
 
 class Receiver(Protocol):
@@ -194,6 +218,16 @@ class SocketSink:
         # the transport's own method: a flush calls it for every member of a group
         self.write: Callable[[bytes], None] = protocol.transport.write
 
+    def greet(self, greeting: bytes) -> None:
+        """Sends this together with what is written first, or when the application returns: one packet for both."""
+
+        def write(data: bytes) -> None:
+            self.write = self._protocol.transport.write
+            self._protocol.has_greeted()
+            self.write(greeting + data)
+
+        self.write = write
+
     def buffered(self) -> int:
         """Bytes that the system has not taken yet."""
         return self._protocol.transport.get_write_buffer_size()
@@ -246,12 +280,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     endings: Endings | None = None
     """What is left to do for those who have gone; `server.serve` sets it."""
 
+    _key = b""  # of the handshake
+    _silent_sink: SocketSink | None = None  # on which its answer has yet to be written
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         conn = self.conn
         self._reader = conn.reader = _Reader(conn)
-        conn.parser = conn.parse()
-        next(conn.parser)
         self._turns = self.turns or Turns()
         # not `or`: endings of which none waits are empty
         self._endings = Endings() if self.endings is None else self.endings
@@ -275,6 +310,52 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._on_lost: Callable[[], None] | None = None
         self.close_timeout = CLOSE_SECONDS
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The bytes of a handshake follow, to be parsed."""
+        super().connection_made(transport)
+        self._parse_with(self.conn.parse())
+
+    def take_over(self, http: HttpConnection, handshake: Handshake) -> None:
+        """Goes on with a connection whose handshake was read already, and is in order."""
+        self._parse_with(FramesOnly.parse(self.conn))
+        self.connections.add(self)
+        self.transport, self.server, self.client = http.transport, http.server, http.client
+        self.scheme = "wss" if http.scheme == "https" else "ws"
+        if self.rounds is not None:
+            self.rounds.add(self)
+        self._key = handshake.key
+        self.request = self.response = cast("Any", None)  # nobody has to read or to make them
+        path, _, query = handshake.target.partition(b"?")
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + unquote(path.decode("ascii")),
+            "raw_path": self.root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": handshake.headers,
+            "subprotocols": handshake.subprotocols,
+            "state": self.app_state.copy(),
+            "extensions": cast("Any", {"websocket.http.response": {}}),
+        }
+        self._extend(self.scope)
+        self.handshake_initiated = True
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
+
+    def _parse_with(self, parser: Generator[None]) -> None:
+        self.conn.parser = parser
+        next(parser)
+
+    def _extend(self, scope: Any) -> None:
+        scope["extensions"].update({EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to})
+
     def handle_connect(self, event: Any) -> None:
         """The scope of an opening handshake gets our extension; another version is told ours (RFC 6455 §4.2.2)."""
         if event.headers.get_all("Sec-WebSocket-Version") != ["13"]:
@@ -287,9 +368,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code != 101:
             self._count("headers")
         if self.handshake_initiated and not self.close_sent:
-            cast("dict[str, Any]", self.scope["extensions"]).update(
-                {EXTENSION: self.adopt, ON_LOST: self.call_when_lost, CHARGE: self.charge_to}
-            )
+            self._key = event.headers["Sec-WebSocket-Key"].encode("ascii")
+            self._extend(self.scope)
 
     def expect_handshake(self, budget: Budget, pending: Connections, key: str | None) -> None:
         """Takes over from the protocol that read the request: until a route has counted it, the connection is pending.
@@ -304,7 +384,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._pending, self._pending_key = pending, key
         self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
-    def charge_to(self, address: str | None) -> None:
+    def charge_to(self, address: Client) -> None:
         """Says who pays from here on: the client that a proxy names."""
         self._budget.charge_to(address)
 
@@ -326,15 +406,30 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self._on_lost = function
 
-    def adopt(self, receiver: Receiver) -> SocketSink:
-        """Hands the accepted connection over; the ASGI application returns after this."""
-        if not self.handshake_complete or self.disconnected or self.transport.is_closing():
+    def adopt(self, receiver: Receiver, subprotocol: str | None = None) -> SocketSink:
+        """Hands the connection over, accepted now if it is not yet; the ASGI application returns after this.
+
+        It must not wait for anything in between.
+        """
+        if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
+        sink = SocketSink(self)
+        if not self.handshake_complete:
+            sink.greet(self._opening(subprotocol))
+            self._silent_sink = sink
         self._receiver = receiver
         self.transport.set_write_buffer_limits(high=self.max_buffer_bytes, low=self.max_buffer_bytes // 4)
         if not self.inherits_options:
             bound(self.transport.get_extra_info("socket"), self.max_buffer_bytes, self.gone_seconds)
-        return SocketSink(self)
+        return sink
+
+    def has_greeted(self) -> None:
+        """The answer to the handshake is written."""
+        self._silent_sink = None
+
+    def _greet(self) -> None:
+        if self._silent_sink is not None and not self.transport.is_closing():
+            self._silent_sink.write(b"")
 
     async def run_asgi(self) -> None:
         """Runs the application; an adopted connection outlives it."""
@@ -352,6 +447,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self.close_timer is None:
                 self.transport.close()
             return
+        self._greet()
         # what only the handshake needed
         early: list[str | bytes] = []
         while not self.queue.empty():
@@ -530,11 +626,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and self.handshake_complete and not self.disconnected:
             self.close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
         else:
-            await super().send(message)
-            if message["type"] == "websocket.accept" and self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
+            if message["type"] == "websocket.accept" and not self.handshake_complete:
+                self.transport.write(self._opening(message.get("subprotocol"), message.get("headers", ())))
                 self._go_on()
+            else:
+                await super().send(message)
+
+    def _opening(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """The answer that opens the connection, which is open from here on."""
+        if self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        if self.initial_response is not None:
+            raise RuntimeError("the handshake is refused already")
+        headers = [*self.default_headers, *headers]
+        if subprotocol:
+            headers.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+        self.handshake_complete = True
+        self.conn.state = OPEN
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return accepted(self._key, headers)
 
     def ping(self) -> None:
         """One round of keep-alive: a client that has been silent since the last one is closed."""
@@ -592,6 +704,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         if self.conn.state is not OPEN:
             return  # what ends it came in the same piece as what we complain about, and is handled next
+        self._greet()
         self._detach()
         encoded = reason.encode()[:120].decode(errors="ignore")  # RFC 6455 §5.5: 125 bytes with the code
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": encoded})

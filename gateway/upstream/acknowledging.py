@@ -52,6 +52,12 @@ class Keeper(Protocol):
     def hurry(self) -> None:
         """Somebody waits: what has arrived is to be kept as soon as may be."""
 
+    def rest_seconds(self, *, has_all: bool = False) -> float:
+        """How long nothing need be read: what comes meanwhile would have to wait anyway. 0: it is awaited.
+
+        `has_all`: all that the broker has at present has been taken, and need not wait for more.
+        """
+
     def identify(self, packets: list[bytes]) -> None:
         """These packets will acknowledge what has arrived since the last call."""
 

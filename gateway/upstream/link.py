@@ -128,6 +128,7 @@ class Link(asyncio.BufferedProtocol):
         )
         self._config = config
         self._loop = asyncio.get_running_loop()
+        self._keeper = keeper
         self._acknowledgements: Acknowledgements | None = None
         if keeper is not None:
             self._acknowledgements = Acknowledgements(
@@ -143,6 +144,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
         self._may_read = False
+        self._has_read_on = False
         self._on_connack = on_connack
         self._client = self._make_client(clean=clean)
         self._paho = self._adopt(self._client)
@@ -315,7 +317,8 @@ class Link(asyncio.BufferedProtocol):
         found = transport.get_extra_info("socket")
         widen(found)
         if hasattr(socket, "TCP_QUICKACK"):
-            self._socket = found
+            # uvloop's own makes a socket for each call; this one is detached before the loop closes the file
+            self._socket = socket.socket(found.family, found.type, found.proto, fileno=found.fileno())
             self._may_read = transport.get_extra_info("sslcontext") is None  # else what comes is for TLS to read
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -325,33 +328,56 @@ class Link(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         """`size` bytes have been read."""
         before = self.reader.received
+        pause = self._take_all(size)
+        if self._finish(before) and pause is not None:
+            self._pause(pause)
+
+    def _take_all(self, size: int) -> float | None:
+        """Takes what has been read, and what comes at once; returns how long to read nothing, None: read on."""
+        before = self.reader.received
         if not self._take(size):
-            return
+            return None
         if size == READ_BYTES:
-            # uvloop goes on reading up to 32 times before anyone else has a turn
-            self._pause(0)
-        elif self.reader.received > before + 1:
-            held = self._read_held()
-            if held and not self._take(held):
-                return
-            self._pause(pause_after(min(size + held, READ_BYTES)))
+            return 0  # uvloop goes on reading up to 32 times before anyone else has a turn
+        rest = 0.0 if self._keeper is None else self._keeper.rest_seconds()
+        if not rest and self.reader.received <= before + 1:
+            return None
+        held = self._read_held()
+        if held and not self._take(held):
+            return None
+        if rest and self._keeper is not None:
+            if held:
+                rest = self._keeper.rest_seconds(has_all=True)
+            elif not self._has_read_on:
+                # perhaps it is still on its way, and would wait for the end of a pause
+                self._has_read_on = True
+                return None
+        self._has_read_on = False
+        return max(rest, READ_PAUSE_SECONDS) * pause_part(size + held)
 
     def _take(self, size: int) -> bool:
-        """Takes apart what has been read; returns whether the connection goes on."""
+        """Takes apart what has been read; returns whether it can be."""
         data = bytes(self._view[:size])
         self._heard_at = self._loop.time()
-        reader = self.reader
-        before = reader.received
         try:
             if not self._answered and not self._is_answer(data):
                 return False
-            reader.feed(data)
+            self.reader.feed(data)
         except PacketError as error:
             self.fail(Failure(f"what the broker sent is not MQTT: {error}", version=self._blame))
             return False
         except Exception as error:  # noqa: BLE001 - whatever paho makes of bad bytes, the link is what has failed
             self.fail(Failure(f"a packet could not be read: {error!r}", version=self._blame))
             return False
+        return self._is_open
+
+    @property
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _finish(self, before: int) -> bool:
+        """Sees to the acknowledgements of what has been taken; returns whether the connection goes on."""
+        reader = self.reader
         if reader.acknowledgements:
             if self._acknowledgements is not None:
                 self._acknowledgements.hold(reader.acknowledgements, reader.sent_again)
@@ -361,7 +387,7 @@ class Link(asyncio.BufferedProtocol):
             reader.sent_again.clear()
         if reader.received != before:
             self.last_message_at = time.time()
-        return self._transport is not None and not self._transport.is_closing()
+        return self._is_open
 
     def _read_held(self) -> int:
         """Reads what the broker has held back until what came before was acknowledged (Nagle's algorithm); its bytes.
@@ -422,6 +448,9 @@ class Link(asyncio.BufferedProtocol):
         else:
             self._end(Failure(describe_failure(exc, self._config)))
         self._transport = None
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
         if self._acknowledgements is not None:
             self._acknowledgements.close()
         self._writable.set()
@@ -616,9 +645,9 @@ class Link(asyncio.BufferedProtocol):
             raise PublishRefused(f"the broker takes packets of up to {self._max_packet_bytes} bytes")
 
 
-def pause_after(size: int) -> float:
-    """Seconds to wait after a read of so many bytes: fewer the more came, lest the broker wait for room to write."""
-    return READ_PAUSE_SECONDS * (1 - size / READ_BYTES)
+def pause_part(size: int) -> float:
+    """What to wait of a pause after so many bytes: less the more came, lest the broker wait for room to write."""
+    return max(1 - size / READ_BYTES, 0)
 
 
 def widen(found: socket.socket) -> None:

@@ -99,6 +99,11 @@ class Upstream:
         self._short_lives = 0
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there now; `state` is more work, and each new connection asks."""
+        return self._state.connected
+
+    @property
     def state(self) -> UpstreamState:
         """How it stands now."""
         link = self._link

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 from gateway.access.keys import secret_key
@@ -15,7 +15,7 @@ from tests.support.brokers import Broker
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 from .target import SECRET
 
@@ -47,20 +47,10 @@ class TlsGateway(GatewayProcess):
     def ws(self) -> str:
         return f"wss://localhost:{self.port}"
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    def connection(self) -> HTTPConnection:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return response.status, response.read()
-        except http.client.HTTPException as error:
-            raise ConnectionError(str(error)) from error
-        finally:
-            connection.close()
+        return HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS, context=context)
 
 
 @contextlib.contextmanager
@@ -77,11 +67,8 @@ def _running(
         "limit_handshake_seconds": HANDSHAKE_SECONDS,
     }
     process = make(folder, broker.url, **{**common, **settings})
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @contextlib.contextmanager

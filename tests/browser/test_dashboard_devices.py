@@ -8,6 +8,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from firmware.board import entities
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -155,7 +156,7 @@ def test_a_device_is_told_by_the_controls_that_its_discovery_names(
         dialog = page.get_by_role("dialog")
         expect(dialog.get_by_role("heading")).to_have_text("Clear 4 retained messages?")
         dialog.get_by_role("button", name="Clear 4").click()
-        expect(page.get_by_text("Nothing announces it any more")).to_be_visible(timeout=10_000)
+        expect(page.get_by_text("Nothing announces it any more")).to_be_visible()
         page.get_by_role("link", name="Devices", exact=True).click()
         expect(page.get_by_role("link", name="Desk plug")).to_have_count(0)
 
@@ -369,12 +370,10 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
         publisher.publish("sensors/kitchen/state", json.dumps({"temperature": 21.5}))
         publisher.publish("sensors/kitchen/diag", json.dumps(diag), retain=True)
         publisher.publish("sensors/kitchen/log", json.dumps(line))
-        of_itself: dict[str, dict[str, object]] = {
-            name: {"state_topic": "sensors/kitchen/diag", "value_template": f"{{{{ value_json.{name} }}}}"}
-            for name in ("uptime", "heap_free")
-        }
-        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"], diagnostics=of_itself)
+        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"])
         publisher.publish("homeassistant/device/kitchen/config", found, retain=True)
+        of_itself = entities.payload("kitchen", "f", 300, "uptime")
+        publisher.publish(entities.topic("kitchen"), of_itself, retain=True)
         eventually(lambda: "home_assistant" in gateway.json("/devices")["devices"][0]["announced_by"])
         eventually(lambda: gateway.json("/topics/sensors/kitchen/log?since=1h")["messages"])
         [device] = gateway.json("/devices")["devices"]

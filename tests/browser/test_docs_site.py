@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import html.parser
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +19,7 @@ from playwright.sync_api import expect
 
 from gateway.core.protocol import CLOSE_CODES, ERROR_CODES, EVENTS
 from gateway.ops.metrics import METRICS
+from tests.support.sites import served_folder
 from tests.support.waiting import missing
 
 if TYPE_CHECKING:
@@ -133,19 +131,8 @@ def test_the_reference_is_what_the_code_says(site: Path) -> None:
 @pytest.fixture
 def address(site: Path) -> Iterator[str]:
     """Where a web server has the site."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(site))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served_folder(site) as origin:
+        yield origin
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

@@ -23,7 +23,7 @@ from tests.support.brokers import Broker
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.sites import clean_environment, site
-from tests.support.waiting import eventually, free_port, is_listening, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, is_listening, missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -143,7 +143,7 @@ def laptop(make_laptop: MakeLaptop) -> Django:
 def refused(address: str, **headers: str) -> int:
     """With which status or close code a socket is refused."""
     try:
-        with connect(address, additional_headers=headers, open_timeout=10) as socket:
+        with connect(address, additional_headers=headers, open_timeout=PATIENCE_SECONDS) as socket:
             socket.recv(timeout=20)
     except InvalidStatus as error:
         return error.response.status_code
@@ -332,11 +332,17 @@ def small_site(
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     folder = EXAMPLES / request.param
+    # what the second shell does, after what the first one has left there
+    [line] = [line for line in (folder / "README.md").read_text(encoding="utf-8").splitlines() if line[:5] == "curl "]
+    curl = line.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}")
+    (tmp_path / "curl.sh").write_text(f"SITE_PASSWORD={PASSWORD}\n{curl} -sS --fail\n")
     with site(command, port, cwd=folder, log=tmp_path / "site.log", environment=environment) as origin:
         yield origin
 
 
-def test_another_back_end_gives_its_users_tokens_and_sends_temperatures(small_site: str, chromium: Browser) -> None:
+def test_another_back_end_gives_its_users_tokens_and_sends_temperatures(
+    small_site: str, chromium: Browser, tmp_path: Path
+) -> None:
     stranger = chromium.new_context()
     assert stranger.request.get(f"{small_site}/gateway-token").status == 401
     assert stranger.request.post(f"{small_site}/temperatures", data={"temperature": 1}).status == 401
@@ -347,7 +353,7 @@ def test_another_back_end_gives_its_users_tokens_and_sends_temperatures(small_si
         tokens: list[int] = []
         page.on("response", lambda answer: tokens.append(answer.status) if "gateway-token" in answer.url else None)
         page.goto(small_site)
-        assert page.request.post(f"{small_site}/temperatures", data={"temperature": 21.5}).status == 202
+        subprocess.run(["sh", str(tmp_path / "curl.sh")], check=True, timeout=30)
         expect(page.locator("#temperature")).to_have_text("21.5")
         wait_for(page, lambda: len(tokens) > 1, "a renewal")
         assert page.request.post(f"{small_site}/temperatures", data={"temperature": -3}).status == 202
@@ -356,9 +362,21 @@ def test_another_back_end_gives_its_users_tokens_and_sends_temperatures(small_si
         context.close()
 
 
-def test_every_example_for_a_back_end_says_how_it_is_started() -> None:
+def test_every_example_for_a_back_end_says_how_it_is_started(tmp_path: Path) -> None:
     for name in ("django", "fastapi", "node"):
         text = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
-        assert "GATEWAY_ACCESS_SECRET" in text
+        # what makes the secrets, what takes them in the first shell and in the second
+        [make] = [line for line in text.splitlines() if "umask" in line]
+        take = ". ./.env"
+        assert text.count(f"\n{take}\n") == 2
+        shown = "printf '%s ' $GATEWAY_ACCESS_SECRET $DJANGO_SECRET_KEY $SITE_PASSWORD"
+        shells = (f"{make}\n{take}\n{shown}", f"{take}\n{shown}")
+        first, second = (
+            subprocess.run(["sh", "-ec", shell], cwd=tmp_path, capture_output=True, check=True, timeout=30)
+            for shell in shells
+        )
+        assert first.stdout == second.stdout
+        assert len(first.stdout.split()) == 2
+        assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
         for file in re.findall(r"`((?:\w+/)*\w+\.(?:py|mjs|html|toml|conf))`", text):
             assert (EXAMPLES / name / file).is_file(), f"{name}/README.md names {file}"

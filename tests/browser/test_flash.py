@@ -7,11 +7,7 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +26,7 @@ from tests.firmware.cables import Bootable
 from tests.firmware.conftest import interpreter, standins  # noqa: F401 - fixtures
 from tests.firmware.test_prepared import mounted
 from tests.support.brokers import Broker
+from tests.support.sites import served_folder
 from tests.support.waiting import missing
 
 pytest.importorskip("littlefs", reason="littlefs-python (extra `flash`)")
@@ -230,6 +227,35 @@ def test_only_pins_that_can_work_are_offered_and_a_click_on_the_drawing_gives_on
 
 
 @pytest.mark.slow
+def test_the_chip_that_is_found_takes_the_place_of_the_one_that_was_chosen(
+    watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path, device: Bootable
+) -> None:
+    """The image is the found chip's, and so are the pins: one that it lacks has to be chosen anew."""
+    gateway = make_gateway(mosquitto, flash_folder=str(images))
+    page = watched.open(f"{gateway.http}/flash", prepare=lambda page: plug(page, device))
+    page.get_by_label("Chip").select_option("ESP32-C3")
+    page.get_by_label("Kind of sensor 1").select_option("dht22")
+    pin = page.locator(".wire select").first
+    pin.select_option("10")  # at an ESP32's that is its flash
+    page.get_by_role("button", name="Install", exact=True).click()
+    expect(page.locator("select#ssid")).to_be_visible(timeout=180_000)
+    expect(page.get_by_label("Chip")).to_have_value("ESP32")
+    assert device.flash[0x1000] == 0xE9  # where an ESP32 starts; a C3 does at 0
+    assert device.flash[0] == 0xFF
+    expect(pin).not_to_have_value("10")
+    assert pin.locator("option").all_inner_texts()[1:] == [f"GPIO {each}" for each in chips.offer()["ESP32"]["digital"]]
+    page.locator("select#ssid").select_option("home")
+    page.get_by_label("Its password").fill("correct horse")
+    page.get_by_role("button", name="Join").click()
+    page.get_by_label("Broker, as the board sees it").fill(f"mqtt://127.0.0.1:{mosquitto.port}", timeout=30_000)
+    expect(page.get_by_role("button", name="Give it to the board")).to_be_disabled()
+    pin.select_option("4")
+    page.get_by_role("button", name="Give it to the board").click()
+    expect(page.locator(".first-reading")).to_contain_text("55.2", timeout=60_000)
+    assert settings_on(device)["sensors"] == [{"driver": "dht22", "pin": 4}]
+
+
+@pytest.mark.slow
 def test_a_browser_without_web_serial_is_told_so_and_given_the_command(
     watched: Watched, make_gateway: MakeGateway, mosquitto: Broker, images: Path
 ) -> None:
@@ -248,9 +274,8 @@ def test_the_page_alone_is_a_folder_that_any_server_shows(
     site = tmp_path / "site"
     flash.main(["page", str(site)])
     shutil.copytree(images, site, dirs_exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(site)))
-    with closing_server(server) as port:
-        page = watched.open(f"http://127.0.0.1:{port}/", prepare=lambda page: plug(page, device))
+    with served_folder(site) as origin:
+        page = watched.open(f"{origin}/", prepare=lambda page: plug(page, device))
         page.get_by_label("Chip").select_option("ESP32")
         page.get_by_role("button", name="An output").click()
         page.get_by_label("Called").fill("pump")
@@ -295,20 +320,3 @@ def test_a_page_that_came_over_plain_http_is_told_so_and_given_the_command(
     expect(page.get_by_text("only over https:// or on this computer itself")).to_be_visible()
     expect(page.locator(".command code")).to_contain_text("sensors-flash --chip ESP32")
     expect(page.get_by_role("button", name="Install", exact=True)).to_have_count(0)
-
-
-class Silent(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def closing_server(server: ThreadingHTTPServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -10,17 +10,11 @@ from typing import Any
 
 import pytest
 
-import firmware.board.slots
-import sensors_sim.payloads
 from firmware import files, keys
 from tests.firmware.boards import STANDINS, Board, Interpreter
 from tests.firmware.observers import Observer
 from tests.support.brokers import Broker
 from tests.support.waiting import missing
-
-# on a board payloads.py lies beside the package `board`, not in sensors_sim
-sys.modules.setdefault("payloads", sensors_sim.payloads)
-sys.modules.setdefault("slots", firmware.board.slots)
 
 MakeBoard = Callable[..., Board]
 

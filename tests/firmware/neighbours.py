@@ -20,6 +20,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from firmware.board import entities
 from sensors_sim import payloads
 from tests.support.waiting import eventually, missing
 
@@ -99,6 +100,7 @@ def check_form(life: Life, sensor_id: str) -> None:
         payloads.diag_topic(sensor_id): (1, True),
         payloads.log_topic(sensor_id): (0, False),
         payloads.discovery_topic(sensor_id): (1, True),
+        entities.topic(sensor_id): (1, True),
     }
     assert {message.topic for message in life.messages} == set(forms)
     for message in life.messages:
@@ -106,13 +108,15 @@ def check_form(life: Life, sensor_id: str) -> None:
 
 
 def check_announcements(life: Life, sensor_id: str, interval: float = 10, **extra: object) -> None:
-    """Its newest description and Home Assistant's discovery are what our own program would say."""
+    """Its newest description and what Home Assistant is told of it are what our own program would say."""
     meta = life.metas(sensor_id)[-1]
     about = (meta["name"], meta["model"], meta["firmware"], interval, FIELDS)
     extra = {"profile": "mains", "started_by": "power", **extra}
     assert meta == json.loads(payloads.meta_payload(*about, extra=extra))
     discovery = life.json(payloads.discovery_topic(sensor_id))[-1]
     assert discovery == json.loads(payloads.discovery_payload(sensor_id, *about))
+    of_itself = life.json(entities.topic(sensor_id))[-1]
+    assert of_itself == json.loads(entities.payload(sensor_id, meta["firmware"], 300, "uptime"))
 
 
 def check_states(life: Life, sensor_id: str, readings: dict[str, object], first: int = 0) -> None:
@@ -171,7 +175,10 @@ def cut(client: paho.Client) -> None:
 def check_device(device: dict[str, Any], model: str) -> None:
     """The gateway names it, and its fields with their units, as it would a board with our program."""
     assert (device["name"], device["model"]) == ("Kitchen", model)
-    assert [field["id"] for field in device["fields"]] == FIELDS
-    for field in device["fields"]:
+    fields = {field["id"]: field for field in device["fields"] if field["topic"].endswith("/state")}
+    assert list(fields) == FIELDS
+    of_itself = [field["name"] for field in device["fields"] if field["id"] not in fields]
+    assert of_itself == ["Firmware", "Started by", "Heap free", "Uptime"]
+    for field in fields.values():
         known = payloads.field_meta(field["id"])
         assert (field["unit"], field["device_class"]) == (known["unit"], known["device_class"])

@@ -71,8 +71,15 @@ class Observer:
         return [payload.decode() for payload in self.payloads("status")]
 
     def discovery(self) -> list[dict[str, Any]]:
-        """Home Assistant's discovery messages."""
-        topic = f"homeassistant/device/{self.id}/config"
+        """Home Assistant's discovery messages of what is measured."""
+        return self._discovery("config")
+
+    def discovery_of_itself(self) -> list[dict[str, Any]]:
+        """Home Assistant's discovery messages of the board."""
+        return self._discovery("diag/config")
+
+    def _discovery(self, leaf: str) -> list[dict[str, Any]]:
+        topic = f"homeassistant/device/{self.id}/{leaf}"
         return [json.loads(message.payload) for message in list(self.messages) if message.topic == topic]
 
     def wait_states(self, count: int, timeout_seconds: float = 15) -> list[dict[str, Any]]:

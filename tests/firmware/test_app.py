@@ -319,7 +319,7 @@ async def wake(board: FakeBoard, broker: ScriptedBroker, **changes: Any) -> list
 async def test_a_battery_sensor_describes_itself_once_to_a_broker_that_remembers() -> None:
     board = FakeBoard({"boot": 5})
     async with ScriptedBroker().serving() as broker:
-        everything, nothing_new = ["status", "meta", "diag", "config"], ["status"]
+        everything, nothing_new = ["status", "meta", "diag", "config", "config"], ["status"]
         heard = [(await wake(board, broker))[:-1]]  # without its goodbye
         broker.session_present = True
         heard.append((await wake(board, broker))[:-1])
@@ -350,7 +350,7 @@ def announced(app: program.App) -> dict[str, Any]:
     said: dict[str, Any] = {}
     while app.client._birth_messages:
         message = app.client._birth_messages.pop(0)
-        said[message.topic.rpartition("/")[2]] = json.loads(message.payload)
+        said[message.topic.partition(app.id + "/")[2]] = json.loads(message.payload)
         app._on_progress("acknowledged")
     said.pop("log", None)
     return said
@@ -364,12 +364,14 @@ async def test_what_home_assistant_must_know_is_announced_with_a_new_interval() 
     said = announced(app)
     assert said["meta"]["interval"] == 120
     assert said["config"]["cmps"]["temperature"]["expire_after"] == 360
+    assert list(said) == ["meta", "config", "diag/config"]
     app._on_message("cmd", b"nonsense", False)  # of no interest to Home Assistant
     assert list(announced(app)) == ["meta"]
     app.sources = [source(Answers(21.0))]  # it turns out to have other fields
     await app.measure()
-    told = {"firmware", "started_by", "heap_free", "uptime"}
-    assert set(announced(app)["config"]["cmps"]) == {"temperature", "restart"} | told
+    said = announced(app)
+    assert set(said["config"]["cmps"]) == {"temperature", "restart"}
+    assert set(said["diag/config"]["cmps"]) == {"firmware", "started_by", "heap_free", "uptime"}
 
 
 @pytest.mark.parametrize("discovery", [True, False])
@@ -410,6 +412,24 @@ def test_what_is_seldom_needed_is_not_kept_in_memory() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_a_message_for_which_there_is_no_memory_is_made_later_and_costs_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = make_app(discovery=True)
+    app.client.connected = True
+    app.births()
+    with monkeypatch.context() as full:
+
+        def fail() -> mqtt.Message:
+            raise MemoryError
+
+        full.setattr(app, "_discovery", fail)
+        app._on_progress("acknowledged")
+    assert announced(app) == {}
+    app._on_progress("acknowledged")
+    assert list(announced(app)) == ["config", "diag/config"]
+
+
 def test_the_largest_message_waits_until_others_have_gone() -> None:
     app = make_app(discovery=True)
     app.client.connected = True
@@ -422,8 +442,10 @@ def test_the_largest_message_waits_until_others_have_gone() -> None:
         app._on_progress("acknowledged")
         assert not app.client._birth_messages
     app.client.ring.remove(app.client.ring.messages[0])
-    app._on_progress("acknowledged")
-    assert list(announced(app)) == ["config"]
+    for _ in range(3):  # the second one follows when the first one has been acknowledged
+        app._on_progress("acknowledged")
+        assert [message.topic for message in app.client._birth_messages] == [f"homeassistant/device/{app.id}/config"]
+    assert list(announced(app)) == ["config", "diag/config"]
 
 
 def test_a_certificate_that_is_missing_is_told() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from firmware import files
+from firmware.board import portal
 from sensors_sim import payloads
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.firmware import neighbours
@@ -24,6 +25,7 @@ SECRETS = """\
 #pragma once
 #define WIFI_SSID "home"
 #define WIFI_PASSWORD "correct horse"
+#define AP_PASSWORD "battery staple"
 #define MQTT_URL "mqtt://192.0.2.1"
 #define MQTT_USERNAME nullptr
 #define MQTT_PASSWORD nullptr
@@ -40,14 +42,23 @@ def sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return neighbours.compile_host(folder / "sketch", HOST / "host.cpp", *options, f'-DSKETCH="{SKETCH}"')
 
 
+def away(sketch: Path, *asked: str, **environment: str) -> Life:
+    """Twenty minutes of it without the network of secrets.h, and all that it does with its radio."""
+    return neighbours.run(
+        sketch, *(f"W{each}" for each in asked), **{"NETWORK": "cellar", "MINUTES": "20", **environment}
+    )
+
+
 def run(sketch: Path, *commands: str, **environment: str) -> Life:
     """What it published; what it told its client before is left out."""
     life = neighbours.run(sketch, *commands, **environment)
-    assert life.messages[0] == Published("CLIENT", 0, False, f"sensor-{ID}")
-    assert life.messages[1] == Published("WILL", 1, True, f"{payloads.status_topic(ID)} {payloads.OFFLINE}")
+    client, will = (message for message in life.messages if message.topic in ("CLIENT", "WILL"))
+    assert client == Published("CLIENT", 0, False, f"sensor-{ID}")
+    assert will == Published("WILL", 1, True, f"{payloads.status_topic(ID)} {payloads.OFFLINE}")
     subscribed = [message for message in life.messages if message.topic == "SUBSCRIBE"]
     assert subscribed[0] == Published("SUBSCRIBE", 1, False, payloads.cmd_topic(ID))
-    return Life(life.code, [message for message in life.messages[2:] if message.topic != "SUBSCRIBE"])
+    radio = ("SUBSCRIBE", "JOIN", "AP", "DNS", "WEB", "MEMORY")
+    return Life(life.code, [message for message in life.messages if message.topic not in ("CLIENT", "WILL", *radio)])
 
 
 def test_the_sketch_announces_itself(sketch: Path) -> None:
@@ -146,6 +157,45 @@ def test_the_sketch_refuses_what_we_refuse(sketch: Path, command: str) -> None:
     assert "errors" not in run(sketch, command, '{"interval":5}').metas(ID)[-1]
 
 
+def test_the_sketch_opens_an_access_point_after_ten_minutes_without_a_network(sketch: Path) -> None:
+    life = away(sketch)
+    assert life.code == 0
+    assert life.texts("AP") == [f"{portal.name_of(ID)} battery staple"]
+    assert life.texts("DNS") == ["* 192.168.4.1"]
+    assert payloads.state_topic(ID) in {message.topic for message in life.messages}  # it goes on measuring
+    topics = [message.topic for message in life.messages]
+    before, after = topics[: topics.index("AP")].count("JOIN"), topics[topics.index("AP") :].count("JOIN")
+    assert (before, after) == (30, 3)  # every 20 s, then every three minutes: a station takes the radio away meanwhile
+    assert away(sketch, CONNECTED="1").texts("JOIN") == ["home correct horse"] * 30
+    assert run(sketch, MINUTES="20").json(payloads.diag_topic(ID))[-1]["wifi_joins"] == 1
+    assert neighbours.run(sketch, MINUTES="20").texts("AP") == []
+
+
+def test_the_sketch_takes_another_network_on_its_page_and_tries_both_in_turn(sketch: Path) -> None:
+    token = "0000000700000007"
+    asked = [
+        "GET captive.example /generate_204",
+        "GET captive.example /",
+        "GET 192.168.4.1 /",
+        "POST 192.168.4.1 / ssid=cellar",
+        f"POST evil.example / token={token} ssid=cellar",
+        f"POST 192.168.4.1 / token={token} ssid={'x' * 33}",
+        f"POST 192.168.4.1 / token={token} ssid=cellar password=short",
+        f"POST 192.168.4.1 / token={token} ssid=cellar password=correct-pony",
+    ]
+    life = away(sketch, *asked)
+    answers = [message for message in life.messages if message.topic == "WEB"]
+    assert [answer.qos for answer in answers] == [302, 302, 200, 403, 403, 400, 400, 200]  # status codes
+    assert {answer.payload for answer in answers[:2]} == {"http://192.168.4.1/"}
+    assert f'name="token" value="{token}"' in answers[2].payload
+    assert "8 to 63" in answers[6].payload
+    assert life.texts("MEMORY") == ["ssid=cellar", "password=correct-pony"]
+    assert life.code == 17  # it restarts
+    given = {"GIVEN_SSID": "cellar", "GIVEN_PASSWORD": "correct-pony"}
+    assert away(sketch, **given).texts("JOIN") == ["cellar correct-pony"]
+    assert away(sketch, **given, NETWORK="home").texts("JOIN") == ["cellar correct-pony", "home correct horse"]
+
+
 @pytest.mark.slow
 def test_the_gateway_names_the_sketch(sketch: Path, make_mosquitto: MakeMosquitto, make_gateway: MakeGateway) -> None:
     broker = make_mosquitto()
@@ -160,6 +210,7 @@ def test_the_gateway_names_the_sketch(sketch: Path, make_mosquitto: MakeMosquitt
     eventually(lambda: device()["availability"] == "online", 20, "it is online")
     neighbours.check_device(device(), "ESP32 + BME280")
     values = gateway.json(f"/devices/{device()['id']}")["values"]
-    assert [value["value"] for value in values] == [21.46, 44.1, 1006.53, -61]
+    assert [value["value"] for value in values][:4] == [21.46, 44.1, 1006.53, -61]
+    assert "power" in [value["value"] for value in values]
     neighbours.cut(client)
     eventually(lambda: device()["availability"] == "offline", 20, "its will")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from firmware.board import changes
 from firmware.board.wifi import Wifi
 from tests.conftest import MakeMosquitto
-from tests.firmware.boards import RESET, Board
+from tests.firmware.boards import RESET, STANDINS, Board, Interpreter
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
 from tests.support.brokers import Broker, BrokerOptions
@@ -136,6 +138,30 @@ def test_power_may_fail_before_each_rename_and_removal(flash: Path, monkeypatch:
             changes.confirm()
         assert kept(flash)["interval"] == (5 if end == 0 else 7)
         assert changes.begin() is None
+
+
+@pytest.mark.slow
+def test_power_may_fail_at_every_write_of_the_settings(
+    interpreter: Interpreter, flash_image: Path, tmp_path: Path
+) -> None:
+    """On real MicroPython: a LittleFS whose block device stops at the n-th write or erase, for each n, and again."""
+    folder = tmp_path / "computer"
+    shutil.copytree(flash_image, folder)
+    shutil.copy(STANDINS / "changes_on_lfs.py", folder / "script.py")
+    shutil.copy(STANDINS / "lfs.py", folder)
+    command = interpreter.command(folder, STANDINS, f"changes-{tmp_path.name[-12:]}", "script.py")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    # finalisers of files on a flash without power say OSError, too
+    good, bad = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    assert (good["end"], bad["end"]) == ("new", "old")
+    for told in (good, bad):
+        counts = told["counts"]
+        assert counts["broken"] == 0, done.stderr
+        assert counts["old"] + counts["new"] == told["cuts"]
+        assert 0 < counts["trial"] < told["cuts"]
+    assert good["counts"]["new"] > 0
+    assert bad["counts"]["new"] == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"left":true}', '{"left":2}', '{"left":"x","settings":{}}'])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import chips, flash, listening, plan, prepared, tools, updates
+from firmware import chips, files, flash, listening, plan, prepared, tools, updates
 from firmware.board import settings, wifi
 from scripts import wiring
 
@@ -27,6 +27,10 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
             assert row[1].strip("`") == str(default), name
     documented = {cell.strip("`") for cell in ROWS if re.fullmatch(r"`[a-z_]+2?`", cell)}
     assert documented == set(settings.DEFAULTS)
+
+
+def test_the_example_of_flashing_copies_as_many_files_as_there_are() -> None:
+    assert f"copying  {len(files.names()) + 1} files" in TEXT  # the program, and its settings
 
 
 def test_every_option_stands_in_the_table() -> None:

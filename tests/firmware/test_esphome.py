@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from firmware import files
+from firmware.board import portal, settings
 from sensors_sim import payloads
 from tests.conftest import MakeGateway, MakeMosquitto
 from tests.firmware import lambdas, neighbours
@@ -71,6 +72,15 @@ def test_esphome_connects_as_we_do() -> None:
     (message,) = mqtt["on_json_message"]
     assert (message["topic"], message["qos"]) == (payloads.cmd_topic(ID), 1)
     assert (mqtt["clean_session"], mqtt["topic_prefix"], mqtt["log_topic"]) == (False, None, None)
+
+
+def test_esphome_opens_the_access_point_that_we_open() -> None:
+    config = example()
+    point = config["wifi"]["ap"]
+    assert (point["ssid"], point["ap_timeout"]) == (portal.name_of(ID), "10min")
+    assert settings.DEFAULTS["ap_after"] == 10 * 60
+    assert point["password"] == "!secret ap_password"
+    assert "captive_portal" in config
 
 
 def test_esphome_announces_itself(board: Path) -> None:
@@ -205,6 +215,7 @@ def test_the_gateway_names_the_board_with_esphome(
     eventually(lambda: device()["availability"] == "online", 20, "it is online")
     neighbours.check_device(device(), "ESP32 + BME280")
     values = gateway.json(f"/devices/{device()['id']}")["values"]
-    assert [value["value"] for value in values] == [21.46, 44.1, 1006.53, -61]
+    assert [value["value"] for value in values][:4] == [21.46, 44.1, 1006.53, -61]
+    assert "power" in [value["value"] for value in values]
     neighbours.cut(client)
     eventually(lambda: device()["availability"] == "offline", 20, "its will")

@@ -158,8 +158,8 @@ def test_the_quality_of_the_wifi(rssi: int | None, percent: int | None) -> None:
 
 def of_itself(**settings: Any) -> dict[str, dict[str, Any]]:
     """What Home Assistant is told of the board itself, by name."""
-    components = json.loads(make_app(**settings)._discovery().payload)["cmps"]
-    return {name: each for name, each in components.items() if each.get("state_topic")}
+    said = json.loads(make_app(**settings)._discovery_of_itself().payload)
+    return {name: {"state_topic": said["state_topic"], **each} for name, each in said["cmps"].items()}
 
 
 def test_home_assistant_has_entities_for_how_the_board_is() -> None:
@@ -191,7 +191,7 @@ def test_a_board_on_a_battery_tells_of_days_and_a_report_every_ten_wakings() -> 
 def test_the_gateway_reads_it_as_one_device_that_is_silent_when_its_readings_are() -> None:
     app, world = make_app(id="a", name="Attic", diag=300, interval=10), World()
     app.client.connected = True
-    for message in (*app.births(), app._discovery()):
+    for message in (*app.births(), app._discovery(), app._discovery_of_itself()):
         world.say(message.topic, message.payload, retained=message.retain)
     world.say("sensors/a/state", payloads.state_payload({"temperature": 21.5}, 0, 7), retained=False)
     device = world.one()

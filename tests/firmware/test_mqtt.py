@@ -335,6 +335,40 @@ async def test_a_resumed_session_is_not_subscribed_again() -> None:
     assert packets == [0x30]
 
 
+async def test_a_subscription_that_the_broker_has_not_taken_is_made_again_although_the_session_is_resumed() -> None:
+    filters: list[bytes] = []
+
+    async def take_none(wire: Wire) -> None:
+        await wire.accept(session_present=True)
+        await wire.expect(0x80)  # and the connection is gone before SUBACK, perhaps before SUBSCRIBE has arrived
+
+    async def take_one(wire: Wire) -> None:
+        await wire.accept(session_present=True)
+        filters.append((await wire.expect(0x80))[4:-1])
+        wire.send(0x90, 3, 0, 2, 1)
+        body = await wire.expect(0x80)
+        filters.append(body[4:-1])
+        wire.send(0x90, 3, body[:2], 0x80)  # refused
+        await wire.expect(0x30)
+
+    async def take_the_other(wire: Wire) -> None:
+        await wire.accept(session_present=True)
+        body = await wire.expect(0x80)
+        filters.append(body[4:-1])
+        wire.send(0x90, 3, body[:2], 1)
+        await wire.hang()
+
+    async with playing(take_none, take_one, take_the_other) as client:
+        client.subscribe("cmd")
+        await eventually_async(lambda: client.connects == 2)
+        assert await client.wait_delivered(5)
+        client.subscribe("piece")
+        await eventually_async(lambda: len(filters) == 2)
+        client.publish("t", b"x", 0)
+        await eventually_async(lambda: client.connects == 3 and client.listens())
+    assert filters == [b"cmd", b"piece", b"piece"]
+
+
 async def test_births_go_ahead_of_what_waits_and_are_made_anew_for_every_connection() -> None:
     seen: list[bytes] = []
     births = iter([[Message("s", b"online 1")], [Message("s", b"online 2")]])

@@ -281,17 +281,18 @@ def test_fits_into_152_kib(mosquitto: Broker, make_board: MakeBoard, observe: Ob
     # a board's pointers have 32 bits, so there the same program needs about half
     sensors = [{"driver": "dht22", "pin": 4}, {"driver": "bme280", "scl": 22, "sda": 21}]
     with Tunnel(mosquitto.port) as tunnel:
-        board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest message
+        board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest messages
         observer = observe(board)
         board.power_on(heap=152 * 1024)
         observer.wait_states(50)
-        assert len(observer.discovery()) == 1
+        assert len(observer.discovery()) == len(observer.discovery_of_itself()) == 1
         tunnel.cut()
         observer.send({"interval": 0.02})
         eventually(lambda: observer.metas()[-1]["interval"] == 0.02)
         count = len(observer.states())
         observer.wait_states(count + 150, 30)
         assert len(observer.discovery()) > 1
+        assert set(observer.discovery_of_itself()[-1]["cmps"]) == {"firmware", "started_by", "heap_free", "uptime"}
         assert "MemoryError" not in board.log()
 
 
@@ -490,6 +491,31 @@ def test_one_write_per_packet(make_board: MakeBoard) -> None:
             subscribe = connection.recv(65536)
             assert subscribe[0] == 0x82
             connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01")
+
+
+def test_commands_arrive_although_the_link_was_lost_before_the_broker_took_the_subscription(
+    make_board: MakeBoard,
+) -> None:
+    """The broker knows the session, and says so; only the board can know that it has no subscription in it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        board = make_board(server.getsockname()[1], interval=3600)
+        board.power_on()
+
+        def subscribe(*, is_taken: bool) -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(10)
+                assert connection.recv(65536)[0] == 0x10
+                connection.sendall(b"\x20\x02\x01\x00")  # CONNACK with Session Present
+                packet = connection.recv(65536)
+                if is_taken:
+                    connection.sendall(b"\x90\x03" + packet[2:4] + b"\x01")
+                return packet
+
+        filters = [subscribe(is_taken=is_taken) for is_taken in (False, True)]
+        for packet in filters:
+            assert packet[0] == 0x82
+            assert f"sensors/{board.id}/cmd".encode() in packet
 
 
 def test_what_it_logs_and_how_it_is_and_the_last_lines_before_a_reset(

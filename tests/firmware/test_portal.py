@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware import files
-from firmware.board import portal, settings
+from firmware.board import names, portal, settings
 from firmware.board.wifi import Wifi
 from tests.firmware.boards import DEEP_SLEEP, RESET, Board
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
+from tests.firmware.tunnels import Tunnel
 from tests.support.brokers import Broker
 from tests.support.waiting import eventually, eventually_async, free_port
 
@@ -140,6 +141,50 @@ def test_a_long_name_fits_into_the_air() -> None:
     assert len(portal.name_of("x" * 64)) == 32
 
 
+# -- names
+
+QUESTION = b"\x12\x34\x01\x20\0\x01\0\0\0\0\0\x01"  # of dig: with RD and AD, and one more record, of EDNS
+EDNS = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
+NAME = b"\x07captive\x05apple\x03com\0"
+ADDRESS = bytes((192, 168, 4, 1))
+A_RECORD = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04" + ADDRESS  # RFC 1035 §4.1.3; for 0 seconds
+
+
+def test_every_name_is_the_board() -> None:
+    said = names.answer(QUESTION + NAME + b"\0\x01\0\x01" + EDNS, ADDRESS)
+    assert said == b"\x12\x34\x85\0\0\x01\0\x01\0\0\0\0" + NAME + b"\0\x01\0\x01" + A_RECORD
+
+
+def test_no_name_has_an_address_of_ipv6() -> None:
+    said = names.answer(QUESTION + NAME + b"\0\x1c\0\x01", ADDRESS)
+    assert said == b"\x12\x34\x85\0\0\x01\0\0\0\0\0\0" + NAME + b"\0\x1c\0\x01"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        QUESTION,
+        QUESTION + NAME,
+        QUESTION + NAME + b"\0\x01\0",
+        QUESTION + NAME + b"\0\x01\0\x03",  # of the class CHAOS
+        QUESTION + b"\xc0\x0c\0\x01\0\x01",  # a pointer to itself
+        QUESTION + b"\x40" + b"x" * 64 + b"\0\0\x01\0\x01",
+        b"\x12\x34\x81" + QUESTION[3:] + NAME + b"\0\x01\0\x01",  # an answer: two boards would talk for ever
+        b"\x12\x34\x29" + QUESTION[3:] + NAME + b"\0\x01\0\x01",  # an update, RFC 2136
+        QUESTION[:5] + b"\x02" + QUESTION[6:] + NAME + b"\0\x01\0\x01",
+    ],
+)
+def test_what_is_no_question_for_one_name_has_no_answer(data: bytes) -> None:
+    assert names.answer(data, ADDRESS) is None
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=30).map(lambda more: QUESTION + more))
+def test_an_answer_is_never_much_longer_than_the_question(data: bytes) -> None:
+    said = names.answer(data, ADDRESS)
+    assert said is None or len(said) <= len(data) + 16
+
+
 # -- the page on a socket
 
 
@@ -200,6 +245,7 @@ class Served:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.port = free_port()
         monkeypatch.setattr(portal, "PORT", self.port)
+        monkeypatch.setattr(names, "PORT", self.port)
         self.point, self.radio = Point(), Radio()
         self.wifi = Wifi(self.radio, "home", "", 0.05)
         self.proposed: list[dict[str, Any]] = []
@@ -278,11 +324,34 @@ async def test_the_page_is_given_and_settings_are_taken(served: Served) -> None:
     assert served.proposed == [{"wifi": {"ssid": "gar den", "password": "correct pony", "static": None}}]
 
 
+async def test_a_phone_that_looks_for_the_internet_is_sent_to_the_page(served: Served) -> None:
+    async with served.running():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.setblocking(False)
+            for data in (b"nonsense", QUESTION + NAME + b"\0\x01\0\x01"):
+                asking.sendto(data, ("127.0.0.1", served.port))
+            loop = asyncio.get_running_loop()
+            said = await asyncio.wait_for(loop.sock_recv(asking, 512), 20)
+        assert said.endswith(A_RECORD[:-4] + bytes((127, 0, 0, 1)))
+        sent_on = (await served.ask(get("/generate_204", host="connectivitycheck.gstatic.example"))).decode()
+        assert sent_on.startswith("HTTP/1.1 302 Found\r\n")
+        assert "\r\nLocation: http://127.0.0.1/\r\n" in sent_on
+
+
+async def test_without_a_port_for_names_the_page_is_there(served: Served) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", served.port))
+        async with served.running():
+            assert (await served.ask(get(host="127.0.0.1"))).startswith(b"HTTP/1.1 200")
+            assert "access point: no names: " in served.said[-1]
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (get(host="evil.example"), 421),
-        (get(host="127.0.0.1:81"), 421),
+        (get(host="connectivitycheck.gstatic.example"), 302),
+        (post("ssid=a&token=", host="evil.example"), 421),
+        (get(host="127.0.0.1:81"), 302),
         (b"GET / HTTP/1.1\r\n\r\n", 421),
         (get("/favicon.ico", host="127.0.0.1"), 404),
         (get("http://127.0.0.1/", host="127.0.0.1"), 404),
@@ -491,14 +560,22 @@ def test_a_board_whose_network_is_gone_is_told_of_another_one(
     assert 'placeholder="home"' in page
     assert "correct horse" not in page
 
+    # what a phone does once it has joined
+    port = int((board.folder / "ap-port").read_text())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(20)
+        asking.sendto(QUESTION + NAME + b"\0\x01\0\x01" + EDNS, ("127.0.0.1", port))
+        assert asking.recv(512).endswith(A_RECORD)
+    assert "\r\nLocation: http://192.168.4.1/\r\n" in ask(board, get("/hotspot-detect.html", host="captive.apple.com"))
+
     # hostile requests, to the real program
-    assert "421 Misdirected" in ask(board, get(host="evil.example"))
+    assert "421 Misdirected" in ask(board, post("ssid=a", host="evil.example"))
     assert "405 Method" in ask(board, b"DELETE / HTTP/1.1\r\nHost: 192.168.4.1\r\n\r\n")
     assert "431 Request" in ask(board, b"GET / HTTP/1.1\r\nX: " + b"x" * 9000), board.log()
     assert "413 Content" in ask(board, post("ssid=a", length=2049))
     assert "403 Forbidden" in ask(board, post("ssid=a&token=0"))
     assert "408 Request" in ask(board, b"GET / HT")
-    with socket.create_connection(("127.0.0.1", int((board.folder / "ap-port").read_text()))):
+    with socket.create_connection(("127.0.0.1", port)):
         # somebody who is connected and says nothing does not keep others out
         assert "wifi: a password has 8 to 63 bytes" in give(board, ssid="cellar", password="short")
 
@@ -514,6 +591,38 @@ def test_a_board_whose_network_is_gone_is_told_of_another_one(
     assert "pony" not in said
     assert password not in str(observer.payloads("log"))
     assert "MemoryError" not in board.log()
+
+
+@pytest.mark.slow
+def test_a_second_network_serves_while_the_first_is_away_and_a_fixed_address_is_of_its_network_alone(
+    mosquitto: Broker, make_board: MakeBoard, observe: Observe, tmp_path: Path
+) -> None:
+    static = ["10.0.0.5", "255.255.255.0", "10.0.0.1", "10.0.0.1"]
+    home = {"ssid": "home", "password": "correct horse", "static": static}
+    attic = {"password": "correct pony"}
+    wanted = {"wifi": home, "wifi2": {"ssid": "attic", **attic}, "ap_after": 0, "buffer_messages": 500}
+    with Tunnel(mosquitto.port) as tunnel:
+        board = with_portal(make_board, tunnel.port, tmp_path, **wanted)
+        observer = observe(board)
+        reach(board, attic=attic)
+        board.power_on()
+        observer.wait_states(2, 30)
+
+        def moves(joined: str, **networks: dict[str, Any]) -> None:
+            times = board.log().count(joined)
+            reach(board, **networks)
+            tunnel.cut()
+            eventually(lambda: board.log().count(joined) > times, 40, joined)
+            seen = observer.states()[-1]["seq"]
+            eventually(lambda: observer.states()[-1]["seq"] > seen + 2, 30, "readings from there")
+
+        assert "wifi: joined attic as 192.0.2.7" in board.log()
+        moves("wifi: joined home as 10.0.0.5", home={"password": "correct horse"})
+        moves("wifi: joined attic as 192.0.2.7", attic=attic)
+        moves("wifi: joined home as 10.0.0.5", home={"password": "correct horse"})
+        seen = list(dict.fromkeys(state["seq"] for state in observer.states()))
+        assert seen == list(range(len(seen)))
+        assert {state["boot"] for state in observer.states()} == {1}
 
 
 @pytest.mark.slow

@@ -62,6 +62,25 @@ def test_only_files_of_the_program_come_over_the_air(name: Any, good: bool) -> N
     assert update._is_name(name) is good
 
 
+async def test_a_board_that_gets_no_answer_subscribes_again() -> None:
+    """A broker that was killed comes back with the session as it was written last, and says that it knows it."""
+    subscribed_at: list[int] = []
+    questions: list[bytes] = []
+
+    def ask(question: bytes) -> None:
+        questions.append(question)
+        if len(subscribed_at) == 2:
+            updater.piece(b'{"of":"manifest","at":0,"size":1}\nx')
+
+    updater = update.Updater(
+        "kitchen", KEY, "1.0.0", lambda: subscribed_at.append(len(questions)), ask, print, 0.001, 30
+    )
+    with pytest.raises(update.UpdateError, match="wrong signature"):
+        await updater.run()
+    assert subscribed_at == [0, 4]
+    assert len(questions) == 5
+
+
 def program(marker: str) -> dict[str, bytes]:
     """Some files, of which one tells which program it is; `common.py` is the same in all."""
     return {
@@ -102,6 +121,7 @@ def run(interpreter: Interpreter, standins: Path, tmp_path: Path) -> Run:
         files.compile_file(files.sources()["payloads.py"], folder / "payloads.mpy", "payloads.py")
         (folder / "board" / "__init__.py").write_text("")
         (folder / "script.py").write_text(SCRIPT.read_text())
+        (folder / "lfs.py").write_text(SCRIPT.with_name("lfs.py").read_text())
         old = {name: data.decode() for name, data in program("old").items()}
         asked = {"mode": mode, "old": old, "manifest": signed.decode(), "key": KEY, **more}
         asked["files"] = {digest: data.decode() for digest, data in by_hash.items()}

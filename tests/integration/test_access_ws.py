@@ -48,11 +48,8 @@ def guarded(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         streams={"states": {"topics": [f"{ROOT}/+/state"], "field": "value"}},
         log_format="json",
     )
-    try:
-        process.start()
+    with process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.settings.table import Settings
 from tests.support.gateways import GatewayProcess
+from tests.support.waiting import PATIENCE_SECONDS
 
 LONGEST: int = Settings.model_fields["limit_command_bytes"].default
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -72,7 +73,7 @@ class Peer:
     """A client that sends what it is told and reads frames."""
 
     def __init__(self, gateway: GatewayProcess, path: str = "/ws") -> None:
-        self._sock = socket.create_connection(("127.0.0.1", gateway.port), 10)
+        self._sock = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_SECONDS)
         self._buffer = b""
         key = base64.b64encode(os.urandom(16))
         request = (
@@ -334,7 +335,7 @@ def test_what_comes_after_a_close_is_passed_over(peer: Peer) -> None:
 )
 def test_a_handshake_that_lacks_something_is_refused(served: GatewayProcess, headers: str, status: bytes) -> None:
     key = base64.b64encode(os.urandom(16)).decode()
-    with socket.create_connection(("127.0.0.1", served.port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", served.port), PATIENCE_SECONDS) as sock:
         sock.sendall(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{headers.format(key=key)}\r\n".encode())
         found = sock.recv(65_536).split(b" ")[1]
     assert found in (status, b"400")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "compose").glob("*.yml"))
@@ -79,7 +79,7 @@ class Stack:
         request = urllib.request.Request(f"{self.scheme}://localhost:{self.port}{path}", body)
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as response:
             data = response.read()
             return json.loads(data) if "json" in response.headers["Content-Type"] else data
 

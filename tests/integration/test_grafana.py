@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, missing
 
 EXAMPLE = Path(__file__).parents[2] / "examples/grafana"
 PAGE = (Path(__file__).parents[2] / "docs/grafana.md").read_text(encoding="utf-8")
@@ -124,10 +124,10 @@ def test_each_live_panel_gets_its_fields_over_a_websocket(
     assert re.fullmatch(r"[A-Za-z0-9_\-/=.]+", target["path"])
     host = SOURCES[target["datasource"]["uid"]]["url"]
     address = f"{host}/{target['path']}".replace("ws://gateway:8000", gateway.ws)
-    with connect(address, open_timeout=10) as socket:
-        frames = [json.loads(socket.recv(timeout=10))]
+    with connect(address, open_timeout=PATIENCE_SECONDS) as socket:
+        frames = [json.loads(socket.recv(timeout=PATIENCE_SECONDS))]
         while "topic" not in frames[-1]:
-            frames.append(json.loads(socket.recv(timeout=10)))
+            frames.append(json.loads(socket.recv(timeout=PATIENCE_SECONDS)))
     fields = {field["name"]: value(frames[-1], field["jsonPath"].removeprefix("$.")) for field in target["fields"]}
     assert fields["temperature"] == 29
     assert fields["time"] > 1_000_000_000_000, "less is taken for seconds"
@@ -139,8 +139,8 @@ def test_each_live_panel_gets_its_fields_over_a_websocket(
 def test_a_stream_is_found_without_the_slash_that_the_plug_in_takes_away(
     gateway: GatewayProcess, shown: tuple[int, int]
 ) -> None:
-    with connect(f"{gateway.ws}/ws/temperature", open_timeout=10) as socket:
-        first = json.loads(socket.recv(timeout=10))
+    with connect(f"{gateway.ws}/ws/temperature", open_timeout=PATIENCE_SECONDS) as socket:
+        first = json.loads(socket.recv(timeout=PATIENCE_SECONDS))
     assert set(first) == {"temperature", "topic", "time"}
 
 

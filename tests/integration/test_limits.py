@@ -24,7 +24,7 @@ from tests.support.faults import upgrade
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +180,7 @@ async def test_there_are_only_so_many_connections_in_all(make_gateway: MakeGatew
         with pytest.raises(InvalidStatus):
             async with Subscriber(gateway, "a"):
                 pass
-        events = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+        events = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE_SECONDS)
         events.request("GET", "/topics/a", headers={"Accept": "text/event-stream"})
         assert events.getresponse().status == 503
         events.close()

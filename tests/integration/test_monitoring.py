@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port
 from tests.test_metrics import expressions
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ RARE = {
     "gateway_authentications_total",
     "gateway_publishes_total",
     "gateway_refused_total",
+    "gateway_revocations",
     "gateway_upstream_dropped_total",
     "gateway_tls_expiry_timestamp_seconds",
 }
@@ -65,7 +66,7 @@ class Monitored:
 
     def ask(self, path: str, **query: str) -> Any:
         address = f"http://127.0.0.1:{self.ports['PROMETHEUS_PORT']}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=10) as response:
+        with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS) as response:
             return json.load(response)["data"]
 
     def value(self, expression: str) -> float | None:

@@ -28,7 +28,7 @@ from tests.support.brokers import Broker
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually, free_port, is_listening, missing
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port, is_listening, missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -205,10 +205,10 @@ async def test_a_websocket_of_the_same_origin_is_let_in(proxied: Proxied, mosqui
         assert json.loads(await websocket.recv())["event"] == "subscribed"
         with Publisher(mosquitto.url) as publisher:
             publisher.publish(f"{ROOT}/a", b"1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert json.loads(await websocket.recv())["payload"] == 1
         await websocket.send(json.dumps({"command": "publish", "id": 1, "topic": f"{ROOT}/b", "payload": 2, "qos": 1}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while json.loads(await websocket.recv()).get("event") != "published":
                 pass
 

@@ -197,8 +197,12 @@ async def test_without_the_server_it_holds_at_once_where_it_was_said_and_elsewhe
         f"{first.http}: 0 connections ended; it is forgotten when that gateway ends (GATEWAY_ACCESS_REVOCATIONS)\n"
     )
     assert [refusal(node, annas) for node in (first, second)] == ["revoked", None]
+    counted = ("gateway_revocations", "gateway_cluster_revocations_untold", "gateway_cluster_revocations_shared")
+    reader = {"Authorization": f"Bearer {token('prometheus', subscribe=['$SYS/#'])}"}
+    assert [first.metrics(reader)[name] for name in counted] == [2, 1, 0]
     await asyncio.to_thread(valkey.thaw if how == "it is frozen" else valkey.start)
     eventually(lambda: refusal(second, annas) == "revoked", 20, "it is told on")
+    eventually(lambda: [first.metrics(reader)[name] for name in counted] == [2, 0, 1], 10, "nothing waits any more")
     await asyncio.to_thread(away.start)
     assert [refusal(away, shown) for shown in (annas, berts)] == ["revoked"] * 2, "it knows before it serves"
 

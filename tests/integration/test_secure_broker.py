@@ -482,8 +482,7 @@ def test_home_assistant_finds_the_gateway_its_alerts_and_the_sensors(broker: Sec
         home.subscribe("homeassistant/#")
         home.subscribe("gateway/#")
         home.subscribe("sensors/+/state")
-        try:
-            gateway.start()
+        with gateway:
             wanted = {
                 *(f"homeassistant/sensor/gateway/{name}/config" for name in ("messages", "subscribers")),
                 "homeassistant/binary_sensor/gateway/connected/config",
@@ -497,8 +496,6 @@ def test_home_assistant_finds_the_gateway_its_alerts_and_the_sensors(broker: Sec
             assert home.publish("homeassistant/status", "online") != "Not authorized"
             assert home.publish("homeassistant/device/esp32-1/config") == "Not authorized"
             assert home.publish("gateway/status") == "Not authorized"
-        finally:
-            gateway.close()
             process.terminate()
     assert "refused" not in gateway.log()
 

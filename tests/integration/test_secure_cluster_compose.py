@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.integration.test_cluster_compose import NODES
 from tests.integration.test_cluster_compose import Stack as ClusterStack
 from tests.integration.test_secure_compose import Stack as SecureStack
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -84,7 +84,7 @@ def test_readings_come_through_any_node_and_without_a_token_nothing_does(stack: 
     assert len(stack.readings(token)) == 5
     assert stack.http("/topics/%23")[0] == 401
     with pytest.raises((OSError, HTTPException)):
-        urllib.request.urlopen(f"http://127.0.0.1:{stack.http_port}/health/live", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{stack.http_port}/health/live", timeout=PATIENCE_SECONDS)
     answered: set[str] = set()
     while len(answered) < len(NODES):
         answered.add(stack.http("/whoami", token)[1]["node"])

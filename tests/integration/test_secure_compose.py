@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 
 from tests.integration.test_secure_broker import Client
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 # a sensor that nobody plays: a second connection of the simulator's would end its first
@@ -62,7 +62,7 @@ class Stack:
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=10, context=self.tls()) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=self.tls()) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
@@ -83,7 +83,7 @@ class Stack:
     def has_left(self) -> float:
         """How often the gateway has come back to the broker."""
         address = f"https://127.0.0.1:{self.http_port}/metrics"
-        with urllib.request.urlopen(address, timeout=10, context=self.tls()) as response:
+        with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS, context=self.tls()) as response:
             (line,) = re.findall(rb"^gateway_upstream_reconnects_total (\S+)$", response.read(), re.MULTILINE)
         return float(line)
 
@@ -143,8 +143,10 @@ def test_readings_reach_a_browser_that_has_a_token(stack: Stack) -> None:
 
 def test_browsers_come_by_https_and_by_nothing_else(stack: Stack) -> None:
     with pytest.raises((OSError, HTTPException)):
-        urllib.request.urlopen(f"http://127.0.0.1:{stack.http_port}/health/live", timeout=10)
-    with urllib.request.urlopen(f"https://127.0.0.1:{stack.http_port}/", timeout=10, context=stack.tls()) as response:
+        urllib.request.urlopen(f"http://127.0.0.1:{stack.http_port}/health/live", timeout=PATIENCE_SECONDS)
+    with urllib.request.urlopen(
+        f"https://127.0.0.1:{stack.http_port}/", timeout=PATIENCE_SECONDS, context=stack.tls()
+    ) as response:
         assert b"<!doctype html>" in response.read().lower()
 
 

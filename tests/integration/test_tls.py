@@ -22,7 +22,7 @@ from tests.support.brokers import Broker
 from tests.support.certificates import Authority, KeyPair
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 NO_BROKER = "mqtt://127.0.0.1:1"
 
@@ -42,7 +42,7 @@ class TlsGateway(GatewayProcess):
         return False
 
     def wrapped(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-        sock = socket.create_connection(("127.0.0.1", self.port), 10)
+        sock = socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
         try:
             return (context or self.context).wrap_socket(sock, server_hostname="localhost")
         except BaseException:
@@ -169,7 +169,7 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway_
     """In TLS 1.3 the client speaks right after its Finished: one piece for the gateway."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = gateway_tls.context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with socket.create_connection(("127.0.0.1", gateway_tls.port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", gateway_tls.port), PATIENCE_SECONDS) as sock:
         while True:
             try:
                 client.do_handshake()
@@ -191,7 +191,7 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway_
 
 @pytest.mark.slow
 def test_a_gateway_stops_while_handshakes_are_under_way(gateway_tls: TlsGateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway_tls.port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", gateway_tls.port), PATIENCE_SECONDS) as sock:
         assert gateway_tls.serial() > 0
         assert gateway_tls.stop() == 0
         with contextlib.suppress(ConnectionResetError):

@@ -20,7 +20,7 @@ from tests.support.brokers import Broker
 from tests.support.event_streams import EventStream
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 def url(prefix: str, rest: str = "") -> str:
@@ -75,7 +75,7 @@ def gateway_request(
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = Request(gateway.http + path, data=data, headers=named, method=method)
     try:
-        with urlopen(request, timeout=10) as answer:
+        with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
     except OSError as error:
         if not hasattr(error, "headers"):
@@ -248,7 +248,7 @@ def test_a_table_whose_rows_are_evicted_before_they_are_read_shows_as_a_failed_t
     for _ in range(20):
         publisher.publish(f"{prefix}/a", payload)
     eventually(lambda: own.metrics()["gateway_history_messages"] == 20)
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", own.port, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", own.port, timeout=PATIENCE_SECONDS)) as connection:
         connection.connect()
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
         connection.request("GET", url(prefix, "?format=csv"))
@@ -279,7 +279,9 @@ def test_a_limit_is_a_short_number(gateway: GatewayProcess, filled: str) -> None
 
 
 def test_the_head_of_an_event_stream_ends(gateway: GatewayProcess, filled: str) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE_SECONDS)
+    ) as connection:
         for method, path in (("HEAD", f"/topics/{filled}/a"), ("GET", "/health/live")):
             connection.request(method, path, headers={"Accept": "text/event-stream"})
             answer = connection.getresponse()

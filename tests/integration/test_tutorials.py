@@ -21,7 +21,6 @@ from tests.test_docs import blocks
 
 TUTORIALS = Path(__file__).parents[2] / "docs/tutorials"
 WRITTEN = "mqtt://127.0.0.1:1883"
-SECRET = "0123456789abcdef0123456789abcdef"
 
 pytestmark = [pytest.mark.slow]
 
@@ -36,7 +35,8 @@ def lines(page: str, command: str) -> list[list[str]]:
 def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
     mosquitto: Broker, prefix: str, tmp_path: Path
 ) -> None:
-    first, second = blocks((TUTORIALS / "operator.md").read_text(encoding="utf-8"), "toml")
+    page = (TUTORIALS / "operator.md").read_text(encoding="utf-8")
+    first, second = blocks(page, "toml")
     file = tmp_path / "gateway.toml"
     file.write_text(first.replace(WRITTEN, mosquitto.url), encoding="utf-8")
     # the broker is one that other tests use, too, and this machine's network is no part of it
@@ -49,8 +49,7 @@ def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
     # GatewayProcess gives what a shell would: the variables; the file is in the folder where it runs
     gateway = GatewayProcess(tmp_path, mosquitto.url, **{name.removeprefix("GATEWAY_"): own[name] for name in own})
     [[_, topic, _, payload]] = lines("operator.md", "mosquitto_pub")
-    try:
-        gateway.start()
+    with gateway:
         with Publisher(mosquitto.url) as publisher:
             publisher.publish(topic, payload, retain=False)
             publisher.publish("elsewhere/a", b"1")
@@ -61,8 +60,11 @@ def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
         assert (tmp_path / "archive.db").exists()
 
         file.write_text(second.replace(WRITTEN, mosquitto.url), encoding="utf-8")
-        gateway.settings["access_secret"] = SECRET
-        own["GATEWAY_ACCESS_SECRET"] = SECRET
+        [make_secret] = [block for block in blocks(page, "sh") if "umask" in block]
+        command = ["bash", "-euc", f"{make_secret}\nprintf %s $GATEWAY_ACCESS_SECRET_FILE"]
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+        assert Path(made.stdout).stat().st_mode & 0o777 == 0o600
+        gateway.settings["access_secret_file"] = own["GATEWAY_ACCESS_SECRET_FILE"] = made.stdout
         gateway.start()
         # over the restart the value was kept, and a guest may read it
         assert gateway.json(f"/topics/{topic}")["messages"][0]["payload"] == {"temperature": 21.5}
@@ -77,8 +79,6 @@ def test_who_follows_the_operators_tutorial_has_a_gateway_for_others(
         assert gateway.request("POST", "/topics/sensors/a/cmd", b"{}", bearer)[0] == 202
         assert gateway.request("POST", "/topics/sensors/a/state", b"{}", bearer)[0] == 403
         assert gateway.request("POST", "/topics/sensors/a/cmd", b"{}")[0] in (401, 403)
-    finally:
-        gateway.close()
 
 
 @pytest.mark.parametrize("words", lines("shell.md", "sensors-sim"), ids=" ".join)

@@ -17,7 +17,7 @@ from tests.conftest import MakeGateway
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import Publisher
 from tests.support.subscribers import Subscriber
-from tests.support.waiting import eventually, eventually_async, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually, eventually_async, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -367,7 +367,7 @@ async def test_the_answer_comes_first_when_the_broker_is_away_and_a_socket_takes
 ) -> None:
     gateway = make_gateway(f"mqtt://127.0.0.1:{free_port()}", ready=False)
     address = f"{gateway.ws}/topics/a?topic=b"
-    async with connect(address, proxy=None) as socket, asyncio.timeout(10):
+    async with connect(address, proxy=None) as socket, asyncio.timeout(PATIENCE_SECONDS):
         first, second = [json.loads(await socket.recv()) for _ in range(2)]
     assert (first["event"], first["topics"]) == ("subscribed", ["a", "b"])
     assert (second["event"], second["connected"]) == ("upstream", False)

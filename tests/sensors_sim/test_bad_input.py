@@ -28,7 +28,10 @@ def test_a_payload_that_is_nested_deep_is_learned_as_text() -> None:
         for payload in (DEEP, b'{"a":' * 100_000, b'{"a":' * 500 + b"1" + b"}" * 500):
             learner.hear(f"d/x/{len(payload)}", payload, float(t))
     learner.hear("sensors/x/meta", DEEP, 4.0, retained=True)
-    Fleet(parse_fleet(fleet_text(learner, 3)), 7, SEEDED_START)
+    text = fleet_text(learner, 3)
+    assert text.count('format = "text"') == 2
+    assert "constant-json" in text, "what is as deep as JSON may be here"
+    Fleet(parse_fleet(text), 7, SEEDED_START)
 
 
 def test_a_deep_meta_is_passed_over() -> None:

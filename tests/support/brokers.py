@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -79,6 +79,18 @@ class Broker(ABC):
     def url(self) -> str:
         """The address for clients, without user and password."""
         return f"{'mqtts' if self.options.server else 'mqtt'}://{self.host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        """Starts it; it ends with the block, also where it did not come up."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @abstractmethod
     def start(self) -> None:
@@ -257,7 +269,6 @@ class MosquittoContainer(Broker):
 
     kind = "container"
     _container: Any = None  # testcontainers' DockerContainer, imported only where Docker is
-    _has_run = False
 
     def _make(self) -> None:
         from testcontainers.core.container import DockerContainer
@@ -391,7 +402,7 @@ def docker_problem() -> str | None:
     client = None
     problem: str | None = None
     try:
-        client = docker.from_env(timeout=5)
+        client = docker.from_env(timeout=30)
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no Docker here
         problem = f"Docker ({str(error)[:120]})"
     if client is None:

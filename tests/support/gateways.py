@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from benchmarks.processes import processor_seconds
 
-from .waiting import eventually, free_port
+from .waiting import PATIENCE_SECONDS, eventually, free_port
 
 START_SECONDS = 60.0
 
@@ -69,6 +69,18 @@ class GatewayProcess:
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH", "")]))
         return kept
 
+    def __enter__(self) -> Self:
+        """Starts it; it ends with the block, also where it did not come up."""
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def start(self, *, ready: bool = True) -> None:
         """Starts it and waits until it serves, and with `ready` until it is connected to the broker."""
         if self.is_alive:
@@ -107,15 +119,19 @@ class GatewayProcess:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Status and body of any request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = self.connection()
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return response.status, response.read()
-        except http.client.HTTPException as error:
+        except HTTPException as error:
             raise ConnectionError(str(error)) from error
         finally:
             connection.close()
+
+    def connection(self) -> HTTPConnection:
+        """A connection for requests over HTTP."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
 
     def json(self, path: str) -> Any:
         """The JSON that a GET answers with."""

@@ -1,11 +1,14 @@
-"""A site of somebody's own, as a process: what `examples/` and the documentation show is run by it."""
+"""Sites of somebody's own: as processes, which run what `examples/` and the documentation show, and in this process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from .waiting import eventually, is_listening
@@ -46,3 +49,32 @@ def site(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class _Files(Quiet, SimpleHTTPRequestHandler):
+    pass
+
+
+@contextlib.contextmanager
+def served(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A web server in a thread of this process until the block ends; gives its origin."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="web server")
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def served_folder(folder: Path) -> contextlib.AbstractContextManager[str]:
+    """`served`: the files of a folder."""
+    return served(partial(_Files, directory=str(folder)))

@@ -73,7 +73,7 @@ class ValkeyServer:
 
     def tell(self, *words: str) -> bytes:
         """The answer to a command, as it comes."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
             connection.sendall(f"*{len(words)}\r\n{parts}".encode())
             return connection.recv(65_536)

@@ -6,12 +6,16 @@
 //
 // MQTT is ESP-IDF's own client, which is part of the board package: it has QoS 1, a will and TLS, keeps what it could
 // not deliver, and reconnects by itself. A sketch for a sensor of another kind changes only FIELDS and readSensor().
+// Without a network for ten minutes it opens an access point, whose page takes another one; it measures meanwhile.
 // What it has not: updates and settings over the air, and sleep.
 
 #include <Adafruit_BME280.h>
+#include <DNSServer.h>
 #include <Preferences.h>
+#include <WebServer.h>
 #include <WiFi.h>
 #include <Wire.h>
+#include <esp_random.h>
 #include <esp_system.h>
 #include <esp_timer.h>
 #include <math.h>
@@ -30,6 +34,9 @@ static const bool DISCOVERY = true;  // for Home Assistant
 static const int SCL_PIN = 22;
 static const int SDA_PIN = 21;
 static const uint32_t DIAG_MS = 300000;             // between two reports of how the board is
+static const uint32_t AP_AFTER_MS = 600000;         // without a network, before the access point opens
+static const uint32_t JOIN_MS = 20000;              // between two attempts to join a network
+static const uint32_t JOIN_BESIDE_MS = 180000;      // and while the access point is open
 static const time_t FIRST_VALID_TIME = 1704067200;  // 2024: a clock that says less was never set
 static const float MIN_INTERVAL = 0.01f, MAX_INTERVAL = 86400;  // seconds
 
@@ -48,13 +55,18 @@ static const char *LEVELS[] = {"debug", "info", "warning", "error"};
 
 static Adafruit_BME280 bme;
 static Preferences memory;
+static DNSServer names;
+static WebServer web(80);
 static esp_mqtt_client_handle_t mqtt;
 
-static char id[32], clientId[40], discoveryTopic[64];
+static char id[32], clientId[40], discoveryTopic[64], discoveryOfItselfTopic[72];  // clientId names its access point, too
 static char stateTopic[64], statusTopic[64], metaTopic[64], diagTopic[64], logTopic[64], cmdTopic[64];
 static float intervalSeconds = 10;
 static uint32_t boot, seq, lines, dropped, reconnects, wifiJoins, heapLowest = UINT32_MAX;
 static uint32_t lastReading, lastTry, lastDiag;
+static uint32_t lastNetwork, lastJoin;
+static char givenSsid[33], givenPassword[64], token[17];  // of the access point's page
+static bool isGiven, isOpen;
 static bool sensorFound, wifiJoined, everConnected;
 static int logLevel = INFO_LEVEL;
 static char commandError[128];
@@ -163,15 +175,43 @@ static void describe() {
   publish(metaTopic, 1, true);
 }
 
-// One message by which Home Assistant finds all fields.
+static void announceBegin(const char *topic) {
+  append("\"o\":{\"name\":\"sensors\",\"sw\":\"%s\"},\"state_topic\":\"%s\",\"availability\":[{\"topic\":\"%s\",", FIRMWARE,
+         topic, statusTopic);
+  append("\"value_template\":\"{{ 'offline' if value == 'offline' else 'online' }}\"}],\"qos\":1,\"cmps\":{");
+}
+
+static void announceOfItself(const char *name, const char *label, const char *more) {
+  append("\"%s\":{\"p\":\"sensor\",\"name\":\"%s\",\"unique_id\":\"sensors_%s_%s\",\"entity_category\":\"diagnostic\",", name,
+         label, id, name);
+  append("\"value_template\":\"{{ value_json.%s }}\"%s}", name, more);
+}
+
+// Two messages by which Home Assistant finds all fields, and what the board says of itself.
 static void announce() {
   if (!DISCOVERY) return;
   used = 0;
+  append("{\"dev\":{\"ids\":[\"sensors_%s\"]},", id);
+  announceBegin(diagTopic);
+  char elsewhere[96];
+  snprintf(elsewhere, sizeof elsewhere, ",\"state_topic\":\"%s\"", metaTopic);
+  announceOfItself("firmware", "Firmware", elsewhere);
+  append(",");
+  announceOfItself("started_by", "Started by", "");
+  append(",");
+  // what grows old does so after three reports
+  announceOfItself("heap_free", "Heap free",
+                   ",\"device_class\":\"data_size\",\"unit_of_measurement\":\"B\",\"expire_after\":900");
+  append(",");
+  announceOfItself("uptime", "Uptime",
+                   ",\"device_class\":\"duration\",\"unit_of_measurement\":\"s\",\"expire_after\":900");
+  append("}}");
+  publish(discoveryOfItselfTopic, 1, true);
+
+  used = 0;
   append("{\"dev\":{\"ids\":[\"sensors_%s\"],\"name\":\"%s\",\"mf\":\"MQTT-to-browser gateway\",\"mdl\":\"%s\",\"sw\":\"%s\"},", id,
          NAME, MODEL, FIRMWARE);
-  append("\"o\":{\"name\":\"sensors\",\"sw\":\"%s\"},\"state_topic\":\"%s\",\"availability\":[{\"topic\":\"%s\",", FIRMWARE,
-         stateTopic, statusTopic);
-  append("\"value_template\":\"{{ 'offline' if value == 'offline' else 'online' }}\"}],\"qos\":1,\"cmps\":{");
+  announceBegin(stateTopic);
   for (const Field &field : FIELDS) {
     append("\"%s\":{\"p\":\"sensor\",\"name\":\"%s\",\"unique_id\":\"sensors_%s_%s\",\"device_class\":\"%s\",", field.name,
            field.label, id, field.name, field.deviceClass);
@@ -340,6 +380,96 @@ static void onMqtt(void *, esp_event_base_t, int32_t eventId, void *eventData) {
   }
 }
 
+// -- the network, and the access point while there is none
+
+// Joins the network that was given on the page, or that of secrets.h: attempts take turns.
+static void join() {
+  lastJoin = millis();
+  isGiven = givenSsid[0] && !isGiven;
+  WiFi.disconnect();
+  WiFi.begin(isGiven ? givenSsid : WIFI_SSID, isGiven ? givenPassword : WIFI_PASSWORD);
+}
+
+#ifdef AP_PASSWORD
+static_assert(sizeof AP_PASSWORD > 8 && sizeof AP_PASSWORD <= 64, "AP_PASSWORD has 8 to 63 characters");
+
+static bool isAskedByItsName() { return web.hostHeader() == WiFi.softAPIP().toString(); }
+
+// Every name is the board's address here, so this is where a phone comes that looks for the Internet.
+static void sendOn() {
+  web.sendHeader("Location", "http://" + WiFi.softAPIP().toString() + "/");
+  web.send(302, "text/plain", "");
+}
+
+static void showPage(int status, const char *note) {
+  used = 0;
+  append("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">");
+  append("<title>%s</title><h1>%s</h1><p>%s</p><form method=\"post\" action=\"/\">", clientId, clientId, note);
+  append("<input type=\"hidden\" name=\"token\" value=\"%s\"><p><label>Wi-Fi, also a hidden one<br>", token);
+  append("<input name=\"ssid\" autocapitalize=\"none\"></label><p><label>Its password; none for an open network<br>");
+  append("<input name=\"password\" type=\"password\" autocomplete=\"new-password\"></label><p><button>Try it</button></form>");
+  web.send(status, "text/html; charset=utf-8", payload);
+}
+
+static void takePage() {
+  if (!isAskedByItsName() || web.arg("token") != token) return showPage(403, "An old page: send this one.");
+  String ssid = web.arg("ssid"), password = web.arg("password");
+  if (ssid.length() < 1 || ssid.length() > 32) return showPage(400, "A network's name has 1 to 32 bytes.");
+  if (password.length() && (password.length() < 8 || password.length() > 63))
+    return showPage(400, "A password has 8 to 63 bytes.");
+  memory.putString("ssid", ssid);
+  memory.putString("password", password);
+  web.send(200, "text/plain", "The board restarts now and tries it; the network before has its turns, too.");
+  delay(500);  // until that has arrived
+  ESP.restart();
+}
+
+static void openPoint() {
+  lastNetwork = millis();  // where it can't, it tries again as much later
+  WiFi.setAutoReconnect(false);  // trying, a station takes the radio from who is connected
+  WiFi.disconnect();
+  WiFi.mode(WIFI_AP_STA);
+  if (!WiFi.softAP(clientId, AP_PASSWORD)) return;
+  isOpen = true;
+  lastJoin = millis();
+  snprintf(token, sizeof token, "%08x%08x", (unsigned)esp_random(), (unsigned)esp_random());
+  names.start(53, "*", WiFi.softAPIP());
+  web.begin();
+  say(WARNING_LEVEL, "wifi: no network for %u s: the access point opens", (unsigned)(AP_AFTER_MS / 1000));
+}
+
+static void closePoint() {
+  web.close();
+  names.stop();
+  WiFi.softAPdisconnect(true);
+  WiFi.mode(WIFI_STA);
+  WiFi.setAutoReconnect(true);
+  isOpen = false;
+}
+#endif
+
+static void keepNetwork() {
+  if (WiFi.isConnected() != wifiJoined) {
+    wifiJoined = !wifiJoined;
+    wifiJoins += wifiJoined;
+    lastJoin = millis();
+    say(wifiJoined ? INFO_LEVEL : WARNING_LEVEL, "wifi: %s %s", wifiJoined ? "joined" : "lost",
+        isGiven ? givenSsid : WIFI_SSID);
+  }
+  if (wifiJoined) lastNetwork = millis();
+#ifdef AP_PASSWORD
+  if (isOpen && wifiJoined) closePoint();
+  if (isOpen) {
+    names.processNextRequest();
+    web.handleClient();
+    if (WiFi.softAPgetStationNum() > 0) return;
+  } else if (millis() - lastNetwork >= AP_AFTER_MS) {
+    openPoint();
+  }
+#endif
+  if (!wifiJoined && millis() - lastJoin >= (isOpen ? JOIN_BESIDE_MS : JOIN_MS)) join();
+}
+
 static void connectMqtt() {
   static esp_mqtt_client_config_t config = {};
   config.broker.address.uri = MQTT_URL;
@@ -373,6 +503,7 @@ void setup() {
   snprintf(logTopic, sizeof logTopic, "sensors/%s/log", id);
   snprintf(cmdTopic, sizeof cmdTopic, "sensors/%s/cmd", id);
   snprintf(discoveryTopic, sizeof discoveryTopic, "homeassistant/device/%s/config", id);
+  snprintf(discoveryOfItselfTopic, sizeof discoveryOfItselfTopic, "homeassistant/device/%s/diag/config", id);
   snprintf(clientId, sizeof clientId, "sensor-%s", id);
 
   memory.begin("sensor", false);
@@ -380,12 +511,20 @@ void setup() {
   memory.putUInt("boot", boot);
   intervalSeconds = memory.getFloat("interval", intervalSeconds);
 
+#ifdef AP_PASSWORD
+  web.on("/", HTTP_GET, [] { isAskedByItsName() ? showPage(200, "Which network shall it join?") : sendOn(); });
+  web.on("/", HTTP_POST, takePage);
+  web.onNotFound(sendOn);
+#endif
+
   Wire.begin(SDA_PIN, SCL_PIN);
   sensorFound = bme.begin(0x76, &Wire);
 
   WiFi.mode(WIFI_STA);
   WiFi.setAutoReconnect(true);
-  WiFi.begin(WIFI_SSID, WIFI_PASSWORD);
+  memory.getString("ssid", givenSsid, sizeof givenSsid);
+  memory.getString("password", givenPassword, sizeof givenPassword);
+  join();
   configTime(0, 0, "pool.ntp.org");
   connectMqtt();
   lastReading = millis() - (uint32_t)(intervalSeconds * 1000);  // the first one is due
@@ -394,11 +533,7 @@ void setup() {
 }
 
 void loop() {
-  if (WiFi.isConnected() != wifiJoined) {
-    wifiJoined = !wifiJoined;
-    wifiJoins += wifiJoined;
-    say(wifiJoined ? INFO_LEVEL : WARNING_LEVEL, "wifi: %s %s", wifiJoined ? "joined" : "lost", WIFI_SSID);
-  }
+  keepNetwork();
   if (justConnected) {
     justConnected = false;
     reconnects += everConnected;

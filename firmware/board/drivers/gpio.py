@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LOOK_MS = const(10)
-PULLS = ("up", "down", "none")
 
 
 def create(spec: "dict[str, Any]", board: "Any") -> "Gpio":

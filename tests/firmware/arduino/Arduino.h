@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include <algorithm>
+#include <string>
 using std::max;
 using std::min;
+
+typedef std::string String;
 
 uint32_t millis();
 void delay(uint32_t milliseconds);

@@ -46,6 +46,22 @@ int esp_mqtt_client_enqueue(esp_mqtt_client_handle_t client, const char *topic, 
   return esp_mqtt_client_publish(client, topic, data, length, qos, retain);
 }
 
+// What somebody asks of the page: `W`, GET or POST, host, path, and the form's fields, with blanks between.
+void WebServer::handleClient() {
+  char line[512];
+  if (now % 10000 != 0 || !fgets(line, sizeof line, stdin)) return;
+  arguments.clear();
+  char *word = strtok(line + 1, " \n");
+  HTTPMethod method = strcmp(word, "POST") == 0 ? HTTP_POST : HTTP_GET;
+  host = strtok(nullptr, " \n");
+  String path = strtok(nullptr, " \n");
+  while ((word = strtok(nullptr, " \n"))) {
+    const char *value = strchr(word, '=');
+    arguments[String(word, value - word)] = value + 1;
+  }
+  ask(method, path);
+}
+
 int main() {
   setup();
   for (int connects = getenv("CONNECTS") ? atoi(getenv("CONNECTS")) : 1; connects > 0; connects--) {
@@ -53,9 +69,10 @@ int main() {
     loop();
   }
   char line[512];
-  // five minutes on the sketch's clock; a command every ten seconds
-  while (now < 300000) {
-    if (now % 10000 == 5000 && fgets(line, sizeof line, stdin)) {
+  // five minutes on the sketch's clock, or as many as are wanted; a command every ten seconds while there is a network
+  const uint32_t end = (getenv("MINUTES") ? atoi(getenv("MINUTES")) : 5) * 60000;
+  while (now < end) {
+    if (now % 10000 == 5000 && WiFi.isConnected() && fgets(line, sizeof line, stdin)) {
       bool retained = line[0] == 'R';
       esp_mqtt_event_t event = {};
       event.data = line + retained;

@@ -13,7 +13,20 @@ def networks():
 
 
 class StationAmong(Station):
-    """Joins those alone that the world has."""
+    """Joins those alone that the world has; an address that it was told stays until it is switched off."""
+
+    def __init__(self):
+        Station.__init__(self)
+        self._static = None
+
+    def active(self, on=None):
+        if on is False:
+            self._static = None
+        return Station.active(self, on)
+
+    def ifconfig(self, addresses=None):
+        self._static = addresses or self._static
+        return self._static or Station.ifconfig(self)
 
     def scan(self):
         there = networks()

@@ -3,89 +3,19 @@
 import asyncio
 import gc
 import json
-import os
 import sys
 
-import vfs
-
 sys.path[:] = ["", ".frozen"]
+import lfs  # noqa: E402
 import slots  # noqa: E402
 from board import update  # noqa: E402
 
 with open("asked.json") as file:
     asked = json.load(file)
-BLOCK = 4096
-
-
-class PowerCut(BaseException):
-    pass
-
-
-class Flash:
-    """A block device; the `fuse`-th write or erase does not happen whole, and nothing does after it."""
-
-    def __init__(self, blocks):
-        self.blocks = blocks
-        self.data = bytearray(b"\xff" * (BLOCK * blocks))
-        self.fuse = -1
-        self.writes = 0
-        self.dead = False
-
-    def revive(self):
-        """Power is back: what the program had open is gone, and its finalisers reach nothing."""
-        self.dead = True
-        alive = Flash(self.blocks)
-        alive.data = self.data
-        mount(alive)
-        gc.enable()
-        gc.collect()
-        return alive
-
-    def readblocks(self, block, buffer, offset=0):
-        if self.dead:
-            return
-        start = block * BLOCK + offset
-        buffer[:] = self.data[start : start + len(buffer)]
-
-    def _burn(self):
-        self.writes += 1
-        if self.fuse == 0:
-            raise PowerCut
-        if self.fuse > 0:
-            self.fuse -= 1
-            return self.fuse == 0
-        return False
-
-    def writeblocks(self, block, buffer, offset=None):
-        if self.dead:
-            return
-        start = block * BLOCK + (offset or 0)
-        if offset is None:
-            self.ioctl(6, block)
-        if self._burn():
-            half = len(buffer) // 2
-            self.data[start : start + half] = buffer[:half]
-            raise PowerCut
-        self.data[start : start + len(buffer)] = buffer
-
-    def ioctl(self, op, argument):
-        if op == 4:
-            return self.blocks
-        if op == 5:
-            return BLOCK
-        if op == 6 and not self.dead:
-            if self._burn():
-                raise PowerCut
-            start = argument * BLOCK
-            self.data[start : start + BLOCK] = b"\xff" * BLOCK
-            return 0
-        return 0
 
 
 def make_flash():
-    flash = Flash(asked.get("blocks", 48))
-    vfs.VfsLfs2.mkfs(flash)
-    mount(flash)
+    flash = lfs.make(asked.get("blocks", 48))
     for name in asked["old"]:
         update._make_folders(name)
         with open(name, "w") as file:
@@ -93,16 +23,6 @@ def make_flash():
     if asked.get("serial"):
         slots.save({"now": "", "serial": asked["serial"]})
     return flash
-
-
-def mount(flash):
-    try:
-        os.chdir("/")
-        vfs.umount("/flash")
-    except OSError:
-        pass
-    vfs.mount(vfs.VfsLfs2(flash), "/flash")
-    os.chdir("/flash")
 
 
 class Giver:
@@ -136,7 +56,7 @@ class Giver:
 def make_updater(manifest):
     giver = Giver(manifest)
     giver.updater = update.Updater(
-        asked.get("id", "kitchen"), asked["key"], "1.0.0", giver.ask, lambda _: None, 0.01, 0.3
+        asked.get("id", "kitchen"), asked["key"], "1.0.0", lambda: None, giver.ask, lambda _: None, 0.01, 0.3
     )
     return giver
 
@@ -217,7 +137,7 @@ elif asked["mode"] == "cuts":
         try:
             run_update()
             starts()
-        except PowerCut:
+        except lfs.PowerCut:
             pass
         # power is back, and fails once more at an early write of the start
         flash = flash.revive()
@@ -225,7 +145,7 @@ elif asked["mode"] == "cuts":
         flash.fuse = 1 + cut % 5
         try:
             starts()
-        except PowerCut:
+        except lfs.PowerCut:
             pass
         flash = flash.revive()
         try:

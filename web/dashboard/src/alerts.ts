@@ -10,7 +10,7 @@ const EVERY_MS = 5_000;
 export const alerts = signal<readonly Alert[]>([]);
 export const firing = computed(() => firingOf(alerts.value));
 /** Whether this browser tells of alerts by notifications: it asks first, and only when it was asked to. */
-export const notifies = signal(typeof Notification !== "undefined" && Notification.permission === "granted");
+const notifies = signal(typeof Notification !== "undefined" && Notification.permission === "granted");
 /** Whether it may be asked to. */
 export const mayAsk = signal(typeof Notification !== "undefined" && Notification.permission === "default");
 

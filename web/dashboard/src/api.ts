@@ -254,7 +254,7 @@ export async function keepKey(id: string, key: string): Promise<boolean> {
   }
 }
 
-export interface ListedTopic extends Listed {
+interface ListedTopic extends Listed {
   /** Whether the broker keeps one of its messages. */
   retained: boolean;
 }
@@ -288,7 +288,7 @@ export async function alerts(): Promise<Alert[]> {
 }
 
 /** One step of the answer to "why do I see nothing?". */
-export interface ExplainStep {
+interface ExplainStep {
   name: string;
   /** null: that isn't known, or wasn't asked. */
   ok: boolean | null;
@@ -366,23 +366,6 @@ export async function whoAmI(): Promise<Identity | null> {
     if (error instanceof ApiError && error.status === 404) return null;
     throw error;
   }
-}
-
-export interface Readiness {
-  ready: boolean;
-  detail: string;
-}
-
-export async function readiness(): Promise<Readiness> {
-  const response = await fetch(new URL("health/ready", base), { headers: { Accept: "application/json" } });
-  let detail = "";
-  try {
-    const body = (await response.json()) as Record<string, unknown>;
-    detail = words(body.detail) || words(body.reason) || words(body.last_error) || words(body.status);
-  } catch {
-    // Ready or not is in the status.
-  }
-  return { ready: response.ok, detail };
 }
 
 const RAW_DEADLINE_MS = 4000;

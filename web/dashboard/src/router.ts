@@ -4,7 +4,7 @@ import { filterToPath, pathToFilter } from "./core/filter.ts";
 
 export type View = "devices" | "device" | "topics" | "live" | "quantity" | "saved" | "flash" | "publish" | "connection";
 
-export interface Route {
+interface Route {
   view: View;
   /** The topic filter of the live view, the id of a device in its view, the name of a quantity in its, "" elsewhere. */
   filter: string;

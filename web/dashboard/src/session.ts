@@ -167,7 +167,7 @@ export function clockSkew(): number | null {
   return skew.value !== null && Math.abs(skew.value) <= 1000 ? 0 : skew.value;
 }
 
-export function noteAge(message: Message, live: boolean): void {
+function noteAge(message: Message, live: boolean): void {
   if (!live || message.skipped) return;
   skew.note({ sent: message.time, now: Date.now(), steady: performance.now(), trip: roundTrip.value ?? 0 });
 }
@@ -179,7 +179,7 @@ let countedLife: string | null = null;
 /** How often the round trip is measured. */
 const PING_MS = 5000;
 
-export interface FeedOptions {
+interface FeedOptions {
   topics: string | readonly string[];
   since?: string;
   maxHz?: number;

@@ -1,7 +1,7 @@
 /** Alerts as the gateway tells them, and what of them is news. */
 import { t } from "./words.ts";
 
-export type AlertState = "ok" | "pending" | "firing";
+type AlertState = "ok" | "pending" | "firing";
 
 export interface Alert {
   name: string;

@@ -15,7 +15,7 @@ export interface Pins {
 }
 
 /** A sensor's driver, or a kind of output. */
-export interface Driver {
+interface Driver {
   /** Option to the kind of pin that it takes, in the order of the page. */
   pins: Readonly<Record<string, "digital" | "analogue">>;
   /** What else has to be said, and the answers that there are. */

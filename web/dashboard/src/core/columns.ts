@@ -97,7 +97,7 @@ export function parseAnswer(body: unknown): Answer {
 }
 
 /** What readings of a time come to. */
-export interface Stats {
+interface Stats {
   min: number;
   max: number;
   mean: number;
@@ -115,7 +115,7 @@ export interface Line extends Points {
 }
 
 /** Readings that came after history was asked for. */
-export interface Tail {
+interface Tail {
   series: Series;
   /** Only what stands behind this place in the log. */
   after: number;

@@ -3,7 +3,7 @@
 import { filterToPath } from "./filter.ts";
 import { t } from "./words.ts";
 
-export interface CopyForm {
+interface CopyForm {
   name: string;
   text: string;
   /** Shown below the text: what to replace, or what it needs. */

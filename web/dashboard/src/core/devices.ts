@@ -171,7 +171,7 @@ export function fieldsOfMeta(payload: unknown): Map<Field, FieldMeta> {
   return fields;
 }
 
-export interface FleetMessage {
+interface FleetMessage {
   topic: string;
   payload: unknown;
   encoding?: string | undefined;

@@ -6,7 +6,7 @@
 
 import { numberText } from "./format.ts";
 
-export type TokenKind = "key" | "string" | "number" | "literal" | "punctuation";
+type TokenKind = "key" | "string" | "number" | "literal" | "punctuation";
 
 export interface Line {
   /** Levels of indentation. */

@@ -1,6 +1,6 @@
 /** Bytes as the lines of a hex dump: offset, sixteen bytes, the printable ones as characters. */
 
-export interface HexLine {
+interface HexLine {
   offset: string;
   hex: string;
   text: string;

@@ -4,7 +4,7 @@
  */
 import { t } from "./words.ts";
 
-export interface ImageKind {
+interface ImageKind {
   /** The media type. */
   type: string;
   name: string;
@@ -16,7 +16,7 @@ export interface ImageKind {
 
 /** Larger ones are not shown: bytes of a file, and pixels, of which each takes four bytes when it is drawn. */
 export const MAX_IMAGE_BYTES = 16 * 2 ** 20;
-export const MAX_IMAGE_PIXELS = 32_000_000;
+const MAX_IMAGE_PIXELS = 32_000_000;
 
 /** Bytes in which the header of a JPEG is looked for: thumbnails and profiles may stand before it. */
 const MAX_HEADER = 512 * 1024;

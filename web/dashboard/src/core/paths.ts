@@ -22,10 +22,6 @@ export function pathInto(path: Field, step: Step): Field {
   return path === "" || typeof step === "number" ? path + stepText(step) : `${path}.${stepText(step)}`;
 }
 
-export function pathText(steps: readonly Step[]): Field {
-  return steps.reduce<Field>(pathInto, "");
-}
-
 const TOKEN = /\\(.)|\[(0|[1-9][0-9]{0,4})\]|([.[\]\\])|([^.[\]\\]+)/gsy;
 
 /** Takes a written path apart; null when it is none, or when a name in it is empty. */

@@ -10,7 +10,7 @@ const KEPT = 15;
 /** Quicker than the announced interval by this factor is a burst. */
 const BURST = 10;
 /** Late by this many intervals is stale: two reports may be lost, or merely late, without an alarm. */
-export const STALE_INTERVALS = 3;
+const STALE_INTERVALS = 3;
 /** A sensor each 100 ms isn't stale after 300: networks pause for a second or two. */
 const MIN_STALE_MS = 5_000;
 

@@ -33,7 +33,7 @@ const ENOUGH = 20;
 /** Times the spread of the others beyond which a reading is far off. */
 const FAR = 2;
 
-export interface Extent {
+interface Extent {
   low: number;
   high: number;
   /** Points above and below it. */

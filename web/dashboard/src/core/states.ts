@@ -37,7 +37,7 @@ export function eachText(payload: unknown, found: (field: Field, text: string) =
   walk(payload, "", 0);
 }
 
-export interface Stretch {
+interface Stretch {
   from: number;
   /** null: it still lasts. */
   to: number | null;

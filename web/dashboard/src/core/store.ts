@@ -26,7 +26,7 @@ export interface StoredMessage {
 /** A row of the message list: a message, or a loss between two of them. */
 export type Row = { kind: "message"; message: StoredMessage } | { kind: "gap"; gap: GapMark; n: number };
 
-export interface Arrival {
+interface Arrival {
   topic: string;
   payload: unknown;
   encoding?: string | undefined;
@@ -38,7 +38,7 @@ export interface Arrival {
   decode?: "failed" | undefined;
 }
 
-export interface TopicState {
+interface TopicState {
   last: StoredMessage;
   /** The one before, to mark what changed; null when this is the first. */
   previous: StoredMessage | null;
@@ -48,7 +48,7 @@ export interface TopicState {
 }
 
 /** About how many characters a payload holds; exact enough to keep a ceiling. */
-export function roughSize(payload: unknown, left = 2000): number {
+function roughSize(payload: unknown, left = 2000): number {
   if (typeof payload === "string") return payload.length;
   if (payload === null || typeof payload !== "object") return 8;
   let size = 16;

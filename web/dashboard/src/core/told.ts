@@ -60,7 +60,7 @@ export const REASON_WORDS: Readonly<Record<string, string>> = {
 };
 
 /** The same of what the client library itself finds. */
-export const CLIENT_WORDS: Readonly<Record<string, string>> = {
+const CLIENT_WORDS: Readonly<Record<string, string>> = {
   timeout: "No answer came in time",
   disconnected: "The connection was cut off before an answer came",
   closed: "The connection is closed",

@@ -63,7 +63,7 @@ export function momentOf(payload: unknown, time: number): number {
   return typeof said === "number" && said > 0 && said * 1000 < time + DAY_MS ? said * 1000 : time;
 }
 
-export const TRACK_LIMITS = { topics: 50, points: 20_000 };
+const TRACK_LIMITS = { topics: 50, points: 20_000 };
 
 /** The tracks of topics, each in order of time; of each the newest points are kept. */
 export class Tracks {

@@ -131,7 +131,7 @@ export function compareNames(a: string, b: string): number {
   return partsA.length - partsB.length || (a < b ? -1 : a > b ? 1 : 0);
 }
 
-export interface TreeMessage {
+interface TreeMessage {
   topic: string;
   payload: unknown;
   time: number;

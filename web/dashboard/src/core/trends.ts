@@ -21,7 +21,7 @@ const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
 /** What sparklines may show. */
-export const TREND_WINDOWS = [1, 2, 3, 5, 7, 10, 15, 30, 60, 180, 360, 720, 1440].map((minutes) => minutes * MINUTE);
+const TREND_WINDOWS = [1, 2, 3, 5, 7, 10, 15, 30, 60, 180, 360, 720, 1440].map((minutes) => minutes * MINUTE);
 
 /** The smallest window that shows all there is of these trends: a demo that began a minute ago fills its lines too. */
 export function trendWindow(trends: Iterable<Trend | null>, now: number): number {

@@ -23,7 +23,7 @@ import { Key, type KeyKept, Reading, whoKeeps } from "./done.tsx";
 import { Sensors } from "./sensors.tsx";
 
 /** What the page has around it: a gateway, or nothing. */
-export interface Surroundings {
+interface Surroundings {
   /** The folder with `manifest.json` and what it names. */
   images: URL;
   /** The broker that the gateway offers to this visitor. */

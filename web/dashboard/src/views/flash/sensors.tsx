@@ -61,7 +61,7 @@ const ALSO: Readonly<Record<string, string>> = {
 };
 
 /** What a driver is for, for people. */
-export function driverWords(boards: Boards, name: string): string {
+function driverWords(boards: Boards, name: string): string {
   const driver = partOf(boards, name);
   const words = WORDS[name];
   if (words !== undefined) return words;

@@ -10,7 +10,7 @@ import type { Threshold } from "../../core/store.ts";
 import type { TimeWindow } from "../../core/window.ts";
 import { listenToGestures } from "./gestures.ts";
 
-export interface ChartLine {
+interface ChartLine {
   label: string;
   /** Which colour of the palette, from 0. */
   colour: number;
@@ -18,7 +18,7 @@ export interface ChartLine {
   stepped: boolean;
 }
 
-export interface Shade {
+interface Shade {
   /** Milliseconds. */
   x: readonly number[];
   /** null breaks it. */
@@ -29,7 +29,7 @@ export interface Shade {
 /** One line's moments, in seconds, and its reading at each; null breaks it. */
 export type Column = readonly [x: readonly number[], y: readonly (number | null)[]];
 
-export interface ChartData {
+interface ChartData {
   columns: readonly Column[];
   /** What is shaded of each line, from the least to the greatest; null for nothing. */
   bands: readonly (Shade | null)[];

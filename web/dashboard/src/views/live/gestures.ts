@@ -1,7 +1,7 @@
 /** What fingers and wheels do to a window of time: one finger moves it, two stretch it. */
 import { dragged, type TimeWindow } from "../../core/window.ts";
 
-export interface Grasp {
+interface Grasp {
   /** The window that is drawn. */
   window(): TimeWindow;
   /** Another one, while the gesture lasts. */

@@ -41,7 +41,7 @@ export interface Past {
   retry(): void;
 }
 
-export interface Source {
+interface Source {
   pieces: Pieces;
   piece: Piece | null;
   store: LiveStore;
