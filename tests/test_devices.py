@@ -677,6 +677,27 @@ def test_a_metric_that_did_not_change_keeps_its_value(monkeypatch: pytest.Monkey
     assert few.values() == {"A": None, "B": 7, "C": None}
 
 
+def test_a_member_that_the_newest_message_lacks_is_that_of_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    for name in ("t", "h", "never"):
+        said = {"name": name, "uniq_id": name, "stat_t": "x", "val_tpl": f"{{{{ value_json.{name} }}}}"}
+        world.say(f"homeassistant/sensor/{name}/config", {**said, "dev": {"ids": ["x"], "name": "X"}})
+    for payload in ({"t": 1, "h": 5}, {"t": 2}, {"h": 6}, "text", {"h": 7}):
+        world.now += 1000
+        world.say("x", payload, retained=False)
+    world.work()
+    [device] = world.registry.devices()
+    told = {each["id"].rpartition(" ")[2]: each for each in finished(values_of(device, EVERYBODY, world.history))}
+    assert [told[name]["value"] for name in ("t", "h", "never")] == [2, 7, None], told
+    assert world.now - told["t"]["time"] == 3000
+    with monkeypatch.context() as patched:
+        patched.setattr(views, "LOOKED_BACK_FOR_MEMBERS", 2)
+        assert list(world.values().values()).count(None) == 2
+    # one that is null is there
+    world.say("x", {"t": None}, retained=False)
+    assert sorted(map(str, world.values().values())) == ["7", "None", "None"]
+
+
 def test_metrics_of_sparkplug_that_end_alike_are_told_apart() -> None:
     world = World()
     names = ("Inlet/Temperature", "Outlet/Temperature", "Line 1/Pressure", "Temperature/Set")

@@ -36,6 +36,9 @@ MAX_VALUE_BYTES = 256 * 1024
 LOOKED_BACK = 200
 """Messages in which a metric is looked for that is not in the newest one."""
 
+LOOKED_BACK_FOR_MEMBERS = 20
+"""The same for a member: many are announced that never come."""
+
 MAX_TOLD = 5
 """Devices that are named of a topic."""
 
@@ -124,10 +127,12 @@ def tell(device: Device, asker: Asker, history: History, now_ms: int) -> Told | 
 def values_of(device: Device, asker: Asker, history: History) -> Generator[None, None, list[dict[str, Any]]]:
     """The newest value of each field, in the order of `fields`, with when it came; null where there is none.
 
-    It yields after each that a template computes.
+    A member that the newest message lacks is looked for in those before it: some devices say one thing at a time. It
+    yields after each that is looked for or that a template computes.
     """
     found: list[dict[str, Any]] = []
     decoded: dict[str, Any] = {}
+    earlier: dict[str, list[tuple[Message, Any]]] = {}
     parts = _parts_for(device, asker)
     metrics = _metrics_of(parts, asker, history)
     for _, field in _fields_of(parts, asker):
@@ -142,6 +147,14 @@ def values_of(device: Device, asker: Asker, history: History) -> Generator[None,
             decoded[field.topic] = message.value() if message is not None and is_read else None
         is_short = message is not None and len(message.token) <= MAX_VALUE_BYTES
         value = _value(field, message, decoded[field.topic]) if message is not None and is_short else None
+        if topic is not None and _lacks(field, decoded[field.topic]):
+            if field.topic not in earlier:
+                earlier[field.topic] = list(_earlier(topic))
+                yield
+            for message_before, value_before in earlier[field.topic]:
+                if not _lacks(field, value_before):
+                    message, value = message_before, _value(field, message_before, value_before)
+                    break
         found.append({"id": field.id, "value": value, "time": None if message is None else message.time})
         if field.template is not None:
             yield
@@ -393,6 +406,31 @@ def _value(field: Field, message: Message, value: Any) -> Any:
     if (field.scale != 1.0 or field.offset != 0.0) and is_number(found):
         return found * field.scale + field.offset
     return found
+
+
+def _lacks(field: Field, value: Any) -> bool:
+    """Whether an object has no such member; one that is null is there."""
+    if field.template is not None or not field.path or not isinstance(value, dict):
+        return False
+    for step in field.path:
+        if not isinstance(value, dict):
+            return False
+        if step not in value:
+            return True
+        value = value[step]
+    return False
+
+
+def _earlier(topic: Topic) -> Iterator[tuple[Message, Any]]:
+    """Objects that a topic had before its newest message, newest first."""
+    left = MAX_VALUE_BYTES
+    if topic.last is not None:
+        for message in islice(topic.before(topic.last.seq - 1, 0), LOOKED_BACK_FOR_MEMBERS):
+            left -= len(message.token)
+            if left < 0:
+                return
+            if message.kind is Kind.JSON and isinstance(value := message.value(), dict):
+                yield message, value
 
 
 def _named(value: Any) -> Iterator[tuple[str, Any]]:

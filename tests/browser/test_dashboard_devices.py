@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
@@ -261,6 +261,45 @@ def test_one_quantity_of_all_fleets_is_one_chart_in_two_clicks(
             if button.get_attribute("aria-pressed") != "true":  # the first eight are drawn by themselves
                 button.click()
             expect(line.locator(".stats")).to_contain_text("mean")
+
+
+@pytest.mark.slow
+def test_a_device_that_says_one_thing_at_a_time_keeps_all_its_values_up_to_date(
+    watched: Watched, make_gateway: MakeGateway, make_mosquitto: MakeMosquitto
+) -> None:
+    broker = make_mosquitto()
+    gateway = make_gateway(broker)
+    with Publisher(broker.url) as publisher:
+        for name, unit in (("temperature", "°C"), ("humidity", "%")):
+            said = {
+                "name": name.title(), "uniq_id": name, "stat_t": "parts/state", "unit_of_meas": unit, "dev_cla": name,
+                "val_tpl": f"{{{{ value_json.{name} }}}}", "dev": {"ids": ["parts"], "name": "Parts"},
+            }  # fmt: skip
+            publisher.publish(f"homeassistant/sensor/{name}/config", json.dumps(said), retain=True)
+        publisher.publish("sensors/own/meta", meta("Own", temperature=("°C", "temperature")), retain=True)
+        publisher.publish("sensors/own/state", '{"temperature": 19.5}')
+
+        def talk(page: Page, last: float) -> None:
+            """Temperature is the one of the two that the next message always comes right behind."""
+            for number in range(12):
+                publisher.publish("parts/state", json.dumps({"temperature": last if number > 3 else 20.25}))
+                publisher.publish("parts/state", json.dumps({"humidity": 50}))
+                page.wait_for_timeout(250)
+
+        page = watched.open(f"{gateway.http}/")
+        expect(rows(page)).to_have_count(2)
+        talk(page, 21.5)
+        row = rows(page).filter(has_text="Parts")
+        expect(row.locator(".reading").filter(has_text="Temperature")).to_contain_text("21.5", timeout=1000)
+        expect(row.locator(".reading").filter(has_text="Humidity")).to_contain_text("50", timeout=1000)
+        row.get_by_role("link", name="Parts").click()
+        expect(page.get_by_role("main")).to_contain_text("21.5 °C")
+        expect(page.get_by_role("main")).to_contain_text("50 %")
+        page.goto(f"{gateway.http}/?view=quantity&of=temperature")
+        legend = page.locator(".legend .entry").filter(has_text="Parts")
+        expect(legend).to_contain_text("21.5")
+        talk(page, 22.5)
+        expect(legend).to_contain_text("22.5")
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ export const FILTERS = ["sensors/+/meta", "sensors/+/status", "sensors/+/state"]
 const LINGER_MS = 60_000;
 /** Topics of devices in view that are subscribed to; a subscriber may have a hundred filters. */
 const LIVE_TOPICS = 96;
+/** Messages a second of a topic that says one thing at a time. */
+const PARTS_HZ = 20;
 const LIVE_DELAY_MS = 250;
 const AGAIN_MS = 5_000;
 
@@ -127,13 +129,14 @@ let choosing = 0;
 export function wantLive(devices: readonly Device[]): void {
   const topics = topicsOf(devices.flatMap((device) => [...(device.places?.values() ?? [])]));
   const wanted = [...topics].slice(0, LIVE_TOPICS).sort();
-  const key = wanted.join("\n");
+  const partial = devices.filter((device) => device.isPartial);
+  const pace = devices.some((device) => device.speaksInParts) ? PARTS_HZ : 1;
+  const key = [pace, ...wanted].join("\n");
   if (key === liveTopics) return;
   clearTimeout(choosing);
   choosing = window.setTimeout(() => {
     if (key === liveTopics) return;
     liveTopics = key;
-    const partial = devices.filter((device) => device.isPartial);
     liveFeed?.close();
     liveFeed =
       wanted.length === 0
@@ -141,7 +144,7 @@ export function wantLive(devices: readonly Device[]): void {
         : openFeed({
             topics: wanted,
             since: "last",
-            ...(partial.length > 0 ? {} : { maxHz: 1 }),
+            ...(partial.length > 0 ? {} : { maxHz: pace }),
             onMessage: (message) => void fleet.note(message),
           });
     for (const device of partial) void fill(device);

@@ -122,6 +122,23 @@ describe("a fleet of others", () => {
     expect(say("DBIRTH", 4, 4)).toBe(false);
   });
 
+  it("notices devices that say one thing at a time", () => {
+    const fleet = new Fleet();
+    const say = (topic: string, payload: unknown, skipped = 0) => fleet.note({ topic, payload, time: 1, skipped });
+    for (const id of ["a", "b", "c"])
+      fleet.announce(told(id, { fields: [field("T", "t", { topic: id }), field("H", "h", { topic: id })] }));
+    const parts = () => [...fleet.devices.values()].map(({ speaksInParts }) => speaksInParts);
+    for (const id of ["a", "b", "c"]) say(id, { t: 1 });
+    expect(parts()).toEqual([false, false, false]);
+    say("a", { h: 1 });
+    // what was left out may have had it
+    say("b", { t: 1 }, 3);
+    say("c", "text");
+    say("c", { t: 1, h: 1 }, 3);
+    expect(parts()).toEqual([true, true, false]);
+    expect([...fleet.devices.values()].map(({ isPartial }) => isPartial)).toEqual([false, false, false]);
+  });
+
   it("leaves our own sensors as they say themselves", () => {
     const fleet = new Fleet();
     fleet.note({ topic: "sensors/k1/state", payload: { temperature: 1 }, time: 1000 });

@@ -29,6 +29,18 @@ describe("a live view's store", () => {
     expect(store.numberless).toBe(1);
   });
 
+  it("notices topics that say one thing at a time", () => {
+    const store = new LiveStore();
+    store.note(arrival("a", { t: 1, h: 2 }, 1000));
+    store.note(arrival("b", { t: 3 }, 1000));
+    store.note(arrival("c", 7, 1000));
+    store.note(arrival("a", "text", 2000));
+    store.note(arrival("a", { t: 1, h: 2, new: 3 }, 3000));
+    expect(store.hasParts).toBe(false);
+    store.note(arrival("b", { h: 3 }, 2000));
+    expect(store.hasParts).toBe(true);
+  });
+
   it("ends a loss with the next news, not with a last value that is sent again", () => {
     const store = new LiveStore();
     store.note({ topic: "a", payload: 1, time: 1000, seq: 1 });

@@ -64,6 +64,9 @@ export class Device {
   /** The topic in which its newest picture is; null where it sends none. */
   picture: string | null = null;
 
+  /** Whether a message lacked what another one of its topic has: one that is left out takes that along. */
+  speaksInParts = false;
+
   constructor(readonly id: string) {}
 
   /** Whether its messages have only what changed, as those of Sparkplug: none may be left out, nor stands for all. */
@@ -320,7 +323,11 @@ export class Fleet {
     for (const [field, place] of device.places ?? []) {
       if (place.topic !== message.topic && place.birth !== message.topic) continue;
       const value = readingAt(place, message.payload);
-      if (value === null) continue;
+      if (value === null) {
+        const isLeftOut = (message.skipped ?? 0) > 0 || device.readings.has(field);
+        device.speaksInParts ||= isLeftOut && place.steps.length > 0 && record(message.payload) !== null;
+        continue;
+      }
       device.readings.set(field, value);
       const decimals = Math.min(2, decimalsOf(value));
       if (decimals > (this.decimals.get(field) ?? -1)) this.decimals.set(field, decimals);

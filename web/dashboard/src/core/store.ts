@@ -43,6 +43,8 @@ interface TopicState {
   /** The one before, to mark what changed; null when this is the first. */
   previous: StoredMessage | null;
   count: number;
+  /** Different numbers that came. */
+  numbers: number;
 }
 
 /** About how many characters a payload holds; exact enough to keep a ceiling. */
@@ -88,6 +90,8 @@ export class LiveStore {
   numberless = 0;
   /** Numbers that belong to a series that there was no room for. */
   unplotted = 0;
+  /** Whether a message had less than another one of its topic: one that is left out takes that along. */
+  hasParts = false;
   /** Messages of topics beyond those that are told apart. */
   uncounted = 0;
   version = 0;
@@ -132,8 +136,7 @@ export class LiveStore {
       replayed,
       isUnreadable: arrival.decode === "failed",
     };
-    this.skipped += message.skipped;
-    if (message.skipped > 0) this.thinnedUntil = Math.max(this.thinnedUntil, message.time);
+    this.noteSkipped(message.skipped, message.time);
     const isNews = message.seq > this.newestSeq;
     this.newestSeq = Math.max(this.newestSeq, message.seq);
     this.newest = Math.max(this.newest, message.time);
@@ -150,10 +153,16 @@ export class LiveStore {
       state.last = message;
       state.count++;
     } else if (this.topics.size < this.limits.topics) {
-      this.topics.set(message.topic, { last: message, previous: null, count: 1 });
+      this.topics.set(message.topic, { last: message, previous: null, count: 1, numbers: 0 });
     } else this.uncounted++;
     if (arrival.encoding !== undefined || !this.plot(message)) this.numberless++;
     return message;
+  }
+
+  /** So many messages were left out before one of this time. */
+  noteSkipped(count: number, time: number): void {
+    this.skipped += count;
+    if (count > 0) this.thinnedUntil = Math.max(this.thinnedUntil, time);
   }
 
   /** Fields whose texts are states, as they came up. */
@@ -178,9 +187,10 @@ export class LiveStore {
       }
       states.note(message.time, text);
     });
-    let found = false;
+    const topic = this.topics.get(message.topic);
+    let found = 0;
     eachNumber(message.payload, (field, value) => {
-      found = true;
+      found++;
       const key = seriesKey(message.topic, field);
       let series = this.series.get(key);
       if (!series) {
@@ -190,11 +200,13 @@ export class LiveStore {
         }
         series = new Series(message.topic, field);
         this.series.set(key, series);
+        if (topic) topic.numbers++;
       }
       this.fields.set(field, (this.fields.get(field) ?? 0) + 1);
       series.push(message.time, value, this.base + message.seq);
     });
-    return found;
+    if (found > 0 && topic && found < topic.numbers) this.hasParts = true;
+    return found > 0;
   }
 
   /** A loss, between the newest message that is here and the next one to come. */

@@ -167,7 +167,14 @@ function Watching({ filter, since, embed, lens: given, part }: WatchingProps) {
   const firstPace = paceOf({ hasList: takesAll, rate: 0, isPaced: false }, drawable);
   const heard = useWatch(filter, since, parseWindow(params)?.from ?? null, lens, firstPace);
   heard.pace(
-    paceOf({ hasList: takesAll, rate: heard.rate.read(gatewayNow()), isPaced: Number.isFinite(heard.hz) }, drawable),
+    paceOf(
+      {
+        hasList: takesAll || heard.store.hasParts,
+        rate: heard.rate.read(gatewayNow()),
+        isPaced: Number.isFinite(heard.hz),
+      },
+      drawable,
+    ),
   );
 
   const store = paused?.store ?? heard.store;

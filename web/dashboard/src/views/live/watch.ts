@@ -93,7 +93,12 @@ export function useWatch(filter: string, since: string, from: number | null, len
           if (isMine && !replayed) heard.rate.note(message.time, 1 + (message.skipped ?? 0));
           if (lens) {
             if (message.encoding !== undefined) return;
-            for (const [topic, value] of readingsIn(lens, message.topic, message.payload))
+            const readings = readingsIn(lens, message.topic, message.payload);
+            if (readings.length === 0) {
+              store.hasParts = true;
+              store.noteSkipped(message.skipped ?? 0, message.time);
+            }
+            for (const [topic, value] of readings)
               store.note({ ...message, topic, payload: { [lens.name]: value } }, replayed);
             return;
           }
