@@ -190,6 +190,14 @@ def known(*names: str) -> Revocations:
     return found
 
 
+def test_what_has_ended_adds_nothing_to_what_others_say_of_the_same() -> None:
+    known = Revocations()
+    known.add(Revocation(None, "s", 1004.0, 1054.0), 1004.0)
+    later = 1054.0 + GRACE_SECONDS + 1
+    assert known.add(Revocation(None, "s", 1000.0), later)
+    assert list(known) == [Revocation(None, "s", 1000.0)]
+
+
 def test_what_a_node_knows_from_its_file_it_tells_once_it_has_read_what_there_is() -> None:
     server = ModelServer(lambda: 2.0)
     told = [Revocation(name, None, 1.0) for name in "abc"]

@@ -121,7 +121,8 @@ class Revocations:
         """
         found, name = self._tokens if revocation.token_id is not None else self._subjects, revocation.name
         before = found.get(name)
-        revocation = revocation.joined(before)
+        # one that has ended is as if it were forgotten: others of a cluster have done so already
+        revocation = revocation.joined(None if before is None or before.has_ended(now) else before)
         if revocation == before:
             return False
         if before is None and len(self) >= MAX_REVOCATIONS:
