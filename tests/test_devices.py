@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.history import History
 from gateway.core.snapshots import restore_counts, take_back, topic_states
+from gateway.devices import feed as feeding
 from gateway.devices import records, views
 from gateway.devices import registry as registry_module
 from gateway.devices.habits import HABITS, claim_of
@@ -61,7 +63,7 @@ class World:
         return {
             value["id"]: value["value"]
             for device in self.registry.devices()
-            for value in values_of(device, EVERYBODY, self.history)
+            for value in finished(values_of(device, EVERYBODY, self.history))
         }
 
 
@@ -685,7 +687,7 @@ def test_a_member_that_the_newest_message_lacks_is_that_of_one_before(monkeypatc
         world.say("x", payload, retained=False)
     world.work()
     [device] = world.registry.devices()
-    told = {each["id"].rpartition(" ")[2]: each for each in values_of(device, EVERYBODY, world.history)}
+    told = {each["id"].rpartition(" ")[2]: each for each in finished(values_of(device, EVERYBODY, world.history))}
     assert [told[name]["value"] for name in ("t", "h", "never")] == [2, 7, None], told
     assert world.now - told["t"]["time"] == 3000
     with monkeypatch.context() as patched:
@@ -935,7 +937,7 @@ def test_nothing_that_is_announced_raises_and_all_that_is_taken_is_given_back(sa
     assert not world.registry.broken.get("internal")
     for device in list(world.registry.devices()):
         assert tell(device, EVERYBODY, world.history, NOW) is not None
-        values_of(device, EVERYBODY, world.history)
+        finished(values_of(device, EVERYBODY, world.history))
     for topic in {topic for topic, _ in said}:
         assert not [text for text in world.registry.problems_of(topic) if "fault" in text]
         world.say(topic, b"")
@@ -1003,6 +1005,40 @@ def finished(work: Any) -> Any:
             next(work)
         except StopIteration as end:
             return end.value
+
+
+def test_values_that_templates_compute_are_computed_in_steps() -> None:
+    world = World()
+    components = {
+        f"c{number}": {"p": "sensor", "unique_id": f"c{number}", "value_template": "{{ value ~ " + f"'{number}' }}}}"}
+        for number in range(20)
+    }
+    world.say("homeassistant/device/d/config", {"dev": {"ids": ["d"]}, "stat_t": "s", "cmps": components})
+    world.say("s", 1)
+    world.work()
+    (device,) = world.registry.devices()
+    assert len(list(values_of(device, EVERYBODY, world.history))) == 20
+
+
+@pytest.mark.anyio
+async def test_a_fault_in_looking_for_silent_devices_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, asked = World(), asyncio.Event()
+    count = 0
+
+    def fault(_now_ms: int) -> Iterator[None]:
+        nonlocal count
+        count += 1
+        if count == 2:
+            asked.set()
+        raise OverflowError("a fault")
+
+    monkeypatch.setattr(feeding, "SILENCE_SECONDS", 0.001)
+    monkeypatch.setattr(world.registry, "silences", fault)
+    running = asyncio.create_task(feeding.feed(world.registry, lambda: NOW))
+    async with asyncio.timeout(10):
+        await asked.wait()
+    assert not running.done()
+    running.cancel()
 
 
 # small things

@@ -13,6 +13,7 @@ from gateway.devices.views import Asker, tell, values_of
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
+from tests.fakes import finished
 
 EVERYBODY = Asker(lambda _: True, lambda _: True)
 NOW = 1_700_000_000_000
@@ -65,7 +66,7 @@ def test_every_device_of_a_simulated_fleet_is_there_with_names_units_and_values(
                 is_plain = "factor" in field["name"] or field["name"] in PLAIN or field["id"].startswith("number:")
                 assert field["unit"] or is_plain, (dialect, field)
     for found in registry.devices():
-        values = values_of(found, EVERYBODY, history)
+        values = finished(values_of(found, EVERYBODY, history))
         missing = [value["id"] for value in values if value["value"] is None]
         assert not [each for each in missing if each not in SILENT], missing
 

@@ -210,6 +210,14 @@ def test_a_long_list_is_not_walked_again_and_again(source: str) -> None:
     assert time.thread_time() - began < 0.05
 
 
+def test_all_options_of_a_command_share_a_number_of_steps() -> None:
+    words = [str(number) for number in range(100)]
+    assert Template('{"mode": "{{ value }}"}').fill(words) == [f'{{"mode": "{word}"}}' for word in words]
+    assert Template("{{ value | int + 1 }}{% if value %}.{% endif %}").fill(words)[:2] == ["1.", "2."]
+    with pytest.raises(TemplateError, match="2000 for all options"):
+        Template("{{ " + "value ~ " * 140 + "value }}").fill(words)
+
+
 PIECES = st.sampled_from((
     "{{", "}}", "{%", "%}", "value", "value_json", ".", "[", "]", "(", ")", "|", "float", "round", "default",
     "if", "else", "endif", "elif", "set", "x", "=", "==", ">", "+", "*", "/", "~", "not", "and", "or", "is",

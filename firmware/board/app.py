@@ -548,6 +548,9 @@ class App:
         self._retime.set()
 
     def _on_progress(self, what: str) -> None:
+        if what == "memory":
+            del self.log.waiting[: (len(self.log.waiting) + 1) // 2]  # their numbers tell of it
+            return
         self.progress.mark("link")
         if (self.trial or self.changed) and what == "acknowledged" and self.client.listens():
             self._confirm()

@@ -115,6 +115,12 @@ class Ring:
         self.bytes += size
         return True
 
+    def halve(self) -> None:
+        """Make room: the older half is dropped, and counted."""
+        for _ in range((len(self.messages) + 1) // 2):
+            self.bytes -= self.messages.pop(0).size()
+            self.dropped += 1
+
     def remove(self, message: Message) -> None:
         """Forget a message that was delivered."""
         self.messages.remove(message)
@@ -160,7 +166,8 @@ class Client:
         max_packet_bytes: A larger message from the broker is skipped, not held in memory.
         births: Called after every connect: messages to send ahead of all others, such as the status.
         on_message: Called with topic, payload and retained flag.
-        on_progress: Called whenever something is proved: "acknowledged", "pong", "attempt" (one that failed in time).
+        on_progress: Called whenever something is proved: "acknowledged", "pong", "attempt" (one that failed in time);
+            and with "memory" when there was none for a connection.
         ready: Awaited before every attempt; False means that there is no network yet.
         log: Takes one line of text.
         warn: Takes a line that tells of trouble; `log` when it isn't given.
@@ -343,6 +350,8 @@ class Client:
                     else:
                         self.last_error = "no network"
                 except Exception as error:  # whatever goes wrong with a connection must not end the sensor
+                    if isinstance(error, MemoryError):
+                        self._make_room()
                     self.last_error = describe(error)
                     if self.warn and not self._said_goodbye:
                         self.warn("mqtt: " + self.last_error)
@@ -356,6 +365,14 @@ class Client:
         finally:
             self._running = False
             self._ended.set()
+
+    def _make_room(self) -> None:
+        """What waits for a connection must not take the memory without which there will be none."""
+        self._birth_messages = []
+        if self.backoff.failures:  # not the first time: the broker has acknowledged nothing since then
+            self.ring.halve()
+        self._progress("memory")
+        gc.collect()
 
     # -- one connection
 

@@ -1,8 +1,9 @@
 """Tokens that are called back before they end: one by one, or all that a subject has been given so far.
 
-Invariant: with a token go the links that were made of it. What was called back stays so until it would have ended anyway; nothing is forgotten to make room, so a
-further one is refused where there are too many. In a file they outlive the process, and are those of every gateway that
-has the same file. Whose connection ends by it is for those who `watch`.
+Invariant: with a token go the links that were made of it. What was called back stays so until it would have ended
+anyway; nothing is forgotten to make room, so a further one is refused where there are too many. In a file they outlive
+the process, and are those of every gateway that has the same file. Whose connection ends by it is for those who
+`watch`.
 """
 
 from __future__ import annotations

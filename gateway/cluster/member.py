@@ -2,6 +2,8 @@
 
 Invariant: `run` is a generator that knows no socket. It yields a question, and is sent the answer or thrown a
 `ServerError`; between two questions anything may have happened, a crash of this node among it.
+
+It is long because all that it does is one generator over what this node knows of the server.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ SHARING_SECONDS = 0.010
 """Where a wait lets messages share a write, it is 12 times as long as the last flush took, at most 10 ms: that saves
 most of the processor's time (benchmarks S1, S2). Elsewhere it would only delay (S3, S4)."""
 
-JOIN_PART = 0.5
+JOIN_PART = 0.45
 FEW_FRAMES = 4
-"""Where a wait brings fewer than 4 messages for each write, one that comes after half of it goes at once, with those
+"""Where a wait brings fewer than 4 messages for each write, one that comes after 45 % of it goes at once, with those
 before it: the rest of the wait would seldom bring another."""
 
 PART_WRITES = 128

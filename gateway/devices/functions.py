@@ -69,7 +69,8 @@ def _small(value: Any) -> Any:
     """
     if not isinstance(value, (list, dict)):
         return value
-    parts, characters, waiting = MAX_PARTS, MAX_TEXT, [value]
+    parts, characters = MAX_PARTS, MAX_TEXT
+    waiting: list[Any] = [value]
     while waiting:
         each = waiting.pop()
         if isinstance(each, (list, dict)):

@@ -476,8 +476,9 @@ def _filled(words: list[tuple[str, str]], source: Any) -> tuple[list[tuple[str, 
     if template is None:
         return (words, "") if not problem else ([], problem)
     try:
-        return [(word, template.render(payload, payload)) for word, payload in words], ""
-    except TemplateError as error:
+        filled = template.fill([payload for _, payload in words])
+        return [(word, payload) for (word, _), payload in zip(words, filled, strict=True)], ""
+    except (TemplateError, RecursionError) as error:
         return [], f"template {text_of(source, 60)!r}: {error}"
 
 

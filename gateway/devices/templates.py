@@ -40,6 +40,9 @@ MAX_LENGTH = 2_000
 MAX_STEPS = 500
 """Nodes of a template that are walked for one payload."""
 
+MAX_FILL_STEPS = 2_000
+"""For all payloads that a command may have."""
+
 MAX_REMEMBERED = 4_096
 """Templates that are remembered after they were read."""
 
@@ -138,6 +141,22 @@ class Template:
         parts = ["".join(node[1] for node in some) for some in (self._body[: outputs[0]], self._body[outputs[0] + 1 :])]
         return parts[0], parts[1]
 
+    def fill(self, words: list[str]) -> list[str]:
+        """The text that it makes of each of these, in `MAX_FILL_STEPS` for all of them together.
+
+        Raises:
+            TemplateError: it can't be followed for one of them, or takes more.
+        """
+        if self.around is not None:
+            before, after = self.around
+            return [f"{before}{word[:MAX_TEXT]}{after}"[:MAX_TEXT].strip() for word in words]
+        found, left = [], MAX_FILL_STEPS
+        for word in words:
+            walk = _Walk(word, word, min(left, MAX_STEPS))
+            found.append(walk.rendered(self._body).strip())
+            left -= walk.steps
+        return found
+
     def render(self, text: str, value: Any) -> str:
         """The text that it makes of a payload.
 
@@ -177,9 +196,14 @@ def template_of(source: str) -> Template:
 class _Walk:
     """Follows a template for one payload."""
 
-    def __init__(self, text: str, value: Any) -> None:
+    def __init__(self, text: str, value: Any, most: int = MAX_STEPS) -> None:
         self._names: dict[str, Any] = {"value": text[:MAX_TEXT], "value_json": UNDEFINED if value is None else value}
-        self._left = MAX_STEPS
+        self._most = self._left = most
+
+    @property
+    def steps(self) -> int:
+        """How many it took."""
+        return self._most - self._left
 
     def rendered(self, body: tuple[Node, ...]) -> str:
         parts: list[str] = []
@@ -201,7 +225,7 @@ class _Walk:
     def value(self, node: Node) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise TemplateError(f"it takes more than {MAX_STEPS} steps")
+            raise TemplateError(f"it takes more than {MAX_STEPS} steps, or {MAX_FILL_STEPS} for all options")
         match node:
             case ("constant", value):
                 return value

@@ -124,10 +124,11 @@ def tell(device: Device, asker: Asker, history: History, now_ms: int) -> Told | 
     return Told(parts[0].keys[0], _encode(body), seen_of(topics, history.topic))
 
 
-def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, Any]]:
+def values_of(device: Device, asker: Asker, history: History) -> Generator[None, None, list[dict[str, Any]]]:
     """The newest value of each field, in the order of `fields`, with when it came; null where there is none.
 
-    A member that the newest message lacks is looked for in those before it: some devices say one thing at a time.
+    A member that the newest message lacks is looked for in those before it: some devices say one thing at a time. It
+    yields after each that a template computes, and after each topic that is looked into so.
     """
     found: list[dict[str, Any]] = []
     decoded: dict[str, Any] = {}
@@ -149,11 +150,14 @@ def values_of(device: Device, asker: Asker, history: History) -> list[dict[str, 
         if topic is not None and _lacks(field, decoded[field.topic]):
             if field.topic not in earlier:
                 earlier[field.topic] = list(_earlier(topic))
+                yield
             for message_before, value_before in earlier[field.topic]:
                 if not _lacks(field, value_before):
                     message, value = message_before, _value(field, message_before, value_before)
                     break
         found.append({"id": field.id, "value": value, "time": None if message is None else message.time})
+        if field.template is not None:
+            yield
     return found
 
 

@@ -108,7 +108,7 @@ async def device(request: Request) -> Response:
     )
     if known is None or told is None or not is_named:
         raise ApiError(404, "bad_request", f"no device {identifier[:80]!r} is known, or none that may be read")
-    values = encode_json(values_of(known, asker, gateway.history))
+    values = encode_json(await in_slices(values_of(known, asker, gateway.history)))
     answer = b'%b,"values":%b}' % (told.whole[:-1], values)
     return Response(answer, headers={"Cache-Control": "no-cache", "Vary": "Accept"}, media_type="application/json")
 

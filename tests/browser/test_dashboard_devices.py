@@ -8,7 +8,6 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from firmware.board import entities
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
@@ -372,8 +371,22 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
         publisher.publish("sensors/kitchen/log", json.dumps(line))
         found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"])
         publisher.publish("homeassistant/device/kitchen/config", found, retain=True)
-        of_itself = entities.payload("kitchen", "f", 300, "uptime")
-        publisher.publish(entities.topic("kitchen"), of_itself, retain=True)
+        of_itself = {
+            "dev": {"ids": ["sensors_kitchen"]},
+            "o": {"name": "sensors"},
+            "state_topic": "sensors/kitchen/diag",
+            "cmps": {
+                name: {
+                    "p": "sensor",
+                    "name": name.replace("_", " ").capitalize(),
+                    "unique_id": f"sensors_kitchen_{name}",
+                    "entity_category": "diagnostic",
+                    "value_template": f"{{{{ value_json.{name} }}}}",
+                }
+                for name in ("uptime", "heap_free")
+            },
+        }
+        publisher.publish("homeassistant/device/kitchen/diag/config", json.dumps(of_itself), retain=True)
         eventually(lambda: "home_assistant" in gateway.json("/devices")["devices"][0]["announced_by"])
         eventually(lambda: gateway.json("/topics/sensors/kitchen/log?since=1h")["messages"])
         [device] = gateway.json("/devices")["devices"]

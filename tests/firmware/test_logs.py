@@ -156,6 +156,15 @@ def test_the_quality_of_the_wifi(rssi: int | None, percent: int | None) -> None:
     assert diag.quality(rssi) == percent
 
 
+def test_lines_that_wait_make_room_when_there_is_no_memory_for_a_connection() -> None:
+    app = make_app()
+    app.log.waiting.clear()
+    for number in range(5):
+        app.log(f"line {number}")
+    app._on_progress("memory")
+    assert [json.loads(line)["text"] for line in app.log.waiting] == ["line 3", "line 4"]
+
+
 def of_itself(**settings: Any) -> dict[str, dict[str, Any]]:
     """What Home Assistant is told of the board itself, by name."""
     said = json.loads(make_app(**settings)._discovery_of_itself().payload)

@@ -616,6 +616,35 @@ async def test_close_ends_the_pause_between_two_attempts() -> None:
         assert asyncio.get_running_loop().time() - started < 2
 
 
+async def test_what_waits_makes_room_for_the_connection_that_it_waits_for() -> None:
+    """A small memory that is full of messages: they go by halves, counted, until the births fit; none goes before."""
+    told: list[str] = []
+    attempts: list[int] = []
+
+    def births() -> list[Message]:
+        attempts.append(len(client.ring.messages))
+        if len(client.ring.messages) > 5:
+            raise MemoryError("memory allocation failed, allocating 455 bytes")
+        return [Message("s", b"online")]
+
+    async def full(wire: Wire) -> None:
+        await wire.accept()
+
+    async def take_all(wire: Wire) -> None:
+        await wire.accept()
+        for _ in range(6):
+            await wire.publish()
+        await wire.hang()
+
+    async with playing(full, full, full, take_all, births=births, on_progress=told.append) as client:
+        for number in range(20):
+            client.publish("t", b"%d" % number)
+        await eventually_async(lambda: client.acknowledged == 6)
+        assert client.ring.dropped == 15
+        assert attempts == [20, 20, 10, 5]
+        assert told.count("memory") == 3
+
+
 async def test_no_network_means_no_attempt() -> None:
     answers = iter([False, False, True])
 

@@ -539,7 +539,7 @@ def announcements(source: Source) -> None:
         assert not registry.problems_of(topic) or "fault" not in registry.problems_of(topic)[0]
     for device in list(registry.devices()):
         tell(device, asker, history, 2_000)
-        values_of(device, asker, history)
+        list(values_of(device, asker, history))
     for topic in ANNOUNCED:
         about_topic(registry, topic, asker)
 
