@@ -7,8 +7,10 @@ import contextlib
 import ipaddress
 import json
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,58 @@ def notice(summary: str = "attic has 31 °C", state: State = State.FIRING, webho
     settings = AlertSettings(name="hot", topics=("s/+",), where="t > 30", webhook=(webhook,))
     before = State.OK if state is State.FIRING else State.FIRING
     return Notice(Rule.of(settings), Change("s/attic", before, state, 2_000, 1_000, 31), summary)
+
+
+# a body of one's own
+
+
+def own_body(body: dict[str, Any], **more: Any) -> Any:
+    """What a webhook with that body gets."""
+    settings = WebhookSettings(url=SecretStr("https://example.com/in"), body=body)
+    told = Told("id-1", notice(**more), 0.0)
+    request = request_for(Hook.of("own", settings), told, 1)
+    assert ("content-type", "application/json") in request.headers
+    return json.loads(request.body)
+
+
+def test_a_body_of_ones_own_has_its_texts_filled_and_all_else_as_it_stands() -> None:
+    body = {
+        "chat_id": -12, "silent": False, "none": None, "ratio": 0.5, "brace": "{{}}",
+        "text": "{alert} {state}: {summary}", "in": [{"topic": "{topic}", "room": "{topic[1]}"}, "{value}", 7],
+        "times": "{since} {time} {id}",
+    }  # fmt: skip
+    assert own_body(body) == {
+        "chat_id": -12, "silent": False, "none": None, "ratio": 0.5, "brace": "{}",
+        "text": "hot firing: attic has 31 °C", "in": [{"topic": "s/attic", "room": "attic"}, "31", 7],
+        "times": "1000 2000 id-1",
+    }  # fmt: skip
+
+
+def test_what_a_summary_says_ends_no_text_of_a_body() -> None:
+    summary = 'a "quote", a \\ and a {brace} ' + "x" * 900
+    assert own_body({"text": "{summary}"}, summary=summary) == {"text": summary}
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"text": "{sumary}"}, "did you mean {summary}?"),
+        ({"a": {"b": ["{payload.t}"]}}, "body.a.b[0]: names {payload.t}"),
+        ({"text": "{"}, "has a single {"),
+        ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, "body.at: JSON has no datetime"),
+        ({"x": float("nan")}, "body.x: JSON has no float"),
+        ({str(number): 1 for number in range(200)}, "has more than 200 values"),
+        ({"x": [[[[[[[[[[1]]]]]]]]]]}, "nested deeper than 10"),
+    ],
+)
+def test_a_body_that_could_not_be_sent_is_refused_at_the_start(body: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(word)):
+        WebhookSettings(url=SecretStr("https://example.com/in"), body=body)
+
+
+def test_a_body_goes_with_no_format() -> None:
+    with pytest.raises(ValueError, match="leave one of them out"):
+        WebhookSettings(url=SecretStr("https://example.com/in"), format="ntfy", body={"text": "x"})
 
 
 # addresses

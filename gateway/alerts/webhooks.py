@@ -25,7 +25,8 @@ import msgspec
 from gateway.alerts.alerts import Notice
 from gateway.alerts.machine import State
 from gateway.alerts.posting import Answer, PostError, Request, send
-from gateway.settings.alerting import WebhookSettings
+from gateway.core.templates import Template
+from gateway.settings.alerting import WebhookSettings, in_body
 
 __all__ = ["MAX_ATTEMPTS", "MAX_WAITING", "Hook", "Told", "Webhooks", "request_for"]
 
@@ -48,11 +49,16 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One webhook, as it is set; what is secret is not shown."""
+    """One webhook, as it is set; what is secret is not shown.
+
+    Attributes:
+        body: the JSON that it gets in place of the format's, with a `Template` for each text; None: the format's.
+    """
 
     name: str
     url: str = field(repr=False)
     format: str = "json"
+    body: Any = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     secret: bytes | None = field(default=None, repr=False)
     allow_private: bool = False
@@ -64,6 +70,7 @@ class Hook:
             name=name,
             url=settings.url.get_secret_value(),
             format=settings.format,
+            body=_taken_apart(settings.body),
             token=None if settings.token is None else settings.token.get_secret_value(),
             secret=None if settings.secret is None else key_of(settings.secret.get_secret_value()),
             allow_private=settings.allow_private,
@@ -73,6 +80,30 @@ class Hook:
     def host(self) -> str:
         """What may be told of its address."""
         return urlsplit(self.url).hostname or ""
+
+
+def _taken_apart(value: Any) -> Any:
+    """JSON with a template in place of each text."""
+    match value:
+        case str():
+            return in_body(value)
+        case dict():
+            return {name: _taken_apart(each) for name, each in value.items()}
+        case list():
+            return [_taken_apart(each) for each in value]
+    return value
+
+
+def _filled(value: Any, topic: str, values: Mapping[str, Any]) -> Any:
+    """The same with the texts that the templates make."""
+    match value:
+        case Template():
+            return value.fill(topic, None, values)
+        case dict():
+            return {name: _filled(each, topic, values) for name, each in value.items()}
+        case list():
+            return [_filled(each, topic, values) for each in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +177,8 @@ def request_for(hook: Hook, told: Told, now: int) -> Request:
                 "value": change.value,
                 "summary": notice.summary,
             }
+            if hook.body is not None:
+                document = _filled(hook.body, change.topic, document)
     if document is not None:
         body = msgspec.json.encode(document)
         headers.append(("content-type", "application/json"))

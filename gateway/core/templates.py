@@ -37,8 +37,8 @@ class TemplateError(ValueError):
         self.way_out = way_out
 
 
-def shown(value: Any) -> str:
-    """A value as people read it; cut where it is long."""
+def shown(value: Any, longest: int = MAX_VALUE_LENGTH) -> str:
+    """A value as people read it; cut where it has more characters than that."""
     match value:
         case None:
             return "?"
@@ -53,8 +53,8 @@ def shown(value: Any) -> str:
                 text = encode_json(value).decode()
             except (RecursionError, TypeError, ValueError):
                 return "?"
-    text = "".join(char if char.isprintable() else " " for char in text[: MAX_VALUE_LENGTH + 1])
-    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"
+    text = "".join(char if char.isprintable() else " " for char in text[: longest + 1])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 class Template:
@@ -64,19 +64,24 @@ class Template:
         text: as it was written.
     """
 
-    __slots__ = ("_parts", "text")
+    __slots__ = ("_longest", "_parts", "text")
 
-    def __init__(self, text: str, names: Collection[str]) -> None:
+    def __init__(
+        self, text: str, names: Collection[str], *, longest: int = MAX_VALUE_LENGTH, has_payload: bool = True
+    ) -> None:
         """Takes it apart.
 
         Args:
             text: as it was written.
             names: the places that may be named, besides `topic`, `topic[…]`, `payload` and `payload.…`.
+            longest: characters of one value in the text; a longer one is cut.
+            has_payload: whether there is a message whose payload may be named.
 
         Raises:
             TemplateError: it is too long, a brace is open, or a place is not known.
         """
         self.text = text
+        self._longest = longest
         if len(text) > MAX_TEMPLATE_LENGTH:
             rule = f"has {len(text)} characters, at most {MAX_TEMPLATE_LENGTH} are allowed"
             raise TemplateError(rule, "make it shorter")
@@ -90,7 +95,7 @@ class Template:
             elif found[1] is None:
                 raise TemplateError(f"has a single {found[0]}", "write it twice where it belongs to the text")
             else:
-                self._parts.append(_place(found[1].strip(), names))
+                self._parts.append(_place(found[1].strip(), names, has_payload))
         self._parts.append(text[at:])
 
     def fill(self, topic: str, payload: Any, values: Mapping[str, Any]) -> str:
@@ -101,32 +106,34 @@ class Template:
                 case str():
                     out.append(part)
                 case Field():
-                    out.append(shown(look_up(payload, part)))
+                    out.append(shown(look_up(payload, part), self._longest))
                 case (name,):
                     found = topic if name == "topic" else payload if name == "payload" else values.get(name)
-                    out.append(shown(found))
+                    out.append(shown(found, self._longest))
                 case level:
                     levels = topic.split("/")
-                    out.append(shown(levels[level] if level < len(levels) else None))
+                    out.append(shown(levels[level] if level < len(levels) else None, self._longest))
         return "".join(out)
 
 
-def _place(name: str, names: Collection[str]) -> int | Field | tuple[str]:
+def _place(name: str, names: Collection[str], has_payload: bool) -> int | Field | tuple[str]:
     if (level := _LEVEL.fullmatch(name)) is not None:
         return int(level[1])
-    if name.startswith("payload."):
+    if has_payload and name.startswith("payload."):
         try:
             return Field.at(name.removeprefix("payload."))
         except PathError as error:
             raise TemplateError(
                 f"{{{name[:80]}}}: the path {error}", "write it such as {payload.temperature}"
             ) from None
-    known = sorted({"topic", "payload", *names})
+    known = sorted({"topic", *(["payload"] if has_payload else []), *names})
     if name in known:
         return (name,)
     near = difflib.get_close_matches(name.lower(), known, 1, 0.6)
     if near:
         way_out = f"did you mean {{{near[0]}}}?"
+    elif not has_payload:
+        way_out = f"there are {', '.join(known)} and topic[1]"
     elif re.fullmatch(r"[\w.\[\]]+", name):
         way_out = f"a member of the payload is {{payload.{name}}}; there are {', '.join(known)} and topic[1]"
     else:

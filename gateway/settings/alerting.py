@@ -6,11 +6,13 @@ about a webhook, its address included, is shown nowhere. What is done with both 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.core.templates import Template, TemplateError
 from gateway.settings.problems import RuleError
 from gateway.settings.values import (
     AlertName,
@@ -24,7 +26,22 @@ from gateway.settings.values import (
     list_from_text,
 )
 
-__all__ = ["AlertSettings", "WebhookSettings"]
+__all__ = ["BODY_NAMES", "AlertSettings", "WebhookSettings", "in_body"]
+
+BODY_NAMES = ("id", "alert", "state", "since", "time", "value", "summary")
+"""Places of the texts in a webhook's body, beside `topic` and its levels."""
+
+MAX_BODY_DEPTH = 10
+MAX_BODY_VALUES = 200
+
+
+def in_body(text: str) -> Template:
+    """A text in a webhook's body, taken apart.
+
+    Raises:
+        TemplateError: it has a place that there is not, or a single brace.
+    """
+    return Template(text, BODY_NAMES, longest=2_000, has_payload=False)
 
 
 def _webhook_url(url: SecretStr) -> SecretStr:
@@ -49,12 +66,45 @@ def _token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _body(body: dict[str, Any]) -> dict[str, Any]:
+    left = MAX_BODY_VALUES
+
+    def check(value: Any, where: str, depth: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > MAX_BODY_DEPTH:
+            rule = f"has more than {MAX_BODY_VALUES} values, or is nested deeper than {MAX_BODY_DEPTH}"
+            raise RuleError(rule, "write what the receiver needs only")
+        match value:
+            case str():
+                try:
+                    in_body(value)
+                except TemplateError as error:
+                    raise RuleError(f"{where}: {error.rule}", error.way_out) from None
+            case dict():
+                for name, each in value.items():
+                    check(each, f"{where}.{name}", depth + 1)
+            case list():
+                for number, each in enumerate(value):
+                    check(each, f"{where}[{number}]", depth + 1)
+            case int() | None:
+                pass
+            case float() if math.isfinite(value):
+                pass
+            case _:
+                raise RuleError(f"{where}: JSON has no {type(value).__name__} such as {value}", "write it as a text")
+
+    check(body, "body", 1)
+    return body
+
+
 class WebhookSettings(BaseModel):
     """Somebody who is told of alerts by HTTP.
 
     Attributes:
         url: where requests go.
         format: what they look like.
+        body: a JSON object to send in place of the format's, whose texts are templates; None for the format's.
         token: sent as `Authorization: Bearer …`.
         secret: signs the body.
         allow_private: whether it may be on this machine or in a private network.
@@ -64,9 +114,16 @@ class WebhookSettings(BaseModel):
 
     url: Annotated[SecretStr, AfterValidator(_webhook_url)]
     format: Literal["json", "ntfy", "slack", "matrix"] = "json"
+    body: Annotated[dict[str, Any], AfterValidator(_body)] | None = Field(None, repr=False)
     token: Annotated[SecretStr, AfterValidator(_token)] | None = None
     secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     allow_private: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> WebhookSettings:
+        if self.body is not None and self.format != "json":
+            raise RuleError(f"has a body and format {self.format!r}, which makes its own", "leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _keeps_its_token(self) -> WebhookSettings:

@@ -460,8 +460,8 @@ class Settings(BaseModel):
     )
     webhooks: Annotated[dict[str, WebhookSettings], BeforeValidator(mapping_from_text)] = Field(
         {},
-        description="Who is told of alerts by HTTP, each a table `[webhooks.NAME]` with `url`, perhaps `format`, "
-        "`token`, `secret` and `allow_private` ([how](operations.md#webhooks))",
+        description="Who is told of alerts by HTTP, each a table `[webhooks.NAME]` with `url`, perhaps `format` or "
+        "`body`, `token`, `secret` and `allow_private` ([how](operations.md#webhooks))",
     )
     decode: Annotated[tuple[DecodeSettings, ...], BeforeValidator(mapping_from_text)] = Field(
         (),
