@@ -406,7 +406,7 @@ class Gateway:
         address, settings = self._cluster_address, self._settings
         if address is None:
             return
-        self.history.is_followed = True
+        self.history.is_followed = self.history.is_filling = True
         node = settings.cluster_node or f"{socket.gethostname()[:60]}-{secrets.token_hex(2)}"
         self.cluster = Cluster(
             address,

@@ -24,7 +24,8 @@ from gateway.cluster.leading import AHEAD_SECONDS, ENTRY_ROWS, Leading
 from gateway.cluster.log import HubLog
 from gateway.cluster.views import Led, Meta, Reason, View, why_anew
 from gateway.core.history import History
-from gateway.core.since import parse_since
+from gateway.core.protocol import ProtocolError
+from gateway.core.since import BEHIND, parse_since
 from tests.fakes import FakeLoop, FakeSocket, make_hub
 
 IDENTIFIERS = st.lists(st.binary(min_size=2, max_size=2), max_size=5).map(b"".join)
@@ -436,6 +437,11 @@ def test_whoever_is_connected_when_the_log_begins_anew_comes_back_and_is_told() 
     assert hub.subscriber_count == 0
     assert hub.history.position == "e2:10"
     log.fill(Entry(FORM, "e2", "t", 11, 8_000, [Row("a", b"3")]))
+    back = FakeSocket(hub)
+    with pytest.raises(ProtocolError) as refused:
+        hub.subscribe(back.subscriber, ["#"], parse_since("e1:2"))
+    assert refused.value.reason == BEHIND, "which of it the log takes over is known when it has been read"
+    hub.subscribe(FakeSocket(hub).subscriber, ["#"], parse_since("last"))
     log.complete()
     back = FakeSocket(hub)
     hub.subscribe(back.subscriber, ["#"], parse_since("e1:2"), replay_id=1)

@@ -911,6 +911,10 @@ async def test_who_is_ahead_of_this_node_of_a_cluster_is_told_to_come_back() -> 
         assert events.status == 200
         assert b"retry: 2000" in events.body
         assert b"is ahead of the log" in events.body
+        # one of a log that it may yet find
+        gateway.history.is_filling = True
+        assert (await ask(app, "/topics/a?since=k0:1")).status == 503
+        gateway.history.is_filling = False
         # nothing that this node has stands between
         gateway.hub.publish("a", b"1")
         gateway.history.seq = 9

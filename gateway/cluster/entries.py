@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.core.messages import Properties
 
-__all__ = ["FORM", "NOTHING", "Entry", "EntryError", "Id", "Row", "decode", "encode"]
+__all__ = ["FORM", "NOTHING", "QOS", "RETAINED", "Entry", "EntryError", "Id", "Row", "decode", "encode"]
 
 FORM = 1
 """The form of entries; a node that meets another one says so and follows no further."""
@@ -26,8 +26,11 @@ Distance = Annotated[int, msgspec.Meta(ge=-_LATEST, le=_LATEST)]
 Flags = Annotated[int, msgspec.Meta(ge=0, le=0b111)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
-_QOS = 0b11
-_RETAINED = 0b100
+QOS = 0b11
+"""Of a row's flags."""
+
+RETAINED = 0b100
+"""The same."""
 
 
 class EntryError(ValueError):
@@ -71,17 +74,17 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     @property
     def qos(self) -> int:
         """0, 1 or 2."""
-        return self.flags & _QOS
+        return self.flags & QOS
 
     @property
     def retained(self) -> bool:
         """The retain flag as the broker sent it."""
-        return bool(self.flags & _RETAINED)
+        return bool(self.flags & RETAINED)
 
 
 def flags_of(qos: int, retained: bool) -> int:
     """The flags of a row."""
-    return qos | _RETAINED if retained else qos
+    return qos | RETAINED if retained else qos
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):

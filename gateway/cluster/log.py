@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.cluster.entries import Entry
+from gateway.cluster.entries import QOS, RETAINED, Entry
 from gateway.core.history import History
 from gateway.core.hub import Hub
 
@@ -30,6 +30,7 @@ class HubLog:
         """See `member.SharedLog.begin`; whoever is connected is sent away, and comes back with its position."""
         self._hub.begin_anew()
         self.history.begin_anew(epoch, seq, time, before)
+        self.history.is_filling = True
 
     def fill(self, entry: Entry) -> None:
         """See `member.SharedLog.fill`."""
@@ -43,6 +44,7 @@ class HubLog:
 
     def complete(self) -> None:
         """See `member.SharedLog.complete`; whoever came while it was filled comes back."""
+        self.history.is_filling = False
         self._hub.begin_anew()
 
     def take(self, entry: Entry) -> None:
@@ -50,7 +52,8 @@ class HubLog:
         publish, start = self._hub.publish, entry.time
         self._prepare(entry)
         for row in entry.rows:
-            publish(row.topic, row.payload, row.qos, row.retained, row.properties, 0, start + row.time)
+            flags = row.flags
+            publish(row.topic, row.payload, flags & QOS, flags & RETAINED != 0, row.properties, 0, start + row.time)
 
     def _prepare(self, entry: Entry, *, is_known: bool = False) -> None:
         self.history.retained_as_published = entry.as_published

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS
@@ -183,6 +184,7 @@ class Server:
         """
         self.address = address
         self._log = f"gateway:{{{name}}}:log"
+        self._xread, self._streams = parts("XREAD", "COUNT"), parts("STREAMS", self._log)
         self._lease_ms = int(lease_seconds * 1000)
         # what commands begin with
         self._evalsha: dict[type[_Script], bytes] = {}
@@ -274,7 +276,12 @@ class Server:
             ServerError: there is none. The question may have been done all the same, now or later.
         """
         try:
-            return await self._ask(self._wire or await self._connected(), question)
+            wire = self._wire or await self._connected()
+            try:
+                answer = await wire.ask(*self._asked(question, self._evalsha))
+            except _no_script():
+                answer = await wire.ask(*self._asked(question, self._eval))
+            return _meaning(question, answer)
         except _failures() as error:
             await self.close()
             raise self._failure(error) from None
@@ -306,65 +313,33 @@ class Server:
             return ServerError(f"{self.address} is still loading its data")
         return ServerError(f"{self.address} can't be asked: {text or type(error).__name__}")
 
-    async def _ask(self, wire: Wire, question: _Script | Read | Look) -> Any:
+    def _asked(self, question: _Script | Read | Look, scripts: Mapping[type[_Script], bytes]) -> tuple[bytes, float]:
+        """The command, and how many seconds its answer may take; a script begins as `scripts` has it."""
+        seconds = ANSWER_SECONDS
         match question:
-            case Append():
-                return bool(
-                    await self._run(
-                        wire,
-                        Append,
-                        question.token,
-                        str(question.before),
-                        str(question.at),
-                        question.data,
-                        question.server,
-                        "" if question.trim is None else str(question.trim),
-                        int(question.is_end),
-                    )
-                )
-            case Read(after, seconds, count):
-                found = await self._read(wire, str(after), seconds, count)
-                # one stream was asked for; an entry has one field
-                return [(Id.parse(at), fields[1]) for at, fields in found[0][1]] if found else []
+            case Read(after, wait, count):
+                milliseconds = int(wait * 1000)  # 0 would be for ever
+                block = parts("BLOCK", milliseconds) if milliseconds else b""
+                ready = self._xread, parts(count), block, self._streams, parts(str(after))
+                return command(8 if block else 6, *ready), seconds + wait
+            case Append(token, before, at, data, server, trim, is_end):
+                last = "" if trim is None else str(trim)
+                arguments: Sequence[Part] = (token, str(before), str(at), data, server, last, int(is_end))
             case Look(at):
-                found = await wire.ask(command(4, parts("XRANGE", self._log, str(at), str(at))), ANSWER_SECONDS)
-                return found[0][1][1] if found else None
-            case Meet(token, broker, is_able):
+                return command(4, parts("XRANGE", self._log, str(at), str(at))), seconds
+            case Meet(holder, broker, is_able):
                 told = "" if broker is None else broker
-                return _view(
-                    await self._run(
-                        wire, Meet, token or "", self._lease_ms, told, int(broker is not None), int(is_able)
-                    )
-                )
-            case Begin(before, at, meta, data):
-                return bool(await self._run(wire, Begin, meta.token, str(before or ""), str(at), data, *_pairs(meta)))
+                arguments = holder or "", self._lease_ms, told, int(broker is not None), int(is_able)
+            case Begin(previous, at, meta, data):
+                arguments = meta.token, str(previous or ""), str(at), data, *_pairs(meta)
             case Revoked(version):
-                found = await self._run(wire, Revoked, version, ROWS)
-                version, names, times = (*found, [], [])[:3]
-                return Standing(version.decode(), list(zip(names, times, strict=True)))
+                arguments = version, ROWS
             case Revoke(list_name, revocations):
                 rows = (text for each in revocations for text in (name_of(each), *times_of(each)))
-                told = await self._run(wire, Revoke, list_name, int(GRACE_SECONDS), MAX_REVOCATIONS, *rows)
-                return Told(told[0].decode(), bool(told[1]))
+                arguments = list_name, int(GRACE_SECONDS), MAX_REVOCATIONS, *rows
             case _:
                 assert_never(question)
-
-    async def _run(self, wire: Wire, kind: type[_Script], *arguments: Part) -> Any:
-        from valkey.exceptions import NoScriptError
-
-        count, ready = 7 + len(arguments), parts(*arguments)
-        try:
-            return await wire.ask(command(count, self._evalsha[kind], ready), ANSWER_SECONDS)
-        except NoScriptError:
-            return await wire.ask(command(count, self._eval[kind], ready), ANSWER_SECONDS)
-
-    async def _read(self, wire: Wire, after: str, seconds: float, count: int) -> Any:
-        milliseconds = int(seconds * 1000)  # 0 would be for ever
-        ready = parts("BLOCK", milliseconds) if milliseconds else b""
-        data = command(
-            8 if milliseconds else 6, parts("XREAD", "COUNT", count), ready, parts("STREAMS", self._log, after)
-        )
-        return await wire.ask(data, ANSWER_SECONDS + seconds)
+        return command(7 + len(arguments), scripts[type(question)], parts(*arguments)), seconds
 
     async def check(self) -> str:
         """Whether this server can be used for a cluster; what it is.
@@ -394,6 +369,33 @@ class Server:
         if kind not in ("none", "stream", b"none", b"stream"):
             raise RefusedError(f"the key {self._log!r} on {self.address} is something else than a log")
         return text
+
+
+def _meaning(question: _Script | Read | Look, answer: Any) -> Any:
+    match question:
+        case Read():
+            # one stream was asked for; an entry has one field
+            return [(Id.parse(at), fields[1]) for at, fields in answer[0][1]] if answer else []
+        case Append() | Begin():
+            return bool(answer)
+        case Look():
+            return answer[0][1][1] if answer else None
+        case Meet():
+            return _view(answer)
+        case Revoked():
+            version, names, times = (*answer, [], [])[:3]
+            return Standing(version.decode(), list(zip(names, times, strict=True)))
+        case Revoke():
+            return Told(answer[0].decode(), bool(answer[1]))
+        case _:
+            assert_never(question)
+
+
+def _no_script() -> type[Exception]:
+    """What a server says that has not been sent this script since it was started."""
+    from valkey.exceptions import NoScriptError
+
+    return NoScriptError
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -194,6 +194,8 @@ class History:
         """Whether the broker says of every message if it is retained (MQTT 5), or only when it repeats one (3.1.1)."""
         self.is_followed = False
         """Whether it is read from a log that others have, too, who may be further."""
+        self.is_filling = False
+        """Whether it has yet to be read as far as others are: it does not know which positions are good there."""
         self._decoder_of: Callable[[str], Decode | None] = _no_decoder
         self._log = Log()
         self._passed = 0  # up to this number, only last values are left of what has been evicted
@@ -234,7 +236,7 @@ class History:
             before: epochs of which the log goes on, each with the number up to which; memory makes no use of it.
         """
         subscription, beyond, watcher, decoder_of = self.subscription, self.beyond, self.watcher, self._decoder_of
-        is_followed = self.is_followed
+        is_followed, is_filling = self.is_followed, self.is_filling
         topics = self._topics.values()
         History.__init__(
             self,
@@ -245,7 +247,7 @@ class History:
             epoch=epoch,
         )
         self.subscription, self.beyond, self.watcher, self._decoder_of = subscription, beyond, watcher, decoder_of
-        self.is_followed = is_followed
+        self.is_followed, self.is_filling = is_followed, is_filling
         for state in topics:
             state.last, state.is_dropped = None, True
             if state.watch is not None:

@@ -122,7 +122,7 @@ class Start:
 
 
 BEHIND = "behind"
-"""Why a position is refused that this node of a cluster has not read up to yet."""
+"""Why a position is refused that this node of a cluster has not read up to yet, or can't judge before it has."""
 
 
 class Log(Protocol):
@@ -131,6 +131,7 @@ class Log(Protocol):
     epoch: str
     seq: int
     is_followed: bool
+    is_filling: bool
 
     @property
     def position(self) -> str:
@@ -156,6 +157,9 @@ def start_of(since: Since, log: Log) -> Start:
             return Start(log.before_time(since.time), is_promise=True)
         case SinceKind.POSITION:
             if since.epoch != log.epoch:
+                if log.is_filling:
+                    text = f"since {since.epoch}:{since.seq}: this node has not read the shared log yet; come back"
+                    raise ProtocolError("bad_since", text, reason=BEHIND)
                 return Start(0, is_other_epoch=True)
             if since.seq > log.seq:
                 text = f"since {since.epoch}:{since.seq}: is ahead of the log, which is at {log.position}"
