@@ -621,4 +621,5 @@ def test_a_chart_asks_for_no_more_messages_than_it_can_draw(
         if not query:
             # one that lists messages takes all of them until there are too many, and says what it left out
             expect(page.locator(".losses")).to_contain_text(re.compile(r"[\d,]+ left out"))
-            expect(page.locator(".m-payload").first).to_have_text("77.5")
+            # what the other connection sent before may come behind it
+            expect(page.locator(".m-payload").filter(has_text="77.5").first).to_be_visible()
