@@ -19,7 +19,7 @@ from gateway.archive.archive import common_seq
 from gateway.cluster.entries import Entry, Id
 from gateway.cluster.leading import Leading
 from gateway.cluster.member import CONNECTING, Member, Role
-from gateway.cluster.questions import Append, Leave, Pause, Question, Read, ServerError, Times, Wait
+from gateway.cluster.questions import Append, Leave, Meet, Pause, Question, Read, ServerError, Times, Wait
 from gateway.core.history import History
 from gateway.upstream.acknowledging import Unacknowledged
 from tests.support.streams import ModelServer
@@ -363,6 +363,10 @@ def settle(machine: Machine, steps: int = 200) -> None:
             node.step()
 
 
+def asks(node: Node, kind: type[Question]) -> bool:
+    return isinstance(node.question, kind)
+
+
 def the_leader(machine: Machine) -> Node:
     [leader] = [node for node in machine.nodes if node.member.role is Role.LEADER]
     return leader
@@ -562,6 +566,22 @@ def test_a_leader_that_loses_its_session_after_its_lease_leads_no_more_before_it
     settle(machine)
     assert the_leader(machine) in others
     machine.teardown()
+
+
+def test_a_follower_that_reads_what_a_new_leader_wrote_looks_who_that_is_before_anything_else() -> None:
+    machine = Machine()
+    settle(machine)
+    reader, heir = [node for node in machine.nodes if node.member.role is Role.FOLLOWER][:2]
+    heir.is_able = True
+    machine.advance(Times().lease + 0.1)  # the leader is dead
+    while not (isinstance(heir.question, Meet) and heir.question.token):
+        heir.step()
+    while not asks(reader, Read) or reader.member.view.holder is not None:  # type: ignore[union-attr]
+        reader.step()
+    while heir.member.role is Role.FOLLOWER:
+        heir.step()
+    reader.step()
+    assert asks(reader, Meet)
 
 
 def test_two_nodes_that_cannot_make_a_session_hand_over_seldom() -> None:

@@ -126,7 +126,7 @@ class Member:
         self.view: View | None = None
         self.trouble: str | None = None
         self.is_caught_up = False
-        self.broker = "not connected yet"
+        self.broker = CONNECTING
         self._log = log
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
@@ -332,6 +332,7 @@ class Member:
 
     def _read(self, seconds: float) -> Generator[Question, Any, bool]:
         """Takes the next entries; whether it is time to look who leads."""
+        token = self.follower.token
         entries = yield Read(self.follower.position, seconds)
         is_end = False
         try:
@@ -344,6 +345,8 @@ class Member:
             self._fits = False
             self.follower.epoch = ""
             return True
+        if self.is_caught_up and self.follower.token != token:
+            return True  # another node leads, which is to be told
         if not self.is_caught_up and len(entries) < READ_ENTRIES and self._is_at_end():
             self._complete()
         return is_end and not entries[READ_ENTRIES - 1 :]
