@@ -215,6 +215,7 @@ def ingress(mosquitto: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
     process = GatewayProcess(
         tmp_path_factory.mktemp("ingress"),
         mosquitto.url,
+        mqtt_topics=["house/#"],  # the broker has what other tests retain, too
         mqtt_client_id=f"ingress-{os.getpid()}",
         mqtt_status_topic="house/own",
         forwarded_allow_ips="127.0.0.1",
@@ -439,8 +440,7 @@ def test_the_page_works_under_a_prefix_of_nginx(docker: None, ingress: GatewayPr
             page.on("console", lambda line: failed.append(line.text))
 
             def shows() -> bool:
-                # again as a whole: a browser drops what it is loading when an interface of the machine comes or goes,
-                # and Docker makes and removes one for each network of other tests
+                # again as a whole: a browser drops what it is loading when an interface of the machine comes or goes
                 page.goto(f"http://127.0.0.1:{port}/", timeout=10_000)
                 page.frame_locator("iframe").get_by_text("door").first.wait_for(timeout=10_000)
                 return True

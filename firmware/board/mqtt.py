@@ -43,6 +43,7 @@ _DISCONNECT = const(0xE0)
 # of getaddrinfo: EAI_NONAME, EAI_AGAIN and EAI_NODATA on a computer; EAI_NONAME and EAI_FAIL of a board's lwIP. mbedTLS
 # has negative numbers, too, but gives a text with them.
 _NO_ADDRESS = (-2, -3, -5, -200, -202)
+_COPIED = const(1024)  # bytes of a payload that go in one write with what stands before them
 _GOODBYE_MS = const(2000)  # how long the broker may take to close the connection after DISCONNECT
 
 # MQTT 3.1.1 §3.2.2.3
@@ -496,30 +497,32 @@ class Client:
 
     async def _send(self, writer: "Any") -> None:
         while True:
-            packet = self._next_packet()
-            if packet is None:
+            pieces = self._next_packet()
+            if pieces is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             self._writing_since = self._sent_at = ticks_ms()
-            writer.write(packet)
-            await writer.drain()
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
             self._writing_since = None
             if self._said_goodbye:
                 return  # the broker closes the connection, and the reader sees it
 
-    def _next_packet(self) -> "bytes | bytearray | None":
+    def _next_packet(self) -> "tuple[bytes, ...] | None":
+        """What goes next, in pieces that are to be written one after another."""
         if self._acknowledgements:
-            return _packet(_PUBACK, _u16(self._acknowledgements.pop(0)))
+            return (_packet(_PUBACK, _u16(self._acknowledgements.pop(0))),)
         if self._ping_due:
             self._ping_due = False
             self._pinged_at = ticks_ms()
-            return _packet(_PINGREQ, b"")
+            return (_packet(_PINGREQ, b""),)
         if self._to_subscribe:
             topic_filter, qos = self._to_subscribe.pop(0)
             packet_id = self._new_packet_id()
             self._subscribing[packet_id] = (topic_filter, ticks_ms())
-            return subscribe_packet(packet_id, topic_filter, qos)
+            return (subscribe_packet(packet_id, topic_filter, qos),)
         message = self._next_message()
         if message is not None:
             # MQTT-4.4.0-1, MQTT-3.3.1-1: the second sending in one session keeps its id and carries DUP
@@ -529,12 +532,12 @@ class Client:
             message.sent_at = ticks_ms()
             if not message.qos:
                 self._forget(message)
-            return publish_packet(message, again)
+            return publish_pieces(message, again)
         if self._closing and not self._said_goodbye:
             overdue = self._close_by is not None and ticks_diff(ticks_ms(), self._close_by) > 0
             if overdue or not (self.waiting() or self._subscribing):
                 self._said_goodbye = True
-                return _packet(_DISCONNECT, b"")
+                return (_packet(_DISCONNECT, b""),)
         return None
 
     def _next_message(self) -> "Message | None":
@@ -736,15 +739,16 @@ def connect_packet(
     return _packet(_CONNECT, b"\x00\x04MQTT\x04" + bytes([flags]) + _u16(keepalive_seconds) + payload)
 
 
-def publish_packet(message: Message, again: bool = False) -> bytes:
-    """PUBLISH, MQTT 3.1.1 §3.3; `again` sets DUP."""
+def publish_pieces(message: Message, again: bool = False) -> "tuple[bytes, ...]":
+    """PUBLISH, MQTT 3.1.1 §3.3; `again` sets DUP. A long payload is not copied: it may have no room twice."""
     first = _PUBLISH | message.qos << 1 | message.retain
     head = _text(message.topic)
     if message.qos:
         head += _u16(message.packet_id)
         if again:
             first |= 0x08
-    return b"".join((_header(first, len(head) + len(message.payload)), head, message.payload))  # one copy
+    head = _header(first, len(head) + len(message.payload)) + head
+    return (head, message.payload) if len(message.payload) > _COPIED else (head + message.payload,)
 
 
 def subscribe_packet(packet_id: int, topic_filter: str, qos: int) -> bytes:

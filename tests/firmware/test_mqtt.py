@@ -25,7 +25,7 @@ from firmware.board.mqtt import (
     describe,
     parse_publish,
     parse_url,
-    publish_packet,
+    publish_pieces,
     subscribe_packet,
     tls_context,
 )
@@ -35,6 +35,10 @@ from tests.support.certificates import Authority
 from tests.support.waiting import eventually_async
 
 Play = Callable[["Wire"], Awaitable[None]]
+
+
+def publish_packet(message: Message, again: bool = False) -> bytes:
+    return b"".join(publish_pieces(message, again))
 
 
 # -- packets
@@ -77,7 +81,15 @@ def test_remaining_length(length: int, header: bytes) -> None:  # MQTT 3.1.1 tab
     assert packet.startswith(header + b"\x00\x00")
 
 
-@given(st.text(max_size=50), st.binary(max_size=400), st.integers(0, 1), st.booleans(), st.integers(1, 65535))
+def test_a_long_payload_is_written_as_it_stands() -> None:
+    payload = b"x" * 1025
+    head, body = publish_pieces(Message("a", payload, 0))
+    assert head == b"\x30\x84\x08\x00\x01a"
+    assert body is payload
+    assert len(publish_pieces(Message("a", payload[1:], 0))) == 1
+
+
+@given(st.text(max_size=50), st.binary(max_size=1_500), st.integers(0, 1), st.booleans(), st.integers(1, 65535))
 def test_what_is_published_is_what_is_parsed(
     topic: str, payload: bytes, qos: int, retain: bool, packet_id: int
 ) -> None:

@@ -417,7 +417,7 @@ def requests(source: Source) -> None:
         loop = FakeLoop()
         state.hub = make_hub(loop, history=state.history)
         state.clock = loop.clock
-        state.upstream = type("Upstream", (), {"state": _state()})()
+        state.upstream = type("Upstream", (), {"state": _state(), "is_connected": True})()
         state.hub.publish("a/b", b"1")
         paths = ["/topics/", "/topics", "/explain", "/", "/metrics", "/whoami", "/ws", "/asyncapi.json", "/health/live"]
         path = source.choice(paths) + source.choice(["", "a/b", "%23", source.text(20)])

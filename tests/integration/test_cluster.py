@@ -314,11 +314,11 @@ def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
     gateways[0].kill()
     publish(40)
     gateways[0].start()
+    kept = {"kept": True, "error": None, "lacks": 0}
     for node in gateways:
         eventually(lambda node=node: numbers(node) == list(range(60)), 30, "it lacks nothing")  # type: ignore[misc]
-        # how the new leader stands with the broker the others hear with its next look at the server
-        eventually(lambda node=node: node.get("/health/ready")[0] == 200, 10, "it is ready")  # type: ignore[misc]
-        assert node.json("/health/ready")["archive"] == {"kept": True, "error": None, "lacks": 0}
+        # for a moment nobody may lead, on a busy machine
+        eventually(lambda node=node: node.json("/health/ready")["archive"] == kept, 30, "it is ready")  # type: ignore[misc]
 
 
 def test_a_gateway_that_cannot_reach_the_server_listens_all_the_same_and_says_so(
