@@ -88,6 +88,8 @@ def test_what_a_summary_says_ends_no_text_of_a_body() -> None:
         ({"text": "{"}, "has a single {"),
         ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, "body.at: JSON has no datetime"),
         ({"x": float("nan")}, "body.x: JSON has no float"),
+        ({"\ud800": 1}, "body can't be written as JSON"),
+        ({"text": "\ud800"}, "body can't be written as JSON"),
         ({str(number): 1 for number in range(200)}, "has more than 200 values"),
         ({"x": [[[[[[[[[[1]]]]]]]]]]}, "nested deeper than 10"),
     ],

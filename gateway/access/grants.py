@@ -80,7 +80,7 @@ class Principal:
         notes: why something that it might expect was not granted, a sentence each.
         token_id: what names its token among all, None without one. Two tokens of the same rights are one principal.
         issued_at: when the token was made, in seconds since 1970; None if it doesn't say.
-        lineage: of what its token was made, where that is a link: names of tokens and of their subjects (`name_of`),
+        lineage: of what its token was made, where that is a link: names of tokens and of their subjects (`names_of`),
             the first first.
     """
 

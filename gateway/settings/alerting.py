@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.core.messages import encode_json
 from gateway.core.templates import Template, TemplateError
 from gateway.settings.problems import RuleError
 from gateway.settings.values import (
@@ -26,7 +27,7 @@ from gateway.settings.values import (
     list_from_text,
 )
 
-__all__ = ["BODY_NAMES", "AlertSettings", "WebhookSettings", "in_body"]
+__all__ = ["AlertSettings", "WebhookSettings", "in_body"]
 
 BODY_NAMES = ("id", "alert", "state", "since", "time", "value", "summary")
 """Places of the texts in a webhook's body, beside `topic` and its levels."""
@@ -87,14 +88,18 @@ def _body(body: dict[str, Any]) -> dict[str, Any]:
             case list():
                 for number, each in enumerate(value):
                     check(each, f"{where}[{number}]", depth + 1)
-            case int() | None:
+            case None:
                 pass
-            case float() if math.isfinite(value):
+            case int() | float() if math.isfinite(value):
                 pass
             case _:
                 raise RuleError(f"{where}: JSON has no {type(value).__name__} such as {value}", "write it as a text")
 
     check(body, "body", 1)
+    try:
+        encode_json(body)
+    except UnicodeError as error:
+        raise RuleError(f"body can't be written as JSON: {error}", "leave half a character out") from None
     return body
 
 

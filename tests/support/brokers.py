@@ -18,15 +18,16 @@ import signal
 import subprocess
 import sys
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
 from .certificates import KeyPair
+from .lifecycle import Started
 from .waiting import eventually, free_port, is_listening
 
 IMAGE = "eclipse-mosquitto:2.0"
@@ -61,7 +62,7 @@ class BrokerOptions:
     listener: tuple[str, ...] = ()
 
 
-class Broker(ABC):
+class Broker(Started):
     """One broker on a port of loopback."""
 
     kind = "none"
@@ -79,18 +80,6 @@ class Broker(ABC):
     def url(self) -> str:
         """The address for clients, without user and password."""
         return f"{'mqtts' if self.options.server else 'mqtt'}://{self.host}:{self.port}"
-
-    def __enter__(self) -> Self:
-        """Starts it; it ends with the block, also where it did not come up."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @abstractmethod
     def start(self) -> None:

@@ -10,18 +10,19 @@ import subprocess
 import sys
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
 from benchmarks.processes import processor_seconds
 
+from .lifecycle import Started
 from .waiting import PATIENCE_SECONDS, eventually, free_port
 
 START_SECONDS = 60.0
 
 
-class GatewayProcess:
+class GatewayProcess(Started):
     """`gateway serve` on a free port of loopback; keeps port and settings when started again."""
 
     def __init__(self, folder: Path, broker_url: str, **settings: object) -> None:
@@ -68,18 +69,6 @@ class GatewayProcess:
         root = str(Path(__file__).parents[2])
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH", "")]))
         return kept
-
-    def __enter__(self) -> Self:
-        """Starts it; it ends with the block, also where it did not come up."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self, *, ready: bool = True) -> None:
         """Starts it and waits until it serves, and with `ready` until it is connected to the broker."""
