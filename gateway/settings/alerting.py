@@ -84,7 +84,7 @@ def _body(body: dict[str, Any]) -> dict[str, Any]:
                     raise RuleError(f"{where}: {error.rule}", error.way_out) from None
             case dict():
                 for name, each in value.items():
-                    check(each, f"{where}.{name}", depth + 1)
+                    check(each, f"{where}.{name}" if where else name, depth + 1)
             case list():
                 for number, each in enumerate(value):
                     check(each, f"{where}[{number}]", depth + 1)
@@ -95,11 +95,11 @@ def _body(body: dict[str, Any]) -> dict[str, Any]:
             case _:
                 raise RuleError(f"{where}: JSON has no {type(value).__name__} such as {value}", "write it as a text")
 
-    check(body, "body", 1)
+    check(body, "", 1)
     try:
         encode_json(body)
     except UnicodeError as error:
-        raise RuleError(f"body can't be written as JSON: {error}", "leave half a character out") from None
+        raise RuleError(f"can't be written as JSON: {error}", "leave half a character out") from None
     return body
 
 
