@@ -62,6 +62,13 @@ describe("the tree", () => {
     tree.list([listed("a/b", 106), listed("a/c", 8), listed("a/new", 1)]);
     tree.settle(1000);
     expect(counts()).toEqual([116, 107, 8, 1]);
+    // another cut, and the list is here before what was missed
+    tree.begin("one:25");
+    tree.list([listed("a/b", 109), listed("a/c", 8), listed("a/new", 1)]);
+    tree.settle(1000);
+    tree.note(message(24, "a/b", 1), true);
+    tree.note(message(26));
+    expect(counts()).toEqual([119, 110, 8, 1]);
     // another life counts anew, and what it doesn't know had nothing
     tree.begin("two:3");
     tree.list([listed("a/b", 2)]);

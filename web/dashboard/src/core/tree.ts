@@ -318,7 +318,7 @@ export class TopicTree {
     if (message.seq > this.markSeq) {
       node.fresh = this.freshOf(node) + stands;
       node.mark = this.mark;
-    }
+    } else if (node.listed === this.mark) return node; // what was missed came behind the list, which has counted it
     this.setOwn(node, node.own + stands);
     // What was missed while the connection was cut came long ago, and all at once.
     if (replayed) return node;
