@@ -440,6 +440,80 @@ def test_a_body_that_does_not_come_is_408() -> None:
     assert answer["connection"] == "close"
 
 
+def test_a_body_is_held_until_its_request_is_answered_and_refused_without_room() -> None:
+    accounts = Accounts(time.monotonic, Memory(max_total=100_000, max_per_address=50_000))
+    guard = closed_guard(accounts=accounts)
+    held: list[int] = []
+
+    def whole(size: int) -> Callable[[], Awaitable[Any]]:
+        async def receive() -> Any:
+            held.append(accounts.memory.total)
+            return {"type": "http.request", "body": b"x" * 20_000, "more_body": len(held) * 20_000 < size}
+
+        return receive
+
+    assert through(guard, scope_of(method="POST"), receive=whole(40_000)).status == 200
+    assert held[1] > 15_000
+    assert accounts.memory.total == 0
+    held.clear()
+    answer = through(guard, scope_of(method="POST"), receive=whole(80_000))
+    assert answer.status == 503
+    assert answer.json["reason"] == "unfinished_bytes"
+    assert guard.refusals.by_reason["unfinished_bytes"] == 1
+    assert accounts.memory.total == 0
+
+
+async def listening(_scope: Any, receive: Any, send: Any) -> None:
+    """An answer that goes on, and listens for its client to go in a task of its own, as Starlette's do."""
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen())
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data", "more_body": True})
+
+
+@pytest.mark.parametrize("waits", [0, 0.05])
+def test_who_leaves_a_stream_before_its_request_was_whole_is_no_error(waits: float) -> None:
+    """Its body may be left out for longer than a body may take: nobody reads it."""
+    guard, answer = closed_guard(body_seconds=0.01), Answer()
+    left = {"type": "http.disconnect"}
+
+    async def receive() -> Any:
+        if waits:
+            await asyncio.sleep(waits)
+        return left
+
+    asyncio.run(Door(listening, guard)(scope_of(headers={"content-length": "10"}), receive, answer.send))
+    assert guard.refusals.by_reason == ({} if waits else {"left": 1})
+
+
+def test_what_follows_after_an_answer_has_begun_is_dropped() -> None:
+    guard, answer = closed_guard(max_body_bytes=100), Answer()
+    pieces = iter([{"type": "http.request", "body": b"x" * 80, "more_body": True}] * 100)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        return next(pieces, {"type": "http.disconnect"})
+
+    asyncio.run(Door(listening, guard)(scope_of(), receive, answer.send))
+    assert answer.body == b"data"
+    assert not guard.refusals.by_reason
+    assert guard.accounts.memory.total == 0
+
+
+def test_what_is_refused_is_charged_too() -> None:
+    accounts = Accounts(time.monotonic)
+    guard = closed_guard(accounts=accounts)
+    for _ in range(20):
+        assert through(guard, scope_of(headers={"origin": "http://evil.example"})).status == 403
+    assert accounts.processor > 0
+
+
 # Headers of answers
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from gateway.access.budget import Budget, Pace
 from gateway.access.grants import Principal
+from gateway.access.limits import Client
 from gateway.door.asker import asks, metered
 from gateway.door.content_policy import content_security_policy
 from gateway.door.guard import Guard
 from gateway.door.ingress import put_right
-from gateway.door.refusals import Refusal, no_room, problem
+from gateway.door.refusals import Refusal, no_memory, no_room, problem
 from gateway.transport.scopes import App, Headers, Message, Receive, Scope, Send
 
 __all__ = ["Door", "literal_plus"]
@@ -72,8 +73,16 @@ class Door:
             return
         budget = self.guard.accounts.payer(payer)
         asks(budget)
-        body = _Body(receive, self.guard)
         answer = _Answer(send, self.guard.cors_headers(scope), request_id, budget)
+        body = _Body(receive, self.guard, payer, answer)
+        try:
+            # what is refused takes its time, too
+            await metered(self._answer(scope, body, answer, request_id))
+        finally:
+            budget.hold(0)
+            body.let_go()
+
+    async def _answer(self, scope: Scope, body: _Body, answer: _Answer, request_id: str) -> None:
         key: str | None = None
         try:
             check_framing(scope)
@@ -84,7 +93,7 @@ class Door:
                 await answer({"type": "http.response.body"})
                 return
             body.check(scope)
-            await metered(self._serve(scope, body, answer))
+            await self._serve(scope, body, answer)
         except _Left:
             self.guard.refusals.count("left")
         except asyncio.CancelledError:
@@ -95,13 +104,19 @@ class Door:
         except Refusal as refusal:
             await self._refuse(refusal, scope, body, answer, request_id)
         finally:
-            budget.hold(0)
             if key is not None:
                 self.guard.requests.close(key)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["principal"] = await self._principal(scope)
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except BaseExceptionGroup as group:
+            # a streaming answer waits in a task of its own for its client to go
+            ours, others = group.split((_Left, Refusal))
+            if ours is None or others is not None:
+                raise
+            raise _first(ours) from None
 
     async def _refuse(self, refusal: Refusal, scope: Scope, body: _Body, answer: _Answer, request_id: str) -> None:
         """Answers a request that goes no further, unless its answer has begun."""
@@ -131,6 +146,11 @@ class Door:
         document = problem(refusal.status, refusal.code, str(refusal), reason=refusal.reason)
         await send({**_start(refusal, len(document)), "type": "websocket.http.response.start"})
         await send({"type": "websocket.http.response.body", "body": document})
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 def stopping() -> Refusal:
@@ -169,17 +189,23 @@ class _Left(Exception):  # noqa: N818 - no error: clients leave
 
 
 class _Body:
-    """A request's body under its limits; reading on after its end is waiting for the client to go."""
+    """A request's body under its limits; reading on after its end is waiting for the client to go.
 
-    __slots__ = ("_guard", "_is_complete", "_max_bytes", "_pace", "_receive", "_seconds", "_size")
+    Whoever reads it keeps it until the request is answered, so what has come is held as long. When the answer has begun
+    nobody wants the rest: it is dropped.
+    """
 
-    def __init__(self, receive: Receive, guard: Guard) -> None:
+    __slots__ = ("_answer", "_guard", "_held", "_is_complete", "_max_bytes", "_pace", "_receive", "_seconds", "_size")
+
+    def __init__(self, receive: Receive, guard: Guard, payer: Client, answer: _Answer) -> None:
         self._receive = receive
         self._guard = guard
         self._max_bytes = guard.max_body_bytes
         self._seconds = guard.body_seconds
         self._pace: Pace | None = None
         self._size = 0
+        self._held = Budget(guard.accounts, payer)
+        self._answer = answer
         self._is_complete = False
 
     def check(self, scope: Scope) -> None:
@@ -197,8 +223,8 @@ class _Body:
         )
 
     async def __call__(self) -> Message:
-        if self._is_complete:
-            return await self._receive()
+        if self._is_complete or self._is_unwanted():
+            return await self._end()
         now = asyncio.get_running_loop().time()
         if self._pace is None:
             self._pace = Pace(now, self._seconds)
@@ -206,17 +232,35 @@ class _Body:
             async with self._guard.patience(self._pace.deadline(self._size)):
                 message = await self._receive()
         except TimeoutError:
+            if self._is_unwanted():
+                return await self._end()
             if self._guard.is_stopping:
                 raise stopping() from None
             least = f"{self._seconds:g} s, and a second more for each {self._pace.bytes_per_second // 1024:g} KiB"
             raise Refusal(408, "limit", "body_seconds", f"the body comes too slowly: it has {least}") from None
         if message["type"] == "http.disconnect":
             raise _Left
+        if self._is_unwanted():
+            return message
         self._size += len(message.get("body", b""))
         self._is_complete = not message.get("more_body", False)
         if self._size > self._max_bytes:
             raise self._too_large(f"more than {self._max_bytes}")
+        if not self._held.hold(self._size):
+            raise no_memory()
         return message
+
+    def _is_unwanted(self) -> bool:
+        return self._answer.started
+
+    async def _end(self) -> Message:
+        while (message := await self._receive()).get("more_body", False):
+            pass
+        return message
+
+    def let_go(self) -> None:
+        """The request is answered."""
+        self._held.hold(0)
 
     async def discard(self) -> None:
         """Reads on for a while what has been refused.

@@ -14,7 +14,7 @@ from gateway.access.grants import Principal
 from gateway.access.limits import Client
 from gateway.transport.scopes import Scope
 
-__all__ = ["Refusal", "label_of", "no_room", "payer_of", "principal_of", "problem", "subject_of"]
+__all__ = ["Refusal", "label_of", "no_memory", "no_room", "payer_of", "principal_of", "problem", "subject_of"]
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
@@ -41,6 +41,12 @@ def no_room() -> Refusal:
     """What an answer is for which there is no room: too much was asked for and not read yet."""
     text = "limit: too much that was asked for is not read yet; read it, ask for less (limit), or come back later"
     return Refusal(429, "limit", "answer_bytes", text, [("retry-after", "2")])
+
+
+def no_memory() -> Refusal:
+    """What a body is answered for which there is no room: too much is not finished, or waits for the broker."""
+    text = "limit: too much that is not finished waits here; come back later"
+    return Refusal(503, "limit", "unfinished_bytes", text, [("retry-after", "2")])
 
 
 def problem(status: int, code: str, detail: str, **members: object) -> bytes:

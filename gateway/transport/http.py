@@ -15,6 +15,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -49,7 +50,7 @@ BACKLOG_BYTES = 64 * 1024
 """Bytes waiting for their turn at which no more is read."""
 
 USED_INTERNALS = (
-    "app", "app_state", "client", "config", "connection_lost", "connection_made", "connections", "cycle",
+    "app", "app_state", "client", "config", "conn", "connection_lost", "connection_made", "connections", "cycle",
     "data_received", "flow", "handle_events", "handle_websocket_upgrade", "headers", "loop", "on_response_complete",
     "pause_writing", "resume_writing", "root_path", "scheme", "scope", "send_400_response", "server_state",
     "timeout_keep_alive_handler", "transport", "ws_protocol_class",
@@ -101,9 +102,8 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """The application waits for more."""
-        if self.read_paused:
-            super().resume_reading()
-            self._go_on()
+        super().resume_reading()
+        self._go_on()
 
     def let_go(self) -> None:
         """The connection has left: nothing here goes on, and the protocol is free."""
@@ -152,12 +152,14 @@ class HttpProtocol(H11Protocol):
         self._budget = Budget(Accounts(time.monotonic) if self.accounts is None else self.accounts, None)
         self._backlog = bytearray()
         self._is_queued = False
+        self._has_rest = False  # the parser has the beginning of a further request
+        self._is_completing = False  # an answer ends
         self._pause: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connected."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._go_on)
+        self.flow = _Flow(transport, self._was_taken)
         address = self.client[0] if self.client else None
         # who is behind a proxy is known when a request says so
         self._budget.charge_to(None if self.pending.is_shared(address) else address)
@@ -183,6 +185,7 @@ class HttpProtocol(H11Protocol):
         """Some bytes of a request."""
         self._backlog += data
         self._budget.spend(size=len(data))
+        self._count_unfinished()
         if not self._is_busy and self._deadline is None and not self.transport.is_closing():
             # the first bytes of a further request: uvicorn's own timer ends with them
             self._expect_head()
@@ -198,14 +201,8 @@ class HttpProtocol(H11Protocol):
         if self._is_over() or self._pause is not None:
             return False
         began = time.thread_time()
-        piece = bytes(self._backlog[:STEP_BYTES])
-        del self._backlog[:STEP_BYTES]
-        is_new, self._is_new = self._is_new, False
         try:
-            if is_new and not self._backlog and (handshake := plain_handshake(piece)) is not None:
-                self._upgrade(handshake)
-            else:
-                super().data_received(piece)
+            self._parse_some()
         except Exception:
             logger.exception("what a client sent could not be parsed")
             self.transport.abort()
@@ -221,10 +218,27 @@ class HttpProtocol(H11Protocol):
             self.refusals.count("processor")
             self._pause = self.loop.call_later(wait, self._paid)
             self.transport.pause_reading()
-        self._is_queued = bool(self._backlog) and self._may_step()
+        self._count_unfinished()
+        self._is_queued = self._has_more() and self._may_step()
         if not self._is_queued:
             self._read_on()
         return self._is_queued
+
+    def _parse_some(self) -> None:
+        if self._has_rest:
+            self._has_rest = False
+            self.handle_events()
+            return
+        piece = bytes(self._backlog[:STEP_BYTES])
+        del self._backlog[:STEP_BYTES]
+        is_new, self._is_new = self._is_new, False
+        if is_new and not self._backlog and (handshake := plain_handshake(piece)) is not None:
+            self._upgrade(handshake)
+        else:
+            super().data_received(piece)
+
+    def _has_more(self) -> bool:
+        return self._has_rest or bool(self._backlog)
 
     def _is_over(self) -> bool:
         """Whether nothing more is to be parsed here."""
@@ -232,14 +246,19 @@ class HttpProtocol(H11Protocol):
 
     def _may_step(self) -> bool:
         # a body that its application does not take yet, or a further request before the answer to the last one
-        return self._pause is None and not self.flow.read_paused
+        return self._pause is None and not self._is_completing and (self._has_rest or not self.flow.read_paused)
 
     def _go_on(self) -> None:
-        if not self._is_queued and self._backlog and self._may_step() and not self.transport.is_closing():
+        if not self._is_queued and self._has_more() and self._may_step() and not self.transport.is_closing():
             self._is_queued = True
             self._turns.ask(self, self.loop.call_soon)
         if len(self._backlog) > BACKLOG_BYTES and not self.transport.is_closing():
             self.transport.pause_reading()
+
+    def _was_taken(self) -> None:
+        """The application has taken what there was of a body, and wants more."""
+        self._count_unfinished()
+        self._go_on()
 
     def _paid(self) -> None:
         self._pause = None
@@ -250,8 +269,20 @@ class HttpProtocol(H11Protocol):
         if len(self._backlog) <= BACKLOG_BYTES and self._may_step() and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def _count_unfinished(self) -> None:
+        """Counts what waits here: of requests, and of a body that its application does not take."""
+        if self._is_over():
+            return
+        size = len(self._backlog) + (len(self.cycle.body) if self._is_busy else 0)
+        if not self._budget.hold(size):
+            self._refuse(503, "unfinished_bytes")
+
     def handle_events(self) -> None:
         """The scope of a request gets our extension, before its task runs."""
+        if self._is_completing:
+            # a further request waits for its turn, however many of them came in one piece
+            self._has_rest = bool(self.conn.trailing_data[0])
+            return
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -267,9 +298,11 @@ class HttpProtocol(H11Protocol):
         self.headers[:] = headers  # the scope's own list
 
     def send_400_response(self, msg: str) -> None:
-        """What can't be read as a request."""
+        """What can't be read as a request, or as the rest of one."""
         self.refusals.count("bad_request")
-        super().send_400_response(msg)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        self._end()
 
     def pace(self, max_bytes: int) -> Callable[[], int]:
         """Bounds the system's buffer, as `transport` does for WebSockets; returns what says how much waits before it.
@@ -283,8 +316,12 @@ class HttpProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """A request is answered: the connection waits for the next one, or ends."""
+        self._is_completing = True
         super().on_response_complete()
+        self._is_completing = False
         self._recount()
+        self._count_unfinished()
+        self._go_on()
         if self.transport.is_closing() and self._stall is None and self.transport.get_write_buffer_size():
             self._watch_stall()
 
@@ -312,6 +349,7 @@ class HttpProtocol(H11Protocol):
 
     def _leave(self) -> None:
         self._has_left = True
+        self._budget.hold(0)
         self._head_is_here()
         self.transport.set_write_buffer_limits()
 
@@ -324,15 +362,34 @@ class HttpProtocol(H11Protocol):
 
     def cut(self) -> None:
         """Ends the connection at once; to who answers on it the client has gone."""
+        self._say_that_it_left()
+        self.transport.abort()
+
+    def _say_that_it_left(self) -> None:
         if self._is_busy:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.abort()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Ends the connection with an answer of ours, unless another one is under way."""
+        self.refusals.count(reason)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+            self.transport.write(line.encode() + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self._end()
+
+    def _end(self) -> None:
+        """Closes the connection when what was written has left; to who answers on it the client has gone."""
+        self._say_that_it_left()
+        self._backlog.clear()
+        self.transport.close()
+        self._cut_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._has_left = True
         self._head_is_here()
+        self._budget.hold(0)
         self._uncount()
         self._stop_stall()
         if self._pause is not None:
@@ -424,7 +481,4 @@ class HttpProtocol(H11Protocol):
         self._deadline = None
         if self.transport.is_closing() or self._is_busy:
             return
-        self.refusals.count("handshake_seconds")
-        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.transport.close()
-        self._cut_later()
+        self._refuse(408, "handshake_seconds")

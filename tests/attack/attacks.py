@@ -199,6 +199,55 @@ def requests_in_a_row(target: Target) -> None:
 
 
 @attack()
+def requests_in_a_row_that_are_refused(target: Target) -> None:
+    """Refused before anything was charged, they took the whole core; and 60 of them came in one step."""
+    sockets = [target.connect() for _ in range(100)]
+    for sock in sockets:
+        sock.setblocking(False)
+    target.flood(sockets, b"GET /topics HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n" * 500)
+
+
+@attack()
+def questions_for_health_in_a_row(target: Target) -> None:
+    sockets = [target.connect() for _ in range(100)]
+    for sock in sockets:
+        sock.setblocking(False)
+    target.flood(sockets, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+
+
+def _bodies(target: Target, head: str, size: int) -> None:
+    head += f"Host: localhost\r\nAuthorization: Bearer {target.token}\r\nContent-Length: 1000000\r\n\r\n"
+    sockets = []
+    for _ in range(190):
+        sockets.append(target.connect(head.encode()))
+        sockets[-1].setblocking(False)
+    target.push(sockets, b"x" * size)
+
+
+@attack()
+def bodies_that_are_never_finished(target: Target) -> None:
+    """Nothing counted them: an address held 8 MiB more each second."""
+    _bodies(target, "POST /topics/a HTTP/1.1\r\n", 900_000)
+
+
+@attack()
+def bodies_that_nobody_takes(target: Target) -> None:
+    _bodies(target, "GET /topics/a HTTP/1.1\r\nAccept: text/event-stream\r\n", 400_000)
+
+
+@attack()
+def rests_of_requests_that_are_none(target: Target) -> None:
+    """Each had left a traceback of 7 KB in the log."""
+    head = f"GET /topics/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {target.token}\r\n"
+    head += "Accept: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for _ in range(60):
+        sock = target.connect(head.encode())
+        with contextlib.suppress(OSError):
+            sock.recv(16)
+            sock.sendall(b"ZZZ\r\n")
+
+
+@attack()
 def requests_that_are_none(target: Target) -> None:
     for _ in target.rounds():
         with contextlib.suppress(OSError):
