@@ -25,13 +25,13 @@ from gateway.app import create_app
 from gateway.routes.dashboard import why_not_built
 from gateway.runtime import Gateway
 from gateway.settings.table import Settings
-from gateway.transport.certificates import CHECK_SECONDS, Certificate
+from gateway.transport.certificates import CHECK_SECONDS, Certificate, server_context
 from gateway.transport.endings import Endings
 from gateway.transport.http import HttpProtocol
+from gateway.transport.listening import Listener
 from gateway.transport.proxies import BehindProxies, TrustedProxies
 from gateway.transport.rounds import Rounds
-from gateway.transport.sockets import BACKLOG, INHERITS_OPTIONS, bound, listen
-from gateway.transport.tls import ACCEPTED_AT_ONCE, TlsListener, server_context
+from gateway.transport.sockets import INHERITS_OPTIONS, bound, listen
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
 
@@ -58,12 +58,12 @@ class GatewayServer(uvicorn.Server):
         gateway: Gateway,
         settings: Settings,
         on_started: Callable[[], None] | None,
-        tls: TlsListener | None,
+        listener: Listener,
     ) -> None:
         super().__init__(config)
         self.gateway = gateway
         self._settings = settings
-        self._tls = tls
+        self._listener = listener
         self._pinged: Rounds[WebSocketProtocol] = config.ws.rounds  # type: ignore[union-attr]
         self._on_started = on_started
 
@@ -72,22 +72,17 @@ class GatewayServer(uvicorn.Server):
         protocol: type[WebSocketProtocol] = self.config.ws  # type: ignore[assignment]
         for sock in sockets or []:
             bound(sock, protocol.max_buffer_bytes, protocol.gone_seconds)
-        if self._tls is None:
-            await super().startup(sockets)
-            for sock in sockets or []:
-                sock.listen(BACKLOG)  # the loop has told the system its own number, too
-        else:
-            await super().startup([])
-            self._tls.start(
-                sockets or [],
-                lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
-                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-                ),
-            )
+        await super().startup([])
+        self._listener.start(
+            sockets or [],
+            lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+        )
         self._watch_certificate()
         self._rounds = asyncio.create_task(self._ping(self._settings.limit_idle_seconds / 2), name="pings")
         for sock in sockets or []:
-            logger.info("listening on %s", _address(sock, "http" if self._tls is None else "https"))
+            logger.info("listening on %s", _address(sock, "http" if self._listener.context is None else "https"))
         if (reason := why_not_built()) is not None:
             logger.warning("there is only a small page, no dashboard and no client library: %s", reason)
         if self.started and self._on_started is not None:
@@ -95,10 +90,10 @@ class GatewayServer(uvicorn.Server):
 
     def _watch_certificate(self) -> None:
         """Takes renewed certificate files within seconds, and at once on SIGHUP, as secrets; it ends no service."""
-        settings, loop = self._settings, asyncio.get_running_loop()
+        settings, loop, context = self._settings, asyncio.get_running_loop(), self._listener.context
         certificate: Certificate | None = None
-        if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
-            certificate = self.gateway.certificate = Certificate(self._tls.context, settings.tls_cert, settings.tls_key)
+        if context is not None and settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = self.gateway.certificate = Certificate(context, settings.tls_cert, settings.tls_key)
 
         def check() -> None:
             if certificate is not None:
@@ -126,10 +121,9 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Flush, close with a reconnectable code, leave the broker."""
         self._rounds.cancel()
-        if self._tls is not None:
-            self._tls.stop()
-        for server in self.servers:
-            server.close()  # who comes from here on finds the next gateway
+        await self._listener.stop()
+        for sock in sockets or []:
+            sock.close()  # who comes from here on finds the next gateway
         cutting = asyncio.create_task(self._cut(), name="end of answers")
         until = time.monotonic() + SHUTDOWN_SECONDS
         await self.gateway.stop()
@@ -193,10 +187,9 @@ def pending_connections(settings: Settings) -> Connections:
     )
 
 
-def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
-    """Uvicorn's configuration for these settings."""
+def make_config(settings: Settings, gateway_app: Starlette, shared_turns: Turns) -> uvicorn.Config:
+    """Uvicorn's configuration for these settings; connections take these turns."""
     gateway: Gateway = gateway_app.state.gateway
-    shared_turns = Turns()
     shared_endings = Endings()
     parts = max(int(settings.limit_idle_seconds / 2 * PING_STEPS_PER_SECOND), 1)
 
@@ -235,7 +228,6 @@ def make_config(settings: Settings, gateway_app: Starlette) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=True,
-        backlog=ACCEPTED_AT_ONCE,  # asyncio accepts so many in one turn, uvloop always one
         proxy_headers=False,  # BehindProxies reads them
         root_path=settings.root_path,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -265,15 +257,18 @@ def serve(
     gateway.open_archive()
     if settings.cluster_url is not None:
         asyncio.run(gateway.check_cluster())
-    tls = None
+    context = None
     if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = TlsListener(
-            server_context(settings.tls_cert, settings.tls_key),
-            pending=pending_connections(settings),
-            handshake_seconds=settings.limit_handshake_seconds,
-            refusals=gateway.refusals,
-            accounts=gateway.guard.accounts,
-        )
+        context = server_context(settings.tls_cert, settings.tls_key)
+    turns = Turns()
+    listener = Listener(
+        context,
+        pending=pending_connections(settings),
+        handshake_seconds=settings.limit_handshake_seconds,
+        refusals=gateway.refusals,
+        accounts=gateway.guard.accounts,
+        turns=turns,
+    )
     gateway.collections.watch()
-    server = GatewayServer(make_config(settings, app), gateway, settings, on_started, tls)
+    server = GatewayServer(make_config(settings, app, turns), gateway, settings, on_started, listener)
     server.run(sockets or [listen(settings.host, settings.port)])

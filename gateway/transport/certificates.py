@@ -12,7 +12,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-__all__ = ["CHECK_SECONDS", "CIPHERS", "Certificate"]
+from gateway.transport.records import Records
+
+__all__ = ["CHECK_SECONDS", "Certificate", "server_context"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,20 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, as Mozilla's "intermediate" has them; TLS 1.3 has its own, all of them good."""
 
 CHECK_SECONDS = 10.0
+
+
+def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """What TLS is spoken with: 1.2 and 1.3, and records in turns.
+
+    Raises:
+        OSError: the files can't be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = Records
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.load_cert_chain(cert_file, key_file, password="")
+    return context
 
 
 class Certificate:

@@ -27,6 +27,7 @@ from gateway.access.budget import Accounts, Budget
 from gateway.access.limits import Connections, LimitError, Refusals
 from gateway.core.collector import Collections
 from gateway.transport.handshakes import Handshake, plain_handshake
+from gateway.transport.records import Records, let_go
 from gateway.transport.scopes import is_health
 from gateway.transport.turns import Turns
 from gateway.transport.websockets import WebSocketProtocol
@@ -177,6 +178,8 @@ class HttpProtocol(H11Protocol):
         if self.scheme == "https":
             # the end of TLS has its time, so an answer has to have left before: a piece at a time, none before the last
             transport.set_write_buffer_limits(1, 0)
+            if isinstance(tls := transport.get_extra_info("ssl_object"), Records):
+                tls.take_turns(self._turns, self._budget, transport)
         else:
             transport.set_write_buffer_limits(self.max_buffer_bytes, self.max_buffer_bytes // 4)
         self._expect_head()
@@ -389,6 +392,7 @@ class HttpProtocol(H11Protocol):
         """The connection is gone."""
         self._has_left = True
         self._head_is_here()
+        let_go(self.transport)
         self._budget.hold(0)
         self._uncount()
         self._stop_stall()

@@ -34,6 +34,7 @@ from gateway.access.limits import Client, Connections, Refusals
 from gateway.core.protocol import CloseCode
 from gateway.transport.endings import Endings
 from gateway.transport.handshakes import Handshake, accepted
+from gateway.transport.records import let_go
 from gateway.transport.rounds import Rounds
 from gateway.transport.sockets import bound
 from gateway.transport.turns import Turns
@@ -778,6 +779,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         for timer in (self._pause, self._pace_timer, self._deadline):
             if timer is not None:
                 timer.cancel()
+        let_go(self.transport)
         self._budget.hold(0)
         self._uncount()
         self._detach()

@@ -248,6 +248,15 @@ def rests_of_requests_that_are_none(target: Target) -> None:
 
 
 @attack()
+def connections_in_a_tight_loop(target: Target) -> None:
+    """As fast as they come, each with a request and reset at once: the way in was theirs alone."""
+    for _ in target.rounds():
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                target.leave(target.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+
+
+@attack()
 def requests_that_are_none(target: Target) -> None:
     for _ in target.rounds():
         with contextlib.suppress(OSError):
@@ -391,6 +400,34 @@ def handshakes_of_tls_that_leave(target: Target) -> None:
     for _ in target.rounds():
         with contextlib.suppress(OSError):
             target.connect(hello).close()
+
+
+@attack(stage="encrypted")
+def records_of_a_byte(target: Target) -> None:
+    """20,000 in each of ten connections: decrypted as they came, in one turn, and paid for by their bytes only."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opening = upgrade("/ws", "localhost")[:-2] + f"Authorization: Bearer {target.token}\r\n\r\n".encode()
+    start = client_frame(1, b"x" * (2 * MIB - 64))[:20_000]
+    waiting = {}
+    for _ in range(10):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        sock = target.connect()
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65_536))
+        tls.write(opening)
+        sock.sendall(outgoing.read())
+        sock.setblocking(False)
+        for at in range(len(start)):
+            tls.write(start[at : at + 1])
+        waiting[sock] = outgoing.read()
+    target.push_each(waiting)
 
 
 def _client_hello() -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -80,7 +81,11 @@ class Target:
 
     def push(self, sockets: list[socket.socket], data: bytes) -> None:
         """Sends these bytes once on each, as far as they are taken within `seconds`."""
-        views = {sock: memoryview(data) for sock in sockets}
+        self.push_each(dict.fromkeys(sockets, data))
+
+    def push_each(self, waiting: dict[socket.socket, bytes]) -> None:
+        """The same with bytes of its own for each."""
+        views = {sock: memoryview(data) for sock, data in waiting.items()}
         for _ in self.rounds():
             for sock in list(views):
                 try:
@@ -99,6 +104,12 @@ class Target:
         while time.monotonic() < until:
             yield
             time.sleep(0.001)  # an attacker that leaves this machine's other core to the one who measures
+
+    def leave(self, sock: socket.socket) -> None:
+        """Resets a connection and forgets it."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        self._sockets.remove(sock)
 
     def open_sockets(self) -> int:
         """How many of them the gateway has not closed."""
