@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
+from gateway.upstream.packet_counts import PacketCounter
 from gateway.upstream.packets import PacketError, PacketReader, encode_varint, parse_properties
 
 PINGRESP = b"\xd0\x00"
@@ -368,3 +370,36 @@ def test_a_message_at_qos_1_that_still_awaits_its_acknowledgement_is_not_handed_
     assert (handed, reader.repeated, reader.received) == (["a", "a"], 1, 3)
     assert reader.acknowledgements == [b"\x40\x02\x00\x07", b"\x40\x02\x00\x08", b"\x40\x02\x00\x07"]
     assert reader.sent_again == [b"\x00\x07"]
+
+
+# Packets that go on unread
+
+
+def _packet(head: int, size: int) -> bytes:
+    return bytes([head]) + encode_varint(size) + b"\xff" * size
+
+
+PACKETS = st.lists(st.tuples(st.integers(1, 15), st.sampled_from([0, 1, 5, 127, 128, 300, 20_000])), max_size=12)
+
+
+@given(PACKETS, st.integers(1, 5), st.lists(st.integers(0, 60_000), max_size=8))
+def test_packets_are_counted_however_they_are_cut(kinds: list[tuple[int, int]], most: int, cuts: list[int]) -> None:
+    data = b"".join(_packet(kind << 4, size) for kind, size in kinds)
+    charged = [kind for kind, _ in kinds if kind not in (4, 5, 6, 7)]
+    counter, found, passed = PacketCounter(), 0, b""
+    for start, stop in itertools.pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+        piece, at = data[start:stop], 0
+        while at < len(piece):
+            end, count = counter.take(piece, at, most)
+            assert end > at
+            assert count <= most
+            passed += piece[at:end]
+            at, found = end, found + count
+    assert passed == data
+    assert found == len(charged)
+
+
+def test_what_can_be_no_packet_is_passed_on_for_the_broker_to_end_it() -> None:
+    counter = PacketCounter()
+    assert counter.take(b"\x30\x00\x30\x80\x80\x80\x80\x01" + b"\x30\x00" * 10, 0, 100) == (28, 2)
+    assert counter.take(b"\x30\x00" * 10, 0, 100) == (20, 0)

@@ -226,9 +226,9 @@ class Accounts:
         now = self.clock()
         self._buckets.of(address, now).debit(now, self._tariff.price(processor, frames, size))
 
-    def relay(self, address: Client, size: int) -> None:
+    def relay(self, address: Client, size: int, messages: int = 1) -> None:
         """Counts bytes of this address that go on to the broker, beyond what reading them cost."""
-        self.spend(address, size=(size + RELAY_BYTES) * RELAYED)
+        self.spend(address, size=(size + RELAY_BYTES * messages) * RELAYED)
 
     def wait(self, address: Client, reserve: float = 0.0) -> float:
         """Seconds until this address owes nothing and has a reserve of so many seconds' worth; 0 if it has."""

@@ -1,8 +1,9 @@
 """`/mqtt`: a WebSocket with the subprotocol `mqtt`, piped to the broker byte by byte (off unless a setting says so).
 
-Invariant: bytes pass unread and in order, neither side is read faster than the other takes it, and a pipe ends with
-the token that opened it. Since no grant can be checked on this road, it is open only to those who may read and write
-everything; what they may do there is the broker's own business, which may or may not ask for a user name and password.
+Invariant: bytes pass in order, and unread but for where packets end; neither side is read faster than the other takes
+it or its address pays for, and a pipe ends with the token that opened it. Since no grant can be checked on this road,
+it is open only to those who may read and write everything; what they may do there is the broker's own business, which
+may or may not ask for a user name and password.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from gateway.access.budget import Accounts
 from gateway.access.grants import AccessError, Action, Principal, explain
 from gateway.core.protocol import CloseCode
 from gateway.core.topics import covers
+from gateway.door.asker import metered
 from gateway.door.expiry import Expiry
 from gateway.door.refusals import Refusal, label_of, payer_of, principal_of
 from gateway.routes.places import take_place
 from gateway.runtime import Gateway
 from gateway.upstream.config import open_broker_stream
+from gateway.upstream.packet_counts import PacketCounter
 
 __all__ = ["mqtt_socket"]
 
@@ -30,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
+
+PACKETS_AT_ONCE = 32
+"""Packets that are passed on before it is looked at again what their address owes."""
 
 EVERYTHING = ("#", "$SYS/#")
 """What a principal must be granted for the pipe where there is a policy: whoever is trusted with the broker's own
@@ -74,9 +80,10 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
         farewell.append((code, reason))
         ended.set()
 
+    accounts = gateway.guard.accounts
     tasks = [
-        asyncio.create_task(_from_broker(websocket, reader), name="mqtt pipe from the broker"),
-        asyncio.create_task(_to_broker(websocket, writer, gateway.guard.accounts), name="mqtt pipe to the broker"),
+        asyncio.create_task(metered(_from_broker(websocket, reader, accounts)), name="mqtt pipe from the broker"),
+        asyncio.create_task(metered(_to_broker(websocket, writer, accounts)), name="mqtt pipe to the broker"),
         asyncio.create_task(ended.wait(), name="end of the token of an mqtt pipe"),
     ]
     # bytes can't be told that the token ends soon
@@ -101,18 +108,32 @@ async def _pipe(websocket: WebSocket, gateway: Gateway, principal: Principal) ->
         writer.transport.abort()
 
 
-async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader) -> None:
+async def _from_broker(websocket: WebSocket, reader: asyncio.StreamReader, accounts: Accounts) -> None:
     # `send` waits while the client's socket is full, and while it waits the broker's is not read
     while data := await reader.read(CHUNK_BYTES):
         await websocket.send_bytes(data)
+        await _paid(websocket, accounts)
 
 
 async def _to_broker(websocket: WebSocket, writer: asyncio.StreamWriter, accounts: Accounts) -> None:
     # packets and frames need not agree (MQTT-6.0.0-2); a text frame ends the connection (MQTT-6.0.0-1)
+    counter = PacketCounter()
     while True:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect" or event.get("bytes") is None:
             return
-        accounts.relay(payer_of(websocket.scope), len(event["bytes"]))
-        writer.write(event["bytes"])
-        await writer.drain()
+        data, start = event["bytes"], 0
+        while start < len(data):
+            # a frame may have a hundred thousand packets in it
+            end, packets = counter.take(data, start, PACKETS_AT_ONCE)
+            accounts.relay(payer_of(websocket.scope), end - start, packets)
+            writer.write(data[start:end])
+            start = end
+            await writer.drain()
+            await _paid(websocket, accounts)
+
+
+async def _paid(websocket: WebSocket, accounts: Accounts) -> None:
+    """Waits until the address of a client owes nothing."""
+    if (wait := accounts.wait(payer_of(websocket.scope))) > 0:
+        await asyncio.sleep(wait)
