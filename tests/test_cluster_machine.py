@@ -658,7 +658,16 @@ def test_what_comes_soon_after_an_append_of_a_busy_leader_shares_the_next_one_an
         assert question.seconds < 0.005
         now += 0.001
     now += 0.0018  # no timer of the loop is shorter than what is left
+    assert len(woken) == 1  # what it waits for anyway wakes nobody
     question = steps.send(None)
     assert isinstance(question, Append)
-    steps.send(server.ask(question))
+    question = steps.send(server.ask(question))
     assert [row.payload for row in server.entries[-1][1].rows] == [b"2", b"3"]
+    assert isinstance(question, Wait)
+    now += question.seconds
+    question = steps.send(None)  # nothing has come
+    assert isinstance(question, Wait)
+    assert question.seconds > 0.1
+    leading.take("a", b"4")
+    assert len(woken) == 2
+    assert isinstance(steps.send(None), Append)

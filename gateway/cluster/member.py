@@ -466,13 +466,15 @@ class Member:
             now = self._clock()
             if now >= self._meet_at:
                 return
-            gathers_until = self.leading.gathers_until
-            if gathers_until - now >= LEAST_WAIT_SECONDS and self.leading.has_more:
-                yield Wait(min(gathers_until, self._meet_at) - now)
+            leading = self.leading
+            if leading.gathers_until - now >= LEAST_WAIT_SECONDS:
+                leading.is_gathering = True
+                yield Wait(min(leading.gathers_until, self._meet_at) - now)
+                leading.is_gathering = False
                 continue
-            found = self.leading.next()
+            found = leading.next()
             if found is None and view.meta is not None and view.meta.server != view.server and not is_noted:
-                found = self.leading.nothing()  # this server has everything: that is noted where a successor looks
+                found = leading.nothing()  # this server has everything: that is noted where a successor looks
             if found is not None:
                 is_noted = yield from self._append(view, found)
             else:
@@ -485,7 +487,7 @@ class Member:
         now = self._clock()
         rate = (found[0].seq - leading.tail.seq) / max(now - self._appended_at, 1e-6)
         self._appended_at = now
-        leading.gather = self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gather = self._times.gather * min((rate / self._times.busy_rate) ** 2, 1)
         leading.gathers_until = now + leading.gather
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:
