@@ -184,8 +184,9 @@ class Follower:
             raise MisfitError(f"the entry {at} is of the epoch {entry.epoch}, not {self.epoch}")
         if entry.last != at.seq:
             raise MisfitError(f"the entry {at} ends with number {entry.last}")
-        if not self.is_at_beginning and (entry.first != self.position.seq + 1 or at <= self.position):
-            raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {self.position}")
+        before = self.position
+        if (entry.first != before.seq + 1 or at <= before) and before != NOTHING:
+            raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {before}")
         self.position, self.token = at, entry.token
         self.inherited.add(entry)
         self.extent.add(at, size, entry.time)

@@ -41,7 +41,7 @@ class Times:
         aside: how long a node that handed over leaves the lease to others.
     """
 
-    gather: float = 0.015
+    gather: float = 0.014
     busy_rate: float = 2_000.0
     lease: float = 2.0
     renew: float = 0.5

@@ -353,12 +353,12 @@ class Server:
         match question:
             case Read(after, wait, count):
                 # a hundred times a second: `parts` would take thrice as long
-                wait_ms, at = b"%d" % int(wait * 1000), b"%d-%d" % after
-                block = b"$5\r\nBLOCK\r\n$%d\r\n%b\r\n" % (len(wait_ms), wait_ms)
-                if wait_ms == b"0":  # that would be for ever
-                    block = b""
-                ready = self._xread, parts(count), block, self._streams, b"$%d\r\n%b\r\n" % (len(at), at)
-                return command(8 if block else 6, *ready), seconds + wait
+                limit, wait_ms, at = b"%d" % count, b"%d" % int(wait * 1000), b"%d-%d" % after
+                begun = b"%b$%d\r\n%b\r\n" % (self._xread, len(limit), limit)
+                ended = b"%b$%d\r\n%b\r\n" % (self._streams, len(at), at)
+                if wait_ms == b"0":  # as a time that would be for ever
+                    return b"*6\r\n%b%b" % (begun, ended), seconds
+                return b"*8\r\n%b$5\r\nBLOCK\r\n$%d\r\n%b\r\n%b" % (begun, len(wait_ms), wait_ms, ended), seconds + wait
             case Append(token, before, at, data, server, trim, is_end):
                 last = "" if trim is None else str(trim)
                 arguments: Sequence[Part] = (token, str(before), str(at), data, server, last, int(is_end))
