@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.archive.archive import common_seq
-from gateway.cluster.entries import Entry, Id
+from gateway.cluster.entries import Entry, Id, encode
 from gateway.cluster.leading import Leading
 from gateway.cluster.member import CONNECTING, Member, Role
 from gateway.cluster.questions import Append, Leave, Meet, Pause, Question, Read, ServerError, Times, Wait
@@ -387,6 +387,33 @@ def test_a_restarted_server_that_has_everything_keeps_its_epoch() -> None:
     assert [node.log.begun for node in machine.nodes] == [1] * NODES
     assert [payload for _, payload in machine.nodes[1].log.rows] == [b"%d" % number for number in range(6)]
     machine.teardown()
+
+
+@pytest.mark.parametrize("forged", ["no entry", "an entry that does not follow"])
+def test_an_entry_of_somebody_else_costs_one_epoch_and_what_was_before_it(forged: str) -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    tail, entry = machine.server.entries[-1]
+    machine.server.forge(Id(tail.seq + 50), b"?" if forged == "no entry" else encode(entry))
+    epochs = set()
+    for _ in range(20):
+        machine.advance(1.0)
+        settle(machine, 20)
+        machine.publish(1)
+        settle(machine, 20)
+        epochs |= {node.log.history.epoch for node in machine.nodes}
+    assert len(epochs) == 1
+    for node in machine.nodes:
+        assert node.member.is_caught_up
+        assert node.member.trouble is None
+        assert node.log.rows[-1][1] == b"22"
+    late = Node(machine, "late")
+    for _ in range(30):
+        late.step()
+    assert late.member.is_caught_up
+    assert late.log.rows == machine.nodes[0].log.rows
 
 
 def test_who_has_read_what_a_failover_lost_gets_another_epoch() -> None:
