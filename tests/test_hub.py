@@ -9,7 +9,7 @@ import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -280,6 +280,19 @@ def test_what_was_evicted_is_told_before_anything_else(loop: FakeLoop) -> None:
     loop.run()
     assert client.objects[0] == {"event": "gap", "reason": "evicted", "lost": 3, "from": 4, "to": 12}
     assert client.seqs == [8, 9, 10]
+
+
+def test_a_gap_whose_number_nobody_knows_is_counted_as_a_gap(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_topics=2)
+    for number in range(5):
+        publish(hub, f"a/{number}", number)
+    client = FakeSocket(hub)
+    answer = hub.subscribe(client.subscriber, ["#"], position(1))
+    loop.run()
+    assert not answer.recovered
+    assert [(gap["reason"], gap["lost"]) for gap in client.events("gap")] == [("evicted", None)]
+    assert (hub.counters.gaps["evicted"], hub.counters.lost["evicted"]) == (1, 0)
+    assert sum(hub.counters.gaps.values()) == 1
 
 
 def test_another_epoch_is_a_gap_and_then_all_that_this_one_has(loop: FakeLoop) -> None:
@@ -943,18 +956,25 @@ class Client(FakeSocket):
         self.unwanted -= seqs
 
 
+def _sum(*counts: tuple[int, int, int]) -> tuple[int, int, int]:
+    delivered, skipped, lost = (sum(column) for column in zip(*counts, strict=True))
+    return delivered, skipped, lost
+
+
 class Invariant(RuleBasedStateMachine):
     """*received = delivered + skipped + lost*, for every subscriber, whatever happens in whatever order."""
 
     clients = Bundle("clients")
+    options: ClassVar[dict[str, int]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = FakeLoop()
         self.loop.cost = 0.0001
-        self.hub = make_hub(
-            self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9, cost_clock=self.cost_clock
-        )
+        bounds = {"max_messages": 4, "max_bytes": 12_000, "max_topics": 4, **self.options}
+        self.hub = make_hub(self.loop, stall_seconds=10**9, cost_clock=self.cost_clock, **bounds)
+        self.counts_of_the_gone = (0, 0, 0)
+        self.gaps_of_the_gone = 0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(replays_module, "CHUNK_BYTES", 250)
         self.log: list[tuple[int, str]] = []
@@ -1063,6 +1083,8 @@ class Invariant(RuleBasedStateMachine):
     def disconnect(self, client: Client) -> None:
         client.drain()
         self.hub.remove(client.subscriber)
+        self.counts_of_the_gone = _sum(self.counts_of_the_gone, self.hub.counts(client.subscriber))
+        self.gaps_of_the_gone += len(client.events("gap"))
         self.hub.remove(client.subscriber)
         self.open.remove(client)
         self.check_order(client)
@@ -1131,6 +1153,12 @@ class Invariant(RuleBasedStateMachine):
                     assert total == client.times.total()
                 if client.is_plain and not lost:
                     assert client.owed - client.lasts <= set(seqs)
+        counted = self.hub.counters
+        counts = [self.hub.counts(client.subscriber) for client in self.open]
+        everybody = _sum(self.counts_of_the_gone, *counts)
+        assert (counted.delivered, counted.skipped, sum(counted.lost.values())) == everybody, "metrics are their sum"
+        gaps = self.gaps_of_the_gone + sum(len(client.events("gap")) for client in self.open)
+        assert sum(counted.gaps.values()) == gaps
 
 
 Invariant.TestCase.settings = settings(
@@ -1170,7 +1198,9 @@ TestInvariantInSteps = pytest.mark.slow(InvariantInSteps.TestCase)
 
 
 class InvariantInParts(Invariant):
-    """The same where one turn has room for one write, so that every flush goes on for several turns."""
+    """The same where one turn has room for one write, so that every flush goes on for several, and shapes for little."""
+
+    options: ClassVar[dict[str, int]] = {"max_shape_bytes": 2_000}
 
     def __init__(self) -> None:
         super().__init__()
@@ -1202,6 +1232,26 @@ def test_a_flush_to_many_leaves_room_for_others_between_its_parts(loop: FakeLoop
     assert all(each.seqs == [1] for each in sockets)
     assert hub.counters.delivered == hub.counters.batches == 1_000
     assert hub.counters.flushes == 1
+
+
+def test_room_that_is_made_for_shapes_between_a_flush_and_its_end_stops_nobody(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_shape_bytes=20_000)
+    shape = Shape(max_hz=1)
+    many = [FakeSocket(hub, shape=shape) for _ in range(hub_module.PART_WRITES + 1)]
+    for each in many:
+        hub.subscribe(each.subscriber, ["a/#"], SINCE_NOW)
+    other = FakeSocket(hub)
+    hub.subscribe(other.subscriber, ["b"], SINCE_NOW)
+    loop.run(1)
+    for number in range(100):
+        publish(hub, "b", number)
+        loop.turn()
+        publish(hub, f"a/{number}", "x" * 100)
+        loop.turn()
+    assert hub.counters.shapes_shed
+    loop.run(2)
+    assert len(other.seqs) == 100
+    assert {hub.counts(each.subscriber) for each in many} == {(100, 0, 0)}
 
 
 def test_large_writes_are_fewer_in_a_turn(loop: FakeLoop) -> None:

@@ -158,6 +158,7 @@ class Subscriber:
 
     def tell_gap(self, reason: str, lost: int | None, counters: HubCounters, **members: Any) -> None:
         """Counts and tells the messages that it will not get and why; `lost` is None where nobody knows the number."""
+        counters.gaps[reason] += 1
         if lost is not None:
             self.lost += lost
             counters.lost[reason] += lost
@@ -361,6 +362,7 @@ class HubCounters:
         "delivered",
         "flush_seconds",
         "flushes",
+        "gaps",
         "lost",
         "received",
         "replayed",
@@ -379,6 +381,8 @@ class HubCounters:
         """Messages conflated or filtered away, summed over subscribers."""
         self.lost: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
         """Messages told as lost, by reason, where their number is known; summed over subscribers."""
+        self.gaps: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
+        """Gaps, by reason, those of which nobody knows the number of messages among them; summed over subscribers."""
         self.too_large_for_where = 0
         """Messages of `skipped` that were too large to be compared with a `where`, once for each group."""
         self.replayed = 0
