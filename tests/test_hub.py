@@ -796,6 +796,39 @@ def test_a_deadband_counts_from_what_each_was_shown(loop: FakeLoop) -> None:
     assert [m["payload"] for m in early.messages] == [10, 9.1]
 
 
+@pytest.mark.parametrize("start", ["last", "position"])
+def test_what_a_replay_showed_is_what_was_sent_last_to_who_is_alone(loop: FakeLoop, start: str) -> None:
+    hub = make_hub(loop)
+    publish(hub, "t", 20)
+    client = FakeSocket(hub, shape=Shape(deadband=1.0))
+    hub.subscribe(client.subscriber, ["t"], SINCE_LAST if start == "last" else position(0))
+    loop.run()
+    for value in (20.1, 20.2, 21.5):
+        publish(hub, "t", value)
+        loop.run()
+    assert [(m["payload"], m.get("skipped")) for m in client.messages] == [(20, None), (21.5, 2)]
+
+
+def test_what_a_deadband_left_out_of_a_replay_is_told_once(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, shape=Shape(deadband=1.0), capacity=10)
+    hub.subscribe(client.subscriber, ["t"], SINCE_NOW)
+    loop.run()
+    client.is_stuck = True
+    for value in (20, 20.1, 20.2, 20.3):
+        publish(hub, "t", value)
+        loop.run()
+    assert client.subscriber.is_paused
+    client.is_stuck = False
+    client.drain()
+    loop.run()
+    publish(hub, "t", 30)
+    loop.run()
+    # what is read after a slow moment begins with a value
+    assert [(m["payload"], m.get("skipped")) for m in client.messages] == [(20, None), (20.1, None), (30, 2)]
+    assert hub.counts(client.subscriber) == (3, 2, 0)
+
+
 @pytest.mark.parametrize("shape", [Shape(max_hz=0.001), Shape(mode=Mode.MINMAX, max_hz=0.001), Shape(deadband=0.5)])
 def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> None:
     limit = 1_000_000
@@ -938,7 +971,7 @@ class Client(FakeSocket):
         self.owed: set[int] = set()
         self.times: Counter[int] = Counter()
         self.lasts: set[int] = set()
-        self.has_changed = self.has_removed = False
+        self.has_changed = self.has_removed = self.has_company = self.has_another_shape = False
         self.is_plain = shape.is_plain
         self.may_aggregate = shape.mode is not Mode.LATEST
 
@@ -949,6 +982,11 @@ class Client(FakeSocket):
 
     def wants(self, topic: str, seq: int) -> bool:
         return any(matches(f, topic) and (seq > after or seq in one) for f, (after, one) in self.claims.items())
+
+    @property
+    def heard(self) -> int:
+        """What its messages say that they stand for."""
+        return sum(message.get("count", 1) + message.get("skipped", 0) for message in self.messages)
 
     def promise(self, seqs: set[int]) -> None:
         self.owed |= seqs
@@ -1063,6 +1101,7 @@ class Invariant(RuleBasedStateMachine):
         """It wants its messages otherwise, from now on."""
         with suppress(ProtocolError):
             self.hub.subscribe(client.subscriber, [], SINCE_LAST, shape=shape)
+        client.has_another_shape = True
         client.is_plain &= shape.is_plain
         client.may_aggregate |= shape.mode is not Mode.LATEST
 
@@ -1113,6 +1152,12 @@ class Invariant(RuleBasedStateMachine):
         return 0.0
 
     @invariant()
+    def who_has_company_is_known(self) -> None:
+        for client in self.open:
+            group = client.subscriber.group
+            client.has_company |= group is not None and len(group.members) > 1
+
+    @invariant()
     def memory_is_bounded(self) -> None:
         assert self.hub.history.bytes <= 12_000
         for client in self.open:
@@ -1142,6 +1187,12 @@ class Invariant(RuleBasedStateMachine):
             seqs = client.seqs
             assert delivered == len(seqs)
             assert lost == client.told_lost, "every loss is told"
+            shape = client.subscriber.shape
+            is_told = not (client.has_changed or client.has_company or client.has_another_shape)
+            if is_told and not shape.where and not shape.fields:
+                # what a deadband left out is told with what comes next
+                assert client.heard <= delivered + skipped
+                assert client.heard == delivered + skipped or shape.deadband is not None
             has_unknown = any(gap["lost"] is None for gap in client.events("gap"))
             # a last value that was superseded and evicted before it could be written was not promised
             missing_lasts = len(client.lasts.difference(seqs)) if client.is_plain else len(client.lasts)

@@ -112,6 +112,7 @@ class Subscriber:
         "progress",
         "promises",
         "shape",
+        "shown",
         "sink",
         "skipped",
         "slow_count",
@@ -139,6 +140,7 @@ class Subscriber:
         self.on_live: Callable[[int], None] | None = None
         self.promises: tuple[Promise, ...] = ()  # what its filters were promised
         self.jobs: deque[Job] | None = None
+        self.shown: Shaper | None = None  # what its replays have shown, until it is live
         self.has_turn = False
         self.was_paused = False  # since it was live
         # the group's count of matched messages at `position`, and its other counts when this one became live
@@ -148,7 +150,7 @@ class Subscriber:
 
     def let_go(self) -> None:
         """It is gone: it holds on to nobody who may hold it."""
-        self.jobs = None
+        self.jobs = self.shown = None
         self._tell = self.on_live = None
 
     def tell(self, event: str, **members: Any) -> None:
@@ -306,6 +308,11 @@ class Group:
             self.settle(seq)
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether it has a single member."""
+        return len(self.members) == 1
+
+    @property
     def payer_key(self) -> str | None:
         """What counts as the address of those who pay for it: that of the member who was there first."""
         payer = next((member.payer for member in self.members), None)
@@ -336,7 +343,7 @@ class Group:
         subscriber.state = State.LIVE
         subscriber.base_delivered = self._settled_delivered
         subscriber.base_skipped = self._settled_skipped
-        subscriber.jobs = None
+        subscriber.jobs = subscriber.shown = None
         subscriber.was_paused = False
         if subscriber.on_live is not None:
             subscriber.on_live(subscriber.position)
