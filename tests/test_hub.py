@@ -1249,7 +1249,7 @@ TestInvariantInSteps = pytest.mark.slow(InvariantInSteps.TestCase)
 
 
 class InvariantInParts(Invariant):
-    """The same where one turn has room for one write, so that every flush goes on for several, and shapes for little."""
+    """The same where one turn has room for one write, so that a flush goes on for several, and shapes for little."""
 
     options: ClassVar[dict[str, int]] = {"max_shape_bytes": 2_000}
 
