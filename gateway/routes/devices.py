@@ -197,7 +197,7 @@ async def _events(gateway: Gateway, owner: Owner, memory: Budget) -> AsyncGenera
             reader.ready.clear()
             stride = Stride()
             part = b""
-            while not reader.is_closed and (changed := reader.next()) is not None:
+            while (changed := reader.next()) is not None and not reader.is_closed:
                 part += _event_of(changed, asker, reader.told, gateway)
                 if not memory.hold(reader.cost):
                     return
