@@ -21,6 +21,7 @@ GATEWAY_TEST_BROKER=process chooses another one.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -311,6 +312,13 @@ def any_gateway(any_broker: Broker, tmp_path_factory: pytest.TempPathFactory) ->
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority of this run."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """What a file leaves open is told at its end, not in the midst of whichever test the collector runs in."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
