@@ -121,6 +121,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, fixtures in MARKED_BY.items():
             if needed & fixtures:
                 item.add_marker(marker)
+    _longest_files_first(items)
+
+
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """Lets no worker begin a long file when the others are about to end; a worker takes whole files, in this order.
+
+    What a file takes is guessed from its slow tests and from the longest time that it asks for, in minutes.
+    """
+    slow: dict[Path, int] = {}
+    minutes: dict[Path, float] = {}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            slow[item.path] = slow.get(item.path, 0) + 1
+        if (timeout := item.get_closest_marker("timeout")) is not None:
+            minutes[item.path] = max(minutes.get(item.path, 0), timeout.args[0] / 60)
+    items.sort(key=lambda item: -slow.get(item.path, 0) - minutes.get(item.path, 0))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
