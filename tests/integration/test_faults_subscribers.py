@@ -157,7 +157,7 @@ async def test_one_that_vanished_with_data_under_way_is_noticed(
         mqtt_topics=[f"{prefix}/#"],
         host="0.0.0.0",
         access_allow_anonymous=True,
-        limit_idle_seconds=8,  # it is gone before `vanish` returns, which takes Docker seconds where there is much to do
+        limit_idle_seconds=8,  # it is gone before `vanish` returns: on a busy machine seconds before
         limit_stall_seconds=2,
     )
     async with Subscriber(gateway, "#", since="now") as neighbour:
