@@ -143,3 +143,15 @@ async def test_what_waits_before_a_request_is_answered_with_a_status() -> None:
     assert client.transport.written == [
         b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     ]
+
+
+async def test_an_answer_that_begins_when_its_client_has_gone_asks_nothing_of_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Client()
+    protocol = http_of(client)
+    asked: list[str] = []
+    monkeypatch.setattr(client.transport, "get_extra_info", asked.append)
+    client.transport.abort()
+    assert protocol.pace(1_000)() == 0
+    assert not asked

@@ -312,7 +312,8 @@ class HttpProtocol(H11Protocol):
 
         Left alone it would grow to megabytes for a slow reader, whose progress then can't be seen for minutes.
         """
-        found = self.transport.get_extra_info("socket")
+        # one that was closed since its request came has none any more
+        found = None if self.transport.is_closing() else self.transport.get_extra_info("socket")
         if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max_bytes)
         return self.transport.get_write_buffer_size
