@@ -97,9 +97,7 @@ class Board:
             )
 
     def wait_off(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait until it resets, sleeps or is reset: PLENTY = ("-X", "heapsize=4m")  # of memory, for what holds a whole flash in it; a program of 32 bits gives itself 1 MiB
-
-RESET, DEEP_SLEEP or WATCHDOG."""
+        """Wait until it resets, sleeps or is reset: RESET, DEEP_SLEEP or WATCHDOG."""
         assert self._process is not None
         try:
             code = self._process.wait(timeout_seconds)

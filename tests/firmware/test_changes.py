@@ -15,7 +15,7 @@ import pytest
 from firmware.board import changes
 from firmware.board.wifi import Wifi
 from tests.conftest import MakeMosquitto
-from tests.firmware.boards import RESET, STANDINS, Board, Interpreter
+from tests.firmware.boards import PLENTY, RESET, STANDINS, Board, Interpreter
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
 from tests.support.brokers import Broker, BrokerOptions
