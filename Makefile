@@ -22,7 +22,7 @@ TESTS = failed=0; \
 # not by its own name in a recipe: `make -n` would run the rest of that line
 AGAIN = $(MAKE) --no-print-directory
 
-.PHONY: demo test test-all web-check tools image check fmt bench bench-cluster bench-lines soak web pages peers docs site pins release clean
+.PHONY: demo test test-all set-up tests web-check tools image check fmt bench bench-cluster bench-lines soak web pages peers docs site pins release clean
 .DEFAULT_GOAL := demo
 
 # some containers set it: then each of the hundreds of gateways that tests start would compile all its modules again
@@ -35,8 +35,13 @@ test: $(VENV)/.dev pages       ## the tests that this machine can run in minutes
 	@$(if $(ARGS),$(PYTEST) $(ARGS),export GATEWAY_TEST_WORKERS_PER_CORE=3; $(call TESTS, and not slow))
 
 test-all: $(VENV)/.dev         ## every test, slow ones and those of web/ with them
-	@failed=0; $(AGAIN) -k web peers tools image || failed=1; $(AGAIN) web-check || failed=1; \
-	( $(TESTS) ) || failed=1; exit $$failed
+	@failed=0; $(AGAIN) --keep-going --jobs set-up image || failed=1; $(AGAIN) web-check || failed=1; \
+	$(AGAIN) tests || failed=1; exit $$failed
+
+set-up: $(VENV)/.dev web peers tools  ## what tests need, but for the container image; quicker with --jobs: most of it waits
+
+tests: $(VENV)/.dev            ## every test, without setting up first
+	@( $(TESTS) )
 
 web-check: $(VENV)/bin/python  ## lint, types and tests of web/
 	$(BIN)/python scripts/build_web.py --run check

@@ -386,7 +386,7 @@ class Gateway:
             text = "a cluster needs the package valkey: pip install 'mqtt-browser-gateway[cluster]'"
             raise RefusedError(text) from None
         finally:
-            await server.close()
+            server.close()
 
     @property
     def _cluster_address(self) -> Address | None:

@@ -397,11 +397,11 @@ def test_a_short_run_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_what_a_cluster_has_to_reach_is_compared_with_a_gateway_alone() -> None:
     figures = cluster.Figures(
-        alone_p50_ms=2, follower_p50_ms=6.5, alone_us=20, leader_us=24, follower_us=2.5, shared_ratio=1.8,
+        alone_p50_ms=2, follower_p50_ms=6.5, alone_us=20, added_us=4, way_us=2.5, shared_ratio=1.8,
         moved=100, move=100, move_seconds=3,
     )  # fmt: skip
     assert all(check.passed for check in cluster.checks(figures))
-    figures.follower_p50_ms, figures.leader_us, figures.shared_ratio, figures.moved = 7.1, 25.1, 1.6, 99
+    figures.follower_p50_ms, figures.added_us, figures.shared_ratio, figures.moved = 7.1, 5.1, 1.6, 99
     assert [check.passed for check in cluster.checks(figures)] == [False, False, True, False, False, True]
 
 

@@ -30,7 +30,7 @@ from gateway.upstream.upstream import Upstream
 from tests.conftest import MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
-from tests.support.publishers import Publisher
+from tests.support.publishers import Publisher, leave
 from tests.support.relays import Answer, Relay
 from tests.support.waiting import PATIENCE_SECONDS, eventually_async, free_port, missing
 
@@ -652,8 +652,7 @@ async def test_two_with_one_client_id_do_not_fight(mosquitto: Broker, prefix: st
             assert link.upstream.state.attempts == attempts
             await eventually_async(other.is_connected)
         finally:
-            other.disconnect()
-            other.loop_stop()
+            leave(other)
 
 
 def test_delays_grow_to_a_bound_and_start_over() -> None:

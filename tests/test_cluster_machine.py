@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.archive.archive import common_seq
-from gateway.cluster.entries import Entry, Id
+from gateway.cluster.entries import Entry, Id, encode
 from gateway.cluster.leading import Leading
 from gateway.cluster.member import CONNECTING, Member, Role
 from gateway.cluster.questions import Append, Leave, Meet, Pause, Question, Read, ServerError, Times, Wait
@@ -389,6 +389,33 @@ def test_a_restarted_server_that_has_everything_keeps_its_epoch() -> None:
     machine.teardown()
 
 
+@pytest.mark.parametrize("forged", ["no entry", "an entry that does not follow"])
+def test_an_entry_of_somebody_else_costs_one_epoch_and_what_was_before_it(forged: str) -> None:
+    machine = Machine()
+    settle(machine)
+    machine.publish(3)
+    settle(machine)
+    tail, entry = machine.server.entries[-1]
+    machine.server.forge(Id(tail.seq + 50), b"?" if forged == "no entry" else encode(entry))
+    epochs = set()
+    for _ in range(20):
+        machine.advance(1.0)
+        settle(machine, 20)
+        machine.publish(1)
+        settle(machine, 20)
+        epochs |= {node.log.history.epoch for node in machine.nodes}
+    assert len(epochs) == 1
+    for node in machine.nodes:
+        assert node.member.is_caught_up
+        assert node.member.trouble is None
+        assert node.log.rows[-1][1] == b"22"
+    late = Node(machine, "late")
+    for _ in range(30):
+        late.step()
+    assert late.member.is_caught_up
+    assert late.log.rows == machine.nodes[0].log.rows
+
+
 def test_who_has_read_what_a_failover_lost_gets_another_epoch() -> None:
     machine = Machine()
     settle(machine)
@@ -658,7 +685,16 @@ def test_what_comes_soon_after_an_append_of_a_busy_leader_shares_the_next_one_an
         assert question.seconds < 0.005
         now += 0.001
     now += 0.0018  # no timer of the loop is shorter than what is left
+    assert len(woken) == 1  # what it waits for anyway wakes nobody
     question = steps.send(None)
     assert isinstance(question, Append)
-    steps.send(server.ask(question))
+    question = steps.send(server.ask(question))
     assert [row.payload for row in server.entries[-1][1].rows] == [b"2", b"3"]
+    assert isinstance(question, Wait)
+    now += question.seconds
+    question = steps.send(None)  # nothing has come
+    assert isinstance(question, Wait)
+    assert question.seconds > 0.1
+    leading.take("a", b"4")
+    assert len(woken) == 2
+    assert isinstance(steps.send(None), Append)

@@ -131,7 +131,7 @@ async def test_scripts_do_what_the_model_of_them_does(make_valkey: MakeValkey) -
                     assert found == expected, question
         assert len(model.entries) > 20
     finally:
-        await server.close()
+        server.close()
 
 
 @pytest.mark.anyio
@@ -171,7 +171,7 @@ async def test_scripts_keep_what_was_called_back_as_the_model_of_them_does(
         assert fullness == {True, False}
         assert len(set(versions)) > 20
     finally:
-        await server.close()
+        server.close()
 
 
 @pytest.mark.anyio
@@ -193,7 +193,7 @@ async def test_what_was_called_back_goes_when_all_of_it_has_ended(make_valkey: M
             assert 1_000 < seconds <= 1_000 + GRACE_SECONDS + 2
         assert await left(Revocation(None, "anna", 1.0)) == [-1] * 4
     finally:
-        await server.close()
+        server.close()
 
 
 @pytest.mark.anyio
@@ -217,7 +217,7 @@ async def test_a_lease_ends_by_itself_and_a_server_that_was_restarted_is_another
         assert after.meta == begin("t1", None).meta
         assert after.server != before.server
     finally:
-        await server.close()
+        server.close()
 
 
 @pytest.mark.anyio
@@ -238,8 +238,8 @@ async def test_entries_are_waited_for_and_old_ones_dropped(make_valkey: MakeValk
         view = await server.ask(Meet("t1"))
         assert view.first.seq > 50
     finally:
-        await server.close()
-        await other.close()
+        server.close()
+        other.close()
 
 
 @pytest.mark.anyio
@@ -260,10 +260,10 @@ async def test_a_server_that_can_not_be_used_says_why(make_valkey: MakeValkey, m
         with pytest.raises(kind, match=text) as raised:
             await server.check()
         assert "wrong-one" not in str(raised.value)
-        await server.close()
+        server.close()
     server = Server(Address.parse(f"valkey://:right-one@127.0.0.1:{locked.port}"), "test", lease_seconds=2)
     assert (await server.check()).split()[0] in ("Valkey", "Redis")
-    await server.close()
+    server.close()
 
 
 @pytest.mark.anyio
@@ -300,7 +300,7 @@ async def test_a_server_of_another_kind_says_what_is_needed(info: str, rule: str
         with pytest.raises(RefusedError, match=rule):
             await server.check()
     finally:
-        await server.close()
+        server.close()
         await ended.wait()
         listening.close()
 
@@ -324,7 +324,7 @@ async def test_a_full_server_says_so_and_one_that_is_frozen_is_not_waited_for(ma
         valkey.thaw()
         assert await server.ask(Look(tail)) is not None
     finally:
-        await server.close()
+        server.close()
 
 
 def own_program() -> str:
@@ -342,12 +342,12 @@ async def test_sentinels_say_where_the_server_is(make_valkey: MakeValkey, tmp_pa
     server = Server(address, "test", lease_seconds=30)
     try:
         assert (await server.ask(Meet("t1"))).holder == "t1"
-        await server.close()
+        server.close()
         unknown = Server(replace(address, service="other"), "test", lease_seconds=30)
         with pytest.raises(ServerError, match="know no server 'other'"):
             await unknown.ask(Meet("t1"))
     finally:
-        await server.close()
+        server.close()
         sentinel.forget()
 
 
@@ -367,5 +367,5 @@ async def test_over_tls_the_server_has_to_be_vouched_for(make_valkey: MakeValkey
         with pytest.raises(ServerError, match=r"(?i)certificate"):
             await stranger.ask(Meet("t2"))
     finally:
-        await server.close()
-        await stranger.close()
+        server.close()
+        stranger.close()

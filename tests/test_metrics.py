@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -225,8 +226,14 @@ def test_open_files_are_counted_where_the_system_knows_their_number() -> None:
     def open_files() -> float:
         return next(f for f in Process(registry=None).collect() if f.name == "process_open_fds").samples[0].value
 
-    before = open_files()
-    files = [open(os.devnull) for _ in range(50)]  # noqa: SIM115, PTH123
-    assert open_files() == pytest.approx(before + 50, abs=3)
-    for file in files:
-        file.close()
+    def counted() -> float:
+        before = open_files()
+        files = [open(os.devnull) for _ in range(50)]  # noqa: SIM115, PTH123
+        more = open_files() - before
+        for file in files:
+            file.close()
+        return more
+
+    # what the collector and other threads of the tests' process close between the two answers is none of the difference
+    gc.collect()
+    assert min(abs(counted() - 50) for _ in range(20)) <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import MakeMosquitto, Yardstick
@@ -95,6 +97,21 @@ def test_a_container_can_lose_its_network_and_get_it_back(docker: None, make_mos
     broker.mend()
     with Publisher(broker.url) as publisher:
         publisher.publish("a", b"x")
+
+
+def test_who_has_left_a_broker_has_no_socket_open(mosquitto: Broker) -> None:
+    gc.collect()
+    before = open_sockets()
+    with Publisher(mosquitto.url) as publisher:
+        assert len(open_sockets() - before) == 3
+    # not only once it is collected
+    assert open_sockets() <= before
+    del publisher
+
+
+def open_sockets() -> set[object]:
+    """The addresses of this process."""
+    return {connection.laddr for connection in psutil.Process().net_connections("tcp")}
 
 
 def test_amqtt_speaks_3_1_1(amqtt: Broker, tmp_path: Path) -> None:

@@ -15,7 +15,19 @@ from gateway.cluster.address import Address
 from gateway.cluster.leading import Leading
 from gateway.cluster.log import HubLog
 from gateway.cluster.member import Member, Role
-from gateway.cluster.questions import Leave, Pause, Question, ServerError, Times, Wait
+from gateway.cluster.questions import (
+    Append,
+    Begin,
+    Leave,
+    Look,
+    Meet,
+    Pause,
+    Question,
+    Read,
+    ServerError,
+    Times,
+    Wait,
+)
 from gateway.cluster.server import Server
 from gateway.core.durations import duration_text
 from gateway.core.history import make_epoch
@@ -30,32 +42,42 @@ STOP_SECONDS = 4.0
 
 
 class _Alarm:
-    """Something that is waited for, for so long at most; an `asyncio.Event` with a timeout takes thrice as long."""
+    """Something that is waited for, for so long at most."""
 
     def __init__(self) -> None:
         self._has_rung = False
-        self._waiting: asyncio.Future[None] | None = None
+        self._then: Callable[[None], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def ring(self) -> None:
-        """Ends a wait, this one or the next."""
+        """Ends a wait: this one, in another turn, or the next."""
         self._has_rung = True
-        self._end()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    async def wait(self, seconds: float) -> None:
-        """Waits until it rings."""
-        if not self._has_rung:
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.create_future()
-            timer = loop.call_later(seconds, self._end)
-            try:
-                await self._waiting
-            finally:
-                timer.cancel()
+        then, self._then, self._timer = self._then, None, None
         self._has_rung = False
+        if then is not None:
+            then(None)
+
+    def wait(self, seconds: float, then: Callable[[None], None]) -> bool:
+        """Calls a function when it rings, or after so many seconds; not, and False, where it has rung already."""
+        if self._has_rung:
+            self._has_rung = False
+            return False
+        self._then = then
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+        return True
+
+    def cancel(self) -> None:
+        """Nothing is waited for."""
+        self._then = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Cluster:
@@ -103,6 +125,7 @@ class Cluster:
         self._server = Server(address, name, lease_seconds=self._times.lease)
         self._alarm = _Alarm()
         self._answered = asyncio.Event()
+        self._aside: asyncio.Future[Question | None]  # a question that takes a task; None: it is over
         self._on_change = on_change
         self._leave = leave
         self._said: str | None = None
@@ -120,6 +143,7 @@ class Cluster:
             is_able=is_able,
             times=self._times,
         )
+        self._steps = self.member.run()
 
     def _changed(self) -> None:
         trouble = self.member.trouble
@@ -183,35 +207,61 @@ class Cluster:
 
     async def run(self) -> None:
         """Follows, leads where it has to, and ends after `stop`."""
-        steps = self.member.run()
-        question = next(steps)
+        self._aside = asyncio.get_running_loop().create_future()
         try:
-            while True:
+            self._proceed(None)
+            while (question := await self._aside) is not None:
+                self._aside = asyncio.get_running_loop().create_future()
                 try:
                     answer = await self._answer(question)
                 except ServerError as error:
-                    question = steps.throw(error)
-                else:
-                    question = steps.send(answer)
-        except StopIteration:
-            pass
+                    answer = error
+                self._proceed(answer)
         finally:
-            await self._server.close()
+            self._alarm.cancel()
+            self._server.close()
+            self._steps.close()
+
+    def _proceed(self, answer: Any) -> None:
+        """Hands an answer on, and asks what is asked then.
+
+        That is in the turn in which the answer came, some hundred times a second: a task would need another turn.
+        """
+        steps = self._steps
+        try:
+            while True:
+                question = steps.throw(answer) if isinstance(answer, ServerError) else steps.send(answer)
+                match question:
+                    case Read() | Append():
+                        is_asked = self._server.put(question, self._proceed)
+                    case Wait(seconds):
+                        is_asked = self._alarm.wait(seconds, self._proceed)
+                        if not is_asked:
+                            answer = None
+                            continue
+                    case Pause() | Leave():
+                        is_asked = False
+                    case _:
+                        is_asked = self._server.put(question, self._proceed)
+                if not is_asked:
+                    self._aside.set_result(question)
+                return
+        except StopIteration:
+            self._aside.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - whoever runs it hears of it
+            self._aside.set_exception(error)
 
     async def _answer(self, question: Question) -> Any:
+        """The answer to a question that takes a task."""
         match question:
-            case Wait(seconds):
-                await self._alarm.wait(seconds)
-                return None
             case Pause(seconds):
-                await self._server.close()
+                self._server.close()
                 await asyncio.sleep(seconds)
-                return None
             case Leave():
                 await self._leave()
-                return None
-            case _:
+            case Meet() | Begin() | Append() | Read() | Look():
                 return await self._server.ask(question)
+        return None
 
     async def stop(self, running: asyncio.Task[None]) -> None:
         """Leaves in order, `STOP_SECONDS` at most: what has arrived is appended, and another node leads at once."""

@@ -123,7 +123,8 @@ class Follower:
         epoch: of what it reads; empty before the first.
         base: the entry at which that began.
         before: epochs before it, and the number up to which it has what each had.
-        position: the entry that it read last.
+        position: the entry that it took last.
+        cursor: the entry behind which it reads on.
         token: of who appended that.
         inherited: what the broker may send again.
         extent: how long the stream is.
@@ -134,7 +135,7 @@ class Follower:
         self.extent = extent
         self.epoch = ""
         self.before: dict[str, int] = {}
-        self.base = self.position = NOTHING
+        self.base = self.position = self.cursor = NOTHING
         self.token = ""
         self.inherited = Inherited()
 
@@ -146,7 +147,14 @@ class Follower:
     def begin(self, meta: Meta) -> None:
         """Forgets what was read: reads this epoch from the oldest entry on."""
         self.epoch, self.base, self.before = meta.epoch, meta.base, dict(meta.before)
-        self.position, self.token = NOTHING, ""
+        self._forget(NOTHING)
+
+    def leave_out(self, at: Id) -> None:
+        """An entry from before this epoch is none: what was read goes, and the log of this node begins behind it."""
+        self._forget(at)
+
+    def _forget(self, cursor: Id) -> None:
+        self.position, self.cursor, self.token = NOTHING, cursor, ""
         self.inherited = Inherited()
         self.extent.clear()
 
@@ -184,8 +192,10 @@ class Follower:
             raise MisfitError(f"the entry {at} is of the epoch {entry.epoch}, not {self.epoch}")
         if entry.last != at.seq:
             raise MisfitError(f"the entry {at} ends with number {entry.last}")
-        if not self.is_at_beginning and (entry.first != self.position.seq + 1 or at <= self.position):
-            raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {self.position}")
-        self.position, self.token = at, entry.token
+        before = self.position
+        if (entry.first != before.seq + 1 or at <= before) and before != NOTHING:
+            raise MisfitError(f"the entry {at} begins with number {entry.first}, read was up to {before}")
+        self.position = self.cursor = at
+        self.token = entry.token
         self.inherited.add(entry)
         self.extent.add(at, size, entry.time)

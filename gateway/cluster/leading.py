@@ -68,6 +68,7 @@ class Leading:
         waiting_bytes: memory of what is not in the stream yet.
         gather: seconds between the last append and the next one, if there is enough for it.
         gathers_until: when that is, by the node's clock.
+        is_gathering: whether that is waited for, so that what arrives wakes nobody.
         ends_at: when its lease ends unless it is renewed, by the node's clock.
         appended_at: when something was appended last, milliseconds since 1970; 0 before the first.
         as_published: whether every message says if it is retained; see `History.retained_as_published`.
@@ -92,6 +93,7 @@ class Leading:
         self.waiting_bytes = 0
         self.gather = 0.0
         self.gathers_until = 0.0
+        self.is_gathering = False
         self.ends_at = 0.0
         self.appended_at = 0
         self.as_published = history.retained_as_published
@@ -125,7 +127,7 @@ class Leading:
         if not rows:
             pending.time = self._wall_clock_ms()
             row = Row(topic, payload, 0, flags_of(qos, retained), properties)
-            if not self._full and self._under_way is None:
+            if not self._full and self._under_way is None and not self.is_gathering:
                 self._wake()
         else:
             if len(rows) >= ENTRY_ROWS and not self._unidentified:

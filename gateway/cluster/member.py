@@ -141,6 +141,8 @@ class Member:
         self._token = make_token()
         self._led: Led | None = None
         self._fits = False  # what was read is in the stream, as far as this connection knows
+        self._misfit = NOTHING  # what did not follow what was read, when that was read last
+        self._is_broken = False  # that was read again, and is still there: another epoch has to begin
         self._wants = False
         self._meet_at = 0.0
         self._free_since: float | None = None
@@ -300,7 +302,7 @@ class Member:
             return False  # who reaches the broker is to lead
         if meta is None:
             return True
-        if self._fits and not self.is_caught_up:
+        if self._fits and not self.is_caught_up and not self._is_broken:
             return False
         knows_end = self._led is not None and self._led.token == meta.token
         # who led last can perhaps say that nothing was lost
@@ -326,22 +328,33 @@ class Member:
         if self.follower.epoch:
             logger.warning("the log of this node, at %s, is %s: it begins anew", self._log.history.position, why)
         self.follower.begin(meta)
-        self.is_caught_up = False
+        self.is_caught_up = self._is_broken = False
         self._fits = True
         self._on_change()
 
     def _read(self, seconds: float) -> Generator[Question, Any, bool]:
         """Takes the next entries; whether it is time to look who leads."""
         token = self.follower.token
-        entries = yield Read(self.follower.position, seconds)
-        is_end = False
+        entries = yield Read(self.follower.cursor, seconds)
+        is_end, at = False, NOTHING
         try:
             for at, data in entries:
-                entry = self._decode(data)
-                self._take(at, entry, len(data))
-                is_end = entry.is_end
+                try:
+                    entry = self._decode(data)
+                    self._take(at, entry, len(data))
+                except (MisfitError, ServerError) as error:
+                    if at >= self.follower.base:
+                        raise
+                    logger.error("an entry of the shared log, %s, and all before it are left out: %s", at, error)
+                    self.follower.leave_out(at)
+                else:
+                    is_end = entry.is_end
         except MisfitError as error:
+            if at == self._misfit:
+                self._is_broken = True
+                raise ServerError(f"the shared log is broken: {error}") from None
             logger.warning("%s", error)
+            self._misfit = at
             self._fits = False
             self.follower.epoch = ""
             return True
@@ -359,7 +372,7 @@ class Member:
 
     def _is_at_end(self) -> bool:
         tail = None if self.view is None else self.view.tail
-        return tail is None or self.follower.position >= tail
+        return tail is None or self.follower.cursor >= tail
 
     def _take(self, at: Id, entry: Entry, size: int) -> None:
         is_first = self.follower.is_at_beginning
@@ -466,13 +479,15 @@ class Member:
             now = self._clock()
             if now >= self._meet_at:
                 return
-            gathers_until = self.leading.gathers_until
-            if gathers_until - now >= LEAST_WAIT_SECONDS and self.leading.has_more:
-                yield Wait(min(gathers_until, self._meet_at) - now)
+            leading = self.leading
+            if leading.gathers_until - now >= LEAST_WAIT_SECONDS:
+                leading.is_gathering = True
+                yield Wait(min(leading.gathers_until, self._meet_at) - now)
+                leading.is_gathering = False
                 continue
-            found = self.leading.next()
+            found = leading.next()
             if found is None and view.meta is not None and view.meta.server != view.server and not is_noted:
-                found = self.leading.nothing()  # this server has everything: that is noted where a successor looks
+                found = leading.nothing()  # this server has everything: that is noted where a successor looks
             if found is not None:
                 is_noted = yield from self._append(view, found)
             else:
@@ -485,7 +500,7 @@ class Member:
         now = self._clock()
         rate = (found[0].seq - leading.tail.seq) / max(now - self._appended_at, 1e-6)
         self._appended_at = now
-        leading.gather = self._times.gather * min(rate / self._times.busy_rate, 1)
+        leading.gather = self._times.gather * min((rate / self._times.busy_rate) ** 2, 1)
         leading.gathers_until = now + leading.gather
         done = yield Append(leading.token, leading.tail, *found, view.server, trim, is_end)
         if self.leading is not leading:

@@ -56,7 +56,6 @@ class Recalls:
         self._shared = SharedRevocations(known, wall_clock)
         self._is_over = False
         self._on_news = on_news
-        self._list_name = secrets.token_hex(8)
         self._wake = asyncio.Event()
         self._answered = asyncio.Event()
         self._waiting: list[asyncio.Future[bool]] = []
@@ -99,7 +98,7 @@ class Recalls:
                 try:
                     self._judge(await self._look())
                 except ServerError as error:
-                    await self._server.close()
+                    self._server.close()
                     self._shared.disconnected()
                     self._judge(str(error))
                 self._answer(count, self.trouble is None)
@@ -110,7 +109,7 @@ class Recalls:
         finally:
             self._is_over = True
             self._answer(len(self._waiting), False)
-            await self._server.close()
+            self._server.close()
 
     def _answer(self, count: int, is_told: bool) -> None:
         for told in self._waiting[:count]:
@@ -119,7 +118,7 @@ class Recalls:
         del self._waiting[:count]
 
     async def _look(self) -> str | None:
-        steps = self._shared.look(self._list_name)
+        steps = self._shared.look(lambda: secrets.token_hex(8))
         question = next(steps)
         while True:
             answer = await self._server.ask(question)

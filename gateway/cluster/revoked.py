@@ -142,11 +142,12 @@ class SharedRevocations:
         """It was called back here: the server is to be told."""
         self._untold[name_of(revocation)] = revocation
 
-    def look(self, list_name: str) -> Generator[Revoked | Revoke, Any, str | None]:
+    def look(self, make_name: Callable[[], str]) -> Generator[Revoked | Revoke, Any, str | None]:
         """Hears everything that is new, and tells everything that the server lacks; what is wrong with it.
 
         Args:
-            list_name: see `Revoke`.
+            make_name: makes a list's name, another one each time; see `Revoke`. With one name for all, a list that this
+                node began could be removed and begun again between two questions, and would look like the same one.
         """
         while True:
             standing: Standing = yield Revoked(self._version)
@@ -155,7 +156,7 @@ class SharedRevocations:
                 break
         self._find_untold()
         while untold := list(self._untold.values())[:ROWS]:
-            told: Told = yield Revoke(list_name, untold)
+            told: Told = yield Revoke(make_name(), untold)
             if _list_of(told.version) != _list_of(self._version):
                 self._begin_anew(f"{_list_of(told.version)}:0")
             if told.is_full:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS
@@ -261,8 +261,8 @@ class Server:
                 await each.aclose()
         return found
 
-    async def close(self) -> None:
-        """Gives the connection up; the next question makes another one."""
+    def close(self) -> None:
+        """Gives the connection up, and with it what was asked; the next question makes another one."""
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
@@ -275,16 +275,50 @@ class Server:
         Raises:
             ServerError: there is none. The question may have been done all the same, now or later.
         """
-        try:
-            wire = self._wire or await self._connected()
+        if self._wire is None:
             try:
-                answer = await wire.ask(*self._asked(question, self._evalsha))
-            except _no_script():
-                answer = await wire.ask(*self._asked(question, self._eval))
-            return _meaning(question, answer)
-        except _failures() as error:
-            await self.close()
-            raise self._failure(error) from None
+                await self._connected()
+            except _failures() as error:
+                raise self._failed(error) from None
+        answered = asyncio.get_running_loop().create_future()
+        self.put(question, answered.set_result)
+        try:
+            answer = await answered
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if isinstance(answer, ServerError):
+            raise answer
+        return answer
+
+    def put(self, question: _Script | Read | Look, then: Callable[[Any], None]) -> bool:
+        """As `ask`, for who waits in no task: `then` is called with the answer, or with a `ServerError`.
+
+        It is called in the turn in which that comes. False where a connection has to be made first, which `ask` does.
+        """
+        wire = self._wire
+        if wire is None:
+            return False
+
+        def take(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                if isinstance(answer, _no_script()):
+                    wire.send(*self._asked(question, self._eval), take)
+                else:
+                    then(self._failed(answer))
+                return
+            try:
+                meaning = _meaning(question, answer)
+            except _failures() as error:
+                meaning = self._failed(error)
+            then(meaning)
+
+        wire.send(*self._asked(question, self._evalsha), take)
+        return True
+
+    def _failed(self, error: Exception) -> ServerError:
+        self.close()
+        return self._failure(error)
 
     async def _connected(self) -> Wire:
         async with asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS):
@@ -318,10 +352,13 @@ class Server:
         seconds = ANSWER_SECONDS
         match question:
             case Read(after, wait, count):
-                milliseconds = int(wait * 1000)  # 0 would be for ever
-                block = parts("BLOCK", milliseconds) if milliseconds else b""
-                ready = self._xread, parts(count), block, self._streams, parts(str(after))
-                return command(8 if block else 6, *ready), seconds + wait
+                # a hundred times a second: `parts` would take thrice as long
+                limit, wait_ms, at = b"%d" % count, b"%d" % int(wait * 1000), b"%d-%d" % after
+                begun = b"%b$%d\r\n%b\r\n" % (self._xread, len(limit), limit)
+                ended = b"%b$%d\r\n%b\r\n" % (self._streams, len(at), at)
+                if wait_ms == b"0":  # as a time that would be for ever
+                    return b"*6\r\n%b%b" % (begun, ended), seconds
+                return b"*8\r\n%b$5\r\nBLOCK\r\n$%d\r\n%b\r\n%b" % (begun, len(wait_ms), wait_ms, ended), seconds + wait
             case Append(token, before, at, data, server, trim, is_end):
                 last = "" if trim is None else str(trim)
                 arguments: Sequence[Part] = (token, str(before), str(at), data, server, last, int(is_end))
@@ -353,8 +390,7 @@ class Server:
             found = (await wire.ask(command(1, parts("INFO")), ANSWER_SECONDS)).decode().splitlines()
             kind = await wire.ask(command(2, parts("TYPE", self._log)), ANSWER_SECONDS)
         except _failures() as error:
-            await self.close()
-            raise self._failure(error) from None
+            raise self._failed(error) from None
         info = dict(line.split(":", 1) for line in found if ":" in line)
         version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
         text = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info.get('redis_version')}"

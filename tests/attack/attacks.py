@@ -288,6 +288,12 @@ def pages_of_history_that_nobody_reads(target: Target) -> None:
     _requests(target, "/topics/large/%23?since=1h&limit=10000", 150)
 
 
+@attack(max_memory=128 * MIB, stage="full")
+def charts_that_nobody_reads(target: Target) -> None:
+    """Each of 8 MiB; 32 MiB more where an answer is made of its parts, in four places at a time."""
+    _requests(target, "/topics/many/%23?since=1h&points=5000&format=columns&limit=1000", 150)
+
+
 @attack(stage="full")
 def downloads_that_nobody_reads(target: Target) -> None:
     _requests(target, "/topics/%23?since=1h&format=csv&fields=x", 150)

@@ -146,6 +146,7 @@ def main() -> None:
             compression=None,
             ping_interval=None,
             open_timeout=20,
+            close_timeout=0.5,  # what has come meanwhile and is not read would keep the answer back
             source_address=(ADDRESS, 0),
             ssl=context,
         ) as websocket,

@@ -223,8 +223,9 @@ def test_a_zoom_loads_what_the_pixels_need_down_to_single_readings_and_back_undo
     eventually(lambda: abs(readings(page) - span / STEP_MS) <= 3, 20, "what is in the window")
     # far in there are single readings, each as exact as it came
     for _ in range(2):
+        last = window_of(page)
         drag(page, 0.45, 0.55)
-        page.wait_for_timeout(400)
+        eventually(lambda last=last: window_of(page) not in (last, None), what="a narrower window")  # type: ignore[misc]
     found = window_of(page)
     assert found is not None
     messages = archived.gateway.json(f"/topics/{KITCHEN}?since={found[0]}&limit=50")["messages"]

@@ -1220,18 +1220,18 @@ new MutationObserver((_, observer) => {
 def test_the_first_device_takes_less_than_a_second_of_work_and_few_bytes(
     watched: Watched, site: Site, page_tasks: Tasks
 ) -> None:
-    seconds = []
+    seconds, sizes = [], []
     for _ in range(3):
         with page_tasks.noted() as tasks:
             page = watched.open(site.home, prepare=lambda page: page.add_init_script(_NOTES_FIRST_DEVICE))
             page.locator(".device .name a").first.wait_for()
         seconds.append(sum(tasks))
-    print(seconds)
+        # what came before it: the charts' code and the sparklines follow
+        size: int = page.evaluate(
+            """() => performance.getEntriesByType("resource")
+                .filter((entry) => entry.responseEnd <= firstDevice)
+                .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
+        )
+        sizes.append(size)
     assert 0 < min(seconds) < 1, seconds
-    # what came before it: the charts' code and the sparklines follow
-    sizes = page.evaluate(
-        """() => performance.getEntriesByType("resource")
-            .filter((entry) => entry.responseEnd <= firstDevice)
-            .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
-    )
-    assert 200_000 < sizes < 400_000, sizes
+    assert 200_000 < max(sizes) < 400_000, sizes

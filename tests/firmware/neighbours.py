@@ -165,11 +165,8 @@ def relay(port: int, client_id: str, will: tuple[str, str], messages: Sequence[P
 
 def cut(client: paho.Client) -> None:
     """End the connection as a board does that loses power: the broker publishes the will."""
-    client.on_socket_close = None
     client.loop_stop()
-    socket = client.socket()
-    assert socket is not None
-    socket.close()
+    client._reset_sockets()
 
 
 def check_device(device: dict[str, Any], model: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from tests.support.publishers import leave
 from tests.support.waiting import eventually
 
 
@@ -43,8 +44,7 @@ class Observer:
 
     def close(self) -> None:
         """Leave the broker."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
 
     def send(self, command: object, *, retain: bool = False) -> None:
         """Publish a command, with QoS 1."""
@@ -112,5 +112,4 @@ def listening(port: int, topic_filter: str) -> Iterator[list[paho.MQTTMessage]]:
     try:
         yield messages
     finally:
-        client.disconnect()
-        client.loop_stop()
+        leave(client)

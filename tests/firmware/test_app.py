@@ -15,7 +15,7 @@ import pytest
 from firmware.board import app as program
 from firmware.board import battery, mqtt, settings
 from firmware.board.drivers import Sensor, SensorError
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PATIENCE_SECONDS, eventually_async
 
 
 class FakeBoard:
@@ -346,7 +346,7 @@ async def wake(board: FakeBoard, broker: ScriptedBroker, **changes: Any) -> list
     """One waking of a battery sensor; what the broker heard, but for the readings."""
     url = {"url": f"mqtt://127.0.0.1:{broker.port}"}
     count = len(broker.heard)
-    app = make_app(board, profile="battery", mqtt=url, **{"awake": 10, "discovery": True, **changes})
+    app = make_app(board, profile="battery", mqtt=url, **{"awake": PATIENCE_SECONDS, "discovery": True, **changes})
     assert await app.run() == "sleep"
     assert len(broker.heard) > count
     return [leaf for leaf in broker.heard[count] if leaf not in ("state", "log")]

@@ -32,7 +32,7 @@ from firmware.board.mqtt import (
 from tests.conftest import MakeMosquitto
 from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PATIENCE_SECONDS, eventually_async
 
 Play = Callable[["Wire"], Awaitable[None]]
 
@@ -305,7 +305,7 @@ async def test_unacknowledged_messages_of_a_kept_session_come_again_first_with_t
             client.publish("t", payload)
         await eventually_async(lambda: client.connects == 2)
         client.publish("t", b"4")
-        assert await client.wait_delivered(5)
+        assert await client.wait_delivered(PATIENCE_SECONDS)
         assert client.resumed
     # MQTT-4.4.0-1, MQTT-4.6.0-1, MQTT-3.3.1-1
     assert second == [(0x3A, 2, b"2"), (0x3A, 3, b"3"), (0x32, 4, b"4")]
@@ -329,7 +329,7 @@ async def test_in_a_new_session_they_come_again_as_new_messages() -> None:
         client.subscribe("cmd")
         client.publish("t", b"1")
         await eventually_async(lambda: client.connects == 2)
-        assert await client.wait_delivered(5)
+        assert await client.wait_delivered(PATIENCE_SECONDS)
         assert not client.resumed
     assert second[0][0] == 0x32
     assert second[0][2] == b"1"
@@ -381,7 +381,7 @@ async def test_a_subscription_that_the_broker_has_not_taken_is_made_again_althou
     async with playing(take_none, take_one, take_the_other) as client:
         client.subscribe("cmd")
         await eventually_async(lambda: client.connects == 2)
-        assert await client.wait_delivered(5)
+        assert await client.wait_delivered(PATIENCE_SECONDS)
         client.subscribe("piece")
         await eventually_async(lambda: len(filters) == 2)
         client.publish("t", b"x", 0)
@@ -402,7 +402,7 @@ async def test_births_go_ahead_of_what_waits_and_are_made_anew_for_every_connect
 
     async with playing(play, play, births=lambda: next(births)) as client:
         client.publish("t", b"reading")
-        assert await client.wait_delivered(5)
+        assert await client.wait_delivered(PATIENCE_SECONDS)
     assert seen == [b"online 1", b"online 2", b"reading"]
 
 
@@ -527,7 +527,7 @@ async def test_nonsense_from_the_broker_ends_the_connection_and_nothing_else(non
     async with playing(bad, good) as client:
         await eventually_async(lambda: client.connects == 2)
         client.publish("t", b"x")
-        assert await client.wait_delivered(5)
+        assert await client.wait_delivered(PATIENCE_SECONDS)
 
 
 async def test_messages_arrive_and_are_acknowledged_even_when_their_handler_fails(
@@ -607,7 +607,7 @@ async def test_every_packet_is_one_write() -> None:
         async with playing(play) as client:
             client.subscribe("cmd")
             client.publish("a/long/topic", bytes(1000))
-            assert await client.wait_delivered(5)
+            assert await client.wait_delivered(PATIENCE_SECONDS)
             await eventually_async(lambda: 0x40 in [write[0] for write in writes])
             assert await client.close()
     finally:

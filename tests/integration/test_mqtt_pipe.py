@@ -23,7 +23,7 @@ from gateway.access.tokens import mint
 from tests.support.brokers import Broker
 from tests.support.faults import client_frame, upgrade
 from tests.support.gateways import GatewayProcess
-from tests.support.publishers import Publisher
+from tests.support.publishers import Publisher, leave
 from tests.support.waiting import eventually, missing
 
 CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04pipe"
@@ -69,8 +69,7 @@ def test_paho_subscribes_and_publishes_through_the_gateway(
         publisher.publish(f"{prefix}/in", b"\xff" * 100_000)
         eventually(lambda: sorted(map(len, received)) == [100_000, 100_000])
     finally:
-        client.disconnect()
-        client.loop_stop()
+        leave(client)
 
 
 def test_a_client_that_does_not_read_holds_back_the_broker_not_the_gateway(
@@ -90,7 +89,7 @@ def test_a_client_that_does_not_read_holds_back_the_broker_not_the_gateway(
     # history holds its share of these; the pipe holds next to nothing
     history = sum(60_000 for _ in range(1_000))
     assert piped.memory() - before < history + 40 * 2**20
-    client.disconnect()
+    leave(client)
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ async def test_a_token_that_ends_and_one_that_is_renewed(make_gateway: MakeGatew
     fetched: list[str] = []
 
     async def fetch() -> str:
-        fetched.append(token(ttl_seconds=3))
+        fetched.append(token(ttl_seconds=6))  # a quarter of which is time enough to renew it
         return fetched[-1]
 
     async with (

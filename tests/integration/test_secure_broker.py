@@ -28,6 +28,7 @@ from paho.mqtt.properties import Properties
 from tests.support.brokers import IMAGE, docker_problem, mosquitto_program
 from tests.support.certificates import Authority
 from tests.support.gateways import GatewayProcess
+from tests.support.publishers import leave
 from tests.support.waiting import eventually, free_port, is_listening, missing
 
 ROOT = Path(__file__).parents[2]
@@ -242,11 +243,7 @@ class Client:
         eventually(lambda: len(self._granted) > before, 10, "a SUBACK")
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-        if (left := self._client.socket()) is not None:  # of a connection that the broker has ended
-            left.close()
-        del self._client  # which holds our methods, and would be found with us, its sockets first
+        leave(self._client)
 
 
 @contextlib.contextmanager

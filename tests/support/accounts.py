@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from .gateways import GatewayProcess
+from .publishers import leave
 
 __all__ = ["Numbers", "Walker"]
 
@@ -87,8 +88,7 @@ class Numbers:
         self._is_ending = True
         self._thread.join()
         self._wait_acknowledged()
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
         return self.sent
 
 

@@ -68,6 +68,10 @@ class ModelServer:
         self.number += 1
         self._state = copy.deepcopy(self._replica)
 
+    def forge(self, at: Id, data: bytes) -> None:
+        """Somebody else adds an entry."""
+        self._state.stream[at] = data
+
     # what it does
 
     @property
