@@ -227,7 +227,7 @@ def field_meta(field: str, differences: dict[str, object] | None = None) -> dict
     return meta
 
 
-def discovery_payload(
+def discovery_parts(
     sensor_id: str,
     name: str,
     model: str,
@@ -237,8 +237,10 @@ def discovery_payload(
     manufacturer: str = "MQTT-to-browser gateway",
     always_listens: bool = True,
     more: dict[str, dict[str, object]] | None = None,
-) -> bytes:
-    """Home Assistant's device discovery: one retained message for all of the sensor's fields.
+) -> list[bytes]:
+    """Home Assistant's device discovery: one retained message for all of the sensor's fields, in parts.
+
+    A board may have no room for all of it in one piece.
 
     ``sleeping`` counts as available: a battery sensor between two readings is well. An entity turns unavailable by
     itself when nothing came for three intervals (at least 30 s).
@@ -259,6 +261,7 @@ def discovery_payload(
     prefix = "sensors_" + sensor_id + "_"
     device: dict[str, object] = {"name": name, "mf": manufacturer, "mdl": model, "sw": firmware}
     # Component by component: all of them as one object and as one text would take a board four times the memory.
+    between = ""
     parts = [discovery_head(sensor_id, state_topic(sensor_id), firmware, device)]
     for field in fields:  # type: ignore[attr-defined]
         meta = field_meta(field, _differences(fields, field))
@@ -276,16 +279,16 @@ def discovery_payload(
             component["suggested_display_precision"] = FIELDS[field][4]
         if field in ("rssi", "battery", "voltage"):
             component["entity_category"] = "diagnostic"
-        parts.append((_string_text(field) + ":" + json_text(component)).encode())
-        parts.append(b",")
+        parts.append((between + _string_text(field) + ":" + json_text(component)).encode())
+        between = ","
     for key in more or {}:
         component = {"name": label(key), "unique_id": prefix + key, "command_topic": cmd_topic(sensor_id)}
         component.update(more[key])  # type: ignore[index]
         if "brightness_scale" in component:
             component["brightness_command_topic"] = cmd_topic(sensor_id)
             component["brightness_state_topic"] = state_topic(sensor_id)
-        parts.append((_string_text(key) + ":" + json_text(component)).encode())
-        parts.append(b",")
+        parts.append((between + _string_text(key) + ":" + json_text(component)).encode())
+        between = ","
     if always_listens:
         button = {
             "p": "button",
@@ -296,11 +299,9 @@ def discovery_payload(
             "command_topic": cmd_topic(sensor_id),
             "payload_press": '{"reboot":true}',
         }
-        parts.append(('"restart":' + json_text(button)).encode())
-    elif len(parts) > 1:
-        parts.pop()  # the comma after the last one
+        parts.append((between + '"restart":' + json_text(button)).encode())
     parts.append(b"}}")
-    return b"".join(parts)
+    return parts
 
 
 def discovery_head(sensor_id: str, topic: str, firmware: str, device: dict[str, object]) -> bytes:

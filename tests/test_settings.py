@@ -225,6 +225,20 @@ class TestSources:
         assert password is not None
         assert password.get_secret_value() == "hunter2"
 
+    def test_the_password_that_is_offered_to_boards_can_come_from_a_file_and_is_shown_nowhere(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "password").write_text("hunter2\n")
+        url, name = "GATEWAY_FLASH_BROKER_URL", "GATEWAY_FLASH_BROKER_PASSWORD"
+        from_file = {url: "mqtt://h", "GATEWAY_FLASH_BROKER_USERNAME": "me", f"{name}_FILE": str(tmp_path / "password")}
+        for environ in (from_file, {url: "mqtt://me:hunter2@h"}):
+            settings = load_settings(environ=environ)
+            assert (password := settings.flash_broker_password) is not None
+            assert password.get_secret_value() == "hunter2"
+            assert settings.flash_broker_url == "mqtt://h"
+            shown = [row.show(getattr(settings, row.name)) for row in SETTINGS.values()]
+            assert "hunter2" not in repr(settings) + repr(shown)
+
     def test_a_secret_and_its_file_together_are_a_problem(self, tmp_path: Path) -> None:
         environ = {"GATEWAY_MQTT_PASSWORD": "a", "GATEWAY_MQTT_PASSWORD_FILE": "b", "GATEWAY_MQTT_USERNAME": "c"}
         [problem] = problems_of(environ=environ)

@@ -46,7 +46,7 @@ async def open_portal(
 
     def propose(change: "dict[str, Any]") -> None:
         app._changes("propose", change, True)
-        app._forget("settings")
+        app.forget("settings")
 
     page = portal.Portal(
         board.access_point(),
@@ -71,9 +71,9 @@ def _forget_life() -> None:
     """Make room: forget what a life is made of, for none follows in this start."""
     package = __name__.rpartition(".")[0] + "."
     for name in [name for name in sys.modules if name.startswith(package + "drivers.")]:
-        app._forget(name[len(package) :])
+        app.forget(name[len(package) :])
     for name in ("battery", "outputs", "drivers", "clock", "logs"):
-        app._forget(name)
+        app.forget(name)
     sys.modules.pop("payloads", None)
     for name in ("App", "Source", "Progress", "Clock", "Log", "make_sources", "make_app", "payloads", "drivers"):
         delattr(app, name)

@@ -34,6 +34,7 @@ _WINDOW_MS = const(2000)  # for Ctrl-C, or for settings over the serial line, af
 _ROOM_BYTES = const(24_000)  # free: then a command may bring a certificate
 _COMMAND_BYTES, _SHORT_BYTES = const(6144), const(2048)
 _BOTH = const(2)  # messages for Home Assistant: what is measured, and how the board is
+_TRIES_WITHOUT_MEMORY = const(5)  # to measure and to keep it, in a row, before the board restarts
 _PAGE_FAILURES = const(3)  # to join a network that the page was told, before the board goes back
 
 RESTART, SLEEP, PORTAL = "restart", "sleep", "portal"
@@ -189,7 +190,8 @@ class App:
         if failed:
             self.notes["settings"] = "back to the settings before: " + failed
         self.by_page = _changes("by_page")  # somebody waits beside the board
-        self.updating: "Any" = None
+        self.updating: "Any" = None  # an Updater while a new program comes
+        self.update_task: "Any" = None
 
         memory = board.recall()
         self.memory = memory
@@ -217,9 +219,9 @@ class App:
         self._telling: "int | None" = None  # checksum of the meta that waits for its acknowledgement, on a battery
         self._outcome: "str | None" = None
         self._finished = asyncio.Event()
-        self._retime = asyncio.Event()
+        self.retime = asyncio.Event()
         for source in self.sources:
-            source.sensor.changed = self._retime.set  # type: ignore[method-assign]
+            source.sensor.changed = self.retime.set  # type: ignore[method-assign]
         self._answered_at = ticks_ms()
         self._network_at = board.uptime_seconds()
         self._errors: "dict[str, str]" = {}
@@ -328,7 +330,7 @@ class App:
     def diag(self) -> mqtt.Message:
         """How the board is, retained."""
         return mqtt.Message(
-            payloads.diag_topic(self.id), payloads.json_text(_once("diag", "report", self)).encode(), 1, True
+            payloads.diag_topic(self.id), payloads.json_text(once("diag", "report", self)).encode(), 1, True
         )
 
     def _tell_log(self) -> None:
@@ -337,7 +339,7 @@ class App:
         while waiting and self.client.say(mqtt.Message(self.log.topic, waiting[0], 0)):
             waiting.pop(0)
 
-    def _announce(self, changed: bool) -> None:
+    def announce(self, changed: bool) -> None:
         """Publish `meta` again; what Home Assistant must know follows when the interval or the fields have changed."""
         if not self.client.connected:
             return  # `births` will say it
@@ -357,7 +359,7 @@ class App:
         more = self.outputs.components() if self.outputs is not None else {}
         for output in more:
             del fields[output]
-        payload = payloads.discovery_payload(
+        parts = payloads.discovery_parts(
             self.id,
             name,
             model,
@@ -367,13 +369,13 @@ class App:
             always_listens=not self.battery,
             more=more,
         )
-        return mqtt.Message(payloads.discovery_topic(self.id), payload, 1, True)
+        return mqtt.Message(payloads.discovery_topic(self.id), parts, 1, True)
 
     def _discovery_of_itself(self) -> mqtt.Message:
         """What Home Assistant is told of the board; a message of its own, as both together take twice the memory."""
         gc.collect()
-        topic, payload = _once("entities", "message", self)
-        return mqtt.Message(topic, payload, 1, True)
+        topic, parts = once("entities", "message", self)
+        return mqtt.Message(topic, parts, 1, True)
 
     async def measure(self) -> "bytes | None":
         """One round over all sensors: a state payload, None when there is nothing to say."""
@@ -409,7 +411,7 @@ class App:
                 self.log.trouble("%s: %s" % (name, errors[name]))
         changed = fields != self._fields
         self._errors, self._fields = errors, fields
-        self._announce(changed)
+        self.announce(changed)
 
     def _publish(self, reading: bytes) -> None:
         if self.log.level == "debug":
@@ -425,104 +427,20 @@ class App:
                 self.updating.piece(payload)
             return
         try:
-            also = ("log", "update", "settings", "tune") + (("set",) if self.outputs is not None else ())
-            command = payloads.parse_command(payload, also=also)
-            if command.get("update", True) is not True:
-                raise ValueError("update takes true, not " + payloads.json_text(command["update"]))
-            if "log" in command and command["log"] not in payloads.LOG_LEVELS:
-                levels = ", ".join(payloads.LOG_LEVELS)
-                raise ValueError("log takes one of %s, not %s" % (levels, payloads.json_text(command["log"])))
-            if "tune" in command:
-                self._tune(command["tune"])
-            wanted = self.outputs.check(command["set"]) if "set" in command else {}
-            if "settings" in command and not retained:
-                self._change(command["settings"])
-        except ValueError as error:
-            self.log.trouble("command: %s" % error)
-            self.notes["cmd"] = str(error)
-            self._announce(False)
-            return
-        self.notes.pop("cmd", None)
-        if "interval" in command:
-            self.interval = command["interval"]
-            self.board.save_interval(self.interval)
-            self.log("command: interval %g s" % self.interval)
-            self._retime.set()
-        if "log" in command:
-            self.log.level = str(command["log"])
-            self.log("command: log %s" % self.log.level)
-        if command.get("update"):
-            if retained:
-                self.log("command: a retained update is ignored")
-            else:
-                self._start_update()
-        if wanted and retained:  # it would undo the safe values after every restart
-            self.log("command: a retained set is ignored")
-        elif wanted:
-            self.outputs.set(wanted)
-            self.log("command: set " + payloads.json_text(wanted))
-            self._retime.set()  # what the pins say now is published at once
-        self._announce("interval" in command)
-        if command.get("reboot"):
-            if retained:  # it would come again after every restart
-                self.log("command: a retained reboot is ignored")
-            else:
-                self.log("command: reboot")
-                self.finish(RESTART)
+            self.announce(once("commands", "take", self, payload, retained))
+        except MemoryError:
+            gc.collect()
+            self.note("cmd", "there was no memory for it: send it again")
 
-    def _change(self, change: "Any") -> None:
-        """Try other settings with the next start.
+    def note(self, part: str, text: str) -> None:
+        """Tell of a trouble that is no sensor's, in the log and in `meta`, until it is over."""
+        self.log.trouble("%s: %s" % ("command" if part == "cmd" else part, text))
+        self.notes[part] = text
+        self.announce(False)
 
-        Raises:
-            ValueError: They are no good.
-        """
-        if self.trial or self.changed:
-            raise ValueError("settings: an earlier change is on trial")
-        _changes("propose", change)
-        _forget("settings")
-        self.notes.pop("settings", None)
-        self.log("command: settings " + ", ".join(change))  # names alone: passwords are among the values
-        if isinstance(change.get("interval"), (int, float)):
-            self.board.save_interval(change["interval"])  # or an earlier command would win
-        self.finish(RESTART)
-
-    def _start_update(self) -> None:
-        if self.updating is None and not self.trial:
-            if self.settings["update_key"]:
-                self.notes.pop("update", None)
-                from .update import Updater  # it makes room again with the restart that follows
-
-                self.updating = Updater(
-                    self.id,
-                    self.settings["update_key"],
-                    VERSION,
-                    lambda: self.client.subscribe(payloads.piece_topic(self.id), 0),
-                    lambda question: self.client.announce(mqtt.Message(payloads.update_topic(self.id), question, 0)),
-                    self.log,
-                    self.settings["timeout"] / 2,
-                )
-                self._update_task = asyncio.create_task(self._supervised("update", self._update()))
-            else:
-                self._note_update("this board has no key for updates: sensors-flash gives it one")
-
-    async def _update(self) -> None:
-        from .update import UpdateError
-
-        try:
-            if await self.updating.run():
-                self.finish(RESTART)
-                return
-            self.build = slots.load()["build"]
-            self.notes.pop("update", None)
-            self._announce(False)
-        except UpdateError as error:
-            self._note_update(str(error))
-        self.updating = None
-
-    def _note_update(self, text: str) -> None:
-        self.log.trouble("update: " + text)
-        self.notes["update"] = text
-        self._announce(False)
+    def supervise(self, name: str, part: "Coroutine[Any, Any, None]") -> "asyncio.Task[None]":
+        """Let a part of the program run; when it ends by an error, so does this life."""
+        return asyncio.create_task(self._supervised(name, part))
 
     def _confirm(self) -> None:
         """What is on trial has reached the broker, which has answered it."""
@@ -533,19 +451,7 @@ class App:
             _changes("confirm")
             self.log("settings: changed, for the %d. time" % self.settings["revision"])
         self.trial = self.changed = False
-        self._announce(False)
-
-    def _tune(self, wanted: "Any") -> None:
-        """Hand on what sensors are to change in themselves: {"scd41": {"altitude": 500}}."""
-        known = {source.name: source.sensor for source in self.sources}
-        if not isinstance(wanted, dict) or not wanted:
-            raise ValueError('tune takes an object such as {"scd41": {"altitude": 500}}')
-        for name in wanted:
-            if name not in known:
-                raise ValueError("tune: there is no sensor '%s': known are %s" % (name, ", ".join(sorted(known))))
-        for name in wanted:
-            known[name].tune(wanted[name])
-        self._retime.set()
+        self.announce(False)
 
     def _on_progress(self, what: str) -> None:
         if what == "memory":
@@ -564,14 +470,14 @@ class App:
                 except MemoryError:  # no room in one piece: with the next acknowledgement there may be
                     gc.collect()
             elif self.client.ring.dropped != self._told_dropped:  # some more went before the broker answered
-                self._announce(False)
+                self.announce(False)
         if what != "attempt":
             self._answered_at = ticks_ms()
             self._tell_log()
         if what == "acknowledged" and self._first is not None and self._first not in self.client.ring.messages:
             if not self.client.ring.dropped:  # otherwise it may be one of those: none is told then
                 self._told_first = True
-                self.log(DELIVERED + self._first.payload.decode())
+                self.log(DELIVERED + self._first.whole().decode())
             self._first = None
 
     async def _network(self) -> bool:
@@ -618,7 +524,7 @@ class App:
             "watchdog": self._watch(),
             "diag": self._tell_diag(),
         }
-        tasks = [asyncio.create_task(self._supervised(name, parts[name])) for name in parts]
+        tasks = [self.supervise(name, parts[name]) for name in parts]
         await self._finished.wait()
         self._tell_log()
         self.client.ring.push(self._status(payloads.OFFLINE))
@@ -636,11 +542,22 @@ class App:
             self.log("%s ended: %s" % (name, mqtt.describe(error)), "error")
 
     async def _sample(self) -> None:
-        due = ticks_ms()
+        due, without_memory = ticks_ms(), 0
         while True:
-            payload = await self.measure()
-            if payload is not None:
-                self._publish(payload)
+            try:
+                payload = await self.measure()
+                if payload is not None:
+                    self._publish(payload)
+                without_memory = 0
+            except (
+                MemoryError
+            ):  # what waits for the broker makes room: this reading and the older half of them are lost
+                without_memory += 1
+                if without_memory > _TRIES_WITHOUT_MEMORY:
+                    raise
+                self.client.ring.dropped += 1
+                self.client.ring.halve()
+                self._on_progress("memory")
             self.progress.mark("sensors")
             gc.collect()
             interval_ms = int(self.interval * 1000)
@@ -650,8 +567,8 @@ class App:
             while True:
                 left = ticks_diff(due, ticks_ms())
                 try:
-                    await asyncio.wait_for(self._retime.wait(), max(0, min(left, 5000)) / 1000)
-                    self._retime.clear()
+                    await asyncio.wait_for(self.retime.wait(), max(0, min(left, 5000)) / 1000)
+                    self.retime.clear()
                     due = ticks_ms()
                     break
                 except asyncio.TimeoutError:
@@ -747,7 +664,7 @@ def load_settings() -> "dict[str, Any]":
             given = None
     if given is None:
         loaded = settings.load()
-    _forget("settings")
+    forget("settings")
     return loaded
 
 
@@ -763,24 +680,24 @@ def is_called() -> bool:
     from . import line
 
     called = line.is_called(_WINDOW_MS)
-    _forget("line")
+    forget("line")
     return called
 
 
-def _once(module: str, what: str, *arguments: "Any") -> "Any":
+def once(module: str, what: str, *arguments: "Any") -> "Any":
     """Do what a function of another module does, which makes room again."""
     package = __name__.rsplit(".", 1)[0]
     try:
         return getattr(__import__(package + "." + module, None, None, (what,)), what)(*arguments)
     finally:
-        _forget(module)
+        forget(module)
 
 
 def _changes(what: str, *arguments: "Any") -> "Any":
-    return _once("changes", what, *arguments)
+    return once("changes", what, *arguments)
 
 
-def _forget(module: str) -> None:
+def forget(module: str) -> None:
     """Make room: a module that is needed once goes."""
     package, _, name = (__name__.rsplit(".", 1)[0] + "." + module).rpartition(".")
     sys.modules.pop(package + "." + name, None)

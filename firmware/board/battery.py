@@ -50,7 +50,7 @@ class Waking(app.App):
         self._end_phase("broker")
         memory = self.memory
         wakings = memory.get("wakings", 0)
-        checksum = binascii.crc32(self.meta().payload)
+        checksum = binascii.crc32(self.meta().whole())
         if self.client.session_present and memory.get("meta") == checksum and wakings < _TELL_AGAIN_WAKINGS:
             messages = [self._status(payloads.ONLINE)]
             if self.settings["diag"] and wakings % REPORT_WAKINGS == 0:
@@ -93,10 +93,10 @@ class Waking(app.App):
             await asyncio.sleep(_LINGER_SECONDS)
             if self.updating is not None:
                 self.board.start_watchdog(_UPDATE_SECONDS)
-                await self._update_task
+                await self.update_task
         self.needs_portal = self._portal_is_due()
         outcome = self._outcome or app.SLEEP
-        undelivered = [m.payload for m in self.client.ring.messages]
+        undelivered = [m.whole() for m in self.client.ring.messages]
         self.client.ring.push(self._status(payloads.SLEEPING if outcome == app.SLEEP else payloads.OFFLINE))
         if self.client.connected:
             await self.client.close(2)

@@ -23,8 +23,8 @@ def topic(sensor_id: str) -> str:
     return payloads.discovery_topic(sensor_id + "/diag")
 
 
-def payload(sensor_id: str, firmware: str, every: float, more: str = "") -> bytes:
-    """The message; signal and charge are not in it, for they are fields of `state`.
+def parts(sensor_id: str, firmware: str, every: float, more: str = "") -> "list[bytes]":
+    """The message, in parts; signal and charge are not in it, for they are fields of `state`.
 
     What grows old expires after three reports that did not come. A start's cause and a version stay true.
 
@@ -42,21 +42,22 @@ def payload(sensor_id: str, firmware: str, every: float, more: str = "") -> byte
         if more:
             unit = "s" if more == "uptime" else "d"
             found[more] = dict(aging, device_class="duration", unit_of_measurement=unit)
-    parts = [payloads.discovery_head(sensor_id, payloads.diag_topic(sensor_id), firmware, {})]
+    text = [payloads.discovery_head(sensor_id, payloads.diag_topic(sensor_id), firmware, {})]
+    between = ""
     for name in found:
         found[name].update(p="sensor", name=payloads.label(name), entity_category="diagnostic")
         found[name]["unique_id"] = "sensors_" + sensor_id + "_" + name
         found[name]["value_template"] = "{{ value_json." + name + " }}"
-        parts.append(('"' + name + '":' + payloads.json_text(found[name])).encode())
-        parts.append(b",")
-    parts[-1] = b"}}"
-    return b"".join(parts)
+        text.append((between + '"' + name + '":' + payloads.json_text(found[name])).encode())
+        between = ","
+    text.append(b"}}")
+    return text
 
 
-def message(app: "Any") -> "tuple[str, bytes]":
-    """Topic and payload of a board's."""
+def message(app: "Any") -> "tuple[str, list[bytes]]":
+    """Topic and payload, in parts, of a board's."""
     every, more = app.settings["diag"], "uptime"
     if app.battery:
         every = app.interval * REPORT_WAKINGS if every else 0
         more = "battery_days" if app.settings["battery_mah"] else ""
-    return topic(app.id), payload(app.id, NAME + " " + VERSION, every, more)
+    return topic(app.id), parts(app.id, NAME + " " + VERSION, every, more)

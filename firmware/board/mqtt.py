@@ -72,10 +72,10 @@ class Message:
     """A message on its way out.
 
     `packet_id` is 0 until it was sent for the first time; `sent_at` is the tick at which the present connection sent
-    it, None when it didn't.
+    it, None when it didn't. A payload may be given in parts: a long one may have no room in one piece.
     """
 
-    def __init__(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
+    def __init__(self, topic: str, payload: "bytes | list[bytes]", qos: int = 1, retain: bool = False) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
@@ -85,7 +85,19 @@ class Message:
 
     def size(self) -> int:
         """Bytes that it keeps busy, about."""
-        return len(self.topic) + len(self.payload) + 16
+        return len(self.topic) + self.length() + 16
+
+    def parts(self) -> "list[bytes]":
+        """Its payload."""
+        return self.payload if isinstance(self.payload, list) else [self.payload]
+
+    def whole(self) -> bytes:
+        """Its payload in one piece."""
+        return b"".join(self.payload) if isinstance(self.payload, list) else self.payload
+
+    def length(self) -> int:
+        """Bytes of its payload."""
+        return sum([len(part) for part in self.parts()])
 
 
 class Ring:
@@ -510,19 +522,19 @@ class Client:
             if self._said_goodbye:
                 return  # the broker closes the connection, and the reader sees it
 
-    def _next_packet(self) -> "tuple[bytes, ...] | None":
+    def _next_packet(self) -> "list[bytes] | None":
         """What goes next, in pieces that are to be written one after another."""
         if self._acknowledgements:
-            return (_packet(_PUBACK, _u16(self._acknowledgements.pop(0))),)
+            return [_packet(_PUBACK, _u16(self._acknowledgements.pop(0)))]
         if self._ping_due:
             self._ping_due = False
             self._pinged_at = ticks_ms()
-            return (_packet(_PINGREQ, b""),)
+            return [_packet(_PINGREQ, b"")]
         if self._to_subscribe:
             topic_filter, qos = self._to_subscribe.pop(0)
             packet_id = self._new_packet_id()
             self._subscribing[packet_id] = (topic_filter, ticks_ms())
-            return (subscribe_packet(packet_id, topic_filter, qos),)
+            return [subscribe_packet(packet_id, topic_filter, qos)]
         message = self._next_message()
         if message is not None:
             # MQTT-4.4.0-1, MQTT-3.3.1-1: the second sending in one session keeps its id and carries DUP
@@ -537,7 +549,7 @@ class Client:
             overdue = self._close_by is not None and ticks_diff(ticks_ms(), self._close_by) > 0
             if overdue or not (self.waiting() or self._subscribing):
                 self._said_goodbye = True
-                return (_packet(_DISCONNECT, b""),)
+                return [_packet(_DISCONNECT, b"")]
         return None
 
     def _next_message(self) -> "Message | None":
@@ -729,7 +741,7 @@ def connect_packet(
     payload = _text(client_id)
     if will is not None:
         flags |= 0x04 | will.qos << 3 | (0x20 if will.retain else 0)
-        payload += _text(will.topic) + _u16(len(will.payload)) + will.payload
+        payload += _text(will.topic) + _u16(will.length()) + will.whole()
     if username is not None:
         flags |= 0x80
         payload += _text(username)
@@ -739,7 +751,7 @@ def connect_packet(
     return _packet(_CONNECT, b"\x00\x04MQTT\x04" + bytes([flags]) + _u16(keepalive_seconds) + payload)
 
 
-def publish_pieces(message: Message, again: bool = False) -> "tuple[bytes, ...]":
+def publish_pieces(message: Message, again: bool = False) -> "list[bytes]":
     """PUBLISH, MQTT 3.1.1 §3.3; `again` sets DUP. A long payload is not copied: it may have no room twice."""
     first = _PUBLISH | message.qos << 1 | message.retain
     head = _text(message.topic)
@@ -747,8 +759,9 @@ def publish_pieces(message: Message, again: bool = False) -> "tuple[bytes, ...]"
         head += _u16(message.packet_id)
         if again:
             first |= 0x08
-    head = _header(first, len(head) + len(message.payload)) + head
-    return (head, message.payload) if len(message.payload) > _COPIED else (head + message.payload,)
+    head = _header(first, len(head) + message.length()) + head
+    parts = message.parts()
+    return [head + parts[0]] if len(parts) == 1 and len(parts[0]) <= _COPIED else [head] + parts
 
 
 def subscribe_packet(packet_id: int, topic_filter: str, qos: int) -> bytes:

@@ -32,6 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from .app import App
+
 _MANIFEST_BYTES = const(8192)
 _FILE_BYTES = const(262144)
 _FILES = const(64)
@@ -257,6 +259,43 @@ class Updater:
                 at += len(piece)
         if binascii.hexlify(hashed.digest()).decode() != digest:
             raise UpdateError("%s does not have the hash that the manifest names" % name)
+
+
+def start(life: "App") -> None:
+    """Bring a new program, unless one is under way or on trial."""
+    from . import VERSION, mqtt
+
+    if life.updating is not None or life.trial:
+        return
+    if not life.settings["update_key"]:
+        life.note("update", "this board has no key for updates: sensors-flash gives it one")
+        return
+    life.notes.pop("update", None)
+    life.updating = Updater(
+        life.id,
+        life.settings["update_key"],
+        VERSION,
+        lambda: life.client.subscribe(payloads.piece_topic(life.id), 0),
+        lambda question: life.client.announce(mqtt.Message(payloads.update_topic(life.id), question, 0)),
+        life.log,
+        life.settings["timeout"] / 2,
+    )
+    life.update_task = life.supervise("update", _follow(life))
+
+
+async def _follow(life: "App") -> None:
+    from .app import RESTART
+
+    try:
+        if await life.updating.run():
+            life.finish(RESTART)
+            return
+        life.build = slots.load()["build"]
+        life.notes.pop("update", None)
+        life.announce(False)
+    except UpdateError as error:
+        life.note("update", str(error))
+    life.updating = None
 
 
 def hmac(key: bytes, message: bytes) -> bytes:

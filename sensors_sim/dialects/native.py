@@ -60,7 +60,7 @@ class HomeAssistant(Native):
         return [*super().topics(device), payloads.discovery_topic(device.id)]
 
     def description(self, device: Speaker) -> list[Message]:
-        discovery = payloads.discovery_payload(
+        discovery = payloads.discovery_parts(
             device.id,
             device.name,
             device.model,
@@ -69,4 +69,7 @@ class HomeAssistant(Native):
             device.fields,
             always_listens=not device.sleeps,
         )
-        return [Message(payloads.discovery_topic(device.id), discovery, 1, True), *super().description(device)]
+        return [
+            Message(payloads.discovery_topic(device.id), b"".join(discovery), 1, True),
+            *super().description(device),
+        ]

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from sensors_sim.dialects.all import DIALECTS
 from sensors_sim.fleet import SEEDED_START, DeviceSpec, Fleet, FleetSpec
 from sensors_sim.messages import Message
-from sensors_sim.payloads import discovery_payload
+from sensors_sim.payloads import discovery_parts
 from tests.browser.test_dashboard_views import AXE, axe
 from tests.browser.watched import NARROW, Watched, meta, rows
 from tests.conftest import MakeGateway, MakeMosquitto
@@ -369,7 +369,7 @@ def test_a_board_tells_how_it_is_and_is_asked_to_update_where_one_may(
         publisher.publish("sensors/kitchen/state", json.dumps({"temperature": 21.5}))
         publisher.publish("sensors/kitchen/diag", json.dumps(diag), retain=True)
         publisher.publish("sensors/kitchen/log", json.dumps(line))
-        found = discovery_payload("kitchen", "Kitchen", "m", "f", 10, ["temperature"])
+        found = b"".join(discovery_parts("kitchen", "Kitchen", "m", "f", 10, ["temperature"]))
         publisher.publish("homeassistant/device/kitchen/config", found, retain=True)
         of_itself = {
             "dev": {"ids": ["sensors_kitchen"]},

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 IMAGE = "micropython/unix:latest"
 STANDINS = Path(__file__).with_name("standins")
 START = "start.py"
+
+PLENTY = ("-X", "heapsize=4m")  # of memory, for what holds a whole flash in it; a program of 32 bits gives itself 1 MiB
 
 RESET, DEEP_SLEEP, WATCHDOG = 17, 18, 128 + signal.SIGALRM
 
@@ -94,7 +96,7 @@ class Board:
                 command, stdin=stdin, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
             )
 
-    def wait_off(self, timeout_seconds: float = 15) -> int:
+    def wait_off(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it resets, sleeps or is reset: RESET, DEEP_SLEEP or WATCHDOG."""
         assert self._process is not None
         try:

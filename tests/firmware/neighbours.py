@@ -114,9 +114,9 @@ def check_announcements(life: Life, sensor_id: str, interval: float = 10, **extr
     extra = {"profile": "mains", "started_by": "power", **extra}
     assert meta == json.loads(payloads.meta_payload(*about, extra=extra))
     discovery = life.json(payloads.discovery_topic(sensor_id))[-1]
-    assert discovery == json.loads(payloads.discovery_payload(sensor_id, *about))
+    assert discovery == json.loads(b"".join(payloads.discovery_parts(sensor_id, *about)))
     of_itself = life.json(entities.topic(sensor_id))[-1]
-    assert of_itself == json.loads(entities.payload(sensor_id, meta["firmware"], 300, "uptime"))
+    assert of_itself == json.loads(b"".join(entities.parts(sensor_id, meta["firmware"], 300, "uptime")))
 
 
 def check_states(life: Life, sensor_id: str, readings: dict[str, object], first: int = 0) -> None:

@@ -29,6 +29,7 @@ class FakeBoard:
         self.room = 2048
         self.kept: list[str] = []
         self.free = [60_000]
+        self.looked = 0  # how often somebody asked for the time
 
     def id(self) -> str:
         return "esp32-abcdef"
@@ -77,6 +78,7 @@ class FakeBoard:
         pass
 
     def uptime_seconds(self) -> float:
+        self.looked += 1
         return 0.0
 
     def i2c(self, scl: int, sda: int) -> None:
@@ -184,11 +186,11 @@ async def test_errors_stand_in_meta_until_they_are_over() -> None:
     app = make_app()
     app.sources = [source(Answers(SensorError("unplugged"), 20.0))]
     assert await app.measure() is None
-    assert json.loads(app.meta().payload)["errors"] == {"answers": "SensorError: unplugged"}
+    assert json.loads(app.meta().whole())["errors"] == {"answers": "SensorError: unplugged"}
     payload = await app.measure()
     assert payload is not None
     assert json.loads(payload)["temperature"] == 20.0
-    assert "errors" not in json.loads(app.meta().payload)
+    assert "errors" not in json.loads(app.meta().whole())
 
 
 async def test_a_reading_that_failed_uses_no_number() -> None:
@@ -215,24 +217,59 @@ def test_progress_names_who_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_watchdog_starves_when_one_part_gives_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0  # a clock of its own: a busy machine makes nothing late
+    monkeypatch.setattr(program, "ticks_ms", lambda: now)
     board = FakeBoard()
     app = make_app(board)
-    app.settings["watchdog"] = 0.12  # what no real board would be given
-    app.progress.limits.update(sensors=0.3, link=0.3)
+    app.settings["watchdog"] = 0.12  # which makes it look every 10 ms
     watching = asyncio.create_task(app._watch())
     await eventually_async(lambda: board.fed > 3)
-    assert app.progress.late() == []
-    while "link" not in app.progress.late():
-        app.progress.mark("sensors")  # the sensors work, the link is silent
-        await asyncio.sleep(0.01)
-    fed = board.fed
-    for _ in range(20):
-        app.progress.mark("sensors")
-        await asyncio.sleep(0.01)
+    now += int(app.progress.limits["link"] * 1000) + 1
+    app.progress.mark("sensors")  # the sensors work, the link is silent
+    assert app.progress.late() == ["link"]
+    fed, looked = board.fed, board.looked
+    await eventually_async(lambda: board.looked > looked + 10)
     assert board.fed == fed
     app.progress.mark("link")
     await eventually_async(lambda: board.fed > fed)
     watching.cancel()
+
+
+async def test_a_reading_for_which_there_is_no_memory_costs_older_ones_that_wait_and_no_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = make_app(interval=3600)
+    for number in range(4):
+        app.client.publish("s", b"%d" % number)
+    app.sources = [source(Answers(*map(float, range(20))))]
+    publish, is_short = app._publish, True
+
+    def may_be_short_of_memory(reading: bytes) -> None:
+        if is_short:
+            raise MemoryError
+        publish(reading)
+
+    async def measured(seq: int) -> None:
+        app.retime.set()
+        await eventually_async(lambda: app.seq == seq)
+
+    monkeypatch.setattr(app, "_publish", may_be_short_of_memory)
+    sampling = asyncio.create_task(app._sample())
+    await measured(1)
+    await measured(2)
+    is_short = False
+    await measured(3)
+    await measured(4)
+    oldest, *others = [message.whole() for message in app.client.ring.messages]
+    assert (oldest, [json.loads(reading)["seq"] for reading in others]) == (b"3", [2, 3])
+    assert app.client.ring.dropped == 2 + 3  # readings 0 and 1, and what was there before but for the newest
+    is_short = True
+    for seq in range(5, 10):
+        await measured(seq)
+    assert not sampling.done()
+    await measured(10)
+    with pytest.raises(MemoryError):  # then it restarts
+        await sampling
 
 
 def test_the_watchdog_is_patient_with_an_attempt_that_keeps_its_limits() -> None:
@@ -243,7 +280,7 @@ def test_the_watchdog_is_patient_with_an_attempt_that_keeps_its_limits() -> None
 def test_settings_of_an_earlier_life_count_on() -> None:
     app = make_app(FakeBoard({"boot": 5, "seq": 17, "dropped": 2}))
     assert (app.boot, app.seq) == (5, 17)
-    assert json.loads(app.meta().payload)["dropped"] == 2
+    assert json.loads(app.meta().whole())["dropped"] == 2
     assert make_app().boot == 7
 
 
@@ -350,7 +387,7 @@ def announced(app: program.App) -> dict[str, Any]:
     said: dict[str, Any] = {}
     while app.client._birth_messages:
         message = app.client._birth_messages.pop(0)
-        said[message.topic.partition(app.id + "/")[2]] = json.loads(message.payload)
+        said[message.topic.partition(app.id + "/")[2]] = json.loads(message.whole())
         app._on_progress("acknowledged")
     said.pop("log", None)
     return said
@@ -404,8 +441,8 @@ def test_what_is_seldom_needed_is_not_kept_in_memory() -> None:
         "sys.modules.update(slots=slots, payloads=payloads);"
         "from tests.firmware.test_app import make_app;"
         "sys.modules.pop('firmware.board.battery');"
-        "one = make_app(); one.births(); one._discovery();"
-        "print([name for name in ('battery', 'diag', 'entities', 'after', 'portal', 'changes')"
+        "one = make_app(); one.births(); one._discovery(); one._on_message('cmd', b'{\"interval\":20}', False);"
+        "print([name for name in ('battery', 'diag', 'entities', 'after', 'portal', 'changes', 'commands')"
         " if 'firmware.board.' + name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -465,6 +502,21 @@ def test_a_bad_command_changes_nothing_and_is_noted(payload: bytes) -> None:
     app._on_message("cmd", b'{"interval":30}', False)
     assert (app.interval, board.interval) == (30, 30)
     assert "cmd" not in app.errors()
+
+
+def test_a_command_for_which_there_is_no_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = FakeBoard()
+    app = make_app(board)
+    with monkeypatch.context() as full:
+
+        def fail(_seconds: float) -> None:
+            raise MemoryError
+
+        full.setattr(board, "save_interval", fail)
+        app._on_message("cmd", b'{"interval":30}', False)
+    assert app.errors()["cmd"] == "there was no memory for it: send it again"
+    app._on_message("cmd", b'{"interval":30}', False)
+    assert (app.errors(), board.interval) == ({}, 30)
 
 
 def test_a_part_that_ends_restarts_the_board_also_when_there_is_no_memory_to_tell_it() -> None:

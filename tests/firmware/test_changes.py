@@ -15,7 +15,7 @@ import pytest
 from firmware.board import changes
 from firmware.board.wifi import Wifi
 from tests.conftest import MakeMosquitto
-from tests.firmware.boards import RESET, STANDINS, Board, Interpreter
+from tests.firmware.boards import PLENTY, RESET, STANDINS, Board, Interpreter
 from tests.firmware.observers import Observer
 from tests.firmware.test_over_the_air import mains
 from tests.support.brokers import Broker, BrokerOptions
@@ -149,7 +149,7 @@ def test_power_may_fail_at_every_write_of_the_settings(
     shutil.copytree(flash_image, folder)
     shutil.copy(STANDINS / "changes_on_lfs.py", folder / "script.py")
     shutil.copy(STANDINS / "lfs.py", folder)
-    command = interpreter.command(folder, STANDINS, f"changes-{tmp_path.name[-12:]}", "script.py")
+    command = interpreter.command(folder, STANDINS, f"changes-{tmp_path.name[-12:]}", *PLENTY, "script.py")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     # finalisers of files on a flash without power say OSError, too

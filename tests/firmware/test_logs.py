@@ -120,7 +120,7 @@ def test_how_a_board_is() -> None:
     board.free = [60_000, 50_000, 70_000]
     app = make_app(board)
     app.client.connects = 3
-    first, second, third = (json.loads(app.diag().payload) for _ in range(3))
+    first, second, third = (json.loads(app.diag().whole()) for _ in range(3))
     assert first == {
         "boot": 7,
         "started_by": "power",
@@ -144,11 +144,11 @@ def test_a_battery_is_estimated_from_what_a_waking_took() -> None:
     app = make_app(
         FakeBoard({"boot": 5, "phases": {"rest": 500, "sensors": 1500}, "wakings": 3}), profile="battery", interval=300
     )
-    said = json.loads(app.diag().payload)
+    said = json.loads(app.diag().whole())
     assert (said["awake"], said["battery_days"], said["wakings"]) == (2, 81, 4)
     assert list(said["awake_by"].items()) == [("sensors", 1.5), ("rest", 0.5)]
     app.settings["battery_mah"] = 0
-    assert "battery_days" not in json.loads(app.diag().payload)
+    assert "battery_days" not in json.loads(app.diag().whole())
 
 
 @pytest.mark.parametrize(("rssi", "percent"), [(None, None), (-120, 0), (-100, 0), (-61, 78), (-50, 100), (-30, 100)])
@@ -167,7 +167,7 @@ def test_lines_that_wait_make_room_when_there_is_no_memory_for_a_connection() ->
 
 def of_itself(**settings: Any) -> dict[str, dict[str, Any]]:
     """What Home Assistant is told of the board itself, by name."""
-    said = json.loads(make_app(**settings)._discovery_of_itself().payload)
+    said = json.loads(make_app(**settings)._discovery_of_itself().whole())
     return {name: {"state_topic": said["state_topic"], **each} for name, each in said["cmps"].items()}
 
 
@@ -178,7 +178,7 @@ def test_home_assistant_has_entities_for_how_the_board_is() -> None:
         assert each["entity_category"] == "diagnostic"
         assert each["unique_id"] == f"sensors_a_{name}"
         assert each["state_topic"] == ("sensors/a/meta" if name == "firmware" else "sensors/a/diag")
-        said = json.loads(make_app().diag().payload)
+        said = json.loads(make_app().diag().whole())
         assert each["value_template"] == f"{{{{ value_json.{name} }}}}"
         assert name == "firmware" or name in said
     assert {name: each.get("expire_after") for name, each in found.items()} == {
@@ -201,7 +201,7 @@ def test_the_gateway_reads_it_as_one_device_that_is_silent_when_its_readings_are
     app, world = make_app(id="a", name="Attic", diag=300, interval=10), World()
     app.client.connected = True
     for message in (*app.births(), app._discovery(), app._discovery_of_itself()):
-        world.say(message.topic, message.payload, retained=message.retain)
+        world.say(message.topic, message.whole(), retained=message.retain)
     world.say("sensors/a/state", payloads.state_payload({"temperature": 21.5}, 0, 7), retained=False)
     device = world.one()
     assert (device["name"], device["announced_by"]) == ("Attic", ["meta", "home_assistant"])
@@ -221,7 +221,7 @@ def test_the_gateway_reads_it_as_one_device_that_is_silent_when_its_readings_are
     rules = [each.rule for each in world.registry.devices()]
     assert [rule.silence_seconds for rule in rules if rule is not None] == [30]
     alone = World()  # of which Home Assistant's message is all that is known
-    alone.say(app._discovery().topic, app._discovery().payload)
+    alone.say(app._discovery().topic, app._discovery().whole())
     alone.work()
     [rule] = [each.rule for each in alone.registry.devices()]
     assert rule is not None

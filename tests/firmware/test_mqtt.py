@@ -89,6 +89,14 @@ def test_a_long_payload_is_written_as_it_stands() -> None:
     assert len(publish_pieces(Message("a", payload[1:], 0))) == 1
 
 
+def test_a_payload_in_parts_is_written_part_by_part() -> None:
+    in_parts, in_one = Message("a", [b"one", b"three"], 0), Message("a", b"onethree", 0)
+    head, *parts = publish_pieces(in_parts)
+    assert parts == [b"one", b"three"]
+    assert [head + b"onethree"] == publish_pieces(in_one)
+    assert in_parts.size() == in_one.size()
+
+
 @given(st.text(max_size=50), st.binary(max_size=1_500), st.integers(0, 1), st.booleans(), st.integers(1, 65535))
 def test_what_is_published_is_what_is_parsed(
     topic: str, payload: bytes, qos: int, retain: bool, packet_id: int

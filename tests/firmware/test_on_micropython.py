@@ -22,6 +22,8 @@ from tests.support.brokers import Broker, BrokerOptions
 from tests.support.certificates import Authority
 from tests.support.waiting import eventually
 
+HEAP = int(os.environ.get("GATEWAY_TEST_HEAP", "152")) * 1024  # bytes; a program of 32 bits needs less
+
 MakeBoard = Callable[..., Board]
 Observe = Callable[..., Observer]
 
@@ -283,7 +285,7 @@ def test_fits_into_152_kib(mosquitto: Broker, make_board: MakeBoard, observe: Ob
     with Tunnel(mosquitto.port) as tunnel:
         board = make_board(tunnel.port, sensors=sensors, interval=0.05, discovery=True)  # its largest messages
         observer = observe(board)
-        board.power_on(heap=152 * 1024)
+        board.power_on(heap=HEAP)
         observer.wait_states(50)
         assert len(observer.discovery()) == len(observer.discovery_of_itself()) == 1
         tunnel.cut()
@@ -593,7 +595,7 @@ def test_memory_stays_as_free_as_it_was_over_many_faults(
             eventually(lambda: len(observer.payloads("diag")) > told + 1, 60, "how the board is")
             return int(json.loads(observer.payloads("diag")[-1])["heap_free"])
 
-        board.power_on(heap=152 * 1024)
+        board.power_on(heap=HEAP)
         observer.wait_states(1)
         free = []
         for _ in range(1 + rounds):

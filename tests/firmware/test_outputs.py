@@ -102,10 +102,10 @@ async def test_a_command_is_carried_out_and_its_state_comes_with_the_readings() 
     board = Pins()
     app = make_app(board, outputs=[PUMP, LAMP])
     app._on_message("", b'{"set":{"pump":true,"lamp":40.4}}', False)
-    assert app._retime.is_set()  # at once, not after the interval
+    assert app.retime.is_set()  # at once, not after the interval
     state = json.loads(await app.measure() or b"")
     assert (state["pump"], state["lamp"]) == (1, 40)
-    fields = json.loads(app.meta().payload)["fields"]
+    fields = json.loads(app.meta().whole())["fields"]
     assert fields["pump"] == {"min": 0, "max": 1, "output": "relay"}
     assert fields["lamp"] == {"unit": "%", "min": 0, "max": 100, "output": "led"}
 
@@ -138,7 +138,7 @@ def test_a_sensor_does_not_take_the_name_of_an_output() -> None:
 
 def test_home_assistant_gets_a_switch_a_light_and_a_number() -> None:
     app = make_app(Pins(), outputs=[PUMP, LAMP, FAN], discovery=True)
-    components = json.loads(app._discovery().payload)["cmps"]
+    components = json.loads(app._discovery().whole())["cmps"]
     pump, lamp, fan = components["pump"], components["lamp"], components["fan"]
     assert [each["p"] for each in (pump, lamp, fan)] == ["switch", "light", "number"]
     assert {each["command_topic"] for each in (pump, lamp, fan)} == {"sensors/esp32-abcdef/cmd"}

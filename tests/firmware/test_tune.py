@@ -118,7 +118,7 @@ async def test_what_the_sensor_took_stands_in_meta(slept: list[float]) -> None:
     sensor: Any = app.sources[0].sensor
     sensor.i2c = Tunable()
     app._on_message("", b'{"tune":{"cellar":{"altitude":500}}}', False)
-    assert app._retime.is_set()
-    assert "tuned" not in json.loads(app.meta().payload)
+    assert app.retime.is_set()
+    assert "tuned" not in json.loads(app.meta().whole())
     await app.measure()
-    assert json.loads(app.meta().payload)["tuned"] == {"cellar": {"altitude": 500}}
+    assert json.loads(app.meta().whole())["tuned"] == {"cellar": {"altitude": 500}}

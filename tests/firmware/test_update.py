@@ -14,7 +14,7 @@ import pytest
 
 from firmware import files
 from firmware.board import update
-from tests.firmware.boards import STANDINS, Interpreter
+from tests.firmware.boards import PLENTY, STANDINS, Interpreter
 
 KEY = "5e" * 32
 SCRIPT = STANDINS / "update_on_lfs.py"
@@ -126,7 +126,7 @@ def run(interpreter: Interpreter, standins: Path, tmp_path: Path) -> Run:
         asked = {"mode": mode, "old": old, "manifest": signed.decode(), "key": KEY, **more}
         asked["files"] = {digest: data.decode() for digest, data in by_hash.items()}
         (folder / "asked.json").write_text(json.dumps(asked))
-        command = interpreter.command(folder, standins, f"update-{tmp_path.name[-12:]}", "script.py")
+        command = interpreter.command(folder, standins, f"update-{tmp_path.name[-12:]}", *PLENTY, "script.py")
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout.splitlines()

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,10 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
     max_leaves=10,
 )
+
+
+def discovery(*args: Any, **kwargs: Any) -> Any:
+    return json.loads(b"".join(payloads.discovery_parts(*args, **kwargs)))
 
 
 def test_topics_are_those_of_the_design() -> None:
@@ -121,31 +126,31 @@ def test_meta_payload_takes_differences_errors_and_the_mark_of_simulation() -> N
     assert (meta["simulated"], meta["errors"], meta["place"]) == (True, {"bme280": "-"}, "home")
 
 
-def test_discovery_payload_has_what_home_assistant_requires() -> None:
-    discovery = json.loads(payloads.discovery_payload("k-1", "Kitchen", "ESP32", "1.0", 10, ["temperature", "energy"]))
-    assert discovery["dev"]["ids"]
-    assert discovery["o"]["name"]
-    assert discovery["state_topic"] == "sensors/k-1/state"
-    temperature = discovery["cmps"]["temperature"]
+def test_discovery_has_what_home_assistant_requires() -> None:
+    found = discovery("k-1", "Kitchen", "ESP32", "1.0", 10, ["temperature", "energy"])
+    assert found["dev"]["ids"]
+    assert found["o"]["name"]
+    assert found["state_topic"] == "sensors/k-1/state"
+    temperature = found["cmps"]["temperature"]
     assert temperature["p"] == "sensor"
     assert temperature["unit_of_measurement"] == "°C"
     assert temperature["value_template"] == "{{ value_json.temperature }}"
-    assert discovery["cmps"]["energy"]["state_class"] == "total_increasing"
-    unique = [component["unique_id"] for component in discovery["cmps"].values()]
+    assert found["cmps"]["energy"]["state_class"] == "total_increasing"
+    unique = [component["unique_id"] for component in found["cmps"].values()]
     assert len(set(unique)) == len(unique)
 
 
 def test_sleeping_is_available_to_home_assistant_and_offline_is_not() -> None:
-    discovery = json.loads(payloads.discovery_payload("k-1", "K", "m", "f", 10, ["temperature"], always_listens=False))
-    (availability,) = discovery["availability"]
+    found = discovery("k-1", "K", "m", "f", 10, ["temperature"], always_listens=False)
+    (availability,) = found["availability"]
     assert availability["topic"] == "sensors/k-1/status"
     assert availability["value_template"] == "{{ 'offline' if value == 'offline' else 'online' }}"
-    assert "restart" not in discovery["cmps"]
+    assert "restart" not in found["cmps"]
 
 
 def test_a_field_that_is_no_name_to_jinja_stands_in_quotes() -> None:
     fields = {"living-room_temperature": None, "2nd": None, "co2": None}
-    components = json.loads(payloads.discovery_payload("k-1", "K", "m", "f", 10, fields))["cmps"]
+    components = discovery("k-1", "K", "m", "f", 10, fields)["cmps"]
     assert components["living-room_temperature"]["value_template"] == "{{ value_json['living-room_temperature'] }}"
     assert components["2nd"]["value_template"] == "{{ value_json['2nd'] }}"
     assert components["co2"]["value_template"] == "{{ value_json.co2 }}"
@@ -186,7 +191,7 @@ def test_a_bad_command_says_what_is_wrong(payload: bytes, text: str) -> None:
 PROBE = r"""
 print(state_payload({"temperature": 21.534, "humidity": 44.06, "note": '°\n"'}, 4711, 17, ts_ms=1790000000123).decode())
 print(meta_payload("Küche", "m", "f", 10, ["temperature", "co2"], simulated=True, errors=["a"]).decode())
-print(discovery_payload("a-1", "n", "m", "f", 10, {"temperature": {"max": 60}, "rssi": None}).decode())
+print(b"".join(discovery_parts("a-1", "n", "m", "f", 10, {"temperature": {"max": 60}, "rssi": None})).decode())
 print(json_text([number_text(v, d) for v, d in ((0, 2), (-0.004, 2), (-0.006, 2), (1e6, 1), (99.999, 2), (5, 0))]))
 print(json_text(parse_command(b'{"interval":5}')))
 for bad in (b"{", b"\xff", b'{"interval":0}', b'{"interval":0.001}', b'{"x":1}'):

@@ -452,7 +452,7 @@ function Step({ number, title, isDone, isOpen, note, children }: StepProps) {
         <span class="count" aria-hidden="true">
           {isDone ? "✓" : number}
         </span>
-        {title}
+        <span class="title">{title}</span>
         {note && <span class="note">{note}</span>}
       </h2>
       {(isOpen || (isDone && number === 5)) && <div class="body">{children}</div>}
