@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from gateway.access.budget import Budget, Memory
 from gateway.access.keys import secret_key
 from gateway.access.tokens import mint
 from gateway.ops.asyncapi import device_schema
@@ -208,6 +209,41 @@ async def test_a_stream_tells_all_devices_and_then_what_changes(monkeypatch: pyt
         ]
         assert not gateway.devices.listeners
         assert not gateway.event_streams
+        assert gateway.connections.total == 0
+
+
+async def test_what_streams_of_devices_remember_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices_module, "CHANGE_SECONDS", 0.001)
+
+    def announce(numbers: range) -> None:
+        for number in numbers:
+            config = {**SINGLE, "uniq_id": f"u{number}", "dev": {"ids": f"d{number}", "name": "D"}}
+            say(gateway, f"homeassistant/sensor/d{number}/temp/config", config)
+
+    async with running() as (app, gateway):
+        announce(range(150))
+        await settled(gateway)
+        assert gateway.devices.count == 150
+        size = 150 * devices_module.DEVICE_BYTES - Budget.FREE_BYTES
+        memory = gateway.guard.accounts.streams = Memory(size, size)
+        held: list[int] = []
+
+        def on_part(answer: Answer) -> object:
+            if b"event: known" in answer.body:
+                held.append(memory.total)
+                announce(range(150, 300))
+            return None
+
+        # with more devices there is no room: it ends, and its client is told so when it comes back
+        answer = await ask(app, "/devices?format=sse", on_part=on_part)
+        assert held[0] == size
+        assert answer.is_complete
+        assert memory.total == 0
+        await settled(gateway)
+        answer = await ask(app, "/devices?format=sse")
+        assert (answer.status, json.loads(answer.body)["reason"]) == (503, "stream_bytes")
+        assert answer.headers["retry-after"] == "10"
+        assert not gateway.devices.listeners
         assert gateway.connections.total == 0
 
 

@@ -9,7 +9,7 @@ import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -280,6 +280,19 @@ def test_what_was_evicted_is_told_before_anything_else(loop: FakeLoop) -> None:
     loop.run()
     assert client.objects[0] == {"event": "gap", "reason": "evicted", "lost": 3, "from": 4, "to": 12}
     assert client.seqs == [8, 9, 10]
+
+
+def test_a_gap_whose_number_nobody_knows_is_counted_as_a_gap(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_topics=2)
+    for number in range(5):
+        publish(hub, f"a/{number}", number)
+    client = FakeSocket(hub)
+    answer = hub.subscribe(client.subscriber, ["#"], position(1))
+    loop.run()
+    assert not answer.recovered
+    assert [(gap["reason"], gap["lost"]) for gap in client.events("gap")] == [("evicted", None)]
+    assert (hub.counters.gaps["evicted"], hub.counters.lost["evicted"]) == (1, 0)
+    assert sum(hub.counters.gaps.values()) == 1
 
 
 def test_another_epoch_is_a_gap_and_then_all_that_this_one_has(loop: FakeLoop) -> None:
@@ -783,6 +796,39 @@ def test_a_deadband_counts_from_what_each_was_shown(loop: FakeLoop) -> None:
     assert [m["payload"] for m in early.messages] == [10, 9.1]
 
 
+@pytest.mark.parametrize("start", ["last", "position"])
+def test_what_a_replay_showed_is_what_was_sent_last_to_who_is_alone(loop: FakeLoop, start: str) -> None:
+    hub = make_hub(loop)
+    publish(hub, "t", 20)
+    client = FakeSocket(hub, shape=Shape(deadband=1.0))
+    hub.subscribe(client.subscriber, ["t"], SINCE_LAST if start == "last" else position(0))
+    loop.run()
+    for value in (20.1, 20.2, 21.5):
+        publish(hub, "t", value)
+        loop.run()
+    assert [(m["payload"], m.get("skipped")) for m in client.messages] == [(20, None), (21.5, 2)]
+
+
+def test_what_a_deadband_left_out_of_a_replay_is_told_once(loop: FakeLoop) -> None:
+    hub = make_hub(loop)
+    client = FakeSocket(hub, shape=Shape(deadband=1.0), capacity=10)
+    hub.subscribe(client.subscriber, ["t"], SINCE_NOW)
+    loop.run()
+    client.is_stuck = True
+    for value in (20, 20.1, 20.2, 20.3):
+        publish(hub, "t", value)
+        loop.run()
+    assert client.subscriber.is_paused
+    client.is_stuck = False
+    client.drain()
+    loop.run()
+    publish(hub, "t", 30)
+    loop.run()
+    # what is read after a slow moment begins with a value
+    assert [(m["payload"], m.get("skipped")) for m in client.messages] == [(20, None), (20.1, None), (30, 2)]
+    assert hub.counts(client.subscriber) == (3, 2, 0)
+
+
 @pytest.mark.parametrize("shape", [Shape(max_hz=0.001), Shape(mode=Mode.MINMAX, max_hz=0.001), Shape(deadband=0.5)])
 def test_all_shapes_together_have_a_ceiling(loop: FakeLoop, shape: Shape) -> None:
     limit = 1_000_000
@@ -925,7 +971,7 @@ class Client(FakeSocket):
         self.owed: set[int] = set()
         self.times: Counter[int] = Counter()
         self.lasts: set[int] = set()
-        self.has_changed = self.has_removed = False
+        self.has_changed = self.has_removed = self.has_company = self.has_another_shape = False
         self.is_plain = shape.is_plain
         self.may_aggregate = shape.mode is not Mode.LATEST
 
@@ -937,24 +983,36 @@ class Client(FakeSocket):
     def wants(self, topic: str, seq: int) -> bool:
         return any(matches(f, topic) and (seq > after or seq in one) for f, (after, one) in self.claims.items())
 
+    @property
+    def heard(self) -> int:
+        """What its messages say that they stand for."""
+        return sum(message.get("count", 1) + message.get("skipped", 0) for message in self.messages)
+
     def promise(self, seqs: set[int]) -> None:
         self.owed |= seqs
         self.times.update(seqs)
         self.unwanted -= seqs
 
 
+def _sum(*counts: tuple[int, int, int]) -> tuple[int, int, int]:
+    delivered, skipped, lost = (sum(column) for column in zip(*counts, strict=True))
+    return delivered, skipped, lost
+
+
 class Invariant(RuleBasedStateMachine):
     """*received = delivered + skipped + lost*, for every subscriber, whatever happens in whatever order."""
 
     clients = Bundle("clients")
+    options: ClassVar[dict[str, int]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = FakeLoop()
         self.loop.cost = 0.0001
-        self.hub = make_hub(
-            self.loop, max_messages=4, max_bytes=12_000, max_topics=4, stall_seconds=10**9, cost_clock=self.cost_clock
-        )
+        bounds = {"max_messages": 4, "max_bytes": 12_000, "max_topics": 4, **self.options}
+        self.hub = make_hub(self.loop, stall_seconds=10**9, cost_clock=self.cost_clock, **bounds)
+        self.counts_of_the_gone = (0, 0, 0)
+        self.gaps_of_the_gone = 0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(replays_module, "CHUNK_BYTES", 250)
         self.log: list[tuple[int, str]] = []
@@ -1043,6 +1101,7 @@ class Invariant(RuleBasedStateMachine):
         """It wants its messages otherwise, from now on."""
         with suppress(ProtocolError):
             self.hub.subscribe(client.subscriber, [], SINCE_LAST, shape=shape)
+        client.has_another_shape = True
         client.is_plain &= shape.is_plain
         client.may_aggregate |= shape.mode is not Mode.LATEST
 
@@ -1063,6 +1122,8 @@ class Invariant(RuleBasedStateMachine):
     def disconnect(self, client: Client) -> None:
         client.drain()
         self.hub.remove(client.subscriber)
+        self.counts_of_the_gone = _sum(self.counts_of_the_gone, self.hub.counts(client.subscriber))
+        self.gaps_of_the_gone += len(client.events("gap"))
         self.hub.remove(client.subscriber)
         self.open.remove(client)
         self.check_order(client)
@@ -1089,6 +1150,12 @@ class Invariant(RuleBasedStateMachine):
     def cost_clock(self) -> float:
         """Work takes no time: none is put off."""
         return 0.0
+
+    @invariant()
+    def who_has_company_is_known(self) -> None:
+        for client in self.open:
+            group = client.subscriber.group
+            client.has_company |= group is not None and len(group.members) > 1
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -1120,6 +1187,12 @@ class Invariant(RuleBasedStateMachine):
             seqs = client.seqs
             assert delivered == len(seqs)
             assert lost == client.told_lost, "every loss is told"
+            shape = client.subscriber.shape
+            is_told = not (client.has_changed or client.has_company or client.has_another_shape)
+            if is_told and not shape.where and not shape.fields:
+                # what a deadband left out is told with what comes next
+                assert client.heard <= delivered + skipped
+                assert client.heard == delivered + skipped or shape.deadband is not None
             has_unknown = any(gap["lost"] is None for gap in client.events("gap"))
             # a last value that was superseded and evicted before it could be written was not promised
             missing_lasts = len(client.lasts.difference(seqs)) if client.is_plain else len(client.lasts)
@@ -1131,6 +1204,12 @@ class Invariant(RuleBasedStateMachine):
                     assert total == client.times.total()
                 if client.is_plain and not lost:
                     assert client.owed - client.lasts <= set(seqs)
+        counted = self.hub.counters
+        counts = [self.hub.counts(client.subscriber) for client in self.open]
+        everybody = _sum(self.counts_of_the_gone, *counts)
+        assert (counted.delivered, counted.skipped, sum(counted.lost.values())) == everybody, "metrics are their sum"
+        gaps = self.gaps_of_the_gone + sum(len(client.events("gap")) for client in self.open)
+        assert sum(counted.gaps.values()) == gaps
 
 
 Invariant.TestCase.settings = settings(
@@ -1170,7 +1249,9 @@ TestInvariantInSteps = pytest.mark.slow(InvariantInSteps.TestCase)
 
 
 class InvariantInParts(Invariant):
-    """The same where one turn has room for one write, so that every flush goes on for several turns."""
+    """The same where one turn has room for one write, so that a flush goes on for several, and shapes for little."""
+
+    options: ClassVar[dict[str, int]] = {"max_shape_bytes": 2_000}
 
     def __init__(self) -> None:
         super().__init__()
@@ -1202,6 +1283,26 @@ def test_a_flush_to_many_leaves_room_for_others_between_its_parts(loop: FakeLoop
     assert all(each.seqs == [1] for each in sockets)
     assert hub.counters.delivered == hub.counters.batches == 1_000
     assert hub.counters.flushes == 1
+
+
+def test_room_that_is_made_for_shapes_between_a_flush_and_its_end_stops_nobody(loop: FakeLoop) -> None:
+    hub = make_hub(loop, max_shape_bytes=20_000)
+    shape = Shape(max_hz=1)
+    many = [FakeSocket(hub, shape=shape) for _ in range(hub_module.PART_WRITES + 1)]
+    for each in many:
+        hub.subscribe(each.subscriber, ["a/#"], SINCE_NOW)
+    other = FakeSocket(hub)
+    hub.subscribe(other.subscriber, ["b"], SINCE_NOW)
+    loop.run(1)
+    for number in range(100):
+        publish(hub, "b", number)
+        loop.turn()
+        publish(hub, f"a/{number}", "x" * 100)
+        loop.turn()
+    assert hub.counters.shapes_shed
+    loop.run(2)
+    assert len(other.seqs) == 100
+    assert {hub.counts(each.subscriber) for each in many} == {(100, 0, 0)}
 
 
 def test_large_writes_are_fewer_in_a_turn(loop: FakeLoop) -> None:

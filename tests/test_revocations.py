@@ -106,7 +106,10 @@ async def test_who_may_call_back_what() -> None:
         assert (await revoke(app, mine, subject="bert"))[0] == 403, "a wildcard is no grant for it"
         assert (await revoke(app, None, subject="bert"))[0] == 401
         assert (await revoke(app, None, jti="x"))[0] == 401
-        for wrong in ({}, {"subject": ""}, {"jti": "a", "subject": "b"}, {"jti": "x" * 1001}, {"surprise": 1}):
+        for wrong in (
+            {}, {"subject": ""}, {"jti": "a", "subject": "b"}, {"jti": "x" * 1001}, {"surprise": 1},
+            {"jti": "a", "expires": 10**400}, {"jti": "a", "expires": -1},
+        ):  # fmt: skip
             assert (await revoke(app, admin, **wrong))[0] == 400, wrong
         assert (await revoke(app, admin, token=mine, expires=1))[0] == 400
         assert (await revoke(app, None, token="x"))[0] == 401

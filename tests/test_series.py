@@ -145,6 +145,24 @@ async def test_no_chart_holds_the_loop() -> None:
         assert turns.longest < 0.020 * slowness, turns
 
 
+@pytest.mark.slow
+@pytest.mark.timing
+async def test_neither_does_one_of_a_message_with_many_numbers_and_texts() -> None:
+    async with running(history_bytes="1GiB") as (app, gateway):
+        numbers, texts = {f"n{number}": number for number in range(100)}, {f"t{number}": "a" for number in range(100)}
+        began = gateway.wall_clock_ms() - HOUR // 2
+        for number in range(200):
+            payload = json.dumps({**numbers, **texts, "n0": number}).encode()
+            gateway.hub.publish("wide", payload, time=began + number * 5_000)
+        for form in ("json", "columns", "csv"):
+            before = yardstick_seconds()
+            with turns_watched() as turns:
+                answer = await ask(app, f"/topics/wide?since=1h&points=5000&format={form}")
+                assert answer.status == 200
+            slowness = max(1.0, (before + yardstick_seconds()) / 2 / YARDSTICK_SECONDS)
+            assert turns.longest < 0.020 * slowness, (form, turns, slowness)
+
+
 async def test_what_is_evicted_while_a_chart_is_made_is_a_gap_and_no_error() -> None:
     async with running(history_messages=20_000, history_bytes="1GiB") as (app, gateway):
 

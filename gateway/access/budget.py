@@ -155,6 +155,9 @@ much at once: all browsers behind one router come back together."""
 MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS = 128 * 2**20, 32 * 2**20
 """Answers to requests that are made or not read yet: in all, and of one address. The largest message has 22 MiB."""
 
+MAX_STREAM_BYTES, MAX_STREAM_BYTES_OF_ADDRESS = 256 * 2**20, 64 * 2**20
+"""What streams of devices remember of what they told: in all, and of one address."""
+
 
 RELAYED = 15
 RELAY_BYTES = 1024
@@ -202,6 +205,7 @@ class Accounts:
         clock: monotonic seconds.
         memory: what all of them hold.
         answers: answers to requests that are made, or not read yet.
+        streams: what streams of devices remember.
         processor: seconds of processor time that were counted so far, for all of them.
     """
 
@@ -217,6 +221,7 @@ class Accounts:
         self.memory = memory or Memory()
         self.processor = 0.0
         self.answers = Memory(MAX_ANSWER_BYTES, MAX_ANSWER_BYTES_OF_ADDRESS)
+        self.streams = Memory(MAX_STREAM_BYTES, MAX_STREAM_BYTES_OF_ADDRESS)
         self._tariff = tariff
         self._buckets = _ByAddress(tariff.bucket, max_addresses)
 
@@ -238,6 +243,10 @@ class Accounts:
     def payer(self, address: Client) -> Budget:
         """Who pays at this address for work that belongs to no bytes of a connection, and holds answers."""
         return Budget(self, address, ADDRESS, self.answers)
+
+    def remembers(self, address: Client) -> Budget:
+        """Who pays at this address for what a stream remembers."""
+        return Budget(self, address, ADDRESS, self.streams)
 
     def __len__(self) -> int:
         return len(self._buckets)

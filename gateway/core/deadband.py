@@ -87,6 +87,15 @@ class Deadband:
             self._forget(topic)
         self._suppressed.clear()
 
+    def adopt(self, other: Deadband) -> None:
+        """Goes on where `other` ended: nobody else is there who was shown anything."""
+        self.forget()
+        self._baseline, self._suppressed = dict(other._baseline), dict(other._suppressed)
+        self._spread = dict(other._spread)
+        self._numbers = other._numbers
+        spread = sum(map(len, self._spread.values()))
+        self._share.charge(BASELINE_COST * (len(self._baseline) + self._numbers + spread))
+
     def welcome(self, other: Deadband) -> None:
         """Somebody joins who was shown what `other` let through: changes count from there as well."""
         for topic, shown in other._baseline.items():

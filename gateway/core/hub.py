@@ -474,6 +474,7 @@ class Hub:
                     group.unwritten, group.unwritten_data = group.writers.copy(), data
                     self._unwritten.append(group)
                     self._write_on(group)
+                    self._see_to_the_rest()
                 else:
                     self._room -= cost
                     for write in tuple(group.writers.values()):  # a write may pause its own subscriber
@@ -534,7 +535,6 @@ class Hub:
                     group.ticking.cancel()
                     group.ticking = None
                 self._try_to_flush(group)
-                self._see_to_the_rest()
             if self._room <= 0 or number % PART_GROUPS == 0:
                 yield
                 self._room = PART_WRITES

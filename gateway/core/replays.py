@@ -347,6 +347,9 @@ class Replays:
                 return False
             if subscriber.position == group.flushed_seq or group.settled_matched == subscriber.mark:
                 subscriber.position = group.flushed_seq
+                shown = subscriber.shown
+                if shown is not None and group.shaper is not None and group.is_of_one and shown.shape == group.shape:
+                    group.shaper.adopt(shown)
                 group.join(subscriber)
                 return False
             job = Job(
@@ -394,6 +397,7 @@ class Replays:
             group = subscriber.group
             if job.shaper is not None and group is not None and group.shaper is not None and group.shape == job.shape:
                 group.shaper.welcome(job.shaper)
+                subscriber.shown = job.shaper
             if job.expected is not None and job.seen < job.expected:
                 is_slow = job.kind is Kind.CATCH_UP and subscriber.was_paused
                 subscriber.tell_gap(
@@ -501,6 +505,8 @@ class Replays:
 
     def _shape_chunk(self, subscriber: Subscriber, job: Job, messages: list[Message], is_done: bool) -> list[bytes]:
         """The frames of a chunk for a shape that isn't plain, counted."""
+        if job.shaper is None and (shown := subscriber.shown) is not None and shown.shape == job.shape:
+            job.shaper = shown
         if job.shaper is None:
             job.shaper = Shaper(
                 job.shape, self.history.epoch, self._budget, self.counters.count_too_large, self._wall_clock_ms

@@ -294,6 +294,11 @@ class Shaper:
         if self._deadband is not None and other._deadband is not None:
             self._deadband.welcome(other._deadband)
 
+    def adopt(self, other: Shaper) -> None:
+        """Goes on where `other` ended: whoever it showed something to is alone now."""
+        if self._deadband is not None and other._deadband is not None:
+            self._deadband.adopt(other._deadband)
+
     def _suppress(self, topic: str, count: int) -> None:
         """Counts `count` messages that a deadband leaves out; all but one were counted as skipped before."""
         assert self._deadband is not None  # noqa: S101 - it is what left it out

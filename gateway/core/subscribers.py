@@ -112,6 +112,7 @@ class Subscriber:
         "progress",
         "promises",
         "shape",
+        "shown",
         "sink",
         "skipped",
         "slow_count",
@@ -139,6 +140,7 @@ class Subscriber:
         self.on_live: Callable[[int], None] | None = None
         self.promises: tuple[Promise, ...] = ()  # what its filters were promised
         self.jobs: deque[Job] | None = None
+        self.shown: Shaper | None = None  # what its replays have shown, until it is live
         self.has_turn = False
         self.was_paused = False  # since it was live
         # the group's count of matched messages at `position`, and its other counts when this one became live
@@ -148,7 +150,7 @@ class Subscriber:
 
     def let_go(self) -> None:
         """It is gone: it holds on to nobody who may hold it."""
-        self.jobs = None
+        self.jobs = self.shown = None
         self._tell = self.on_live = None
 
     def tell(self, event: str, **members: Any) -> None:
@@ -158,6 +160,7 @@ class Subscriber:
 
     def tell_gap(self, reason: str, lost: int | None, counters: HubCounters, **members: Any) -> None:
         """Counts and tells the messages that it will not get and why; `lost` is None where nobody knows the number."""
+        counters.gaps[reason] += 1
         if lost is not None:
             self.lost += lost
             counters.lost[reason] += lost
@@ -305,6 +308,11 @@ class Group:
             self.settle(seq)
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether it has a single member."""
+        return len(self.members) == 1
+
+    @property
     def payer_key(self) -> str | None:
         """What counts as the address of those who pay for it: that of the member who was there first."""
         payer = next((member.payer for member in self.members), None)
@@ -335,7 +343,7 @@ class Group:
         subscriber.state = State.LIVE
         subscriber.base_delivered = self._settled_delivered
         subscriber.base_skipped = self._settled_skipped
-        subscriber.jobs = None
+        subscriber.jobs = subscriber.shown = None
         subscriber.was_paused = False
         if subscriber.on_live is not None:
             subscriber.on_live(subscriber.position)
@@ -361,6 +369,7 @@ class HubCounters:
         "delivered",
         "flush_seconds",
         "flushes",
+        "gaps",
         "lost",
         "received",
         "replayed",
@@ -379,6 +388,8 @@ class HubCounters:
         """Messages conflated or filtered away, summed over subscribers."""
         self.lost: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
         """Messages told as lost, by reason, where their number is known; summed over subscribers."""
+        self.gaps: dict[str, int] = dict.fromkeys(GAP_REASONS, 0)
+        """Gaps, by reason, those of which nobody knows the number of messages among them; summed over subscribers."""
         self.too_large_for_where = 0
         """Messages of `skipped` that were too large to be compared with a `where`, once for each group."""
         self.replayed = 0

@@ -91,6 +91,12 @@ METRICS: Mapping[str, Description] = {
             ("reason",),
         ),
         Description(
+            "gateway_gaps_total",
+            _C,
+            "Gaps in what subscribers got, by reason: also those of which nobody knows how many messages are lost.",
+            ("reason",),
+        ),
+        Description(
             "gateway_delivery_delay_seconds",
             Kind.HISTOGRAM,
             "From when the gateway takes the oldest message of a flush to the end of that flush, when it is with the "

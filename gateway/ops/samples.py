@@ -34,6 +34,7 @@ def samples(gateway: Gateway) -> dict[str, Sample]:
         "gateway_messages_skipped_total": counted.skipped,
         "gateway_messages_beyond_where_total": counted.too_large_for_where,
         "gateway_messages_lost_total": dict(counted.lost),
+        "gateway_gaps_total": dict(counted.gaps),
         "gateway_delivery_delay_seconds": counted.delays,
         "gateway_loop_stall_seconds": gateway.stalls,
         "gateway_flushes_total": counted.flushes,

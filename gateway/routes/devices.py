@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.access.budget import Budget
 from gateway.access.grants import Grant, Owner, Principal
 from gateway.core.filters import FilterSet
 from gateway.core.frames import sse_event
@@ -21,7 +22,7 @@ from gateway.core.protocol import CloseCode
 from gateway.devices.records import Device
 from gateway.devices.views import Asker, first_devices, tell, tell_all, values_of
 from gateway.door.expiry import Expiry
-from gateway.door.refusals import principal_of
+from gateway.door.refusals import payer_of, principal_of
 from gateway.routes.dashboard import index_among
 from gateway.routes.event_stream import KEEP_ALIVE_SECONDS, RETRY_MS, stream_of
 from gateway.routes.request import ApiError, check_query, has_newest, integer, representation_of
@@ -37,6 +38,9 @@ CHANGE_SECONDS = 0.2
 
 PART_BYTES = 16 * 1024
 """Bytes of a stream that are handed to the server at once."""
+
+DEVICE_BYTES = 60
+"""Bytes that a stream takes for each device that it told of, or has still to tell of."""
 
 
 def asker_of(principal: Principal) -> Asker:
@@ -71,7 +75,12 @@ async def devices(request: Request) -> Response:
         case "sse":
             check_query(request.query_params, "changes")
             owner = Owner(principal_of(request.scope), address_of(request.scope))
-            return stream_of(request, _events(gateway, owner))
+            memory = gateway.guard.accounts.remembers(payer_of(request.scope))
+            if not memory.hold(DEVICE_BYTES * gateway.devices.count):
+                text = "limit: streams of devices from this address, or all of them, take too much memory; come back"
+                raise ApiError(503, "limit", text, [("retry-after", "10")], reason="stream_bytes")
+            memory.hold(0)  # where it never begins
+            return stream_of(request, _events(gateway, owner, memory))
     query = request.query_params
     check_query(query, "devices")
     limit = integer(query, "limit", "devices")
@@ -117,7 +126,8 @@ class _Reader:
     """Which devices a stream has still to tell of.
 
     Attributes:
-        changed: those.
+        first: those that were there when it began, the last one first.
+        changed: those that have changed since.
         told: the ids of those that were told, by their number.
         ready: set when there is something to tell.
         is_closed: whether the stream is to end.
@@ -125,11 +135,31 @@ class _Reader:
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        self.changed: dict[Device, None] = dict.fromkeys(gateway.devices.devices())
+        self.first: list[Device] = list(gateway.devices.devices())[::-1]
+        self.changed: dict[Device, None] = {}
         self.told: dict[int, str] = {}
         self.ready = asyncio.Event()
         self.is_closed = False
         self.expiring: int | None = None
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes it holds."""
+        return DEVICE_BYTES * (len(self.first) + len(self.changed) + len(self.told))
+
+    def next(self) -> Device | None:
+        """The device to tell of next; None: all are told."""
+        while self.first:
+            device = self.first.pop()
+            if device.number not in self.told and device not in self.changed:
+                return device
+        if not self.changed:
+            return None
+        device = next(iter(self.changed))
+        del self.changed[device]
+        if not self.changed:
+            self.changed = {}  # an emptied one keeps its room
+        return device
 
     def note(self, device: Device) -> None:
         """A device has changed."""
@@ -147,7 +177,8 @@ class _Reader:
         self.ready.set()
 
 
-async def _events(gateway: Gateway, owner: Owner) -> AsyncGenerator[bytes]:
+async def _events(gateway: Gateway, owner: Owner, memory: Budget) -> AsyncGenerator[bytes]:
+    """The events; it ends where there is no room for what it has to remember, and its client comes back."""
     asker = asker_of(owner.principal)
     reader = _Reader(gateway)
     gateway.devices.listeners[reader.note] = None
@@ -166,10 +197,10 @@ async def _events(gateway: Gateway, owner: Owner) -> AsyncGenerator[bytes]:
             reader.ready.clear()
             stride = Stride()
             part = b""
-            while reader.changed and not reader.is_closed:
-                changed = next(iter(reader.changed))
-                del reader.changed[changed]
+            while (changed := reader.next()) is not None and not reader.is_closed:
                 part += _event_of(changed, asker, reader.told, gateway)
+                if not memory.hold(reader.cost):
+                    return
                 if len(part) >= PART_BYTES:
                     yield part
                     part = b""
@@ -194,6 +225,7 @@ async def _events(gateway: Gateway, owner: Owner) -> AsyncGenerator[bytes]:
         expiry.cancel()
         gateway.event_streams.discard(reader)
         gateway.devices.listeners.pop(reader.note, None)
+        memory.hold(0)
 
 
 def _event_of(device: Device, asker: Asker, told: dict[int, str], gateway: Gateway) -> bytes:

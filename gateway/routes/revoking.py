@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -30,12 +30,15 @@ logger = logging.getLogger(__name__)
 MAX_NAME = 1_000
 """Characters of a `jti` or a subject."""
 
+MAX_TIME_MS = 253_402_300_799_999
+"""The end of the year 9999, milliseconds since 1970."""
+
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     token: str | None = None
     jti: str | None = None
     subject: str | None = None
-    expires: int | None = None
+    expires: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)] | None = None
 
 
 async def revoke(request: Request) -> Response:

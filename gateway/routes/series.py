@@ -7,14 +7,16 @@ live messages go on behind `position` without one.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.access.budget import Budget
 from gateway.core.beyond import Drawn
 from gateway.core.conditions import ShapeError
 from gateway.core.fields import BOOKKEEPING, Field, look_up, numbers_of, rank_of, reading_of, text_of, texts_of
@@ -49,6 +51,9 @@ MAX_ANSWER_BYTES = 8 * 2**20
 
 AT_ONCE = 20
 """Topics for which the archive is asked in one go."""
+
+WRITTEN_AT_ONCE = 100
+"""Points that are written in one go: half a millisecond."""
 
 RAW = "raw"
 """The level of what is made of single messages."""
@@ -151,18 +156,16 @@ async def series(request: Request) -> Response:
 
 
 async def _answer(request: Request, ask: _Ask) -> Response:
-    history, budget = ask.gateway.history, asker()
+    history = ask.gateway.history
     position = history.position
     until = history.seq
     gap = await _look_back(ask)
     names, _ = await in_slices(first_names(topic_names(history, ask.filters), ask.after, ask.limit + 1))
-    parts: list[bytes] = []
-    texts: list[bytes] = []
-    size = 0
+    body = _Body(ask, asker())
     following: str | None = None
     drawn: Drawn | None = None
     for number, name in enumerate(names):
-        if number == ask.limit or size > MAX_ANSWER_BYTES:
+        if number == ask.limit or body.size > MAX_ANSWER_BYTES:
             following = names[number - 1]
             break
         if ask.is_beyond and number % AT_ONCE == 0:
@@ -173,17 +176,12 @@ async def _answer(request: Request, ask: _Ask) -> Response:
             continue
         if ask.is_beyond and gap is None and (drawn is None or _is_torn(ask, topic, drawn.seq)):
             gap = {"reason": "evicted", "lost": None}
-        for found in await _series_of(topic, ask, until, drawn):
-            written = _written(found, ask)
-            (parts if isinstance(found, _Series) else texts).append(written)
-            size += len(written)
-        if budget is not None and not budget.hold(size):
-            raise no_room()
+        await in_slices(body.add(await _series_of(topic, ask, until, drawn)))
     if gap is None and ask.is_torn:
         gap = {"reason": "evicted", "lost": None}
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if ask.form == "csv":
-        body, media_type = _CSV_HEAD + b"".join([*parts, *texts]), "text/csv; charset=utf-8"
+        content, media_type = b"".join([_CSV_HEAD, *body.series, *body.texts]), "text/csv; charset=utf-8"
     else:
         head: dict[str, Any] = {"position": position, "recovered": gap is None}
         if gap is not None:
@@ -191,11 +189,12 @@ async def _answer(request: Request, ask: _Ask) -> Response:
         head |= {"start": ask.grid.start, "step": ask.grid.step, "points": ask.grid.count}
         if following is not None:
             head |= {"more": True, "next": following}
-        lists = encode_json(head)[:-1], b",".join(parts), b",".join(texts)
-        body, media_type = b'%b,"series":[%b],"texts":[%b]}' % lists, "application/json"
+        # one copy of up to 20 MB
+        parts = [encode_json(head)[:-1], b',"series":[', *body.series, b'],"texts":[', *body.texts, b"]}"]
+        content, media_type = b"".join(parts), "application/json"
     if request.method == "HEAD":
         return head_only(headers, media_type)
-    return Response(body, headers=headers, media_type=media_type)
+    return Response(content, headers=headers, media_type=media_type)
 
 
 async def _look_back(ask: _Ask) -> dict[str, Any] | None:
@@ -331,12 +330,51 @@ _CSV_COLUMNS = ("time", "topic", "field", "first", "min", "max", "last", "mean",
 _CSV_HEAD = ",".join(_CSV_COLUMNS).encode() + b"\r\n"
 
 
-def _written(found: _Series | _Texts, ask: _Ask) -> bytes:
+class _Body:
+    """What is written of an answer so far.
+
+    Attributes:
+        series, texts: those of numbers, and those of texts, with what stands between them.
+        size: bytes of both.
+    """
+
+    def __init__(self, ask: _Ask, budget: Budget | None) -> None:
+        self.series: list[bytes] = []
+        self.texts: list[bytes] = []
+        self.size = 0
+        self._ask = ask
+        self._budget = budget
+
+    def add(self, found: Iterable[_Series | _Texts]) -> Generator[None, None, None]:
+        """Writes those of a topic; it yields now and then, so that others may have a turn.
+
+        Raises:
+            Refusal: there is no room for them.
+        """
+        for each in found:
+            written = yield from _written(each, self._ask)
+            parts = self.series if isinstance(each, _Series) else self.texts
+            if parts and self._ask.form != "csv":
+                parts.append(b",")
+            parts.append(written)
+            self.size += len(written)
+            if self._budget is not None and not self._budget.hold(self.size):
+                raise no_room()
+
+
+def _written(found: _Series | _Texts, ask: _Ask) -> Generator[None, None, bytes]:
+    head = {"topic": found.topic, "field": found.field, "level": found.level}
+    if ask.form == "columns":
+        yield
+        return encode_json(head | found.points.columns(ask.grid))
+    points = found.points.shown()
+    parts: list[bytes] = []
+    while part := list(islice(points, WRITTEN_AT_ONCE)):
+        parts.append(b"".join(_row(found, point) for point in part) if ask.form == "csv" else encode_json(part)[1:-1])
+        yield
     if ask.form == "csv":
-        return b"".join(_row(found, point) for point in found.points.shown())
-    body: dict[str, Any] = {"topic": found.topic, "field": found.field, "level": found.level}
-    body |= found.points.columns(ask.grid) if ask.form == "columns" else {"points": list(found.points.shown())}
-    return encode_json(body)
+        return b"".join(parts)
+    return b'%b,"points":[%b]}' % (encode_json(head)[:-1], b",".join(parts))
 
 
 def _row(found: _Series | _Texts, point: dict[str, Any]) -> bytes:

@@ -282,10 +282,16 @@ def last_values_that_nobody_reads(target: Target) -> None:
     _requests(target, "/topics/many/%23?limit=10000", 150)
 
 
-@attack(stage="full")
+@attack(max_memory=80 * MIB, stage="full")
 def pages_of_history_that_nobody_reads(target: Target) -> None:
-    """Each of 8 MiB."""
+    """Each of 8 MiB; two more of them where the first ones that a gateway ever made are these."""
     _requests(target, "/topics/large/%23?since=1h&limit=10000", 150)
+
+
+@attack(max_memory=128 * MIB, stage="full")
+def charts_that_nobody_reads(target: Target) -> None:
+    """Each of 8 MiB; 32 MiB more where an answer is made of its parts, in four places at a time."""
+    _requests(target, "/topics/many/%23?since=1h&points=5000&format=columns&limit=1000", 150)
 
 
 @attack(stage="full")

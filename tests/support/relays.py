@@ -65,10 +65,14 @@ class Line:
             yield self
         finally:
             server.close()
-            self.cut()
-            for task in list(self._tasks):
-                task.cancel()
+            # who has been accepted and not served yet is a transport, and in a few turns a task
+            for _ in range(5):
+                await asyncio.sleep(0)
+                self.cut()
+                for task in list(self._tasks):
+                    task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
 
 class Relay(Line):
