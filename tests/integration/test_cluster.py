@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,56 @@ def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
         eventually(lambda node=node: numbers(node) == list(range(60)), 30, "it lacks nothing")  # type: ignore[misc]
         # for a moment nobody may lead, on a busy machine
         eventually(lambda node=node: node.json("/health/ready")["archive"] == kept, 30, "it is ready")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("forged", ["no entry", "an entry twice"])
+def test_what_somebody_else_writes_into_the_log_costs_what_was_before_it_and_no_more(
+    make_valkey: MakeValkey,
+    mosquitto: Broker,
+    make_gateway: MakeGateway,
+    publisher: Publisher,
+    prefix: str,
+    forged: str,
+) -> None:
+    valkey = make_valkey()
+    nodes = [
+        make_gateway(
+            mosquitto,
+            mqtt_topics=[f"{prefix}/+"],
+            mqtt_client_id=f"forged-{prefix}",
+            mqtt_status_topic="none",
+            cluster_url=valkey.url,
+            cluster_name=prefix,
+            cluster_node=f"n{number}",
+        )
+        for number in range(2)
+    ]
+
+    def last(node: GatewayProcess) -> Any:
+        found = node.json(f"/topics/{prefix}/a?since=1h&limit=1&order=desc")["messages"]
+        return found[0]["payload"] if found else None
+
+    def arrives(number: int) -> None:
+        publisher.publish(f"{prefix}/a", b"%d" % number)
+        for node in nodes:
+            eventually(lambda: last(node) == number, 30, f"{number} arrives at {node.port}")  # noqa: B023
+
+    arrives(1)
+    log = f"gateway:{{{prefix}}}:log"
+    if forged == "no entry":
+        valkey.tell("XADD", log, "900-0", "e", "?")
+    else:
+        script = "local found = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)\n"
+        script += "return redis.call('XADD', KEYS[1], '900-0', 'e', found[1][2][2])"
+        assert b"900-0" in valkey.tell("EVAL", script, "1", log)
+    arrives(2)
+    epochs = {node.json(f"/topics/{prefix}/a")["position"].partition(":")[0] for node in nodes}
+    for number in range(3, 8):
+        time.sleep(1)  # as long as a lease and more, in all: no other epoch begins
+        arrives(number)
+    assert {node.json(f"/topics/{prefix}/a")["position"].partition(":")[0] for node in nodes} == epochs
+    for node in nodes:
+        assert node.get("/health/ready")[0] == 200
 
 
 def test_a_gateway_that_cannot_reach_the_server_listens_all_the_same_and_says_so(
