@@ -54,6 +54,8 @@ export const REASON_WORDS: Readonly<Record<string, string>> = {
   filters: "Too many topic filters at once",
   filter_bytes: "The topic filters are too long",
   answer_bytes: "Too much that was asked for isn’t read yet",
+  unfinished_bytes: "Too much that isn’t finished waits here",
+  stream_bytes: "Lists of devices that follow changes take too much memory",
   explanations: "Too many explanations are asked for at once",
   no_message: "No message to this topic has come",
   precondition: "Somebody has changed it meanwhile",
