@@ -522,11 +522,14 @@ export const de: Table = {
   Title: "Titel",
   "To the PWM input of a driver; its GND to GND.": "An den PWM-Eingang eines Treibers; dessen GND an GND.",
   "Too many commands came from this page": "Von dieser Seite kamen zu viele Befehle",
+  "Lists of devices that follow changes take too much memory":
+    "Gerätelisten, die Änderungen folgen, brauchen zu viel Speicher",
   "Too many explanations are asked for at once": "Zu viele Erklärungen werden zugleich verlangt",
   "Too many requests came from this address": "Von dieser Adresse kamen zu viele Anfragen",
   "Too many topic filters at once": "Zu viele Topic-Filter auf einmal",
   "Too many wrong tokens came from this address": "Von dieser Adresse kamen zu viele falsche Tokens",
   "Too much that was asked for isn’t read yet": "Zu viel von dem, was verlangt wurde, ist noch nicht gelesen",
+  "Too much that isn’t finished waits here": "Zu viel, was nicht fertig ist, wartet hier",
   "Too much was published from here": "Von hier wurde zu viel veröffentlicht",
   "To the board that is itself: give the address that the broker’s computer has in your network.":
     "Für das Board ist das es selbst: Geben Sie die Adresse an, die der Rechner des Brokers in Ihrem Netz hat.",
