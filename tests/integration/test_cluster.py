@@ -268,6 +268,35 @@ def test_an_alert_is_the_same_on_all_nodes_and_told_once_over_a_failover(
     assert sorted(text.partition(":")[0] for text in told) == ["firing", "firing", "ok"], told
 
 
+def two_nodes(
+    make_gateway: MakeGateway,
+    mosquitto: Broker,
+    valkey: ValkeyServer,
+    prefix: str,
+    archive: Path | None = None,
+    **settings: Any,
+) -> list[GatewayProcess]:
+    """Two nodes of one cluster, each with a file of its own in the folder `archive`."""
+
+    def of(number: int) -> dict[str, Any]:
+        file = {} if archive is None else {"archive_file": str(archive / f"{number}.db")}
+        return settings | file
+
+    return [
+        make_gateway(
+            mosquitto,
+            mqtt_topics=[f"{prefix}/+"],
+            mqtt_client_id=f"nodes-{prefix}",
+            mqtt_status_topic="none",
+            cluster_url=valkey.url,
+            cluster_name=prefix,
+            cluster_node=f"n{number}",
+            **of(number),
+        )
+        for number in range(2)
+    ]
+
+
 def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
     make_valkey: MakeValkey,
     mosquitto: Broker,
@@ -277,20 +306,7 @@ def test_each_node_keeps_a_file_over_restarts_of_all_and_a_server_that_forgot(
     tmp_path: Path,
 ) -> None:
     valkey = make_valkey()
-    gateways = [
-        make_gateway(
-            mosquitto,
-            mqtt_topics=[f"{prefix}/+"],
-            mqtt_client_id=f"files-{prefix}",
-            mqtt_status_topic="none",
-            cluster_url=valkey.url,
-            cluster_name=prefix,
-            cluster_node=f"n{number}",
-            archive_file=str(tmp_path / f"{number}.db"),
-            history_messages=5,
-        )
-        for number in range(2)
-    ]
+    gateways = two_nodes(make_gateway, mosquitto, valkey, prefix, archive=tmp_path, history_messages=5)
 
     def numbers(node: GatewayProcess) -> list[int]:
         found = node.json(f"/topics/{prefix}/a?since=1h&order=asc&limit=1000")["messages"]
@@ -332,18 +348,7 @@ def test_what_somebody_else_writes_into_the_log_costs_what_was_before_it_and_no_
     forged: str,
 ) -> None:
     valkey = make_valkey()
-    nodes = [
-        make_gateway(
-            mosquitto,
-            mqtt_topics=[f"{prefix}/+"],
-            mqtt_client_id=f"forged-{prefix}",
-            mqtt_status_topic="none",
-            cluster_url=valkey.url,
-            cluster_name=prefix,
-            cluster_node=f"n{number}",
-        )
-        for number in range(2)
-    ]
+    nodes = two_nodes(make_gateway, mosquitto, valkey, prefix)
 
     def last(node: GatewayProcess) -> Any:
         found = node.json(f"/topics/{prefix}/a?since=1h&limit=1&order=desc")["messages"]
