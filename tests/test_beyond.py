@@ -313,6 +313,7 @@ def test_whatever_is_asked_for_comes_whole_and_once(
     life = Life(tmp_path_factory.mktemp("any") / "archive.db", max_messages=chance.choice([1, 3, 20]), max_topics=3)
     try:
         topics: dict[int, str] = {}
+        times: dict[int, int] = {}  # a flush may take its time
 
         def publish(count: int) -> None:
             for _ in range(count):
@@ -320,6 +321,7 @@ def test_whatever_is_asked_for_comes_whole_and_once(
                 message = life.publish(topic)
                 assert message is not None
                 topics[message.seq] = topic
+                times[message.seq] = message.time
                 if chance.random() < 0.05:
                     life.flush()
 
@@ -327,16 +329,18 @@ def test_whatever_is_asked_for_comes_whole_and_once(
         clients: list[tuple[FakeSocket, list[str], int]] = []
         for wanted, seq, is_time in asked:
             client = FakeSocket(life.hub)
-            since = Since(SinceKind.TIME, time=NOW + seq + 1) if is_time else position(life, seq)
+            time = NOW + seq + 1
+            since = Since(SinceKind.TIME, time=time) if is_time else position(life, seq)
             life.hub.subscribe(client.subscriber, wanted, since, replay_id=1)
-            clients.append((client, wanted, seq))
+            after = max((n for n in times if times[n] < time), default=0) if is_time else seq
+            clients.append((client, wanted, after))
             publish(chance.randrange(30))
             if chance.random() < 0.5:
                 life.loop.run()
         life.loop.until(lambda: all(client.events("replayed") for client, _, _ in clients))
         publish(5)
-        for client, wanted, seq in clients:
-            expected = [n for n, topic in topics.items() if n > seq and any(matches(f, topic) for f in wanted)]
+        for client, wanted, after in clients:
+            expected = [n for n, topic in topics.items() if n > after and any(matches(f, topic) for f in wanted)]
             for _ in range(10):
                 # what memory has let go in between is read when it is on the disk
                 life.loop.run(1.0)

@@ -394,7 +394,10 @@ async def test_what_a_page_of_others_or_a_broken_client_sends_changes_nothing(
 
 
 @pytest.mark.slow
-async def test_who_is_slow_holds_others_up_for_no_longer_than_the_limit(served: Served) -> None:
+async def test_who_is_slow_holds_others_up_for_no_longer_than_the_limit(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portal, "_REQUEST_MS", 3_000)
     async with served.running():
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         other = asyncio.create_task(served.ask(get(host="127.0.0.1")))
@@ -405,9 +408,9 @@ async def test_who_is_slow_holds_others_up_for_no_longer_than_the_limit(served: 
                 await writer.drain()
                 dripped += 1
                 await asyncio.sleep(0.02)
+        writer.close()
         assert dripped < 1000, "it was never sent away"
         assert (await other).startswith(b"HTTP/1.1 200")
-        writer.close()
 
 
 async def test_who_goes_away_in_the_middle_is_forgotten(served: Served) -> None:
