@@ -232,8 +232,6 @@ class Cluster:
             while True:
                 question = steps.throw(answer) if isinstance(answer, ServerError) else steps.send(answer)
                 match question:
-                    case Read() | Append():
-                        is_asked = self._server.put(question, self._proceed)
                     case Wait(seconds):
                         is_asked = self._alarm.wait(seconds, self._proceed)
                         if not is_asked:

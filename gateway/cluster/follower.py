@@ -147,14 +147,11 @@ class Follower:
     def begin(self, meta: Meta) -> None:
         """Forgets what was read: reads this epoch from the oldest entry on."""
         self.epoch, self.base, self.before = meta.epoch, meta.base, dict(meta.before)
-        self._forget(NOTHING)
+        self.begin_behind(NOTHING)
 
-    def leave_out(self, at: Id) -> None:
-        """An entry from before this epoch is none: what was read goes, and the log of this node begins behind it."""
-        self._forget(at)
-
-    def _forget(self, cursor: Id) -> None:
-        self.position, self.cursor, self.token = NOTHING, cursor, ""
+    def begin_behind(self, at: Id) -> None:
+        """Forgets what was read of this epoch: the log of this node begins behind an entry, which is none of it."""
+        self.position, self.cursor, self.token = NOTHING, at, ""
         self.inherited = Inherited()
         self.extent.clear()
 

@@ -346,7 +346,7 @@ class Member:
                     if at >= self.follower.base:
                         raise
                     logger.error("an entry of the shared log, %s, and all before it are left out: %s", at, error)
-                    self.follower.leave_out(at)
+                    self.follower.begin_behind(at)
                 else:
                     is_end = entry.is_end
         except MisfitError as error:
