@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -240,6 +241,100 @@ async def test_entries_are_waited_for_and_old_ones_dropped(make_valkey: MakeValk
     finally:
         server.close()
         other.close()
+
+
+async def said(server: Server, *words: str | int) -> Any:
+    """What the server answers to something that a node doesn't ask."""
+    wire = server._wire
+    assert wire is not None
+    return await wire.ask(command(len(words), parts(*words)), 5.0)
+
+
+@pytest.mark.anyio
+async def test_entries_are_pushed_to_who_has_read_all_before_and_asked_for_by_who_has_not(
+    make_valkey: MakeValkey,
+) -> None:
+    valkey = make_valkey()
+    leader, follower = server_of(valkey), server_of(valkey)
+    found: list[Id] = []
+
+    async def append_some(count: int) -> None:
+        tail = found[-1] if found else Id(0, 1)
+        for _ in range(count):
+            question = append("t1", tail)
+            assert await leader.ask(question)
+            tail = question.at
+
+    async def read_up_to(end: Id) -> None:
+        while not found or found[-1] < end:
+            entries = await follower.ask(Read(found[-1] if found else Id(0, 1), 5.0, 8))
+            found.extend(at for at, _ in entries)
+
+    async def asked() -> int:
+        """How often the stream was asked for what is in it."""
+        return int(re.search(rb"cmdstat_xread:calls=(\d+)", await said(leader, "INFO", "commandstats"))[1])  # type: ignore[index]
+
+    async def subscribed() -> int:
+        return int((await said(leader, "PUBSUB", "NUMSUB", "gateway:{test}:log"))[1])
+
+    try:
+        await leader.ask(Meet("t1"))
+        await leader.ask(begin("t1", None))
+        await append_some(50)
+        await read_up_to(Id(50))
+        while await asyncio.wait_for(follower.ask(Read(found[-1], 0.05, 8)), 5):
+            pass
+        assert await subscribed() == 1
+        before = await asked()
+        reading = asyncio.create_task(read_up_to(Id(150)))
+        await append_some(100)
+        await asyncio.wait_for(reading, 10)
+        await follower.ask(Meet(None))  # all of them were pushed, as it says
+        reading = asyncio.create_task(read_up_to(Id(160)))
+        await append_some(10)
+        await asyncio.wait_for(reading, 10)
+        assert await asked() == before
+        # who begins to lead knows by itself what it appends
+        assert await leader.ask(append("t1", Id(160), 0, is_end=True))
+        tail = (await follower.ask(Meet("t2"))).tail
+        assert await follower.ask(begin("t2", tail))
+        assert await subscribed() == 0
+    finally:
+        leader.close()
+        follower.close()
+
+
+@pytest.mark.anyio
+async def test_an_entry_of_which_nobody_was_told_is_found_with_the_next_look(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey()
+    server, follower = server_of(valkey), server_of(valkey)
+    try:
+        await server.ask(Meet("t1"))
+        await server.ask(begin("t1", None))
+        for _ in range(3):  # the third time it waits
+            assert await follower.ask(Read(Id(0, 1), 0.05)) == []
+        await said(server, "XADD", "gateway:{test}:log", "7-0", "e", "x")
+        assert await follower.ask(Read(Id(0, 1), 0.05)) == []
+        await follower.ask(Meet(None))
+        assert await follower.ask(Read(Id(0, 1), 5.0)) == [(Id(7), b"x")]
+    finally:
+        server.close()
+        follower.close()
+
+
+@pytest.mark.anyio
+async def test_who_may_use_no_channel_is_told_at_the_start(make_valkey: MakeValkey) -> None:
+    valkey = make_valkey()
+    server = server_of(valkey)
+    await server.check()
+    await said(server, "ACL", "SETUSER", "anna", "on", ">secret", "~*", "+@all", "resetchannels")
+    server.close()
+    anna = server_of(valkey, f"valkey://anna:secret@127.0.0.1:{valkey.port}")
+    try:
+        with pytest.raises(RefusedError, match="does not permit this user what a cluster needs"):
+            await anna.check()
+    finally:
+        anna.close()
 
 
 @pytest.mark.anyio

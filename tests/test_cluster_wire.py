@@ -30,7 +30,7 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def wire_to(answers: Answer) -> AsyncIterator[Wire]:
+async def wire_to(answers: Answer, on_push: Callable[[bytes], None] = lambda _: None) -> AsyncIterator[Wire]:
     """A wire to a server that answers so."""
     ended = asyncio.Event()
 
@@ -49,7 +49,7 @@ async def wire_to(answers: Answer) -> AsyncIterator[Wire]:
         host, port = server.sockets[0].getsockname()[:2]
         connection = Connection(host=host, port=port, lib_name=None, lib_version=None)
         await connection.connect()  # type: ignore[no-untyped-call]
-        wire = Wire(connection)
+        wire = Wire(connection, on_push)
         try:
             yield wire
         finally:
@@ -187,6 +187,65 @@ async def test_a_connection_that_ends_is_told_at_once() -> None:
         for _ in range(2):
             with pytest.raises(NoConnectionError):
                 await wire.ask(PING, 60)
+
+
+SUBSCRIBED = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+PUSHED = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n%b\r\n"
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": loop}) for loop in (False, True)])
+async def test_pushes_and_answers_are_told_in_the_order_in_which_they_came(anyio_backend: object) -> None:
+    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(PUSHED % b"a" + SUBSCRIBED + b"+one\r\n" + PUSHED % b"b" + PUSHED % b"c")
+        await reader.read(65536)
+        writer.write(b"+two\r\n" + PUSHED % b"d")
+
+    told: list[object] = []
+    async with wire_to(push, told.append) as wire:
+        for _ in range(2):
+            wire.send(PING, 5, told.append)
+            await asyncio.sleep(0.2)
+    assert told == [b"a", b"one", b"b", b"c", b"two", b"d"]
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": loop}) for loop in (False, True)])
+async def test_a_push_is_waited_for_and_no_longer_than_was_said(anyio_backend: object) -> None:
+    async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(PUSHED % b"a")
+        await reader.read(65536)
+        writer.write(b"+one\r\n")
+
+    def told(pushed: bytes) -> None:
+        assert pushed == b"a"
+        wire.end_wait()
+
+    loop = asyncio.get_running_loop()
+
+    async def wait(seconds: float) -> object:
+        ended = loop.create_future()
+        wire.wait(seconds, ended.set_result)
+        return await asyncio.wait_for(ended, 10)
+
+    async with wire_to(push, told) as wire:
+        assert await wait(60) is None
+        for seconds in (0.2, 0.0001, -1.0, 0.0, 0.05):
+            assert isinstance(await wait(seconds), TimeoutError)
+            wire.wait(seconds, lambda _: None)
+            wire.end_wait()  # the timer goes on
+            assert isinstance(await wait(0.05), TimeoutError)
+        assert await wire.ask(PING, 5) == b"one"
+        wire.end_wait()  # nobody waits
+
+
+async def test_an_answer_is_not_what_was_waited_for() -> None:
+    async def talkative(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"+one\r\n")
+
+    async with wire_to(talkative) as wire:
+        ended = asyncio.get_running_loop().create_future()
+        wire.wait(60, ended.set_result)
+        assert isinstance(await ended, InvalidResponse)
 
 
 async def test_a_node_waits_no_longer_for_a_server_that_cannot_be_reached() -> None:

@@ -97,7 +97,10 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Asks for entries behind one, and waits for them so many seconds: pairs of `Id` and bytes."""
+    """Asks for entries behind one: pairs of `Id` and bytes.
+
+    Who has had all of them, as an answer before said, waits so many seconds for the next one.
+    """
 
     after: Id
     seconds: float

@@ -1,4 +1,4 @@
-"""Commands as a Valkey server reads them: RESP2, as described at https://valkey.io/topics/protocol/. Pure.
+"""Commands as a Valkey server reads them: RESP2 and 3, as described at https://valkey.io/topics/protocol/. Pure.
 
 Invariant: a command has as many parts as it says.
 """

@@ -1,13 +1,12 @@
-"""The connection to a Valkey server (or Redis 7): questions become scripts, and answers what they mean.
+"""The connection to a Valkey server (or Redis 7): questions become commands, and answers what they mean.
 
-Invariant: a script changes everything that it changes, or nothing, and only for who has the lease; whatever goes wrong
-is a `ServerError`, and the connection is made anew after it. Only it and `wire` import valkey.
+Invariant: whatever goes wrong is a `ServerError`, and the connection is made anew after it. Who reads the log gets its
+entries in a row, whether the server pushed them or was asked. Only it and `wire` import valkey.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 from gateway.access.revocations import GRACE_SECONDS, MAX_REVOCATIONS
 from gateway.cluster.address import Address
 from gateway.cluster.entries import Id
+from gateway.cluster.pushes import Pushes
 from gateway.cluster.questions import Append, Begin, Look, Meet, Read, ServerError
 from gateway.cluster.resp import Part, command, parts
 from gateway.cluster.revoked import ROWS, Revoke, Revoked, Standing, Told, name_of, times_of
+from gateway.cluster.scripts import SCRIPTS, Script
 from gateway.cluster.views import Meta, View
 
 if TYPE_CHECKING:
@@ -33,142 +34,13 @@ CONNECT_SECONDS = 2.0
 LEAST_VERSION = (6, 2)
 """Of Redis: XTRIM by MINID. Valkey counts on from 7.2."""
 
-_LOG_KEYS = ("lease", "meta", "log", "able")
-_REVOKED_KEYS = ("revoked:version", "revoked", "revoked:numbers", "revoked:ends")
-
-_KEYS = "local lease, meta, log = KEYS[1], KEYS[2], KEYS[3]\n"
-
-_END = """
-local function tail()
-  local found = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
-  return found[1] and found[1][1] or ''
-end
-"""
-
-_MEET = (
-    _KEYS
-    + _END
-    + """
-local token, milliseconds, broker = ARGV[1], ARGV[2], ARGV[3]
-local holder = redis.call('GET', lease)
-if token ~= '' and (not holder or holder == token) then
-  redis.call('SET', lease, token, 'PX', milliseconds)
-  holder = token
-  local known = redis.call('HMGET', meta, 'token', 'broker')
-  if ARGV[4] == '1' and known[1] == token and known[2] ~= broker then redis.call('HSET', meta, 'broker', broker) end
-end
-if ARGV[5] == '1' then redis.call('SET', KEYS[4], '1', 'PX', milliseconds) end
-local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)
-local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
-local server = (string.match(info, 'run_id:(%w+)') or '') .. ':' .. (string.match(info, 'master_replid:(%w+)') or '')
-return {
-  redis.call('HGETALL', meta), holder or '', redis.call('PTTL', lease), first[1] and first[1][1] or '', tail(), server,
-  redis.call('EXISTS', KEYS[4])
-}
-"""
-)
-
-_BEGIN = (
-    _KEYS
-    + _END
-    + """
-if redis.call('GET', lease) ~= ARGV[1] or tail() ~= ARGV[2] then return 0 end
-redis.call('XADD', log, ARGV[3], 'e', ARGV[4])
-redis.call('DEL', meta)
-redis.call('HSET', meta, unpack(ARGV, 5))
-return 1
-"""
-)
-
-_APPEND = (
-    _KEYS
-    + """
-if redis.call('GET', lease) ~= ARGV[1] then return 0 end
-local tail = redis.call('HGET', meta, 'tail')
-if tail ~= ARGV[3] then
-  if tail ~= ARGV[2] then return 0 end
-  redis.call('XADD', log, ARGV[3], 'e', ARGV[4])
-  redis.call('HSET', meta, 'tail', ARGV[3], 'server', ARGV[5])
-  if ARGV[6] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[6]) end
-end
-if ARGV[7] == '1' then redis.call('DEL', lease) end
-return 1
-"""
-)
-
-_REVOKED = """
-local version = redis.call('GET', KEYS[1]) or ''
-if version == ARGV[1] then return {version} end
-local list, number = string.match(ARGV[1], '^(%w+):(%d+)$')
-if not list or string.sub(version, 1, #list + 1) ~= list .. ':' then number = '-1' end
-local limit = tonumber(ARGV[2])
-local found = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. number, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
-local names = {}
-for at = 1, #found, 2 do names[#names + 1] = found[at] end
-local times = #names > 0 and redis.call('HMGET', KEYS[2], unpack(names)) or {}
-if #names == limit then version = string.match(version, '^%w+:') .. found[#found] end
-return {version, names, times}
-"""
-
-# times are those of the server: nodes have clocks of their own
-_REVOKE = """
-local grace, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
-local ended = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', redis.call('TIME')[1] - grace)
-for _, name in ipairs(ended) do
-  redis.call('HDEL', KEYS[2], name)
-  redis.call('ZREM', KEYS[3], name)
-  redis.call('ZREM', KEYS[4], name)
-end
-local list, number = string.match(redis.call('GET', KEYS[1]) or '', '^(%w+):(%d+)$')
-list, number = list or ARGV[1], tonumber(number or 0)
-local is_full, count = 0, redis.call('HLEN', KEYS[2])
-for at = 4, #ARGV, 3 do
-  local name, said, ends = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local before = redis.call('HGET', KEYS[2], name)
-  if before then
-    local said_before, ends_before = string.match(before, '^(%S+) (%S+)$')
-    if tonumber(said_before) > tonumber(said) then said = said_before end
-    -- Lua's numbers know no +inf
-    if ends_before == '+inf' or (ends ~= '+inf' and tonumber(ends_before) > tonumber(ends)) then ends = ends_before end
-  end
-  local times = said .. ' ' .. ends
-  if not before and count >= limit then
-    is_full = 1
-  elseif before ~= times then
-    if not before then count = count + 1 end
-    number = number + 1
-    redis.call('HSET', KEYS[2], name, times)
-    redis.call('ZADD', KEYS[3], number, name)
-    redis.call('ZADD', KEYS[4], ends, name)
-  end
-end
-redis.call('SET', KEYS[1], list .. ':' .. string.format('%d', number))
-local last = tonumber(redis.call('ZREVRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2])
-for _, key in ipairs(KEYS) do
-  if last and last < 1e11 then redis.call('EXPIREAT', key, string.format('%d', last + grace + 1))
-  else redis.call('PERSIST', key) end
-end
-return {list .. ':' .. string.format('%d', number), is_full}
-"""
-
 
 class RefusedError(ServerError):
     """The server can't be used for a cluster, today or tomorrow: it wants another password, or is another server."""
 
 
-_Script = Meet | Begin | Append | Revoked | Revoke
-
-_SCRIPTS: dict[type[_Script], tuple[str, str, tuple[str, str, str, str]]] = {
-    kind: (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
-    for kind, text, keys in (
-        (Meet, _MEET, _LOG_KEYS),
-        (Begin, _BEGIN, _LOG_KEYS),
-        (Append, _APPEND, _LOG_KEYS),
-        (Revoked, _REVOKED, _REVOKED_KEYS),
-        (Revoke, _REVOKE, _REVOKED_KEYS),
-    )
-}
-"""Each with its hash and the four keys that it is about."""
+_HELLO = command(2, parts("HELLO", 3))
+"""From now on RESP3: a connection that has subscribed to a channel may ask for other things, too."""
 
 
 class Server:
@@ -187,13 +59,18 @@ class Server:
         self._xread, self._streams = parts("XREAD", "COUNT"), parts("STREAMS", self._log)
         self._lease_ms = int(lease_seconds * 1000)
         # what commands begin with
-        self._evalsha: dict[type[_Script], bytes] = {}
-        self._eval: dict[type[_Script], bytes] = {}
-        for kind, (text, digest, names) in _SCRIPTS.items():
+        self._evalsha: dict[type[Script], bytes] = {}
+        self._eval: dict[type[Script], bytes] = {}
+        for kind, (text, digest, names) in SCRIPTS.items():
             keys = [f"gateway:{{{name}}}:{each}" for each in names]
             self._evalsha[kind] = parts("EVALSHA", digest, len(keys), *keys)
             self._eval[kind] = parts("EVAL", text, len(keys), *keys)
+        self._subscribe, self._unsubscribe = (
+            command(2, parts(each, self._log)) for each in ("SUBSCRIBE", "UNSUBSCRIBE")
+        )
         self._wire: Wire | None = None
+        self._pushes = Pushes()
+        self._is_subscribed = False
 
     # connecting
 
@@ -221,7 +98,7 @@ class Server:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._wire = Wire(connection)
+        self._wire = Wire(connection, self._take_push)
         return self._wire
 
     @property
@@ -264,12 +141,14 @@ class Server:
     def close(self) -> None:
         """Gives the connection up, and with it what was asked; the next question makes another one."""
         wire, self._wire = self._wire, None
+        self._pushes.stop()
+        self._is_subscribed = False
         if wire is not None:
             wire.close()
 
     # asking
 
-    async def ask(self, question: _Script | Read | Look) -> Any:
+    async def ask(self, question: Script | Read | Look) -> Any:
         """The answer to a question.
 
         Raises:
@@ -277,7 +156,8 @@ class Server:
         """
         if self._wire is None:
             try:
-                await self._connected()
+                wire = await self._connected()
+                await wire.ask(_HELLO, ANSWER_SECONDS)
             except _failures() as error:
                 raise self._failed(error) from None
         answered = asyncio.get_running_loop().create_future()
@@ -291,7 +171,7 @@ class Server:
             raise answer
         return answer
 
-    def put(self, question: _Script | Read | Look, then: Callable[[Any], None]) -> bool:
+    def put(self, question: Script | Read | Look, then: Callable[[Any], None]) -> bool:
         """As `ask`, for who waits in no task: `then` is called with the answer, or with a `ServerError`.
 
         It is called in the turn in which that comes. False where a connection has to be made first, which `ask` does.
@@ -299,6 +179,13 @@ class Server:
         wire = self._wire
         if wire is None:
             return False
+        if type(question) is Read and question.seconds:
+            pushed = self._pushes.read(question.after, question.count)
+            if pushed is not None:
+                self._give(wire, question, pushed, then)
+                return True
+        elif type(question) is not Meet and type(question) is not Look:
+            self._pushes.stop()
 
         def take(answer: Any) -> None:
             if isinstance(answer, Exception):
@@ -309,12 +196,50 @@ class Server:
                 return
             try:
                 meaning = _meaning(question, answer)
+                self._note(question, meaning)
             except _failures() as error:
                 meaning = self._failed(error)
             then(meaning)
 
-        wire.send(*self._asked(question, self._evalsha), take)
+        data, seconds = self._asked(question, self._evalsha)
+        if self._is_subscribed is not self._pushes.is_near:
+            self._is_subscribed = self._pushes.is_near
+            data = (self._subscribe if self._is_subscribed else self._unsubscribe) + data
+        wire.send(data, seconds, take)
         return True
+
+    def _give(self, wire: Wire, question: Read, pushed: list[tuple[Id, bytes]], then: Callable[[Any], None]) -> None:
+        """Answers with what was pushed; waits for it where that is nothing yet."""
+
+        def take(answer: Any) -> None:
+            if isinstance(answer, Exception) and not isinstance(answer, TimeoutError):
+                then(self._failed(answer))
+            else:
+                then(self._pushes.read(question.after, question.count) or [])
+
+        if pushed:
+            asyncio.get_running_loop().call_soon(then, pushed)  # who takes it asks again
+        else:
+            wire.wait(question.seconds, take)
+
+    def _take_push(self, pushed: bytes) -> None:
+        self._pushes.take(pushed)
+        if self._wire is not None:
+            self._wire.end_wait()
+
+    def _note(self, question: Script | Read | Look, meaning: Any) -> None:
+        """Notes what an answer says of how far the stream was read."""
+        pushes = self._pushes
+        match question:
+            case Meet():
+                pushes.check(meaning.tail)
+            case Read(after, seconds, count) if seconds:
+                if len(meaning) >= count:
+                    pushes.stop()
+                elif self._is_subscribed:
+                    pushes.begin(meaning[-1][0] if meaning else after)
+                else:
+                    pushes.is_near = True
 
     def _failed(self, error: Exception) -> ServerError:
         self.close()
@@ -347,18 +272,12 @@ class Server:
             return ServerError(f"{self.address} is still loading its data")
         return ServerError(f"{self.address} can't be asked: {text or type(error).__name__}")
 
-    def _asked(self, question: _Script | Read | Look, scripts: Mapping[type[_Script], bytes]) -> tuple[bytes, float]:
+    def _asked(self, question: Script | Read | Look, scripts: Mapping[type[Script], bytes]) -> tuple[bytes, float]:
         """The command, and how many seconds its answer may take; a script begins as `scripts` has it."""
         seconds = ANSWER_SECONDS
         match question:
-            case Read(after, wait, count):
-                # a hundred times a second: `parts` would take thrice as long
-                limit, wait_ms, at = b"%d" % count, b"%d" % int(wait * 1000), b"%d-%d" % after
-                begun = b"%b$%d\r\n%b\r\n" % (self._xread, len(limit), limit)
-                ended = b"%b$%d\r\n%b\r\n" % (self._streams, len(at), at)
-                if wait_ms == b"0":  # as a time that would be for ever
-                    return b"*6\r\n%b%b" % (begun, ended), seconds
-                return b"*8\r\n%b$5\r\nBLOCK\r\n$%d\r\n%b\r\n%b" % (begun, len(wait_ms), wait_ms, ended), seconds + wait
+            case Read(after, _, count):
+                return command(6, self._xread, parts(count), self._streams, parts(str(after))), seconds
             case Append(token, before, at, data, server, trim, is_end):
                 last = "" if trim is None else str(trim)
                 arguments: Sequence[Part] = (token, str(before), str(at), data, server, last, int(is_end))
@@ -404,14 +323,22 @@ class Server:
             raise RefusedError(f"{text}: a cluster needs noeviction")
         if kind not in ("none", "stream", b"none", b"stream"):
             raise RefusedError(f"the key {self._log!r} on {self.address} is something else than a log")
+        try:
+            await wire.ask(_HELLO, ANSWER_SECONDS)
+            # a node may be permitted to write the log and not to use a channel
+            publish = command(3, parts("PUBLISH", self._log, ""))
+            await wire.ask(self._subscribe + self._unsubscribe + publish, ANSWER_SECONDS)
+        except _failures() as error:
+            raise self._failed(error) from None
         return text
 
 
-def _meaning(question: _Script | Read | Look, answer: Any) -> Any:
+def _meaning(question: Script | Read | Look, answer: Any) -> Any:
     match question:
         case Read():
             # one stream was asked for; an entry has one field
-            return [(Id.parse(at), fields[1]) for at, fields in answer[0][1]] if answer else []
+            entries = () if answer is None else next(iter(answer.values()))
+            return [(Id.parse(at), fields[1]) for at, fields in entries]
         case Append() | Begin():
             return bool(answer)
         case Look():

@@ -1,9 +1,11 @@
 """Commands to a Valkey server and their answers, one at a time, on a connection that valkey-py has made and signed in.
 
-A node asks its server some hundred times a second. valkey-py's own way there and back takes 95 to 190 µs of processor
-time, this one a third of that, and less where nobody waits in a task. libvalkey reads the answers.
+What the server pushes between them (RESP3) is told as it comes. A node hears from its server some hundred times a
+second: valkey-py's own way there and back takes 95 to 190 µs of processor time, this one a third of that, and less
+where nobody waits in a task. libvalkey reads the answers.
 
-Invariant: an answer belongs to the command before it; after anything else the connection is of no use any more.
+Invariant: an answer belongs to the command before it; after anything else the connection is of no use any more. Pushes
+and answers are told in the order in which they came.
 """
 
 from __future__ import annotations
@@ -26,17 +28,23 @@ STALL_SECONDS = 0.05
 class Wire(asyncio.Protocol):
     """A connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Takes over a connection that has been made; its own ways of asking are closed from now on."""
+    def __init__(self, connection: Connection, on_push: Callable[[bytes], None] = lambda _: None) -> None:
+        """Takes over a connection that has been made; its own ways of asking are closed from now on.
+
+        `on_push` is called with each message of the channels that it has subscribed to.
+        """
+        self._on_push = on_push
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._reader = libvalkey.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=self
         )
         self._then: Callable[[Any], None] | None = None
+        self._is_asked = False  # or it is waited for a push
         self._deadline = 0.0
         self._is_extended = False
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0  # uvloop's timers that are due at once don't know when they are
         self._failure: Exception | None = None
         # valkey-py has no public way to its transport; where that moves to, every test of the cluster says so
         assert connection._writer is not None  # noqa: S101 - it was made
@@ -50,15 +58,30 @@ class Wire(asyncio.Protocol):
         wrong is a `TimeoutError` where there was no answer for so many seconds, and a `ValkeyError` where the server
         says so, or the connection is lost.
         """
+        self._is_asked = True
+        self._wait(seconds, then)
+        if self._failure is None:
+            self._transport.write(data)
+
+    def wait(self, seconds: float, then: Callable[[Any], None]) -> None:
+        """Sends nothing, and calls a function when `end_wait` is called, or as `send` does."""
+        self._is_asked = False
+        self._wait(seconds, then)
+
+    def end_wait(self) -> None:
+        """There is something that was waited for: who waits is called, with None."""
+        if not self._is_asked:
+            self._answer(None)
+
+    def _wait(self, seconds: float, then: Callable[[Any], None]) -> None:
         if self._failure is not None:
             then(self._failure)
             return
         self._then = then
         self._deadline = self._loop.time() + seconds
         self._is_extended = False
-        if self._timer is None or self._timer.when() > self._deadline:
+        if self._timer is None or self._looks_at > self._deadline:
             self._arm()
-        self._transport.write(data)
 
     async def ask(self, data: bytes, seconds: float) -> Any:
         """As `send`, for who waits in a task: returns the answer, and raises what goes wrong."""
@@ -76,6 +99,7 @@ class Wire(asyncio.Protocol):
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._looks_at = self._deadline
         self._timer = self._loop.call_at(self._deadline, self._look)
 
     def _look(self) -> None:
@@ -115,21 +139,22 @@ class Wire(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        """Takes a part of an answer, one or several."""
+        """Takes a part of an answer, one or several, and pushes."""
         try:
             self._reader.feed(data)
-            answer = self._reader.gets()
+            while self._failure is None and (answer := self._reader.gets()) is not self:
+                # libvalkey gives a push as a list: nothing else that is asked here is answered by one that begins so
+                kind = answer[0] if type(answer) is list and len(answer) == 3 else None
+                if kind == b"message":
+                    self._on_push(answer[2])
+                elif kind == b"subscribe" or kind == b"unsubscribe":
+                    pass
+                elif self._is_asked and self._then is not None:
+                    self._answer(answer)
+                else:
+                    raise InvalidResponse("an answer that nothing was asked for")
         except InvalidResponse as error:
             self._end(error)
-            self._transport.abort()
-            return
-        if answer is self:
-            return
-        then, self._then = self._then, None
-        if then is not None:
-            then(answer)
-        else:
-            self._end(InvalidResponse("an answer that nothing was asked for"))
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

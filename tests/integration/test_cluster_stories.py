@@ -22,7 +22,7 @@ from gateway.client import connect
 from gateway.core.protocol import CloseCode
 from tests.conftest import MakeGateway, MakeMosquitto, MakeValkey
 from tests.integration.test_python_client import reading
-from tests.support.accounts import Numbers, Walker
+from tests.support.accounts import Numbers, Walker, walking
 from tests.support.brokers import Broker
 from tests.support.gateways import GatewayProcess
 from tests.support.publishers import publishing
@@ -30,7 +30,12 @@ from tests.support.relays import Pipe
 from tests.support.valkeys import ValkeyServer
 from tests.support.waiting import PATIENCE_SECONDS, eventually_async, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.docker]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.docker,
+    # a walker's handshake that is given up, with a frozen node, leaves the library's socket to the collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SECONDS = float(os.environ.get("GATEWAY_TEST_CLUSTER_SECONDS", "0"))
 IS_LONG = SECONDS > 0
@@ -165,8 +170,6 @@ async def running(
         yield Cluster(nodes, valkey, broker, to_valkey, to_broker)
 
 
-# a walker's handshake that is given up, with a frozen node, may leave the library's socket to the collector
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_every_browser_gets_every_message_once_and_in_order_whatever_happens(
     make_mosquitto: MakeMosquitto, make_valkey: MakeValkey, make_gateway: MakeGateway, prefix: str
 ) -> None:
@@ -178,8 +181,7 @@ async def test_every_browser_gets_every_message_once_and_in_order_whatever_happe
             Walker(cluster.nodes, number, f"{prefix}/{number % TOPICS}") for number in range(BROWSERS - 3)
         ]
         numbers = Numbers(broker.url, prefix, topics=TOPICS, per_second=PER_SECOND)
-        tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
-        try:
+        async with walking(walkers):
             numbers.start()
             await asyncio.sleep(2)
             began = time.monotonic()
@@ -202,9 +204,6 @@ async def test_every_browser_gets_every_message_once_and_in_order_whatever_happe
                 "everything has arrived",
             )
             await asyncio.sleep(1)
-        finally:
-            for task in tasks:
-                task.cancel()
         contents: dict[tuple[str, int], int] = {}
         for walker in walkers:
             walker.check(count, TOPICS, numbers.unsure)
@@ -225,8 +224,7 @@ async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_ne
         )
         walkers = [Walker(cluster.nodes, number) for number in range(3)]
         numbers = Numbers(broker.url, prefix, topics=10, per_second=200)
-        tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
-        try:
+        async with walking(walkers):
             numbers.start()
             await asyncio.sleep(2)
             # what comes from here on is on the first server alone
@@ -242,9 +240,6 @@ async def test_a_replica_that_lacks_the_newest_messages_makes_a_new_epoch_and_ne
             await eventually_async(
                 lambda: all(walker.got and walker.got[-1] == count - 1 for walker in walkers), 30, "it goes on"
             )
-        finally:
-            for task in tasks:
-                task.cancel()
     contents: dict[tuple[str, int], int] = {}
     for walker, had in zip(walkers, before, strict=True):
         assert len(walker.got) > had
@@ -269,12 +264,13 @@ async def test_a_leader_that_cannot_reach_the_broker_hands_over_to_a_node_that_c
             await asyncio.sleep(0.2)
         numbers = Numbers(broker.url, prefix, topics=10, per_second=100)
         walker = Walker(cluster.nodes, first - 1)  # at the node that led
-        task = asyncio.create_task(walker.walk())
-        numbers.start()
-        await asyncio.sleep(1)
-        count = await asyncio.to_thread(numbers.end)
-        await eventually_async(lambda: walker.got and walker.got[-1] == count - 1, 20, "it has what the others have")
-        task.cancel()
+        async with walking([walker]):
+            numbers.start()
+            await asyncio.sleep(1)
+            count = await asyncio.to_thread(numbers.end)
+            await eventually_async(
+                lambda: walker.got and walker.got[-1] == count - 1, 20, "it has what the others have"
+            )
 
 
 async def test_a_browser_that_is_ahead_of_a_node_comes_back_and_misses_nothing(

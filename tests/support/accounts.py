@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -20,7 +22,7 @@ from websockets.exceptions import WebSocketException
 from .gateways import GatewayProcess
 from .publishers import leave
 
-__all__ = ["Numbers", "Walker"]
+__all__ = ["Numbers", "Walker", "walking"]
 
 
 class Numbers:
@@ -170,3 +172,16 @@ class Walker:
         wrong = [pair for pair in itertools.pairwise(once) if pair[0] > pair[1]]
         assert not wrong, f"{self.topic}: out of order: {wrong[:5]}"
         assert [gap for gap in self.gaps if gap["lost"] != 0] == []
+
+
+@contextlib.asynccontextmanager
+async def walking(walkers: Iterable[Walker]) -> AsyncIterator[None]:
+    """They walk meanwhile, and have closed what they opened at its end."""
+    tasks = [asyncio.create_task(walker.walk()) for walker in walkers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        gc.collect()  # the library leaves the socket of a handshake that is given up to it: here, where that is known
