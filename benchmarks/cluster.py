@@ -2,12 +2,12 @@
 
 It compares a gateway alone with two nodes: how much longer a message takes to who is connected to the follower, at the
 worst of three rates; what a message takes of the leader's and of the follower's processor without subscribers, less
-what they take while nothing comes, and what of that is the log's, which every gateway has and which is measured at the
-follower's pace: a program that sleeps between two batches finds its caches cold. These three are measured in turn,
-several times, and the middle of the differences counts: a machine is now faster and now slower. Then how many
-deliveries two nodes carry for the processor time of the busier one, each with as many subscribers as the gateway alone
-has: an idle gateway sends smaller batches, so nodes are compared at one load. Then a node dies, and its subscribers
-come back at the other one, each with its position.
+what they take while nothing comes, and what of that is the log's, which every gateway has. The log is measured beside
+the follower, at its pace: a program that sleeps between two batches finds its caches cold, and filled by the others.
+Alone and two nodes are measured in turn, several times, and the middle of the differences counts: a machine is now
+faster and now slower. Then how many deliveries two nodes carry for the processor time of the busier one, each with as
+many subscribers as the gateway alone has: an idle gateway sends smaller batches, so nodes are compared at one load.
+Then a node dies, and its subscribers come back at the other one, each with its position.
 
     python -m benchmarks.cluster --check                  # 10,000 subscribers move: on a quiet machine with four cores
     python -m benchmarks.cluster --seconds 3 --move 500   # a try
@@ -23,6 +23,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Figures:
             they differ most.
         alone_us: processor time of a message, without subscribers.
         added_us: what a leader takes more; the middle of `ROUNDS` measurements, as is the next one.
-        way_us: what a follower takes beside what the log does, which is measured in this process.
+        way_us: what a follower takes beside what a log takes that this process writes meanwhile.
         shared_ratio: deliveries that two nodes carry, as a multiple of those of one.
         moved: subscribers that went from a dead node to the other one and missed nothing.
         move: how many there were.
@@ -181,8 +182,8 @@ def role(node: Gateway) -> str:
         return str(json.load(answer)["cluster"]["role"])
 
 
-def processor(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[float]:
-    """Microseconds of a message at each node, at 2,000 a second without subscribers."""
+def processor(nodes: int, seconds: float, settings: Mapping[str, str]) -> tuple[list[float], float]:
+    """Microseconds of a message at each node, at 2,000 a second without subscribers, and in a log meanwhile."""
     with ExitStack() as stack:
         rig = Rig(stack, nodes, settings)
         time.sleep(2)
@@ -190,8 +191,10 @@ def processor(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[f
         time.sleep(seconds)
         took = time.monotonic() - began
         idle = [(processor_seconds(node.pid) - was) / took for node, was in zip(rig.nodes, before, strict=True)]
-        used, _, count = rig.measure(RATE, seconds)
-        return [1e6 * (each / count - none / RATE) for each, none in zip(used, idle, strict=True)]
+        with ThreadPoolExecutor(1) as pool:
+            log = pool.submit(log_microseconds, seconds)
+            used, _, count = rig.measure(RATE, seconds)
+        return [1e6 * (each / count - none / RATE) for each, none in zip(used, idle, strict=True)], log.result()
 
 
 def delay(nodes: int, seconds: float, settings: Mapping[str, str]) -> list[float]:
@@ -237,9 +240,8 @@ def log_microseconds(seconds: float) -> float:
 
 def costs(seconds: float, settings: Mapping[str, str]) -> tuple[float, float, float]:
     """See `Figures`: `alone_us`, `added_us`, `way_us`, once."""
-    log = log_microseconds(seconds)
-    [alone] = processor(1, seconds, settings)
-    leader, follower = processor(2, seconds, settings)
+    [alone], _ = processor(1, seconds, settings)
+    (leader, follower), log = processor(2, seconds, settings)
     print(f"a message: alone {alone:.2f} µs, leader {leader:.2f}, follower {follower:.2f}, of which the log {log:.2f}")
     return alone, leader - alone, follower - log
 
