@@ -170,6 +170,7 @@ async def test_nothing_is_lost_or_twice(
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
     for walker in walkers:
         missing = sorted(set(range(count)) - set(walker.got))
         assert not missing, f"{len(missing)} lost: {missing[:10]}; {walker.gaps}"

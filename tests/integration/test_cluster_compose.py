@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.accounts import Walker
+from tests.support.accounts import Walker, walking
 from tests.support.waiting import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +87,7 @@ class Watcher(Walker):
 async def test_any_one_container_may_be_killed(stack: Stack) -> None:
     assert stack.answers("/"), "the dashboard is there"
     browser = Watcher([stack], 0)  # type: ignore[list-item]
-    task = asyncio.create_task(browser.walk())
-    try:
+    async with walking([browser]):
         for victim in (*NODES, "valkey"):
             await asyncio.sleep(3)
             browser.mark()
@@ -107,6 +106,4 @@ async def test_any_one_container_may_be_killed(stack: Stack) -> None:
             if victim in NODES:
                 # a lease lasts 2 s; the sensors report each second
                 assert browser.longest < 8, victim
-    finally:
-        task.cancel()
     browser.check_seqs()
