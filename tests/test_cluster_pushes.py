@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cluster.entries import NOTHING, Id
-from gateway.cluster.pushes import PUSHED_ENTRIES, Pushes, push
+from gateway.cluster.pushes import PUSHED_ENTRIES, Pushes
 
 LOG = [(Id(seq), b"%d \r\n" % seq) for seq in range(1, 200)]
 ALL = 1_000
+
+
+def push(before: Id, at: Id, data: bytes) -> bytes:
+    """What the server pushes of an entry behind another one."""
+    return b"%b %b %b" % (str(before).encode(), str(at).encode(), data)
 
 
 def pushed(pushes: Pushes, first: int, last: int) -> None:

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from gateway.cluster.entries import NOTHING, Id
 
-__all__ = ["PUSHED_ENTRIES", "Pushes", "push"]
+__all__ = ["PUSHED_ENTRIES", "Pushes"]
 
 PUSHED_ENTRIES = 64
 """Entries that wait at most, until something else has been answered: with more the stream is asked."""
 
 
-def push(before: Id, at: Id, data: bytes) -> bytes:
-    """What the server pushes of an entry behind another one; its script puts it together by itself."""
-    return b"%b %b %b" % (str(before).encode(), str(at).encode(), data)
-
-
 class Pushes:
     """What was pushed on one connection.
+
+    Each push is the id of the entry before, that of the entry, and its bytes, with spaces between.
 
     Attributes:
         is_near: whether the stream was read to its end, so that what comes behind that may be pushed.
